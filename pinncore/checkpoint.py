@@ -1,0 +1,93 @@
+"""Members still training, on disk: one folder a checkpoint, a safetensors and a JSON file a member, no pickle.
+
+A folder appears whole or not at all: it is written beside, every file is synced, then it is renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from .errors import CheckpointError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class MemberState:
+    """Everything a member needs to go on as if it had never stopped; arrays at the member's own shape, unpadded."""
+
+    label: int
+    values: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def write_checkpoint(folder: Path, states: Sequence[MemberState], *, values: dict[str, Any] | None = None) -> None:
+    """Write a new checkpoint folder; `values` are kept for the pack as a whole."""
+    beside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for state in states:
+        payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()})
+        header = {"version": VERSION, "label": state.label, "sha256": hashlib.sha256(payload).hexdigest(), "values": state.values}
+        _write(beside / f"member-{state.label:06d}.safetensors", payload)
+        _write(beside / f"member-{state.label:06d}.json", json.dumps(header).encode())
+    _write(beside / "pack.json", json.dumps({"version": VERSION, "members": [s.label for s in states], "values": values or {}}).encode())
+    _sync_folder(beside)
+    os.rename(beside, folder)
+    _sync_folder(folder.parent)
+
+
+def read_checkpoint(folder: Path) -> tuple[list[MemberState], dict[str, Any]]:
+    """The states and the pack's values; raises `CheckpointError` where a file is missing, torn or of another version."""
+    pack = _read_json(folder / "pack.json")
+    states = []
+    for label in pack["members"]:
+        header = _read_json(folder / f"member-{label:06d}.json")
+        file = folder / f"member-{label:06d}.safetensors"
+        try:
+            payload = file.read_bytes()
+        except OSError as problem:
+            raise CheckpointError(f"{file} cannot be read ({problem.strerror}); remove {folder} to train its members anew") from None
+        if hashlib.sha256(payload).hexdigest() != header["sha256"]:
+            raise CheckpointError(f"{file} is torn: its hash differs from the one in its JSON; remove {folder} to train its members anew")
+        try:
+            states.append(MemberState(label, header["values"], load(payload)))
+        except SafetensorError as problem:
+            raise CheckpointError(f"{file} is not a safetensors file ({problem})") from None
+    return states, pack["values"]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as problem:
+        raise CheckpointError(f"{file} cannot be read ({problem}); remove {file.parent} to train its members anew") from None
+    if header.get("version") != VERSION:
+        raise CheckpointError(f"{file} is of version {header.get('version')}, this code reads version {VERSION}")
+    return header
+
+
+def _write(file: Path, payload: bytes) -> None:
+    with open(file, "wb") as stream:
+        stream.write(payload)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,213 @@
+"""Tables of a gradient-enhanced damage analysis: read, units stated, the factor of ten found and named.
+
+Layout (one CSV for the Gauss points and one each for the left/right and bottom/top boundary nodes): columns
+`xcoord, ycoord` in mm, `g` in mm^2, `elocal` and, where the truth is known, `enonlocal_true`, both dimensionless.
+Published tables carry `elocal` times ten; here it is always physical, and `notes` says what was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import LinearNDInterpolator
+from scipy.stats import qmc
+
+from .errors import DataError
+
+Array = NDArray[np.float64]
+ElocalFactor = Literal["auto", 1, 10]
+
+BUNDLED = ("strb100",)
+REQUIRED_COLUMNS = ("xcoord", "ycoord", "g", "elocal")
+TABLES = ("gauss_points", "lrb", "btb")
+HELD_OUT_POINTS = 2048
+
+
+@dataclass(frozen=True)
+class Points:
+    """One table: arrays of shape [points]; lengths in mm, strains dimensionless and physical."""
+
+    x_mm: Array
+    y_mm: Array
+    g_mm2: Array
+    elocal: Array
+    enonlocal_true: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.x_mm)
+
+    @property
+    def columns(self) -> dict[str, Array]:
+        """The arrays by name, without the missing ones."""
+        named = {name: getattr(self, name) for name in ("x_mm", "y_mm", "g_mm2", "elocal", "enonlocal_true")}
+        return {name: array for name, array in named.items() if array is not None}
+
+
+@dataclass(frozen=True)
+class FieldData:
+    """The three tables of one load increment, with what the reader found in them."""
+
+    name: str
+    gauss: Points
+    lrb: Points
+    btb: Points
+    elocal_factor: int
+    notes: tuple[str, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of every number, in a fixed order: equal data have equal hashes whatever file they came from."""
+        digest = hashlib.sha256()
+        for points in (self.gauss, self.lrb, self.btb):
+            for name, array in sorted(points.columns.items()):
+                digest.update(name.encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def held_out(self) -> Points:
+        """Halton points between the Gauss points, `elocal` and `g` interpolated linearly; never trained on."""
+        corners = np.stack([self.gauss.x_mm, self.gauss.y_mm], axis=1)
+        unit = qmc.Halton(d=2, scramble=False).random(HELD_OUT_POINTS + 1)[1:]  # the first point is a corner
+        points = qmc.scale(unit, corners.min(axis=0), corners.max(axis=0))
+        values = LinearNDInterpolator(corners, np.stack([self.gauss.g_mm2, self.gauss.elocal], axis=1))(points)
+        inside = np.isfinite(values).all(axis=1)
+        return Points(points[inside, 0], points[inside, 1], values[inside, 0], values[inside, 1])
+
+
+def load_data(source: str | Mapping[str, Any] = "strb100") -> FieldData:
+    """Read a bundled data set by name, one `.npz` written by `save_data`, or three CSV tables.
+
+    `source` is `"strb100"`, `{"npz": path}`, or `{"gauss_points": path, "lrb": path, "btb": path}` with an optional
+    `"elocal_factor"` of `"auto"` (default), 1 or 10. Raises `DataError`.
+    """
+    if isinstance(source, str):
+        if source not in BUNDLED:
+            raise DataError(f"data: no bundled data set is called {source!r}. Bundled: {', '.join(BUNDLED)}; for your own "
+                            "tables give {gauss_points: a.csv, lrb: b.csv, btb: c.csv}")
+        with resources.as_file(resources.files("pinncore.datasets") / f"{source}.npz") as path:
+            return _read_npz(path)
+    unknown = set(source) - {*TABLES, "npz", "elocal_factor"}
+    if unknown:
+        raise DataError(f"data: unknown key {', '.join(sorted(map(repr, unknown)))}; known: {', '.join(TABLES)}, npz, elocal_factor")
+    if "npz" in source:
+        if len(source) > 1:
+            raise DataError("data: npz stands alone, without other keys")
+        return _read_npz(Path(source["npz"]))
+    missing = [table for table in TABLES if table not in source]
+    if missing:
+        raise DataError(f"data: the table {' and '.join(missing)} is missing; give gauss_points, lrb and btb")
+    factor = source.get("elocal_factor", "auto")
+    if factor not in ("auto", 1, 10) or isinstance(factor, bool):
+        raise DataError(f"data.elocal_factor: must be auto, 1 or 10, got {factor!r}")
+    return read_csv_tables(*(Path(source[table]) for table in TABLES), elocal_factor=factor)
+
+
+def read_csv_tables(gauss_points: Path, lrb: Path, btb: Path, *, elocal_factor: ElocalFactor = "auto") -> FieldData:
+    """Read the three CSV tables; `elocal` comes out physical whatever factor the files carry. Raises `DataError`."""
+    tables = {name: _read_csv(Path(path)) for name, path in zip(TABLES, (gauss_points, lrb, btb), strict=True)}
+    factor, how = (elocal_factor, "as stated") if elocal_factor != "auto" else _find_factor(tables["gauss_points"])
+    for name in ("lrb", "btb"):
+        _check_same_factor(tables["gauss_points"], tables[name], name)
+    physical = {name: _physical(table, factor) for name, table in tables.items()}
+    return FieldData(Path(gauss_points).stem, physical["gauss_points"], physical["lrb"], physical["btb"], factor,
+                     _notes(physical, factor, how))
+
+
+def save_data(data: FieldData, path: Path) -> None:
+    """Write one `.npz` that `load_data({"npz": path})` reads back, number for number."""
+    arrays = {f"{table}/{name}": array for table, points in zip(TABLES, (data.gauss, data.lrb, data.btb), strict=True)
+              for name, array in points.columns.items()}
+    header = {"name": data.name, "elocal_factor": data.elocal_factor, "notes": data.notes}
+    np.savez_compressed(path, header=np.array(json.dumps(header)), **arrays)
+
+
+def _read_npz(path: Path) -> FieldData:
+    try:
+        with np.load(path) as archive:
+            header = json.loads(str(archive["header"]))
+            tables = [Points(**{key.split("/")[1]: archive[key] for key in archive.files if key.startswith(f"{table}/")})
+                      for table in TABLES]
+    except FileNotFoundError:
+        raise DataError(f"data: {path} does not exist") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as problem:
+        raise DataError(f"data: {path} is not a data file written by pinncore ({problem})") from None
+    return FieldData(header["name"], *tables, header["elocal_factor"], tuple(header["notes"]))
+
+
+def _read_csv(path: Path) -> dict[str, Array]:
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            names = [name.strip() for name in lines.readline().split(",")]
+            missing = [name for name in REQUIRED_COLUMNS if name not in names]
+            if missing:
+                raise DataError(f"data: {path} lacks the column {', '.join(missing)}; its header is {','.join(names)}")
+            values = np.loadtxt(lines, delimiter=",", ndmin=2)
+    except FileNotFoundError:
+        raise DataError(f"data: {path} does not exist") from None
+    except OSError as problem:
+        raise DataError(f"data: {path} cannot be read ({problem.strerror})") from None
+    except ValueError as problem:
+        raise DataError(f"data: {path} is not a table of numbers ({problem})") from None
+    if values.shape[0] == 0 or values.shape[1] != len(names):
+        raise DataError(f"data: {path} has {values.shape[0]} rows of {values.shape[1]} values under {len(names)} names")
+    table = dict(zip(names, values.T, strict=True))
+    for name in (*REQUIRED_COLUMNS, "enonlocal_true"):
+        if name in table and not np.isfinite(table[name]).all():
+            raise DataError(f"data: {path} has a value that is not finite in the column {name}")
+    if (table["g"] <= 0).any():
+        raise DataError(f"data: {path} has g <= 0; g = l_c^2/2 in mm^2 must be positive")
+    return table
+
+
+def _find_factor(gauss: dict[str, Array]) -> tuple[int, str]:
+    """1 or 10, from a balance: with zero flux on the boundary the mean of u equals the mean of e."""
+    if "enonlocal_true" not in gauss:
+        raise DataError("data: without the column enonlocal_true nothing tells whether elocal is physical or times ten. "
+                        "State it: elocal_factor: 1 or elocal_factor: 10")
+    ratio = float(gauss["elocal"].mean() / gauss["enonlocal_true"].mean())
+    for factor in (1, 10):
+        if 0.5 < ratio / factor < 2:
+            return factor, f"found from mean elocal / mean enonlocal_true = {ratio:.3g}"
+    raise DataError(f"data: mean elocal is {ratio:.3g} times mean enonlocal_true, neither about 1 nor about 10: the two "
+                    "columns are in different units. Mend the table, or state elocal_factor")
+
+
+def _check_same_factor(gauss: dict[str, Array], nodes: dict[str, Array], name: str) -> None:
+    """Boundary nodes carry nearly the strain of the nearest Gauss point, unless the tables differ by ten."""
+    distance = (nodes["xcoord"][:, None] - gauss["xcoord"]) ** 2 + (nodes["ycoord"][:, None] - gauss["ycoord"]) ** 2
+    nearest = gauss["elocal"][distance.argmin(axis=1)]
+    positive = (nearest > 0) & (nodes["elocal"] > 0)
+    if not positive.any():
+        return
+    ratio = float(np.median(nodes["elocal"][positive] / nearest[positive]))
+    if not 1 / 3 < ratio < 3:
+        raise DataError(f"data: elocal in the table {name} is {ratio:.3g} times that of the nearest Gauss points: the tables "
+                        "carry different units (a factor of ten?)")
+
+
+def _physical(table: dict[str, Array], factor: int) -> Points:
+    return Points(table["xcoord"], table["ycoord"], table["g"], table["elocal"] / factor, table.get("enonlocal_true"))
+
+
+def _notes(tables: Mapping[str, Points], factor: int, how: str) -> tuple[str, ...]:
+    gauss = tables["gauss_points"]
+    carried = "physical strains (factor 1)" if factor == 1 else "ten times the physical strains (factor 10), divided by 10 here"
+    notes = [
+        f"coordinates in mm: x {gauss.x_mm.min():.4g} to {gauss.x_mm.max():.4g}, y {gauss.y_mm.min():.4g} to {gauss.y_mm.max():.4g}",
+        f"g in mm^2: {gauss.g_mm2.min():.4g} to {gauss.g_mm2.max():.4g} (l_c = sqrt(2 g), at most {np.sqrt(2 * gauss.g_mm2.max()):.4g} mm)",
+        f"elocal in the file: {carried}; {how}",
+        f"elocal, dimensionless: {gauss.elocal.min():.4g} to {gauss.elocal.max():.4g}",
+        f"{len(gauss)} Gauss points, {len(tables['lrb'])} left/right and {len(tables['btb'])} bottom/top nodes",
+    ]
+    if gauss.enonlocal_true is None:
+        notes.append("no enonlocal_true: errors to the reference cannot be computed")
+    return tuple(notes)

@@ -1,0 +1,80 @@
+"""One function, several engines, one meaning: packed parameters to loss, loss terms and gradient."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from ..networks import PackedLayout
+from ..problems.base import Array, PointSet, Problem
+
+
+class Evaluation(NamedTuple):
+    """Loss [members], its unweighted terms [members, terms] and the loss's gradient [members, size]."""
+
+    loss: Tensor
+    terms: Tensor
+    gradient: Tensor
+
+
+class Engine(abc.ABC):
+    """Evaluates all members of a pack at once; member i has problem `problems[i]` and layers `layout.members[i]`.
+
+    Members share the problem's class, term names and numbers of points. Nothing here knows about optimisers.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, problems: Sequence[Problem], layout: PackedLayout, *, dtype: torch.dtype, device: torch.device) -> None:
+        shapes = {(type(p), tuple((s.term, s.inputs.shape) for s in p.point_sets)) for p in problems}
+        if len(shapes) != 1 or len(problems) != len(layout.members):
+            raise SettingError("members", len(problems), "members of a pack share the problem, its terms and point counts")
+        self.problems, self.layout, self.dtype, self.device = list(problems), layout, dtype, device
+
+    def keep(self, rows: Sequence[int]) -> Engine:
+        """The same engine for the named members alone."""
+        return type(self)([self.problems[row] for row in rows], self.layout.keep(rows), dtype=self.dtype, device=self.device)
+
+    @abc.abstractmethod
+    def evaluate(self, parameters: Tensor) -> Evaluation:
+        """Loss, terms and gradient at padded parameters [members, size]."""
+
+    @abc.abstractmethod
+    def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
+        """Network outputs [rows, points] of some members on their first point set; parameters [rows, size]."""
+
+    @abc.abstractmethod
+    def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Value and derivatives, each [points], of one member (parameters [size]) on any points."""
+
+    def as_tensor(self, array: Array) -> Tensor:
+        """An array in the engine's precision, on its device."""
+        return torch.as_tensor(array, dtype=self.dtype, device=self.device)
+
+
+def combine(norms: Tensor, weights: Tensor, averages: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, terms and factors of the terms' gradients from sums of squares.
+
+    Shapes: `norms` sums of squared residuals [members, terms], `weights` [members, terms], `averages` [members, terms]:
+    1/points where the loss is a mean square, 0 where it is a norm. The factor multiplies sum(r dr/dp): for a norm
+    weight / ||r|| (0 at r = 0, the subgradient torch takes too), for a mean square 2 weight / points.
+    """
+    is_norm = averages == 0
+    roots = norms.sqrt()
+    terms = torch.where(is_norm, roots, norms * averages)
+    inverse = torch.where(roots > 0, 1 / torch.where(roots > 0, roots, torch.ones_like(roots)), torch.zeros_like(roots))
+    factors = weights * torch.where(is_norm, inverse, 2 * averages)
+    return (weights * terms).sum(dim=1), terms, factors
+
+
+def loss_shape(problems: Sequence[Problem]) -> tuple[list[list[float]], list[list[float]]]:
+    """`weights` and `averages` of `combine` for each member and term."""
+    weights = [[points.weight for points in problem.point_sets] for problem in problems]
+    averages = [[1 / len(points.inputs) if problem.loss_form == "mean_square" else 0.0 for points in problem.point_sets]
+                for problem in problems]
+    return weights, averages

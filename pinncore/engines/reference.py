@@ -1,0 +1,79 @@
+"""Nested automatic differentiation, one member at a time: slow, obvious, what the other engines are tested against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..networks import Layers
+from ..problems.base import Jet, PointSet, Problem
+from .base import Engine, Evaluation
+
+
+class ReferenceEngine(Engine):
+    """Each member at its true shape; every derivative by `torch.autograd.grad` of the derivative before."""
+
+    name = "reference"
+
+    def evaluate(self, parameters: Tensor) -> Evaluation:
+        losses, terms, gradients = [], [], []
+        for row, problem in enumerate(self.problems):
+            place = torch.as_tensor(self.layout.positions(row), device=self.device)
+            flat = parameters[row, place].detach().requires_grad_()
+            values = [self._term(problem, points, flat, row) for points in problem.point_sets]
+            loss = torch.stack([points.weight * value for points, value in zip(problem.point_sets, values, strict=True)]).sum()
+            (gradient,) = torch.autograd.grad(loss, flat)
+            losses.append(loss.detach())
+            terms.append(torch.stack(values).detach())
+            gradients.append(torch.zeros_like(parameters[row]).index_copy(0, place, gradient))
+        return Evaluation(torch.stack(losses), torch.stack(terms), torch.stack(gradients))
+
+    def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            return torch.stack([
+                _network(self._flat(p, row), self.layout.members[row], self.as_tensor(self.problems[row].point_sets[0].inputs))
+                for p, row in zip(parameters, rows, strict=True)
+            ])
+
+    def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        value, x, y, laplacian = _jet(self._flat(parameters, row), self.layout.members[row], self.as_tensor(points.inputs))
+        return value.detach(), x.detach(), y.detach(), laplacian.detach()
+
+    def _flat(self, parameters: Tensor, row: int) -> Tensor:
+        return parameters[torch.as_tensor(self.layout.positions(row), device=self.device)]
+
+    def _term(self, problem: Problem, points: PointSet, flat: Tensor, row: int) -> Tensor:
+        jet = _jet(flat, self.layout.members[row], self.as_tensor(points.inputs))
+        data = {name: self.as_tensor(values) for name, values in points.data.items()}
+        residual = problem.residual(points.term, jet, data)
+        return residual.square().mean() if problem.loss_form == "mean_square" else torch.linalg.vector_norm(residual)
+
+
+def _network(flat: Tensor, layers: Layers, inputs: Tensor) -> Tensor:
+    activation, start = inputs, 0
+    for before, after in zip(layers[:-1], layers[1:], strict=True):
+        w = flat[start : start + before * after].view(before, after)
+        b = flat[start + before * after : start + (before + 1) * after]
+        start += (before + 1) * after
+        activation = activation @ w + b
+        if start < len(flat):
+            activation = torch.tanh(activation)
+    return activation[:, 0]
+
+
+def _jet(flat: Tensor, layers: Layers, inputs: Tensor) -> Jet:
+    """Derivatives to the first two inputs, the others held fixed."""
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        u = _network(flat, layers, inputs)
+        first = _input_gradient(u, inputs)
+        u_x, u_y = first[:, 0], first[:, 1]
+        return Jet(u, u_x, u_y, _input_gradient(u_x, inputs)[:, 0] + _input_gradient(u_y, inputs)[:, 1])
+
+
+def _input_gradient(values: Tensor, inputs: Tensor) -> Tensor:
+    """d values_i / d inputs_i for every point i."""
+    (gradient,) = torch.autograd.grad(values.sum(), inputs, create_graph=True, materialize_grads=True)
+    return gradient

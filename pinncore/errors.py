@@ -1,0 +1,30 @@
+"""Exceptions of `pinncore`: each says the rule, the value and the way out."""
+
+from __future__ import annotations
+
+
+class PinnError(Exception):
+    """A mistake the caller can mend; the message says how."""
+
+
+class SettingError(PinnError, ValueError):
+    """A setting breaks its rule.
+
+    Attributes: `field`, `value`, `rule` (what must hold) and `way_out` (what to write instead).
+    """
+
+    def __init__(self, field: str, value: object, rule: str, way_out: str = "") -> None:
+        self.field, self.value, self.rule, self.way_out = field, value, rule, way_out
+        super().__init__(f"{field}: {rule}, got {value!r}" + (f". {way_out}" if way_out else ""))
+
+
+class DataError(PinnError, ValueError):
+    """A data table cannot be read as what it should be."""
+
+
+class WeightsError(PinnError, ValueError):
+    """A weights file is missing, unreadable, or of another shape than the network."""
+
+
+class CheckpointError(PinnError):
+    """A checkpoint is missing, torn, or of another version."""

@@ -1,0 +1,105 @@
+"""Initial weights by source: the defaults of PyTorch, Keras and TensorFlow 1, or a file.
+
+The laws are the frameworks' own, drawn from NumPy's PCG64 so that a seed gives the same weights on every machine;
+the frameworks' streams of random numbers are not imitated. A file gives their weights themselves.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .errors import SettingError, WeightsError
+from .networks import Layers, Weights, flatten
+
+Array = NDArray[np.float64]
+
+
+def torch_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+    """`torch.nn.Linear`: weights and biases uniform within 1/sqrt(fan_in) (Kaiming uniform with a = sqrt(5))."""
+    bound = 1 / np.sqrt(fan_in)
+    return generator.uniform(-bound, bound, (fan_in, fan_out)), generator.uniform(-bound, bound, fan_out)
+
+
+def keras_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+    """`keras.layers.Dense`: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases."""
+    bound = np.sqrt(6 / (fan_in + fan_out))
+    return generator.uniform(-bound, bound, (fan_in, fan_out)), np.zeros(fan_out)
+
+
+def tf1_xavier(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+    """TensorFlow 1 PINN codes: `truncated_normal` of deviation sqrt(2/(fan_in + fan_out)), redrawn past 2 deviations."""
+    draws = generator.standard_normal((fan_in, fan_out))
+    while (outside := np.abs(draws) > 2).any():
+        draws[outside] = generator.standard_normal(int(outside.sum()))
+    return np.sqrt(2 / (fan_in + fan_out)) * draws, np.zeros(fan_out)
+
+
+SOURCES: dict[str, Callable[[Generator, int, int], tuple[Array, Array]]] = {
+    "torch": torch_default,
+    "keras": keras_default,
+    "tf1": tf1_xavier,
+}
+
+
+def initial_parameters(init: str, layers: Layers, *, seed: int) -> Array:
+    """The flat parameter vector [parameters] of a network; `seed` is not used by a file.
+
+    Raises `SettingError` for an unknown source and `WeightsError` for a file that does not fit.
+    """
+    if init.startswith("file:"):
+        return read_weights(init.removeprefix("file:"), layers)
+    if init not in SOURCES:
+        raise SettingError("init", init, f"must be one of {', '.join(SOURCES)} or file:PATH")
+    generator = np.random.default_rng(seed)
+    return flatten([SOURCES[init](generator, *sizes) for sizes in zip(layers[:-1], layers[1:], strict=True)])
+
+
+def check_init(init: str, layers: Layers) -> None:
+    """Raise what `initial_parameters` would raise, without a draw."""
+    if init.startswith("file:") or init not in SOURCES:
+        initial_parameters(init, layers, seed=0)
+
+
+def read_weights(path: str, layers: Layers) -> Array:
+    """The flat vector from an `.npz` of `W1` [in, out], `b1` [out] or [1, out], `W2`, ...
+
+    `weights.npz#epoch0` reads the arrays under `epoch0/`. Raises `WeightsError`.
+    """
+    file, _, group = path.partition("#")
+    prefix = f"{group}/" if group else ""
+    try:
+        with np.load(Path(file)) as archive:
+            arrays = {key.removeprefix(prefix): archive[key] for key in archive.files if key.startswith(prefix)}
+    except FileNotFoundError:
+        raise WeightsError(f"init: the weights file {file} does not exist") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as problem:
+        raise WeightsError(f"init: {file} is not an .npz of arrays ({problem})") from None
+    weights: Weights = []
+    for level, (before, after) in enumerate(zip(layers[:-1], layers[1:], strict=True), start=1):
+        pair = []
+        for name, shape in ((f"W{level}", (before, after)), (f"b{level}", (after,))):
+            if name not in arrays:
+                raise WeightsError(f"init: {path} has no array {name}; a network {_dashes(layers)} needs W1, b1 to "
+                                   f"W{len(layers) - 1}, b{len(layers) - 1}")
+            array = np.asarray(arrays[name], dtype=np.float64)
+            array = array.reshape(-1) if name.startswith("b") and array.shape == (1, after) else array
+            if array.shape != shape:
+                raise WeightsError(f"init: {name} in {path} has shape {tuple(arrays[name].shape)}, but a network "
+                                   f"{_dashes(layers)} needs {shape}")
+            if not np.isfinite(array).all():
+                raise WeightsError(f"init: {name} in {path} has a value that is not finite")
+            pair.append(array)
+        weights.append((pair[0], pair[1]))
+    if f"W{len(layers)}" in arrays:
+        raise WeightsError(f"init: {path} has more layers than the network {_dashes(layers)}")
+    return flatten(weights)
+
+
+def _dashes(layers: Layers) -> str:
+    return "-".join(map(str, layers))

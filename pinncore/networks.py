@@ -1,0 +1,107 @@
+"""Multilayer perceptrons: layer sizes, flat parameter vectors, and many of them padded to one shape.
+
+A network of layers (n_0, ..., n_L) has weights W_l of shape [n_{l-1}, n_l] and biases b_l of shape [n_l]. Its flat
+vector is W_1, b_1, W_2, b_2, ... row by row. In a pack every hidden layer is padded with zeros to the widest
+member. That is exact for an activation with sigma(0) = 0: a padded unit has zero activation, zero derivatives, zero
+gradient, and adds nothing to any inner product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .errors import SettingError
+
+Layers = tuple[int, ...]
+Weights = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+def layer_sizes(inputs: int, *, width: int, depth: int, outputs: int = 1) -> Layers:
+    """Sizes of `depth` hidden layers of `width` units between inputs and outputs."""
+    return (inputs, *[width] * depth, outputs)
+
+
+def parameter_count(layers: Layers) -> int:
+    """Number of weights and biases."""
+    return sum((before + 1) * after for before, after in zip(layers[:-1], layers[1:], strict=True))
+
+
+def flatten(weights: Weights) -> NDArray[np.float64]:
+    """[(W [in, out], b [out]), ...] to the flat vector [parameters]."""
+    return np.concatenate([np.concatenate([w.reshape(-1), b.reshape(-1)]) for w, b in weights])
+
+
+def unflatten(flat: NDArray[np.float64], layers: Layers) -> Weights:
+    """The flat vector [parameters] to [(W [in, out], b [out]), ...] (views)."""
+    weights, start = [], 0
+    for before, after in zip(layers[:-1], layers[1:], strict=True):
+        w = flat[start : start + before * after].reshape(before, after)
+        b = flat[start + before * after : start + (before + 1) * after]
+        weights.append((w, b))
+        start += (before + 1) * after
+    return weights
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Where each member's parameters lie in the padded vectors [members, padded parameters] of a pack."""
+
+    members: tuple[Layers, ...]
+    padded: Layers = ()  # default: the widest member in every layer
+
+    def __post_init__(self) -> None:
+        widest = tuple(max(sizes) for sizes in zip(*self.members, strict=False))
+        if not self.padded:
+            object.__setattr__(self, "padded", widest)
+        if len({(len(layers), layers[0], layers[-1]) for layers in self.members}) != 1:
+            raise SettingError("layers", self.members, "members of a pack share depth, inputs and outputs")
+        if len(self.padded) != len(widest) or any(p < w for p, w in zip(self.padded, widest, strict=True)):
+            raise SettingError("padded", self.padded, f"must be at least {widest} in every layer")
+
+    @property
+    def size(self) -> int:
+        """Length of a padded parameter vector."""
+        return parameter_count(self.padded)
+
+    def positions(self, member: int) -> NDArray[np.int64]:
+        """Index of each of the member's parameters [parameters] in the padded vector."""
+        place, start = [], 0
+        layers, padded = self.members[member], self.padded
+        for level in range(len(padded) - 1):
+            before, after = padded[level], padded[level + 1]
+            rows, columns = np.arange(layers[level])[:, None], np.arange(layers[level + 1])
+            place += [(start + rows * after + columns).reshape(-1), start + before * after + columns]
+            start += (before + 1) * after
+        return np.concatenate(place)
+
+    def pack(self, flats: Sequence[NDArray[np.float64]], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """One flat vector a member to zero-padded parameters [members, size]."""
+        padded = np.zeros((len(self.members), self.size))
+        for member, flat in enumerate(flats):
+            padded[member, self.positions(member)] = flat
+        return torch.as_tensor(padded, dtype=dtype, device=device)
+
+    def unpack(self, padded: Tensor, member: int) -> NDArray[np.float64]:
+        """The member's own flat vector out of one padded row [size]."""
+        row: NDArray[np.float64] = padded.detach().to("cpu", torch.float64).numpy()
+        return row[self.positions(member)]
+
+    def views(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Padded parameters [members, size] as [(W [members, in, out], b [members, out]), ...] without a copy."""
+        weights, start, members = [], 0, parameters.shape[0]
+        for before, after in zip(self.padded[:-1], self.padded[1:], strict=True):
+            w = parameters[:, start : start + before * after].view(members, before, after)
+            b = parameters[:, start + before * after : start + (before + 1) * after]
+            weights.append((w, b))
+            start += (before + 1) * after
+        return weights
+
+    def keep(self, rows: Sequence[int]) -> PackedLayout:
+        """The layout of the named members alone, at the same padded shape."""
+        return PackedLayout(tuple(self.members[row] for row in rows), self.padded)

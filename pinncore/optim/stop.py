@@ -1,0 +1,40 @@
+"""Why training of a member ended: named results with advice, not exceptions."""
+
+from __future__ import annotations
+
+import enum
+
+
+class StopReason(enum.StrEnum):
+    """Each with a sentence of advice."""
+
+    EPOCHS_DONE = "epochs_done"
+    ITERATIONS_DONE = "iterations_done"
+    EVALUATIONS_DONE = "evaluations_done"
+    GRADIENT_TOLERANCE = "gradient_tolerance"
+    STEP_TOLERANCE = "step_tolerance"
+    LOSS_TOLERANCE = "loss_tolerance"
+    NO_DESCENT = "no_descent"
+    NOT_FINITE = "not_finite"
+
+    @property
+    def advice(self) -> str:
+        """What a user may do about it."""
+        return _ADVICE[self]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the member has no usable result."""
+        return self is StopReason.NOT_FINITE
+
+
+_ADVICE = {
+    StopReason.EPOCHS_DONE: "All Adam epochs ran and no L-BFGS was asked for.",
+    StopReason.ITERATIONS_DONE: "All L-BFGS iterations ran; more may lower the error further.",
+    StopReason.EVALUATIONS_DONE: "lbfgs_max_evaluations was used up before lbfgs_iterations.",
+    StopReason.GRADIENT_TOLERANCE: "The largest gradient component fell below lbfgs_tolerance_grad.",
+    StopReason.STEP_TOLERANCE: "The last step was below lbfgs_tolerance_change; in float32 try float64.",
+    StopReason.LOSS_TOLERANCE: "The loss changed by less than lbfgs_tolerance_change; in float32 try float64.",
+    StopReason.NO_DESCENT: "The direction no longer descends; in float32 try float64, or a shorter history.",
+    StopReason.NOT_FINITE: "The loss or its gradient is not finite; lower adam_lr or look at the initial weights.",
+}

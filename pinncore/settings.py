@@ -1,0 +1,110 @@
+"""How one network is trained: a frozen record whose rules stand in its annotations.
+
+The rules (`Annotated[int, Ge(1)]`, `Literal[...]`) are data, so a front end such as `sweeps` reads the
+same ones and no rule is written twice.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from .errors import SettingError
+
+PositiveInt = Annotated[int, Ge(1)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Everything about one member's network and its training that is not the problem.
+
+    Defaults follow the published runs (5000 Adam epochs at 1e-3, then L-BFGS with strong Wolfe), except
+    that the first step of each line search is 1, not 0.001: the latter triples the evaluations.
+    """
+
+    width: PositiveInt = 16  # units in each hidden layer
+    depth: PositiveInt = 2  # hidden layers
+    activation: Literal["tanh"] = "tanh"
+    init: str = "torch"  # torch | keras | tf1 | file:PATH
+    dtype: Literal["float32", "float64"] = "float64"
+    engine: Literal["auto", "torch", "reference"] = "auto"
+
+    adam_epochs: NonNegativeInt = 5000
+    adam_lr: PositiveFloat = 1e-3
+    adam_schedule: Literal["constant", "cosine"] = "constant"
+    adam_beta1: Fraction = 0.9
+    adam_beta2: Fraction = 0.999
+    adam_eps: NonNegativeFloat = 1e-8
+    adam_convention: Literal["torch", "tf1", "inside"] = "torch"
+
+    lbfgs_iterations: NonNegativeInt = 2000
+    lbfgs_history: PositiveInt = 50
+    lbfgs_lr: PositiveFloat = 1.0  # first step of every line search
+    lbfgs_tolerance_grad: NonNegativeFloat = 1e-7
+    lbfgs_tolerance_change: NonNegativeFloat = 1e-6 * 2.220446049250313e-16
+    lbfgs_max_evaluations: PositiveInt | None = None  # None: no limit
+
+    record_every: PositiveInt = 25  # epochs or iterations between two curve rows
+    keep_epochs: tuple[NonNegativeInt, ...] = (0, 50, 1000)  # Adam epochs whose weights are kept; the last always
+
+    def __post_init__(self) -> None:
+        check_rules(self)
+
+
+def check_rules(settings: Any) -> None:
+    """Raise `SettingError` for the first field of a settings record that breaks its annotation."""
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    for field in fields(settings):
+        complaint = broken_rule(getattr(settings, field.name), hints[field.name])
+        if complaint:
+            raise SettingError(field.name, getattr(settings, field.name), complaint)
+
+
+def broken_rule(value: Any, hint: Any) -> str | None:
+    """The rule of `hint` that `value` breaks, or None: plain types, Literal, Annotated bounds, unions, tuples."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return broken_rule(value, arguments[0]) or next(filter(None, (_broken_bound(value, m) for m in arguments[1:])), None)
+    if origin is Literal:
+        return None if value in arguments else f"must be one of {', '.join(map(str, arguments))}"
+    if origin in (typing.Union, types.UnionType):
+        complaints = [broken_rule(value, argument) for argument in arguments]
+        return None if None in complaints else " or ".join(str(c) for c in complaints)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return "must be a tuple"
+        return next(filter(None, (broken_rule(item, arguments[0]) for item in value)), None)
+    if hint is None or hint is type(None):
+        return None if value is None else "must be None"
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return "must be a number"
+        return None if math.isfinite(value) else "must be finite"
+    if hint is int:
+        return None if isinstance(value, int) and not isinstance(value, bool) else "must be a whole number"
+    if hint is Any:
+        return None
+    kind = origin or hint
+    return None if isinstance(value, kind) else f"must be a {kind.__name__}"
+
+
+def _broken_bound(value: Any, bound: Any) -> str | None:
+    match bound:
+        case Ge(ge=limit):
+            return None if value >= limit else f"must be at least {limit}"
+        case Gt(gt=limit):
+            return None if value > limit else f"must be greater than {limit}"
+        case Le(le=limit):
+            return None if value <= limit else f"must be at most {limit}"
+        case Lt(lt=limit):
+            return None if value < limit else f"must be less than {limit}"
+    return None

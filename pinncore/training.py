@@ -1,0 +1,389 @@
+"""A pack: members that train together, each at its own place in Adam, direction or line search.
+
+One tick is one batched evaluation; every member takes from it what its own optimiser asked for. Members that finish
+leave the pack. `state` and `restore` are exact: a pack continued from its checkpoint repeats the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .checkpoint import MemberState
+from .data import FieldData, load_data
+from .engines import Engine, choose_engine
+from .errors import CheckpointError, SettingError
+from .initialisation import initial_parameters
+from .networks import Layers, PackedLayout, layer_sizes, unflatten
+from .optim import AdamSettings, LBFGSSettings, PackedAdam, PackedLBFGS, StopReason
+from .problems import Jet, NonlocalStrain, NonlocalStrainSettings, PointSet, Predictor, Problem
+from .settings import TrainSettings
+
+Array = NDArray[np.float64]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+PHASES = ("adam", "lbfgs")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network to be trained: its settings, its problem's settings, the seed of its initial weights, a label."""
+
+    train: TrainSettings
+    problem: NonlocalStrainSettings
+    seed: int = 0
+    label: int = 0
+
+    @property
+    def layers(self) -> Layers:
+        """Layer sizes of its network."""
+        return layer_sizes(len(self.problem.inputs), width=self.train.width, depth=self.train.depth)
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What is left of a member: judgement, curves, weights, field. Strains are physical, lengths in mm.
+
+    `curves` maps column to array [rows]; `weights` maps the running epoch (Adam epochs, then L-BFGS iterations on top)
+    to a flat vector; `seconds` are the member's share of its pack's time, by phase. A member that failed has
+    `failure` set, no metrics and no field.
+    """
+
+    label: int
+    layers: Layers
+    stop_reason: StopReason
+    failure: str | None
+    parameters: Array
+    loss: float
+    terms: dict[str, float]
+    grad_norm: float
+    metrics: dict[str, float | None]
+    curves: dict[str, NDArray[Any]]
+    weights: dict[int, Array]
+    field: dict[str, Array]
+    counts: dict[str, int]
+    seconds: dict[str, float]
+    engine: str
+    device: str
+    data_sha256: str
+
+
+@dataclass
+class _Progress:
+    """Where a member stands and what it has recorded."""
+
+    phase: str
+    epoch: int = 0
+    evaluations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    curves: list[list[float]] = field(default_factory=list)
+    kept: dict[int, Array] = field(default_factory=dict)
+
+
+def pack_key(member: Member) -> tuple[str, ...]:
+    """Members with equal keys can share a pack."""
+    train = member.train
+    data = json.dumps(member.problem.data, sort_keys=True)
+    return (data, str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, choose_engine(train.engine).name)
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingError("device", device, "must be a device this machine has", "Use device: cpu, or auto.")
+    return torch.device(device)
+
+
+class Pack:
+    """Members in training on one device.
+
+    Raises `SettingError` where members cannot share a pack, `DataError` and `WeightsError` where files are at fault.
+    `padded` fixes the layer sizes that members are padded to (default: the widest member).
+    """
+
+    def __init__(self, members: Sequence[Member], *, device: str = "auto", padded: Layers = (),
+                 clock: Callable[[], float] = time.perf_counter) -> None:
+        if not members or len({pack_key(member) for member in members}) != 1:
+            raise SettingError("members", len(members), "must be one or more that share data, inputs, depth, activation, dtype and engine")
+        self.members = list(members)
+        self.device, self._clock = choose_device(device), clock
+        dtype = DTYPES[members[0].train.dtype]
+        layout = PackedLayout(tuple(member.layers for member in members), padded)
+        problems = _build_problems(members)
+        self.engine: Engine = choose_engine(members[0].train.engine)(problems, layout, dtype=dtype, device=self.device)
+        self.x = layout.pack([initial_parameters(m.train.init, m.layers, seed=m.seed) for m in members], dtype=dtype, device=self.device)
+        self.adam = PackedAdam([_adam(member.train) for member in members], self.x)
+        self.lbfgs = PackedLBFGS([_lbfgs(member.train) for member in members], self.x)
+        self.progress = [_Progress("adam" if member.train.adam_epochs else "lbfgs") for member in members]
+        self.results: list[MemberResult] = []  # finished members, in the order in which they finished
+
+    @property
+    def active(self) -> int:
+        """Members still training."""
+        return len(self.members)
+
+    def step(self, ticks: int) -> None:
+        """Advance every member by `ticks` evaluations, or to its end."""
+        for _ in range(ticks):
+            if not self.members:
+                return
+            self._tick()
+
+    def fraction(self, row: int) -> float:
+        """How far a member has come, by its planned epochs and iterations."""
+        train = self.members[row].train
+        planned = train.adam_epochs + train.lbfgs_iterations
+        return (self.progress[row].epoch + self.lbfgs.iterations[row]) / max(planned, 1)
+
+    def _tick(self) -> None:
+        started = self._clock()
+        active = self.active
+        adam = [row for row, progress in enumerate(self.progress) if progress.phase == "adam"]
+        lbfgs = [row for row, progress in enumerate(self.progress) if progress.phase == "lbfgs"]
+        points = self.x.clone()
+        if lbfgs:
+            points[self._place(lbfgs)] = self.lbfgs.points(lbfgs)
+        loss, terms, gradient = self.engine.evaluate(points)
+        numbers = torch.cat([loss[:, None], torch.linalg.vector_norm(gradient, dim=1)[:, None], terms], dim=1).tolist()
+        stopped: dict[int, StopReason] = {}
+        for row in adam + lbfgs:
+            self.progress[row].evaluations[self.progress[row].phase] += 1
+            if not (math.isfinite(numbers[row][0]) and math.isfinite(numbers[row][1])):
+                stopped[row] = StopReason.NOT_FINITE
+        stopped |= self._adam_tick([row for row in adam if row not in stopped], numbers, gradient)
+        stopped |= self._lbfgs_tick([row for row in lbfgs if row not in stopped], numbers, gradient)
+        share = (self._clock() - started) / active
+        for row in adam:
+            self.progress[row].seconds["adam"] += share
+        for row in lbfgs:
+            self.progress[row].seconds["lbfgs"] += share
+        if stopped:
+            self.results += [self._result(row, reason) for row, reason in sorted(stopped.items())]
+            self._keep([row for row in range(active) if row not in stopped])
+
+    def _adam_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
+        if not rows:
+            return {}
+        recorded = [row for row in rows if self.progress[row].epoch % self.members[row].train.record_every == 0]
+        self._record(recorded, [numbers[row] for row in recorded])
+        for row in rows:
+            if self.progress[row].epoch in self.members[row].train.keep_epochs:
+                self._keep_weights(row)
+        place = self._place(rows)
+        self.x[place] = self.adam.step(self.x[place], gradient[place], rows)
+        stopped = {}
+        for row in rows:
+            progress, train = self.progress[row], self.members[row].train
+            progress.epoch += 1
+            if progress.epoch == train.adam_epochs:
+                if train.lbfgs_iterations:
+                    progress.phase = "lbfgs"
+                    self.lbfgs.x[row] = self.x[row]
+                else:
+                    stopped[row] = StopReason.EPOCHS_DONE
+        return stopped
+
+    def _lbfgs_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
+        if not rows:
+            return {}
+        fresh = [row for row in rows if self.lbfgs.searches[row] is None]
+        accepted = self.lbfgs.tell(rows, [numbers[row][0] for row in rows], gradient[self._place(rows)],
+                                   [tuple(numbers[row][2:]) for row in rows])
+        self.x[self._place(rows)] = self.lbfgs.x[self._place(rows)]
+        recorded = [row for row in fresh + accepted if self.lbfgs.iterations[row] % self.members[row].train.record_every == 0]
+        norms = torch.linalg.vector_norm(self.lbfgs.gradient[self._place(recorded)], dim=1).tolist()
+        self._record(recorded, [[self.lbfgs.losses[row], norm, *self.lbfgs.terms[row]] for row, norm in zip(recorded, norms, strict=True)])
+        return {row: reason for row in rows if (reason := self.lbfgs.stopped[row]) is not None}
+
+    def _record(self, rows: list[int], numbers: list[list[float]]) -> None:
+        """A curve row each: phase, step, evaluations, loss, gradient norm, terms, error, seconds."""
+        if not rows:
+            return
+        outputs = self.engine.outputs(self.x[self._place(rows)], rows).double().cpu().numpy()
+        for row, (loss, norm, *terms), output in zip(rows, numbers, outputs, strict=True):
+            progress = self.progress[row]
+            error = self.engine.problems[row].error(output)
+            step = progress.epoch if progress.phase == "adam" else self.lbfgs.iterations[row]
+            progress.curves.append([PHASES.index(progress.phase), step, sum(progress.evaluations.values()), loss, norm,
+                                    math.nan if error is None else error, sum(progress.seconds.values()), *terms])
+
+    def _keep_weights(self, row: int) -> None:
+        epoch = self.progress[row].epoch + self.lbfgs.iterations[row]
+        self.progress[row].kept[epoch] = self.engine.layout.unpack(self.x[row], row).copy()
+
+    def _result(self, row: int, reason: StopReason) -> MemberResult:
+        """Judge a member alone, at its own shape, at its last point."""
+        member, progress, problem = self.members[row], self.progress[row], self.engine.problems[row]
+        self._keep_weights(row)
+        alone = type(self.engine)([problem], PackedLayout((member.layers,)), dtype=self.x.dtype, device=self.device)
+        flat = self.engine.layout.unpack(self.x[row], row)
+        x = alone.layout.pack([flat], dtype=self.x.dtype, device=self.device)
+        loss, terms, gradient = alone.evaluate(x)
+        failure = reason.advice if reason.failed else None
+        metrics: dict[str, float | None] = {}
+        if failure is None:
+            metrics = problem.metrics(_MemberPredictor(alone, x[0], member.layers))
+            self._record_last(row, float(loss), float(gradient.norm()), terms[0].tolist())
+        counts = {"adam_epochs_done": progress.epoch, "lbfgs_iterations_done": self.lbfgs.iterations[row],
+                  **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
+                  "evaluations": sum(progress.evaluations.values())}
+        output = alone.outputs(x, [0])[0].double().cpu().numpy()
+        return MemberResult(
+            member.label, member.layers, reason, failure, flat, float(loss), dict(zip(problem.terms, terms[0].tolist(), strict=True)),
+            float(gradient.norm()), metrics, self._curves(row), progress.kept, {} if failure else problem.field(output), counts,
+            {**{f"{phase}_seconds": progress.seconds[phase] for phase in PHASES}, "seconds": sum(progress.seconds.values())},
+            self.engine.name, self.device.type, problem.data_sha256)
+
+    def _record_last(self, row: int, loss: float, norm: float, terms: list[float]) -> None:
+        progress = self.progress[row]
+        step = progress.epoch if progress.phase == "adam" else self.lbfgs.iterations[row]
+        if not progress.curves or progress.curves[-1][:2] != [PHASES.index(progress.phase), step]:
+            self._record([row], [[loss, norm, *terms]])
+
+    def _curves(self, row: int) -> dict[str, NDArray[Any]]:
+        terms = self.engine.problems[row].terms
+        table = np.array(self.progress[row].curves, dtype=np.float64).reshape(-1, 7 + len(terms))
+        columns: dict[str, NDArray[Any]] = {"phase": np.array(PHASES)[table[:, 0].astype(int)]}
+        columns |= {"step": table[:, 1].astype(np.int64), "evaluations": table[:, 2].astype(np.int64), "loss": table[:, 3]}
+        columns |= {f"loss_{term}": table[:, 7 + i] for i, term in enumerate(terms)}
+        return columns | {"grad_norm": table[:, 4], "rel_l2": table[:, 5], "time_s": table[:, 6]}
+
+    def _keep(self, rows: list[int]) -> None:
+        """Go on with the named members."""
+        if rows:
+            self.engine = self.engine.keep(rows)
+            self.x = self.x[self._place(rows)]
+            self.adam.keep(rows)
+            self.lbfgs.keep(rows)
+        self.members = [self.members[row] for row in rows]
+        self.progress = [self.progress[row] for row in rows]
+
+    def _place(self, rows: Sequence[int]) -> Tensor:
+        return torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+
+    def state(self) -> list[MemberState]:
+        """Every unfinished member as it stands between two ticks."""
+        return [self._member_state(row) for row in range(self.active)]
+
+    def _member_state(self, row: int) -> MemberState:
+        progress, member = self.progress[row], self.members[row]
+        adam_values, adam_tensors = self.adam.state(row)
+        lbfgs_values, lbfgs_tensors = self.lbfgs.state(row)
+        place = self._place(self.engine.layout.positions(row).tolist())
+        vectors = {"x": self.x[row]} | {f"adam/{k}": v for k, v in adam_tensors.items()} | {f"lbfgs/{k}": v for k, v in lbfgs_tensors.items()}
+        tensors = {name: _narrow(name, tensor, place) for name, tensor in vectors.items()}
+        tensors["curves"] = torch.as_tensor(np.array(progress.curves, dtype=np.float64))
+        tensors |= {f"kept/{epoch}": torch.as_tensor(flat) for epoch, flat in progress.kept.items()}
+        values = {"phase": progress.phase, "epoch": progress.epoch, "evaluations": progress.evaluations, "seconds": progress.seconds,
+                  "adam": adam_values, "lbfgs": lbfgs_values, "layers": list(member.layers)}
+        return MemberState(member.label, values, tensors)
+
+    def restore(self, states: Sequence[MemberState]) -> None:
+        """Continue members from their states, matched by label; those without a state start anew.
+
+        Raises `CheckpointError` where a state is of another network.
+        """
+        rows = {member.label: row for row, member in enumerate(self.members)}
+        for state in states:
+            if state.label not in rows or tuple(state.values["layers"]) != self.members[rows[state.label]].layers:
+                raise CheckpointError(f"the checkpoint of member {state.label} belongs to another network or pack")
+            self._restore_member(rows[state.label], state)
+
+    def _restore_member(self, row: int, state: MemberState) -> None:
+        place = self._place(self.engine.layout.positions(row).tolist())
+        size = self.engine.layout.size
+        tensors = {name: _widen(name, tensor.to(self.device), place, size) for name, tensor in state.tensors.items()}
+        self.x[row] = tensors["x"]
+        values = state.values
+        self.adam.load(row, values["adam"], {k.removeprefix("adam/"): v for k, v in tensors.items() if k.startswith("adam/")})
+        self.lbfgs.load(row, values["lbfgs"], {k.removeprefix("lbfgs/"): v for k, v in tensors.items() if k.startswith("lbfgs/")})
+        kept = {int(name.removeprefix("kept/")): tensor.numpy() for name, tensor in state.tensors.items() if name.startswith("kept/")}
+        self.progress[row] = _Progress(values["phase"], values["epoch"], values["evaluations"], values["seconds"],
+                                       state.tensors["curves"].tolist(), kept)
+
+
+class _MemberPredictor(Predictor):
+    """One trained member, alone in its engine."""
+
+    def __init__(self, engine: Engine, x: Tensor, layers: Layers) -> None:
+        self._engine, self._x, self._layers = engine, x, layers
+
+    def value(self, inputs: Array) -> Array:
+        return _to_numpy(self._engine.jets(self._x, 0, PointSet("value", inputs, {}))[0])
+
+    def residual(self, points: PointSet) -> Array:
+        jet = Jet(*self._engine.jets(self._x, 0, points))
+        data = {name: self._engine.as_tensor(values) for name, values in points.data.items()}
+        return _to_numpy(self._engine.problems[0].residual(points.term, jet, data))
+
+    def input_gradient(self, inputs: Array) -> Array:
+        activation, slope = inputs, None
+        weights = unflatten(self._engine.layout.unpack(self._x, 0), self._layers)
+        for w, b in weights[:-1]:
+            activation = np.tanh(activation @ w + b)
+            slope = (w if slope is None else slope @ w) * (1 - activation**2)[:, None, :]
+        w, _ = weights[-1]
+        return (np.broadcast_to(w, (len(inputs), *w.shape)) if slope is None else slope @ w)[:, :, 0]
+
+
+def train(problem: NonlocalStrainSettings | None = None, settings: TrainSettings | None = None, *, seed: int = 0,
+          device: str = "auto") -> MemberResult:
+    """Train one network alone, from its initial weights to its stop reason.
+
+    `problem` and `settings` default to the non-local strain problem on StrB100 with inputs (x, y) and to the published
+    training schedule. Raises `SettingError`, `DataError`, `WeightsError`; a run that fails is a result, not an exception.
+    """
+    pack = Pack([Member(settings or TrainSettings(), problem or NonlocalStrainSettings(), seed)], device=device)
+    while pack.active:
+        pack.step(1000)
+    return pack.results[0]
+
+
+def _build_problems(members: Sequence[Member]) -> list[Problem]:
+    """One problem a member; members on the same data share one copy of it."""
+    data: dict[str, FieldData] = {}
+    problems: list[Problem] = []
+    for member in members:
+        key = json.dumps(member.problem.data, sort_keys=True)
+        if key not in data:
+            data[key] = load_data(member.problem.data)
+        problems.append(NonlocalStrain(member.problem, data=data[key]))
+    return problems
+
+
+def _adam(train: TrainSettings) -> AdamSettings:
+    return AdamSettings(train.adam_lr, train.adam_beta1, train.adam_beta2, train.adam_eps, train.adam_convention,
+                        train.adam_schedule, max(train.adam_epochs, 1))
+
+
+def _lbfgs(train: TrainSettings) -> LBFGSSettings:
+    return LBFGSSettings(train.lbfgs_iterations, train.lbfgs_history, train.lbfgs_lr, train.lbfgs_tolerance_grad,
+                         train.lbfgs_tolerance_change, train.lbfgs_max_evaluations)
+
+
+WHOLE = ("lbfgs/inverse", "lbfgs/scale", "curves")  # tensors without a parameter axis
+
+
+def _narrow(name: str, tensor: Tensor, place: Tensor) -> Tensor:
+    return tensor if name in WHOLE else tensor.index_select(-1, place)
+
+
+def _widen(name: str, tensor: Tensor, place: Tensor, size: int) -> Tensor:
+    if name in WHOLE or name.startswith("kept/"):
+        return tensor
+    return torch.zeros(*tensor.shape[:-1], size, dtype=tensor.dtype, device=tensor.device).index_copy(-1, place, tensor)
+
+
+def _to_numpy(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().double().cpu().numpy()
+    return array
