@@ -39,28 +39,30 @@ def write_checkpoint(folder: Path, states: Sequence[MemberState], *, values: dic
     beside.mkdir(parents=True)
     for state in states:
         payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()})
-        header = {"version": VERSION, "label": state.label, "sha256": hashlib.sha256(payload).hexdigest(), "values": state.values}
+        digest = hashlib.sha256(payload).hexdigest()
+        header = {"version": VERSION, "label": state.label, "sha256": digest, "values": state.values}
         _write(beside / f"member-{state.label:06d}.safetensors", payload)
         _write(beside / f"member-{state.label:06d}.json", json.dumps(header).encode())
-    _write(beside / "pack.json", json.dumps({"version": VERSION, "members": [s.label for s in states], "values": values or {}}).encode())
+    pack = {"version": VERSION, "members": [state.label for state in states], "values": values or {}}
+    _write(beside / "pack.json", json.dumps(pack).encode())
     _sync_folder(beside)
     os.rename(beside, folder)
     _sync_folder(folder.parent)
 
 
 def read_checkpoint(folder: Path) -> tuple[list[MemberState], dict[str, Any]]:
-    """The states and the pack's values; raises `CheckpointError` where a file is missing, torn or of another version."""
-    pack = _read_json(folder / "pack.json")
+    """The states and the pack's values; raises `CheckpointError` for a missing, torn or unknown file."""
+    pack = _read_json(folder / "pack.json", "members", "values")
     states = []
     for label in pack["members"]:
-        header = _read_json(folder / f"member-{label:06d}.json")
+        header = _read_json(folder / f"member-{label:06d}.json", "sha256", "values")
         file = folder / f"member-{label:06d}.safetensors"
         try:
             payload = file.read_bytes()
         except OSError as problem:
-            raise CheckpointError(f"{file} cannot be read ({problem.strerror}); remove {folder} to train its members anew") from None
+            raise CheckpointError(f"{file} cannot be read ({problem.strerror}); {_anew(folder)}") from None
         if hashlib.sha256(payload).hexdigest() != header["sha256"]:
-            raise CheckpointError(f"{file} is torn: its hash differs from the one in its JSON; remove {folder} to train its members anew")
+            raise CheckpointError(f"{file} is torn: its hash differs from the one in its JSON; {_anew(folder)}")
         try:
             states.append(MemberState(label, header["values"], load(payload)))
         except SafetensorError as problem:
@@ -68,14 +70,22 @@ def read_checkpoint(folder: Path) -> tuple[list[MemberState], dict[str, Any]]:
     return states, pack["values"]
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Path, *keys: str) -> dict[str, Any]:
     try:
-        header: dict[str, Any] = json.loads(file.read_text())
+        header = json.loads(file.read_text())
     except (OSError, ValueError) as problem:
-        raise CheckpointError(f"{file} cannot be read ({problem}); remove {file.parent} to train its members anew") from None
-    if header.get("version") != VERSION:
-        raise CheckpointError(f"{file} is of version {header.get('version')}, this code reads version {VERSION}")
-    return header
+        raise CheckpointError(f"{file} cannot be read ({problem}); {_anew(file.parent)}") from None
+    version = header.get("version") if isinstance(header, dict) else None
+    if version != VERSION:
+        raise CheckpointError(f"{file} is of version {version}, this code reads version {VERSION}")
+    missing = [key for key in keys if key not in header]
+    if missing:
+        raise CheckpointError(f"{file} lacks {', '.join(missing)}; {_anew(file.parent)}")
+    return dict(header)
+
+
+def _anew(folder: Path) -> str:
+    return f"remove {folder} to train its members anew"
 
 
 def _write(file: Path, payload: bytes) -> None:

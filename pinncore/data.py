@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,9 +75,14 @@ class FieldData:
         return digest.hexdigest()
 
     @cached_property
-    def held_out(self) -> Points:
-        """Halton points between the Gauss points, `elocal` and `g` interpolated linearly; never trained on."""
+    def held_out(self) -> Points | None:
+        """Halton points between the Gauss points, `elocal` and `g` interpolated linearly; never trained on.
+
+        None where there is no between: fewer than three Gauss points, or all on one line.
+        """
         corners = np.stack([self.gauss.x_mm, self.gauss.y_mm], axis=1)
+        if np.linalg.matrix_rank(corners - corners[0]) < 2:
+            return None
         unit = qmc.Halton(d=2, scramble=False).random(HELD_OUT_POINTS + 1)[1:]  # the first point is a corner
         points = qmc.scale(unit, corners.min(axis=0), corners.max(axis=0))
         values = LinearNDInterpolator(corners, np.stack([self.gauss.g_mm2, self.gauss.elocal], axis=1))(points)
@@ -91,13 +98,14 @@ def load_data(source: str | Mapping[str, Any] = "strb100") -> FieldData:
     """
     if isinstance(source, str):
         if source not in BUNDLED:
-            raise DataError(f"data: no bundled data set is called {source!r}. Bundled: {', '.join(BUNDLED)}; for your own "
-                            "tables give {gauss_points: a.csv, lrb: b.csv, btb: c.csv}")
+            raise DataError(f"data: no bundled data set is called {source!r}. Bundled: {', '.join(BUNDLED)}; for "
+                            "your own tables give {gauss_points: a.csv, lrb: b.csv, btb: c.csv}")
         with resources.as_file(resources.files("pinncore.datasets") / f"{source}.npz") as path:
             return _read_npz(path)
     unknown = set(source) - {*TABLES, "npz", "elocal_factor"}
     if unknown:
-        raise DataError(f"data: unknown key {', '.join(sorted(map(repr, unknown)))}; known: {', '.join(TABLES)}, npz, elocal_factor")
+        raise DataError(f"data: unknown key {', '.join(sorted(map(repr, unknown)))}; known: {', '.join(TABLES)}, npz, "
+                        "elocal_factor")
     if "npz" in source:
         if len(source) > 1:
             raise DataError("data: npz stands alone, without other keys")
@@ -124,8 +132,9 @@ def read_csv_tables(gauss_points: Path, lrb: Path, btb: Path, *, elocal_factor: 
 
 def save_data(data: FieldData, path: Path) -> None:
     """Write one `.npz` that `load_data({"npz": path})` reads back, number for number."""
-    arrays = {f"{table}/{name}": array for table, points in zip(TABLES, (data.gauss, data.lrb, data.btb), strict=True)
-              for name, array in points.columns.items()}
+    tables = zip(TABLES, (data.gauss, data.lrb, data.btb), strict=True)
+    arrays: dict[str, Any] = {f"{table}/{name}": array for table, points in tables
+                              for name, array in points.columns.items()}
     header = {"name": data.name, "elocal_factor": data.elocal_factor, "notes": data.notes}
     np.savez_compressed(path, header=np.array(json.dumps(header)), **arrays)
 
@@ -134,30 +143,39 @@ def _read_npz(path: Path) -> FieldData:
     try:
         with np.load(path) as archive:
             header = json.loads(str(archive["header"]))
-            tables = [Points(**{key.split("/")[1]: archive[key] for key in archive.files if key.startswith(f"{table}/")})
-                      for table in TABLES]
+            arrays = {key: archive[key] for key in archive.files}
+        gauss, lrb, btb = (
+            Points(**{key.split("/")[1]: arrays[key] for key in arrays if key.startswith(f"{table}/")})
+            for table in TABLES
+        )
+        return FieldData(header["name"], gauss, lrb, btb, header["elocal_factor"], tuple(header["notes"]))
     except FileNotFoundError:
         raise DataError(f"data: {path} does not exist") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
         raise DataError(f"data: {path} is not a data file written by pinncore ({problem})") from None
-    return FieldData(header["name"], *tables, header["elocal_factor"], tuple(header["notes"]))
 
 
 def _read_csv(path: Path) -> dict[str, Array]:
     try:
-        with open(path, encoding="utf-8-sig") as lines:
-            names = [name.strip() for name in lines.readline().split(",")]
-            missing = [name for name in REQUIRED_COLUMNS if name not in names]
-            if missing:
-                raise DataError(f"data: {path} lacks the column {', '.join(missing)}; its header is {','.join(names)}")
-            values = np.loadtxt(lines, delimiter=",", ndmin=2)
+        header, *rows = path.read_text(encoding="utf-8-sig").splitlines() or [""]
     except FileNotFoundError:
         raise DataError(f"data: {path} does not exist") from None
     except OSError as problem:
         raise DataError(f"data: {path} cannot be read ({problem.strerror})") from None
+    except UnicodeDecodeError as problem:
+        raise DataError(f"data: {path} is not a table of numbers ({problem})") from None
+    names = [name.strip() for name in header.split(",")]
+    missing = [name for name in REQUIRED_COLUMNS if name not in names]
+    if missing:
+        raise DataError(f"data: {path} lacks the column {', '.join(missing)}; its header is {header[:200]}")
+    rows = [row for row in rows if row.strip()]
+    if not rows:
+        raise DataError(f"data: {path} has a header and no rows")
+    try:
+        values = np.loadtxt(rows, delimiter=",", ndmin=2)
     except ValueError as problem:
         raise DataError(f"data: {path} is not a table of numbers ({problem})") from None
-    if values.shape[0] == 0 or values.shape[1] != len(names):
+    if values.shape[1] != len(names):
         raise DataError(f"data: {path} has {values.shape[0]} rows of {values.shape[1]} values under {len(names)} names")
     table = dict(zip(names, values.T, strict=True))
     for name in (*REQUIRED_COLUMNS, "enonlocal_true"):
@@ -171,14 +189,14 @@ def _read_csv(path: Path) -> dict[str, Array]:
 def _find_factor(gauss: dict[str, Array]) -> tuple[int, str]:
     """1 or 10, from a balance: with zero flux on the boundary the mean of u equals the mean of e."""
     if "enonlocal_true" not in gauss:
-        raise DataError("data: without the column enonlocal_true nothing tells whether elocal is physical or times ten. "
-                        "State it: elocal_factor: 1 or elocal_factor: 10")
+        raise DataError("data: without the column enonlocal_true nothing tells whether elocal is physical or times "
+                        "ten. State it: elocal_factor: 1 or elocal_factor: 10")
     ratio = float(gauss["elocal"].mean() / gauss["enonlocal_true"].mean())
     for factor in (1, 10):
         if 0.5 < ratio / factor < 2:
             return factor, f"found from mean elocal / mean enonlocal_true = {ratio:.3g}"
-    raise DataError(f"data: mean elocal is {ratio:.3g} times mean enonlocal_true, neither about 1 nor about 10: the two "
-                    "columns are in different units. Mend the table, or state elocal_factor")
+    raise DataError(f"data: mean elocal is {ratio:.3g} times mean enonlocal_true, neither about 1 nor about 10: the "
+                    "two columns are in different units. Mend the table, or state elocal_factor")
 
 
 def _check_same_factor(gauss: dict[str, Array], nodes: dict[str, Array], name: str) -> None:
@@ -190,8 +208,8 @@ def _check_same_factor(gauss: dict[str, Array], nodes: dict[str, Array], name: s
         return
     ratio = float(np.median(nodes["elocal"][positive] / nearest[positive]))
     if not 1 / 3 < ratio < 3:
-        raise DataError(f"data: elocal in the table {name} is {ratio:.3g} times that of the nearest Gauss points: the tables "
-                        "carry different units (a factor of ten?)")
+        raise DataError(f"data: elocal in the table {name} is {ratio:.3g} times that of the nearest Gauss points: the "
+                        "tables carry different units (a factor of ten?)")
 
 
 def _physical(table: dict[str, Array], factor: int) -> Points:
@@ -200,14 +218,18 @@ def _physical(table: dict[str, Array], factor: int) -> Points:
 
 def _notes(tables: Mapping[str, Points], factor: int, how: str) -> tuple[str, ...]:
     gauss = tables["gauss_points"]
-    carried = "physical strains (factor 1)" if factor == 1 else "ten times the physical strains (factor 10), divided by 10 here"
+    carried = "physical strains (factor 1)" if factor == 1 else f"{factor} times the physical strains, divided here"
     notes = [
-        f"coordinates in mm: x {gauss.x_mm.min():.4g} to {gauss.x_mm.max():.4g}, y {gauss.y_mm.min():.4g} to {gauss.y_mm.max():.4g}",
-        f"g in mm^2: {gauss.g_mm2.min():.4g} to {gauss.g_mm2.max():.4g} (l_c = sqrt(2 g), at most {np.sqrt(2 * gauss.g_mm2.max()):.4g} mm)",
+        f"coordinates in mm: x {_range(gauss.x_mm)}, y {_range(gauss.y_mm)}",
+        f"g in mm^2: {_range(gauss.g_mm2)} (l_c = sqrt(2 g), at most {np.sqrt(2 * gauss.g_mm2.max()):.4g} mm)",
         f"elocal in the file: {carried}; {how}",
-        f"elocal, dimensionless: {gauss.elocal.min():.4g} to {gauss.elocal.max():.4g}",
+        f"elocal, dimensionless: {_range(gauss.elocal)}",
         f"{len(gauss)} Gauss points, {len(tables['lrb'])} left/right and {len(tables['btb'])} bottom/top nodes",
     ]
     if gauss.enonlocal_true is None:
         notes.append("no enonlocal_true: errors to the reference cannot be computed")
     return tuple(notes)
+
+
+def _range(values: Array) -> str:
+    return f"{values.min():.4g} to {values.max():.4g}"

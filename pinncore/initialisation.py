@@ -6,7 +6,10 @@ the frameworks' streams of random numbers are not imitated. A file gives their w
 
 from __future__ import annotations
 
+import itertools
+import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,12 +36,14 @@ def keras_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Arra
 
 
 def tf1_xavier(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """TensorFlow 1 PINN codes: `truncated_normal` of deviation sqrt(2/(fan_in + fan_out)), redrawn past 2 deviations."""
+    """TensorFlow 1 PINN codes: `truncated_normal`, deviation sqrt(2/(fan_in + fan_out)), redrawn past 2 of them."""
     draws = generator.standard_normal((fan_in, fan_out))
     while (outside := np.abs(draws) > 2).any():
         draws[outside] = generator.standard_normal(int(outside.sum()))
     return np.sqrt(2 / (fan_in + fan_out)) * draws, np.zeros(fan_out)
 
+
+_NAME = re.compile(r"[Wb][1-9][0-9]*")
 
 SOURCES: dict[str, Callable[[Generator, int, int], tuple[Array, Array]]] = {
     "torch": torch_default,
@@ -57,7 +62,7 @@ def initial_parameters(init: str, layers: Layers, *, seed: int) -> Array:
     if init not in SOURCES:
         raise SettingError("init", init, f"must be one of {', '.join(SOURCES)} or file:PATH")
     generator = np.random.default_rng(seed)
-    return flatten([SOURCES[init](generator, *sizes) for sizes in zip(layers[:-1], layers[1:], strict=True)])
+    return flatten([SOURCES[init](generator, *sizes) for sizes in itertools.pairwise(layers)])
 
 
 def check_init(init: str, layers: Layers) -> None:
@@ -75,19 +80,22 @@ def read_weights(path: str, layers: Layers) -> Array:
     prefix = f"{group}/" if group else ""
     try:
         with np.load(Path(file)) as archive:
-            arrays = {key.removeprefix(prefix): archive[key] for key in archive.files if key.startswith(prefix)}
+            arrays = {
+                key.removeprefix(prefix): np.asarray(archive[key], dtype=np.float64)
+                for key in archive.files if key.startswith(prefix) and _NAME.fullmatch(key.removeprefix(prefix))
+            }
     except FileNotFoundError:
         raise WeightsError(f"init: the weights file {file} does not exist") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as problem:
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as problem:
         raise WeightsError(f"init: {file} is not an .npz of arrays ({problem})") from None
     weights: Weights = []
-    for level, (before, after) in enumerate(zip(layers[:-1], layers[1:], strict=True), start=1):
+    for level, (before, after) in enumerate(itertools.pairwise(layers), start=1):
         pair = []
         for name, shape in ((f"W{level}", (before, after)), (f"b{level}", (after,))):
             if name not in arrays:
                 raise WeightsError(f"init: {path} has no array {name}; a network {_dashes(layers)} needs W1, b1 to "
                                    f"W{len(layers) - 1}, b{len(layers) - 1}")
-            array = np.asarray(arrays[name], dtype=np.float64)
+            array = arrays[name]
             array = array.reshape(-1) if name.startswith("b") and array.shape == (1, after) else array
             if array.shape != shape:
                 raise WeightsError(f"init: {name} in {path} has shape {tuple(arrays[name].shape)}, but a network "

@@ -8,6 +8,7 @@ gradient, and adds nothing to any inner product.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ def layer_sizes(inputs: int, *, width: int, depth: int, outputs: int = 1) -> Lay
 
 def parameter_count(layers: Layers) -> int:
     """Number of weights and biases."""
-    return sum((before + 1) * after for before, after in zip(layers[:-1], layers[1:], strict=True))
+    return sum((before + 1) * after for before, after in itertools.pairwise(layers))
 
 
 def flatten(weights: Weights) -> NDArray[np.float64]:
@@ -40,7 +41,7 @@ def flatten(weights: Weights) -> NDArray[np.float64]:
 def unflatten(flat: NDArray[np.float64], layers: Layers) -> Weights:
     """The flat vector [parameters] to [(W [in, out], b [out]), ...] (views)."""
     weights, start = [], 0
-    for before, after in zip(layers[:-1], layers[1:], strict=True):
+    for before, after in itertools.pairwise(layers):
         w = flat[start : start + before * after].reshape(before, after)
         b = flat[start + before * after : start + (before + 1) * after]
         weights.append((w, b))

@@ -73,7 +73,8 @@ def broken_rule(value: Any, hint: Any) -> str | None:
     """The rule of `hint` that `value` breaks, or None: plain types, Literal, Annotated bounds, unions, tuples."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return broken_rule(value, arguments[0]) or next(filter(None, (_broken_bound(value, m) for m in arguments[1:])), None)
+        bounds = (_broken_bound(value, bound) for bound in arguments[1:])
+        return broken_rule(value, arguments[0]) or next(filter(None, bounds), None)
     if origin is Literal:
         return None if value in arguments else f"must be one of {', '.join(map(str, arguments))}"
     if origin in (typing.Union, types.UnionType):

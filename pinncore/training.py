@@ -92,7 +92,8 @@ def pack_key(member: Member) -> tuple[str, ...]:
     """Members with equal keys can share a pack."""
     train = member.train
     data = json.dumps(member.problem.data, sort_keys=True)
-    return (data, str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, choose_engine(train.engine).name)
+    engine = choose_engine(train.engine).name
+    return (data, str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, engine)
 
 
 def choose_device(device: str) -> torch.device:
@@ -114,14 +115,16 @@ class Pack:
     def __init__(self, members: Sequence[Member], *, device: str = "auto", padded: Layers = (),
                  clock: Callable[[], float] = time.perf_counter) -> None:
         if not members or len({pack_key(member) for member in members}) != 1:
-            raise SettingError("members", len(members), "must be one or more that share data, inputs, depth, activation, dtype and engine")
+            raise SettingError("members", len(members),
+                               "must be one or more that share data, inputs, depth, activation, dtype and engine")
         self.members = list(members)
         self.device, self._clock = choose_device(device), clock
         dtype = DTYPES[members[0].train.dtype]
         layout = PackedLayout(tuple(member.layers for member in members), padded)
         problems = _build_problems(members)
         self.engine: Engine = choose_engine(members[0].train.engine)(problems, layout, dtype=dtype, device=self.device)
-        self.x = layout.pack([initial_parameters(m.train.init, m.layers, seed=m.seed) for m in members], dtype=dtype, device=self.device)
+        starts = [initial_parameters(member.train.init, member.layers, seed=member.seed) for member in members]
+        self.x = layout.pack(starts, dtype=dtype, device=self.device)
         self.adam = PackedAdam([_adam(member.train) for member in members], self.x)
         self.lbfgs = PackedLBFGS([_lbfgs(member.train) for member in members], self.x)
         self.progress = [_Progress("adam" if member.train.adam_epochs else "lbfgs") for member in members]
@@ -189,6 +192,8 @@ class Pack:
                 if train.lbfgs_iterations:
                     progress.phase = "lbfgs"
                     self.lbfgs.x[row] = self.x[row]
+                    if progress.epoch in train.keep_epochs:
+                        self._keep_weights(row)
                 else:
                     stopped[row] = StopReason.EPOCHS_DONE
         return stopped
@@ -200,9 +205,11 @@ class Pack:
         accepted = self.lbfgs.tell(rows, [numbers[row][0] for row in rows], gradient[self._place(rows)],
                                    [tuple(numbers[row][2:]) for row in rows])
         self.x[self._place(rows)] = self.lbfgs.x[self._place(rows)]
-        recorded = [row for row in fresh + accepted if self.lbfgs.iterations[row] % self.members[row].train.record_every == 0]
+        recorded = [row for row in fresh + accepted
+                    if self.lbfgs.iterations[row] % self.members[row].train.record_every == 0]
         norms = torch.linalg.vector_norm(self.lbfgs.gradient[self._place(recorded)], dim=1).tolist()
-        self._record(recorded, [[self.lbfgs.losses[row], norm, *self.lbfgs.terms[row]] for row, norm in zip(recorded, norms, strict=True)])
+        self._record(recorded, [[self.lbfgs.losses[row], norm, *self.lbfgs.terms[row]]
+                                for row, norm in zip(recorded, norms, strict=True)])
         return {row: reason for row in rows if (reason := self.lbfgs.stopped[row]) is not None}
 
     def _record(self, rows: list[int], numbers: list[list[float]]) -> None:
@@ -238,10 +245,12 @@ class Pack:
                   **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
                   "evaluations": sum(progress.evaluations.values())}
         output = alone.outputs(x, [0])[0].double().cpu().numpy()
+        seconds = {**{f"{phase}_seconds": progress.seconds[phase] for phase in PHASES},
+                   "seconds": sum(progress.seconds.values())}
         return MemberResult(
-            member.label, member.layers, reason, failure, flat, float(loss), dict(zip(problem.terms, terms[0].tolist(), strict=True)),
-            float(gradient.norm()), metrics, self._curves(row), progress.kept, {} if failure else problem.field(output), counts,
-            {**{f"{phase}_seconds": progress.seconds[phase] for phase in PHASES}, "seconds": sum(progress.seconds.values())},
+            member.label, member.layers, reason, failure, flat, float(loss),
+            dict(zip(problem.terms, terms[0].tolist(), strict=True)), float(gradient.norm()), metrics,
+            self._curves(row), progress.kept, {} if failure else problem.field(output), counts, seconds,
             self.engine.name, self.device.type, problem.data_sha256)
 
     def _record_last(self, row: int, loss: float, norm: float, terms: list[float]) -> None:
@@ -254,7 +263,8 @@ class Pack:
         terms = self.engine.problems[row].terms
         table = np.array(self.progress[row].curves, dtype=np.float64).reshape(-1, 7 + len(terms))
         columns: dict[str, NDArray[Any]] = {"phase": np.array(PHASES)[table[:, 0].astype(int)]}
-        columns |= {"step": table[:, 1].astype(np.int64), "evaluations": table[:, 2].astype(np.int64), "loss": table[:, 3]}
+        columns |= {"step": table[:, 1].astype(np.int64), "evaluations": table[:, 2].astype(np.int64)}
+        columns["loss"] = table[:, 3]
         columns |= {f"loss_{term}": table[:, 7 + i] for i, term in enumerate(terms)}
         return columns | {"grad_norm": table[:, 4], "rel_l2": table[:, 5], "time_s": table[:, 6]}
 
@@ -280,12 +290,15 @@ class Pack:
         adam_values, adam_tensors = self.adam.state(row)
         lbfgs_values, lbfgs_tensors = self.lbfgs.state(row)
         place = self._place(self.engine.layout.positions(row).tolist())
-        vectors = {"x": self.x[row]} | {f"adam/{k}": v for k, v in adam_tensors.items()} | {f"lbfgs/{k}": v for k, v in lbfgs_tensors.items()}
+        vectors = {"x": self.x[row]}
+        vectors |= {f"adam/{name}": tensor for name, tensor in adam_tensors.items()}
+        vectors |= {f"lbfgs/{name}": tensor for name, tensor in lbfgs_tensors.items()}
         tensors = {name: _narrow(name, tensor, place) for name, tensor in vectors.items()}
         tensors["curves"] = torch.as_tensor(np.array(progress.curves, dtype=np.float64))
         tensors |= {f"kept/{epoch}": torch.as_tensor(flat) for epoch, flat in progress.kept.items()}
-        values = {"phase": progress.phase, "epoch": progress.epoch, "evaluations": progress.evaluations, "seconds": progress.seconds,
-                  "adam": adam_values, "lbfgs": lbfgs_values, "layers": list(member.layers)}
+        values = {"phase": progress.phase, "epoch": progress.epoch, "evaluations": dict(progress.evaluations),
+                  "seconds": dict(progress.seconds), "adam": adam_values, "lbfgs": lbfgs_values,
+                  "layers": list(member.layers)}
         return MemberState(member.label, values, tensors)
 
     def restore(self, states: Sequence[MemberState]) -> None:
@@ -305,11 +318,11 @@ class Pack:
         tensors = {name: _widen(name, tensor.to(self.device), place, size) for name, tensor in state.tensors.items()}
         self.x[row] = tensors["x"]
         values = state.values
-        self.adam.load(row, values["adam"], {k.removeprefix("adam/"): v for k, v in tensors.items() if k.startswith("adam/")})
-        self.lbfgs.load(row, values["lbfgs"], {k.removeprefix("lbfgs/"): v for k, v in tensors.items() if k.startswith("lbfgs/")})
-        kept = {int(name.removeprefix("kept/")): tensor.numpy() for name, tensor in state.tensors.items() if name.startswith("kept/")}
-        self.progress[row] = _Progress(values["phase"], values["epoch"], values["evaluations"], values["seconds"],
-                                       state.tensors["curves"].tolist(), kept)
+        self.adam.load(row, values["adam"], _under("adam/", tensors))
+        self.lbfgs.load(row, values["lbfgs"], _under("lbfgs/", tensors))
+        kept = {int(epoch): tensor.numpy() for epoch, tensor in _under("kept/", state.tensors).items()}
+        self.progress[row] = _Progress(values["phase"], values["epoch"], dict(values["evaluations"]),
+                                       dict(values["seconds"]), state.tensors["curves"].tolist(), kept)
 
 
 class _MemberPredictor(Predictor):
@@ -341,7 +354,7 @@ def train(problem: NonlocalStrainSettings | None = None, settings: TrainSettings
     """Train one network alone, from its initial weights to its stop reason.
 
     `problem` and `settings` default to the non-local strain problem on StrB100 with inputs (x, y) and to the published
-    training schedule. Raises `SettingError`, `DataError`, `WeightsError`; a run that fails is a result, not an exception.
+    training schedule. Raises `SettingError`, `DataError`, `WeightsError`; a run that fails is a result, no exception.
     """
     pack = Pack([Member(settings or TrainSettings(), problem or NonlocalStrainSettings(), seed)], device=device)
     while pack.active:
@@ -375,13 +388,17 @@ WHOLE = ("lbfgs/inverse", "lbfgs/scale", "curves")  # tensors without a paramete
 
 
 def _narrow(name: str, tensor: Tensor, place: Tensor) -> Tensor:
-    return tensor if name in WHOLE else tensor.index_select(-1, place)
+    return tensor.clone() if name in WHOLE else tensor.index_select(-1, place)
 
 
 def _widen(name: str, tensor: Tensor, place: Tensor, size: int) -> Tensor:
     if name in WHOLE or name.startswith("kept/"):
         return tensor
     return torch.zeros(*tensor.shape[:-1], size, dtype=tensor.dtype, device=tensor.device).index_copy(-1, place, tensor)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _to_numpy(tensor: Tensor) -> Array:

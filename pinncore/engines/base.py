@@ -30,15 +30,18 @@ class Engine(abc.ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, problems: Sequence[Problem], layout: PackedLayout, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, problems: Sequence[Problem], layout: PackedLayout, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
         shapes = {(type(p), tuple((s.term, s.inputs.shape) for s in p.point_sets)) for p in problems}
         if len(shapes) != 1 or len(problems) != len(layout.members):
-            raise SettingError("members", len(problems), "members of a pack share the problem, its terms and point counts")
+            raise SettingError("members", len(problems), "must share the problem, its terms and point counts")
         self.problems, self.layout, self.dtype, self.device = list(problems), layout, dtype, device
 
     def keep(self, rows: Sequence[int]) -> Engine:
         """The same engine for the named members alone."""
-        return type(self)([self.problems[row] for row in rows], self.layout.keep(rows), dtype=self.dtype, device=self.device)
+        problems = [self.problems[row] for row in rows]
+        return type(self)(problems, self.layout.keep(rows), dtype=self.dtype, device=self.device)
 
     @abc.abstractmethod
     def evaluate(self, parameters: Tensor) -> Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +24,8 @@ class ReferenceEngine(Engine):
             place = torch.as_tensor(self.layout.positions(row), device=self.device)
             flat = parameters[row, place].detach().requires_grad_()
             values = [self._term(problem, points, flat, row) for points in problem.point_sets]
-            loss = torch.stack([points.weight * value for points, value in zip(problem.point_sets, values, strict=True)]).sum()
+            weighted = [points.weight * value for points, value in zip(problem.point_sets, values, strict=True)]
+            loss = torch.stack(weighted).sum()
             (gradient,) = torch.autograd.grad(loss, flat)
             losses.append(loss.detach())
             terms.append(torch.stack(values).detach())
@@ -32,14 +34,15 @@ class ReferenceEngine(Engine):
 
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
         with torch.no_grad():
+            inputs = [self.as_tensor(self.problems[row].point_sets[0].inputs) for row in rows]
             return torch.stack([
-                _network(self._flat(p, row), self.layout.members[row], self.as_tensor(self.problems[row].point_sets[0].inputs))
-                for p, row in zip(parameters, rows, strict=True)
+                _network(self._flat(p, row), self.layout.members[row], x)
+                for p, row, x in zip(parameters, rows, inputs, strict=True)
             ])
 
     def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        value, x, y, laplacian = _jet(self._flat(parameters, row), self.layout.members[row], self.as_tensor(points.inputs))
-        return value.detach(), x.detach(), y.detach(), laplacian.detach()
+        jet = _jet(self._flat(parameters, row), self.layout.members[row], self.as_tensor(points.inputs))
+        return jet.value.detach(), jet.x.detach(), jet.y.detach(), jet.laplacian.detach()
 
     def _flat(self, parameters: Tensor, row: int) -> Tensor:
         return parameters[torch.as_tensor(self.layout.positions(row), device=self.device)]
@@ -53,7 +56,7 @@ class ReferenceEngine(Engine):
 
 def _network(flat: Tensor, layers: Layers, inputs: Tensor) -> Tensor:
     activation, start = inputs, 0
-    for before, after in zip(layers[:-1], layers[1:], strict=True):
+    for before, after in itertools.pairwise(layers):
         w = flat[start : start + before * after].view(before, after)
         b = flat[start + before * after : start + (before + 1) * after]
         start += (before + 1) * after

@@ -26,6 +26,8 @@ CHUNK_BYTES = 200_000  # one array of one member: of the sizes tried on two CPUs
 CHUNK_POINTS = (128, 2048)
 CHANNELS = 4
 
+_Views = list[tuple[Tensor, Tensor]]  # (W [members, in, out], b [members, out]) of each layer
+
 
 class _Saved(NamedTuple):
     """What the reverse pass needs of one activation: z channels, a, sigma', sigma'', z_x^2 + z_y^2."""
@@ -50,7 +52,9 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, problems: Sequence[Problem], layout: PackedLayout, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, problems: Sequence[Problem], layout: PackedLayout, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
         super().__init__(problems, layout, dtype=dtype, device=device)
         self._sets = [self._stack([p.point_sets[i] for p in problems]) for i in range(len(problems[0].point_sets))]
         weights, averages = loss_shape(problems)
@@ -91,7 +95,7 @@ class TorchEngine(Engine):
         value, x, y, laplacian = output[0, 0].unbind(0)
         return value, x, y, laplacian
 
-    def _accumulate(self, weights: list[tuple[Tensor, Tensor]], gradients: list[tuple[Tensor, Tensor]], points: _StackedSet) -> Tensor:
+    def _accumulate(self, weights: _Views, gradients: _Views, points: _StackedSet) -> Tensor:
         """Sum of squared residuals [members] over a chunk; adds sum(r dr/dp) to `gradients`."""
         output, saved, activations = self._forward(weights, points.inputs)
         square, cotangent = self._residual(points, output)
@@ -99,14 +103,15 @@ class TorchEngine(Engine):
             flat = cotangent.flatten(2)
             gradients[level][0].baddbmm_(activations[level - 1].flatten(2), flat.transpose(1, 2))
             gradients[level][1].add_(cotangent[:, :, 0].sum(dim=2))
-            cotangent = _activation_reverse(saved[level - 1], torch.bmm(weights[level][0], flat).view_as(activations[level - 1]))
+            incoming = torch.bmm(weights[level][0], flat).view_as(activations[level - 1])
+            cotangent = _activation_reverse(saved[level - 1], incoming)
         w, b = gradients[0]
         w.baddbmm_(points.inputs, cotangent[:, :, 0].transpose(1, 2))
         w[:, :2] += cotangent[:, :, 1:3].sum(dim=3).transpose(1, 2)
         b += cotangent[:, :, 0].sum(dim=2)
         return square
 
-    def _forward(self, weights: list[tuple[Tensor, Tensor]], inputs: Tensor) -> tuple[Tensor, list[_Saved], list[Tensor]]:
+    def _forward(self, weights: _Views, inputs: Tensor) -> tuple[Tensor, list[_Saved], list[Tensor]]:
         """Output channels [members, 1, 4, points] and what each layer left for the reverse pass."""
         w, b = weights[0]
         members, units, points = w.shape[0], w.shape[2], inputs.shape[2]

@@ -61,7 +61,7 @@ class PackedAdam:
         root = torch.where(inside, (v / shrink**2 + eps).sqrt(), v.sqrt() / shrink + eps)
         return x - size * m / root
 
-    def _coefficients(self, rows: Sequence[int], x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _coefficients(self, rows: Sequence[int], x: Tensor) -> tuple[Tensor, ...]:
         """b1, b2, eps, step size and the root of the bias of v, each [rows, 1]; counts the step."""
         table = []
         for row in rows:
@@ -77,7 +77,7 @@ class PackedAdam:
             else:
                 count = self.steps[row]
                 table.append((b1, b2, eps, lr / (1 - b1**count), math.sqrt(1 - b2**count)))
-        return tuple(torch.tensor(column, dtype=x.dtype, device=x.device)[:, None] for column in zip(*table, strict=True))  # type: ignore[return-value]
+        return torch.tensor(table, dtype=x.dtype, device=x.device).T[:, :, None].unbind(0)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all members but `rows`."""
@@ -88,8 +88,8 @@ class PackedAdam:
 
     def state(self, row: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain values and tensors that `load` takes back exactly."""
-        power1, power2 = self._powers[row]
-        return {"steps": self.steps[row], "powers": [float(power1), float(power2)]}, {"m": self.m[row], "v": self.v[row]}
+        values = {"steps": self.steps[row], "powers": [float(power) for power in self._powers[row]]}
+        return values, {"m": self.m[row], "v": self.v[row]}
 
     def load(self, row: int, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Continue one member from its `state`."""

@@ -72,17 +72,19 @@ class PackedLBFGS:
         """
         terms = terms if terms is not None else [()] * len(rows)
         slopes = (gradient * self.direction[self._place(rows)]).sum(dim=1).tolist()
-        fresh, searching = [], []
+        fresh: list[int] = []
+        searching: list[int] = []
         for index, row in enumerate(rows):
             self.evaluations[row] += 1
             if not math.isfinite(losses[index]) or not math.isfinite(slopes[index]):
                 self.stopped[row] = StopReason.NOT_FINITE
             else:
                 (fresh if self.searches[row] is None else searching).append(index)
-        self._advance_searches([rows[i] for i in searching], [losses[i] for i in searching], [slopes[i] for i in searching],
-                               [terms[i] for i in searching], gradient[torch.as_tensor(searching, dtype=torch.int64, device=gradient.device)])
+        self._advance_searches([rows[i] for i in searching], [losses[i] for i in searching],
+                               [slopes[i] for i in searching], [terms[i] for i in searching],
+                               gradient[self._place(searching)])
         self._start([rows[i] for i in fresh], [losses[i] for i in fresh], [terms[i] for i in fresh],
-                    gradient[torch.as_tensor(fresh, dtype=torch.int64, device=gradient.device)])
+                    gradient[self._place(fresh)])
         accepted = [rows[i] for i in searching if (search := self.searches[rows[i]]) and search.done]
         self._accept(accepted)
         return accepted
@@ -95,19 +97,26 @@ class PackedLBFGS:
         self.gradient[place] = gradient
         self.direction[place] = -gradient
         largest, total = gradient.abs().amax(dim=1).tolist(), gradient.abs().sum(dim=1).tolist()
+        running, steps = [], []
         for row, loss, term, peak, norm in zip(rows, losses, terms, largest, total, strict=True):
             self.losses[row], self.terms[row] = loss, term
             if peak <= self.settings[row].tolerance_grad:
                 self.stopped[row] = StopReason.GRADIENT_TOLERANCE
-        running = [(row, norm) for row, norm in zip(rows, total, strict=True) if self.stopped[row] is None]
-        self._search([row for row, _ in running], [min(1.0, 1.0 / norm) * self.settings[row].lr for row, norm in running])
+            elif self.settings[row].iterations == 0:
+                self.stopped[row] = StopReason.ITERATIONS_DONE
+            else:
+                running.append(row)
+                steps.append(min(1.0, 1.0 / norm) * self.settings[row].lr)
+        self._search(running, steps)
 
-    def _advance_searches(self, rows: list[int], losses: list[float], slopes: list[float], terms: list[tuple[float, ...]],
-                          gradient: Tensor) -> None:
+    def _advance_searches(self, rows: list[int], losses: list[float], slopes: list[float],
+                          terms: list[tuple[float, ...]], gradient: Tensor) -> None:
         """One step of each line search, then the gradient moves of all of them, grouped."""
-        moves = [self._searching(row).tell(*told) for row, *told in zip(rows, losses, slopes, terms, strict=True)]
+        told = zip(rows, losses, slopes, terms, strict=True)
+        moves = [self._searching(row).tell(loss, slope, term) for row, loss, slope, term in told]
         for source, target in ((0, 1), (1, 0)):
-            place = self._place([row for row, move in zip(rows, moves, strict=True) if move.slot_to_slot == (source, target)])
+            chosen = [i for i, move in enumerate(moves) if move.slot_to_slot == (source, target)]
+            place = self._place([rows[i] for i in chosen])
             self.slots[target, place] = self.slots[source, place]
         for target in (0, 1):
             chosen = [i for i, move in enumerate(moves) if move.new_to == target]
@@ -130,9 +139,10 @@ class PackedLBFGS:
         self.gradient[place] = following
         tests = torch.stack([following.abs().amax(dim=1), step.abs().amax(dim=1)]).tolist()
         for index, (row, search) in enumerate(zip(rows, searches, strict=True)):
-            previous, self.losses[row], self.terms[row] = self.losses[row], search.values[search.low], search.terms[search.low]
+            drop = abs(search.values[search.low] - self.losses[row])
+            self.losses[row], self.terms[row] = search.values[search.low], search.terms[search.low]
             self.iterations[row] += 1
-            self.stopped[row] = self._end(row, peak=tests[0][index], reach=tests[1][index], drop=abs(self.losses[row] - previous))
+            self.stopped[row] = self._end(row, peak=tests[0][index], reach=tests[1][index], drop=drop)
         going = [i for i, row in enumerate(rows) if self.stopped[row] is None]
         if not going:
             return

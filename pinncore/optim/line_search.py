@@ -21,7 +21,7 @@ MOST_STEPS = 25  # minFunc's limit; a search that needs more is not converging
 
 
 class Moves(NamedTuple):
-    """What the caller does with its gradient slots: first slot to slot, then the new gradient or the start's into slots."""
+    """What the caller does with its gradient slots: first slot to slot, then the new or the start's gradient in."""
 
     slot_to_slot: tuple[int, int] | None = None  # (from, to)
     new_to: int | None = None
@@ -32,8 +32,8 @@ class Moves(NamedTuple):
 class StrongWolfe:
     """One search along a direction from value `f0` with slope `slope0` < 0.
 
-    `t` is the step length to evaluate next. `ends`, `values`, `slopes`, `terms` are the bracket; `low` is its better end.
-    `terms` are the loss terms of each end, carried along for the record only.
+    `t` is the step length to evaluate next. `ends`, `values`, `slopes`, `terms` are the bracket; `low` is its better
+    end. `terms` are the loss terms of each end, carried along for the record only.
     """
 
     f0: float
@@ -143,6 +143,7 @@ class StrongWolfe:
         """The search as it was when `state` was taken."""
         plain = dict(values)
         plain["terms0"], plain["terms"] = tuple(plain["terms0"]), [tuple(terms) for terms in plain["terms"]]
+        plain |= {name: list(plain[name]) for name in ("ends", "values", "slopes")}
         return StrongWolfe(**plain)
 
 
@@ -151,7 +152,7 @@ def _cubic_minimum(
 ) -> float:
     """Minimum of the cubic through two values and slopes (Nocedal and Wright eq. 3.59), kept within bounds."""
     low, high = bounds if bounds is not None else (min(t1, t2), max(t1, t2))
-    d1 = slope1 + slope2 - 3 * _divide(f1 - f2, t1 - t2)
+    d1 = slope1 + slope2 - _divide(3 * (f1 - f2), t1 - t2)
     square = d1 * d1 - slope1 * slope2
     if not square >= 0:
         return (low + high) / 2.0

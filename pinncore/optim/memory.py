@@ -11,7 +11,7 @@ FIRST_CAPACITY = 16
 
 
 class PairMemory:
-    """Rings of pairs: steps s and gradient changes y, [members, capacity, size], the newest `history` of each member."""
+    """Rings of pairs: steps s and gradient changes y, [members, capacity, size], each member's newest `history`."""
 
     def __init__(self, history: Sequence[int], like: Tensor) -> None:
         self.history = list(history)
@@ -47,7 +47,8 @@ class PairMemory:
         slots = [slots + [0] * (longest - len(slots)) for slots in orders]
         used = [[1.0] * len(slots) + [0.0] * (longest - len(slots)) for slots in orders]
         order = torch.as_tensor(slots, dtype=torch.int64, device=gradient.device)
-        inverse = self._inverse[place[:, None], order] * torch.tensor(used, dtype=gradient.dtype, device=gradient.device)
+        mask = torch.tensor(used, dtype=gradient.dtype, device=gradient.device)
+        inverse = self._inverse[place[:, None], order] * mask
         q = -gradient
         alphas: list[Tensor] = [gradient[:, :1]] * longest
         for k in range(longest - 1, -1, -1):

@@ -111,9 +111,9 @@ class NonlocalStrain(Problem):
         return self.data.sha256
 
     @cached_property
-    def held_out(self) -> PointSet:
-        """The equation between the training points."""
-        return self._points("residual", self.data.held_out, 1.0)
+    def held_out(self) -> PointSet | None:
+        """The equation between the training points, where there is a between."""
+        return self._points("residual", self.data.held_out, 1.0) if self.data.held_out is not None else None
 
     def to_physical(self, output: Array) -> Array:
         return output / self.scaling.strain
@@ -139,15 +139,17 @@ class NonlocalStrain(Problem):
         gauss = self.data.gauss
         inputs = self.point_sets[0].inputs
         u = self.to_physical(predict.value(inputs))
-        held_out = predict.residual(self.held_out)
         found: dict[str, float | None] = {
             "rel_l2": None,
             "paper_metric": None,
             "process_zone_error": None,
             "distance_to_local": _relative(u, gauss.elocal),
             "mean_abs_du_de": None,
-            "heldout_residual": _rms(held_out) / _rms(np.asarray(self.held_out.data["elocal"])),
+            "heldout_residual": None,
         }
+        if self.held_out is not None:
+            forcing = np.asarray(self.held_out.data["elocal"])
+            found["heldout_residual"] = _rms(predict.residual(self.held_out)) / _rms(forcing)
         if "elocal" in self.settings.inputs:
             found["mean_abs_du_de"] = float(np.abs(predict.input_gradient(inputs)[:, 3]).mean())
         if gauss.enonlocal_true is not None:

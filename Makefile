@@ -1,0 +1,39 @@
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+OLD := pinnsweep needs Python 3.11 or newer, $(PYTHON) is older: set PYTHON, as in make PYTHON=python3.12
+
+.PHONY: help install demo test test-all check clean
+help:  ## list what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: .venv/.installed  ## make .venv with everything in it (TORCH=... for another build of torch)
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("$(OLD)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+demo: install  ## run a small sweep on the real data, then show its best trials and its report (4 minutes)
+	$(BIN)/pinnsweep run examples/quickstart.yaml --root runs
+	$(BIN)/pinnsweep top runs/quickstart
+	$(BIN)/pinnsweep report runs/quickstart
+	@printf '\nThree commands to try next:\n'
+	@printf '  $(BIN)/pinnsweep %s\n' 'query runs/quickstart "SELECT init, min(rel_l2) AS best FROM trials GROUP BY init"' \
+	  'run runs/quickstart --trials 32' 'plan examples/quickstart.yaml --set search.trials=200'
+
+test: check  ## check, then every test but the slow ones
+	$(BIN)/pytest -n auto --maxprocesses 8 -m "not slow"
+
+test-all: check  ## check, then every test
+	$(BIN)/pytest -n auto --maxprocesses 8
+
+check: install  ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove .venv, caches and build folders; runs/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -1,0 +1,160 @@
+"""What is run and what is known of it: `Job`, `JobState`, `JobHandle`."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .errors import JobError
+
+
+class JobState(StrEnum):
+    """Where a job stands. The first three can still change, the others are final."""
+
+    PENDING = "pending"
+    """Accepted, and not started yet."""
+    RUNNING = "running"
+    """Its command is at work."""
+    UNKNOWN = "unknown"
+    """It was started on another machine, which alone can tell while it runs."""
+    DONE = "done"
+    """Its command ended with exit code 0."""
+    FAILED = "failed"
+    """Its command could not be started, or ended with another exit code than 0."""
+    CANCELLED = "cancelled"
+    """It was asked to stop, and stopped."""
+    TIMED_OUT = "timed_out"
+    """It was stopped because its time was over."""
+    LOST = "lost"
+    """It is gone without an exit code: killed together with its supervisor, or the machine went down."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether this state is final."""
+        return self not in (JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a job asks for; None leaves it to the back-end.
+
+    Back-ends that share one machine refuse what the machine does not have, but reserve nothing.
+    """
+
+    cpus: int | None = None
+    gpus: int | None = None
+    memory_gb: float | None = None
+    timeout_min: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("cpus", 1), ("gpus", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise JobError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        for name in ("memory_gb", "timeout_min"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise JobError(f"{name} must be greater than 0, got {value!r}; leave it out for no limit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A command to be run somewhere: words, never a shell string and never a Python object.
+
+    `environment` is added to the environment of the machine that runs the command; `cwd` is where it starts
+    (None: where it is submitted from).
+    """
+
+    argv: tuple[str, ...]
+    name: str = ""
+    resources: Resources = Resources()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.argv, str) or not self.argv or not all(isinstance(word, str) for word in self.argv):
+            raise JobError(f"argv must be one or more words, the command first, got {self.argv!r}")
+        for name, value in self.environment.items():
+            if not isinstance(name, str) or not isinstance(value, str) or not name or "=" in name:
+                raise JobError(f"environment must map names to text, got {name!r}: {value!r}")
+        if any("\0" in text for text in (*self.argv, *self.environment, *self.environment.values())):
+            raise JobError("argv and environment must not contain the character NUL")
+        object.__setattr__(self, "argv", tuple(self.argv))
+        object.__setattr__(self, "environment", MappingProxyType(dict(self.environment)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as plain JSON values."""
+        return {
+            "name": self.name,
+            "argv": list(self.argv),
+            "resources": asdict(self.resources),
+            "environment": dict(self.environment),
+            "cwd": None if self.cwd is None else str(self.cwd),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Job:
+        """The job that `to_json` wrote."""
+        return cls(
+            name=record["name"],
+            argv=tuple(record["argv"]),
+            resources=Resources(**record["resources"]),
+            environment=record["environment"],
+            cwd=None if record["cwd"] is None else Path(record["cwd"]),
+        )
+
+
+class JobHandle(ABC):
+    """A submitted job, seen from a client that may come and go."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """The text that `Executor.attach` takes."""
+
+    @property
+    @abstractmethod
+    def job(self) -> Job:
+        """What was submitted."""
+
+    @abstractmethod
+    def state(self) -> JobState:
+        """Where the job stands now."""
+
+    @abstractmethod
+    def exit_code(self) -> int | None:
+        """The command's exit code: 128 + n where signal n ended it, 126 or 127 where it could not start.
+
+        None while the job is not finished, and for a lost one.
+        """
+
+    @abstractmethod
+    def logs(self, *, follow: bool = False) -> Iterator[str]:
+        """Both output streams, piece by piece; `follow` goes on until the job is finished.
+
+        Raises `LogsNotKept` where the back-end kept none.
+        """
+
+    @abstractmethod
+    def cancel(self, *, grace_s: float = 10.0) -> None:
+        """Ask the job to stop: SIGTERM, and after `grace_s` SIGKILL to all it started. Nothing if it is finished.
+
+        Returns at once, except for a job that has lost its supervisor; `wait` tells when it has stopped.
+        """
+
+    def wait(self, timeout_s: float | None = None) -> JobState:
+        """The state when the job is finished, or after `timeout_s`, whichever comes first."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        pause_s = 0.02
+        while not (state := self.state()).finished:
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.5)
+        return state

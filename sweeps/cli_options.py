@@ -1,0 +1,64 @@
+"""The arguments and options that several commands share, and what they are turned into."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import StudyError
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder, or the name of a study in ROOT.")]
+Studies = Annotated[list[Path], typer.Argument(metavar="STUDY", help="Study folders, or names of studies in ROOT.")]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder that holds the studies.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the study file: search.trials=8. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; errors too, on stderr.")]
+Cpus = Annotated[int | None, typer.Option("--cpus", metavar="N", min=1, help="CPU cores to use (default: all).")]
+Trials = Annotated[
+    int | None, typer.Option("--trials", metavar="N", min=1, help="Trials altogether, instead of the file's number.")
+]
+DEFAULT_ROOT = Path("runs")
+
+
+def study_dirs(root: Path) -> Sequence[Path]:
+    """Every study folder in `root`, by name."""
+    return sorted(path.parent for path in root.glob("*/study.yaml"))
+
+
+def study_dir(study: Path, root: Path) -> Path:
+    """The folder of a study given by path or by name. Raises `StudyError`."""
+    for folder in (study, root / study):
+        if (folder / "study.yaml").is_file():
+            return folder
+    known = ", ".join(folder.name for folder in study_dirs(root)) or "none"
+    raise StudyError(f"no study at {study} or {root / study}; studies in {root}: {known}")
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings where they do not mix with the answer."""
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, paths and dates as text."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def own_name() -> str:
+    """What the user has to type to call this command again."""
+    typed = sys.argv[0]
+    if Path(typed).name != "pinnsweep":
+        return "python -m sweeps.cli"
+    found = shutil.which("pinnsweep")
+    return "pinnsweep" if found and Path(found).resolve() == Path(typed).resolve() else shlex.quote(typed)

@@ -1,0 +1,246 @@
+"""What a study will take, before any of it runs: trials, packs, evaluations, memory, and a time with its doubts.
+
+The configurations are those the study will ask for (for a sampler that learns, random ones stand in). Time comes from
+a few evaluations of the smallest and the largest network on this machine, interpolated by the number of parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+import pinncore
+from pinncore.engines.torch_engine import CHANNELS, CHUNK_BYTES
+from pinncore.networks import Layers, parameter_count
+
+from .calibration import Clock, Timing, timed_extremes
+from .search import Search
+from .spec import StudySpec, build_settings
+from .study import CPU_PACK, WINDOW_PACKS
+
+EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
+EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001
+SMALL_STEP: Final = 0.1
+START_SECONDS: Final = 10.0  # Ray and the first workers, on two cores
+MOST_LOOKED_AT: Final = 1000  # configurations; beyond, the rest is taken to be like them
+PROCESS_MB: Final = 320  # a worker with torch and its data, before the first member
+SAVED_ARRAYS: Final = 14  # arrays an engine holds for each hidden layer during an evaluation (measured)
+REFERENCE_ARRAYS: Final = 40  # the same for nested autograd, over all points at once
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study will take; `seconds` are None without a calibration."""
+
+    study: str
+    sampler: str
+    trials: int
+    packs: int
+    members_per_pack: int
+    packs_at_once: int
+    device: str
+    evaluations: int
+    memory_mb_per_pack: float
+    seconds: float | None
+    seconds_least: float | None
+    seconds_most: float | None
+    timings: tuple[Timing, ...]
+    how_sure: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = time.perf_counter) -> Plan:
+    """Estimate what a study takes on `cpus` cores; with `calibrate`, time the extreme networks here (seconds)."""
+    limit = Search(spec).limit
+    device = _device(spec)
+    at_once = _packs_at_once(spec, cpus, device)
+    size = _pack_size(spec, limit, at_once, device)
+    members = _members(spec, min(limit, MOST_LOOKED_AT))
+    packs = _packs(members, size, window=size if spec.search.sampler == "tpe" else size * WINDOW_PACKS)
+    share = limit / len(members)
+    timings: tuple[Timing, ...] = ()
+    if calibrate:
+        threads, copies = spec.resources.cpus_per_pack, min(size, CPU_PACK)
+        timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
+    seconds = [_study_seconds(packs, timings, at_once, share, **case) for case in _CASES] if timings else [None] * 3
+    return Plan(
+        study=spec.study, sampler=spec.search.sampler, trials=limit, packs=round(len(packs) * share),
+        members_per_pack=max(map(len, packs)), packs_at_once=min(at_once, len(packs)), device=device,
+        evaluations=round(share * sum(_evaluations(member.train) for member in members)),
+        memory_mb_per_pack=_largest_mb(packs, device),
+        seconds=seconds[0], seconds_least=seconds[1], seconds_most=seconds[2], timings=timings,
+        how_sure=_how_sure(spec, limit, len(members), bool(timings)),
+        notes=tuple(_notes(spec, members, seconds)), warnings=spec.warnings)
+
+
+def render(estimate: Plan) -> str:
+    """Return a plan as lines of text."""
+    at_once_mb = estimate.memory_mb_per_pack * estimate.packs_at_once
+    lines = {
+        "Trials": f"{estimate.trials} by {estimate.sampler}",
+        "Packs": f"{estimate.packs} of up to {estimate.members_per_pack} trials, {estimate.packs_at_once} at once "
+                 f"on {estimate.device}",
+        "Evaluations": f"about {estimate.evaluations:,} of loss and gradient",
+        "Memory": f"about {estimate.memory_mb_per_pack:,.0f} MB a pack, {at_once_mb:,.0f} MB at once",
+        "Time": "not estimated (no calibration)",
+        "How sure": estimate.how_sure,
+    }
+    if estimate.seconds is not None and estimate.seconds_least is not None and estimate.seconds_most is not None:
+        least, most = _duration(estimate.seconds_least), _duration(estimate.seconds_most)
+        lines["Time"] = (f"about {_duration(estimate.seconds)}; {least} if L-BFGS stops at once, {most} if its line "
+                         "searches are long")
+    for timing in estimate.timings:
+        lines[f"Network {timing.layers}"] = (
+            f"{timing.parameters} parameters, {1000 * timing.adam_s:.3g} ms an evaluation in Adam, "
+            f"{1000 * timing.lbfgs_s:.3g} ms in L-BFGS")
+    width = max(map(len, lines))
+    rows = [f"{name:<{width}}  {text}" for name, text in lines.items()]
+    return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
+
+
+_CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
+    {"iterations": 1.0, "searches": 1.0, "contention": 1.0},
+    {"iterations": 0.0, "searches": 1.0, "contention": 1.0},
+    {"iterations": 1.0, "searches": 1.6, "contention": 1.3},
+)
+
+
+def _device(spec: StudySpec) -> str:
+    if spec.resources.device != "auto":
+        return spec.resources.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
+    slots = cpus // spec.resources.cpus_per_pack
+    share = 1.0 if spec.resources.gpus_per_pack is None else spec.resources.gpus_per_pack
+    if device == "cuda" and share > 0:
+        slots = min(slots, int(max(torch.cuda.device_count(), 1) / share))
+    return max(slots, 1)
+
+
+def _pack_size(spec: StudySpec, limit: int, at_once: int, device: str) -> int:
+    if spec.resources.pack != "auto":
+        return spec.resources.pack
+    return max(1, min(-(-limit // at_once), CPU_PACK if device == "cpu" else 64))
+
+
+def _members(spec: StudySpec, count: int) -> list[pinncore.Member]:
+    """The first configurations of a study, as pinncore trains them."""
+    if spec.search.sampler == "tpe":
+        spec = dataclasses.replace(spec, search=spec.search.model_copy(update={"sampler": "random"}))
+    search = Search(spec)
+    return [pinncore.Member(*build_settings(spec.config(search.propose(number)))) for number in range(count)]
+
+
+def _packs(members: Sequence[pinncore.Member], size: int, *, window: int) -> list[list[pinncore.Member]]:
+    """The members in packs as a study forms them: in windows, those of one shape together, the widest first."""
+    packs = []
+    for start in range(0, len(members), window):
+        by_key: dict[tuple[str, ...], list[pinncore.Member]] = {}
+        for member in members[start : start + window]:
+            by_key.setdefault(pinncore.pack_key(member), []).append(member)
+        for alike in by_key.values():
+            alike.sort(key=lambda member: -member.train.width)
+            packs += [alike[first : first + size] for first in range(0, len(alike), size)]
+    return packs
+
+
+def _evaluations(train: pinncore.TrainSettings) -> float:
+    return train.adam_epochs + _lbfgs_evaluations(train)
+
+
+def _lbfgs_evaluations(train: pinncore.TrainSettings) -> float:
+    rate = EVALUATIONS_PER_ITERATION if train.lbfgs_lr >= SMALL_STEP else EVALUATIONS_AT_SMALL_STEPS
+    most = train.lbfgs_max_evaluations
+    return min(rate * train.lbfgs_iterations, most if most is not None else float("inf"))
+
+
+def _padded(pack: Sequence[pinncore.Member]) -> Layers:
+    return max((member.layers for member in pack), key=parameter_count)
+
+
+def _largest_mb(packs: Sequence[Sequence[pinncore.Member]], device: str) -> float:
+    sources = {repr(pack[0].problem.data): pack[0].problem.data for pack in packs}
+    points = {name: len(pinncore.load_data(source).gauss) for name, source in sources.items()}
+    return max(_pack_mb(pack, points[repr(pack[0].problem.data)], device) for pack in packs)
+
+
+def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float:
+    """Memory of a worker with a pack: the process, vectors and L-BFGS pairs of every member, one evaluation."""
+    train, layers = pack[0].train, _padded(pack)
+    item = 4 if train.dtype == "float32" else 8
+    pairs = max(min(member.train.lbfgs_history, member.train.lbfgs_iterations) for member in pack)
+    vectors = len(pack) * parameter_count(layers) * item * (20 + 2 * pairs)
+    hidden = sum(layers[1:-1])
+    chunk = points if device == "cuda" else max(128, CHUNK_BYTES // (CHANNELS * max(layers[1:-1]) * item))
+    evaluation = len(pack) * hidden * min(chunk, points) * item * SAVED_ARRAYS
+    if train.engine == "reference":
+        evaluation = hidden * points * item * REFERENCE_ARRAYS
+    return PROCESS_MB + (vectors + evaluation) / 1e6
+
+
+def _study_seconds(packs: Sequence[Sequence[pinncore.Member]], timings: Sequence[Timing], at_once: int, share: float, *,
+                   iterations: float, searches: float, contention: float) -> float:
+    """The time of all packs on as many workers as run at once, each taking the next pack when it is free."""
+    workers = [0.0] * at_once
+    for pack in packs:
+        heapq.heapreplace(workers, workers[0] + _pack_seconds(pack, timings, iterations=iterations, searches=searches))
+    return START_SECONDS + contention * share * max(workers)
+
+
+def _pack_seconds(pack: Sequence[pinncore.Member], timings: Sequence[Timing], *, iterations: float,
+                  searches: float) -> float:
+    """Every member costs what the widest does; the recursion over the pairs runs once for all."""
+    count, settings = parameter_count(_padded(pack)), [member.train for member in pack]
+    adam, lbfgs, pair = (_between(timings, count, name) for name in ("adam_s", "lbfgs_s", "pair_s"))
+    evaluating = sum(t.adam_epochs * adam + iterations * searches * _lbfgs_evaluations(t) * lbfgs for t in settings)
+    return evaluating + iterations * pair * max(t.lbfgs_iterations * _average_pairs(t) for t in settings)
+
+
+def _average_pairs(train: pinncore.TrainSettings) -> float:
+    """Pairs in the memory of L-BFGS, averaged over its iterations."""
+    iterations, history = train.lbfgs_iterations, train.lbfgs_history
+    return history * (1 - history / (2 * iterations)) if history < iterations else iterations / 2
+
+
+def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:
+    """Interpolate a timing by the number of parameters; it never falls below the smallest network's."""
+    small, large = timings[0], timings[-1]
+    if small.parameters == large.parameters:
+        return getattr(small, name)
+    weight = (parameters - small.parameters) / (large.parameters - small.parameters)
+    return max(getattr(small, name) + weight * (getattr(large, name) - getattr(small, name)), 0.0)
+
+
+def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> str:
+    reasons = ["L-BFGS may stop early, and its line searches vary"]
+    if spec.search.sampler == "tpe":
+        reasons.append("tpe will choose other configurations than the random ones looked at")
+    if looked_at < limit:
+        reasons.append(f"only the first {looked_at} of {limit} trials were looked at")
+    if is_timed:
+        reasons.append("the machine was timed as it is now, with one pack at a time")
+    return f"{'within a factor of two' if is_timed else 'counts only'}: {'; '.join(reasons)}"
+
+
+def _notes(spec: StudySpec, members: Sequence[pinncore.Member], seconds: Sequence[float | None]) -> Iterable[str]:
+    for source in spec.values("data"):
+        yield from pinncore.load_data(source).notes
+    hours = spec.budget.hours
+    if hours is not None and seconds[0] is not None and seconds[0] > 3600 * hours:
+        yield f"budget.hours {hours:g} will end the study before its last trial"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

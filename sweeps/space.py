@@ -1,0 +1,194 @@
+"""Dimensions of a search space: what a swept field may become, and how a number in [0, 1) picks a value.
+
+Each dimension is one line of a study file's `space`, such as `width: {choice: [8, 16]}`. Its values are plain JSON
+values: Optuna stores numbers and text as they are, lists and mappings as JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, final
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+
+class Dimension(ABC):
+    """The values one field may take in a study."""
+
+    kind: ClassVar[str]  # the word in the study file
+
+    @abstractmethod
+    def from_unit(self, u: float) -> Any:
+        """Return the value at which the share `u` in [0, 1] of the probability is reached (inverse CDF)."""
+
+    @abstractmethod
+    def distribution(self) -> BaseDistribution:
+        """Return the same dimension as Optuna writes it."""
+
+    @abstractmethod
+    def finite_values(self) -> Sequence[Any] | None:
+        """Return every value in order, or None where they form a continuum."""
+
+    @abstractmethod
+    def corners(self) -> Sequence[Any]:
+        """Return the values a rule must be tried on: every choice, or both ends of a range."""
+
+    @abstractmethod
+    def arguments(self) -> list[Any]:
+        """Return what stands behind `kind` in the study file."""
+
+    def encode(self, value: Any) -> Any:
+        """Return `value` as Optuna stores it."""
+        return value
+
+    def decode(self, stored: Any) -> Any:
+        """Return the value that was stored as `stored`."""
+        return stored
+
+
+@final
+@dataclass(frozen=True)
+class Choice(Dimension):
+    """One of the listed values, each equally likely."""
+
+    kind: ClassVar[str] = "choice"
+    values: tuple[Any, ...]
+
+    def from_unit(self, u: float) -> Any:
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+    def distribution(self) -> BaseDistribution:
+        return CategoricalDistribution([self.encode(value) for value in self.values])
+
+    def finite_values(self) -> Sequence[Any]:
+        return self.values
+
+    def corners(self) -> Sequence[Any]:
+        return self.values
+
+    def arguments(self) -> list[Any]:
+        return list(self.values)
+
+    def encode(self, value: Any) -> Any:
+        return json.dumps(value, sort_keys=True) if isinstance(value, (list, dict)) else value
+
+    def decode(self, stored: Any) -> Any:
+        return next((value for value in self.values if self.encode(value) == stored), stored)
+
+
+@dataclass(frozen=True)
+class _Range(Dimension):
+    """Numbers from `low` to `high`, both included."""
+
+    low: Any
+    high: Any
+
+    def corners(self) -> Sequence[Any]:
+        return (self.low, self.high)
+
+    def arguments(self) -> list[Any]:
+        return [self.low, self.high]
+
+    def _within(self, value: Any) -> Any:
+        """Undo the last rounding error at the ends of the range."""
+        return min(max(value, self.low), self.high)
+
+
+@final
+@dataclass(frozen=True)
+class Uniform(_Range):
+    """A number, every equal stretch equally likely."""
+
+    kind: ClassVar[str] = "uniform"
+    low: float
+    high: float
+
+    def from_unit(self, u: float) -> float:
+        return float(self._within((1 - u) * self.low + u * self.high))
+
+    def distribution(self) -> BaseDistribution:
+        return FloatDistribution(self.low, self.high)
+
+    def finite_values(self) -> None:
+        return None
+
+
+@final
+@dataclass(frozen=True)
+class LogUniform(_Range):
+    """A positive number, every equal ratio equally likely."""
+
+    kind: ClassVar[str] = "loguniform"
+    low: float
+    high: float
+
+    def from_unit(self, u: float) -> float:
+        return float(self._within(math.exp((1 - u) * math.log(self.low) + u * math.log(self.high))))
+
+    def distribution(self) -> BaseDistribution:
+        return FloatDistribution(self.low, self.high, log=True)
+
+    def finite_values(self) -> None:
+        return None
+
+
+@final
+@dataclass(frozen=True)
+class Int(_Range):
+    """A whole number, each equally likely."""
+
+    kind: ClassVar[str] = "int"
+    low: int
+    high: int
+
+    def from_unit(self, u: float) -> int:
+        return int(self._within(self.low + int(u * (self.high - self.low + 1))))
+
+    def distribution(self) -> BaseDistribution:
+        return IntDistribution(self.low, self.high)
+
+    def finite_values(self) -> Sequence[int]:
+        return range(self.low, self.high + 1)
+
+
+@final
+@dataclass(frozen=True)
+class LogInt(_Range):
+    """A positive whole number, every equal ratio about equally likely (rounded from [low - 1/2, high + 1/2])."""
+
+    kind: ClassVar[str] = "logint"
+    low: int
+    high: int
+
+    def from_unit(self, u: float) -> int:
+        exponent = (1 - u) * math.log(self.low - 0.5) + u * math.log(self.high + 0.5)
+        return int(self._within(math.floor(math.exp(exponent) + 0.5)))
+
+    def distribution(self) -> BaseDistribution:
+        return IntDistribution(self.low, self.high, log=True)
+
+    def finite_values(self) -> Sequence[int]:
+        return range(self.low, self.high + 1)
+
+
+KINDS: Final[dict[str, type[Dimension]]] = {kind.kind: kind for kind in (Choice, Int, Uniform, LogUniform, LogInt)}
+
+
+def dimension(kind: str, arguments: Sequence[Any]) -> Dimension:
+    """Build the dimension that a study file writes as `{kind: arguments}`; both are already checked."""
+    match kind:
+        case "choice":
+            return Choice(tuple(arguments))
+        case "int":
+            return Int(*arguments)
+        case "uniform":
+            return Uniform(*arguments)
+        case "loguniform":
+            return LogUniform(*arguments)
+        case "logint":
+            return LogInt(*arguments)
+    raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")

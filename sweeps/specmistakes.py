@@ -1,0 +1,185 @@
+"""What a validator complains about, said for the author of a study file: place, rule, nearest valid name, way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .errors import NOT_GIVEN, Mistake
+from .space import KINDS
+from .specfile import joined
+
+_KIND_OF_VALUE: Final = {
+    "int_type": "must be a whole number", "int_from_float": "must be a whole number", "float_type": "must be a number",
+    "string_type": "must be text", "bool_type": "must be true or false", "finite_number": "must be finite",
+    "list_type": "must be a list", "tuple_type": "must be a list", "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values", "model_attributes_type": "must be a mapping of keys to values",
+    "none_required": "must be null", "missing": "must be given",
+}
+_BOUND: Final = {
+    "greater_than_equal": ("ge", "must be at least"), "greater_than": ("gt", "must be greater than"),
+    "less_than_equal": ("le", "must be at most"), "less_than": ("lt", "must be less than"),
+}
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The names a study file may use: `keys` by section (the file itself is ""), `kinds` of dimension by field."""
+
+    keys: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, tuple[str, ...]]
+
+    def home(self, key: str) -> str | None:
+        """Return the section in which `key` is valid, `space` and the file itself left aside."""
+        return next((name for name, keys in self.keys.items() if name not in ("", "space") and key in keys), None)
+
+
+def mistakes_of(errors: Iterable[Mapping[str, Any]], raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
+    """Turn pydantic's error records on `raw` into mistakes; the branches of a union become one."""
+    found: dict[str, Mistake] = {}
+    for error in errors:
+        keys = _keys_in(raw, error)
+        mistake = _mistake(error, keys, sections)
+        before = found.get(mistake.path)
+        if before is not None and before.rule != mistake.rule:
+            rule = f"{before.rule} or {mistake.rule.removeprefix('must be ')}"
+            mistake = Mistake(before.path, before.value, rule, before.hint or mistake.hint)
+        found[mistake.path] = mistake
+    return list(found.values())
+
+
+def in_file_order(mistakes: Sequence[Mistake], raw: Mapping[str, Any]) -> list[Mistake]:
+    """Sort mistakes as their places stand in the file; what is not there comes last."""
+    places = {path: position for position, path in enumerate(_paths(raw, ""))}
+    return sorted(mistakes, key=lambda mistake: places.get(mistake.path, len(places)))
+
+
+def nearest(name: str, valid: Sequence[str]) -> list[str]:
+    """Return the valid names somebody who wrote `name` may have meant, best first."""
+    close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.6)
+    return close or [candidate for candidate in valid if name.lower() in candidate.split("_")]
+
+
+def did_you_mean(name: Any, valid: Sequence[str]) -> str:
+    """Return the nearest valid name as a question, or the list of all of them."""
+    names = nearest(name, valid) if isinstance(name, str) else []
+    if names:
+        return f"Did you mean {' or '.join(names)}?"
+    return f"Valid: {', '.join(valid)}."
+
+
+def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sections) -> Mistake:
+    path = ""
+    for key in keys:
+        path = joined(path, key)
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return Mistake(path, value, *_unknown_key(keys, sections))
+    in_range = len(keys) >= 3 and keys[0] == "space" and keys[2] != "choice"
+    if in_range and kind in ("too_short", "too_long", "tuple_type", "missing"):
+        range_path = joined(joined("space", keys[1]), keys[2])
+        hint = "A list of values to choose from is written {choice: [...]}."
+        return Mistake(range_path, NOT_GIVEN if kind == "missing" else value, "must be [low, high], two numbers", hint)
+    if kind == "missing":
+        return Mistake(path, NOT_GIVEN, "must be given", _way_out(keys, value))
+    if kind == "literal_error":
+        return Mistake(path, value, *_not_allowed(value, context["expected"]))
+    if kind == "too_short":
+        return Mistake(path, value, f"must list at least {context['min_length']} value")
+    if kind in _BOUND:
+        name, words = _BOUND[kind]
+        hint = "A logarithmic range cannot reach 0; start at a small positive number." if _is_log(keys) else ""
+        return Mistake(path, value, f"{words} {_number(context[name])}", hint)
+    if kind == "string_pattern_mismatch":
+        rule = "must be a safe folder name: letters, digits, '.', '_' and '-', the first a letter or digit"
+        return Mistake(path, value, f"{rule}, at most 100 characters")
+    return Mistake(path, value, _KIND_OF_VALUE.get(kind, error["msg"]), _way_out(keys, value, kind))
+
+
+def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, str]:
+    """Return rule and hint for a key that is not valid where it stands."""
+    key = str(keys[-1])
+    if len(keys) == 3 and keys[0] == "space":
+        field, kinds = str(keys[1]), sections.kinds[str(keys[1])]
+        if key in KINDS:
+            return f"{key} cannot draw values of {field}", f"For {field} write {' or '.join(kinds)}."
+        return "is no kind of dimension", did_you_mean(key, kinds)
+    section = str(keys[0]) if len(keys) > 1 else ""
+    home = sections.home(key)
+    if section == "space":
+        rule = "names no field of train or problem, so it cannot be swept"
+        return rule, f"It belongs under {home}." if home else did_you_mean(key, sections.keys["space"])
+    if home is not None:
+        return "does not belong here", f"It belongs under {home}."
+    valid = sections.keys.get(section, ())
+    others = [(name, names) for name, names in sections.keys.items() if name != "space"]
+    elsewhere = [(name, other) for name, names in others for other in nearest(key, names)]
+    if not nearest(key, valid) and elsewhere:
+        name, other = elsewhere[0]
+        return "is an unknown key", f"Did you mean {other}{f' under {name}' if name else ', outside any section'}?"
+    return "is an unknown key", did_you_mean(key, valid)
+
+
+def _not_allowed(value: Any, expected: str) -> tuple[str, str]:
+    """Return rule and hint for a value outside a list of allowed ones, which pydantic writes as 'a', 'b' or 'c'."""
+    allowed = [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
+    rule = f"must be {allowed[0]}" if len(allowed) == 1 else f"must be one of {', '.join(allowed)}"
+    names = nearest(value, allowed) if isinstance(value, str) else []
+    return rule, f"Did you mean {names[0]}?" if names else ""
+
+
+def _way_out(keys: Sequence[str | int], value: Any, kind: str = "") -> str:
+    """Return what to write instead, where the value itself suggests it."""
+    if keys == ["study"] and kind != "string_type":
+        return "Write `study: NAME`; results go into a folder of that name."
+    if kind == "model_type" and keys[0] == "space" and len(keys) == 2:
+        return "Write it as {choice: [one, another]} or as a range."
+    if kind in ("int_type", "float_type") and isinstance(value, str) and _reads_as_number(value):
+        return "Remove the quotes."
+    if kind == "list_type" and isinstance(value, (str, int, float)):
+        return f"Write [{value}]."
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return f"Write {int(value)}."
+    if kind == "string_type" and isinstance(value, (int, float, bool)):
+        return f'Write "{value}" in quotes.'
+    return ""
+
+
+def _keys_in(raw: Any, error: Mapping[str, Any]) -> list[str | int]:
+    """Return the keys of an error's place that stand in the file, without pydantic's names for branches of a union."""
+    keys: list[str | int] = []
+    place = raw
+    for key in error["loc"]:
+        if isinstance(place, (dict, list)) and key in (place if isinstance(place, dict) else range(len(place))):
+            place = place[key]
+            keys.append(key)
+        elif error["type"] == "missing" and key == error["loc"][-1]:
+            keys.append(key)
+    return keys
+
+
+def _paths(value: Any, path: str) -> Iterable[str]:
+    """Yield the path of everything in a study file, in file order."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _paths(item, joined(path, key))
+
+
+def _is_log(keys: Sequence[str | int]) -> bool:
+    return len(keys) == 4 and keys[0] == "space" and keys[2] in ("loguniform", "logint")
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if float(limit).is_integer() else str(limit)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,389 @@
+"""A study: its folder, and its owner, the only process that writes to it.
+
+The owner asks the sampler, forms packs, hands them out, publishes results and tells them to Optuna, in an order from
+which a start after any crash can go on: trials enter Optuna whole before they are trained, and their rows are published
+before they are told.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+import pinncore
+from pinncore.data import load_data
+
+from . import ledger, lock, specfile
+from .errors import SpecError, StudyError
+from .ledger import Ledger
+from .packs import MemberTask, PackReport, PackTask, checkpoint_folder, failed_rows
+from .search import Search, stable_hash
+from .spec import StudySpec, build_settings, parse_spec
+from .store import StudyTables
+
+SPEC_FILE = "study.yaml"
+MAY_CHANGE = ("resources", "budget", "results")  # sections that a later start may change, beside search.trials
+WINDOW_PACKS = 8  # packs asked at once, so that members of one shape find each other
+CPU_PACK = 4  # on a CPU larger packs gain nothing: the work of one member fills the caches
+
+
+def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
+    """The study's folder and whether it is new; writes `study.yaml`. Raises `StudyError` for another study of that name."""
+    study_dir = root / spec.study
+    file = study_dir / SPEC_FILE
+    is_new = not file.is_file()
+    if is_new and study_dir.is_dir() and any(study_dir.iterdir()):
+        raise StudyError(f"{study_dir} exists and is not a study (it has no {SPEC_FILE}); choose another name or root")
+    if not is_new:
+        refuse_other(read_spec(study_dir), spec, study_dir)
+    study_dir.mkdir(parents=True, exist_ok=True)
+    _write_whole(file, spec.to_yaml())
+    return study_dir, is_new
+
+
+def read_spec(study_dir: Path) -> StudySpec:
+    """The study file of a study folder. Raises `StudyError`."""
+    file = study_dir / SPEC_FILE
+    try:
+        return parse_spec(file.read_text(encoding="utf-8"), base=study_dir.absolute())
+    except OSError as problem:
+        raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
+    except SpecError as problem:
+        raise StudyError(f"{file} cannot be used:\n{problem}") from None
+
+
+def refuse_other(stored: StudySpec, given: StudySpec, study_dir: Path) -> None:
+    """Raise `StudyError` with a diff where a study file asks for another study than the folder holds."""
+    before, after = (_identity(spec) for spec in (stored, given))
+    if before == after:
+        return
+    lines = difflib.unified_diff(before, after, "in the study", "in the file", lineterm="", n=0)
+    diff = "\n".join(line for line in lines if not line.startswith("@@"))
+    raise StudyError(
+        f"{study_dir} holds another study: problem, space, train and search (but trials) cannot change once it has begun.\n{diff}\n"
+        f"Give the changed one a name of its own: --set study={given.study}-2"
+    )
+
+
+def _identity(spec: StudySpec) -> list[str]:
+    """What makes a study this study, as lines."""
+    plain = {name: section for name, section in spec.to_plain().items() if name not in MAY_CHANGE}
+    plain["search"] = {name: value for name, value in plain["search"].items() if name != "trials"}
+    return specfile.write(plain).splitlines()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the owner knows of the machines: how many packs run at once, on what device."""
+
+    slots: int
+    device: str
+
+
+class StudyOwner:
+    """Owns one study for one attempt, from the lock to the last event.
+
+    `driver_pid` is the process the user started. Raises `StudyError` where the study is held, damaged or another one.
+    """
+
+    def __init__(self, study_dir: Path, cluster: Cluster, *, driver_pid: int | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.study_dir, self._cluster, self._clock = Path(study_dir), cluster, clock
+        self._lock = lock.StudyLock(self.study_dir, driver_pid=driver_pid or os.getpid())
+        self.spec = read_spec(self.study_dir)
+        self._ledger = Ledger(self.study_dir, self.spec.study, create=True)
+        self._tables = StudyTables(self.study_dir)
+        self._refuse_other_data()
+        self.attempt = int(self._ledger.attributes().get("attempts", 0)) + 1
+        self._ledger.set_attribute("attempts", self.attempt)
+        self._events: list[dict[str, Any]] = []
+        self._event_files = 0
+        self._started = clock()
+        self._finished: list[dict[str, Any]] = []
+        self._progress: dict[int, dict[str, Any]] = {}
+        self._leased: dict[int, PackTask] = {}
+        self._event("started" if self.attempt == 1 else "resumed", f"attempt {self.attempt}, process {driver_pid or os.getpid()}")
+        self._reconcile()
+        trials = self._ledger.trials()
+        self._trials: dict[int, FrozenTrial] = {trial.number: trial for trial in trials}
+        self._search = Search(self.spec, trials)
+        self._complete_window()
+        self._queue = self._unfinished_packs()
+        self._flush_events()
+
+    # ---- handing out work -----------------------------------------------------------------------------------------
+
+    def next_pack(self) -> int | None:
+        """The next pack to train, or None where nothing is left to hand out."""
+        if not self._queue and not self._over_budget():
+            self._ask()
+        return self._queue.pop(0) if self._queue else None
+
+    def lease(self, pack: int) -> PackTask:
+        """Hand a pack to a worker: its members are RUNNING from now on."""
+        trials = [trial for trial in self._trials.values() if trial.user_attrs[ledger.PACK] == pack]
+        for trial in trials:
+            if not trial.state.is_finished():
+                self._mark(trial.number, TrialState.RUNNING)
+        members = tuple(
+            MemberTask(trial.number, trial.user_attrs[ledger.MEMBER], trial.user_attrs[ledger.SEED],
+                       self.spec.config(self._search.decoded(trial.params)))
+            for trial in trials)
+        resources, results = self.spec.resources, self.spec.results
+        task = PackTask(pack, self.attempt, members, self._cluster.device, resources.cpus_per_pack, self.spec.search.objective,
+                        self.spec.sha256(), results.fields == "all", results.weights == "all")
+        self._leased[pack] = task
+        self._event("leased", f"{len(members)} members", pack=pack)
+        return task
+
+    def report(self, report: PackReport) -> None:
+        """Take a segment's report: publish what finished, then tell it. Late reports of older attempts are refused."""
+        if report.attempt != self.attempt or report.pack not in self._leased:
+            return
+        for note in report.notes:
+            self._event("reconciled", note, pack=report.pack)
+        new = {row["trial"] for row in report.trials if not self._trials[row["trial"]].state.is_finished()}
+        if new:
+            def own(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+                return [row for row in rows if row["trial"] in new]
+
+            self._tables.publish(f"trials-{min(new):06d}", trials=own(report.trials), curves=own(report.curves),
+                                 fields=own(report.fields), weights=own(report.weights))
+            for row in own(report.trials):
+                self._tell(row)
+            self._flush_events()
+        self._progress[report.pack] = report.progress
+        if report.done:
+            self._progress.pop(report.pack, None)
+            self._leased.pop(report.pack, None)
+
+    def lost(self, pack: int, reason: str) -> None:
+        """A worker is gone for good: its unfinished members are FAIL, with the reason."""
+        task = self._leased.get(pack)
+        if task is None:
+            return
+        left = replace(task, members=tuple(m for m in task.members if not self._trials[m.trial].state.is_finished()))
+        self.report(PackReport(pack, self.attempt, True, {}, trials=failed_rows(left, reason)))
+
+    def close(self) -> dict[str, int]:
+        """End the attempt; returns the trials in each state."""
+        for trial in self._trials.values():
+            if trial.state == TrialState.RUNNING:
+                self._mark(trial.number, TrialState.WAITING)
+        counts = ledger.counts(list(self._trials.values()))
+        self._event("ended", ", ".join(f"{number} {state}" for state, number in counts.items() if number))
+        self._flush_events()
+        self._ledger.close()
+        self._lock.release()
+        return counts
+
+    def snapshot(self) -> dict[str, Any]:
+        """How the study stands, for progress views."""
+        trials = list(self._trials.values())
+        elapsed_s = self._clock() - self._started
+        running = sum(progress["fraction"] * progress["members"] - progress["finished"] for progress in self._progress.values())
+        done = len(self._finished) + running
+        left = self._search.limit - sum(trial.state.is_finished() for trial in trials) - running
+        return {
+            **describe(self.spec, trials, self._search),
+            "packs": list(self._progress.values()),
+            "elapsed_s": elapsed_s,
+            "remaining_s": elapsed_s * left / done if done > 0 else None,
+            "finished": list(self._finished),
+        }
+
+    # ---- what a start finds ---------------------------------------------------------------------------------------
+
+    def _refuse_other_data(self) -> None:
+        """The data must be those the study began with, whatever the file's name says."""
+        if "data" in self.spec.space:
+            return  # every trial row carries its own data hash
+        digest = load_data(self.spec.problem.get("data", "strb100")).sha256
+        known = self._ledger.attributes().setdefault("data_hash", digest)
+        if known != digest:
+            raise StudyError(f"the data of {self.study_dir} have changed since it began (hash {known[:12]}, now {digest[:12]}). "
+                             "Restore them, or start a study of another name")
+        self._ledger.set_attribute("data_hash", digest)
+
+    def _reconcile(self) -> None:
+        """Bring folder and database together after a crash: published rows are told, half publications removed."""
+        for orphan in self._tables.remove_orphans():
+            self._event("reconciled", f"removed the unfinished publication {orphan}")
+        self._trials = {trial.number: trial for trial in self._ledger.trials()}
+        rows = self._tables.read("trials", columns=["trial", "state", self.spec.search.objective]).to_pylist()
+        for row in rows:
+            trial = self._trials.get(row["trial"])
+            if trial is None:
+                raise StudyError(f"{self.study_dir}: the tables hold trial {row['trial']}, the database does not; restore {ledger.FILE}")
+            if not trial.state.is_finished():
+                self._finish(row["trial"], row["state"], row[self.spec.search.objective])
+                self._event("reconciled", "published but not told; told now", trial=row["trial"])
+        published = {row["trial"] for row in rows}
+        lost = [number for number, trial in self._trials.items() if trial.state.is_finished() and number not in published]
+        if lost:
+            raise StudyError(f"{self.study_dir}: the database holds finished trials whose rows are gone from trials/: "
+                             f"{', '.join(map(str, lost[:10]))}. Restore the files, or start a study of another name")
+        for trial in list(self._trials.values()):
+            if trial.state == TrialState.RUNNING:
+                self._mark(trial.number, TrialState.WAITING)
+        self._sweep_checkpoints()
+
+    def _sweep_checkpoints(self) -> None:
+        """Checkpoints of packs that are finished have no reader."""
+        unfinished = set(self._unfinished_packs())
+        for folder in (self.study_dir / "checkpoints").glob("pack-*"):
+            if int(folder.name.removeprefix("pack-")) not in unfinished:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _unfinished_packs(self) -> list[int]:
+        """Packs with members left to train: those with a checkpoint first, then by number."""
+        packs = {trial.user_attrs[ledger.PACK] for trial in self._trials.values() if not trial.state.is_finished()}
+        return sorted(packs, key=lambda pack: (not checkpoint_folder(self.study_dir, pack).is_dir(), pack))
+
+    # ---- asking ---------------------------------------------------------------------------------------------------
+
+    def _over_budget(self) -> bool:
+        hours = self.spec.budget.hours
+        return hours is not None and self._clock() - self._started > hours * 3600
+
+    def _ask(self) -> None:
+        """Ask for a window of trials, put members of one shape together and queue the packs, the costliest first."""
+        size = self._pack_size()
+        first = len(self._trials)
+        window = size if self.spec.search.sampler == "tpe" else size * WINDOW_PACKS
+        self._queue += self._fill(first, min(first + window, self._search.limit), size)
+
+    def _complete_window(self) -> None:
+        """Go on where a crash cut a window short: the same trials into the same packs."""
+        if self._trials:
+            start, end, size = self._trials[max(self._trials)].user_attrs[ledger.WINDOW]
+            if len(self._trials) < end:
+                self._fill(start, end, size)
+
+    def _fill(self, start: int, end: int, size: int) -> list[int]:
+        """Enter the trials of a window that are not there yet; returns the window's packs, the costliest first."""
+        asked = [self._asked(number) for number in range(start, end)]
+        first_pack = 1 + max((t.user_attrs[ledger.PACK] for t in self._trials.values() if t.number < start), default=-1)
+        packs = _chunks(asked, size)
+        place = {trial.number: (first_pack + index, member) for index, pack in enumerate(packs) for member, trial in enumerate(pack)}
+        for trial in asked[len(self._trials) - start :]:
+            pack, member = place[trial.number]
+            attributes = {ledger.PACK: pack, ledger.MEMBER: member, ledger.WINDOW: [start, end, size],
+                          ledger.SEED: stable_hash(self.spec.search.seed, trial.number, 1) >> 1}
+            self._ledger.create(trial.number, self._search.stored(trial.params), self._search.distributions, attributes)
+            self._event("asked", "", trial=trial.number, pack=pack)
+        self._trials = {trial.number: trial for trial in self._ledger.trials()}
+        return list(range(first_pack, first_pack + len(packs)))
+
+    def _asked(self, number: int) -> _Asked:
+        known = self._trials.get(number)
+        params = self._search.decoded(known.params) if known else self._search.propose(number)
+        train, problem = build_settings(self.spec.config(params))
+        member = pinncore.Member(train, problem)
+        return _Asked(number, params, pinncore.pack_key(member), train.width, train.adam_epochs + train.lbfgs_iterations)
+
+    def _pack_size(self) -> int:
+        if self.spec.resources.pack != "auto":
+            return int(self.spec.resources.pack)
+        fair = -(-self._search.limit // self._cluster.slots)
+        return max(1, min(fair, CPU_PACK if self._cluster.device == "cpu" else 64))
+
+    # ---- recording ------------------------------------------------------------------------------------------------
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        number, objective = row["trial"], self.spec.search.objective
+        value = row.get(objective)
+        self._finish(number, row["state"], value)
+        self._event("finished" if row["state"] == "COMPLETE" else "failed", row.get("failure") or row.get("stop_reason") or "",
+                    trial=number, pack=row["pack"])
+        params = self._search.decoded(self._trials[number].params)
+        self._search.tell(number, params, row["state"], value)
+        self._finished.append({"trial": number, "state": row["state"], "value": value, "stop_reason": row.get("stop_reason"),
+                               "failure": row.get("failure"), "params": params, "seconds": row.get("seconds")})
+
+    def _finish(self, number: int, state: str, value: float | None) -> None:
+        if self._trials[number].state == TrialState.WAITING:
+            self._mark(number, TrialState.RUNNING)
+        self._mark(number, TrialState[state], value if state == "COMPLETE" else None)
+
+    def _mark(self, number: int, state: TrialState, value: float | None = None) -> None:
+        self._ledger.mark(number, state, value)
+        trial = self._trials[number]
+        trial.state = state
+        if value is not None:
+            trial.values = [value]
+
+    def _event(self, event: str, detail: str, *, trial: int | None = None, pack: int | None = None) -> None:
+        self._events.append({"time": datetime.datetime.now(datetime.UTC), "attempt": self.attempt, "trial": trial, "pack": pack,
+                             "event": event, "detail": detail})
+
+    def _flush_events(self) -> None:
+        if self._events:
+            self._tables.publish_events(f"attempt-{self.attempt:04d}-{self._event_files:06d}", self._events)
+            self._event_files += 1
+            self._events = []
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A trial between the sampler and the database."""
+
+    number: int
+    params: dict[str, Any]
+    key: tuple[str, ...]
+    width: int
+    steps: int
+
+
+def _chunks(asked: Sequence[_Asked], size: int) -> list[list[_Asked]]:
+    """Packs of members of one shape, of similar width (padding is wasted work), the costliest pack first."""
+    by_key: dict[tuple[str, ...], list[_Asked]] = {}
+    for trial in asked:
+        by_key.setdefault(trial.key, []).append(trial)
+    packs = []
+    for members in by_key.values():
+        members.sort(key=lambda trial: (-trial.width, -trial.steps, trial.number))
+        packs += [members[start : start + size] for start in range(0, len(members), size)]
+    return sorted(packs, key=lambda pack: (-pack[0].width * pack[0].steps * len(pack), pack[0].number))
+
+
+def describe(spec: StudySpec, trials: Sequence[FrozenTrial], search: Search) -> dict[str, Any]:
+    """Counts and the best trial."""
+    leader = ledger.best(trials)
+    return {
+        "study": spec.study,
+        "limit": search.limit,
+        "counts": ledger.counts(trials),
+        "objective": spec.search.objective,
+        "best": None if leader is None else {"trial": leader.number, "value": leader.value, "params": search.decoded(leader.params)},
+    }
+
+
+def read_status(study_dir: Path) -> dict[str, Any]:
+    """How a study stands, read without taking it from its driver. Raises `StudyError`."""
+    spec = read_spec(study_dir)
+    found = Ledger(study_dir, spec.study, create=False)
+    try:
+        trials = found.trials()
+    finally:
+        found.close()
+    return {**describe(spec, trials, Search(spec)), "held_by": lock.held_by(study_dir)}
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write beside, sync, rename."""
+    beside = file.with_name(f".{file.name}.new")
+    with open(beside, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(beside, file)

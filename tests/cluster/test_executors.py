@@ -1,0 +1,343 @@
+"""One contract for every back-end: a command goes in, state, logs and exit code come out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import (
+    ClusterError,
+    Executor,
+    InlineExecutor,
+    Job,
+    JobError,
+    JobHandle,
+    JobNotFound,
+    JobState,
+    LocalExecutor,
+    LogsNotKept,
+    Resources,
+)
+from cluster.supervisor import start_mark
+
+Make = Callable[[Path], Executor]
+BACK_ENDS: dict[str, Make] = {
+    "inline": lambda folder: InlineExecutor(folder, capture=True),
+    "local": lambda folder: LocalExecutor(folder),
+}
+WAIT_S = 30.0  # far above what any job here takes: a loaded machine must not fail a test
+
+
+def python(code: str, **settings: object) -> Job:
+    """A job that runs Python code."""
+    return Job(argv=(sys.executable, "-u", "-c", code), **settings)  # type: ignore[arg-type]
+
+
+SLEEP = python("import time; print('asleep', flush=True); time.sleep(600)")
+STUBBORN = python(
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('asleep', flush=True); time.sleep(600)"
+)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(make: Make, jobs_dir: Path, job: Job) -> Iterator[JobHandle]:
+    """Submit from a thread, since a back-end may block there, and look on as another client."""
+    thread = threading.Thread(target=lambda: make(jobs_dir).submit(job))
+    thread.start()
+    looker = make(jobs_dir)
+    eventually(looker.list)
+    handle = looker.attach("1")
+    eventually(lambda: handle.state() is not JobState.PENDING)
+    try:
+        yield handle
+    finally:
+        handle.cancel(grace_s=0)
+        handle.wait(WAIT_S)
+        thread.join(WAIT_S)
+    assert not thread.is_alive()
+
+
+def has_printed(handle: JobHandle, text: str) -> Callable[[], bool]:
+    return lambda: text in "".join(handle.logs())
+
+
+@pytest.mark.parametrize("back_end", BACK_ENDS)
+class TestContract:
+    @pytest.fixture
+    def make(self, back_end: str) -> Make:
+        return BACK_ENDS[back_end]
+
+    @pytest.fixture
+    def executor(self, make: Make, tmp_path: Path) -> Executor:
+        return make(tmp_path / "jobs")
+
+    def test_command_that_succeeds(self, executor: Executor) -> None:
+        job = python("import sys; print('out'); print('err', file=sys.stderr)", name="two streams")
+        handle = executor.submit(job)
+        assert handle.wait(WAIT_S) is JobState.DONE
+        assert handle.exit_code() == 0
+        assert "".join(handle.logs()) == "out\nerr\n"
+        assert handle.job.argv == job.argv
+        assert handle.job.name == "two streams"
+
+    def test_command_that_fails(self, executor: Executor) -> None:
+        handle = executor.submit(python("import sys; sys.exit(3)"))
+        assert handle.wait(WAIT_S) is JobState.FAILED
+        assert handle.exit_code() == 3
+
+    def test_command_ended_by_a_signal(self, executor: Executor) -> None:
+        handle = executor.submit(python("import os; os.kill(os.getpid(), 9)"))
+        assert handle.wait(WAIT_S) is JobState.FAILED
+        assert handle.exit_code() == 128 + signal.SIGKILL
+
+    @pytest.mark.parametrize(("argv", "exit_code"), [(("no-such-command",), 127), (("/",), 126)])
+    def test_command_that_cannot_start(self, executor: Executor, argv: tuple[str, ...], exit_code: int) -> None:
+        handle = executor.submit(Job(argv=argv))
+        assert handle.wait(WAIT_S) is JobState.FAILED
+        assert handle.exit_code() == exit_code
+        assert f"cannot start {argv[0]}" in "".join(handle.logs())
+
+    def test_folder_that_is_not_there(self, executor: Executor, tmp_path: Path) -> None:
+        handle = executor.submit(python("", cwd=tmp_path / "gone"))
+        assert handle.wait(WAIT_S) is JobState.FAILED
+        assert str(tmp_path / "gone") in "".join(handle.logs())
+
+    def test_words_reach_the_command_as_they_are(self, executor: Executor) -> None:
+        words = ("a b", "$HOME", "*", "; exit 7", "'", '"', "\\", "", "é")
+        show = "import json, sys; print(json.dumps(sys.argv[1:]))"
+        handle = executor.submit(Job(argv=(sys.executable, "-c", show, *words)))
+        assert handle.wait(WAIT_S) is JobState.DONE
+        assert tuple(json.loads("".join(handle.logs()))) == words
+
+    def test_environment_and_folder_are_passed(
+        self, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("INHERITED", "1")
+        show = "import os; print(os.environ['INHERITED'], os.environ['ADDED'], os.getcwd())"
+        handle = executor.submit(python(show, environment={"ADDED": "2"}, cwd=tmp_path))
+        assert handle.wait(WAIT_S) is JobState.DONE
+        assert "".join(handle.logs()) == f"1 2 {tmp_path}\n"
+
+    def test_output_that_is_no_text(self, executor: Executor) -> None:
+        handle = executor.submit(python(r"import os; os.write(1, b'\xff\xc3\xa9\xc3')"))
+        handle.wait(WAIT_S)
+        assert "".join(handle.logs(follow=True)) == "\ufffdé\ufffd"
+
+    def test_jobs_are_numbered_and_listed_oldest_first(self, executor: Executor) -> None:
+        submitted = [executor.submit(python("")).id for _ in range(11)]
+        assert submitted == [str(number) for number in range(1, 12)]
+        assert [handle.id for handle in executor.list()] == submitted
+
+    @pytest.mark.parametrize("job_id", ["7", "", "..", "../1", "x"])
+    def test_unknown_job(self, executor: Executor, job_id: str) -> None:
+        executor.submit(python("")).wait(WAIT_S)
+        with pytest.raises(JobNotFound, match="known jobs: 1"):
+            executor.attach(job_id)
+
+    def test_cancel(self, make: Make, tmp_path: Path) -> None:
+        with running(make, tmp_path, SLEEP) as handle:
+            eventually(has_printed(handle, "asleep"))
+            assert handle.state() is JobState.RUNNING
+            assert handle.exit_code() is None
+            handle.cancel()
+            assert handle.wait(WAIT_S) is JobState.CANCELLED
+            assert handle.exit_code() == 128 + signal.SIGTERM
+
+    def test_cancel_of_a_command_that_will_not_stop(self, make: Make, tmp_path: Path) -> None:
+        with running(make, tmp_path, STUBBORN) as handle:
+            eventually(has_printed(handle, "asleep"))
+            handle.cancel(grace_s=0.3)
+            assert handle.wait(WAIT_S) is JobState.CANCELLED
+            assert handle.exit_code() == 128 + signal.SIGKILL
+
+    def test_cancel_ends_what_the_command_left_behind(self, make: Make, tmp_path: Path) -> None:
+        child = "import time; time.sleep(600)"
+        start = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {child!r}])"
+        with running(make, tmp_path, python(f"{start}; print(p.pid, 'started'); time.sleep(600)")) as handle:
+            eventually(has_printed(handle, "started"))
+            pid = int("".join(handle.logs()).split()[0])
+            assert start_mark(pid) is not None
+            handle.cancel()
+            handle.wait(WAIT_S)
+            eventually(lambda: start_mark(pid) is None)
+
+    def test_cancel_of_a_finished_job_changes_nothing(self, executor: Executor) -> None:
+        handle = executor.submit(python(""))
+        handle.wait(WAIT_S)
+        handle.cancel()
+        assert handle.state() is JobState.DONE
+
+    def test_time_limit(self, executor: Executor) -> None:
+        handle = executor.submit(python("import time; time.sleep(600)", resources=Resources(timeout_min=0.005)))
+        assert handle.wait(WAIT_S) is JobState.TIMED_OUT
+        assert handle.exit_code() == 128 + signal.SIGTERM
+
+    def test_follow_gives_pieces_as_they_come(self, make: Make, tmp_path: Path) -> None:
+        gate = tmp_path / "gate"
+        wait = f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+        code = f"import os, time\nprint('before')\n{wait}\nprint('after')"
+        with running(make, tmp_path / "jobs", python(code)) as handle:
+            pieces = handle.logs(follow=True)
+            assert next(pieces) == "before\n"
+            assert handle.state() is JobState.RUNNING
+            gate.touch()
+            assert "".join(pieces) == "after\n"
+            assert handle.state() is JobState.DONE
+
+    def test_wait_gives_up_after_its_time(self, make: Make, tmp_path: Path) -> None:
+        with running(make, tmp_path, SLEEP) as handle:
+            assert handle.wait(0.05) is JobState.RUNNING
+
+    def test_another_client_sees_the_same(self, make: Make, executor: Executor, tmp_path: Path) -> None:
+        executor.submit(python("print('here'); raise SystemExit(5)")).wait(WAIT_S)
+        handle = make(tmp_path / "jobs").attach("1")
+        assert handle.state() is JobState.FAILED
+        assert handle.exit_code() == 5
+        assert "".join(handle.logs(follow=True)) == "here\n"
+
+    def test_job_of_another_machine_is_not_judged(self, make: Make, tmp_path: Path) -> None:
+        with running(make, tmp_path, SLEEP) as handle:
+            eventually(has_printed(handle, "asleep"))
+            record = json.loads((tmp_path / "1" / "process.json").read_text())
+            foreign = tmp_path / "2"
+            foreign.mkdir()
+            (foreign / "job.json").write_text((tmp_path / "1" / "job.json").read_text())
+            (foreign / "process.json").write_text(json.dumps({**record, "host": "elsewhere"}))
+            assert make(tmp_path).attach("2").state() is JobState.UNKNOWN
+
+    @pytest.mark.parametrize("resources", [Resources(cpus=10**6), Resources(memory_gb=1e9), Resources(gpus=10**6)])
+    def test_more_than_the_machine_has_is_refused(self, executor: Executor, resources: Resources) -> None:
+        with pytest.raises(JobError, match="must be at most"):
+            executor.submit(python("", resources=resources))
+        assert executor.list() == []
+
+    def test_damaged_record(self, executor: Executor, tmp_path: Path) -> None:
+        executor.submit(python("")).wait(WAIT_S)
+        (tmp_path / "jobs" / "1" / "job.json").write_text("{")
+        with pytest.raises(ClusterError, match="not a job record"):
+            executor.attach("1")
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+from cluster import Job, {name}
+executor = {name}(Path(sys.argv[1]))
+handle = executor.submit(Job(argv=(sys.executable, "-u", "-c", {code!r})))
+print("submitted", handle.id, handle.exit_code(), flush=True)
+sys.stdin.read()
+"""
+
+
+def client(name: str, code: str, jobs_dir: Path) -> subprocess.Popen[str]:
+    """Another Python process that submits one job, and then waits for its standard input to close."""
+    argv = [sys.executable, "-c", CLIENT.format(name=name, code=code), str(jobs_dir)]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+class TestLocal:
+    def test_job_outlives_a_killed_client(self, tmp_path: Path) -> None:
+        gate = tmp_path / "gate"
+        code = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('alive')"
+        with client("LocalExecutor", code, tmp_path / "jobs") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "submitted 1 None\n"
+            process.kill()
+        handle = LocalExecutor(tmp_path / "jobs").attach("1")
+        assert handle.state() is JobState.RUNNING
+        gate.touch()
+        assert handle.wait(WAIT_S) is JobState.DONE
+        assert "".join(handle.logs()) == "alive\n"
+
+    def test_job_has_left_the_session_of_the_client(self, tmp_path: Path) -> None:
+        handle = LocalExecutor(tmp_path).submit(python("import os; print(os.getsid(0))"))
+        handle.wait(WAIT_S)
+        assert int("".join(handle.logs())) != os.getsid(0)
+
+    def test_recycled_pid_is_not_mistaken(self, tmp_path: Path) -> None:
+        handle = LocalExecutor(tmp_path).submit(python(""))
+        handle.wait(WAIT_S)
+        folder = tmp_path / handle.id
+        record = json.loads((folder / "process.json").read_text())
+        record["supervisor"] = [os.getpid(), "another start"]  # this very process lives, and is not the supervisor
+        (folder / "process.json").write_text(json.dumps(record))
+        (folder / "ended.json").unlink()
+        assert handle.state() is JobState.LOST
+        assert handle.exit_code() is None
+
+    def test_killed_supervisor(self, tmp_path: Path) -> None:
+        handle = LocalExecutor(tmp_path).submit(SLEEP)
+        eventually(has_printed(handle, "asleep"))
+        record = json.loads((tmp_path / "1" / "process.json").read_text())
+        os.kill(record["supervisor"][0], signal.SIGKILL)
+        eventually(lambda: start_mark(record["supervisor"][0]) is None)
+        assert handle.state() is JobState.RUNNING  # its command is
+        handle.cancel()
+        assert handle.state() is JobState.CANCELLED
+        assert start_mark(record["command"][0]) is None
+
+    def test_terminated_supervisor_stops_its_command(self, tmp_path: Path) -> None:
+        handle = LocalExecutor(tmp_path).submit(SLEEP)
+        eventually(has_printed(handle, "asleep"))
+        os.kill(json.loads((tmp_path / "1" / "process.json").read_text())["supervisor"][0], signal.SIGTERM)
+        assert handle.wait(WAIT_S) is JobState.CANCELLED
+
+    def test_cancelled_before_it_started(self, tmp_path: Path) -> None:
+        handle = LocalExecutor(tmp_path).submit(python(""))
+        handle.wait(WAIT_S)
+        for name in ("process.json", "ended.json"):
+            (tmp_path / "1" / name).unlink()
+        assert handle.state() is JobState.PENDING
+        handle.cancel()
+        assert handle.state() is JobState.CANCELLED
+
+
+class TestInline:
+    def test_streams_are_those_of_the_client(self, tmp_path: Path) -> None:
+        with client("InlineExecutor", "print('hello'); raise SystemExit(4)", tmp_path) as process:
+            output, _ = process.communicate()
+        assert output == "hello\nsubmitted 1 4\n"
+        handle = InlineExecutor(tmp_path).attach("1")
+        with pytest.raises(LogsNotKept, match="terminal"):
+            handle.logs(follow=True)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_signals_are_passed_on_once(self, tmp_path: Path, number: signal.Signals) -> None:
+        code = (
+            "import signal, time\n"
+            "def count(number, frame): print('got', number)\n"
+            "signal.signal(signal.SIGINT, count); signal.signal(signal.SIGTERM, count)\n"
+            "print('ready'); signal.pause(); time.sleep(0.3); raise SystemExit(9)"
+        )
+        with client("InlineExecutor", code, tmp_path) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            assert process.stdout.readline() == f"got {number.value}\n"
+            assert process.stdout.readline() == "submitted 1 9\n"
+        assert InlineExecutor(tmp_path).attach("1").state() is JobState.CANCELLED
+
+
+def test_start_mark_of_remains() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    eventually(lambda: start_mark(process.pid) is None)  # dead, though nobody has asked for its exit code
+    process.wait()
+    assert start_mark(os.getpid()) == start_mark(os.getpid()) is not None

@@ -1,0 +1,177 @@
+"""A made-up study, published through the store itself: fields, curves and weights of the right shape in no time."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pinncore.data import load_data
+from sweeps.store import StudyTables, setting_columns
+
+STUDY_FILE = """\
+study: {name}
+problem: {{name: nonlocal_strain, data: strb100}}
+search: {{sampler: random, trials: {trials}, objective: {objective}, seed: 0}}
+space:
+  width: {{choice: [8, 16, 24]}}
+  depth: {{int: [1, 4]}}
+  adam_lr: {{loguniform: [1.0e-4, 1.0e-2]}}
+  lbfgs_history: {{choice: [10, 50, 200]}}
+  init: {{choice: [torch, keras, tf1]}}
+  scale_factor: {{choice: [1, 4, 8]}}
+train: {{adam_epochs: 1000, lbfgs_iterations: 500, keep_epochs: [0, 50, 1000]}}
+"""
+START = datetime(2026, 3, 1, 8, 0, tzinfo=timezone.utc)
+Points = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def points() -> Points:
+    """x_mm, y_mm, local and reference strain: StrB100 where it is bundled, else a made-up band on a 20 x 20 grid."""
+    if importlib.resources.files("pinncore").joinpath("datasets", "strb100.npz").is_file():
+        gauss = load_data("strb100").gauss
+        assert gauss.enonlocal_true is not None
+        return gauss.x_mm, gauss.y_mm, gauss.elocal, gauss.enonlocal_true
+    return small_points()
+
+
+def small_points() -> Points:
+    """A damage band above a notch on a 20 x 20 grid."""
+    axis = np.linspace(0.5, 99.5, 20)
+    x_mm, y_mm = (array.ravel() for array in np.meshgrid(axis, axis))
+    distance = np.hypot(x_mm - 31.0, 0.6 * y_mm)
+    reference = 3.6e-4 * np.exp(-((distance / 16.0) ** 1.4)) + 4e-5 * (x_mm / 100.0) + 2e-6
+    return x_mm, y_mm, reference * (1.0 + 1.1 * np.exp(-((distance / 5.0) ** 2))), reference
+
+
+def config(number: int) -> dict[str, Any]:
+    """The resolved configuration of trial `number`."""
+    draw = np.random.default_rng([7, number])
+    return {
+        "train": {
+            "width": int(draw.choice([8, 16, 24])), "depth": int(draw.integers(1, 5)), "activation": "tanh",
+            "init": str(draw.choice(["torch", "keras", "tf1"])), "dtype": "float64", "engine": "auto",
+            "adam_epochs": 1000, "adam_lr": float(10 ** draw.uniform(-4, -2)), "adam_schedule": "cosine",
+            "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_eps": 1e-8, "adam_convention": "torch",
+            "lbfgs_iterations": 500, "lbfgs_history": int(draw.choice([10, 50, 200])), "lbfgs_lr": 1,
+            "lbfgs_tolerance_grad": 1e-7, "lbfgs_tolerance_change": 2.2e-22, "lbfgs_max_evaluations": None,
+            "record_every": 25, "keep_epochs": [0, 50, 1000],
+        },
+        "problem": {
+            "name": "nonlocal_strain", "data": "strb100", "inputs": ["x", "y"], "loss": "norm",
+            "scale_factor": int(draw.choice([1, 4, 8])), "scale_scope": "consistent", "strain_multiplier": 1.0,
+            "boundary_weight": 0.1, "strain_reference": "rms",
+        },
+    }
+
+
+def trial_row(number: int, *, failure: str | None = None) -> dict[str, Any]:
+    """A trials row; a failed one has no metrics and, as such rows do, lacks columns altogether."""
+    start = START + timedelta(seconds=20 * number)
+    row = {
+        **setting_columns(config(number)),
+        "trial": number, "replicate": 0, "state": "FAIL" if failure else "COMPLETE", "pack": number // 4,
+        "member": number % 4, "seed": 1000 + number, "attempt": 1, "started_at": start,
+        "finished_at": start + timedelta(seconds=30), "engine_used": "torch", "device": "cpu", "host": "node-1",
+        "python_version": "3.11.2", "torch_version": "2.13.0", "pinnsweep_version": "0.1.0", "data_hash": "d" * 64,
+        "config_hash": f"{number:064x}", "spec_hash": "5" * 64,
+    }
+    if failure:
+        return row | {"failure": failure, "stop_reason": "not_finite"}
+    error = error_of(number)
+    return row | {
+        "rel_l2": error, "paper_metric": 300 * error, "process_zone_error": 1.4 * error, "distance_to_local": 0.17,
+        "mean_abs_du_de": 0.0, "heldout_residual": 0.02 + error, "loss": 0.3 + error, "loss_residual": 0.2 + error,
+        "loss_lrb": 0.06, "loss_btb": 0.04, "grad_norm": 1e-4, "stop_reason": "iterations_done",
+        "stop_advice": "Give lbfgs_iterations more.", "parameters": 337, "adam_epochs_done": 1000,
+        "lbfgs_iterations_done": 500, "adam_evaluations": 1000, "lbfgs_evaluations": 612, "evaluations": 1612,
+        "adam_seconds": 12.5, "lbfgs_seconds": 9.25, "seconds": 21.75,
+    }
+
+
+def error_of(number: int) -> float:
+    """The made-up rel_l2 of trial `number`, between 1 % and some tens of per cent."""
+    return float(0.012 + 0.2 * np.random.default_rng([11, number]).random() ** 2)
+
+
+def curve(number: int) -> dict[str, Any]:
+    """The made-up course of training: 1000 Adam epochs, then 500 L-BFGS iterations."""
+    adam, lbfgs = np.arange(0, 1001, 25), np.arange(0, 501, 25)
+    step = np.concatenate([adam, lbfgs])
+    evaluations = np.concatenate([adam, 1000 + (1.224 * lbfgs).astype(int)])
+    noise = np.random.default_rng([13, number]).normal(0, 0.05, step.size)
+    end = error_of(number)
+    decay = np.exp(-evaluations / 300.0 + noise)
+    return {
+        "trial": number, "replicate": 0, "phase": ["adam"] * adam.size + ["lbfgs"] * lbfgs.size, "step": step,
+        "evaluations": evaluations, "loss": 40 * decay + 0.3 + end, "loss_residual": 30 * decay + 0.2 + end,
+        "loss_lrb": 6 * decay + 0.06, "loss_btb": 4 * decay + 0.04, "grad_norm": 100 * decay + 1e-4,
+        "rel_l2": decay + end, "time_s": evaluations * 0.0135,
+    }
+
+
+def field(number: int, at: Points) -> dict[str, Any]:
+    """A prediction whose relative L2 error is exactly `error_of(number)`."""
+    x_mm, y_mm, local, reference = at
+    wave = np.cos(np.pi * x_mm / 40 + number) * np.cos(np.pi * y_mm / 60)
+    wave *= error_of(number) * np.linalg.norm(reference) / np.linalg.norm(wave)
+    return {"trial": number, "replicate": 0, "x_mm": x_mm, "y_mm": y_mm, "predicted": reference + wave,
+            "reference": reference, "local": local}
+
+
+def weights(number: int) -> dict[str, Any]:
+    """Weights of a 2-6-6-1 network at four epochs."""
+    draw = np.random.default_rng([17, number])
+    rows = [
+        (epoch, layer, row, column)
+        for epoch in (0, 50, 1000, 1500)
+        for layer, (inputs, outputs) in enumerate(((2, 6), (6, 6), (6, 1)), start=1)
+        for row in range(-1, inputs)
+        for column in range(outputs)
+    ]
+    epoch, layer, row, column = np.array(rows).T
+    value = draw.normal(0, 0.4, len(rows)) * (1 + epoch / 1000)
+    return {"trial": number, "replicate": 0, "epoch": epoch, "layer": layer, "row": row, "column": column,
+            "value": value}
+
+
+def publish(
+    tables: StudyTables, flush: str, numbers: Sequence[int], *, failed: Sequence[int] = (), at: Points | None = None
+) -> None:
+    """Publish the trials `numbers` and `failed` as one flush, fields at the points `at`."""
+    at = at or small_points()
+    tables.publish(
+        flush,
+        trials=[trial_row(n) for n in numbers]
+        + [trial_row(n, failure="loss became NaN in L-BFGS iteration 12") for n in failed],
+        curves=[curve(n) for n in numbers],
+        fields=[field(n, at) for n in numbers],
+        weights=[weights(n) for n in numbers],
+    )
+
+
+def make_study(
+    study_dir: Path, *, trials: int = 12, failed: int = 2, per_flush: int = 4, objective: str = "rel_l2",
+    text: str = STUDY_FILE, at: Points | None = None,
+) -> StudyTables:
+    """A study folder with its study file, `trials` complete and `failed` failed trials, and events."""
+    study_dir.mkdir(parents=True, exist_ok=True)
+    (study_dir / "study.yaml").write_text(
+        text.format(name=study_dir.name, trials=trials + failed, objective=objective), encoding="utf-8"
+    )
+    tables = StudyTables(study_dir)
+    for first in range(0, trials, per_flush):
+        publish(tables, f"pack-{first // per_flush:06d}", range(first, min(first + per_flush, trials)), at=at)
+    if failed:
+        publish(tables, "pack-failed", (), failed=range(trials, trials + failed))
+    tables.publish_events(
+        "attempt-001",
+        [{"time": START, "attempt": 1, "event": "started", "detail": "2 CPUs"}]
+        + [{"time": START, "attempt": 1, "trial": n, "pack": n // per_flush, "event": "asked"} for n in range(trials)],
+    )
+    return tables

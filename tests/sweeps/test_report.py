@@ -1,0 +1,215 @@
+"""The report is one file that loads nothing, holds what it promises, and shows any text as text."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+from sweeps import figures
+from sweeps.errors import StudyError
+from sweeps.report import snippet, write_report
+from sweeps.spec import parse_spec
+from sweeps.store import StudyTables, config_of
+
+from . import synthetic
+
+VOID = {"meta", "img", "wbr"}
+
+
+class Page(HTMLParser):
+    """A page as tags with attributes, texts, and a check that every tag is closed where it should be."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(source)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attributes}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, text: str) -> None:
+        self.texts.append(text)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+    def pictures(self) -> Iterator[tuple[str, bytes]]:
+        for tag, attributes in self.tags:
+            if tag == "img":
+                kind, data = attributes["src"].split(",", 1)
+                assert kind == "data:image/svg+xml;base64"
+                yield attributes["alt"], base64.b64decode(data, validate=True)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("root") / "demo"
+    synthetic.make_study(folder, trials=8, failed=2, at=synthetic.points())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Page:
+    return Page(write_report(study).read_text(encoding="utf-8"))
+
+
+def test_the_report_is_beside_the_study_unless_told_otherwise(study: Path, page: Page, tmp_path: Path) -> None:
+    assert write_report(study, tmp_path / "other.html") == tmp_path / "other.html"
+    assert (study / "report.html").read_bytes() == (tmp_path / "other.html").read_bytes()  # nothing of the clock in it
+    assert [path.name for path in tmp_path.iterdir()] == ["other.html"]
+    with pytest.raises(StudyError, match="cannot be written"):
+        write_report(study, tmp_path / "no-folder" / "report.html")
+
+
+def test_the_report_loads_nothing_and_runs_nothing(study: Path, page: Page) -> None:
+    source = (study / "report.html").read_text(encoding="utf-8")
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "video", "audio"}
+    assert all(value.startswith("data:image/") for _, found in page.tags for key, value in found.items() if key == "src")
+    assert not any(key.startswith("on") or key == "href" for _, found in page.tags for key in found)
+    assert "@import" not in source and "url(" not in source and "default-src 'none'" in source
+    for _, picture in page.pictures():
+        links = {value for node in ElementTree.fromstring(picture).iter() for key, value in node.attrib.items() if "href" in key}
+        assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+
+
+def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
+    best = min(range(8), key=synthetic.error_of)
+    for expected in ("demo", f"Best configuration: trial {best}", f"{100 * synthetic.error_of(best):.4g} %", "Field of the best trial",
+                     "Training", "rel_l2 against each swept setting", "The 8 best trials", "Weights of the best trial by epoch",
+                     "Failures", "loss became NaN in L-BFGS iteration 12", "8, 9", "Notes on the data and the study",
+                     "6400 Gauss points", "their hashes differ", "iterations_done 8", "of 10 trials complete"):
+        assert expected in page.text, expected
+    described = [alt for alt, _ in page.pictures()]
+    assert len(described) == 3 + 2 + 6 + 3  # fields, training, one a swept setting, one a layer
+    assert described[:2] == [f"Non-local strain predicted by trial {best}", "Finite-element reference, on the same colour scale"]
+    assert [alt.rsplit(" ", 1)[1] for alt in described[5:11]] == ["width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"]
+
+
+def test_both_themes_a_phone_and_paper_are_thought_of(study: Path, page: Page) -> None:
+    source = (study / "report.html").read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in source and "@media print" in source and "max-width: 40rem" in source
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_the_snippet_is_a_study_file_of_that_configuration(study: Path, number: int) -> None:
+    row = StudyTables(study).published_trials().sort_by("trial").to_pylist()[number]
+    spec = parse_spec(snippet("demo", {"space": {"width": {}}}, row), base=Path("/"))
+    assert spec.config({}) == config_of(row)
+    assert spec.study == "demo-best" and spec.search.trials == 10
+
+
+def test_texts_that_yaml_would_misread_are_quoted_in_the_snippet(study: Path) -> None:
+    row = StudyTables(study).published_trials().sort_by("trial").to_pylist()[0] | {"init": "file:/a b/x: #1.npz"}
+    assert '  init: "file:/a b/x: #1.npz"' in snippet("12", {}, row)
+    assert "study: 12-best" in snippet("12", {}, row)
+
+
+def test_every_text_is_escaped(tmp_path: Path) -> None:
+    evil = "</style><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
+    folder = tmp_path / "demo"
+    tables = synthetic.make_study(folder, trials=2, failed=0, text=synthetic.STUDY_FILE.replace("study: {name}", f"study: {evil!r}"))
+    tables.publish("odd", trials=[
+        synthetic.trial_row(5, failure=evil) | {"stop_reason": evil},
+        synthetic.trial_row(6) | {"init": evil, "stop_reason": evil, "stop_advice": evil, "torch_version": evil,
+                                  "rel_l2": 1e-3, "data_hash": evil},
+    ])
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert not any(tag == "script" or "onerror" in found for tag, found in page.tags)
+    assert page.text.count(evil) >= 6
+
+
+def test_a_study_without_finished_trials_has_a_report(tmp_path: Path) -> None:
+    synthetic.make_study(tmp_path / "new", trials=0, failed=0)
+    assert "No finished trial yet" in Page(write_report(tmp_path / "new").read_text(encoding="utf-8")).text
+    synthetic.make_study(tmp_path / "failed", trials=0, failed=3)
+    assert "Failures" in Page(write_report(tmp_path / "failed").read_text(encoding="utf-8")).text
+
+
+def test_results_that_were_not_kept_or_have_no_reference_are_left_out(tmp_path: Path) -> None:
+    tables = synthetic.make_study(tmp_path / "bare", trials=0, failed=0, objective="loss")
+    tables.publish("a", trials=[synthetic.trial_row(0) | {"rel_l2": None, "seconds": None}])
+    text = Page(write_report(tmp_path / "bare").read_text(encoding="utf-8")).text
+    assert "It was not kept" in text and "No curves were kept" in text and "Weights of" not in text and "not known" in text
+
+    tables = synthetic.make_study(tmp_path / "unknown", trials=0, failed=0, objective="loss")
+    field = synthetic.field(0, synthetic.small_points()) | {"reference": None}
+    tables.publish("a", trials=[synthetic.trial_row(0) | {"rel_l2": None}], curves=[synthetic.curve(0) | {"rel_l2": None}], fields=[field])
+    page = Page(write_report(tmp_path / "unknown").read_text(encoding="utf-8"))
+    assert "The data have no reference field" in page.text and "Finite-element reference" not in str(page.tags)
+    assert "This objective" not in page.text and "loss" in page.text
+
+
+def test_a_study_file_that_can_no_longer_be_used_is_a_note(tmp_path: Path) -> None:
+    text = synthetic.STUDY_FILE.replace("data: strb100", "data: {{gauss_points: /gone/a.csv, lrb: /gone/b.csv, btb: /gone/c.csv}}")
+    synthetic.make_study(tmp_path / "demo", trials=2, failed=0, text=text)
+    found = Page(write_report(tmp_path / "demo").read_text(encoding="utf-8")).text
+    assert "The data cannot be read here" in found and "/gone/a.csv" in found
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_figures_are_pictures_and_always_the_same(format: figures.Format, start: bytes) -> None:
+    curve = synthetic.curve(1)
+    drawn = [figures.training_curves(curve, title="Trial 1", format=format) for _ in range(2)]
+    assert drawn[0] == drawn[1] and drawn[0].startswith(start)
+
+
+def test_figures_leave_the_settings_of_matplotlib_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    x_mm, y_mm, local, reference = synthetic.small_points()
+    figures.strain_field(x_mm, y_mm, reference, title="a", limits=(0.0, 4e-4))
+    figures.strain_error(x_mm, y_mm, local - reference, title="a")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_figures_of_odd_values_are_drawn() -> None:
+    x_mm, y_mm, _, reference = synthetic.small_points()
+    figures.strain_error(x_mm, y_mm, 0 * reference, title="exact")
+    figures.strain_field(x_mm, y_mm, 0 * reference, title="zero", limits=(0.0, 0.0))
+    figures.strain_field(x_mm, y_mm, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4))
+    figures.error_against("init", ["$x$", "torch", "file:/a/very/long/path.npz"], np.array([0.0, 1.0, 2.0]), scale="category")
+    figures.error_against("width", [8, 8], np.array([3.0, 3.1]), scale="linear", best=0, failed=[8])
+    figures.error_against("adam_lr", [1e-3], np.array([3.0]), scale="log", failed=[1e-4])
+    figures.weight_maps({0: np.zeros((3, 1))}, title="zeros")
+    one_row = {name: values[:1] if name not in ("trial", "replicate") else values for name, values in synthetic.curve(0).items()}
+    figures.training_curves(one_row | {"loss_lrb": np.array([np.nan])}, title="one row")
+    figures.error_curves({0: (np.array([0.0]), np.array([np.nan]))}, best=None, title="none")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "scale"),
+    [
+        ([8, 16, 24], "choice", "category"),
+        (["torch", "tf1"], "choice", "category"),
+        ([True, False], "", "category"),
+        ([2, 3, 8], "int", "category"),
+        ([2, 30, 80], "int", "linear"),
+        ([1e-4, 1e-2], "loguniform", "log"),
+        ([10, 5000], "logint", "log"),
+        ([0.1, 0.9], "uniform", "linear"),
+        ([1e-4, 1e-2], "", "log"),
+    ],
+)
+def test_the_scale_of_a_setting_follows_its_dimension(values: list[object], kind: str, scale: str) -> None:
+    assert figures.guessed_scale(values, kind=kind) == scale
+    assert re.fullmatch("category|linear|log", scale)

@@ -1,0 +1,297 @@
+"""The owner of a study: every crash leaves a study that goes on to the table of one never interrupted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import optuna
+import pyarrow.dataset as ds
+import pytest
+
+from sweeps import packs as packs_module
+from sweeps.errors import StudyError
+from sweeps.ledger import Ledger
+from sweeps.packs import PackReport, PackRun
+from sweeps.spec import load_spec
+from sweeps.study import StudyOwner, open_folder, read_status
+
+from .small import CLUSTER, assert_same_tables, table, train_all, train_pack, write_study
+
+
+class Crash(Exception):
+    """Stands for kill -9 at one place."""
+
+
+def start(tmp_path: Path, name: str = "root", **settings: object) -> Path:
+    spec = load_spec(write_study(tmp_path / "data", **settings))  # type: ignore[arg-type]
+    return open_folder(tmp_path / name, spec)[0]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study that every interrupted one must equal; the data's path is not part of the tables' identity."""
+    study_dir = start(tmp_path_factory.mktemp("whole"))
+    train_all(study_dir).close()
+    return study_dir
+
+
+def finish_and_compare(study_dir: Path, uninterrupted: Path) -> None:
+    owner = train_all(study_dir)
+    counts = owner.close()
+    assert counts == {"COMPLETE": 8, "FAIL": 0, "RUNNING": 0, "WAITING": 0}
+    trials = table(study_dir, "trials")["trial"].to_pylist()
+    assert trials == list(range(8)), "every trial once"
+    assert_same_tables(uninterrupted, study_dir, places_differ=True)
+
+
+def test_a_whole_study_is_in_the_tables_and_in_optuna(uninterrupted: Path) -> None:
+    trials = table(uninterrupted, "trials")
+    assert trials["trial"].to_pylist() == list(range(8))
+    assert set(trials["state"].to_pylist()) == {"COMPLETE"}
+    for dimension in ("width", "adam_lr", "lbfgs_history", "init", "scale_factor"):
+        assert len(set(trials[dimension].to_pylist())) > 1, f"{dimension} is swept"
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{uninterrupted}/study.db")
+    by_number = {trial.number: trial for trial in study.trials}
+    for row in trials.to_pylist():
+        assert by_number[row["trial"]].value == row["rel_l2"]
+        assert by_number[row["trial"]].params["width"] == row["width"]
+    assert not list((uninterrupted / "checkpoints").glob("*")), "nothing is left of finished packs"
+    events = ds.dataset(uninterrupted / "events", format="parquet").to_table().to_pydict()["event"]
+    assert events.count("asked") == 8 and events.count("finished") == 8 and events[-1] == "ended"
+
+
+def test_a_report_published_but_not_told_is_told_at_the_next_start(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_dir = start(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyOwner, "_tell", lambda self, row: (_ for _ in ()).throw(Crash))
+        with pytest.raises(Crash):
+            train_all(study_dir)
+    before = {path: path.read_bytes() for path in (study_dir / "trials").glob("*.parquet")}
+    assert before and read_status(study_dir)["counts"]["COMPLETE"] == 0
+    finish_and_compare(study_dir, uninterrupted)
+    assert all(path.read_bytes() == content for path, content in before.items()), "finished rows are not touched"
+
+
+@pytest.mark.parametrize("position", [0, 3, 7])
+def test_a_window_cut_short_is_completed_with_the_same_packs(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, position: int) -> None:
+    study_dir = start(tmp_path)
+    create = Ledger.create
+
+    def dying(self: Ledger, number: int, *rest: object) -> None:
+        if number == position:
+            raise Crash
+        create(self, number, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "create", dying)
+        with pytest.raises(Crash):
+            train_all(study_dir)
+    finish_and_compare(study_dir, uninterrupted)
+
+
+@pytest.mark.parametrize("segments", [1, 2, 4])
+@pytest.mark.parametrize("place", ["before report", "after report", "after checkpoint"])
+def test_a_worker_killed_between_any_two_steps_costs_no_trial_and_changes_no_number(
+    tmp_path: Path, uninterrupted: Path, place: str, segments: int
+) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    pack = owner.next_pack()
+    assert pack is not None
+    run = PackRun(owner.lease(pack), study_dir)
+    for segment in range(segments):
+        report = run.segment(0.02)
+        if place == "before report" and segment == segments - 1:
+            break
+        owner.report(report)
+        if place == "after report" and segment == segments - 1:
+            break
+        run.checkpoint()
+    owner._lock.release()
+    finish_and_compare(study_dir, uninterrupted)
+
+
+def test_a_half_publication_is_removed(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeps.store import StudyTables
+
+    study_dir = start(tmp_path)
+    write = StudyTables._write
+
+    def dying(self: StudyTables, table_name: str, *rest: object) -> None:
+        if table_name == "trials":
+            raise Crash
+        write(self, table_name, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyTables, "_write", dying)
+        with pytest.raises(Crash):
+            train_all(study_dir)
+    assert list((study_dir / "curves").glob("*.parquet"))
+    finish_and_compare(study_dir, uninterrupted)
+
+
+def test_a_torn_checkpoint_is_set_aside_and_its_members_start_anew(tmp_path: Path, uninterrupted: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    pack = owner.next_pack()
+    assert pack is not None
+    run = PackRun(owner.lease(pack), study_dir)
+    owner.report(run.segment(0.01))
+    run.checkpoint()
+    owner._lock.release()
+    tensors = next((study_dir / "checkpoints").rglob("*.safetensors"))
+    tensors.write_bytes(tensors.read_bytes()[:-7])
+    finish_and_compare(study_dir, uninterrupted)
+    details = ds.dataset(study_dir / "events", format="parquet").to_table().to_pydict()["detail"]
+    assert any(tensors.name in detail for detail in details), "the event names the torn file"
+
+
+def test_reports_of_an_older_attempt_are_refused(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    pack = owner.next_pack()
+    assert pack is not None
+    stale = PackRun(owner.lease(pack), study_dir)
+    owner._lock.release()
+    later = StudyOwner(study_dir, CLUSTER)
+    later.lease(later.next_pack() or 0)
+    report = stale.segment(60)
+    assert report.done and report.trials
+    later.report(report)
+    assert later.snapshot()["counts"]["COMPLETE"] == 0
+    later.close()
+
+
+def test_a_second_owner_is_told_who_holds_the_study(tmp_path: Path) -> None:
+    import os
+
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    assert str(os.getpid()) in (read_status(study_dir)["held_by"] or "")
+    with pytest.raises(StudyError, match=f"is being run by process {os.getpid()} on"):
+        StudyOwner(study_dir, CLUSTER)
+    owner.close()
+    assert read_status(study_dir)["held_by"] is None
+    StudyOwner(study_dir, CLUSTER).close()
+
+
+def test_running_means_leased(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    pack = owner.next_pack()
+    assert pack is not None and owner.snapshot()["counts"]["RUNNING"] == 0
+    owner.lease(pack)
+    assert owner.snapshot()["counts"] == {"COMPLETE": 0, "FAIL": 0, "RUNNING": 2, "WAITING": 6}
+    owner._lock.release()
+    again = StudyOwner(study_dir, CLUSTER)
+    assert again.snapshot()["counts"] == {"COMPLETE": 0, "FAIL": 0, "RUNNING": 0, "WAITING": 8}
+    again.close()
+
+
+def test_trials_may_grow_and_what_was_done_stays(tmp_path: Path, uninterrupted: Path) -> None:
+    study_dir = start(tmp_path, trials=4)
+    train_all(study_dir).close()
+    spec = load_spec(tmp_path / "data" / "small.yaml", ["search.trials=8"])
+    assert open_folder(tmp_path / "root", spec) == (study_dir, False)
+    train_all(study_dir).close()
+    assert table(study_dir, "trials")["trial"].to_pylist() == list(range(8))
+    assert table(study_dir, "trials")["adam_lr"].to_pylist() == table(uninterrupted, "trials")["adam_lr"].to_pylist()
+
+
+@pytest.mark.parametrize("change", ["train.adam_epochs=21", "search.seed=4", "problem.loss=mean_square", "space.width={choice: [3, 5]}"])
+def test_another_study_under_the_same_name_is_refused_with_a_diff(tmp_path: Path, change: str) -> None:
+    study_dir = start(tmp_path)
+    before = (study_dir / "study.yaml").read_bytes()
+    with pytest.raises(StudyError, match="holds another study") as refusal:
+        open_folder(tmp_path / "root", load_spec(tmp_path / "data" / "small.yaml", [change]))
+    assert any(line.startswith("+") for line in str(refusal.value).splitlines())
+    assert "--set study=small-2" in str(refusal.value)
+    assert (study_dir / "study.yaml").read_bytes() == before
+
+
+def test_changed_data_are_refused(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    train_all(study_dir, packs=1).close()
+    table_file = tmp_path / "data" / "g.csv"
+    lines = table_file.read_text().splitlines()
+    table_file.write_text("\n".join([lines[0], "0.53," + lines[1].split(",", 1)[1], *lines[2:]]))
+    with pytest.raises(StudyError, match="data .* have changed"):
+        StudyOwner(study_dir, CLUSTER)
+
+
+def test_finished_trials_whose_rows_are_gone_are_never_passed_over(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    train_all(study_dir, packs=1).close()
+    next((study_dir / "trials").glob("*.parquet")).unlink()
+    with pytest.raises(StudyError, match="rows are gone"):
+        StudyOwner(study_dir, CLUSTER)
+
+
+def test_a_lost_worker_fails_its_members_with_the_reason_and_the_rest_go_on(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    pack = owner.next_pack()
+    assert pack is not None
+    owner.lease(pack)
+    owner.lost(pack, "the machine burnt down")
+    while (pack := owner.next_pack()) is not None:
+        train_pack(owner, study_dir, pack)
+    assert owner.close() == {"COMPLETE": 6, "FAIL": 2, "RUNNING": 0, "WAITING": 0}
+    failures = [row["failure"] for row in table(study_dir, "trials").to_pylist() if row["state"] == "FAIL"]
+    assert failures == ["the machine burnt down"] * 2
+
+
+def test_data_that_vanish_fail_the_pack_and_not_the_process(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    task = owner.lease(owner.next_pack() or 0)
+    (tmp_path / "data" / "g.csv").unlink()
+    report = PackRun(task, study_dir).segment(1)
+    owner.report(report)
+    owner.close()
+    rows = table(study_dir, "trials").to_pylist()
+    assert [row["state"] for row in rows] == ["FAIL", "FAIL"] and "does not exist" in rows[0]["failure"]
+
+
+def test_tpe_learns_and_resumes(tmp_path: Path) -> None:
+    study_dir = start(tmp_path, sampler="tpe", trials=14, epochs=4, iterations=2)
+    train_all(study_dir, packs=5).close()
+    owner = train_all(study_dir)
+    assert owner.close() == {"COMPLETE": 14, "FAIL": 0, "RUNNING": 0, "WAITING": 0}
+    assert table(study_dir, "trials")["trial"].to_pylist() == list(range(14))
+
+
+def test_the_whole_study_moves_to_another_folder(tmp_path: Path, uninterrupted: Path) -> None:
+    study_dir = start(tmp_path)
+    train_all(study_dir, packs=2).close()
+    moved = tmp_path / "elsewhere" / "small"
+    shutil.copytree(study_dir, moved)
+    shutil.rmtree(study_dir)
+    finish_and_compare(moved, uninterrupted)
+
+
+def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:
+    spec = load_spec(write_study(tmp_path / "data"))
+    (tmp_path / "root" / "small").mkdir(parents=True)
+    (tmp_path / "root" / "small" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StudyError, match="is not a study"):
+        open_folder(tmp_path / "root", spec)
+    assert [path.name for path in (tmp_path / "root" / "small").iterdir()] == ["thesis.tex"]
+
+
+def test_a_failed_objective_is_a_failed_trial(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    task = owner.lease(owner.next_pack() or 0)
+    row = {**packs_module.failed_rows(task, "not finite")[0], "rel_l2": float("nan")}
+    owner.report(PackReport(task.pack, task.attempt, False, {"fraction": 0.0, "members": 2, "finished": 1}, trials=[row]))
+    assert owner.snapshot()["counts"]["FAIL"] == 1
+    owner.close()
+
+
+def test_the_comparison_can_fail(uninterrupted: Path, tmp_path: Path) -> None:
+    study_dir = start(tmp_path, epochs=21)
+    train_all(study_dir).close()
+    with pytest.raises(AssertionError):
+        assert_same_tables(uninterrupted, study_dir, places_differ=True)
