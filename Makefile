@@ -25,10 +25,10 @@ demo: install  ## run a small sweep on the real data, then show its best trials 
 	  'run runs/quickstart --trials 32' 'plan examples/quickstart.yaml --set search.trials=200'
 
 test: check  ## check, then every test but the slow ones
-	$(BIN)/pytest -n auto --maxprocesses 8 -m "not slow"
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup -m "not slow"
 
 test-all: check  ## check, then every test
-	$(BIN)/pytest -n auto --maxprocesses 8
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 
 check: install  ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

@@ -97,11 +97,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train the trials of a study, or go on where it stopped."""
-    from . import driver
+    from .driver import run as run_study
 
     # With --json, stdout is for the result alone: progress goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        outcome = driver.run(
+        outcome = run_study(
             target,
             root=root,
             overrides=overrides or (),

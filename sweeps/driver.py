@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 import uuid
@@ -29,6 +30,7 @@ RAY_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+ADDRESS_TIMEOUT_S = 5.0
 LOOK_S = 0.5  # between two looks at the owner for the progress view
 EXIT_DONE, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 1, 130
 
@@ -43,8 +45,16 @@ class RunOutcome:
     best: dict[str, Any] | None
 
 
-def run(target: Path, *, root: Path, overrides: Sequence[str] = (), trials: int | None = None, address: str | None = None,
-        cpus: int | None = None, plain: bool = False) -> RunOutcome:
+def run(
+    target: Path,
+    *,
+    root: Path,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    plain: bool = False,
+) -> RunOutcome:
     """Train a study's trials, or go on with them; `target` is a study file or a study folder.
 
     Raises `SpecError` and `StudyError` before anything is started or written.
@@ -72,7 +82,9 @@ def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpe
         raise StudyError(f"{target} is not a study: it has no {SPEC_FILE}")
     if not overrides:
         return read_spec(target), target.parent
-    return parse_spec((target / SPEC_FILE).read_text(encoding="utf-8"), base=target.absolute(), overrides=overrides), target.parent
+    return parse_spec(
+        (target / SPEC_FILE).read_text(encoding="utf-8"), base=target.absolute(), overrides=overrides
+    ), target.parent
 
 
 @contextlib.contextmanager
@@ -80,23 +92,46 @@ def _ray(address: str | None, cpus: int | None) -> Iterator[Any]:
     """A Ray cluster for the length of a run: a local one on the granted cores, or the one at `address`."""
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
+    if address:
+        _refuse_silent_address(address)
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    local = {"num_cpus": cpus or available_cpus(), "include_dashboard": False}
+    local: dict[str, Any] = {} if address else {"num_cpus": cpus or available_cpus(), "include_dashboard": False}
     try:
-        ray.init(address=address or "local", namespace="pinnsweep", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local))
+        ray.init(address or "local", namespace="pinnsweep", log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, RuntimeError, ValueError) as problem:
         if not address:
             raise
-        raise StudyError(f"no Ray cluster answers at {address} ({str(problem).splitlines()[0]}). Start one with `ray start --head`, "
-                         "or leave --address out to run on this machine") from None
+        raise _no_cluster(address, str(problem).splitlines()[0]) from None
     for name in ("ray", "ray.tune", "ray.train", "ray.air"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # after fit() Tune warns once a pack of loggers we do not use
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # after fit() Tune warns once a pack of loggers we do not use
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _refuse_silent_address(address: str) -> None:
+    """Ray itself waits for minutes for an address at which nobody listens."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise StudyError(
+            f"--address: must be HOST:PORT of a Ray head node (its port is 6379 by default), got {address!r}"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()
+    except OSError as problem:
+        raise _no_cluster(address, problem.strerror or str(problem)) from None
+
+
+def _no_cluster(address: str, reason: str) -> StudyError:
+    return StudyError(
+        f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, or leave --address out "
+        "to run on this machine"
+    )
 
 
 @contextlib.contextmanager
@@ -145,7 +180,10 @@ def _placement(ray: Any, spec: StudySpec) -> tuple[Cluster, dict[str, float]]:
     resources: dict[str, float] = {"cpu": wanted.cpus_per_pack} | ({"gpu": share} if device == "cuda" else {})
     largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     if wanted.cpus_per_pack > largest:
-        raise StudyError(f"resources.cpus_per_pack: must be at most {largest}, the cores of the largest node, got {wanted.cpus_per_pack}")
+        raise StudyError(
+            f"resources.cpus_per_pack: must be at most {largest}, the cores of the largest node, "
+            f"got {wanted.cpus_per_pack}"
+        )
     slots = int(total.get("CPU", 0) // wanted.cpus_per_pack)
     if device == "cuda" and share > 0:
         slots = min(slots, int(gpus // share))
@@ -164,8 +202,11 @@ def _start_owner(ray: Any, study_dir: Path, cluster: Cluster) -> _Owner:
 
     name = f"owner-{uuid.uuid4().hex[:12]}"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(StudyOwner).options(name=name, num_cpus=0, scheduling_strategy=here).remote(
-        study_dir.absolute(), cluster, driver_pid=os.getpid())
+    actor = (
+        ray.remote(StudyOwner)
+        .options(name=name, num_cpus=0, scheduling_strategy=here)
+        .remote(study_dir.absolute(), cluster, driver_pid=os.getpid())
+    )
     try:
         ray.get(actor.snapshot.remote())
     except ray.exceptions.RayActorError as problem:
@@ -187,7 +228,9 @@ def _cause(problem: BaseException | None) -> StudyError | None:
 
 def _fit(owner: _Owner, study_dir: Path, cluster: Cluster, resources: dict[str, float]) -> None:
     """Let Tune place packs until the owner has none left."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.slots)  # Tune's default for a searcher of our own is one at a time
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(
+        cluster.slots
+    )  # Tune's default for a searcher of our own is one at a time
     from ray import tune
 
     from .tune import PackSearcher, WorkerContext, pack_trainable
@@ -198,7 +241,9 @@ def _fit(owner: _Owner, study_dir: Path, cluster: Cluster, resources: dict[str, 
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(search_alg=PackSearcher(owner.actor), num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
-                name="packs", storage_path=scratch, verbose=0,
+                name="packs",
+                storage_path=scratch,
+                verbose=0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
                 failure_config=tune.FailureConfig(max_failures=1),
             ),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
@@ -83,9 +84,7 @@ def strain_field(
 
 
 @matplotlib.rc_context(_STYLE)
-def strain_error(
-    x_mm: Array, y_mm: Array, error: Array, *, title: str, format: Format = "svg"
-) -> bytes:
+def strain_error(x_mm: Array, y_mm: Array, error: Array, *, title: str, format: Format = "svg") -> bytes:
     """Signed error of a dimensionless strain at each Gauss point, on a colour scale symmetric about 0.
 
     The scale ends at the 99.5th percentile of the absolute error, so that a few points do not hide the rest.
@@ -152,7 +151,14 @@ def error_curves(
     alpha = max(0.12, min(0.7, 12 / max(len(curves), 1)))
     for trial, (evaluations, error) in curves.items():
         if trial != best:
-            axes.plot(evaluations, 100 * _positive(error), color=POINTS, linewidth=0.9, alpha=alpha, rasterized=len(curves) > 40)
+            axes.plot(
+                evaluations,
+                100 * _positive(error),
+                color=POINTS,
+                linewidth=0.9,
+                alpha=alpha,
+                rasterized=len(curves) > 40,
+            )
     if best is not None and best in curves:
         evaluations, error = curves[best]
         axes.plot(evaluations, 100 * _positive(error), color=BEST, linewidth=2, label=f"trial {best}, the best")
@@ -199,6 +205,8 @@ def error_against(
     else:
         at, failed_at = np.array(values, dtype=float), np.array(failed, dtype=float)
         axes.set_xscale(scale)
+        if scale == "log":
+            _plain_ticks(axes.xaxis, np.concatenate([at, failed_at]))
         if scale == "linear" and all(float(value).is_integer() for value in values):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.scatter(at, errors, s=20, color=POINTS, alpha=0.65, linewidths=0, rasterized=len(errors) > 500)
@@ -232,7 +240,7 @@ def weight_maps(maps: Mapping[int, Array], *, title: str, format: Format = "svg"
     limit = max(float(np.nanmax(np.abs(weights))) for weights in maps.values()) or 1.0
     rows, columns = next(iter(maps.values())).shape
     height = min(3.2, max(1.5, 1.0 + 1.9 * rows / max(columns, 2)))
-    figure = Figure(figsize=(0.8 + 1.95 * len(maps), height), layout="constrained")
+    figure = Figure(figsize=(9.2, height), layout="constrained")
     panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, (epoch, weights) in zip(panels, maps.items(), strict=True):
         image = axes.imshow(
@@ -298,15 +306,21 @@ def _positive(values: Any) -> Array:
 
 
 def _readable_scale(axes: Axes, values: Any) -> None:
-    """A logarithmic axis with plain numbers, where the values are positive and span enough for it to have ticks."""
-    seen = _positive(values)
-    seen = seen[np.isfinite(seen)]
-    if len(seen) < len(np.asarray(values)) - np.isnan(values).sum() or not len(seen) or seen.max() < 4 * seen.min():
-        return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    """A logarithmic axis with plain numbers, where the values are positive and span enough for it to help."""
+    array = np.asarray(values, dtype=float)
+    seen = array[np.isfinite(array)]
+    if len(seen) and seen.min() > 0 and seen.max() > 4 * seen.min():
+        axes.set_yscale("log")
+        _plain_ticks(axes.yaxis, seen)
+
+
+def _plain_ticks(axis: Axis, values: Array) -> None:
+    """Ticks of a logarithmic axis at round numbers, written out, as many as the range needs."""
+    decades = math.log10(values.max() / values.min())
+    subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if decades < 0.8 else (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+    axis.set_major_locator(LogLocator(10, subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named: bool = True) -> None:

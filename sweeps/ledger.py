@@ -29,12 +29,18 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         file = study_dir / FILE
         if not create and not file.is_file():
-            raise StudyError(f"{file} is missing: the study has lost its memory. Restore it, or start a study of another name")
+            raise StudyError(
+                f"{file} is missing: the study has lost its memory. Restore it, or start a study of another name"
+            )
         try:
             self._storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
-            study = optuna.create_study(storage=self._storage, study_name=name, load_if_exists=True, direction="minimize")
+            study = optuna.create_study(
+                storage=self._storage, study_name=name, load_if_exists=True, direction="minimize"
+            )
         except (SQLAlchemyError, RuntimeError) as problem:
-            raise StudyError(f"{file} is not a study database ({_first_line(problem)}). Restore it, or start a study of another name") from None
+            raise StudyError(
+                f"{file} is not a study database ({_first_line(problem)}). Restore it, or start a study of another name"
+            ) from None
         self.study_id = study._study_id
         self._study = study
 
@@ -42,12 +48,25 @@ class Ledger:
         """Every trial by number."""
         return self._storage.get_all_trials(self.study_id, deepcopy=False)
 
-    def create(self, number: int, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], attributes: Mapping[str, Any]) -> None:
+    def create(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        attributes: Mapping[str, Any],
+    ) -> None:
         """Enter a trial whole, WAITING; its number must be the next one."""
-        template = create_trial(state=TrialState.WAITING, params=dict(params), distributions=dict(distributions), user_attrs=dict(attributes))
+        template = create_trial(
+            state=TrialState.WAITING,
+            params=dict(params),
+            distributions=dict(distributions),
+            user_attrs=dict(attributes),
+        )
         trial_id = self._storage.create_new_trial(self.study_id, template_trial=template)
         if trial_id is None or self._storage.get_trial_number_from_id(trial_id) != number:
-            raise StudyError(f"trial {number} could not be entered under its number: another process writes to the study's database")
+            raise StudyError(
+                f"trial {number} could not be entered under its number: another process writes to the study's database"
+            )
 
     def mark(self, number: int, state: TrialState, value: float | None = None) -> None:
         """Set a trial's state; telling a finished trial again is refused by Optuna."""

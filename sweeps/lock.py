@@ -20,18 +20,18 @@ PATIENCE_S = 60.0  # how long processes of a killed driver may take to go away
 class StudyLock:
     """Holds `STUDY/lock`; raises `StudyError` where a living driver holds it, or where the file system cannot lock."""
 
-    def __init__(self, study_dir: Path, *, driver_pid: int, attempt_note: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, study_dir: Path, *, driver_pid: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = open(study_dir / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
         deadline = clock() + PATIENCE_S
         while not self._try():
             holder = read_holder(study_dir)
             if not holder or _alive(holder) or clock() > deadline:
                 self._file.close()
-                raise StudyError(f"{study_dir} is being run by {describe(holder)}. Wait for it or stop it; a study has one driver.")
+                raise _held(study_dir, holder)
             time.sleep(0.2)  # the driver was killed; its processes are on their way out
         self._file.seek(0)
         self._file.truncate()
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "driver_pid": driver_pid, "note": attempt_note}, self._file)
+        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "driver_pid": driver_pid}, self._file)
         self._file.flush()
 
     def _try(self) -> bool:
@@ -40,7 +40,9 @@ class StudyLock:
         except OSError as problem:
             if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
                 return False
-            raise StudyError(f"{self._file.name}: this file system cannot lock ({problem.strerror}); put the study on one that can") from None
+            raise StudyError(
+                f"{self._file.name}: this file system cannot lock ({problem.strerror}); put the study on one that can"
+            ) from None
         return True
 
     def release(self) -> None:
@@ -70,6 +72,17 @@ def held_by(study_dir: Path) -> str | None:
     except OSError:
         return None
     return None
+
+
+def refuse_held(study_dir: Path) -> None:
+    """Raise `StudyError` at once where a living driver holds the study."""
+    holder = read_holder(study_dir)
+    if held_by(study_dir) and (not holder or _alive(holder)):
+        raise _held(study_dir, holder)
+
+
+def _held(study_dir: Path, holder: dict[str, Any]) -> StudyError:
+    return StudyError(f"{study_dir} is being run by {describe(holder)}. Wait for it or stop it: a study has one driver")
 
 
 def describe(holder: dict[str, Any]) -> str:

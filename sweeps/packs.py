@@ -93,7 +93,9 @@ class PackRun:
         self._reported = 0
         torch.set_num_threads(task.cpus)
         try:
-            self._pack = self._restored() or pinncore.Pack([m.member_of_pack() for m in task.members], device=task.device)
+            self._pack = self._restored() or pinncore.Pack(
+                [m.member_of_pack() for m in task.members], device=task.device
+            )
         except pinncore.PinnError as problem:
             self._failure = str(problem)
 
@@ -104,7 +106,9 @@ class PackRun:
         until = clock() + seconds
         while self._pack.active and clock() < until:
             self._pack.step(TICKS_BETWEEN_LOOKS)
-        report = PackReport(self.task.pack, self.task.attempt, not self._pack.active, self._progress(), notes=self._notes)
+        report = PackReport(
+            self.task.pack, self.task.attempt, not self._pack.active, self._progress(), notes=self._notes
+        )
         self._notes = []
         for result in self._pack.results[self._reported :]:
             self._add(report, result)
@@ -118,7 +122,9 @@ class PackRun:
             return
         name = f"attempt-{self.task.attempt:04d}-segment-{self._segment:06d}"
         self._segment += 1
-        pinncore.write_checkpoint(self._folder / name, self._pack.state(), values={"padded": list(self._pack.engine.layout.padded)})
+        pinncore.write_checkpoint(
+            self._folder / name, self._pack.state(), values={"padded": list(self._pack.engine.layout.padded)}
+        )
         for older in self._folder.iterdir():
             if older.name != name:
                 shutil.rmtree(older, ignore_errors=True)
@@ -171,18 +177,22 @@ class PackRun:
         value = values.get(self.task.objective)
         if failure is None and (value is None or not math.isfinite(value)):
             failure = f"the objective {self.task.objective} could not be computed"
-        return self._identity(task, "COMPLETE" if failure is None else "FAIL") | values | {
-            **{f"loss_{term}": number for term, number in result.terms.items()},
-            "stop_reason": result.stop_reason.value,
-            "stop_advice": result.stop_reason.advice,
-            "failure": failure,
-            "parameters": len(result.parameters),
-            **result.counts,
-            **result.seconds,
-            "engine_used": result.engine,
-            "device": result.device,
-            "data_hash": result.data_sha256,
-        }
+        return (
+            self._identity(task, "COMPLETE" if failure is None else "FAIL")
+            | values
+            | {
+                **{f"loss_{term}": number for term, number in result.terms.items()},
+                "stop_reason": result.stop_reason.value,
+                "stop_advice": result.stop_reason.advice,
+                "failure": failure,
+                "parameters": len(result.parameters),
+                **result.counts,
+                **result.seconds,
+                "engine_used": result.engine,
+                "device": result.device,
+                "data_hash": result.data_sha256,
+            }
+        )
 
     def _identity(self, task: MemberTask, state: str) -> dict[str, Any]:
         """Columns that do not depend on how the training went."""
@@ -204,8 +214,14 @@ class PackRun:
 
     def _all_failed(self) -> PackReport:
         """Files that were there at validation are gone: nobody in the pack can train."""
-        progress = {"pack": self.task.pack, "members": len(self.task.members), "finished": len(self.task.members),
-                    "phase": "adam", "fraction": 1.0, "evaluations": 0}
+        progress = {
+            "pack": self.task.pack,
+            "members": len(self.task.members),
+            "finished": len(self.task.members),
+            "phase": "adam",
+            "fraction": 1.0,
+            "evaluations": 0,
+        }
         rows = [self._identity(task, "FAIL") | {"failure": self._failure} for task in self.task.members]
         return PackReport(self.task.pack, self.task.attempt, True, progress, trials=rows)
 
@@ -214,9 +230,22 @@ def failed_rows(task: PackTask, failure: str) -> list[dict[str, Any]]:
     """Rows for the members of a pack whose worker is lost."""
     now = datetime.datetime.now(datetime.UTC)
     return [
-        {"trial": m.trial, "replicate": 0, "state": "FAIL", "pack": task.pack, "member": m.member, "seed": m.seed, "attempt": task.attempt,
-         **setting_columns(m.config), "failure": failure, "started_at": now, "finished_at": now,
-         "config_hash": config_sha256(m.config), "spec_hash": task.spec_hash, **versions()}
+        {
+            "trial": m.trial,
+            "replicate": 0,
+            "state": "FAIL",
+            "pack": task.pack,
+            "member": m.member,
+            "seed": m.seed,
+            "attempt": task.attempt,
+            **setting_columns(m.config),
+            "failure": failure,
+            "started_at": now,
+            "finished_at": now,
+            "config_hash": config_sha256(m.config),
+            "spec_hash": task.spec_hash,
+            **versions(),
+        }
         for m in task.members
     ]
 
@@ -244,7 +273,12 @@ def _weight_columns(result: pinncore.MemberResult) -> dict[str, Any]:
         for layer, (w, b) in enumerate(unflatten(flat, result.layers), start=1):
             table = np.concatenate([b[None, :], w])
             row, column = np.indices(table.shape)
-            for name, values in (("epoch", np.full(table.size, epoch)), ("layer", np.full(table.size, layer)),
-                                 ("row", row.reshape(-1) - 1), ("column", column.reshape(-1)), ("value", table.reshape(-1))):
+            for name, values in (
+                ("epoch", np.full(table.size, epoch)),
+                ("layer", np.full(table.size, layer)),
+                ("row", row.reshape(-1) - 1),
+                ("column", column.reshape(-1)),
+                ("value", table.reshape(-1)),
+            ):
                 parts[name].append(values)
     return {name: np.concatenate(values) for name, values in parts.items()}

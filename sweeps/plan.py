@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -234,6 +235,9 @@ def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> st
 def _notes(spec: StudySpec, members: Sequence[pinncore.Member], seconds: Sequence[float | None]) -> Iterable[str]:
     for source in spec.values("data"):
         yield from pinncore.load_data(source).notes
+    load = os.getloadavg()[0]
+    if seconds[0] is not None and load > 0.5:
+        yield f"other programs keep about {load:.1f} cores of this machine busy; an idle one is faster"
     hours = spec.budget.hours
     if hours is not None and seconds[0] is not None and seconds[0] > 3600 * hours:
         yield f"budget.hours {hours:g} will end the study before its last trial"

@@ -99,7 +99,7 @@ def read(text: str) -> tuple[dict[str, Any], list[Mistake]]:
 
 def write(content: dict[str, Any]) -> str:
     """Write plain values as YAML that `read` reads back unchanged."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
 def override(content: dict[str, Any], assignments: Sequence[str]) -> list[Mistake]:

@@ -95,7 +95,9 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
     if kind == "string_pattern_mismatch":
         rule = "must be a safe folder name: letters, digits, '.', '_' and '-', the first a letter or digit"
         return Mistake(path, value, f"{rule}, at most 100 characters")
-    return Mistake(path, value, _KIND_OF_VALUE.get(kind, error["msg"]), _way_out(keys, value, kind))
+    in_union = len(error["loc"]) > len(keys)
+    hint = "" if in_union and kind == "string_type" else _way_out(keys, value, kind)
+    return Mistake(path, value, _KIND_OF_VALUE.get(kind, error["msg"]), hint)
 
 
 def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, str]:
@@ -114,11 +116,11 @@ def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, st
     if home is not None:
         return "does not belong here", f"It belongs under {home}."
     valid = sections.keys.get(section, ())
-    others = [(name, names) for name, names in sections.keys.items() if name != "space"]
-    elsewhere = [(name, other) for name, names in others for other in nearest(key, names)]
+    elsewhere = nearest(key, [name for names in sections.keys.values() for name in names])
     if not nearest(key, valid) and elsewhere:
-        name, other = elsewhere[0]
-        return "is an unknown key", f"Did you mean {other}{f' under {name}' if name else ', outside any section'}?"
+        home = sections.home(elsewhere[0])
+        place = f" under {home}" if home else ", outside any section"
+        return "is an unknown key", f"Did you mean {elsewhere[0]}{place}?"
     return "is an unknown key", did_you_mean(key, valid)
 
 

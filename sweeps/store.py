@@ -1,8 +1,8 @@
-"""The result tables of a study: explicit schemas, atomic publication, plain Parquet.
+"""The result tables of a study: published atomically, as plain Parquet.
 
 A flush is published as one file per table. Curves, fields and weights are written first and trials last, so a flush
 exists exactly when its trials file does; what a crash leaves behind is an orphan no reader here looks at. Files are
-written beside their name, fsynced and renamed, and never touched again. `docs/tables.md` describes every column.
+written beside their name, fsynced and renamed, and never touched again.
 """
 
 from __future__ import annotations
@@ -10,191 +10,26 @@ from __future__ import annotations
 import json
 import os
 import re
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields as dataclass_fields
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pinncore.problems import PROBLEMS
-from pinncore.settings import TrainSettings
-
 from .errors import StudyError
+from .schemas import TABLES as TABLES
+from .schemas import column_of as column_of
+from .schemas import config_of as config_of
+from .schemas import curves_schema, events_schema, fields_schema, weights_schema
+from .schemas import setting_columns as setting_columns
+from .schemas import trials_schema as trials_schema
 
-Section = Literal["train", "problem"]
-
-TABLES = ("trials", "curves", "fields", "weights", "events")
-SCHEMA_VERSION = 1
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
-LOSS_TERMS = {"nonlocal_strain": ("residual", "lrb", "btb")}
 
 _FLUSH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_TIME = pa.timestamp("us", tz="UTC")
-
-
-# ---- schemas -------------------------------------------------------------------------------------------------------
-
-
-def _column(name: str, kind: pa.DataType, unit: str | None = None) -> pa.Field:
-    return pa.field(name, kind, metadata={"unit": unit} if unit else None)
-
-
-def _columns(kind: pa.DataType, unit: str | None, names: str) -> tuple[pa.Field, ...]:
-    return tuple(_column(name, kind, unit) for name in names.split())
-
-
-_IDENTITY = (
-    *_columns(pa.int32(), None, "trial replicate"),
-    *_columns(pa.string(), None, "state"),
-    *_columns(pa.int32(), None, "pack member"),
-    *_columns(pa.int64(), None, "seed"),
-    *_columns(pa.int32(), None, "attempt"),
-)
-_RESULTS = (
-    *_columns(pa.float64(), "1", "rel_l2 paper_metric process_zone_error distance_to_local mean_abs_du_de"),
-    *_columns(pa.float64(), "1", "heldout_residual loss grad_norm"),
-    *_columns(pa.string(), None, "stop_reason stop_advice failure"),
-    *_columns(pa.int32(), "count", "parameters"),
-    *_columns(pa.int64(), "count", "adam_epochs_done lbfgs_iterations_done"),
-    *_columns(pa.int64(), "count", "adam_evaluations lbfgs_evaluations evaluations"),
-    *_columns(pa.float64(), "s", "adam_seconds lbfgs_seconds seconds"),
-    *_columns(_TIME, None, "started_at finished_at"),
-    *_columns(pa.string(), None, "engine_used device host python_version torch_version pinnsweep_version"),
-    *_columns(pa.string(), None, "data_hash config_hash spec_hash"),
-)
-
-
-def trials_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None = None) -> pa.Schema:
-    """One row per trial and replicate: state, every setting, every metric, costs, provenance."""
-    term_columns = [_column(name, pa.float64(), "1") for name in _term_names(problem, terms)]
-    after_loss = [field.name for field in _RESULTS].index("loss") + 1
-    results = [*_RESULTS[:after_loss], *term_columns, *_RESULTS[after_loss:]]
-    return _schema("trials", [*_IDENTITY, *_setting_fields(problem), *results])
-
-
-def curves_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None = None) -> pa.Schema:
-    """The course of training, one row every `record_every` epochs or iterations."""
-    terms_and_norms = ["loss", *_term_names(problem, terms), "grad_norm", "rel_l2"]
-    return _schema(
-        "curves",
-        [
-            *_columns(pa.int32(), None, "trial replicate"),
-            *_columns(pa.string(), None, "phase"),
-            *_columns(pa.int32(), "count", "step"),
-            *_columns(pa.int64(), "count", "evaluations"),
-            *_columns(pa.float64(), "1", " ".join(terms_and_norms)),
-            *_columns(pa.float64(), "s", "time_s"),
-        ],
-    )
-
-
-def fields_schema() -> pa.Schema:
-    """The predicted field at every Gauss point, beside the reference and the local strain."""
-    return _schema(
-        "fields",
-        [
-            *_columns(pa.int32(), None, "trial replicate"),
-            *_columns(pa.float64(), "mm", "x_mm y_mm"),
-            *_columns(pa.float64(), "1", "predicted reference local"),
-        ],
-    )
-
-
-def weights_schema() -> pa.Schema:
-    """The weights of the kept epochs, one row per number."""
-    return _schema(
-        "weights",
-        [
-            *_columns(pa.int32(), None, "trial replicate"),
-            *_columns(pa.int32(), "count", "epoch"),
-            *_columns(pa.int32(), None, "layer row column"),
-            *_columns(pa.float64(), "1", "value"),
-        ],
-    )
-
-
-def events_schema() -> pa.Schema:
-    """What happened when."""
-    return _schema(
-        "events",
-        [
-            *_columns(_TIME, None, "time"),
-            *_columns(pa.int32(), None, "attempt trial pack"),
-            *_columns(pa.string(), None, "event detail"),
-        ],
-    )
-
-
-def setting_columns(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns of a trials row that a member's resolved configuration fills, the problem's name among them."""
-    problem = {name: value for name, value in config["problem"].items() if name != "name"}
-    settings = {column_of("train", name): value for name, value in config["train"].items()}
-    settings |= {column_of("problem", name): value for name, value in problem.items()}
-    return {"problem": config["problem"]["name"], **settings}
-
-
-def config_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The resolved configuration in a trials row: what `setting_columns` made a row of, as plain JSON values."""
-    config: dict[str, dict[str, Any]] = {"train": {}, "problem": {"name": row["problem"]}}
-    for section, field, hint in _settings(row["problem"]):
-        value = row[column_of(section, field)]
-        as_json = isinstance(value, str) and hint is not str and value.startswith(("[", "{"))
-        config[section][field] = json.loads(value) if as_json else value
-    return config
-
-
-def column_of(section: Section, name: str) -> str:
-    """The trials column of a setting: its own name, or `problem_loss` where a metric already has that name."""
-    taken = any(name == field.name for field in (*_IDENTITY, *_RESULTS))
-    return f"{section}_{name}" if taken else name
-
-
-def _setting_fields(problem: str) -> list[pa.Field]:
-    found = [_column("problem", pa.string())]
-    for section, name, hint in _settings(problem):
-        kind = _arrow_type(hint)
-        unit = "1" if kind == pa.float64() else "count" if kind == pa.int64() else None
-        found.append(_column(column_of(section, name), kind, unit))
-    return found
-
-
-def _settings(problem: str) -> Iterator[tuple[Section, str, Any]]:
-    """Section, name and annotation of every setting."""
-    sections: tuple[tuple[Section, type], ...] = (("train", TrainSettings), ("problem", PROBLEMS[problem]))
-    for section, settings in sections:
-        hints = typing.get_type_hints(settings, include_extras=True)
-        yield from ((section, field.name, hints[field.name]) for field in dataclass_fields(settings))
-
-
-def _arrow_type(hint: Any) -> pa.DataType:
-    """The column type of an annotation; what is neither a number nor a truth value becomes text, lists as JSON."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return _arrow_type(arguments[0])
-    if origin is Literal:
-        kinds = {_arrow_type(type(value)) for value in arguments}
-        return kinds.pop() if len(kinds) == 1 else pa.string()
-    if origin in (typing.Union, types.UnionType):
-        kinds = {_arrow_type(argument) for argument in arguments if argument is not type(None)}
-        return kinds.pop() if len(kinds) == 1 else pa.string()
-    return {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}.get(hint, pa.string())
-
-
-def _term_names(problem: str, terms: Sequence[str] | None) -> list[str]:
-    return [f"loss_{term}" for term in (LOSS_TERMS[problem] if terms is None else terms)]
-
-
-def _schema(table: str, columns: Sequence[pa.Field]) -> pa.Schema:
-    return pa.schema(columns, metadata={"pinnsweep_table": table, "pinnsweep_schema_version": str(SCHEMA_VERSION)})
-
-
-# ---- writing and reading -------------------------------------------------------------------------------------------
 
 
 class StudyTables:
@@ -263,18 +98,21 @@ class StudyTables:
         """The names of the published flushes, sorted."""
         return [path.stem for path in _parquet_files(self.study_dir / "trials")]
 
-    def files(self, table: str) -> list[Path]:
-        """The published files of a table. Trials are listed first, so a flush seen is a flush whole."""
-        flushes = self.flushes()
-        found = _parquet_files(self.study_dir / table)
-        return found if table in ("trials", "events") else [path for path in found if path.stem in set(flushes)]
+    def files(self, table: str, flushes: Collection[str] | None = None) -> list[Path]:
+        """The published files of a table, of `flushes` alone where given.
 
-    def dataset(self, table: str) -> ds.Dataset:
+        Trials are listed first, so that a flush seen is a flush whole. Who reads several tables together lists the
+        flushes once and hands them to each. Events belong to no flush and are always all there.
+        """
+        published = set(self.flushes() if flushes is None else flushes)
+        return [path for path in _parquet_files(self.study_dir / table) if table == "events" or path.stem in published]
+
+    def dataset(self, table: str, flushes: Collection[str] | None = None) -> ds.Dataset:
         """A table as an Arrow dataset of its published files, empty where there is none yet.
 
         Raises `StudyError` naming a file that is not a whole Parquet file.
         """
-        paths = self.files(table)
+        paths = self.files(table, flushes)
         schemas = [self.schemas[table], *(_footer(path) for path in paths)]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
         if not paths:

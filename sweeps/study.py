@@ -37,8 +37,12 @@ CPU_PACK = 4  # on a CPU larger packs gain nothing: the work of one member fills
 
 
 def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
-    """The study's folder and whether it is new; writes `study.yaml`. Raises `StudyError` for another study of that name."""
+    """The study's folder and whether it is new; writes `study.yaml`.
+
+    Raises `StudyError` where another driver runs it, or where it is another study of that name.
+    """
     study_dir = root / spec.study
+    lock.refuse_held(study_dir)
     file = study_dir / SPEC_FILE
     is_new = not file.is_file()
     if is_new and study_dir.is_dir() and any(study_dir.iterdir()):
@@ -69,7 +73,8 @@ def refuse_other(stored: StudySpec, given: StudySpec, study_dir: Path) -> None:
     lines = difflib.unified_diff(before, after, "in the study", "in the file", lineterm="", n=0)
     diff = "\n".join(line for line in lines if not line.startswith("@@"))
     raise StudyError(
-        f"{study_dir} holds another study: problem, space, train and search (but trials) cannot change once it has begun.\n{diff}\n"
+        f"{study_dir} holds another study: problem, space, train and search (but trials) cannot change once it has "
+        f"begun.\n{diff}\n"
         f"Give the changed one a name of its own: --set study={given.study}-2"
     )
 
@@ -95,8 +100,14 @@ class StudyOwner:
     `driver_pid` is the process the user started. Raises `StudyError` where the study is held, damaged or another one.
     """
 
-    def __init__(self, study_dir: Path, cluster: Cluster, *, driver_pid: int | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        study_dir: Path,
+        cluster: Cluster,
+        *,
+        driver_pid: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.study_dir, self._cluster, self._clock = Path(study_dir), cluster, clock
         self._lock = lock.StudyLock(self.study_dir, driver_pid=driver_pid or os.getpid())
         self.spec = read_spec(self.study_dir)
@@ -111,7 +122,10 @@ class StudyOwner:
         self._finished: list[dict[str, Any]] = []
         self._progress: dict[int, dict[str, Any]] = {}
         self._leased: dict[int, PackTask] = {}
-        self._event("started" if self.attempt == 1 else "resumed", f"attempt {self.attempt}, process {driver_pid or os.getpid()}")
+        self._event(
+            "started" if self.attempt == 1 else "resumed",
+            f"attempt {self.attempt}, process {driver_pid or os.getpid()}",
+        )
         self._reconcile()
         trials = self._ledger.trials()
         self._trials: dict[int, FrozenTrial] = {trial.number: trial for trial in trials}
@@ -135,12 +149,26 @@ class StudyOwner:
             if not trial.state.is_finished():
                 self._mark(trial.number, TrialState.RUNNING)
         members = tuple(
-            MemberTask(trial.number, trial.user_attrs[ledger.MEMBER], trial.user_attrs[ledger.SEED],
-                       self.spec.config(self._search.decoded(trial.params)))
-            for trial in trials)
+            MemberTask(
+                trial.number,
+                trial.user_attrs[ledger.MEMBER],
+                trial.user_attrs[ledger.SEED],
+                self.spec.config(self._search.decoded(trial.params)),
+            )
+            for trial in trials
+        )
         resources, results = self.spec.resources, self.spec.results
-        task = PackTask(pack, self.attempt, members, self._cluster.device, resources.cpus_per_pack, self.spec.search.objective,
-                        self.spec.sha256(), results.fields == "all", results.weights == "all")
+        task = PackTask(
+            pack,
+            self.attempt,
+            members,
+            self._cluster.device,
+            resources.cpus_per_pack,
+            self.spec.search.objective,
+            self.spec.sha256(),
+            results.fields == "all",
+            results.weights == "all",
+        )
         self._leased[pack] = task
         self._event("leased", f"{len(members)} members", pack=pack)
         return task
@@ -153,11 +181,17 @@ class StudyOwner:
             self._event("reconciled", note, pack=report.pack)
         new = {row["trial"] for row in report.trials if not self._trials[row["trial"]].state.is_finished()}
         if new:
+
             def own(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 return [row for row in rows if row["trial"] in new]
 
-            self._tables.publish(f"trials-{min(new):06d}", trials=own(report.trials), curves=own(report.curves),
-                                 fields=own(report.fields), weights=own(report.weights))
+            self._tables.publish(
+                f"trials-{min(new):06d}",
+                trials=own(report.trials),
+                curves=own(report.curves),
+                fields=own(report.fields),
+                weights=own(report.weights),
+            )
             for row in own(report.trials):
                 self._tell(row)
             self._flush_events()
@@ -190,7 +224,9 @@ class StudyOwner:
         """How the study stands, for progress views."""
         trials = list(self._trials.values())
         elapsed_s = self._clock() - self._started
-        running = sum(progress["fraction"] * progress["members"] - progress["finished"] for progress in self._progress.values())
+        running = sum(
+            progress["fraction"] * progress["members"] - progress["finished"] for progress in self._progress.values()
+        )
         done = len(self._finished) + running
         left = self._search.limit - sum(trial.state.is_finished() for trial in trials) - running
         return {
@@ -210,8 +246,10 @@ class StudyOwner:
         digest = load_data(self.spec.problem.get("data", "strb100")).sha256
         known = self._ledger.attributes().setdefault("data_hash", digest)
         if known != digest:
-            raise StudyError(f"the data of {self.study_dir} have changed since it began (hash {known[:12]}, now {digest[:12]}). "
-                             "Restore them, or start a study of another name")
+            raise StudyError(
+                f"the data of {self.study_dir} have changed since it began (hash {known[:12]}, now {digest[:12]}). "
+                "Restore them, or start a study of another name"
+            )
         self._ledger.set_attribute("data_hash", digest)
 
     def _reconcile(self) -> None:
@@ -223,15 +261,22 @@ class StudyOwner:
         for row in rows:
             trial = self._trials.get(row["trial"])
             if trial is None:
-                raise StudyError(f"{self.study_dir}: the tables hold trial {row['trial']}, the database does not; restore {ledger.FILE}")
+                raise StudyError(
+                    f"{self.study_dir}: the tables hold trial {row['trial']}, the database does not; "
+                    f"restore {ledger.FILE}"
+                )
             if not trial.state.is_finished():
                 self._finish(row["trial"], row["state"], row[self.spec.search.objective])
                 self._event("reconciled", "published but not told; told now", trial=row["trial"])
         published = {row["trial"] for row in rows}
-        lost = [number for number, trial in self._trials.items() if trial.state.is_finished() and number not in published]
+        lost = [
+            number for number, trial in self._trials.items() if trial.state.is_finished() and number not in published
+        ]
         if lost:
-            raise StudyError(f"{self.study_dir}: the database holds finished trials whose rows are gone from trials/: "
-                             f"{', '.join(map(str, lost[:10]))}. Restore the files, or start a study of another name")
+            raise StudyError(
+                f"{self.study_dir}: the database holds finished trials whose rows are gone from trials/: "
+                f"{', '.join(map(str, lost[:10]))}. Restore the files, or start a study of another name"
+            )
         for trial in list(self._trials.values()):
             if trial.state == TrialState.RUNNING:
                 self._mark(trial.number, TrialState.WAITING)
@@ -274,11 +319,19 @@ class StudyOwner:
         asked = [self._asked(number) for number in range(start, end)]
         first_pack = 1 + max((t.user_attrs[ledger.PACK] for t in self._trials.values() if t.number < start), default=-1)
         packs = _chunks(asked, size)
-        place = {trial.number: (first_pack + index, member) for index, pack in enumerate(packs) for member, trial in enumerate(pack)}
+        place = {
+            trial.number: (first_pack + index, member)
+            for index, pack in enumerate(packs)
+            for member, trial in enumerate(pack)
+        }
         for trial in asked[len(self._trials) - start :]:
             pack, member = place[trial.number]
-            attributes = {ledger.PACK: pack, ledger.MEMBER: member, ledger.WINDOW: [start, end, size],
-                          ledger.SEED: stable_hash(self.spec.search.seed, trial.number, 1) >> 1}
+            attributes = {
+                ledger.PACK: pack,
+                ledger.MEMBER: member,
+                ledger.WINDOW: [start, end, size],
+                ledger.SEED: stable_hash(self.spec.search.seed, trial.number, 1) >> 1,
+            }
             self._ledger.create(trial.number, self._search.stored(trial.params), self._search.distributions, attributes)
             self._event("asked", "", trial=trial.number, pack=pack)
         self._trials = {trial.number: trial for trial in self._ledger.trials()}
@@ -289,7 +342,9 @@ class StudyOwner:
         params = self._search.decoded(known.params) if known else self._search.propose(number)
         train, problem = build_settings(self.spec.config(params))
         member = pinncore.Member(train, problem)
-        return _Asked(number, params, pinncore.pack_key(member), train.width, train.adam_epochs + train.lbfgs_iterations)
+        return _Asked(
+            number, params, pinncore.pack_key(member), train.width, train.adam_epochs + train.lbfgs_iterations
+        )
 
     def _pack_size(self) -> int:
         if self.spec.resources.pack != "auto":
@@ -303,12 +358,25 @@ class StudyOwner:
         number, objective = row["trial"], self.spec.search.objective
         value = row.get(objective)
         self._finish(number, row["state"], value)
-        self._event("finished" if row["state"] == "COMPLETE" else "failed", row.get("failure") or row.get("stop_reason") or "",
-                    trial=number, pack=row["pack"])
+        self._event(
+            "finished" if row["state"] == "COMPLETE" else "failed",
+            row.get("failure") or row.get("stop_reason") or "",
+            trial=number,
+            pack=row["pack"],
+        )
         params = self._search.decoded(self._trials[number].params)
         self._search.tell(number, params, row["state"], value)
-        self._finished.append({"trial": number, "state": row["state"], "value": value, "stop_reason": row.get("stop_reason"),
-                               "failure": row.get("failure"), "params": params, "seconds": row.get("seconds")})
+        self._finished.append(
+            {
+                "trial": number,
+                "state": row["state"],
+                "value": value,
+                "stop_reason": row.get("stop_reason"),
+                "failure": row.get("failure"),
+                "params": params,
+                "seconds": row.get("seconds"),
+            }
+        )
 
     def _finish(self, number: int, state: str, value: float | None) -> None:
         if self._trials[number].state == TrialState.WAITING:
@@ -323,8 +391,16 @@ class StudyOwner:
             trial.values = [value]
 
     def _event(self, event: str, detail: str, *, trial: int | None = None, pack: int | None = None) -> None:
-        self._events.append({"time": datetime.datetime.now(datetime.UTC), "attempt": self.attempt, "trial": trial, "pack": pack,
-                             "event": event, "detail": detail})
+        self._events.append(
+            {
+                "time": datetime.datetime.now(datetime.UTC),
+                "attempt": self.attempt,
+                "trial": trial,
+                "pack": pack,
+                "event": event,
+                "detail": detail,
+            }
+        )
 
     def _flush_events(self) -> None:
         if self._events:
@@ -364,7 +440,9 @@ def describe(spec: StudySpec, trials: Sequence[FrozenTrial], search: Search) -> 
         "limit": search.limit,
         "counts": ledger.counts(trials),
         "objective": spec.search.objective,
-        "best": None if leader is None else {"trial": leader.number, "value": leader.value, "params": search.decoded(leader.params)},
+        "best": None
+        if leader is None
+        else {"trial": leader.number, "value": leader.value, "params": search.decoded(leader.params)},
     }
 
 

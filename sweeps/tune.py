@@ -38,7 +38,7 @@ class PackSearcher(Searcher):
         self._asked: Any = None
         self._packs: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next pack, None while the owner is thinking, FINISHED when there is none left."""
         self._asked = self._asked if self._asked is not None else self._owner.next_pack.remote()
         ready, _ = ray.wait([self._asked], timeout=SUGGEST_WAIT_S)
@@ -77,12 +77,14 @@ def pack_trainable(context: WorkerContext) -> type[tune.Trainable]:
     class PackTrainable(tune.Trainable):
         """Trains the pack named in its configuration."""
 
+        _run: PackRun
+
         def setup(self, config: dict[str, Any]) -> None:
             self._owner = ray.get_actor(context.owner, namespace=context.namespace)
             self._begin(config["pack"])
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._last_result: dict[str, Any] = {}  # else Tune takes the last pack's done for this one's
+            self._last_result = {}  # type: ignore[assignment]  # or Tune takes the last pack's `done`
             self._begin(new_config["pack"])
             return True
 
@@ -93,7 +95,7 @@ def pack_trainable(context: WorkerContext) -> type[tune.Trainable]:
             return {"pack": report.pack, "done": report.done}
 
         def _begin(self, pack: int) -> None:
-            task = ray.get(self._owner.lease.remote(pack))
+            task: Any = ray.get(self._owner.lease.remote(pack))
             self._run = PackRun(task, Path(context.study_dir))
 
     return PackTrainable

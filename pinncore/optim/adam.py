@@ -52,17 +52,20 @@ class PackedAdam:
     def step(self, x: Tensor, gradient: Tensor, rows: Sequence[int]) -> Tensor:
         """New points [rows, size] from points and gradients of the members `rows`."""
         place = torch.as_tensor(rows, device=x.device)
-        b1, b2, eps, size, shrink = self._coefficients(rows, x)
+        fresh1, fresh2, eps, size, shrink = self._coefficients(rows, x)
         m, v = self.m[place], self.v[place]
-        m = m + (gradient - m) * (1 - b1)
-        v = v + (gradient * gradient - v) * (1 - b2)
+        m = m + (gradient - m) * fresh1
+        v = v + (gradient * gradient - v) * fresh2
         self.m[place], self.v[place] = m, v
         inside = torch.as_tensor([self.settings[row].convention == "inside" for row in rows], device=x.device)[:, None]
         root = torch.where(inside, (v / shrink**2 + eps).sqrt(), v.sqrt() / shrink + eps)
         return x - size * m / root
 
     def _coefficients(self, rows: Sequence[int], x: Tensor) -> tuple[Tensor, ...]:
-        """b1, b2, eps, step size and the root of the bias of v, each [rows, 1]; counts the step."""
+        """1 - b1, 1 - b2, eps, step size and the root of the bias of v, each [rows, 1]; counts the step.
+
+        All in double precision before they are rounded to that of `x`: 1 - 0.999 in float32 is 5e-5 off.
+        """
         table = []
         for row in rows:
             settings = self.settings[row]
@@ -73,10 +76,10 @@ class PackedAdam:
                 self._powers[row] = (self._powers[row][0] * np.float32(b1), self._powers[row][1] * np.float32(b2))
                 power1, power2 = (float(power) for power in self._powers[row])
                 # "epsilon hat": the bias of v goes into the step size, eps is added to the raw root
-                table.append((b1, b2, eps, lr * math.sqrt(1 - power2) / (1 - power1), 1.0))
+                table.append((1 - b1, 1 - b2, eps, lr * math.sqrt(1 - power2) / (1 - power1), 1.0))
             else:
                 count = self.steps[row]
-                table.append((b1, b2, eps, lr / (1 - b1**count), math.sqrt(1 - b2**count)))
+                table.append((1 - b1, 1 - b2, eps, lr / (1 - b1**count), math.sqrt(1 - b2**count)))
         return torch.tensor(table, dtype=x.dtype, device=x.device).T[:, :, None].unbind(0)
 
     def keep(self, rows: Sequence[int]) -> None:

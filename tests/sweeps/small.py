@@ -15,7 +15,9 @@ from sweeps.study import Cluster, StudyOwner
 
 STUDY = """\
 study: small
-problem: {{name: nonlocal_strain, boundary_weight: 0.05, data: {{gauss_points: {d}/g.csv, lrb: {d}/l.csv, btb: {d}/b.csv, elocal_factor: 1}}}}
+problem:
+  boundary_weight: 0.05
+  data: {{gauss_points: {d}/g.csv, lrb: {d}/l.csv, btb: {d}/b.csv, elocal_factor: 1}}
 search: {{sampler: {sampler}, trials: {trials}, seed: 3}}
 space:
   width: {{choice: [3, 5, 6]}}
@@ -31,14 +33,25 @@ PLACES = ("data", "config_hash", "spec_hash")  # hold the path of the tables
 CHANGING = ("attempt", "started_at", "finished_at", "adam_seconds", "lbfgs_seconds", "seconds", "host", "time_s")
 
 
-def write_study(folder: Path, *, sampler: str = "qmc", trials: int = 8, epochs: int = 20, iterations: int = 12, pack: int = 2, thin: int = 32) -> Path:
+def write_study(
+    folder: Path,
+    *,
+    sampler: str = "qmc",
+    trials: int = 8,
+    epochs: int = 20,
+    iterations: int = 12,
+    pack: int = 2,
+    thin: int = 32,
+) -> Path:
     """Write the tables and the study file; returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
     data = load_data()
     for name, points, step in (("g", data.gauss, thin), ("l", data.lrb, 4), ("b", data.btb, 4)):
         _write_csv(folder / f"{name}.csv", points, step)
     file = folder / "small.yaml"
-    file.write_text(STUDY.format(d=folder, sampler=sampler, trials=trials, epochs=epochs, iterations=iterations, pack=pack))
+    file.write_text(
+        STUDY.format(d=folder, sampler=sampler, trials=trials, epochs=epochs, iterations=iterations, pack=pack)
+    )
     return file
 
 
@@ -78,7 +91,11 @@ def table(study_dir: Path, name: str) -> pa.Table:
     """A table as any reader sees it, sorted, without the columns that differ between two equal runs."""
     found = ds.dataset(study_dir / name, format="parquet").to_table()
     found = found.select([column for column in found.column_names if column not in CHANGING])
-    keys = [column for column in ("trial", "phase", "step", "epoch", "layer", "row", "column", "x_mm", "y_mm") if column in found.column_names]
+    keys = [
+        column
+        for column in ("trial", "phase", "step", "epoch", "layer", "row", "column", "x_mm", "y_mm")
+        if column in found.column_names
+    ]
     return found.sort_by([(key, "ascending") for key in keys])
 
 

@@ -27,8 +27,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tables_are_joined_under_one_study_column(study: Path) -> None:
-    found = query([study], "SELECT study, trial, count(*) AS points FROM trials JOIN fields USING (study, trial) "
-                           "WHERE state = 'COMPLETE' GROUP BY ALL ORDER BY trial")
+    found = query(
+        [study],
+        "SELECT study, trial, count(*) AS points FROM trials JOIN fields USING (study, trial) "
+        "WHERE state = 'COMPLETE' GROUP BY ALL ORDER BY trial",
+    )
     assert found.to_pylist()[0] == {"study": "demo", "trial": 0, "points": 400}
     assert found.num_rows == 12
 
@@ -40,6 +43,7 @@ def test_the_tables_are_joined_under_one_study_column(study: Path) -> None:
         ("SHOW TABLES", 5),
         ("SHOW ALL TABLES", 5),
         ("SUMMARIZE weights", 8),
+        ("FROM histogram(trials, rel_l2)", None),
         ("FROM trials", 14),
         ("TABLE trials;", 14),
         ("WITH best AS (SELECT trial FROM trials ORDER BY rel_l2 LIMIT 3) SELECT * FROM best", 3),
@@ -83,6 +87,23 @@ def test_a_study_without_results_has_empty_tables(tmp_path: Path, table: str) ->
     assert query([tmp_path], f"SELECT * FROM {table}").column_names[0] == "study"
     assert top([tmp_path]).num_rows == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
+
+
+def test_tables_of_one_query_are_of_the_same_publications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flush published while a query lists the files is in all of its tables or in none."""
+    tables = synthetic.make_study(tmp_path / "demo", trials=4, failed=0)
+    real = StudyTables.dataset
+
+    def published_meanwhile(self: StudyTables, table: str, flushes: list[str]) -> object:
+        if table == "curves":
+            synthetic.publish(tables, "meanwhile", [9])
+        return real(self, table, flushes)
+
+    monkeypatch.setattr(StudyTables, "dataset", published_meanwhile)
+    found = query(
+        [tmp_path / "demo"], "SELECT (SELECT max(trial) FROM trials) AS t, (SELECT max(trial) FROM curves) AS c"
+    )
+    assert found.to_pylist() == [{"t": 3, "c": 3}]
 
 
 def test_an_unfinished_publication_is_not_seen(study: Path, tmp_path: Path) -> None:
@@ -169,9 +190,13 @@ def test_anything_but_reading_the_tables_is_refused(study: Path, tmp_path: Path,
 def test_external_access_is_off_even_where_the_statement_check_would_fail(study: Path) -> None:
     """The second wall alone: with the check of the statement gone, DuckDB itself refuses."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.query._refuse_more_than_reading", lambda tree: None)
-        for sql in ("FROM read_text('/etc/passwd')", "FROM glob('/etc/*')", "FROM enable_logging()",
-                    "WITH a AS (INSERT INTO trials VALUES (1) RETURNING *) SELECT * FROM a"):
+        patch.setattr("sweeps.statement._refuse_more_than_reading", lambda tree: None)
+        for sql in (
+            "FROM read_text('/etc/passwd')",
+            "FROM glob('/etc/*')",
+            "FROM enable_logging()",
+            "WITH a AS (INSERT INTO trials VALUES (1) RETURNING *) SELECT * FROM a",
+        ):
             with pytest.raises(QueryError):
                 query([study], sql)
         assert query([study], "SELECT current_setting('enable_external_access') AS x")["x"].to_pylist() == [False]
@@ -191,7 +216,10 @@ def test_limits_on_time_memory_and_spill_end_a_query_with_a_message(study: Path)
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        ("SELECT rel_l FROM curves", "no column is called 'rel_l' here. Did you mean rel_l2? Columns of curves: study, "),
+        (
+            "SELECT rel_l FROM curves",
+            "no column is called 'rel_l' here. Did you mean rel_l2? Columns of curves: study, ",
+        ),
         ("SELECT t.widht FROM trials t", "Did you mean width?"),
         ("SELECT * FROM trails", "no table is called 'trails'. Did you mean trials? Tables: curves, events, fields"),
         ("SELECT column FROM weights", "write it in double quotes"),
@@ -211,7 +239,7 @@ def test_a_mistake_in_sql_is_one_clear_message(study: Path, sql: str, message: s
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="nowhere, which does not exist. Give the folder that pinnsweep run made"):
+    with pytest.raises(StudyError, match=r"nowhere, which does not exist\. Give the folder that pinnsweep run made"):
         query([tmp_path / "nowhere"], "FROM trials")
     with pytest.raises(StudyError, match=r"where there is no study\.yaml"):
         top([tmp_path])
@@ -240,8 +268,20 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 def test_top_ranks_complete_trials_by_the_objective_and_shows_what_was_swept(study: Path) -> None:
     found = top([study], 5)
-    assert found.column_names == ["trial", "rel_l2", "width", "depth", "adam_lr", "lbfgs_history", "init",
-                                  "scale_factor", "loss", "heldout_residual", "seconds", "stop_reason"]
+    assert found.column_names == [
+        "trial",
+        "rel_l2",
+        "width",
+        "depth",
+        "adam_lr",
+        "lbfgs_history",
+        "init",
+        "scale_factor",
+        "loss",
+        "heldout_residual",
+        "seconds",
+        "stop_reason",
+    ]
     assert found["rel_l2"].to_pylist() == sorted(map(synthetic.error_of, range(12)))[:5]
     assert top([study], 100).num_rows == 12
     assert top([study], by="seconds").column_names[:2] == ["trial", "seconds"]
@@ -257,7 +297,9 @@ def test_top_follows_another_objective_and_swept_settings_named_like_metrics(tmp
 
 
 def test_top_refuses_what_cannot_rank(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match="ranked by 'rel_l3', which is no number in the table trials. Did you mean rel_l2"):
+    with pytest.raises(
+        QueryError, match=r"ranked by 'rel_l3', which is no number in the table trials\. Did you mean rel_l2"
+    ):
         top([study], by="rel_l3")
     with pytest.raises(QueryError, match="'init', which is no number"):
         top([study], by="init")
@@ -271,15 +313,22 @@ def test_top_refuses_what_cannot_rank(study: Path, tmp_path: Path) -> None:
 
 def test_trials_without_a_finite_objective_are_not_ranked(tmp_path: Path) -> None:
     tables = synthetic.make_study(tmp_path / "demo", trials=2, failed=0)
-    tables.publish("odd", trials=[synthetic.trial_row(7) | {"rel_l2": float("nan")}, synthetic.trial_row(8) | {"rel_l2": None}])
+    tables.publish(
+        "odd", trials=[synthetic.trial_row(7) | {"rel_l2": float("nan")}, synthetic.trial_row(8) | {"rel_l2": None}]
+    )
     assert set(top([tmp_path / "demo"])["trial"].to_pylist()) == {0, 1}
 
 
 # ---- rendering -----------------------------------------------------------------------------------------------------
 
-SMALL = pa.table({
-    "trial": [3, 12], "rel_l2": [0.0131319, None], "loss": [6.14e-7, float("nan")], "stop_reason": ["done", "a\x1b[31m\nb"],
-})
+SMALL = pa.table(
+    {
+        "trial": [3, 12],
+        "rel_l2": [0.0131319, None],
+        "loss": [6.14e-7, float("nan")],
+        "stop_reason": ["done", "a\x1b[31m\nb"],
+    }
+)
 
 
 def test_rendered_for_people() -> None:
@@ -299,7 +348,10 @@ def test_rows_wider_than_the_terminal_become_columns() -> None:
         "loss         6.14e-07       nan",
         "stop_reason      done  a [31m b",
     ]
-    assert render(SMALL, width=34).splitlines()[:2] == ["          rel_            stop_", "trial       l2      loss  reason"]
+    assert render(SMALL, width=34).splitlines()[:2] == [
+        "          rel_            stop_",
+        "trial       l2      loss  reason",
+    ]
     narrow = render(SMALL, width=25)
     assert narrow.count("stop_reason") == 2 and all(len(line) <= 25 for line in narrow.splitlines())
 
@@ -316,9 +368,12 @@ def test_rendered_for_scripts() -> None:
 
 
 def test_every_kind_of_value_is_rendered(study: Path) -> None:
-    kinds = query([study], "SELECT sum(trial) AS huge, list(trial ORDER BY trial)[1:2] AS list, {'a': 1.5} AS record, "
-                           "min(started_at) AS time, INTERVAL 1 DAY AS span, DATE '2026-01-02' AS day, "
-                           "1.25::DECIMAL(5, 2) AS exact, true AS yes, 'x'::BLOB AS bytes FROM trials")
+    kinds = query(
+        [study],
+        "SELECT sum(trial) AS huge, list(trial ORDER BY trial)[1:2] AS list, {'a': 1.5} AS record, "
+        "min(started_at) AS time, INTERVAL 1 DAY AS span, DATE '2026-01-02' AS day, "
+        "1.25::DECIMAL(5, 2) AS exact, true AS yes, 'x'::BLOB AS bytes FROM trials",
+    )
     record = json.loads(render(kinds, "json"))[0]
     assert record["huge"] == 91 and record["list"] == [0, 1] and record["record"] == {"a": 1.5}
     assert record["time"] == "2026-03-01T08:00:00+00:00" and record["day"] == "2026-01-02" and record["exact"] == 1.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.errors import StudyError
-from sweeps.store import TABLES, StudyTables, column_of, setting_columns, trials_schema
+from sweeps.store import TABLES, StudyTables, column_of, config_of, setting_columns, trials_schema
 
 from . import synthetic
 
@@ -51,7 +52,8 @@ def test_plain_readers_read_the_tables_without_us(tables: StudyTables) -> None:
     (folder / ".half-written.parquet.tmp").write_bytes(b"PAR1 not whole")  # a publication in progress
     by_arrow = pyarrow.dataset.dataset(folder, format="parquet").to_table().sort_by("trial")
     by_pandas = pandas.read_parquet(folder).sort_values("trial", ignore_index=True)
-    by_duckdb = duckdb.connect().sql(f"from read_parquet('{folder}/*.parquet') order by trial").to_arrow_table()
+    with duckdb.connect() as connection:
+        by_duckdb = connection.sql(f"from read_parquet('{folder}/*.parquet') order by trial").to_arrow_table()
     ours = tables.published_trials().sort_by("trial")
     assert ours.num_rows == 8
     assert by_arrow.equals(ours)
@@ -80,6 +82,11 @@ def test_a_setting_that_shares_a_metrics_name_is_stored_under_its_section() -> N
     assert set(row) <= set(trials_schema().names)
 
 
+def test_a_configuration_comes_back_from_its_row(tables: StudyTables) -> None:
+    for row in tables.published_trials().to_pylist():
+        assert config_of(row) == synthetic.config(row["trial"])
+
+
 def test_numpy_scalars_and_other_loss_terms_are_stored(tmp_path: Path) -> None:
     tables = StudyTables(tmp_path, terms=("residual", "walls"))
     row = {"trial": np.int32(4), "replicate": 0, "state": "COMPLETE", "loss_walls": np.float32(0.5), "adam_lr": 1}
@@ -103,10 +110,8 @@ def test_killed_between_any_two_writes_there_is_all_of_a_flush_or_none(step: str
         tables = synthetic.make_study(study, trials=3, failed=0, per_flush=3)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, step, _kill_at(getattr(os, step), after, before=before))
-            try:
+            with contextlib.suppress(Killed):
                 synthetic.publish(tables, "pack-000001", range(3, 6))
-            except Killed:
-                pass
         found = StudyTables(study)
         seen = set(found.published_trials()["trial"].to_pylist())
         assert seen in ({0, 1, 2}, {0, 1, 2, 3, 4, 5})

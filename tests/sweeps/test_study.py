@@ -61,7 +61,9 @@ def test_a_whole_study_is_in_the_tables_and_in_optuna(uninterrupted: Path) -> No
     assert events.count("asked") == 8 and events.count("finished") == 8 and events[-1] == "ended"
 
 
-def test_a_report_published_but_not_told_is_told_at_the_next_start(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_published_but_not_told_is_told_at_the_next_start(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study_dir = start(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(StudyOwner, "_tell", lambda self, row: (_ for _ in ()).throw(Crash))
@@ -74,7 +76,9 @@ def test_a_report_published_but_not_told_is_told_at_the_next_start(tmp_path: Pat
 
 
 @pytest.mark.parametrize("position", [0, 3, 7])
-def test_a_window_cut_short_is_completed_with_the_same_packs(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, position: int) -> None:
+def test_a_window_cut_short_is_completed_with_the_same_packs(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
     study_dir = start(tmp_path)
     create = Ledger.create
 
@@ -199,7 +203,9 @@ def test_trials_may_grow_and_what_was_done_stays(tmp_path: Path, uninterrupted: 
     assert table(study_dir, "trials")["adam_lr"].to_pylist() == table(uninterrupted, "trials")["adam_lr"].to_pylist()
 
 
-@pytest.mark.parametrize("change", ["train.adam_epochs=21", "search.seed=4", "problem.loss=mean_square", "space.width={choice: [3, 5]}"])
+@pytest.mark.parametrize(
+    "change", ["train.adam_epochs=21", "search.seed=4", "problem.loss=mean_square", "space.width={choice: [3, 5]}"]
+)
 def test_another_study_under_the_same_name_is_refused_with_a_diff(tmp_path: Path, change: str) -> None:
     study_dir = start(tmp_path)
     before = (study_dir / "study.yaml").read_bytes()
@@ -216,7 +222,7 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
     table_file = tmp_path / "data" / "g.csv"
     lines = table_file.read_text().splitlines()
     table_file.write_text("\n".join([lines[0], "0.53," + lines[1].split(",", 1)[1], *lines[2:]]))
-    with pytest.raises(StudyError, match="data .* have changed"):
+    with pytest.raises(StudyError, match=r"data .* have changed"):
         StudyOwner(study_dir, CLUSTER)
 
 
@@ -285,7 +291,9 @@ def test_a_failed_objective_is_a_failed_trial(tmp_path: Path) -> None:
     owner = StudyOwner(study_dir, CLUSTER)
     task = owner.lease(owner.next_pack() or 0)
     row = {**packs_module.failed_rows(task, "not finite")[0], "rel_l2": float("nan")}
-    owner.report(PackReport(task.pack, task.attempt, False, {"fraction": 0.0, "members": 2, "finished": 1}, trials=[row]))
+    owner.report(
+        PackReport(task.pack, task.attempt, False, {"fraction": 0.0, "members": 2, "finished": 1}, trials=[row])
+    )
     assert owner.snapshot()["counts"]["FAIL"] == 1
     owner.close()
 

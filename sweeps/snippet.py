@@ -1,0 +1,55 @@
+"""A trial's configuration as a study file to copy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+from pinncore.problems import PROBLEMS
+from pinncore.settings import TrainSettings
+
+from . import specfile
+from .errors import SpecError
+from .rendering import printable, shown
+from .schemas import config_of
+
+SEEDS = 10  # trials of the one configuration: seeds alone spread errors more than most settings do
+
+
+def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
+    """Return a study file of the configuration in a trials row alone: what was swept and what is no default."""
+    config = config_of(row)
+    swept = set(study_file.get("space") or {})
+    problem = {"name": config["problem"].pop("name")}
+    problem |= _worth_writing(PROBLEMS[problem["name"]], config["problem"], swept)
+    content: dict[str, Any] = {
+        "study": f"{name[:90]}-best",
+        "problem": problem,
+        "search": {"sampler": "random", "trials": SEEDS},
+        "train": _worth_writing(TrainSettings, config["train"], swept),
+    }
+    result = shown("rel_l2", row["rel_l2"]) or "not known"
+    lines = [f"# Trial {row['trial']} of {printable(name)}: rel_l2 {result}", f"# with seed {row['seed']}"]
+    for key, value in content.items():  # one setting a line, which reads and edits better than a line a section
+        if isinstance(value, dict):
+            lines += [f"{key}:", *(f"  {_line(field, item)}" for field, item in value.items())]
+        else:
+            lines.append(_line(key, value))
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: Any) -> str:
+    """One line of YAML: text bare where it reads back as itself, everything else as JSON, which YAML contains."""
+    bare = f"{key}: {value}"
+    try:
+        if isinstance(value, str) and specfile.read(bare) == ({key: value}, []):
+            return bare
+    except SpecError:
+        pass
+    return f"{key}: {json.dumps(value, ensure_ascii=False)}"
+
+
+def _worth_writing(settings: type, values: dict[str, Any], swept: set[str]) -> dict[str, Any]:
+    defaults = {field.name: list(d) if isinstance(d := field.default, tuple) else d for field in fields(settings)}
+    return {name: value for name, value in values.items() if name in swept or value != defaults.get(name)}

@@ -1,0 +1,148 @@
+"""The real command on a real Ray: killed, run again, stopped, joined to a cluster, refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sweeps.spec import load_spec
+from sweeps.study import open_folder
+
+from .small import assert_same_tables, table, train_all, write_study
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
+SLOW_ENOUGH = {
+    "epochs": 2000,
+    "iterations": 200,
+    "thin": 8,
+    "trials": 6,
+}  # some seconds a pack, so that kills land inside
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "sweeps.cli", *map(str, words)]
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=240, check=False)
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"ended early:\n{process.communicate()[0]}"
+        assert time.monotonic() < deadline, "nothing happened in two minutes"
+        time.sleep(0.1)
+
+
+def states(study_dir: Path) -> list[str]:
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{study_dir}/study.db")
+    return [trial.state.name for trial in study.trials]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The study file, and the study trained without interruption and without Ray."""
+    folder = tmp_path_factory.mktemp("whole")
+    file = write_study(folder / "data", **SLOW_ENOUGH)  # type: ignore[arg-type]
+    study_dir, _ = open_folder(folder / "root", load_spec(file))
+    train_all(study_dir, segment_s=5.0).close()
+    return file, study_dir
+
+
+def test_a_driver_killed_with_sigkill_leaves_a_study_that_goes_on_to_the_same_table(
+    whole: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, uninterrupted = whole
+    study_dir = tmp_path / "small"
+    driver = subprocess.Popen(
+        command("run", file, "--root", tmp_path, "--plain"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for(lambda: list((study_dir / "trials").glob("*.parquet")), driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    published = {path: path.read_bytes() for path in (study_dir / "trials").glob("*.parquet")}
+    assert "RUNNING" in states(study_dir) or "WAITING" in states(study_dir), "the kill came too late to prove anything"
+
+    again = run("run", file, "--root", tmp_path, "--plain")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "resuming" in again.stdout
+    assert states(study_dir) == ["COMPLETE"] * 6
+    assert table(study_dir, "trials")["trial"].to_pylist() == list(range(6)), "every trial once"
+    assert all(path.read_bytes() == content for path, content in published.items()), "finished rows unchanged"
+    assert_same_tables(uninterrupted, study_dir)
+
+
+def test_sigterm_stops_a_run_with_130_and_says_how_to_go_on(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    file, uninterrupted = whole
+    study_dir = tmp_path / "small"
+    driver = subprocess.Popen(
+        command("run", file, "--root", tmp_path, "--plain"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for(lambda: list((study_dir / "checkpoints").rglob("*.json")), driver)
+    held = run("run", file, "--root", tmp_path, "--plain")
+    assert held.returncode == 2 and f"process {driver.pid}" in held.stderr, held.stdout + held.stderr
+    driver.terminate()
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, output
+    assert "run" in output and str(study_dir) in output
+    assert "Traceback" not in output
+    assert "RUNNING" not in states(study_dir)
+
+    again = run("run", study_dir, "--plain")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert_same_tables(uninterrupted, study_dir)
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[str]:
+    """A cluster that was there before us, with token authentication as Ray has it."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    ray = Path(sys.executable).with_name("ray")
+    port = 20000 + os.getpid() % 10000
+    started = subprocess.run(
+        [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield f"127.0.0.1:{port}"
+    subprocess.run([ray, "stop", "--force"], capture_output=True, env=environment, timeout=60, check=False)
+
+
+def test_a_run_joins_an_existing_cluster(tmp_path: Path, ray_cluster: str) -> None:
+    file = write_study(tmp_path / "data", trials=4)
+    joined = run("run", file, "--root", tmp_path, "--address", ray_cluster, "--json")
+    assert joined.returncode == 0, joined.stdout + joined.stderr
+    assert table(tmp_path / "small", "trials")["trial"].to_pylist() == list(range(4))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1"])
+def test_an_address_where_nobody_answers_is_one_sentence(tmp_path: Path, address: str) -> None:
+    file = write_study(tmp_path / "data", trials=4)
+    refused = run("run", file, "--root", tmp_path, "--address", address)
+    assert refused.returncode == 2
+    assert address in refused.stderr and len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert not list((tmp_path / "small").glob("study.db"))
+
+
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    file = write_study(tmp_path / "data", trials=4)
+    refused = run("run", file, "--root", tmp_path, "--set", "resources.device=cuda")
+    assert refused.returncode == 2
+    assert "no node of the cluster has a GPU" in refused.stderr and "Traceback" not in refused.stderr

@@ -1,0 +1,399 @@
+"""Study files that are right: what they mean, their hashes, their schema, their documentation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pinncore.errors import SettingError
+from pinncore.problems import PROBLEMS, NonlocalStrainSettings
+from pinncore.settings import TrainSettings
+from sweeps import descriptions, specfile, specmodel
+from sweeps.errors import SpecError
+from sweeps.space import Choice, Int, LogInt, LogUniform, Uniform
+from sweeps.spec import StudySpec, build_settings, config_sha256, json_schema, load_spec, parse_spec
+from tests.sweeps.study_files import ELSEWHERE, EXAMPLES, MINIMAL, ROOT, write_files
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with data tables, weights for 2-8-8-1, and files that are neither."""
+    write_files(tmp_path)
+    return tmp_path
+
+
+def test_a_minimal_file_has_the_defaults_of_the_settings() -> None:
+    spec = parse_spec(MINIMAL, base=ELSEWHERE)
+    train, problem = build_settings(spec.config({}))
+    assert (train, problem) == (TrainSettings(), NonlocalStrainSettings())
+    assert (spec.search.objective, spec.search.sampler, spec.search.seed) == ("rel_l2", "random", 0)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_valid_and_come_back_from_their_canonical_form(path: Path) -> None:
+    spec = load_spec(path)
+    again = parse_spec(spec.to_yaml(), base=ELSEWHERE)
+    assert again == spec
+    assert again.to_yaml() == spec.to_yaml()
+    assert again.sha256() == spec.sha256()
+    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 (Ray sends it to workers so)
+
+
+def test_the_quickstart_sweeps_the_five_named_dimensions() -> None:
+    spec = load_spec(ROOT / "examples" / "quickstart.yaml")
+    assert spec.study == "quickstart"
+    assert set(spec.space) == {"width", "adam_lr", "lbfgs_history", "init", "scale_factor"}
+    assert spec.search.trials is not None and spec.search.trials >= 16
+    assert spec.warnings == ()
+
+
+def test_dimensions_are_typed_by_their_field() -> None:
+    spec = parse_spec(
+        MINIMAL
+        + """
+space:
+  width: {choice: [8, 16]}
+  depth: {int: [2, 8]}
+  adam_lr: {loguniform: [1e-4, 1]}
+  lbfgs_history: {logint: [3, 500]}
+  boundary_weight: {uniform: [0, 1]}
+  scale_factor: {choice: [1, 10]}
+  strain_reference: {choice: [rms, max]}
+  lbfgs_max_evaluations: {choice: [null, 100]}
+  inputs: {choice: [[x, y], [x, y, g, elocal]]}
+""",
+        base=ELSEWHERE,
+    )
+    assert list(spec.space.values()) == [
+        Choice((8, 16)),
+        Int(2, 8),
+        LogUniform(1e-4, 1.0),
+        LogInt(3, 500),
+        Uniform(0.0, 1.0),
+        Choice((1.0, 10.0)),
+        Choice(("rms", "max")),
+        Choice((None, 100)),
+        Choice((["x", "y"], ["x", "y", "g", "elocal"])),
+    ]
+    assert [type(value) for value in spec.space["scale_factor"].arguments()] == [float, float]
+    assert not spec.space.keys() & (spec.train.keys() | spec.problem.keys())
+
+
+def test_a_configuration_is_whole_and_plain() -> None:
+    spec = parse_spec(MINIMAL + "space: {scale_factor: {int: [1, 9]}, inputs: {choice: [[x, y]]}}", base=ELSEWHERE)
+    config = spec.config({"scale_factor": 3, "inputs": ["x", "y"]})
+    assert json.loads(json.dumps(config)) == config
+    assert type(config["problem"]["scale_factor"]) is float
+    assert list(config["train"]) == [field.name for field in dataclasses.fields(TrainSettings)]
+    assert list(config["problem"]) == ["name", *(field.name for field in dataclasses.fields(NonlocalStrainSettings))]
+    train, problem = build_settings(config)
+    assert problem == NonlocalStrainSettings(scale_factor=3.0) and train == TrainSettings()
+    with pytest.raises(ValueError, match=r"params must name exactly \['inputs', 'scale_factor'\], got \['width'\]"):
+        spec.config({"width": 8})
+
+
+def test_hashes_see_values_and_nothing_else() -> None:
+    space = "space: {width: {choice: [8]}, depth: {choice: [2]}}"
+    text = f"study: s\nsearch: {{trials: 4, seed: 0}}\n{space}\ntrain: {{adam_lr: 0.001}}"
+    same = "space: {depth: {choice: [2]}, width: {choice: [8]}}\n\nsearch:\n  trials: 4  # as before\nstudy: s"
+    other = text.replace("[8]", "[9]")
+    first, second, third = (parse_spec(version, base=ELSEWHERE).sha256() for version in (text, same, other))
+    assert first == second != third
+    config = parse_spec(MINIMAL, base=ELSEWHERE).config({})
+    assert config_sha256(config) == config_sha256(dict(reversed(config.items())))
+    assert config_sha256(config) != config_sha256({**config, "train": {**config["train"], "width": 17}})
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(files: Path) -> None:
+    text = (
+        MINIMAL
+        + """
+space: {data: {choice: [strb100, {gauss_points: gauss.csv, lrb: ./lrb.csv, btb: btb.csv, elocal_factor: 1}]}}
+train: {init: file:weights.npz, width: 8}
+"""
+    )
+    (files / "study.yaml").write_text(text)
+    spec = load_spec(files / "study.yaml")
+    assert spec.train["init"] == f"file:{files}/weights.npz"
+    assert spec.space["data"].arguments()[1] == {
+        **{table: f"{files}/{name}.csv" for table, name in (("gauss_points", "gauss"), ("lrb", "lrb"), ("btb", "btb"))},
+        "elocal_factor": 1,
+    }
+    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+
+
+def test_overrides_replace_values() -> None:
+    spec = parse_spec(
+        MINIMAL,
+        base=ELSEWHERE,
+        overrides=[
+            "train.adam_lr=1e-4",
+            "search.sampler=grid",
+            "budget.hours=2",
+            "space.width={choice: [8, 16]}",
+            "search.trials=null",
+        ],
+    )
+    assert spec.train["adam_lr"] == 1e-4
+    assert spec.search.trials is None and spec.budget.hours == 2
+    assert spec.space == {"width": Choice((8, 16))}
+
+
+def test_empty_sections_are_as_good_as_none() -> None:
+    assert parse_spec(MINIMAL + "space:\ntrain:\nbudget:\n", base=ELSEWHERE) == parse_spec(MINIMAL, base=ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("1E-4", 1e-4), ("1.e-4", 1e-4), (".1", 0.1), ("+1e-4", 1e-4), ("1", 1.0), ("010", 10.0)],
+)
+def test_numbers_are_read_as_they_are_meant(text: str, value: float) -> None:
+    """YAML 1.1 takes 1e-4 for text and 010 for eight."""
+    assert parse_spec(MINIMAL + f"train: {{adam_lr: {text}}}", base=ELSEWHERE).train["adam_lr"] == value
+
+
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(-(2**63) + 1, 2**63 - 1),
+            st.floats(allow_nan=False),
+            st.text(),
+            st.sampled_from(
+                ["1e-4", "no", "on", "~", "0x10", "1:30", "2024-01-01", "<<", "=", "null", ".inf", "1_000"]
+            ),
+        ),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+        max_leaves=6,
+    )
+)
+def test_whatever_is_written_is_read_back(value: Any) -> None:
+    content, found = specfile.read(specfile.write({"value": value}))
+    assert content == {"value": value} and found == []
+    assert type(content["value"]) is type(value)
+
+
+# ---- what misleads ----
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("search: {trials: 1, objective: loss}", "loss does not rank trials"),
+        ("problem: {scale_scope: all}", "scale_scope all reproduces published mistakes"),
+        ("space: {scale_scope: {choice: [consistent, elocal]}}", "scale_scope elocal reproduces published mistakes"),
+        ("space: {inputs: {choice: [[x, y], [x, y, g, elocal]]}}", "u = e then has no loss at all"),
+        ("train: {dtype: float32}", "float32 makes L-BFGS stop early"),
+        ("train: {lbfgs_lr: 0.001}", "first step of every line search"),
+        ("search: {sampler: grid, trials: 3}\nspace: {width: {choice: [8, 16]}}", "the grid has 2 combinations"),
+        ("space: {}", "space is empty"),
+    ],
+)
+def test_misleading_choices_are_warned_of(text: str, words: str) -> None:
+    head = "study: s\n" if "search:" in text else MINIMAL
+    warnings = parse_spec(head + text, base=ELSEWHERE).warnings
+    assert any(words in warning for warning in warnings), warnings
+    assert all(warning.endswith(".") for warning in warnings)
+
+
+def test_no_lbfgs_no_warning_about_it() -> None:
+    spec = parse_spec(MINIMAL + "train: {dtype: float32, lbfgs_iterations: 0, lbfgs_lr: 0.001}", base=ELSEWHERE)
+    assert not any("L-BFGS" in warning or "lbfgs" in warning for warning in spec.warnings)
+
+
+# ---- one rule, one place ----
+
+
+VALUES: list[Any] = [
+    -1,
+    0,
+    1,
+    8,
+    10**6,
+    0.0,
+    0.5,
+    1.0,
+    8.5,
+    -0.5,
+    math.inf,
+    math.nan,
+    True,
+    None,
+    "",
+    "8",
+    "torch",
+    "tanh",
+    "float32",
+    "auto",
+    "norm",
+    "rms",
+    "all",
+    "constant",
+    "strb100",
+    [],
+    [0],
+    [0, 50],
+    ["x", "y"],
+    [-1],
+    {},
+]
+OPENED_LATER = {"init": "torch", "data": "strb100"}
+
+
+@pytest.mark.parametrize(("section", "owner"), [("train", TrainSettings), ("problem", NonlocalStrainSettings)])
+def test_the_file_accepts_what_the_settings_accept(section: str, owner: type[Any]) -> None:
+    """Every field, every value: fixed and swept alike, a study file and pinncore agree."""
+    for field in dataclasses.fields(owner):
+        for value in VALUES:
+            expected = _settings_accept(owner, field.name, value)
+            if field.name in OPENED_LATER and isinstance(value, (str, dict)):  # the settings take any name there
+                expected = value == OPENED_LATER[field.name]
+            for content in ({section: {field.name: value}}, {"space": {field.name: {"choice": [value]}}}):
+                accepted = _file_accepts({"study": "s", "search": {"trials": 1}, **content})
+                assert accepted == expected, (field.name, value, content)
+
+
+def _settings_accept(owner: type[Any], name: str, value: Any) -> bool:
+    try:
+        owner(**{name: tuple(value) if isinstance(value, list) else value})
+    except SettingError:
+        return False
+    return True
+
+
+def _file_accepts(content: dict[str, Any]) -> bool:
+    try:
+        parse_spec(specfile.write(content), base=ELSEWHERE)
+    except SpecError:
+        return False
+    return True
+
+
+def test_fields_of_train_and_problems_have_names_of_their_own() -> None:
+    names = [field.name for owner in (TrainSettings, *PROBLEMS.values()) for field in dataclasses.fields(owner)]
+    assert len(names) == len(set(names))
+    assert not set(names) & set(specmodel.section_keys(specmodel.study_file(tuple(PROBLEMS)))[""])
+
+
+def test_pydantic_stands_in_one_file() -> None:
+    users = [
+        path.name
+        for path in (ROOT / "sweeps").glob("*.py")
+        if re.search(r"^\s*(from|import) pydantic", path.read_text(), re.M)
+    ]
+    assert users == ["specmodel.py"]
+    assert pydantic.VERSION >= "2"
+
+
+# ---- the JSON schema ----
+
+
+def test_the_schema_is_one_and_describes_every_key() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    nodes = [schema, *schema["$defs"].values()]
+    undescribed = [
+        name for node in nodes for name, key in node.get("properties", {}).items() if not key.get("description")
+    ]
+    assert undescribed == []
+    fields = {field.name for owner in (TrainSettings, *PROBLEMS.values()) for field in dataclasses.fields(owner)}
+    assert set(descriptions.FIELDS) == fields
+    assert set(schema["$defs"]["Space"]["properties"]) == fields
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_agree_with_the_schema(path: Path) -> None:
+    content, _ = specfile.read(path.read_text())
+    jsonschema.Draft202012Validator(json_schema()).validate(content)
+    jsonschema.Draft202012Validator(json_schema()).validate(load_spec(path).to_plain())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train: {widht: 8}",
+        "train: {width: -8}",
+        "train: {width: 8.5}",
+        "train: {dtype: half}",
+        "space: {width: {choice: []}}",
+        "space: {adam_lr: {loguniform: [0, 1]}}",
+        "space: {width: {choice: [8], int: [1, 2]}}",
+        "space: {width: {uniform: [1, 2]}}",
+        "space: {adam_beta1: {uniform: [0.5, 1]}}",
+        "search: {sampler: sobol}",
+        "study: a b",
+        "space: {hours: {choice: [1]}}",
+    ],
+)
+def test_the_schema_refuses_what_an_editor_should_mark(text: str) -> None:
+    content, _ = specfile.read(text if text.startswith("study") else f"study: s\n{text}")
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(content)
+
+
+# ---- the documentation ----
+
+
+def documented_tables() -> str:
+    """The tables of docs/study-file.md, as the model has them."""
+    schema = json_schema()
+    titles = {
+        "search": "SearchSettings",
+        "train": "TrainSettings",
+        "problem": "NonlocalStrainSettings",
+        "resources": "ResourceSettings",
+        "budget": "BudgetSettings",
+        "results": "ResultSettings",
+    }
+    return "\n".join(_table(section, schema["$defs"][title]) for section, title in titles.items())
+
+
+def _table(section: str, schema: dict[str, Any]) -> str:
+    rows = [
+        f"| `{name}` | {_kind(key)} | `{json.dumps(key.get('default'))}` | {key['description']} |"
+        for name, key in schema["properties"].items()
+    ]
+    return "\n".join(
+        [f"### `{section}`", "", "| key | type and rule | default | meaning |", "|---|---|---|---|", *rows, ""]
+    )
+
+
+def _kind(key: dict[str, Any]) -> str:
+    if "anyOf" in key:
+        return " or ".join(_kind(branch) for branch in key["anyOf"])
+    if "enum" in key or "const" in key:
+        return ", ".join(f"`{value}`" for value in key.get("enum", [key.get("const")]))
+    if key["type"] == "array":
+        return f"list of {_kind(key['items'])}" if "items" in key else "list"
+    words = {"integer": "whole number", "number": "number", "string": "text", "object": "mapping", "null": "`null`"}
+    bounds = {
+        "minimum": "at least {}",
+        "exclusiveMinimum": "greater than {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "less than {}",
+    }
+    rules = [sentence.format(key[bound]) for bound, sentence in bounds.items() if bound in key]
+    return ", ".join([words[key["type"]], *rules])
+
+
+def test_the_documentation_has_every_key_with_its_rule_and_default() -> None:
+    assert documented_tables() in (ROOT / "docs" / "study-file.md").read_text()
+
+
+def test_the_documented_example_is_valid() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "study-file.md").read_text(), re.S)
+    whole = [block for block in blocks if block.startswith("study:")]
+    assert whole
+    for block in whole:
+        assert isinstance(parse_spec(block, base=ELSEWHERE), StudySpec)

@@ -1,0 +1,308 @@
+"""Study files that are wrong: every mistake is told at once, in one clear line each, and nothing crashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sweeps import descriptions, specfile
+from sweeps.errors import Mistake, SpecError, SweepError
+from sweeps.spec import load_spec, parse_spec
+from tests.sweeps.study_files import ELSEWHERE, MINIMAL, mistakes, write_files
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with data tables, weights for 2-8-8-1, and files that are neither."""
+    write_files(tmp_path)
+    return tmp_path
+
+
+def recorded() -> dict[str, tuple[str, list[str]]]:
+    """Malformed files and what is said of each, from mistakes.txt; a message may end in ... where it goes on."""
+    blocks = (Path(__file__).parent / "mistakes.txt").read_text(encoding="utf-8").split("=== ")[1:]
+    cases = {}
+    for block in blocks:
+        name, _, rest = block.partition("\n")
+        text, _, said = rest.partition("\n>>>\n")
+        cases[name] = (text, said.strip().splitlines())
+    return cases
+
+
+RECORDED = recorded()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_malformed_file_gets_one_clear_message(name: str) -> None:
+    text, messages = RECORDED[name]
+    lines = mistakes(text)
+    assert len(lines) == len(messages) == 1
+    expected = messages[0]
+    assert lines[0] == expected or (expected.endswith("...") and lines[0].startswith(expected.removesuffix("...")))
+
+
+def test_the_record_holds_what_it_should() -> None:
+    """The file is split as it was written; a slip in its separators would leave cases out."""
+    assert len(RECORDED) >= 85
+    assert all(text.strip() or name == "empty file" for name, (text, _) in RECORDED.items())
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "-a", ".a", "a.", "é", "a" * 101])
+def test_names_that_are_no_safe_folder(name: str) -> None:
+    (line,) = mistakes(f"study: {name!r}\nsearch: {{trials: 4}}")
+    assert line.startswith("study: must be a safe folder name: letters, digits, '.', '_' and '-'")
+
+
+@pytest.mark.parametrize("name", ["a", "9", "strb100-widths", "a.b_c-d", "a" * 100])
+def test_good_names(name: str) -> None:
+    assert parse_spec(f'study: "{name}"\nsearch: {{trials: 4}}', base=ELSEWHERE).study == name
+
+
+def test_overrides_are_checked_like_the_file() -> None:
+    wrong = ("train.adam_lr=-1", "train.widht=8", "nonsense", "study.a.b=1", "train.depth=[1")
+    assert mistakes(MINIMAL, overrides=wrong) == [
+        "train.adam_lr: must be greater than 0, got -1.",
+        "train.widht: is an unknown key, got 8. Did you mean width?",
+        '--set: must be a path and a value, got "nonsense". Write for instance train.adam_epochs=500.',
+        "--set study.a.b: study is a value, so nothing can stand inside it.",
+        "train.depth: this is not valid YAML: while parsing a flow sequence: expected ',' or ']', but got '<stream end>'"
+        ", in line 1, column 3.",
+    ]
+
+
+# ---- files that a study file names ----
+
+
+def test_data_files_that_are_missing_or_something_else(files: Path) -> None:
+    def told(data: str) -> list[str]:
+        return [line.replace(str(files), "DIR") for line in mistakes(MINIMAL + f"problem: {{data: {{{data}}}}}", files)]
+
+    assert told("gauss_points: guass.csv, lrb: sub/lrb.csv, btb: btb.csv") == [
+        'problem.data.gauss_points: there is no such file, got "DIR/guass.csv". Did you mean gauss.csv?',
+        'problem.data.lrb: there is no such file, got "DIR/sub/lrb.csv". The folder DIR/sub cannot be read.',
+    ]
+    assert told("gaus_points: gauss.csv, lrb: 3") == [
+        'problem.data.gaus_points: is an unknown key, got "gauss.csv". Did you mean gauss_points?',
+        "problem.data.lrb: must be the path of a file, got 3.",
+    ]
+    assert told("gauss_points: gauss.csv") == [
+        "problem.data: the table lrb and btb is missing; give gauss_points, lrb and btb."
+    ]
+    (wrong,) = told("gauss_points: words.csv, lrb: lrb.csv, btb: btb.csv")
+    assert wrong.startswith("problem.data: DIR/words.csv lacks the column xcoord, ycoord, g, elocal")
+    (wrong,) = told("npz: words.csv")
+    assert wrong.startswith("problem.data: DIR/words.csv is not a data file written by pinncore")
+
+
+def test_an_objective_that_needs_a_reference(files: Path) -> None:
+    data = "data: {gauss_points: blind.csv, lrb: lrb.csv, btb: btb.csv, elocal_factor: 1}"
+    assert mistakes(MINIMAL + f"problem: {{{data}}}", files) == [
+        'search.objective: needs a reference, which problem.data has not, got "rel_l2". Add the column enonlocal_true '
+        "to the Gauss points, or take the objective heldout_residual."
+    ]
+    text = f"study: s\nsearch: {{trials: 1, objective: heldout_residual}}\nproblem: {{{data}}}"
+    assert parse_spec(text, base=files).problem["data"]["elocal_factor"] == 1
+
+
+def test_weights_are_checked_against_every_network_of_the_space(files: Path) -> None:
+    def told(text: str) -> list[str]:
+        return [line.replace(str(files), "DIR") for line in mistakes(MINIMAL + text, files)]
+
+    assert parse_spec(MINIMAL + "train: {init: file:weights.npz, width: 8, depth: 2}", base=files)
+    assert told("train: {init: file:weights.npz, width: 16}") == [
+        "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16)."
+    ]
+    assert told("train: {init: file:weights.npz}\nspace: {width: {choice: [8, 16, 32]}}") == [
+        "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16) (and so for 1 "
+        "more of its 3 shapes). It fits 2-8-8-1: keep only widths, depths and inputs that it fits, or leave the file out."
+    ]
+    assert told("space: {width: {choice: [8]}, depth: {int: [2, 3]}, init: {choice: [torch, file:weights.npz]}}") == [
+        "space.init.choice[1]: W3 in DIR/weights.npz has shape (8, 1), but a network 2-8-8-8-1 needs (8, 8). It "
+        "fits 2-8-8-1: keep only widths, depths and inputs that it fits, or leave the file out."
+    ]
+    assert told("train: {init: file:weights.npz}\nspace: {width: {int: [8, 5000]}}")  # only its ends are tried
+    assert told("train: {init: file:weigths.npz, width: 8}") == [
+        'train.init: there is no such file, got "file:DIR/weigths.npz". Did you mean weights.npz?'
+    ]
+    (wrong,) = told("train: {init: file:words.csv}\nspace: {width: {choice: [8, 16]}}")
+    assert wrong.startswith("train.init: DIR/words.csv is not an .npz of arrays")
+
+
+def test_weights_are_not_judged_by_a_width_that_is_itself_wrong(files: Path) -> None:
+    lines = mistakes(MINIMAL + "train: {init: file:weights.npz}\nspace: {widht: {choice: [8]}}", files)
+    assert [line.split(":")[0] for line in lines] == ["space.widht"]
+
+
+# ---- all at once ----
+
+
+MANY = """
+study: my study
+problem: {name: nonlocal, data: {gauss_points: nope.csv, lrb: nope.csv}, scale_scop: all, inputs: [x]}
+search: {sampler: sobol, trials: 0, objective: error}
+space:
+  width: {choice: [8, -16]}
+  depth: {int: [2.5, 8]}
+  adam_lr: {loguniform: [0, 1e-2]}
+  lbfgs_history: {choice: []}
+  init: {choice: [torch, keas, file:nope.npz]}
+  scale_factor: {uniform: [4, 1]}
+  learning_rate: {choice: [1]}
+train: {widht: 8, adam_epochs: many, dtype: float16, width: 8, lbfgs_lr: true}
+resources: {cpus: 2}
+budget: {hours: -1}
+"""
+
+
+def test_all_mistakes_of_a_file_come_in_one_go_and_in_its_order(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(MANY)
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "study.yaml", ["train.lbfgs_iterations=-3"])
+    assert [mistake.path for mistake in caught.value.mistakes] == [
+        "study",
+        "problem.name",
+        "problem.data.gauss_points",
+        "problem.data.lrb",
+        "problem.scale_scop",
+        "problem.inputs",
+        "search.sampler",
+        "search.trials",
+        "search.objective",
+        "space.width",
+        "space.width.choice[1]",
+        "space.depth.int[0]",
+        "space.adam_lr.loguniform[0]",
+        "space.lbfgs_history.choice",
+        "space.init.choice[1]",
+        "space.init.choice[2]",
+        "space.scale_factor.uniform",
+        "space.learning_rate",
+        "train.widht",
+        "train.adam_epochs",
+        "train.dtype",
+        "train.lbfgs_lr",
+        "train.lbfgs_iterations",
+        "resources.cpus",
+        "budget.hours",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
+
+
+def test_mending_every_mistake_leaves_none() -> None:
+    """Nothing is kept back for a second round."""
+    mended = MANY
+    for wrong, right in {
+        "my study": "mine",
+        "nonlocal,": "nonlocal_strain,",
+        "{gauss_points: nope.csv, lrb: nope.csv}": "strb100",
+        "scale_scop: all": "scale_scope: all",
+        "inputs: [x]": "inputs: [x, y]",
+        "sobol": "qmc",
+        "trials: 0": "trials: 2",
+        "error": "rel_l2",
+        "-16": "16",
+        "2.5": "2",
+        "[0, 1e-2]": "[1e-3, 1e-2]",
+        "choice: []": "choice: [9]",
+        "keas, ": "",
+        "file:nope.npz": "keras",
+        "[4, 1]": "[1, 4]",
+        "  learning_rate: {choice: [1]}\n": "",
+        "widht: 8, ": "",
+        "many": "10",
+        "float16": "float32",
+        "width: 8, lbfgs_lr: true": "lbfgs_lr: 1",
+        "cpus:": "cpus_per_pack:",
+        "-1": "1",
+    }.items():
+        assert wrong in mended
+        mended = mended.replace(wrong, right)
+    assert parse_spec(mended, base=ELSEWHERE).search.trials == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere.yaml", "there is no such file"),
+        ("", "this is a folder, not a study file"),
+        ("latin.yaml", "not text in UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_opened(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "latin.yaml").write_bytes("study: é".encode("latin-1"))
+    with pytest.raises(SweepError, match=words):
+        load_spec(tmp_path / name)
+
+
+NAMES = sorted(
+    {
+        *descriptions.FIELDS,
+        "study",
+        "problem",
+        "search",
+        "space",
+        "train",
+        "resources",
+        "budget",
+        "results",
+        "name",
+        "sampler",
+        "trials",
+        "pack",
+        "hours",
+        "choice",
+        "int",
+        "uniform",
+        "loguniform",
+        "logint",
+        "elocal_factor",
+        "gauss_points",
+        "npz",
+        "widht",
+        "",
+    }
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 70),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(NAMES),
+    st.sampled_from(["grid", "torch", "file:x.npz", "strb100", "x", "y", "consistent", "all", "auto", "\0", "~x"]),
+)
+CONTENT = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)),
+    max_leaves=12,
+)
+SECTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.one_of(CONTENT, st.dictionaries(st.sampled_from(NAMES), CONTENT, max_size=5))
+        for name in ("study", "problem", "search", "space", "train", "resources", "budget", "results", "extra")
+    },
+)
+
+
+@given(content=SECTIONS)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_nonsense_is_told_and_never_crashes(content: dict[str, Any]) -> None:
+    told: tuple[Mistake, ...] = ()
+    try:
+        spec = parse_spec(specfile.write(content), base=ELSEWHERE)
+        assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    except SpecError as error:
+        told = error.mistakes
+    assert all(mistake.rule and "Input should" not in str(mistake) for mistake in told)
+
+
+@given(text=st.text(alphabet="abst:{}[], \n-&*!|>'\"#%@?0.~é", max_size=60))
+@settings(deadline=None)
+def test_any_text_is_a_study_or_a_mistake(text: str) -> None:
+    with pytest.raises(SpecError):
+        parse_spec(text, base=ELSEWHERE)
