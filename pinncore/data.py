@@ -218,7 +218,9 @@ def _physical(table: dict[str, Array], factor: int) -> Points:
 
 def _notes(tables: Mapping[str, Points], factor: int, how: str) -> tuple[str, ...]:
     gauss = tables["gauss_points"]
-    carried = "physical strains (factor 1)" if factor == 1 else f"{factor} times the physical strains, divided here"
+    carried = "physical strains (factor 1)"
+    if factor == 10:
+        carried = "ten times the physical strains (factor 10), divided by 10 here"
     notes = [
         f"coordinates in mm: x {_range(gauss.x_mm)}, y {_range(gauss.y_mm)}",
         f"g in mm^2: {_range(gauss.g_mm2)} (l_c = sqrt(2 g), at most {np.sqrt(2 * gauss.g_mm2.max()):.4g} mm)",

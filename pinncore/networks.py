@@ -62,8 +62,10 @@ class PackedLayout:
             object.__setattr__(self, "padded", widest)
         if len({(len(layers), layers[0], layers[-1]) for layers in self.members}) != 1:
             raise SettingError("layers", self.members, "members of a pack share depth, inputs and outputs")
-        if len(self.padded) != len(widest) or any(p < w for p, w in zip(self.padded, widest, strict=True)):
-            raise SettingError("padded", self.padded, f"must be at least {widest} in every layer")
+        ends = (self.padded[0], self.padded[-1]) != (widest[0], widest[-1])
+        if ends or len(self.padded) != len(widest) or any(p < w for p, w in zip(self.padded, widest, strict=True)):
+            raise SettingError("padded", self.padded, f"must be at least {widest} in every hidden layer, and the same "
+                               "at both ends")
 
     @property
     def size(self) -> int:

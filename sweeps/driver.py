@@ -161,12 +161,15 @@ def _run_on(ray: Any, spec: StudySpec, study_dir: Path, progress: Progress) -> R
             _fit(owner, study_dir, cluster, resources)
     except KeyboardInterrupt:
         interrupted = True
-    snapshot = ray.get(owner.actor.snapshot.remote())
+    snapshot, budget_spent = ray.get([owner.actor.snapshot.remote(), owner.actor.over_budget.remote()])
     progress.update(snapshot)
     counts = ray.get(owner.actor.close.remote())
-    if interrupted:
-        return RunOutcome(EXIT_INTERRUPTED, study_dir, counts, snapshot["best"])
-    return RunOutcome(EXIT_FAILURES if counts["FAIL"] else EXIT_DONE, study_dir, counts, snapshot["best"])
+    exit_code = EXIT_INTERRUPTED if interrupted else EXIT_FAILURES if counts["FAIL"] else EXIT_DONE
+    if counts["WAITING"] and not interrupted:
+        cause = "the budget is spent" if budget_spent else "their packs could not be trained to the end"
+        progress.message(f"{counts['WAITING']} trials are unfinished: {cause}. Run the study again to go on")
+        exit_code = exit_code if budget_spent else EXIT_FAILURES
+    return RunOutcome(exit_code, study_dir, counts, snapshot["best"])
 
 
 def _placement(ray: Any, spec: StudySpec) -> tuple[Cluster, dict[str, float]]:

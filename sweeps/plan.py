@@ -84,10 +84,10 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
 def render(estimate: Plan) -> str:
     """Return a plan as lines of text."""
     at_once_mb = estimate.memory_mb_per_pack * estimate.packs_at_once
+    members = f"up to {estimate.members_per_pack} trials" if estimate.members_per_pack > 1 else "one trial each"
     lines = {
         "Trials": f"{estimate.trials} by {estimate.sampler}",
-        "Packs": f"{estimate.packs} of up to {estimate.members_per_pack} trials, {estimate.packs_at_once} at once "
-                 f"on {estimate.device}",
+        "Packs": f"{estimate.packs} of {members}, {estimate.packs_at_once} at once on {estimate.device}",
         "Evaluations": f"about {estimate.evaluations:,} of loss and gradient",
         "Memory": f"about {estimate.memory_mb_per_pack:,.0f} MB a pack, {at_once_mb:,.0f} MB at once",
         "Time": "not estimated (no calibration)",

@@ -84,6 +84,8 @@ def warnings(spec: StudySpec) -> tuple[str, ...]:
     if min(spec.values("lbfgs_lr")) < 0.1 and max(spec.values("lbfgs_iterations")) > 0:
         said.append("lbfgs_lr below 0.1: it is the first step of every line search, and costs about three times the "
                     "evaluations of 1.")
+    if min(spec.values("adam_epochs")) == 0 and min(spec.values("lbfgs_iterations")) == 0:
+        said.append("adam_epochs 0 with lbfgs_iterations 0 trains nothing: such a trial is its initial weights.")
     size, trials = grid_size(spec.space), spec.search.trials
     if spec.search.sampler == "grid" and trials is not None and trials != size:
         said.append(f"search.trials is {trials} and the grid has {size} combinations: the smaller number is run.")

@@ -118,7 +118,7 @@ class StudyOwner:
         self._ledger.set_attribute("attempts", self.attempt)
         self._events: list[dict[str, Any]] = []
         self._event_files = 0
-        self._started = clock()
+        self._started, self._closed = clock(), False
         self._finished: list[dict[str, Any]] = []
         self._progress: dict[int, dict[str, Any]] = {}
         self._leased: dict[int, PackTask] = {}
@@ -137,8 +137,10 @@ class StudyOwner:
     # ---- handing out work -----------------------------------------------------------------------------------------
 
     def next_pack(self) -> int | None:
-        """The next pack to train, or None where nothing is left to hand out."""
-        if not self._queue and not self._over_budget():
+        """The next pack to train, or None where nothing is left to hand out or the budget is spent."""
+        if self.over_budget():
+            return None
+        if not self._queue:
             self._ask()
         return self._queue.pop(0) if self._queue else None
 
@@ -175,7 +177,7 @@ class StudyOwner:
 
     def report(self, report: PackReport) -> None:
         """Take a segment's report: publish what finished, then tell it. Late reports of older attempts are refused."""
-        if report.attempt != self.attempt or report.pack not in self._leased:
+        if self._closed or report.attempt != self.attempt or report.pack not in self._leased:
             return
         for note in report.notes:
             self._event("reconciled", note, pack=report.pack)
@@ -200,16 +202,18 @@ class StudyOwner:
             self._progress.pop(report.pack, None)
             self._leased.pop(report.pack, None)
 
-    def lost(self, pack: int, reason: str) -> None:
-        """A worker is gone for good: its unfinished members are FAIL, with the reason."""
+    def lost(self, pack: int, reason: str, detail: str = "") -> None:
+        """A worker is gone for good: its unfinished members are FAIL, with the reason; `detail` goes to the events."""
         task = self._leased.get(pack)
         if task is None:
             return
+        self._event("failed", detail or reason, pack=pack)
         left = replace(task, members=tuple(m for m in task.members if not self._trials[m.trial].state.is_finished()))
         self.report(PackReport(pack, self.attempt, True, {}, trials=failed_rows(left, reason)))
 
     def close(self) -> dict[str, int]:
-        """End the attempt; returns the trials in each state."""
+        """End the attempt; returns the trials in each state. Nothing is written after that."""
+        self._closed = True
         for trial in self._trials.values():
             if trial.state == TrialState.RUNNING:
                 self._mark(trial.number, TrialState.WAITING)
@@ -296,7 +300,8 @@ class StudyOwner:
 
     # ---- asking ---------------------------------------------------------------------------------------------------
 
-    def _over_budget(self) -> bool:
+    def over_budget(self) -> bool:
+        """Whether the hours of this attempt are over."""
         hours = self.spec.budget.hours
         return hours is not None and self._clock() - self._started > hours * 3600
 

@@ -6,6 +6,7 @@ starts and restarts processes. Its checkpoints, loggers and `Tuner.restore` are 
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,13 @@ def pack_trainable(context: WorkerContext) -> type[tune.Trainable]:
             return True
 
         def step(self) -> dict[str, Any]:
-            report = self._run.segment(SEGMENT_S)
+            try:
+                report = self._run.segment(SEGMENT_S)
+            except Exception as problem:  # a bug would come again: the pack fails, the study goes on
+                pack = self._run.task.pack
+                reason = f"unexpected {type(problem).__name__} in training: {problem}"
+                ray.get(self._owner.lost.remote(pack, reason, traceback.format_exc()))
+                return {"pack": pack, "done": True}
             ray.get(self._owner.report.remote(report))
             self._run.checkpoint()
             return {"pack": report.pack, "done": report.done}

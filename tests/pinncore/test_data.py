@@ -61,7 +61,7 @@ def test_the_factor_of_ten_is_found_and_named(tmp_path: Path, coarse: FieldData)
     found = read_csv_tables(*paths)
     assert found.elocal_factor == 10
     ratio = 10 * coarse.gauss.elocal.mean() / coarse.gauss.enonlocal_true.mean()
-    assert ("elocal in the file: 10 times the physical strains, divided here; "
+    assert ("elocal in the file: ten times the physical strains (factor 10), divided by 10 here; "
             f"found from mean elocal / mean enonlocal_true = {ratio:.3g}") in found.notes
     assert_close(found.gauss.elocal, coarse.gauss.elocal, 1e-15)  # times ten and back: a last bit here and there
     assert_close(found.lrb.elocal, coarse.lrb.elocal, 1e-15)

@@ -35,6 +35,7 @@ def write_files(folder: Path) -> None:
         (folder / f"{name}.csv").write_text(points)
     (folder / "blind.csv").write_text(points.replace("enonlocal_true", "other"))
     (folder / "words.csv").write_text("a,b\n1,2\n")
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 cut off here")
     layers = (2, 8, 8, 1)
     arrays = {f"W{i}": np.ones(shape) for i, shape in enumerate(itertools.pairwise(layers), start=1)}
     np.savez(folder / "weights.npz", **arrays, **{f"b{i}": np.ones(n) for i, n in enumerate(layers[1:], start=1)})

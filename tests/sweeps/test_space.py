@@ -105,8 +105,10 @@ def test_logint_has_the_shares_of_optuna() -> None:
 @pytest.mark.parametrize(
     ("kind", "written"),
     [
-        (Choice((1, None, "a", [1, 2], {"npz": "d.npz"})), optuna.distributions.CategoricalDistribution(
-            [1, None, "a", "[1, 2]", '{"npz": "d.npz"}'])),
+        (
+            Choice((1, None, "a", [1, 2], {"npz": "d.npz"})),
+            optuna.distributions.CategoricalDistribution([1, None, "a", "[1, 2]", '{"npz": "d.npz"}']),
+        ),
         (Int(2, 8), optuna.distributions.IntDistribution(2, 8)),
         (LogInt(2, 8), optuna.distributions.IntDistribution(2, 8, log=True)),
         (Uniform(-1.0, 2.0), optuna.distributions.FloatDistribution(-1, 2)),

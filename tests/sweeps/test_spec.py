@@ -199,6 +199,7 @@ def test_whatever_is_written_is_read_back(value: Any) -> None:
         ("train: {lbfgs_lr: 0.001}", "first step of every line search"),
         ("search: {sampler: grid, trials: 3}\nspace: {width: {choice: [8, 16]}}", "the grid has 2 combinations"),
         ("space: {}", "space is empty"),
+        ("space: {adam_epochs: {int: [0, 9]}}\ntrain: {lbfgs_iterations: 0}", "trains nothing"),
     ],
 )
 def test_misleading_choices_are_warned_of(text: str, words: str) -> None:

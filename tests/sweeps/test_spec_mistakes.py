@@ -69,8 +69,8 @@ def test_overrides_are_checked_like_the_file() -> None:
         "train.widht: is an unknown key, got 8. Did you mean width?",
         '--set: must be a path and a value, got "nonsense". Write for instance train.adam_epochs=500.',
         "--set study.a.b: study is a value, so nothing can stand inside it.",
-        "train.depth: this is not valid YAML: while parsing a flow sequence: expected ',' or ']', but got '<stream end>'"
-        ", in line 1, column 3.",
+        "train.depth: this is not valid YAML: while parsing a flow sequence: expected ',' or ']', but got "
+        "'<stream end>', in line 1, column 3.",
     ]
 
 
@@ -94,8 +94,9 @@ def test_data_files_that_are_missing_or_something_else(files: Path) -> None:
     ]
     (wrong,) = told("gauss_points: words.csv, lrb: lrb.csv, btb: btb.csv")
     assert wrong.startswith("problem.data: DIR/words.csv lacks the column xcoord, ycoord, g, elocal")
-    (wrong,) = told("npz: words.csv")
-    assert wrong.startswith("problem.data: DIR/words.csv is not a data file written by pinncore")
+    for name in ("words.csv", "broken.npz"):
+        (wrong,) = told(f"npz: {name}")
+        assert wrong.startswith(f"problem.data: DIR/{name} is not a data file written by pinncore")
 
 
 def test_an_objective_that_needs_a_reference(files: Path) -> None:
@@ -117,8 +118,9 @@ def test_weights_are_checked_against_every_network_of_the_space(files: Path) -> 
         "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16)."
     ]
     assert told("train: {init: file:weights.npz}\nspace: {width: {choice: [8, 16, 32]}}") == [
-        "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16) (and so for 1 "
-        "more of its 3 shapes). It fits 2-8-8-1: keep only widths, depths and inputs that it fits, or leave the file out."
+        "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16) (and so "
+        "for 1 more of its 3 shapes). "
+        "It fits 2-8-8-1: keep only widths, depths and inputs that it fits, or leave the file out."
     ]
     assert told("space: {width: {choice: [8]}, depth: {int: [2, 3]}, init: {choice: [torch, file:weights.npz]}}") == [
         "space.init.choice[1]: W3 in DIR/weights.npz has shape (8, 1), but a network 2-8-8-8-1 needs (8, 8). It "
@@ -128,8 +130,9 @@ def test_weights_are_checked_against_every_network_of_the_space(files: Path) -> 
     assert told("train: {init: file:weigths.npz, width: 8}") == [
         'train.init: there is no such file, got "file:DIR/weigths.npz". Did you mean weights.npz?'
     ]
-    (wrong,) = told("train: {init: file:words.csv}\nspace: {width: {choice: [8, 16]}}")
-    assert wrong.startswith("train.init: DIR/words.csv is not an .npz of arrays")
+    for name in ("words.csv", "broken.npz"):
+        (wrong,) = told(f"train: {{init: file:{name}}}\nspace: {{width: {{choice: [8, 16]}}}}")
+        assert wrong.startswith(f"train.init: DIR/{name} is not an .npz of arrays")
 
 
 def test_weights_are_not_judged_by_a_width_that_is_itself_wrong(files: Path) -> None:

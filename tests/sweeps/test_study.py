@@ -248,6 +248,29 @@ def test_a_lost_worker_fails_its_members_with_the_reason_and_the_rest_go_on(tmp_
     assert failures == ["the machine burnt down"] * 2
 
 
+def test_a_spent_budget_starts_nothing_new_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    spec = load_spec(tmp_path / "data" / "small.yaml", ["budget.hours=1"])
+    assert open_folder(tmp_path / "root", spec) == (study_dir, False)
+    hours = iter([0.0, 0.5, 0.9, 1.1, 1.2, 1.3])
+    owner = StudyOwner(study_dir, CLUSTER, clock=lambda: 3600 * next(hours))
+    for _ in range(2):
+        train_pack(owner, study_dir, owner.next_pack() or 0)
+    assert owner.next_pack() is None and owner.over_budget()
+    assert owner.close() == {"COMPLETE": 4, "FAIL": 0, "RUNNING": 0, "WAITING": 4}
+    assert train_all(study_dir).close()["COMPLETE"] == 8
+
+
+def test_nothing_is_written_after_the_end_of_an_attempt(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    run = PackRun(owner.lease(owner.next_pack() or 0), study_dir)
+    owner.close()
+    before = sorted(study_dir.rglob("*.parquet"))
+    owner.report(run.segment(60))
+    assert sorted(study_dir.rglob("*.parquet")) == before
+
+
 def test_data_that_vanish_fail_the_pack_and_not_the_process(tmp_path: Path) -> None:
     study_dir = start(tmp_path)
     owner = StudyOwner(study_dir, CLUSTER)

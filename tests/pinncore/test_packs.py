@@ -1,0 +1,389 @@
+"""Packs: members of other widths and schedules together are the members alone, stopped and resumed are uninterrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pinncore
+from pinncore import (
+    CheckpointError,
+    DataError,
+    Member,
+    MemberResult,
+    NonlocalStrainSettings,
+    Pack,
+    SettingError,
+    StopReason,
+    TrainSettings,
+    WeightsError,
+    pack_key,
+    read_checkpoint,
+    write_checkpoint,
+)
+from pinncore.networks import flatten
+
+from .helpers import assert_close
+
+SHORT = TrainSettings(width=6, depth=2, adam_epochs=10, adam_lr=1e-2, lbfgs_iterations=20, lbfgs_history=5,
+                      record_every=4, keep_epochs=(0, 5))
+
+
+@pytest.fixture(scope="module")
+def problem(coarse_npz: Path) -> NonlocalStrainSettings:
+    return NonlocalStrainSettings(data={"npz": str(coarse_npz)})
+
+
+def members_of(problem: NonlocalStrainSettings) -> list[Member]:
+    """Four members, no two alike: in Adam, in L-BFGS and finished at different ticks."""
+    return [
+        Member(SHORT, problem, seed=1, label=10),
+        Member(replace(SHORT, width=9, adam_epochs=4, lbfgs_history=3, lbfgs_lr=0.01), problem, seed=2, label=11),
+        Member(replace(SHORT, width=4, adam_epochs=25, adam_convention="tf1", lbfgs_iterations=0), problem, seed=3, label=7),
+        Member(replace(SHORT, width=2, adam_epochs=0, lbfgs_iterations=12, init="keras"),
+               replace(problem, boundary_weight=0.1, loss="mean_square", scale_factor=2.0), seed=4, label=12),
+    ]
+
+
+def ticking() -> Iterator[float]:
+    """A clock that advances a second a look."""
+    return map(float, range(10**9).__iter__())
+
+
+def pack_of(members: Sequence[Member], **settings: Any) -> Pack:
+    seconds = ticking()
+    return Pack(members, device="cpu", clock=lambda: next(seconds), **settings)
+
+
+def finish(pack: Pack) -> dict[int, MemberResult]:
+    while pack.active:
+        pack.step(50)
+    return {result.label: result for result in pack.results}
+
+
+def assert_same(found: MemberResult, expected: MemberResult) -> None:
+    """Bit for bit, but for the times."""
+    for name in ("label", "layers", "stop_reason", "failure", "loss", "terms", "grad_norm", "metrics", "counts", "engine",
+                 "device", "data_sha256"):
+        assert getattr(found, name) == getattr(expected, name), name
+    assert np.array_equal(found.parameters, expected.parameters)
+    assert list(found.curves) == list(expected.curves)
+    for name in set(found.curves) - {"time_s"}:
+        assert np.array_equal(found.curves[name], expected.curves[name]), name
+    assert list(found.weights) == list(expected.weights)
+    for epoch, flat in expected.weights.items():
+        assert np.array_equal(found.weights[epoch], flat), f"weights kept at {epoch}"
+    for name, column in expected.field.items():
+        assert np.array_equal(found.field[name], column), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(problem: NonlocalStrainSettings) -> dict[int, MemberResult]:
+    return finish(pack_of(members_of(problem)))
+
+
+def test_members_of_a_pack_are_the_members_alone(problem: NonlocalStrainSettings,
+                                                 uninterrupted: dict[int, MemberResult]) -> None:
+    """Padding and company change the rounding only, which 20 iterations of L-BFGS make 1e-8 at most."""
+    for member in members_of(problem):
+        single, packed = finish(pack_of([member]))[member.label], uninterrupted[member.label]
+        assert packed.layers == single.layers == member.layers
+        assert packed.stop_reason is single.stop_reason
+        assert packed.counts == single.counts
+        assert_close(packed.parameters, single.parameters, 1e-8, f"member {member.label}")  # 2e-12 seen
+        assert_close(packed.curves["loss"], single.curves["loss"], 1e-8, f"losses of member {member.label}")
+
+
+def test_padded_entries_stay_zero(problem: NonlocalStrainSettings) -> None:
+    """Exactly, at every tick: in the point, in Adam's moments, in every vector of L-BFGS."""
+    pack = pack_of(members_of(problem)[:2], padded=(2, 12, 10, 1))
+    while pack.active:
+        pack.step(1)
+        for row in range(pack.active):
+            layout = pack.engine.layout
+            outside = np.setdiff1d(np.arange(layout.size), layout.positions(row))
+            assert len(outside) > 50
+            vectors = {"x": pack.x, "m": pack.adam.m, "v": pack.adam.v, "point": pack.lbfgs.x,
+                       "gradient": pack.lbfgs.gradient, "direction": pack.lbfgs.direction}
+            for name, vector in vectors.items():
+                assert not vector[row, outside].any(), f"{name} of member {row}"
+
+
+# Ticks at which the four members stand at: Adam; the first L-BFGS values; within a line search of member 11, whose
+# searches begin at 0.01; after 3 pairs were evicted; after the first member has left; shortly before the end.
+@pytest.mark.parametrize("ticks", [0, 3, 4, 5, 7, 9, 13, 17, 21, 26, 33, 45, 60])
+def test_resumed_is_uninterrupted(problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult],
+                                  tmp_path: Path, ticks: int) -> None:
+    members = members_of(problem)
+    pack = pack_of(members)
+    padded = pack.engine.layout.padded
+    pack.step(ticks)
+    done = {result.label: result for result in pack.results}
+    write_checkpoint(tmp_path / "checkpoint", pack.state(), values={"tick": ticks})
+    pack.step(5)  # going on must not change what was written, nor what was handed out
+    states, values = read_checkpoint(tmp_path / "checkpoint")
+    assert values == {"tick": ticks}
+    assert {state.label for state in states} == {member.label for member in members} - set(done)
+    resumed = pack_of([member for member in members if member.label not in done], padded=padded)
+    resumed.restore(states)
+    for label, result in {**done, **finish(resumed)}.items():
+        assert_same(result, uninterrupted[label])
+
+
+def test_the_ticks_above_cover_what_they_say(problem: NonlocalStrainSettings) -> None:
+    pack = pack_of(members_of(problem))
+    seen = set()
+    for tick in range(61):
+        if tick in (0, 3, 4, 5, 7, 9, 13, 17, 21, 26, 33, 45, 60):
+            seen |= {progress.phase for progress in pack.progress}
+            for row, search in enumerate(pack.lbfgs.searches):
+                seen |= {"bracketing"} if search and search.evaluations and not search.zooming else set()
+                seen |= {"zooming"} if search and search.zooming else set()
+                seen |= {"evicting"} if len(pack.lbfgs.state(row)[1]["steps"]) < pack.lbfgs.iterations[row] - 1 else set()
+            seen |= {"finished"} if pack.results else set()
+        pack.step(1)
+    assert seen == {"adam", "lbfgs", "bracketing", "zooming", "evicting", "finished"}
+
+
+def test_a_state_is_a_snapshot(problem: NonlocalStrainSettings) -> None:
+    """Kept in memory, it neither follows the pack that goes on nor wears out when it is restored from."""
+    members = members_of(problem)
+    pack = pack_of(members)
+    pack.step(9)
+    states = pack.state()
+    expected = finish(pack)
+    for _ in range(2):
+        again = pack_of(members, padded=(2, 9, 9, 1))
+        again.restore(states)
+        for label, result in finish(again).items():
+            assert_same(result, expected[label])
+
+
+def test_members_packed_again_differently(problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult]) -> None:
+    """States are unpadded: a member goes on alone, or beside one that starts anew; equal but for rounding."""
+    members = members_of(problem)
+    pack = pack_of(members)
+    pack.step(12)
+    states = {state.label: state for state in pack.state()}
+    alone = pack_of(members[:1])
+    alone.restore([states[10]])
+    beside = pack_of([members[3], members[1]])
+    beside.restore([states[11]])
+    assert beside.fraction(0) == 0 < beside.fraction(1)
+    for label, result in {**finish(alone), **finish(beside)}.items():
+        assert_close(result.parameters, uninterrupted[label].parameters, 1e-8, f"member {label}")
+        assert result.counts == uninterrupted[label].counts
+
+
+def test_a_state_of_another_network_is_refused(problem: NonlocalStrainSettings) -> None:
+    members = members_of(problem)
+    states = pack_of(members).state()
+    wider = [replace(members[0], train=replace(SHORT, width=7))]
+    with pytest.raises(CheckpointError, match="member 10 belongs to another network or pack"):
+        pack_of(wider).restore(states[:1])
+    with pytest.raises(CheckpointError, match="member 11 belongs to another network or pack"):
+        pack_of(members[:1]).restore(states[1:2])
+
+
+def test_a_member_without_numbers_fails_alone(problem: NonlocalStrainSettings, tmp_path: Path,
+                                              uninterrupted: dict[int, MemberResult]) -> None:
+    """One explodes in Adam, one starts beyond the numbers there are; the others end as they end without them."""
+    np.savez(tmp_path / "huge.npz", **{name: np.full(shape, 1e200) for name, shape in
+                                       (("W1", (2, 9)), ("b1", 9), ("W2", (9, 9)), ("b2", 9), ("W3", (9, 1)), ("b3", 1))})
+    members = members_of(problem)
+    explodes = Member(replace(SHORT, width=9, adam_lr=1e300), problem, label=20)
+    starts_beyond = Member(replace(SHORT, width=9, adam_epochs=0, init=f"file:{tmp_path / 'huge.npz'}"), problem, label=21)
+    results = finish(pack_of([members[0], explodes, members[1], starts_beyond, *members[2:]]))
+    assert len(results) == 6
+    for label in (20, 21):
+        failed = results[label]
+        assert failed.stop_reason is StopReason.NOT_FINITE
+        assert failed.failure == StopReason.NOT_FINITE.advice
+        assert failed.metrics == failed.field == {}
+        assert math.isnan(failed.loss) or math.isinf(failed.loss)
+    assert results[20].counts["adam_epochs_done"] == 1
+    assert results[20].counts["evaluations"] == 2
+    assert results[21].counts["evaluations"] == 1
+    for label, expected in uninterrupted.items():
+        assert_same(results[label], expected)
+
+
+def test_schedules_end_with_their_own_reasons(problem: NonlocalStrainSettings) -> None:
+    members = [
+        Member(replace(SHORT, adam_epochs=3, lbfgs_iterations=0), problem, label=0),
+        Member(replace(SHORT, adam_epochs=0, lbfgs_iterations=2), problem, label=1),
+        Member(replace(SHORT, adam_epochs=0, lbfgs_iterations=0), problem, label=2),
+        Member(replace(SHORT, adam_epochs=2, lbfgs_max_evaluations=5), problem, label=3),
+        Member(replace(SHORT, adam_epochs=0, lbfgs_tolerance_grad=1e9), problem, label=4),
+        Member(replace(SHORT, adam_epochs=1, lbfgs_tolerance_change=1e9), problem, label=5),
+    ]
+    results = finish(pack_of(members))
+    assert [results[label].stop_reason for label in range(6)] == [
+        StopReason.EPOCHS_DONE, StopReason.ITERATIONS_DONE, StopReason.ITERATIONS_DONE, StopReason.EVALUATIONS_DONE,
+        StopReason.GRADIENT_TOLERANCE, StopReason.NO_DESCENT]
+    done = [(r.counts["adam_epochs_done"], r.counts["adam_evaluations"], r.counts["lbfgs_iterations_done"],
+             r.counts["lbfgs_evaluations"]) for r in (results[label] for label in range(6))]
+    assert done[0] == (3, 3, 0, 0)
+    assert done[1][:3] == (0, 0, 2)
+    assert done[2] == (0, 0, 0, 1)
+    assert done[3][:2] == (2, 2)
+    assert done[3][3] == 5
+    assert done[4] == done[2]
+    assert done[5] == (1, 1, 0, 1)
+    start = members[2]
+    first = pinncore.initialisation.initial_parameters("torch", start.layers, seed=start.seed)
+    assert np.array_equal(results[2].parameters, first)
+
+
+def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
+    member = Member(SHORT, problem, seed=5, label=3)
+    result = finish(pack_of([member]))[3]
+    size = 2 * 6 + 6 + 6 * 6 + 6 + 6 + 1
+    assert (result.label, result.layers, result.engine, result.device) == (3, (2, 6, 6, 1), "torch", "cpu")
+    assert result.parameters.shape == (size,)
+    assert result.stop_reason is StopReason.ITERATIONS_DONE
+    assert result.failure is None
+    assert list(result.terms) == ["residual", "lrb", "btb"]
+    assert result.loss == pytest.approx(sum(result.terms.values()), rel=1e-15)
+    assert list(result.metrics) == ["rel_l2", "paper_metric", "process_zone_error", "distance_to_local", "mean_abs_du_de",
+                                    "heldout_residual"]
+    assert list(result.weights) == [0, 5, 30], "kept epochs of Adam, and the last: 10 epochs and 20 iterations"
+    assert all(flat.shape == (size,) for flat in result.weights.values())
+    assert np.array_equal(result.weights[30], result.parameters)
+    assert list(result.curves) == ["phase", "step", "evaluations", "loss", "loss_residual", "loss_lrb", "loss_btb",
+                                   "grad_norm", "rel_l2", "time_s"]
+    assert result.curves["phase"].tolist() == ["adam"] * 3 + ["lbfgs"] * 6
+    assert result.curves["step"].tolist() == [0, 4, 8, 0, 4, 8, 12, 16, 20]
+    assert result.curves["evaluations"][:4].tolist() == [1, 5, 9, 11]
+    assert result.curves["evaluations"][-1] == result.counts["evaluations"]
+    assert result.curves["loss"][-1] == pytest.approx(result.loss, rel=1e-13)
+    assert result.curves["rel_l2"][-1] == pytest.approx(result.metrics["rel_l2"], rel=1e-10)
+    assert result.curves["grad_norm"][-1] == pytest.approx(result.grad_norm, rel=1e-9)
+    for term, value in result.terms.items():
+        assert result.curves[f"loss_{term}"][-1] == pytest.approx(value, rel=1e-9)
+    assert (np.diff(result.curves["time_s"]) > 0).all()
+    assert {name: len(column) for name, column in result.field.items()} == dict.fromkeys(
+        ("x_mm", "y_mm", "predicted", "reference", "local"), 157)
+    counts = result.counts
+    assert list(counts) == ["adam_epochs_done", "lbfgs_iterations_done", "adam_evaluations", "lbfgs_evaluations",
+                            "evaluations"]
+    assert (counts["adam_epochs_done"], counts["adam_evaluations"], counts["lbfgs_iterations_done"]) == (10, 10, 20)
+    assert counts["evaluations"] == counts["adam_evaluations"] + counts["lbfgs_evaluations"]
+    assert result.seconds["seconds"] == result.seconds["adam_seconds"] + result.seconds["lbfgs_seconds"]
+    assert result.seconds["adam_seconds"] == 10, "a second an evaluation, by the clock that was handed in"
+    assert result.metrics["rel_l2"] == pytest.approx(
+        np.linalg.norm(result.field["predicted"] - result.field["reference"]) / np.linalg.norm(result.field["reference"]))
+
+
+def test_seconds_of_a_pack_are_shared(problem: NonlocalStrainSettings) -> None:
+    """Two members at a second a tick: half a second each, so the sum over members is what the pack took."""
+    train = replace(SHORT, adam_epochs=8, lbfgs_iterations=0)
+    results = finish(pack_of([Member(train, problem, label=0), Member(train, problem, seed=1, label=1)]))
+    assert [results[label].seconds["seconds"] for label in (0, 1)] == [4.0, 4.0]
+
+
+def test_the_last_epoch_of_adam_can_be_kept(problem: NonlocalStrainSettings) -> None:
+    """Where L-BFGS goes on from: the weights after all epochs."""
+    train = replace(SHORT, keep_epochs=(10,))
+    found = finish(pack_of([Member(train, problem)]))[0]
+    adam = finish(pack_of([Member(replace(train, lbfgs_iterations=0), problem)]))[0]
+    assert np.array_equal(found.weights[10], adam.parameters)
+
+
+def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: NonlocalStrainSettings) -> None:
+    """The whole schedule against torch's two optimisers on the pack's own gradient."""
+    pack = pack_of([Member(replace(SHORT, adam_schedule="cosine"), problem)])
+    engine, parameter = pack.engine, torch.nn.Parameter(pack.x[0].clone())
+
+    def closure() -> torch.Tensor:
+        loss, _, gradient = engine.evaluate(parameter.detach()[None])
+        parameter.grad = gradient[0].clone()
+        return loss[0]
+
+    adam = torch.optim.Adam([parameter], lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=10)
+    for _ in range(10):
+        closure()
+        adam.step()
+        schedule.step()
+    torch.optim.LBFGS([parameter], max_iter=20, max_eval=10**6, history_size=5, line_search_fn="strong_wolfe",
+                      tolerance_change=SHORT.lbfgs_tolerance_change).step(closure)
+    assert_close(finish(pack)[0].parameters, parameter.detach(), 1e-8)  # 1e-12 seen
+
+
+def test_float32_trains_in_float32(problem: NonlocalStrainSettings) -> None:
+    pack = pack_of([Member(replace(SHORT, dtype="float32"), problem)])
+    assert pack.x.dtype == pack.adam.m.dtype == pack.lbfgs.direction.dtype == torch.float32
+    single = finish(pack)[0]
+    double = finish(pack_of([Member(SHORT, problem)]))[0]
+    assert 0 < abs(single.curves["loss"][2] - double.curves["loss"][2]) < 1e-4 * double.curves["loss"][2]
+
+
+def test_the_reference_engine_trains_to_the_same_weights(problem: NonlocalStrainSettings) -> None:
+    member = Member(SHORT, problem)
+    reference = Member(replace(SHORT, engine="reference"), problem)
+    found, expected = finish(pack_of([member]))[0], finish(pack_of([reference]))[0]
+    assert expected.engine == "reference"
+    assert_close(found.parameters, expected.parameters, 1e-8)  # 1e-12 seen
+
+
+@pytest.mark.parametrize("change", [
+    {"depth": 3}, {"dtype": "float32"}, {"engine": "reference"}, {"inputs": ("x", "y", "g", "elocal")},
+    {"data": "strb100"}])
+def test_members_that_cannot_share_a_pack(problem: NonlocalStrainSettings, change: dict[str, Any]) -> None:
+    train = {field.name for field in dataclasses.fields(TrainSettings)}
+    first = Member(SHORT, problem)
+    other = (replace(first, train=replace(SHORT, **change)) if set(change) <= train
+             else replace(first, problem=replace(problem, **change)))
+    assert pack_key(first) != pack_key(other)
+    with pytest.raises(SettingError, match="share data, inputs, depth, activation, dtype and engine"):
+        pack_of([first, other])
+
+
+def test_members_that_can_share_a_pack(problem: NonlocalStrainSettings) -> None:
+    assert len({pack_key(member) for member in members_of(problem)}) == 1
+    assert pack_key(Member(SHORT, problem)) == pack_key(Member(replace(SHORT, engine="torch"), problem))
+
+
+def test_what_cannot_be_trained_is_refused_before_it_starts(problem: NonlocalStrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="one or more"):
+        pack_of([])
+    with pytest.raises(DataError, match="does not exist"):
+        pack_of([Member(SHORT, replace(problem, data={"npz": str(tmp_path / "no.npz")}))])
+    with pytest.raises(WeightsError, match="does not exist"):
+        pack_of([Member(replace(SHORT, init=f"file:{tmp_path / 'no.npz'}"), problem)])
+    if not torch.cuda.is_available():
+        with pytest.raises(SettingError, match="device"):
+            Pack([Member(SHORT, problem)], device="cuda")
+
+
+def test_train_alone_on_the_bundled_data() -> None:
+    """The call of the package's first lines, with a budget of seconds: the error falls."""
+    settings = TrainSettings(width=8, depth=1, adam_epochs=15, adam_lr=2e-2, lbfgs_iterations=15, record_every=15)
+    result = pinncore.train(settings=settings, seed=1, device="cpu")
+    assert len(result.field["predicted"]) == 6400
+    assert result.data_sha256 == pinncore.load_data().sha256
+    errors = result.curves["rel_l2"]
+    assert errors[-1] < 0.6 < errors[0]
+    assert result.metrics["rel_l2"] == pytest.approx(errors[-1], rel=1e-9)
+
+
+def test_train_continues_from_its_own_weights(problem: NonlocalStrainSettings, tmp_path: Path) -> None:
+    """A trained network saved as a weights file is the start of the next."""
+    first = pinncore.train(problem, SHORT, device="cpu")
+    names = [f"{kind}{level}" for level in (1, 2, 3) for kind in "Wb"]
+    pairs = [array for pair in pinncore.networks.unflatten(first.parameters, first.layers) for array in pair]
+    np.savez(tmp_path / "w.npz", **dict(zip(names, pairs, strict=True)))
+    again = pinncore.train(problem, replace(SHORT, init=f"file:{tmp_path / 'w.npz'}", adam_epochs=0, lbfgs_iterations=0),
+                           device="cpu")
+    assert np.array_equal(again.parameters, first.parameters)
+    assert again.metrics == first.metrics
+    assert flatten([(pairs[0], pairs[1])]).shape == (18,)

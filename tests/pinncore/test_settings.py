@@ -1,0 +1,94 @@
+"""Settings: every rule refuses the first value beyond it and takes the last one within."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pinncore import NonlocalStrainSettings, PinnError, SettingError, TrainSettings
+from pinncore.settings import broken_rule
+
+WRONG: list[tuple[type[Any], str, Any, str]] = [
+    (TrainSettings, "width", 0, "must be at least 1"),
+    (TrainSettings, "width", -8, "must be at least 1"),
+    (TrainSettings, "width", 8.0, "must be a whole number"),
+    (TrainSettings, "depth", True, "must be a whole number"),
+    (TrainSettings, "activation", "relu", "must be one of tanh"),
+    (TrainSettings, "init", 3, "must be a str"),
+    (TrainSettings, "dtype", "float16", "must be one of float32, float64"),
+    (TrainSettings, "engine", "jax", "must be one of auto, torch, reference"),
+    (TrainSettings, "adam_epochs", -1, "must be at least 0"),
+    (TrainSettings, "adam_lr", 0.0, "must be greater than 0"),
+    (TrainSettings, "adam_lr", float("nan"), "must be finite"),
+    (TrainSettings, "adam_lr", float("inf"), "must be finite"),
+    (TrainSettings, "adam_lr", "1e-3", "must be a number"),
+    (TrainSettings, "adam_lr", True, "must be a number"),
+    (TrainSettings, "adam_beta1", 1.0, "must be less than 1"),
+    (TrainSettings, "adam_beta2", -0.1, "must be at least 0"),
+    (TrainSettings, "adam_eps", -1e-9, "must be at least 0"),
+    (TrainSettings, "adam_convention", "keras", "must be one of torch, tf1, inside"),
+    (TrainSettings, "adam_schedule", "step", "must be one of constant, cosine"),
+    (TrainSettings, "lbfgs_iterations", 1.5, "must be a whole number"),
+    (TrainSettings, "lbfgs_history", 0, "must be at least 1"),
+    (TrainSettings, "lbfgs_lr", 0, "must be greater than 0"),
+    (TrainSettings, "lbfgs_max_evaluations", 0, "must be at least 1 or must be None"),
+    (TrainSettings, "record_every", 0, "must be at least 1"),
+    (TrainSettings, "keep_epochs", [0, 50], "must be a tuple"),
+    (TrainSettings, "keep_epochs", (0, -1), "must be at least 0"),
+    (NonlocalStrainSettings, "data", 3, "must be a str or must be a dict"),
+    (NonlocalStrainSettings, "inputs", ("x",), "must be [x, y] or [x, y, g, elocal]"),
+    (NonlocalStrainSettings, "inputs", ("y", "x"), "must be [x, y] or [x, y, g, elocal]"),
+    (NonlocalStrainSettings, "loss", "sum", "must be one of norm, mean_square"),
+    (NonlocalStrainSettings, "scale_factor", 0.0, "must be greater than 0"),
+    (NonlocalStrainSettings, "scale_scope", "none", "must be one of consistent, all, elocal"),
+    (NonlocalStrainSettings, "boundary_weight", -1.0, "must be at least 0"),
+    (NonlocalStrainSettings, "strain_reference", "mean", "must be one of rms, max"),
+    (NonlocalStrainSettings, "strain_multiplier", 10.0, "must be 1 where scale_scope is consistent"),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value", "rule"), WRONG)
+def test_a_broken_rule_is_named(kind: type[Any], field: str, value: Any, rule: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        kind(**{field: value})
+    assert caught.value.field == field
+    assert caught.value.rule == rule
+    assert str(caught.value).startswith(f"{field}: {rule}, got ")
+    assert isinstance(caught.value, PinnError)
+
+
+def test_limits_themselves_are_taken() -> None:
+    TrainSettings(width=1, depth=1, adam_epochs=0, lbfgs_iterations=0, adam_beta1=0.0, adam_eps=0.0, lbfgs_history=1,
+                  lbfgs_tolerance_grad=0.0, lbfgs_max_evaluations=1, record_every=1, keep_epochs=())
+    TrainSettings(adam_lr=1, lbfgs_lr=1)  # a whole number is a number
+    NonlocalStrainSettings(boundary_weight=0, scale_scope="all", strain_multiplier=10)
+    NonlocalStrainSettings(inputs=("x", "y", "g", "elocal"), data={"npz": "a.npz"})
+
+
+def test_defaults_are_the_published_schedule() -> None:
+    settings = TrainSettings()
+    assert (settings.adam_epochs, settings.adam_lr) == (5000, 1e-3)
+    assert (settings.adam_beta1, settings.adam_beta2, settings.adam_eps) == (0.9, 0.999, 1e-8)
+    assert (settings.lbfgs_tolerance_grad, settings.lbfgs_tolerance_change) == (1e-7, 1e-6 * 2.0**-52)
+
+
+def test_field_names_say_where_a_field_belongs() -> None:
+    train, problem = ({field.name for field in dataclasses.fields(kind)}
+                      for kind in (TrainSettings, NonlocalStrainSettings))
+    assert not train & problem
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainSettings().width = 3  # type: ignore[misc]
+
+
+@given(st.integers())
+def test_whole_numbers_are_numbers_and_booleans_are_not(value: int) -> None:
+    assert broken_rule(value, int) is None
+    assert broken_rule(value, float) is None
+    assert broken_rule(bool(value % 2), int) == "must be a whole number"
