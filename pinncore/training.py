@@ -320,7 +320,8 @@ class Pack:
         values = state.values
         self.adam.load(row, values["adam"], _under("adam/", tensors))
         self.lbfgs.load(row, values["lbfgs"], _under("lbfgs/", tensors))
-        kept = {int(epoch): tensor.numpy() for epoch, tensor in _under("kept/", state.tensors).items()}
+        stored = _under("kept/", state.tensors)
+        kept = {epoch: stored[str(epoch)].numpy() for epoch in sorted(map(int, stored))}
         self.progress[row] = _Progress(values["phase"], values["epoch"], dict(values["evaluations"]),
                                        dict(values["seconds"]), state.tensors["curves"].tolist(), kept)
 

@@ -18,9 +18,10 @@ from typing import Any
 from rich.console import Console
 
 from .errors import StudyError
+from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
 from .spec import StudySpec, load_spec, parse_spec
-from .study import SPEC_FILE, Cluster, StudyOwner, open_folder, read_spec
+from .study import Cluster, StudyOwner
 
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -21,9 +21,9 @@ from pinncore.engines.torch_engine import CHANNELS, CHUNK_BYTES
 from pinncore.networks import Layers, parameter_count
 
 from .calibration import Clock, Timing, timed_extremes
+from .grouping import LARGEST_PACK, Asked, grouped, pack_size, window_size
 from .search import Search
 from .spec import StudySpec, build_settings
-from .study import CPU_PACK, WINDOW_PACKS
 
 EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
 EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001
@@ -33,6 +33,12 @@ MOST_LOOKED_AT: Final = 1000  # configurations; beyond, the rest is taken to be 
 PROCESS_MB: Final = 320  # a worker with torch and its data, before the first member
 SAVED_ARRAYS: Final = 14  # arrays an engine holds for each hidden layer during an evaluation (measured)
 REFERENCE_ARRAYS: Final = 40  # the same for nested autograd, over all points at once
+
+_CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
+    {"iterations": 1.0, "searches": 1.0, "contention": 1.0},
+    {"iterations": 0.0, "searches": 1.0, "contention": 1.0},
+    {"iterations": 1.0, "searches": 1.6, "contention": 1.3},
+)
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,13 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     limit = Search(spec).limit
     device = _device(spec)
     at_once = _packs_at_once(spec, cpus, device)
-    size = _pack_size(spec, limit, at_once, device)
+    size = pack_size(spec, limit, at_once=at_once, device=device)
     members = _members(spec, min(limit, MOST_LOOKED_AT))
-    packs = _packs(members, size, window=size if spec.search.sampler == "tpe" else size * WINDOW_PACKS)
+    packs = _packs(members, size, window=window_size(spec, size))
     share = limit / len(members)
     timings: tuple[Timing, ...] = ()
-    if calibrate:
-        threads, copies = spec.resources.cpus_per_pack, min(size, CPU_PACK)
+    if calibrate and (device == "cpu" or torch.cuda.is_available()):
+        threads, copies = spec.resources.cpus_per_pack, min(size, LARGEST_PACK["cpu"])
         timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
     seconds = [_study_seconds(packs, timings, at_once, share, **case) for case in _CASES] if timings else [None] * 3
     return Plan(
@@ -78,7 +84,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         memory_mb_per_pack=_largest_mb(packs, device),
         seconds=seconds[0], seconds_least=seconds[1], seconds_most=seconds[2], timings=timings,
         how_sure=_how_sure(spec, limit, len(members), bool(timings)),
-        notes=tuple(_notes(spec, members, seconds)), warnings=spec.warnings)
+        notes=tuple(_notes(spec, device, seconds)), warnings=spec.warnings)
 
 
 def render(estimate: Plan) -> str:
@@ -106,13 +112,6 @@ def render(estimate: Plan) -> str:
     return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
 
 
-_CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
-    {"iterations": 1.0, "searches": 1.0, "contention": 1.0},
-    {"iterations": 0.0, "searches": 1.0, "contention": 1.0},
-    {"iterations": 1.0, "searches": 1.6, "contention": 1.3},
-)
-
-
 def _device(spec: StudySpec) -> str:
     if spec.resources.device != "auto":
         return spec.resources.device
@@ -127,12 +126,6 @@ def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
     return max(slots, 1)
 
 
-def _pack_size(spec: StudySpec, limit: int, at_once: int, device: str) -> int:
-    if spec.resources.pack != "auto":
-        return spec.resources.pack
-    return max(1, min(-(-limit // at_once), CPU_PACK if device == "cpu" else 64))
-
-
 def _members(spec: StudySpec, count: int) -> list[pinncore.Member]:
     """The first configurations of a study, as pinncore trains them."""
     if spec.search.sampler == "tpe":
@@ -142,16 +135,11 @@ def _members(spec: StudySpec, count: int) -> list[pinncore.Member]:
 
 
 def _packs(members: Sequence[pinncore.Member], size: int, *, window: int) -> list[list[pinncore.Member]]:
-    """The members in packs as a study forms them: in windows, those of one shape together, the widest first."""
-    packs = []
-    for start in range(0, len(members), window):
-        by_key: dict[tuple[str, ...], list[pinncore.Member]] = {}
-        for member in members[start : start + window]:
-            by_key.setdefault(pinncore.pack_key(member), []).append(member)
-        for alike in by_key.values():
-            alike.sort(key=lambda member: -member.train.width)
-            packs += [alike[first : first + size] for first in range(0, len(alike), size)]
-    return packs
+    """The members in packs, as the study forms them window by window."""
+    asked = [Asked(number, {}, pinncore.pack_key(member), member.train.width,
+                   member.train.adam_epochs + member.train.lbfgs_iterations) for number, member in enumerate(members)]
+    windows = (grouped(asked[start : start + window], size) for start in range(0, len(asked), window))
+    return [[members[trial.number] for trial in pack] for packs in windows for pack in packs]
 
 
 def _evaluations(train: pinncore.TrainSettings) -> float:
@@ -232,9 +220,11 @@ def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> st
     return f"{'within a factor of two' if is_timed else 'counts only'}: {'; '.join(reasons)}"
 
 
-def _notes(spec: StudySpec, members: Sequence[pinncore.Member], seconds: Sequence[float | None]) -> Iterable[str]:
+def _notes(spec: StudySpec, device: str, seconds: Sequence[float | None]) -> Iterable[str]:
     for source in spec.values("data"):
         yield from pinncore.load_data(source).notes
+    if device == "cuda" and not torch.cuda.is_available():
+        yield "this machine has no GPU, so nothing can be timed here"
     load = os.getloadavg()[0]
     if seconds[0] is not None and load > 0.5:
         yield f"other programs keep about {load:.1f} cores of this machine busy; an idle one is faster"

@@ -1,4 +1,4 @@
-"""A study: its folder, and its owner, the only process that writes to it.
+"""A study's owner, the only process that writes to the study.
 
 The owner asks the sampler, forms packs, hands them out, publishes results and tells them to Optuna, in an order from
 which a start after any crash can go on: trials enter Optuna whole before they are trained, and their rows are published
@@ -8,7 +8,6 @@ before they are told.
 from __future__ import annotations
 
 import datetime
-import difflib
 import os
 import shutil
 import time
@@ -22,68 +21,15 @@ from optuna.trial import FrozenTrial, TrialState
 import pinncore
 from pinncore.data import load_data
 
-from . import ledger, lock, specfile
-from .errors import SpecError, StudyError
+from . import ledger, lock
+from .errors import StudyError
+from .folder import read_spec
+from .grouping import Asked, grouped, pack_size, window_size
 from .ledger import Ledger
 from .packs import MemberTask, PackReport, PackTask, checkpoint_folder, failed_rows
 from .search import Search, stable_hash
-from .spec import StudySpec, build_settings, parse_spec
+from .spec import StudySpec, build_settings
 from .store import StudyTables
-
-SPEC_FILE = "study.yaml"
-MAY_CHANGE = ("resources", "budget", "results")  # sections that a later start may change, beside search.trials
-WINDOW_PACKS = 8  # packs asked at once, so that members of one shape find each other
-CPU_PACK = 4  # on a CPU larger packs gain nothing: the work of one member fills the caches
-
-
-def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
-    """The study's folder and whether it is new; writes `study.yaml`.
-
-    Raises `StudyError` where another driver runs it, or where it is another study of that name.
-    """
-    study_dir = root / spec.study
-    lock.refuse_held(study_dir)
-    file = study_dir / SPEC_FILE
-    is_new = not file.is_file()
-    if is_new and study_dir.is_dir() and any(study_dir.iterdir()):
-        raise StudyError(f"{study_dir} exists and is not a study (it has no {SPEC_FILE}); choose another name or root")
-    if not is_new:
-        refuse_other(read_spec(study_dir), spec, study_dir)
-    study_dir.mkdir(parents=True, exist_ok=True)
-    _write_whole(file, spec.to_yaml())
-    return study_dir, is_new
-
-
-def read_spec(study_dir: Path) -> StudySpec:
-    """The study file of a study folder. Raises `StudyError`."""
-    file = study_dir / SPEC_FILE
-    try:
-        return parse_spec(file.read_text(encoding="utf-8"), base=study_dir.absolute())
-    except OSError as problem:
-        raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
-    except SpecError as problem:
-        raise StudyError(f"{file} cannot be used:\n{problem}") from None
-
-
-def refuse_other(stored: StudySpec, given: StudySpec, study_dir: Path) -> None:
-    """Raise `StudyError` with a diff where a study file asks for another study than the folder holds."""
-    before, after = (_identity(spec) for spec in (stored, given))
-    if before == after:
-        return
-    lines = difflib.unified_diff(before, after, "in the study", "in the file", lineterm="", n=0)
-    diff = "\n".join(line for line in lines if not line.startswith("@@"))
-    raise StudyError(
-        f"{study_dir} holds another study: problem, space, train and search (but trials) cannot change once it has "
-        f"begun.\n{diff}\n"
-        f"Give the changed one a name of its own: --set study={given.study}-2"
-    )
-
-
-def _identity(spec: StudySpec) -> list[str]:
-    """What makes a study this study, as lines."""
-    plain = {name: section for name, section in spec.to_plain().items() if name not in MAY_CHANGE}
-    plain["search"] = {name: value for name, value in plain["search"].items() if name != "trials"}
-    return specfile.write(plain).splitlines()
 
 
 @dataclass(frozen=True)
@@ -307,9 +253,9 @@ class StudyOwner:
 
     def _ask(self) -> None:
         """Ask for a window of trials, put members of one shape together and queue the packs, the costliest first."""
-        size = self._pack_size()
+        size = pack_size(self.spec, self._search.limit, at_once=self._cluster.slots, device=self._cluster.device)
         first = len(self._trials)
-        window = size if self.spec.search.sampler == "tpe" else size * WINDOW_PACKS
+        window = window_size(self.spec, size)
         self._queue += self._fill(first, min(first + window, self._search.limit), size)
 
     def _complete_window(self) -> None:
@@ -323,7 +269,7 @@ class StudyOwner:
         """Enter the trials of a window that are not there yet; returns the window's packs, the costliest first."""
         asked = [self._asked(number) for number in range(start, end)]
         first_pack = 1 + max((t.user_attrs[ledger.PACK] for t in self._trials.values() if t.number < start), default=-1)
-        packs = _chunks(asked, size)
+        packs = grouped(asked, size)
         place = {
             trial.number: (first_pack + index, member)
             for index, pack in enumerate(packs)
@@ -342,20 +288,12 @@ class StudyOwner:
         self._trials = {trial.number: trial for trial in self._ledger.trials()}
         return list(range(first_pack, first_pack + len(packs)))
 
-    def _asked(self, number: int) -> _Asked:
+    def _asked(self, number: int) -> Asked:
         known = self._trials.get(number)
         params = self._search.decoded(known.params) if known else self._search.propose(number)
         train, problem = build_settings(self.spec.config(params))
         member = pinncore.Member(train, problem)
-        return _Asked(
-            number, params, pinncore.pack_key(member), train.width, train.adam_epochs + train.lbfgs_iterations
-        )
-
-    def _pack_size(self) -> int:
-        if self.spec.resources.pack != "auto":
-            return int(self.spec.resources.pack)
-        fair = -(-self._search.limit // self._cluster.slots)
-        return max(1, min(fair, CPU_PACK if self._cluster.device == "cpu" else 64))
+        return Asked(number, params, pinncore.pack_key(member), train.width, train.adam_epochs + train.lbfgs_iterations)
 
     # ---- recording ------------------------------------------------------------------------------------------------
 
@@ -414,29 +352,6 @@ class StudyOwner:
             self._events = []
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A trial between the sampler and the database."""
-
-    number: int
-    params: dict[str, Any]
-    key: tuple[str, ...]
-    width: int
-    steps: int
-
-
-def _chunks(asked: Sequence[_Asked], size: int) -> list[list[_Asked]]:
-    """Packs of members of one shape, of similar width (padding is wasted work), the costliest pack first."""
-    by_key: dict[tuple[str, ...], list[_Asked]] = {}
-    for trial in asked:
-        by_key.setdefault(trial.key, []).append(trial)
-    packs = []
-    for members in by_key.values():
-        members.sort(key=lambda trial: (-trial.width, -trial.steps, trial.number))
-        packs += [members[start : start + size] for start in range(0, len(members), size)]
-    return sorted(packs, key=lambda pack: (-pack[0].width * pack[0].steps * len(pack), pack[0].number))
-
-
 def describe(spec: StudySpec, trials: Sequence[FrozenTrial], search: Search) -> dict[str, Any]:
     """Counts and the best trial."""
     leader = ledger.best(trials)
@@ -460,13 +375,3 @@ def read_status(study_dir: Path) -> dict[str, Any]:
     finally:
         found.close()
     return {**describe(spec, trials, Search(spec)), "held_by": lock.held_by(study_dir)}
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """Write beside, sync, rename."""
-    beside = file.with_name(f".{file.name}.new")
-    with open(beside, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, file)

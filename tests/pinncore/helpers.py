@@ -51,8 +51,9 @@ def _take(points: Points, step: int) -> Points:
 
 
 def build(members: Sequence[Layers], data: FieldData, settings: Sequence[NonlocalStrainSettings] | None = None, *,
-          engine: type[Engine] = TorchEngine, padded: Layers = (), init: str = "torch", seed: int = 0) -> tuple[Engine, Tensor]:
-    """An engine for members of these layers in float64, and start weights [members, size], seeds counting from `seed`."""
+          engine: type[Engine] = TorchEngine, padded: Layers = (), init: str = "torch",
+          seed: int = 0) -> tuple[Engine, Tensor]:
+    """An engine for members of these layers in float64, and start weights [members, size], seeds from `seed` on."""
     settings = settings or [NonlocalStrainSettings()] * len(members)
     layout = PackedLayout(tuple(members), padded)
     problems = [NonlocalStrain(each, data=data) for each in settings]

@@ -1,4 +1,4 @@
-"""Packed Adam: torch's on StrB100, the formulas in NumPy for the other conventions, the published table to its digits."""
+"""Packed Adam: torch's on StrB100, the other conventions by their formulas, the published table to its digits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ WEIGHTS = 1e-12  # the bar; 2e-15 seen
 
 # Four networks of other widths, rates, betas and epsilons
 MEMBERS = [layer_sizes(2, width=width, depth=2) for width in (4, 8, 12, 16)]
-SETTINGS = [AdamSettings(1e-3), AdamSettings(1e-2, eps=1e-7), AdamSettings(3e-3, beta1=0.8), AdamSettings(1e-4, beta2=0.99)]
+SETTINGS = [AdamSettings(1e-3), AdamSettings(1e-2, eps=1e-7), AdamSettings(3e-3, beta1=0.8),
+            AdamSettings(1e-4, beta2=0.99)]
 
 
 def torch_adam(x: Tensor, settings: AdamSettings, gradient: Callable[[int, Tensor], Tensor]) -> Tensor:

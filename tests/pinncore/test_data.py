@@ -76,7 +76,8 @@ def test_notes_state_the_units(tables: dict[str, Path]) -> None:
         assert fragment in notes
 
 
-def test_without_the_truth_the_factor_must_be_stated(tmp_path: Path, tables: dict[str, Path], coarse: FieldData) -> None:
+def test_without_the_truth_the_factor_must_be_stated(tmp_path: Path, tables: dict[str, Path],
+                                                     coarse: FieldData) -> None:
     blind = dict(tables, gauss_points=write_csv(tmp_path / "blind.csv", coarse.gauss, without=("enonlocal_true",)))
     refused(blind, "enonlocal_true", "elocal_factor: 1 or elocal_factor: 10")
     found = load_data({**blind, "elocal_factor": 1})
@@ -168,8 +169,8 @@ def test_held_out_points_lie_between_the_gauss_points(strb100: FieldData) -> Non
     assert points is not None
     assert len(points) == 2048
     gauss = np.stack([strb100.gauss.x_mm, strb100.gauss.y_mm], axis=1)
-    nearest = min(np.abs(gauss - place).max(axis=1).min() for place in np.stack([points.x_mm, points.y_mm], axis=1)[:200])
-    assert nearest > 0
+    places = np.stack([points.x_mm, points.y_mm], axis=1)[:200]
+    assert min(np.abs(gauss - place).max(axis=1).min() for place in places) > 0
     assert points.x_mm.min() > gauss.min()
     assert points.x_mm.max() < gauss.max()
     assert_close(points.g_mm2, np.full(2048, 8.0), 1e-15)

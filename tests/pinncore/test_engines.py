@@ -126,7 +126,8 @@ def test_differences_of_a_plain_network(coarse: FieldData, kind: type[Engine], l
     for place in range(0, len(flat), 3):
         moved = np.zeros_like(flat)
         moved[place] = 1e-5
-        slope = (plain_loss(flat + moved, layers, problem, 1e-3) - plain_loss(flat - moved, layers, problem, 1e-3)) / 2e-5
+        above, below = (plain_loss(flat + shift, layers, problem, 1e-3) for shift in (moved, -moved))
+        slope = (above - below) / 2e-5
         largest = found.gradient.abs().max()
         assert abs(float(found.gradient[0, place]) - float(slope)) <= 1e-7 * largest, f"parameter {place}"
 
@@ -231,14 +232,16 @@ def test_members_of_a_pack_share_points(coarse: FieldData, strb100: FieldData) -
 
 
 def test_choice_of_engine() -> None:
-    assert [choose_engine(name) for name in ("auto", "torch", "reference")] == [TorchEngine, TorchEngine, ReferenceEngine]
+    chosen = [choose_engine(name) for name in ("auto", "torch", "reference")]
+    assert chosen == [TorchEngine, TorchEngine, ReferenceEngine]
 
 
 def test_layers_of_different_chunks(strb100: FieldData) -> None:
     """Chunks depend on the padded width alone; sums over other chunks differ by rounding only."""
     members = [layer_sizes(2, width=6, depth=2)]
-    losses = [build(members, strb100, padded=layer_sizes(2, width=width, depth=2))[0] for width in (6, 40, 200)]
-    x = [build(members, strb100, padded=engine.layout.padded)[1] for engine in losses]
-    found = [engine.layout.unpack(engine.evaluate(start).gradient[0], 0) for engine, start in zip(losses, x, strict=True)]
+    found = []
+    for width in (6, 40, 200):
+        engine, x = build(members, strb100, padded=layer_sizes(2, width=width, depth=2))
+        found.append(engine.layout.unpack(engine.evaluate(x).gradient[0], 0))
     for first, second in itertools.pairwise(found):
         assert_close(first, second, ENGINE)

@@ -1,4 +1,4 @@
-"""Initial weights: each law against its formula, the same numbers from the same seed, files checked for their shapes."""
+"""Initial weights: each law against its formula, one network a seed, files checked for their shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import stats
 
 from pinncore import SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init, initial_parameters
-from pinncore.networks import Layers, Weights, flatten, unflatten
+from pinncore.networks import Layers, Weights, flatten, parameter_count, unflatten
 
 LAYERS: Layers = (4, 300, 200, 1)
 SAMPLES = 60_000  # weights of the middle layer
@@ -86,7 +86,7 @@ sizes = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
 @given(layers=sizes, seed=st.integers(0, 2**32), rows=st.booleans(), group=st.sampled_from(["", "epoch0/", "a/b/"]))
 def test_a_file_gives_its_weights(tmp_path_factory: pytest.TempPathFactory, layers: Layers, seed: int, rows: bool,
                                   group: str) -> None:
-    flat = np.random.default_rng(seed).standard_normal(sum((a + 1) * b for a, b in zip(layers, layers[1:], strict=False)))
+    flat = np.random.default_rng(seed).standard_normal(parameter_count(layers))
     weights = unflatten(flat, layers)
     assert np.array_equal(flatten(weights), flat)
     path = save_weights(tmp_path_factory.mktemp("weights") / "w.npz", weights, group=group, rows=rows)

@@ -172,7 +172,7 @@ def test_a_limit_of_evaluations_cuts_where_torch_cuts(limit: int, lr: float) -> 
 
 
 def test_members_stop_for_reasons_of_their_own() -> None:
-    """A convex quadratic, five members: an optimum, a limit, no iterations, a loose loss test, a value without number."""
+    """A convex quadratic: at the optimum, two iterations, none, a loose test, to the end, and without a number."""
     curvature = torch.linspace(1.0, 9.0, 6, dtype=torch.float64)
 
     def quadratic(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_keep_leaves_members_where_they_were(layout: PackedLayout, random: Rando
 def test_flatten_and_unflatten_are_inverse(layers: Layers) -> None:
     flat = np.arange(float(parameter_count(layers)))
     weights = unflatten(flat, layers)
-    assert [w.shape for w, _ in weights] == list(zip(layers, layers[1:], strict=False))
+    assert [w.shape for w, _ in weights] == list(itertools.pairwise(layers))
     assert np.array_equal(flatten(weights), flat)
 
 

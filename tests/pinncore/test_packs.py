@@ -1,4 +1,4 @@
-"""Packs: members of other widths and schedules together are the members alone, stopped and resumed are uninterrupted."""
+"""Packs: members together are the members alone; stopped and resumed they are the uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from pinncore import (
     read_checkpoint,
     write_checkpoint,
 )
-from pinncore.networks import flatten
 
 from .helpers import assert_close
 
@@ -47,7 +46,8 @@ def members_of(problem: NonlocalStrainSettings) -> list[Member]:
     return [
         Member(SHORT, problem, seed=1, label=10),
         Member(replace(SHORT, width=9, adam_epochs=4, lbfgs_history=3, lbfgs_lr=0.01), problem, seed=2, label=11),
-        Member(replace(SHORT, width=4, adam_epochs=25, adam_convention="tf1", lbfgs_iterations=0), problem, seed=3, label=7),
+        Member(replace(SHORT, width=4, adam_epochs=25, adam_convention="tf1", lbfgs_iterations=0), problem, seed=3,
+               label=7),
         Member(replace(SHORT, width=2, adam_epochs=0, lbfgs_iterations=12, init="keras"),
                replace(problem, boundary_weight=0.1, loss="mean_square", scale_factor=2.0), seed=4, label=12),
     ]
@@ -71,8 +71,8 @@ def finish(pack: Pack) -> dict[int, MemberResult]:
 
 def assert_same(found: MemberResult, expected: MemberResult) -> None:
     """Bit for bit, but for the times."""
-    for name in ("label", "layers", "stop_reason", "failure", "loss", "terms", "grad_norm", "metrics", "counts", "engine",
-                 "device", "data_sha256"):
+    for name in ("label", "layers", "stop_reason", "failure", "loss", "terms", "grad_norm", "metrics", "counts",
+                 "engine", "device", "data_sha256"):
         assert getattr(found, name) == getattr(expected, name), name
     assert np.array_equal(found.parameters, expected.parameters)
     assert list(found.curves) == list(expected.curves)
@@ -110,16 +110,19 @@ def test_padded_entries_stay_zero(problem: NonlocalStrainSettings) -> None:
         for row in range(pack.active):
             layout = pack.engine.layout
             outside = np.setdiff1d(np.arange(layout.size), layout.positions(row))
-            assert len(outside) > 50
+            assert len(outside) > 40
             vectors = {"x": pack.x, "m": pack.adam.m, "v": pack.adam.v, "point": pack.lbfgs.x,
                        "gradient": pack.lbfgs.gradient, "direction": pack.lbfgs.direction}
             for name, vector in vectors.items():
                 assert not vector[row, outside].any(), f"{name} of member {row}"
 
 
-# Ticks at which the four members stand at: Adam; the first L-BFGS values; within a line search of member 11, whose
-# searches begin at 0.01; after 3 pairs were evicted; after the first member has left; shortly before the end.
-@pytest.mark.parametrize("ticks", [0, 3, 4, 5, 7, 9, 13, 17, 21, 26, 33, 45, 60])
+# In Adam, at the first value of L-BFGS, walking out and zooming in within a line search (member 11's begin at 0.01),
+# with pairs evicted, after members have left: `test_the_ticks_cover_what_they_should` looks.
+TICKS = (0, 3, 4, 5, 7, 9, 13, 17, 21, 26, 33, 45)
+
+
+@pytest.mark.parametrize("ticks", TICKS)
 def test_resumed_is_uninterrupted(problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult],
                                   tmp_path: Path, ticks: int) -> None:
     members = members_of(problem)
@@ -138,16 +141,17 @@ def test_resumed_is_uninterrupted(problem: NonlocalStrainSettings, uninterrupted
         assert_same(result, uninterrupted[label])
 
 
-def test_the_ticks_above_cover_what_they_say(problem: NonlocalStrainSettings) -> None:
+def test_the_ticks_cover_what_they_should(problem: NonlocalStrainSettings) -> None:
     pack = pack_of(members_of(problem))
     seen = set()
-    for tick in range(61):
-        if tick in (0, 3, 4, 5, 7, 9, 13, 17, 21, 26, 33, 45, 60):
+    for tick in range(max(TICKS) + 1):
+        if tick in TICKS:
             seen |= {progress.phase for progress in pack.progress}
             for row, search in enumerate(pack.lbfgs.searches):
                 seen |= {"bracketing"} if search and search.evaluations and not search.zooming else set()
                 seen |= {"zooming"} if search and search.zooming else set()
-                seen |= {"evicting"} if len(pack.lbfgs.state(row)[1]["steps"]) < pack.lbfgs.iterations[row] - 1 else set()
+                pairs = len(pack.lbfgs.state(row)[1]["steps"])
+                seen |= {"evicting"} if pairs < pack.lbfgs.iterations[row] - 1 else set()
             seen |= {"finished"} if pack.results else set()
         pack.step(1)
     assert seen == {"adam", "lbfgs", "bracketing", "zooming", "evicting", "finished"}
@@ -167,7 +171,8 @@ def test_a_state_is_a_snapshot(problem: NonlocalStrainSettings) -> None:
             assert_same(result, expected[label])
 
 
-def test_members_packed_again_differently(problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult]) -> None:
+def test_members_packed_again_differently(problem: NonlocalStrainSettings,
+                                          uninterrupted: dict[int, MemberResult]) -> None:
     """States are unpadded: a member goes on alone, or beside one that starts anew; equal but for rounding."""
     members = members_of(problem)
     pack = pack_of(members)
@@ -196,11 +201,12 @@ def test_a_state_of_another_network_is_refused(problem: NonlocalStrainSettings) 
 def test_a_member_without_numbers_fails_alone(problem: NonlocalStrainSettings, tmp_path: Path,
                                               uninterrupted: dict[int, MemberResult]) -> None:
     """One explodes in Adam, one starts beyond the numbers there are; the others end as they end without them."""
-    np.savez(tmp_path / "huge.npz", **{name: np.full(shape, 1e200) for name, shape in
-                                       (("W1", (2, 9)), ("b1", 9), ("W2", (9, 9)), ("b2", 9), ("W3", (9, 1)), ("b3", 1))})
+    shapes = {"W1": (2, 9), "b1": (9,), "W2": (9, 9), "b2": (9,), "W3": (9, 1), "b3": (1,)}
+    np.savez(tmp_path / "huge.npz", **{name: np.full(shape, 1e200) for name, shape in shapes.items()})
     members = members_of(problem)
     explodes = Member(replace(SHORT, width=9, adam_lr=1e300), problem, label=20)
-    starts_beyond = Member(replace(SHORT, width=9, adam_epochs=0, init=f"file:{tmp_path / 'huge.npz'}"), problem, label=21)
+    huge = replace(SHORT, width=9, adam_epochs=0, init=f"file:{tmp_path / 'huge.npz'}")
+    starts_beyond = Member(huge, problem, label=21)
     results = finish(pack_of([members[0], explodes, members[1], starts_beyond, *members[2:]]))
     assert len(results) == 6
     for label in (20, 21):
@@ -253,8 +259,8 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
     assert result.failure is None
     assert list(result.terms) == ["residual", "lrb", "btb"]
     assert result.loss == pytest.approx(sum(result.terms.values()), rel=1e-15)
-    assert list(result.metrics) == ["rel_l2", "paper_metric", "process_zone_error", "distance_to_local", "mean_abs_du_de",
-                                    "heldout_residual"]
+    assert list(result.metrics) == ["rel_l2", "paper_metric", "process_zone_error", "distance_to_local",
+                                    "mean_abs_du_de", "heldout_residual"]
     assert list(result.weights) == [0, 5, 30], "kept epochs of Adam, and the last: 10 epochs and 20 iterations"
     assert all(flat.shape == (size,) for flat in result.weights.values())
     assert np.array_equal(result.weights[30], result.parameters)
@@ -279,8 +285,9 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
     assert counts["evaluations"] == counts["adam_evaluations"] + counts["lbfgs_evaluations"]
     assert result.seconds["seconds"] == result.seconds["adam_seconds"] + result.seconds["lbfgs_seconds"]
     assert result.seconds["adam_seconds"] == 10, "a second an evaluation, by the clock that was handed in"
+    predicted, reference = result.field["predicted"], result.field["reference"]
     assert result.metrics["rel_l2"] == pytest.approx(
-        np.linalg.norm(result.field["predicted"] - result.field["reference"]) / np.linalg.norm(result.field["reference"]))
+        np.linalg.norm(predicted - reference) / np.linalg.norm(reference), rel=1e-12)
 
 
 def test_seconds_of_a_pack_are_shared(problem: NonlocalStrainSettings) -> None:
@@ -300,7 +307,7 @@ def test_the_last_epoch_of_adam_can_be_kept(problem: NonlocalStrainSettings) -> 
 
 def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: NonlocalStrainSettings) -> None:
     """The whole schedule against torch's two optimisers on the pack's own gradient."""
-    pack = pack_of([Member(replace(SHORT, adam_schedule="cosine"), problem)])
+    pack = pack_of([Member(replace(SHORT, adam_schedule="cosine", lbfgs_iterations=12), problem)])
     engine, parameter = pack.engine, torch.nn.Parameter(pack.x[0].clone())
 
     def closure() -> torch.Tensor:
@@ -314,7 +321,7 @@ def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: Nonloca
         closure()
         adam.step()
         schedule.step()
-    torch.optim.LBFGS([parameter], max_iter=20, max_eval=10**6, history_size=5, line_search_fn="strong_wolfe",
+    torch.optim.LBFGS([parameter], max_iter=12, max_eval=10**6, history_size=5, line_search_fn="strong_wolfe",
                       tolerance_change=SHORT.lbfgs_tolerance_change).step(closure)
     assert_close(finish(pack)[0].parameters, parameter.detach(), 1e-8)  # 1e-12 seen
 
@@ -382,8 +389,7 @@ def test_train_continues_from_its_own_weights(problem: NonlocalStrainSettings, t
     names = [f"{kind}{level}" for level in (1, 2, 3) for kind in "Wb"]
     pairs = [array for pair in pinncore.networks.unflatten(first.parameters, first.layers) for array in pair]
     np.savez(tmp_path / "w.npz", **dict(zip(names, pairs, strict=True)))
-    again = pinncore.train(problem, replace(SHORT, init=f"file:{tmp_path / 'w.npz'}", adam_epochs=0, lbfgs_iterations=0),
-                           device="cpu")
+    untrained = replace(SHORT, init=f"file:{tmp_path / 'w.npz'}", adam_epochs=0, lbfgs_iterations=0)
+    again = pinncore.train(problem, untrained, device="cpu")
     assert np.array_equal(again.parameters, first.parameters)
     assert again.metrics == first.metrics
-    assert flatten([(pairs[0], pairs[1])]).shape == (18,)

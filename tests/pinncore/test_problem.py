@@ -112,9 +112,10 @@ def test_reproduction_scopes_take_raw_inputs(coarse: FieldData) -> None:
 
 
 @pytest.mark.parametrize("settings", [
-    NonlocalStrainSettings(inputs=FOUR), NonlocalStrainSettings(inputs=FOUR, scale_scope="all", strain_multiplier=10.0)])
+    NonlocalStrainSettings(inputs=FOUR),
+    NonlocalStrainSettings(inputs=FOUR, scale_scope="all", strain_multiplier=10.0)])
 def test_identity_trap(coarse: FieldData, settings: NonlocalStrainSettings) -> None:
-    """With elocal as an input, the linear network u = elocal has exactly zero loss, 17 % away from the truth."""
+    """With elocal as an input, u = elocal has exactly zero loss, though it is far from the truth."""
     problem = NonlocalStrain(settings, data=coarse)
     for points in problem.point_sets:
         inputs = torch.as_tensor(points.inputs)

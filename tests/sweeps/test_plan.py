@@ -160,6 +160,13 @@ def test_the_text_says_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_a_study_for_a_gpu_is_counted_where_there_is_none() -> None:
+    estimate = plan(study(resources={"device": "cuda"}), 2)
+    assert estimate.device == "cuda" and estimate.seconds is None
+    assert "this machine has no GPU, so nothing can be timed here" in estimate.notes
+
+
 def test_a_plan_is_plain_values() -> None:
     estimate = counted(study(search={"sampler": "random", "trials": 2, "objective": "loss"}))
     assert json.loads(json.dumps(dataclasses.asdict(estimate)))["study"] == "s"

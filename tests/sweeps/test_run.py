@@ -13,8 +13,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from sweeps.folder import open_folder
 from sweeps.spec import load_spec
-from sweeps.study import open_folder
 
 from .small import assert_same_tables, table, train_all, write_study
 

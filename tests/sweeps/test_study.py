@@ -11,10 +11,11 @@ import pytest
 
 from sweeps import packs as packs_module
 from sweeps.errors import StudyError
+from sweeps.folder import open_folder
 from sweeps.ledger import Ledger
 from sweeps.packs import PackReport, PackRun
 from sweeps.spec import load_spec
-from sweeps.study import StudyOwner, open_folder, read_status
+from sweeps.study import StudyOwner, read_status
 
 from .small import CLUSTER, assert_same_tables, table, train_all, train_pack, write_study
 

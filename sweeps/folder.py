@@ -1,0 +1,74 @@
+"""A study's folder: its study file, and the refusal of another study under the same name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from . import lock, specfile
+from .errors import SpecError, StudyError
+from .spec import StudySpec, parse_spec
+
+SPEC_FILE = "study.yaml"
+MAY_CHANGE = ("resources", "budget", "results")  # sections that a later start may change, beside search.trials
+
+
+def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
+    """The study's folder and whether it is new; writes `study.yaml`.
+
+    Raises `StudyError` where another driver runs it, or where it is another study of that name.
+    """
+    study_dir = root / spec.study
+    lock.refuse_held(study_dir)
+    file = study_dir / SPEC_FILE
+    is_new = not file.is_file()
+    if is_new and study_dir.is_dir() and any(study_dir.iterdir()):
+        raise StudyError(f"{study_dir} exists and is not a study (it has no {SPEC_FILE}); choose another name or root")
+    if not is_new:
+        refuse_other(read_spec(study_dir), spec, study_dir)
+    study_dir.mkdir(parents=True, exist_ok=True)
+    _write_whole(file, spec.to_yaml())
+    return study_dir, is_new
+
+
+def read_spec(study_dir: Path) -> StudySpec:
+    """The study file of a study folder. Raises `StudyError`."""
+    file = study_dir / SPEC_FILE
+    try:
+        return parse_spec(file.read_text(encoding="utf-8"), base=study_dir.absolute())
+    except OSError as problem:
+        raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
+    except SpecError as problem:
+        raise StudyError(f"{file} cannot be used:\n{problem}") from None
+
+
+def refuse_other(stored: StudySpec, given: StudySpec, study_dir: Path) -> None:
+    """Raise `StudyError` with a diff where a study file asks for another study than the folder holds."""
+    before, after = (_identity(spec) for spec in (stored, given))
+    if before == after:
+        return
+    lines = difflib.unified_diff(before, after, "in the study", "in the file", lineterm="", n=0)
+    diff = "\n".join(line for line in lines if not line.startswith("@@"))
+    raise StudyError(
+        f"{study_dir} holds another study: problem, space, train and search (but trials) cannot change once it has "
+        f"begun.\n{diff}\n"
+        f"Give the changed one a name of its own: --set study={given.study}-2"
+    )
+
+
+def _identity(spec: StudySpec) -> list[str]:
+    """What makes a study this study, as lines."""
+    plain = {name: section for name, section in spec.to_plain().items() if name not in MAY_CHANGE}
+    plain["search"] = {name: value for name, value in plain["search"].items() if name != "trials"}
+    return specfile.write(plain).splitlines()
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write beside, sync, rename."""
+    beside = file.with_name(f".{file.name}.new")
+    with open(beside, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(beside, file)

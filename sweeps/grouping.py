@@ -1,0 +1,47 @@
+"""Which trials share a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .spec import StudySpec
+
+WINDOW_PACKS = 8  # packs asked at once, so that members of one shape find each other
+LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU the work of a few members fills the caches; larger packs gain nothing
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial between the sampler and the database."""
+
+    number: int
+    params: dict[str, Any]
+    key: tuple[str, ...]
+    width: int
+    steps: int
+
+
+def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:
+    """Members of a pack: what the study file says, or as many as share `limit` trials fairly among packs at once."""
+    if spec.resources.pack != "auto":
+        return spec.resources.pack
+    return max(1, min(-(-limit // at_once), LARGEST_PACK[device]))
+
+
+def window_size(spec: StudySpec, size: int) -> int:
+    """Trials asked in one go; a sampler that learns is asked for one pack at a time."""
+    return size if spec.search.sampler == "tpe" else size * WINDOW_PACKS
+
+
+def grouped(asked: Sequence[Asked], size: int) -> list[list[Asked]]:
+    """Packs of members of one shape, of similar width (padding is wasted work), the costliest pack first."""
+    by_key: dict[tuple[str, ...], list[Asked]] = {}
+    for trial in asked:
+        by_key.setdefault(trial.key, []).append(trial)
+    packs = []
+    for members in by_key.values():
+        members.sort(key=lambda trial: (-trial.width, -trial.steps, trial.number))
+        packs += [members[start : start + size] for start in range(0, len(members), size)]
+    return sorted(packs, key=lambda pack: (-pack[0].width * pack[0].steps * len(pack), pack[0].number))

@@ -1,0 +1,33 @@
+"""What `pinncore` promises: its names, errors of one family, an import that brings none of the sweep libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pinncore
+
+PUBLIC = {
+    "CheckpointError", "DataError", "FieldData", "Member", "MemberResult", "MemberState", "NonlocalStrain",
+    "NonlocalStrainSettings", "Pack", "PinnError", "SettingError", "StopReason", "TrainSettings", "WeightsError",
+    "load_data", "pack_key", "read_checkpoint", "read_csv_tables", "save_data", "train", "write_checkpoint",
+}
+FORBIDDEN = ("ray", "optuna", "pyarrow", "duckdb", "pydantic", "typer", "rich", "matplotlib", "sweeps", "cluster")
+
+
+def test_public_names() -> None:
+    modules = {name for name in vars(pinncore) if f"pinncore.{name}" in sys.modules}
+    assert {name for name in vars(pinncore) if not name.startswith("_")} - modules == PUBLIC
+    assert all(getattr(pinncore, name).__doc__ for name in PUBLIC)
+
+
+def test_errors_are_one_family() -> None:
+    for error in (pinncore.CheckpointError, pinncore.DataError, pinncore.SettingError, pinncore.WeightsError):
+        assert issubclass(error, pinncore.PinnError)
+
+
+def test_importing_brings_none_of_the_sweep_libraries() -> None:
+    """In a process of its own, so that other tests' imports do not hide one."""
+    code = f"import sys, pinncore; print(*[name for name in {FORBIDDEN!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
