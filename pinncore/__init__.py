@@ -20,9 +20,9 @@ from .errors import WeightsError as WeightsError
 from .optim import StopReason as StopReason
 from .problems import NonlocalStrain as NonlocalStrain
 from .problems import NonlocalStrainSettings as NonlocalStrainSettings
+from .results import MemberResult as MemberResult
 from .settings import TrainSettings as TrainSettings
 from .training import Member as Member
-from .training import MemberResult as MemberResult
 from .training import Pack as Pack
 from .training import pack_key as pack_key
 from .training import train as train

@@ -140,6 +140,9 @@ def save_data(data: FieldData, path: Path) -> None:
 
 
 def _read_npz(path: Path) -> FieldData:
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise DataError(f"data: {path} is not a data file written by pinncore (no .npz at all); CSV tables go in as "
+                        "gauss_points, lrb and btb")
     try:
         with np.load(path) as archive:
             header = json.loads(str(archive["header"]))

@@ -78,6 +78,8 @@ def read_weights(path: str, layers: Layers) -> Array:
     """
     file, _, group = path.partition("#")
     prefix = f"{group}/" if group else ""
+    if Path(file).is_file() and not zipfile.is_zipfile(file):
+        raise WeightsError(f"init: {file} is not an .npz of arrays; write one with numpy.savez(file, W1=..., b1=...)")
     try:
         with np.load(Path(file)) as archive:
             arrays = {

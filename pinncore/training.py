@@ -23,9 +23,10 @@ from .data import FieldData, load_data
 from .engines import Engine, choose_engine
 from .errors import CheckpointError, SettingError
 from .initialisation import initial_parameters
-from .networks import Layers, PackedLayout, layer_sizes, unflatten
+from .networks import Layers, PackedLayout, layer_sizes
 from .optim import AdamSettings, LBFGSSettings, PackedAdam, PackedLBFGS, StopReason
-from .problems import Jet, NonlocalStrain, NonlocalStrainSettings, PointSet, Predictor, Problem
+from .problems import NonlocalStrain, NonlocalStrainSettings, Problem
+from .results import MemberPredictor, MemberResult
 from .settings import TrainSettings
 
 Array = NDArray[np.float64]
@@ -46,34 +47,6 @@ class Member:
     def layers(self) -> Layers:
         """Layer sizes of its network."""
         return layer_sizes(len(self.problem.inputs), width=self.train.width, depth=self.train.depth)
-
-
-@dataclass(frozen=True)
-class MemberResult:
-    """What is left of a member: judgement, curves, weights, field. Strains are physical, lengths in mm.
-
-    `curves` maps column to array [rows]; `weights` maps the running epoch (Adam epochs, then L-BFGS iterations on top)
-    to a flat vector; `seconds` are the member's share of its pack's time, by phase. A member that failed has
-    `failure` set, no metrics and no field.
-    """
-
-    label: int
-    layers: Layers
-    stop_reason: StopReason
-    failure: str | None
-    parameters: Array
-    loss: float
-    terms: dict[str, float]
-    grad_norm: float
-    metrics: dict[str, float | None]
-    curves: dict[str, NDArray[Any]]
-    weights: dict[int, Array]
-    field: dict[str, Array]
-    counts: dict[str, int]
-    seconds: dict[str, float]
-    engine: str
-    device: str
-    data_sha256: str
 
 
 @dataclass
@@ -239,7 +212,7 @@ class Pack:
         failure = reason.advice if reason.failed else None
         metrics: dict[str, float | None] = {}
         if failure is None:
-            metrics = problem.metrics(_MemberPredictor(alone, x[0], member.layers))
+            metrics = problem.metrics(MemberPredictor(alone, x[0], member.layers))
             self._record_last(row, float(loss), float(gradient.norm()), terms[0].tolist())
         counts = {"adam_epochs_done": progress.epoch, "lbfgs_iterations_done": self.lbfgs.iterations[row],
                   **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
@@ -326,30 +299,6 @@ class Pack:
                                        dict(values["seconds"]), state.tensors["curves"].tolist(), kept)
 
 
-class _MemberPredictor(Predictor):
-    """One trained member, alone in its engine."""
-
-    def __init__(self, engine: Engine, x: Tensor, layers: Layers) -> None:
-        self._engine, self._x, self._layers = engine, x, layers
-
-    def value(self, inputs: Array) -> Array:
-        return _to_numpy(self._engine.jets(self._x, 0, PointSet("value", inputs, {}))[0])
-
-    def residual(self, points: PointSet) -> Array:
-        jet = Jet(*self._engine.jets(self._x, 0, points))
-        data = {name: self._engine.as_tensor(values) for name, values in points.data.items()}
-        return _to_numpy(self._engine.problems[0].residual(points.term, jet, data))
-
-    def input_gradient(self, inputs: Array) -> Array:
-        activation, slope = inputs, None
-        weights = unflatten(self._engine.layout.unpack(self._x, 0), self._layers)
-        for w, b in weights[:-1]:
-            activation = np.tanh(activation @ w + b)
-            slope = (w if slope is None else slope @ w) * (1 - activation**2)[:, None, :]
-        w, _ = weights[-1]
-        return (np.broadcast_to(w, (len(inputs), *w.shape)) if slope is None else slope @ w)[:, :, 0]
-
-
 def train(problem: NonlocalStrainSettings | None = None, settings: TrainSettings | None = None, *, seed: int = 0,
           device: str = "auto") -> MemberResult:
     """Train one network alone, from its initial weights to its stop reason.
@@ -400,8 +349,3 @@ def _widen(name: str, tensor: Tensor, place: Tensor, size: int) -> Tensor:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _to_numpy(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().double().cpu().numpy()
-    return array

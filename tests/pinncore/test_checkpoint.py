@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pinncore import CheckpointError, MemberState, read_checkpoint, write_checkpoint
@@ -25,6 +25,7 @@ states = st.builds(MemberState, st.integers(0, 10**7), st.dictionaries(st.text(m
                    st.dictionaries(names, tensors, max_size=3))
 
 
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(states, max_size=4, unique_by=lambda state: state.label), st.dictionaries(st.text(max_size=5), plain))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, written: list[MemberState],
                     values: dict[str, object]) -> None:

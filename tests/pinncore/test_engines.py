@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def test_engines_agree(coarse: FieldData, width: int, depth: int, inputs: tuple[
     assert_engines_agree(layer_sizes(len(inputs), width=width, depth=depth), coarse, settings)
 
 
-@hypothesis_settings(max_examples=25)
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(width=st.integers(1, 9), depth=st.integers(1, 4), inputs=st.sampled_from(BOTH_INPUTS),
        loss=st.sampled_from(["norm", "mean_square"]), scale=st.floats(0.2, 5), weight=st.floats(0, 10),
        init=st.sampled_from(["torch", "keras", "tf1"]), seed=st.integers(0, 10**6), count=st.integers(10, 60))
