@@ -31,7 +31,7 @@ test-all: check  ## check, then every test
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 
 check: install  ## ruff, mypy, import contracts
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -1,8 +1,8 @@
 """One shared core for training physics-informed neural networks, alone or packed.
 
-    import pinncore
-    result = pinncore.train(settings=pinncore.TrainSettings(adam_epochs=500, lbfgs_iterations=500))
-    result.metrics["rel_l2"]
+import pinncore
+result = pinncore.train(settings=pinncore.TrainSettings(adam_epochs=500, lbfgs_iterations=500))
+result.metrics["rel_l2"]
 """
 
 from .checkpoint import MemberState as MemberState

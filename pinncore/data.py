@@ -98,14 +98,17 @@ def load_data(source: str | Mapping[str, Any] = "strb100") -> FieldData:
     """
     if isinstance(source, str):
         if source not in BUNDLED:
-            raise DataError(f"data: no bundled data set is called {source!r}. Bundled: {', '.join(BUNDLED)}; for "
-                            "your own tables give {gauss_points: a.csv, lrb: b.csv, btb: c.csv}")
+            raise DataError(
+                f"data: no bundled data set is called {source!r}. Bundled: {', '.join(BUNDLED)}; for "
+                "your own tables give {gauss_points: a.csv, lrb: b.csv, btb: c.csv}"
+            )
         with resources.as_file(resources.files("pinncore.datasets") / f"{source}.npz") as path:
             return _read_npz(path)
     unknown = set(source) - {*TABLES, "npz", "elocal_factor"}
     if unknown:
-        raise DataError(f"data: unknown key {', '.join(sorted(map(repr, unknown)))}; known: {', '.join(TABLES)}, npz, "
-                        "elocal_factor")
+        raise DataError(
+            f"data: unknown key {', '.join(sorted(map(repr, unknown)))}; known: {', '.join(TABLES)}, npz, elocal_factor"
+        )
     if "npz" in source:
         if len(source) > 1:
             raise DataError("data: npz stands alone, without other keys")
@@ -126,23 +129,32 @@ def read_csv_tables(gauss_points: Path, lrb: Path, btb: Path, *, elocal_factor: 
     for name in ("lrb", "btb"):
         _check_same_factor(tables["gauss_points"], tables[name], name)
     physical = {name: _physical(table, factor) for name, table in tables.items()}
-    return FieldData(Path(gauss_points).stem, physical["gauss_points"], physical["lrb"], physical["btb"], factor,
-                     _notes(physical, factor, how))
+    return FieldData(
+        Path(gauss_points).stem,
+        physical["gauss_points"],
+        physical["lrb"],
+        physical["btb"],
+        factor,
+        _notes(physical, factor, how),
+    )
 
 
 def save_data(data: FieldData, path: Path) -> None:
     """Write one `.npz` that `load_data({"npz": path})` reads back, number for number."""
     tables = zip(TABLES, (data.gauss, data.lrb, data.btb), strict=True)
-    arrays: dict[str, Any] = {f"{table}/{name}": array for table, points in tables
-                              for name, array in points.columns.items()}
+    arrays: dict[str, Any] = {
+        f"{table}/{name}": array for table, points in tables for name, array in points.columns.items()
+    }
     header = {"name": data.name, "elocal_factor": data.elocal_factor, "notes": data.notes}
     np.savez_compressed(path, header=np.array(json.dumps(header)), **arrays)
 
 
 def _read_npz(path: Path) -> FieldData:
     if path.is_file() and not zipfile.is_zipfile(path):
-        raise DataError(f"data: {path} is not a data file written by pinncore (no .npz at all); CSV tables go in as "
-                        "gauss_points, lrb and btb")
+        raise DataError(
+            f"data: {path} is not a data file written by pinncore (no .npz at all); CSV tables go in as "
+            "gauss_points, lrb and btb"
+        )
     try:
         with np.load(path) as archive:
             header = json.loads(str(archive["header"]))
@@ -192,14 +204,18 @@ def _read_csv(path: Path) -> dict[str, Array]:
 def _find_factor(gauss: dict[str, Array]) -> tuple[int, str]:
     """1 or 10, from a balance: with zero flux on the boundary the mean of u equals the mean of e."""
     if "enonlocal_true" not in gauss:
-        raise DataError("data: without the column enonlocal_true nothing tells whether elocal is physical or times "
-                        "ten. State it: elocal_factor: 1 or elocal_factor: 10")
+        raise DataError(
+            "data: without the column enonlocal_true nothing tells whether elocal is physical or times "
+            "ten. State it: elocal_factor: 1 or elocal_factor: 10"
+        )
     ratio = float(gauss["elocal"].mean() / gauss["enonlocal_true"].mean())
     for factor in (1, 10):
         if 0.5 < ratio / factor < 2:
             return factor, f"found from mean elocal / mean enonlocal_true = {ratio:.3g}"
-    raise DataError(f"data: mean elocal is {ratio:.3g} times mean enonlocal_true, neither about 1 nor about 10: the "
-                    "two columns are in different units. Mend the table, or state elocal_factor")
+    raise DataError(
+        f"data: mean elocal is {ratio:.3g} times mean enonlocal_true, neither about 1 nor about 10: the "
+        "two columns are in different units. Mend the table, or state elocal_factor"
+    )
 
 
 def _check_same_factor(gauss: dict[str, Array], nodes: dict[str, Array], name: str) -> None:
@@ -211,8 +227,10 @@ def _check_same_factor(gauss: dict[str, Array], nodes: dict[str, Array], name: s
         return
     ratio = float(np.median(nodes["elocal"][positive] / nearest[positive]))
     if not 1 / 3 < ratio < 3:
-        raise DataError(f"data: elocal in the table {name} is {ratio:.3g} times that of the nearest Gauss points: the "
-                        "tables carry different units (a factor of ten?)")
+        raise DataError(
+            f"data: elocal in the table {name} is {ratio:.3g} times that of the nearest Gauss points: the "
+            "tables carry different units (a factor of ten?)"
+        )
 
 
 def _physical(table: dict[str, Array], factor: int) -> Points:

@@ -84,7 +84,8 @@ def read_weights(path: str, layers: Layers) -> Array:
         with np.load(Path(file)) as archive:
             arrays = {
                 key.removeprefix(prefix): np.asarray(archive[key], dtype=np.float64)
-                for key in archive.files if key.startswith(prefix) and _NAME.fullmatch(key.removeprefix(prefix))
+                for key in archive.files
+                if key.startswith(prefix) and _NAME.fullmatch(key.removeprefix(prefix))
             }
     except FileNotFoundError:
         raise WeightsError(f"init: the weights file {file} does not exist") from None
@@ -95,13 +96,17 @@ def read_weights(path: str, layers: Layers) -> Array:
         pair = []
         for name, shape in ((f"W{level}", (before, after)), (f"b{level}", (after,))):
             if name not in arrays:
-                raise WeightsError(f"init: {path} has no array {name}; a network {_dashes(layers)} needs W1, b1 to "
-                                   f"W{len(layers) - 1}, b{len(layers) - 1}")
+                raise WeightsError(
+                    f"init: {path} has no array {name}; a network {_dashes(layers)} needs W1, b1 to "
+                    f"W{len(layers) - 1}, b{len(layers) - 1}"
+                )
             array = arrays[name]
             array = array.reshape(-1) if name.startswith("b") and array.shape == (1, after) else array
             if array.shape != shape:
-                raise WeightsError(f"init: {name} in {path} has shape {tuple(arrays[name].shape)}, but a network "
-                                   f"{_dashes(layers)} needs {shape}")
+                raise WeightsError(
+                    f"init: {name} in {path} has shape {tuple(arrays[name].shape)}, but a network "
+                    f"{_dashes(layers)} needs {shape}"
+                )
             if not np.isfinite(array).all():
                 raise WeightsError(f"init: {name} in {path} has a value that is not finite")
             pair.append(array)

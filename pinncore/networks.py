@@ -64,8 +64,9 @@ class PackedLayout:
             raise SettingError("layers", self.members, "members of a pack share depth, inputs and outputs")
         ends = (self.padded[0], self.padded[-1]) != (widest[0], widest[-1])
         if ends or len(self.padded) != len(widest) or any(p < w for p, w in zip(self.padded, widest, strict=True)):
-            raise SettingError("padded", self.padded, f"must be at least {widest} in every hidden layer, and the same "
-                               "at both ends")
+            raise SettingError(
+                "padded", self.padded, f"must be at least {widest} in every hidden layer, and the same at both ends"
+            )
 
     @property
     def size(self) -> int:

@@ -85,11 +85,20 @@ class Pack:
     `padded` fixes the layer sizes that members are padded to (default: the widest member).
     """
 
-    def __init__(self, members: Sequence[Member], *, device: str = "auto", padded: Layers = (),
-                 clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        device: str = "auto",
+        padded: Layers = (),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         if not members or len({pack_key(member) for member in members}) != 1:
-            raise SettingError("members", len(members),
-                               "must be one or more that share data, inputs, depth, activation, dtype and engine")
+            raise SettingError(
+                "members",
+                len(members),
+                "must be one or more that share data, inputs, depth, activation, dtype and engine",
+            )
         self.members = list(members)
         self.device, self._clock = choose_device(device), clock
         dtype = DTYPES[members[0].train.dtype]
@@ -175,14 +184,21 @@ class Pack:
         if not rows:
             return {}
         fresh = [row for row in rows if self.lbfgs.searches[row] is None]
-        accepted = self.lbfgs.tell(rows, [numbers[row][0] for row in rows], gradient[self._place(rows)],
-                                   [tuple(numbers[row][2:]) for row in rows])
+        accepted = self.lbfgs.tell(
+            rows,
+            [numbers[row][0] for row in rows],
+            gradient[self._place(rows)],
+            [tuple(numbers[row][2:]) for row in rows],
+        )
         self.x[self._place(rows)] = self.lbfgs.x[self._place(rows)]
-        recorded = [row for row in fresh + accepted
-                    if self.lbfgs.iterations[row] % self.members[row].train.record_every == 0]
+        recorded = [
+            row for row in fresh + accepted if self.lbfgs.iterations[row] % self.members[row].train.record_every == 0
+        ]
         norms = torch.linalg.vector_norm(self.lbfgs.gradient[self._place(recorded)], dim=1).tolist()
-        self._record(recorded, [[self.lbfgs.losses[row], norm, *self.lbfgs.terms[row]]
-                                for row, norm in zip(recorded, norms, strict=True)])
+        self._record(
+            recorded,
+            [[self.lbfgs.losses[row], norm, *self.lbfgs.terms[row]] for row, norm in zip(recorded, norms, strict=True)],
+        )
         return {row: reason for row in rows if (reason := self.lbfgs.stopped[row]) is not None}
 
     def _record(self, rows: list[int], numbers: list[list[float]]) -> None:
@@ -194,8 +210,18 @@ class Pack:
             progress = self.progress[row]
             error = self.engine.problems[row].error(output)
             step = progress.epoch if progress.phase == "adam" else self.lbfgs.iterations[row]
-            progress.curves.append([PHASES.index(progress.phase), step, sum(progress.evaluations.values()), loss, norm,
-                                    math.nan if error is None else error, sum(progress.seconds.values()), *terms])
+            progress.curves.append(
+                [
+                    PHASES.index(progress.phase),
+                    step,
+                    sum(progress.evaluations.values()),
+                    loss,
+                    norm,
+                    math.nan if error is None else error,
+                    sum(progress.seconds.values()),
+                    *terms,
+                ]
+            )
 
     def _keep_weights(self, row: int) -> None:
         epoch = self.progress[row].epoch + self.lbfgs.iterations[row]
@@ -214,17 +240,36 @@ class Pack:
         if failure is None:
             metrics = problem.metrics(MemberPredictor(alone, x[0], member.layers))
             self._record_last(row, float(loss), float(gradient.norm()), terms[0].tolist())
-        counts = {"adam_epochs_done": progress.epoch, "lbfgs_iterations_done": self.lbfgs.iterations[row],
-                  **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
-                  "evaluations": sum(progress.evaluations.values())}
+        counts = {
+            "adam_epochs_done": progress.epoch,
+            "lbfgs_iterations_done": self.lbfgs.iterations[row],
+            **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
+            "evaluations": sum(progress.evaluations.values()),
+        }
         output = alone.outputs(x, [0])[0].double().cpu().numpy()
-        seconds = {**{f"{phase}_seconds": progress.seconds[phase] for phase in PHASES},
-                   "seconds": sum(progress.seconds.values())}
+        seconds = {
+            **{f"{phase}_seconds": progress.seconds[phase] for phase in PHASES},
+            "seconds": sum(progress.seconds.values()),
+        }
         return MemberResult(
-            member.label, member.layers, reason, failure, flat, float(loss),
-            dict(zip(problem.terms, terms[0].tolist(), strict=True)), float(gradient.norm()), metrics,
-            self._curves(row), progress.kept, {} if failure else problem.field(output), counts, seconds,
-            self.engine.name, self.device.type, problem.data_sha256)
+            member.label,
+            member.layers,
+            reason,
+            failure,
+            flat,
+            float(loss),
+            dict(zip(problem.terms, terms[0].tolist(), strict=True)),
+            float(gradient.norm()),
+            metrics,
+            self._curves(row),
+            progress.kept,
+            {} if failure else problem.field(output),
+            counts,
+            seconds,
+            self.engine.name,
+            self.device.type,
+            problem.data_sha256,
+        )
 
     def _record_last(self, row: int, loss: float, norm: float, terms: list[float]) -> None:
         progress = self.progress[row]
@@ -269,9 +314,15 @@ class Pack:
         tensors = {name: _narrow(name, tensor, place) for name, tensor in vectors.items()}
         tensors["curves"] = torch.as_tensor(np.array(progress.curves, dtype=np.float64))
         tensors |= {f"kept/{epoch}": torch.as_tensor(flat) for epoch, flat in progress.kept.items()}
-        values = {"phase": progress.phase, "epoch": progress.epoch, "evaluations": dict(progress.evaluations),
-                  "seconds": dict(progress.seconds), "adam": adam_values, "lbfgs": lbfgs_values,
-                  "layers": list(member.layers)}
+        values = {
+            "phase": progress.phase,
+            "epoch": progress.epoch,
+            "evaluations": dict(progress.evaluations),
+            "seconds": dict(progress.seconds),
+            "adam": adam_values,
+            "lbfgs": lbfgs_values,
+            "layers": list(member.layers),
+        }
         return MemberState(member.label, values, tensors)
 
     def restore(self, states: Sequence[MemberState]) -> None:
@@ -295,12 +346,23 @@ class Pack:
         self.lbfgs.load(row, values["lbfgs"], _under("lbfgs/", tensors))
         stored = _under("kept/", state.tensors)
         kept = {epoch: stored[str(epoch)].numpy() for epoch in sorted(map(int, stored))}
-        self.progress[row] = _Progress(values["phase"], values["epoch"], dict(values["evaluations"]),
-                                       dict(values["seconds"]), state.tensors["curves"].tolist(), kept)
+        self.progress[row] = _Progress(
+            values["phase"],
+            values["epoch"],
+            dict(values["evaluations"]),
+            dict(values["seconds"]),
+            state.tensors["curves"].tolist(),
+            kept,
+        )
 
 
-def train(problem: NonlocalStrainSettings | None = None, settings: TrainSettings | None = None, *, seed: int = 0,
-          device: str = "auto") -> MemberResult:
+def train(
+    problem: NonlocalStrainSettings | None = None,
+    settings: TrainSettings | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+) -> MemberResult:
     """Train one network alone, from its initial weights to its stop reason.
 
     `problem` and `settings` default to the non-local strain problem on StrB100 with inputs (x, y) and to the published
@@ -325,13 +387,26 @@ def _build_problems(members: Sequence[Member]) -> list[Problem]:
 
 
 def _adam(train: TrainSettings) -> AdamSettings:
-    return AdamSettings(train.adam_lr, train.adam_beta1, train.adam_beta2, train.adam_eps, train.adam_convention,
-                        train.adam_schedule, max(train.adam_epochs, 1))
+    return AdamSettings(
+        train.adam_lr,
+        train.adam_beta1,
+        train.adam_beta2,
+        train.adam_eps,
+        train.adam_convention,
+        train.adam_schedule,
+        max(train.adam_epochs, 1),
+    )
 
 
 def _lbfgs(train: TrainSettings) -> LBFGSSettings:
-    return LBFGSSettings(train.lbfgs_iterations, train.lbfgs_history, train.lbfgs_lr, train.lbfgs_tolerance_grad,
-                         train.lbfgs_tolerance_change, train.lbfgs_max_evaluations)
+    return LBFGSSettings(
+        train.lbfgs_iterations,
+        train.lbfgs_history,
+        train.lbfgs_lr,
+        train.lbfgs_tolerance_grad,
+        train.lbfgs_tolerance_change,
+        train.lbfgs_max_evaluations,
+    )
 
 
 WHOLE = ("lbfgs/inverse", "lbfgs/scale", "curves")  # tensors without a parameter axis

@@ -28,8 +28,9 @@ class Timing:
     pair_s: float  # added by each stored pair of L-BFGS, for a whole pack
 
 
-def timed_extremes(members: Sequence[pinncore.Member], *, device: str, threads: int, copies: int,
-                   clock: Clock) -> tuple[Timing, ...]:
+def timed_extremes(
+    members: Sequence[pinncore.Member], *, device: str, threads: int, copies: int, clock: Clock
+) -> tuple[Timing, ...]:
     """Time the smallest and the largest network of `members` in packs of `copies` equals, on `threads` cores."""
     ordered = sorted(members, key=lambda member: parameter_count(member.layers))
     extremes = {member.layers: member for member in (ordered[0], ordered[-1])}
@@ -47,8 +48,13 @@ def _timed(member: pinncore.Member, device: str, copies: int, clock: Clock) -> T
     brief = dataclasses.replace(brief, adam_epochs=0, lbfgs_tolerance_grad=0.0, lbfgs_max_evaluations=None)
     lbfgs = _seconds_per_tick(_pack_of(member, brief, device, copies), clock)
     count = parameter_count(member.layers)
-    return Timing("-".join(map(str, member.layers)), count, adam / copies, max(lbfgs, adam) / copies,
-                  _seconds_per_pair(copies, count, brief.dtype, device, clock))
+    return Timing(
+        "-".join(map(str, member.layers)),
+        count,
+        adam / copies,
+        max(lbfgs, adam) / copies,
+        _seconds_per_pair(copies, count, brief.dtype, device, clock),
+    )
 
 
 def _pack_of(member: pinncore.Member, train: pinncore.TrainSettings, device: str, copies: int) -> pinncore.Pack:

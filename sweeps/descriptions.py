@@ -13,7 +13,7 @@ FIELDS: Final[dict[str, str]] = {
     "depth": "Number of hidden layers.",
     "activation": "Activation of the hidden layers.",
     "init": "Initial weights: torch, keras, tf1 (Xavier truncated normal), or file:PATH (an npz file with arrays "
-            "W1, b1, W2, ..., its shapes those of the network).",
+    "W1, b1, W2, ..., its shapes those of the network).",
     "dtype": "Floating-point type of the whole training; float32 makes L-BFGS stop early.",
     "engine": "How loss and gradient are computed: auto takes the fastest that supports the problem.",
     # train: Adam
@@ -24,7 +24,7 @@ FIELDS: Final[dict[str, str]] = {
     "adam_beta2": "Decay of Adam's mean of squared gradients.",
     "adam_eps": "Adam's epsilon; which formula it enters is adam_convention.",
     "adam_convention": "Where epsilon enters: torch (sqrt(v^) + eps), tf1 (TensorFlow 1, epsilon hat, rounded to "
-                       "float32) or inside (sqrt(v^ + eps)).",
+    "float32) or inside (sqrt(v^ + eps)).",
     # train: L-BFGS
     "lbfgs_iterations": "Largest number of L-BFGS iterations after Adam; 0 leaves L-BFGS out.",
     "lbfgs_history": "Number of curvature pairs L-BFGS keeps.",
@@ -37,15 +37,15 @@ FIELDS: Final[dict[str, str]] = {
     "keep_epochs": "Adam epochs whose weights are kept in the table of weights; the last epoch always is.",
     # problem: nonlocal_strain
     "data": "The tables to train on: strb100 (bundled), {gauss_points: a.csv, lrb: b.csv, btb: c.csv} with an optional "
-            "elocal_factor of auto, 1 or 10, or {npz: d.npz}. Lengths in mm, g in mm^2, strains dimensionless; "
-            "relative paths start at the folder of the study file.",
+    "elocal_factor of auto, 1 or 10, or {npz: d.npz}. Lengths in mm, g in mm^2, strains dimensionless; "
+    "relative paths start at the folder of the study file.",
     "inputs": "What the network sees: [x, y], or [x, y, g, elocal], where u = e has zero loss and is wrong.",
     "loss": "norm (sum of three un-averaged L2 norms, as published) or mean_square.",
     "scale_factor": "Factor on the inputs; with scale_scope consistent it changes the training, not the equation.",
     "scale_scope": "What scale_factor multiplies: consistent (inputs and, squared, g), all (every raw input: another "
-                   "equation) or elocal (elocal alone); the last two reproduce published mistakes.",
+    "equation) or elocal (elocal alone); the last two reproduce published mistakes.",
     "strain_multiplier": "Factor on the strains as they enter; 10 in published tables, which needs scale_scope all or "
-                         "elocal.",
+    "elocal.",
     "boundary_weight": "Factor on both boundary terms of the loss.",
     "strain_reference": "With scale_scope consistent, strains are divided by this of e over the Gauss points.",
 }

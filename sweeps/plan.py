@@ -78,13 +78,23 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
     seconds = [_study_seconds(packs, timings, at_once, share, **case) for case in _CASES] if timings else [None] * 3
     return Plan(
-        study=spec.study, sampler=spec.search.sampler, trials=limit, packs=round(len(packs) * share),
-        members_per_pack=max(map(len, packs)), packs_at_once=min(at_once, len(packs)), device=device,
+        study=spec.study,
+        sampler=spec.search.sampler,
+        trials=limit,
+        packs=round(len(packs) * share),
+        members_per_pack=max(map(len, packs)),
+        packs_at_once=min(at_once, len(packs)),
+        device=device,
         evaluations=round(share * sum(_evaluations(member.train) for member in members)),
         memory_mb_per_pack=_largest_mb(packs, device),
-        seconds=seconds[0], seconds_least=seconds[1], seconds_most=seconds[2], timings=timings,
+        seconds=seconds[0],
+        seconds_least=seconds[1],
+        seconds_most=seconds[2],
+        timings=timings,
         how_sure=_how_sure(spec, limit, len(members), bool(timings)),
-        notes=tuple(_notes(spec, device, seconds)), warnings=spec.warnings)
+        notes=tuple(_notes(spec, device, seconds)),
+        warnings=spec.warnings,
+    )
 
 
 def render(estimate: Plan) -> str:
@@ -101,12 +111,15 @@ def render(estimate: Plan) -> str:
     }
     if estimate.seconds is not None and estimate.seconds_least is not None and estimate.seconds_most is not None:
         least, most = _duration(estimate.seconds_least), _duration(estimate.seconds_most)
-        lines["Time"] = (f"about {_duration(estimate.seconds)}; {least} if L-BFGS stops at once, {most} if its line "
-                         "searches are long")
+        lines["Time"] = (
+            f"about {_duration(estimate.seconds)}; {least} if L-BFGS stops at once, {most} if its line "
+            "searches are long"
+        )
     for timing in estimate.timings:
         lines[f"Network {timing.layers}"] = (
             f"{timing.parameters} parameters, {1000 * timing.adam_s:.3g} ms an evaluation in Adam, "
-            f"{1000 * timing.lbfgs_s:.3g} ms in L-BFGS")
+            f"{1000 * timing.lbfgs_s:.3g} ms in L-BFGS"
+        )
     width = max(map(len, lines))
     rows = [f"{name:<{width}}  {text}" for name, text in lines.items()]
     return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
@@ -136,8 +149,16 @@ def _members(spec: StudySpec, count: int) -> list[pinncore.Member]:
 
 def _packs(members: Sequence[pinncore.Member], size: int, *, window: int) -> list[list[pinncore.Member]]:
     """The members in packs, as the study forms them window by window."""
-    asked = [Asked(number, {}, pinncore.pack_key(member), member.train.width,
-                   member.train.adam_epochs + member.train.lbfgs_iterations) for number, member in enumerate(members)]
+    asked = [
+        Asked(
+            number,
+            {},
+            pinncore.pack_key(member),
+            member.train.width,
+            member.train.adam_epochs + member.train.lbfgs_iterations,
+        )
+        for number, member in enumerate(members)
+    ]
     windows = (grouped(asked[start : start + window], size) for start in range(0, len(asked), window))
     return [[members[trial.number] for trial in pack] for packs in windows for pack in packs]
 
@@ -176,8 +197,16 @@ def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float
     return PROCESS_MB + (vectors + evaluation) / 1e6
 
 
-def _study_seconds(packs: Sequence[Sequence[pinncore.Member]], timings: Sequence[Timing], at_once: int, share: float, *,
-                   iterations: float, searches: float, contention: float) -> float:
+def _study_seconds(
+    packs: Sequence[Sequence[pinncore.Member]],
+    timings: Sequence[Timing],
+    at_once: int,
+    share: float,
+    *,
+    iterations: float,
+    searches: float,
+    contention: float,
+) -> float:
     """The time of all packs on as many workers as run at once, each taking the next pack when it is free."""
     workers = [0.0] * at_once
     for pack in packs:
@@ -185,8 +214,9 @@ def _study_seconds(packs: Sequence[Sequence[pinncore.Member]], timings: Sequence
     return START_SECONDS + contention * share * max(workers)
 
 
-def _pack_seconds(pack: Sequence[pinncore.Member], timings: Sequence[Timing], *, iterations: float,
-                  searches: float) -> float:
+def _pack_seconds(
+    pack: Sequence[pinncore.Member], timings: Sequence[Timing], *, iterations: float, searches: float
+) -> float:
     """Every member costs what the widest does; the recursion over the pairs runs once for all."""
     count, settings = parameter_count(_padded(pack)), [member.train for member in pack]
     adam, lbfgs, pair = (_between(timings, count, name) for name in ("adam_s", "lbfgs_s", "pair_s"))

@@ -62,8 +62,15 @@ class StudySpec:
         named = {"search": self.search, "resources": self.resources, "budget": self.budget, "results": self.results}
         sections = {name: section.model_dump(mode="json") for name, section in named.items()}
         return copy.deepcopy(
-            {"study": self.study, "problem": self.problem, "search": sections.pop("search"), "space": space,
-             "train": self.train, **sections})
+            {
+                "study": self.study,
+                "problem": self.problem,
+                "search": sections.pop("search"),
+                "space": space,
+                "train": self.train,
+                **sections,
+            }
+        )
 
     def to_yaml(self) -> str:
         """Return the canonical study file; reading it gives this study again, from any folder."""
@@ -170,20 +177,31 @@ def _assemble(model: Any, content: Mapping[str, Any], base: Path) -> StudySpec:
         whole = section.model_dump(mode="json").items()
         return {name: _absolute(name, value, base) for name, value in whole if name not in space}
 
-    return StudySpec(study=file.study, problem=fixed(file.problem), train=fixed(file.train), search=file.search,
-                     space=space, resources=file.resources, budget=file.budget, results=file.results)
+    return StudySpec(
+        study=file.study,
+        problem=fixed(file.problem),
+        train=fixed(file.train),
+        search=file.search,
+        space=space,
+        resources=file.resources,
+        budget=file.budget,
+        results=file.results,
+    )
 
 
 def _absolute(field: str, value: Any, base: Path) -> Any:
     """Return a value of `init` or `data` with its paths made absolute, and any other as it is."""
+
     def absolute(path: str) -> str:
         return os.path.abspath(base / os.path.expanduser(path))
 
     if field == "init" and value.startswith(specinputs.FILE_PREFIX):
         return specinputs.FILE_PREFIX + absolute(value.removeprefix(specinputs.FILE_PREFIX))
     if field == "data" and isinstance(value, dict):
-        return {key: absolute(item) if key in specinputs.DATA_FILES and isinstance(item, str) else item
-                for key, item in value.items()}
+        return {
+            key: absolute(item) if key in specinputs.DATA_FILES and isinstance(item, str) else item
+            for key, item in value.items()
+        }
     return value
 
 

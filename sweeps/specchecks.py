@@ -46,8 +46,14 @@ def of_content(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
 
     `unsure` names the fields that have a mistake already, so that nothing is said on the ground of their values.
     """
-    checks = (_ranges(spec), _repeated_choices(spec, unsure), _trials(spec, unsure), _combinations(spec, unsure),
-              of_data(spec, unsure=unsure), of_initial_weights(spec, unsure=unsure))
+    checks = (
+        _ranges(spec),
+        _repeated_choices(spec, unsure),
+        _trials(spec, unsure),
+        _combinations(spec, unsure),
+        of_data(spec, unsure=unsure),
+        of_initial_weights(spec, unsure=unsure),
+    )
     return [mistake for check in checks for mistake in check]
 
 
@@ -68,22 +74,30 @@ def warnings(spec: StudySpec) -> tuple[str, ...]:
     if not spec.space:
         said.append("space is empty: trials differ by their seeds alone.")
     if spec.search.objective == "loss":
-        said.append("search.objective loss does not rank trials: published runs with a sixth of the loss have three "
-                    "times the error. rel_l2 does, wherever the data carry a reference.")
+        said.append(
+            "search.objective loss does not rank trials: published runs with a sixth of the loss have three "
+            "times the error. rel_l2 does, wherever the data carry a reference."
+        )
     reproductions = [scope for scope in spec.values("scale_scope") if scope != "consistent"]
     if reproductions:
-        said.append(f"scale_scope {' and '.join(reproductions)} reproduces published mistakes: with a scale_factor "
-                    "other than 1 another equation is solved.")
+        said.append(
+            f"scale_scope {' and '.join(reproductions)} reproduces published mistakes: with a scale_factor "
+            "other than 1 another equation is solved."
+        )
     if any("elocal" in inputs for inputs in spec.values("inputs")):
-        said.append("inputs with elocal: u = e then has no loss at all, and is 17 % away from the truth on strb100; "
-                    "watch distance_to_local.")
+        said.append(
+            "inputs with elocal: u = e then has no loss at all, and is 17 % away from the truth on strb100; "
+            "watch distance_to_local."
+        )
     if "mean_square" in spec.values("loss") and spec.search.objective not in NEEDS_REFERENCE:
         said.append("loss mean_square tends to over-fit between the points: watch heldout_residual.")
     if "float32" in spec.values("dtype") and max(spec.values("lbfgs_iterations")) > 0:
         said.append("dtype float32 makes L-BFGS stop early on rounding; float64 does not.")
     if min(spec.values("lbfgs_lr")) < 0.1 and max(spec.values("lbfgs_iterations")) > 0:
-        said.append("lbfgs_lr below 0.1: it is the first step of every line search, and costs about three times the "
-                    "evaluations of 1.")
+        said.append(
+            "lbfgs_lr below 0.1: it is the first step of every line search, and costs about three times the "
+            "evaluations of 1."
+        )
     if min(spec.values("adam_epochs")) == 0 and min(spec.values("lbfgs_iterations")) == 0:
         said.append("adam_epochs 0 with lbfgs_iterations 0 trains nothing: such a trial is its initial weights.")
     size, trials = grid_size(spec.space), spec.search.trials
@@ -158,8 +172,11 @@ def _some_combinations(swept: Mapping[str, Sequence[Any]]) -> Iterator[dict[str,
         yield from (dict(zip(swept, chosen, strict=True)) for chosen in itertools.product(*swept.values()))
         return
     first = {name: listed[0] for name, listed in swept.items()}
-    pairs = ({**first, one: a, other: b} for one, other in itertools.combinations(swept, 2)
-             for a, b in itertools.product(swept[one], swept[other]))
+    pairs = (
+        {**first, one: a, other: b}
+        for one, other in itertools.combinations(swept, 2)
+        for a, b in itertools.product(swept[one], swept[other])
+    )
     yield from itertools.islice(pairs, 10 * _MOST_COMBINATIONS)
 
 

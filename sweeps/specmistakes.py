@@ -12,15 +12,25 @@ from .space import KINDS
 from .specfile import joined
 
 _KIND_OF_VALUE: Final = {
-    "int_type": "must be a whole number", "int_from_float": "must be a whole number", "float_type": "must be a number",
-    "string_type": "must be text", "bool_type": "must be true or false", "finite_number": "must be finite",
-    "list_type": "must be a list", "tuple_type": "must be a list", "dict_type": "must be a mapping of keys to values",
-    "model_type": "must be a mapping of keys to values", "model_attributes_type": "must be a mapping of keys to values",
-    "none_required": "must be null", "missing": "must be given",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "finite_number": "must be finite",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+    "model_attributes_type": "must be a mapping of keys to values",
+    "none_required": "must be null",
+    "missing": "must be given",
 }
 _BOUND: Final = {
-    "greater_than_equal": ("ge", "must be at least"), "greater_than": ("gt", "must be greater than"),
-    "less_than_equal": ("le", "must be at most"), "less_than": ("lt", "must be less than"),
+    "greater_than_equal": ("ge", "must be at least"),
+    "greater_than": ("gt", "must be greater than"),
+    "less_than_equal": ("le", "must be at most"),
+    "less_than": ("lt", "must be less than"),
 }
 
 

@@ -37,11 +37,14 @@ class SearchSettings(BaseModel):
     sampler: Literal["random", "grid", "qmc", "tpe"] = Field(
         default="random",
         description="How trials are drawn: random; grid (every combination, in an order drawn by the seed); qmc "
-        "(scrambled Sobol points, spread more evenly than random ones); tpe (learns from the finished trials).")
+        "(scrambled Sobol points, spread more evenly than random ones); tpe (learns from the finished trials).",
+    )
     trials: Count | None = Field(
-        default=None, description="Number of trials; may be left out with the sampler grid, for the whole grid.")
+        default=None, description="Number of trials; may be left out with the sampler grid, for the whole grid."
+    )
     objective: Literal["rel_l2", "paper_metric", "process_zone_error", "heldout_residual", "loss"] = Field(
-        default="rel_l2", description="What is made small: rel_l2 is the relative L2 error to the reference field.")
+        default="rel_l2", description="What is made small: rel_l2 is the relative L2 error to the reference field."
+    )
     seed: Annotated[int, Ge(0)] = Field(default=0, description="Seed of the study; equal seeds draw equal trials.")
     replicates: Literal[1] = Field(default=1, description="Trainings of each configuration.")
     pruner: Literal["none"] = Field(default="none", description="What ends hopeless trials early.")
@@ -53,12 +56,15 @@ class ResourceSettings(BaseModel):
     model_config = _STRICT
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where packs train; auto takes a GPU if there is one.")
+        default="auto", description="Where packs train; auto takes a GPU if there is one."
+    )
     pack: Literal["auto"] | Count = Field(
-        default="auto", description="Largest number of trials trained together in one process, or auto.")
+        default="auto", description="Largest number of trials trained together in one process, or auto."
+    )
     cpus_per_pack: Count = Field(default=1, description="CPU cores each pack gets.")
     gpus_per_pack: Annotated[float, Ge(0)] | None = Field(
-        default=None, description="GPUs each pack gets, below 1 for a share; null: one on a GPU, none on a CPU.")
+        default=None, description="GPUs each pack gets, below 1 for a share; null: one on a GPU, none on a CPU."
+    )
 
 
 class BudgetSettings(BaseModel):
@@ -67,7 +73,8 @@ class BudgetSettings(BaseModel):
     model_config = _STRICT
 
     hours: Annotated[float, Gt(0)] | None = Field(
-        default=None, description="Hours after which no new trial starts; null sets no limit.")
+        default=None, description="Hours after which no new trial starts; null sets no limit."
+    )
 
 
 class ResultSettings(BaseModel):
@@ -91,16 +98,22 @@ def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
     space = _model("Space", dimensions)
     train = _model("TrainSettings", _own_fields(TrainSettings))
     folder_name = Annotated[str, Field(pattern=_FOLDER_NAME)]
-    return _model("StudyFile", {
-        "study": (folder_name, Field(description="Name of the study and of its folder.")),
-        "problem": (functools.reduce(operator.or_, problems), _section(problems[0], "What is solved, on which data.")),
-        "search": (SearchSettings, _section(SearchSettings, "How the space is searched.")),
-        "space": (space, _section(space, "The swept fields of train and problem.")),
-        "train": (train, _section(train, "The network and its training, where not swept.")),
-        "resources": (ResourceSettings, _section(ResourceSettings, "Where packs train.")),
-        "budget": (BudgetSettings, _section(BudgetSettings, "What ends the study early.")),
-        "results": (ResultSettings, _section(ResultSettings, "What is kept of each trial.")),
-    })
+    return _model(
+        "StudyFile",
+        {
+            "study": (folder_name, Field(description="Name of the study and of its folder.")),
+            "problem": (
+                functools.reduce(operator.or_, problems),
+                _section(problems[0], "What is solved, on which data."),
+            ),
+            "search": (SearchSettings, _section(SearchSettings, "How the space is searched.")),
+            "space": (space, _section(space, "The swept fields of train and problem.")),
+            "train": (train, _section(train, "The network and its training, where not swept.")),
+            "resources": (ResourceSettings, _section(ResourceSettings, "Where packs train.")),
+            "budget": (BudgetSettings, _section(BudgetSettings, "What ends the study early.")),
+            "results": (ResultSettings, _section(ResultSettings, "What is kept of each trial.")),
+        },
+    )
 
 
 def section_keys(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:

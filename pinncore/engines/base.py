@@ -78,6 +78,8 @@ def combine(norms: Tensor, weights: Tensor, averages: Tensor) -> tuple[Tensor, T
 def loss_shape(problems: Sequence[Problem]) -> tuple[list[list[float]], list[list[float]]]:
     """`weights` and `averages` of `combine` for each member and term."""
     weights = [[points.weight for points in problem.point_sets] for problem in problems]
-    averages = [[1 / len(points.inputs) if problem.loss_form == "mean_square" else 0.0 for points in problem.point_sets]
-                for problem in problems]
+    averages = [
+        [1 / len(points.inputs) if problem.loss_form == "mean_square" else 0.0 for points in problem.point_sets]
+        for problem in problems
+    ]
     return weights, averages

@@ -35,10 +35,12 @@ class ReferenceEngine(Engine):
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
         with torch.no_grad():
             inputs = [self.as_tensor(self.problems[row].point_sets[0].inputs) for row in rows]
-            return torch.stack([
-                _network(self._flat(p, row), self.layout.members[row], x)
-                for p, row, x in zip(parameters, rows, inputs, strict=True)
-            ])
+            return torch.stack(
+                [
+                    _network(self._flat(p, row), self.layout.members[row], x)
+                    for p, row, x in zip(parameters, rows, inputs, strict=True)
+                ]
+            )
 
     def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         jet = _jet(self._flat(parameters, row), self.layout.members[row], self.as_tensor(points.inputs))

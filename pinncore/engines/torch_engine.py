@@ -150,8 +150,11 @@ class TorchEngine(Engine):
             low, high = CHUNK_POINTS
             size = min(max(CHUNK_BYTES // (CHANNELS * width * self._one.element_size()), low), high)
         return [
-            _StackedSet(points.term, points.inputs[:, :, start : start + size],
-                        {name: values[:, start : start + size] for name, values in points.data.items()})
+            _StackedSet(
+                points.term,
+                points.inputs[:, :, start : start + size],
+                {name: values[:, start : start + size] for name, values in points.data.items()},
+            )
             for start in range(0, count, size)
         ]
 

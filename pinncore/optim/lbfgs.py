@@ -64,8 +64,13 @@ class PackedLBFGS:
         t = torch.tensor(steps, dtype=self.x.dtype, device=self.x.device)[:, None]
         return torch.where(started, self.x[place] + t * self.direction[place], self.x[place])
 
-    def tell(self, rows: Sequence[int], losses: Sequence[float], gradient: Tensor,
-             terms: Sequence[tuple[float, ...]] | None = None) -> list[int]:
+    def tell(
+        self,
+        rows: Sequence[int],
+        losses: Sequence[float],
+        gradient: Tensor,
+        terms: Sequence[tuple[float, ...]] | None = None,
+    ) -> list[int]:
         """Take loss and gradient [rows, size] at `points(rows)`; returns the members that completed an iteration.
 
         Members that have stopped must not be told anything more.
@@ -80,11 +85,19 @@ class PackedLBFGS:
                 self.stopped[row] = StopReason.NOT_FINITE
             else:
                 (fresh if self.searches[row] is None else searching).append(index)
-        self._advance_searches([rows[i] for i in searching], [losses[i] for i in searching],
-                               [slopes[i] for i in searching], [terms[i] for i in searching],
-                               gradient[self._place(searching)])
-        self._start([rows[i] for i in fresh], [losses[i] for i in fresh], [terms[i] for i in fresh],
-                    gradient[self._place(fresh)])
+        self._advance_searches(
+            [rows[i] for i in searching],
+            [losses[i] for i in searching],
+            [slopes[i] for i in searching],
+            [terms[i] for i in searching],
+            gradient[self._place(searching)],
+        )
+        self._start(
+            [rows[i] for i in fresh],
+            [losses[i] for i in fresh],
+            [terms[i] for i in fresh],
+            gradient[self._place(fresh)],
+        )
         accepted = [rows[i] for i in searching if (search := self.searches[rows[i]]) and search.done]
         self._accept(accepted)
         return accepted
@@ -109,8 +122,14 @@ class PackedLBFGS:
                 steps.append(min(1.0, 1.0 / norm) * self.settings[row].lr)
         self._search(running, steps)
 
-    def _advance_searches(self, rows: list[int], losses: list[float], slopes: list[float],
-                          terms: list[tuple[float, ...]], gradient: Tensor) -> None:
+    def _advance_searches(
+        self,
+        rows: list[int],
+        losses: list[float],
+        slopes: list[float],
+        terms: list[tuple[float, ...]],
+        gradient: Tensor,
+    ) -> None:
         """One step of each line search, then the gradient moves of all of them, grouped."""
         told = zip(rows, losses, slopes, terms, strict=True)
         moves = [self._searching(row).tell(loss, slope, term) for row, loss, slope, term in told]
@@ -204,10 +223,21 @@ class PackedLBFGS:
     def state(self, row: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain values and tensors that `load` takes back exactly."""
         search = self.searches[row]
-        values = {"search": search.state() if search else None, "iterations": self.iterations[row],
-                  "evaluations": self.evaluations[row], "loss": self.losses[row], "terms": list(self.terms[row])}
-        tensors = {"x": self.x[row], "gradient": self.gradient[row], "direction": self.direction[row],
-                   "slot0": self.slots[0, row], "slot1": self.slots[1, row], **self.memory.state(row)}
+        values = {
+            "search": search.state() if search else None,
+            "iterations": self.iterations[row],
+            "evaluations": self.evaluations[row],
+            "loss": self.losses[row],
+            "terms": list(self.terms[row]),
+        }
+        tensors = {
+            "x": self.x[row],
+            "gradient": self.gradient[row],
+            "direction": self.direction[row],
+            "slot0": self.slots[0, row],
+            "slot1": self.slots[1, row],
+            **self.memory.state(row),
+        }
         return values, tensors
 
     def load(self, row: int, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

@@ -82,8 +82,9 @@ class StrongWolfe:
             self._set(1, t, f, slope, terms)
             self._start_zoom()
             return Moves(new_to=1)
-        self.t = _cubic_minimum(self.ends[0], self.values[0], self.slopes[0], t, f, slope,
-                                bounds=(t + 0.01 * (t - self.ends[0]), t * 10))
+        self.t = _cubic_minimum(
+            self.ends[0], self.values[0], self.slopes[0], t, f, slope, bounds=(t + 0.01 * (t - self.ends[0]), t * 10)
+        )
         self._set(0, t, f, slope, terms)
         self.steps += 1
         return Moves(new_to=0)

@@ -65,8 +65,12 @@ class PairMemory:
     def state(self, row: int) -> dict[str, Tensor]:
         """A member's pairs, oldest first: steps and changes [pairs, size], rho [pairs] and gamma [1]."""
         order = torch.as_tensor(self._order(row), dtype=torch.int64, device=self._steps.device)
-        return {"steps": self._steps[row, order], "changes": self._changes[row, order],
-                "inverse": self._inverse[row, order], "scale": self._scale[row]}
+        return {
+            "steps": self._steps[row, order],
+            "changes": self._changes[row, order],
+            "inverse": self._inverse[row, order],
+            "scale": self._scale[row],
+        }
 
     def load(self, row: int, tensors: Mapping[str, Tensor]) -> None:
         """Continue one member from its `state`; the numbers are taken as they are, nothing is computed anew."""

@@ -49,8 +49,12 @@ class NonlocalStrainSettings:
         if self.inputs not in INPUT_SETS:
             raise SettingError("inputs", list(self.inputs), "must be [x, y] or [x, y, g, elocal]")
         if self.scale_scope == "consistent" and self.strain_multiplier != 1.0:
-            raise SettingError("strain_multiplier", self.strain_multiplier, "must be 1 where scale_scope is consistent",
-                               "Use scale_scope: all to reproduce strains multiplied by 10.")
+            raise SettingError(
+                "strain_multiplier",
+                self.strain_multiplier,
+                "must be 1 where scale_scope is consistent",
+                "Use scale_scope: all to reproduce strains multiplied by 10.",
+            )
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,13 @@ class NonlocalStrain(Problem):
     def field(self, output: Array) -> dict[str, Array]:
         gauss = self.data.gauss
         true = gauss.enonlocal_true if gauss.enonlocal_true is not None else np.full(len(gauss), np.nan)
-        return {"x_mm": gauss.x_mm, "y_mm": gauss.y_mm, "predicted": self.to_physical(output), "reference": true,
-                "local": gauss.elocal}
+        return {
+            "x_mm": gauss.x_mm,
+            "y_mm": gauss.y_mm,
+            "predicted": self.to_physical(output),
+            "reference": true,
+            "local": gauss.elocal,
+        }
 
     def metrics(self, predict: Predictor) -> dict[str, float | None]:
         """Errors to the reference, distance to the trivial u = e, and the residual where nothing was trained.

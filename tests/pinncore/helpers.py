@@ -37,8 +37,10 @@ def assert_close(actual: ArrayLike, reference: ArrayLike, tolerance: float, name
     if found.shape != expected.shape:
         raise AssertionError(f"{name}: shape {found.shape} instead of {expected.shape}")
     place = np.unravel_index(np.nanargmax(np.abs(found - expected)), found.shape)
-    raise AssertionError(f"{name}: differs by {measured:.2e} of the largest value, allowed {tolerance:.0e}; worst at "
-                         f"{tuple(map(int, place))}: {found[place]!r} instead of {expected[place]!r}")
+    raise AssertionError(
+        f"{name}: differs by {measured:.2e} of the largest value, allowed {tolerance:.0e}; worst at "
+        f"{tuple(map(int, place))}: {found[place]!r} instead of {expected[place]!r}"
+    )
 
 
 def every(data: FieldData, *, gauss: int, nodes: int) -> FieldData:
@@ -50,16 +52,25 @@ def _take(points: Points, step: int) -> Points:
     return Points(**{name: array[::step] for name, array in points.columns.items()})
 
 
-def build(members: Sequence[Layers], data: FieldData, settings: Sequence[NonlocalStrainSettings] | None = None, *,
-          engine: type[Engine] = TorchEngine, padded: Layers = (), init: str = "torch",
-          seed: int = 0) -> tuple[Engine, Tensor]:
+def build(
+    members: Sequence[Layers],
+    data: FieldData,
+    settings: Sequence[NonlocalStrainSettings] | None = None,
+    *,
+    engine: type[Engine] = TorchEngine,
+    padded: Layers = (),
+    init: str = "torch",
+    seed: int = 0,
+) -> tuple[Engine, Tensor]:
     """An engine for members of these layers in float64, and start weights [members, size], seeds from `seed` on."""
     settings = settings or [NonlocalStrainSettings()] * len(members)
     layout = PackedLayout(tuple(members), padded)
     problems = [NonlocalStrain(each, data=data) for each in settings]
     flats = [initial_parameters(init, layers, seed=seed + i) for i, layers in enumerate(members)]
-    return (engine(problems, layout, dtype=torch.float64, device=CPU),
-            layout.pack(flats, dtype=torch.float64, device=CPU))
+    return (
+        engine(problems, layout, dtype=torch.float64, device=CPU),
+        layout.pack(flats, dtype=torch.float64, device=CPU),
+    )
 
 
 def alone(engine: Engine, x: Tensor, member: int, *, kind: type[Engine] | None = None) -> tuple[Engine, Tensor]:

@@ -24,8 +24,12 @@ WEIGHTS = 1e-12  # the bar; 2e-15 seen
 
 # Four networks of other widths, rates, betas and epsilons
 MEMBERS = [layer_sizes(2, width=width, depth=2) for width in (4, 8, 12, 16)]
-SETTINGS = [AdamSettings(1e-3), AdamSettings(1e-2, eps=1e-7), AdamSettings(3e-3, beta1=0.8),
-            AdamSettings(1e-4, beta2=0.99)]
+SETTINGS = [
+    AdamSettings(1e-3),
+    AdamSettings(1e-2, eps=1e-7),
+    AdamSettings(3e-3, beta1=0.8),
+    AdamSettings(1e-4, beta2=0.99),
+]
 
 
 def torch_adam(x: Tensor, settings: AdamSettings, gradient: Callable[[int, Tensor], Tensor]) -> Tensor:
@@ -145,18 +149,32 @@ def test_cosine_falls_from_the_rate_towards_zero() -> None:
 
 
 # One step at lr 1e-3: weight, gradient, the weight after it as printed (8 decimals)
-TENSORFLOW = [(0.88782865, 1.1028266e00, "0.88682866"), (0.06018033, -6.1464891e00, "0.06118033"),
-              (-0.46538195, -6.9716954e-01, "-0.46438196"), (-0.49303034, -2.0500580e-05, "-0.49204552")]
-ALGORITHM_1 = [(0.88782865, 1.1028266e00, "0.88682865"), (0.06018033, -6.1464891e00, "0.06118033"),
-               (-0.46538195, -6.9716954e-01, "-0.46438195"), (-0.49303034, -2.0500580e-05, "-0.49203083")]
-PYTORCH = [(0.88782865, 1.5916174e-02, "0.88682866"), (0.06018033, 2.2873601e-01, "0.05918033"),
-           (-0.46538195, 2.9203158e-02, "-0.46638194")]
+TENSORFLOW = [
+    (0.88782865, 1.1028266e00, "0.88682866"),
+    (0.06018033, -6.1464891e00, "0.06118033"),
+    (-0.46538195, -6.9716954e-01, "-0.46438196"),
+    (-0.49303034, -2.0500580e-05, "-0.49204552"),
+]
+ALGORITHM_1 = [
+    (0.88782865, 1.1028266e00, "0.88682865"),
+    (0.06018033, -6.1464891e00, "0.06118033"),
+    (-0.46538195, -6.9716954e-01, "-0.46438195"),
+    (-0.49303034, -2.0500580e-05, "-0.49203083"),
+]
+PYTORCH = [
+    (0.88782865, 1.5916174e-02, "0.88682866"),
+    (0.06018033, 2.2873601e-01, "0.05918033"),
+    (-0.46538195, 2.9203158e-02, "-0.46638194"),
+]
 
 
-@pytest.mark.parametrize(("table", "convention", "dtype"), [
-    (TENSORFLOW, "tf1", torch.float32), (PYTORCH, "torch", torch.float32), (ALGORITHM_1, "torch", torch.float64)])
-def test_the_published_table_to_its_printed_digits(table: list[tuple[float, float, str]], convention: Any,
-                                                   dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("table", "convention", "dtype"),
+    [(TENSORFLOW, "tf1", torch.float32), (PYTORCH, "torch", torch.float32), (ALGORITHM_1, "torch", torch.float64)],
+)
+def test_the_published_table_to_its_printed_digits(
+    table: list[tuple[float, float, str]], convention: Any, dtype: torch.dtype
+) -> None:
     """Row 4, where the gradient is tiny, tells the two epsilons apart: 1.5e-5 of difference after a single step."""
     weights = torch.tensor([[row[0] for row in table]], dtype=dtype)
     gradient = torch.tensor([[row[1] for row in table]], dtype=dtype)

@@ -15,20 +15,30 @@ from hypothesis import strategies as st
 from pinncore import CheckpointError, MemberState, read_checkpoint, write_checkpoint
 
 numbers = st.floats(allow_nan=False, width=64)
-plain = st.recursive(st.none() | st.booleans() | st.integers() | numbers | st.text(max_size=8),
-                     lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=5), some, max_size=3),
-                     max_leaves=8)
-tensors = st.builds(lambda values, dtype: torch.tensor(values, dtype=dtype), st.lists(numbers, max_size=5),
-                    st.sampled_from([torch.float32, torch.float64]))
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | st.text(max_size=8),
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=5), some, max_size=3),
+    max_leaves=8,
+)
+tensors = st.builds(
+    lambda values, dtype: torch.tensor(values, dtype=dtype),
+    st.lists(numbers, max_size=5),
+    st.sampled_from([torch.float32, torch.float64]),
+)
 names = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=5)
-states = st.builds(MemberState, st.integers(0, 10**7), st.dictionaries(st.text(max_size=5), plain, max_size=3),
-                   st.dictionaries(names, tensors, max_size=3))
+states = st.builds(
+    MemberState,
+    st.integers(0, 10**7),
+    st.dictionaries(st.text(max_size=5), plain, max_size=3),
+    st.dictionaries(names, tensors, max_size=3),
+)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(states, max_size=4, unique_by=lambda state: state.label), st.dictionaries(st.text(max_size=5), plain))
-def test_round_trip(tmp_path_factory: pytest.TempPathFactory, written: list[MemberState],
-                    values: dict[str, object]) -> None:
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, written: list[MemberState], values: dict[str, object]
+) -> None:
     """Every bit of every number, in the order it was given."""
     folder = tmp_path_factory.mktemp("checkpoints") / "000001"
     write_checkpoint(folder, written, values=values)
@@ -63,10 +73,12 @@ def test_a_folder_appears_whole(folder: Path) -> None:
 
 def edit(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
     """A change of a JSON file."""
+
     def apply(file: Path) -> None:
         header = json.loads(file.read_text())
         change(header)
         file.write_text(json.dumps(header))
+
     return apply
 
 
@@ -80,22 +92,26 @@ def flip(file: Path) -> None:
     file.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize(("name", "damage", "fragment"), [
-    ("pack.json", Path.unlink, "cannot be read"),
-    ("pack.json", cut, "cannot be read"),
-    ("pack.json", edit(lambda header: header.update(version=2)), "is of version 2, this code reads version 1"),
-    ("pack.json", edit(lambda header: header.pop("members")), "lacks members"),
-    ("pack.json", lambda file: file.write_text("[1]"), "is of version None"),
-    ("member-000012.json", Path.unlink, "cannot be read"),
-    ("member-000012.json", lambda file: file.write_bytes(b"\xff\x00"), "cannot be read"),
-    ("member-000012.json", edit(lambda header: header.update(version="1")), "is of version 1"),
-    ("member-000012.json", edit(lambda header: header.pop("sha256")), "lacks sha256"),
-    ("member-000003.safetensors", Path.unlink, "cannot be read"),
-    ("member-000003.safetensors", cut, "is torn: its hash differs"),
-    ("member-000003.safetensors", flip, "is torn: its hash differs"),
-])
-def test_a_damaged_folder_is_refused_by_the_name_of_its_file(folder: Path, name: str, damage: Callable[[Path], object],
-                                                             fragment: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "damage", "fragment"),
+    [
+        ("pack.json", Path.unlink, "cannot be read"),
+        ("pack.json", cut, "cannot be read"),
+        ("pack.json", edit(lambda header: header.update(version=2)), "is of version 2, this code reads version 1"),
+        ("pack.json", edit(lambda header: header.pop("members")), "lacks members"),
+        ("pack.json", lambda file: file.write_text("[1]"), "is of version None"),
+        ("member-000012.json", Path.unlink, "cannot be read"),
+        ("member-000012.json", lambda file: file.write_bytes(b"\xff\x00"), "cannot be read"),
+        ("member-000012.json", edit(lambda header: header.update(version="1")), "is of version 1"),
+        ("member-000012.json", edit(lambda header: header.pop("sha256")), "lacks sha256"),
+        ("member-000003.safetensors", Path.unlink, "cannot be read"),
+        ("member-000003.safetensors", cut, "is torn: its hash differs"),
+        ("member-000003.safetensors", flip, "is torn: its hash differs"),
+    ],
+)
+def test_a_damaged_folder_is_refused_by_the_name_of_its_file(
+    folder: Path, name: str, damage: Callable[[Path], object], fragment: str
+) -> None:
     read_checkpoint(folder)
     damage(folder / name)
     with pytest.raises(CheckpointError) as caught:

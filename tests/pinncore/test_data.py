@@ -33,8 +33,10 @@ def write_csv(path: Path, points: Points, *, factor: int = 1, without: tuple[str
 @pytest.fixture
 def tables(tmp_path: Path, coarse: FieldData) -> dict[str, Path]:
     """The three tables of `coarse` as physical CSV files."""
-    return {name: write_csv(tmp_path / f"{name}.csv", points)
-            for name, points in (("gauss_points", coarse.gauss), ("lrb", coarse.lrb), ("btb", coarse.btb))}
+    return {
+        name: write_csv(tmp_path / f"{name}.csv", points)
+        for name, points in (("gauss_points", coarse.gauss), ("lrb", coarse.lrb), ("btb", coarse.btb))
+    }
 
 
 def refused(tables: dict[str, Any], *fragments: str) -> None:
@@ -56,13 +58,17 @@ def test_csv_tables_number_for_number(tables: dict[str, Path], coarse: FieldData
 
 
 def test_the_factor_of_ten_is_found_and_named(tmp_path: Path, coarse: FieldData) -> None:
-    paths = [write_csv(tmp_path / f"{name}.csv", points, factor=10)
-             for name, points in (("points", coarse.gauss), ("lrb", coarse.lrb), ("btb", coarse.btb))]
+    paths = [
+        write_csv(tmp_path / f"{name}.csv", points, factor=10)
+        for name, points in (("points", coarse.gauss), ("lrb", coarse.lrb), ("btb", coarse.btb))
+    ]
     found = read_csv_tables(*paths)
     assert found.elocal_factor == 10
     ratio = 10 * coarse.gauss.elocal.mean() / coarse.gauss.enonlocal_true.mean()
-    assert ("elocal in the file: ten times the physical strains (factor 10), divided by 10 here; "
-            f"found from mean elocal / mean enonlocal_true = {ratio:.3g}") in found.notes
+    assert (
+        "elocal in the file: ten times the physical strains (factor 10), divided by 10 here; "
+        f"found from mean elocal / mean enonlocal_true = {ratio:.3g}"
+    ) in found.notes
     assert_close(found.gauss.elocal, coarse.gauss.elocal, 1e-15)  # times ten and back: a last bit here and there
     assert_close(found.lrb.elocal, coarse.lrb.elocal, 1e-15)
     assert_close(found.gauss.enonlocal_true, coarse.gauss.enonlocal_true, 0.0)  # never scaled
@@ -71,13 +77,19 @@ def test_the_factor_of_ten_is_found_and_named(tmp_path: Path, coarse: FieldData)
 
 def test_notes_state_the_units(tables: dict[str, Path]) -> None:
     notes = "\n".join(load_data(tables).notes)
-    for fragment in ("coordinates in mm: x 0.5283 to", "g in mm^2: 8 to 8 (l_c = sqrt(2 g), at most 4 mm)",
-                     "physical strains (factor 1)", "elocal, dimensionless", "157 Gauss points, 17 left/right and 17"):
+    for fragment in (
+        "coordinates in mm: x 0.5283 to",
+        "g in mm^2: 8 to 8 (l_c = sqrt(2 g), at most 4 mm)",
+        "physical strains (factor 1)",
+        "elocal, dimensionless",
+        "157 Gauss points, 17 left/right and 17",
+    ):
         assert fragment in notes
 
 
-def test_without_the_truth_the_factor_must_be_stated(tmp_path: Path, tables: dict[str, Path],
-                                                     coarse: FieldData) -> None:
+def test_without_the_truth_the_factor_must_be_stated(
+    tmp_path: Path, tables: dict[str, Path], coarse: FieldData
+) -> None:
     blind = dict(tables, gauss_points=write_csv(tmp_path / "blind.csv", coarse.gauss, without=("enonlocal_true",)))
     refused(blind, "enonlocal_true", "elocal_factor: 1 or elocal_factor: 10")
     found = load_data({**blind, "elocal_factor": 1})
@@ -91,22 +103,26 @@ def test_tables_in_different_units_are_refused(tmp_path: Path, tables: dict[str,
     refused(dict(tables, gauss_points=thousand), "neither about 1 nor about 10")
 
 
-@pytest.mark.parametrize(("text", "fragments"), [
-    ("", ("lacks the column xcoord, ycoord, g, elocal",)),
-    ("\n", ("lacks the column",)),
-    ("xcoord,ycoord,elocal\n0,0,1e-5\n", ("lacks the column g", "its header is xcoord,ycoord,elocal")),
-    ("xcoord,ycoord,g,elocal\n", ("a header and no rows",)),
-    ("xcoord,ycoord,g,elocal\n0,0,8,nan\n", ("not finite in the column elocal",)),
-    ("xcoord,ycoord,g,elocal\n0,inf,8,1e-5\n", ("not finite in the column ycoord",)),
-    ("xcoord,ycoord,g,elocal\n0,0,8,\n", ("not a table of numbers",)),
-    ("xcoord,ycoord,g,elocal\n0,0,8,abc\n", ("not a table of numbers",)),
-    ("xcoord,ycoord,g,elocal\n0,0,8,1e-5\n0,0,8\n", ("not a table of numbers",)),
-    ("xcoord,ycoord,g,elocal\n0,0,8,1e-5,7\n", ("1 rows of 5 values under 4 names",)),
-    ("xcoord,ycoord,g,elocal\n0,0,0,1e-5\n", ("g <= 0", "mm^2")),
-    (b"\x89PNG\r\n\x1a\n\xff\xfe", ("not a table of numbers",)),
-])
-def test_a_table_that_is_none_is_refused(tmp_path: Path, tables: dict[str, Path], text: str | bytes,
-                                         fragments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("", ("lacks the column xcoord, ycoord, g, elocal",)),
+        ("\n", ("lacks the column",)),
+        ("xcoord,ycoord,elocal\n0,0,1e-5\n", ("lacks the column g", "its header is xcoord,ycoord,elocal")),
+        ("xcoord,ycoord,g,elocal\n", ("a header and no rows",)),
+        ("xcoord,ycoord,g,elocal\n0,0,8,nan\n", ("not finite in the column elocal",)),
+        ("xcoord,ycoord,g,elocal\n0,inf,8,1e-5\n", ("not finite in the column ycoord",)),
+        ("xcoord,ycoord,g,elocal\n0,0,8,\n", ("not a table of numbers",)),
+        ("xcoord,ycoord,g,elocal\n0,0,8,abc\n", ("not a table of numbers",)),
+        ("xcoord,ycoord,g,elocal\n0,0,8,1e-5\n0,0,8\n", ("not a table of numbers",)),
+        ("xcoord,ycoord,g,elocal\n0,0,8,1e-5,7\n", ("1 rows of 5 values under 4 names",)),
+        ("xcoord,ycoord,g,elocal\n0,0,0,1e-5\n", ("g <= 0", "mm^2")),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", ("not a table of numbers",)),
+    ],
+)
+def test_a_table_that_is_none_is_refused(
+    tmp_path: Path, tables: dict[str, Path], text: str | bytes, fragments: tuple[str, ...]
+) -> None:
     path = tmp_path / "wrong.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     refused(dict(tables, lrb=path), f"data: {path}", *fragments)
@@ -139,7 +155,11 @@ def test_npz_round_trip(tmp_path: Path, coarse: FieldData) -> None:
         save_data(data, path)
         found = load_data({"npz": str(path)})
         assert (found.sha256, found.name, found.notes, found.elocal_factor) == (
-            data.sha256, data.name, data.notes, data.elocal_factor)
+            data.sha256,
+            data.name,
+            data.notes,
+            data.elocal_factor,
+        )
         assert (found.gauss.enonlocal_true is None) == (data.gauss.enonlocal_true is None)
 
 
@@ -147,8 +167,14 @@ def test_a_file_that_is_no_data_npz_is_refused(tmp_path: Path, coarse_npz: Path)
     whole = coarse_npz.read_bytes()
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     np.save(tmp_path / "array.npy", np.ones(3))
-    for name, content in (("torn.npz", whole[: len(whole) // 2]), ("text.npz", b"xcoord,ycoord\n"), ("empty.npz", b""),
-                          ("zip.npz", b"PK\x03\x04 and no more"), ("other.npz", None), ("array.npy", None)):
+    for name, content in (
+        ("torn.npz", whole[: len(whole) // 2]),
+        ("text.npz", b"xcoord,ycoord\n"),
+        ("empty.npz", b""),
+        ("zip.npz", b"PK\x03\x04 and no more"),
+        ("other.npz", None),
+        ("array.npy", None),
+    ):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         refused({"npz": str(tmp_path / name)}, name, "not a data file written by pinncore")
@@ -158,8 +184,11 @@ def test_a_file_that_is_no_data_npz_is_refused(tmp_path: Path, coarse_npz: Path)
 def test_the_hash_tells_any_two_tables_apart(coarse: FieldData) -> None:
     moved = coarse.gauss.elocal.copy()
     moved[3] = np.nextafter(moved[3], 1)
-    others = [replace(coarse, gauss=replace(coarse.gauss, elocal=moved)), replace(coarse, lrb=coarse.btb),
-              replace(coarse, gauss=replace(coarse.gauss, enonlocal_true=None))]
+    others = [
+        replace(coarse, gauss=replace(coarse.gauss, elocal=moved)),
+        replace(coarse, lrb=coarse.btb),
+        replace(coarse, gauss=replace(coarse.gauss, enonlocal_true=None)),
+    ]
     assert len({coarse.sha256, *(other.sha256 for other in others)}) == 4
     assert replace(coarse, name="another", notes=()).sha256 == coarse.sha256, "of the numbers alone"
 

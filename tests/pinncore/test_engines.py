@@ -27,8 +27,9 @@ BOTH_INPUTS = (("x", "y"), ("x", "y", "g", "elocal"))
 SCOPES = ("consistent", "all", "elocal")
 
 
-def assert_engines_agree(layers: Layers, data: FieldData, settings: NonlocalStrainSettings, *, init: str = "keras",
-                         seed: int = 0) -> None:
+def assert_engines_agree(
+    layers: Layers, data: FieldData, settings: NonlocalStrainSettings, *, init: str = "keras", seed: int = 0
+) -> None:
     """Loss, terms, gradient and outputs, and the jets on 200 other points."""
     engine, x = build([layers], data, [settings], init=init, seed=seed)
     reference, _ = alone(engine, x, 0, kind=ReferenceEngine)
@@ -37,18 +38,26 @@ def assert_engines_agree(layers: Layers, data: FieldData, settings: NonlocalStra
         assert_close(getattr(found, name), getattr(expected, name), ENGINE, name)
     reach = np.abs(engine.problems[0].point_sets[0].inputs).max(axis=0)
     points = PointSet("value", np.random.default_rng(seed).uniform(-reach, reach, (200, len(reach))), {})
-    for name, ours, theirs in zip(Jet._fields, engine.jets(x[0], 0, points), reference.jets(x[0], 0, points),
-                                  strict=True):
+    for name, ours, theirs in zip(
+        Jet._fields, engine.jets(x[0], 0, points), reference.jets(x[0], 0, points), strict=True
+    ):
         assert_close(ours, theirs, ENGINE, name)
     assert_close(engine.outputs(x, [0]), reference.outputs(x, [0]), ENGINE, "outputs")
 
 
-@pytest.mark.parametrize(("width", "depth", "inputs", "loss"), [
-    (8, 8, BOTH_INPUTS[0], "norm"), (8, 8, BOTH_INPUTS[1], "mean_square"), (16, 16, BOTH_INPUTS[0], "norm"),
-    (16, 2, BOTH_INPUTS[0], "norm"), (16, 2, BOTH_INPUTS[1], "norm"),
-])
-def test_engines_agree_on_all_points(strb100: FieldData, width: int, depth: int, inputs: tuple[str, ...],
-                                     loss: str) -> None:
+@pytest.mark.parametrize(
+    ("width", "depth", "inputs", "loss"),
+    [
+        (8, 8, BOTH_INPUTS[0], "norm"),
+        (8, 8, BOTH_INPUTS[1], "mean_square"),
+        (16, 16, BOTH_INPUTS[0], "norm"),
+        (16, 2, BOTH_INPUTS[0], "norm"),
+        (16, 2, BOTH_INPUTS[1], "norm"),
+    ],
+)
+def test_engines_agree_on_all_points(
+    strb100: FieldData, width: int, depth: int, inputs: tuple[str, ...], loss: str
+) -> None:
     settings = NonlocalStrainSettings(inputs=inputs, loss=loss)
     assert_engines_agree(layer_sizes(len(inputs), width=width, depth=depth), strb100, settings)
 
@@ -57,26 +66,46 @@ def test_engines_agree_on_all_points(strb100: FieldData, width: int, depth: int,
 @pytest.mark.parametrize("loss", ["norm", "mean_square"])
 @pytest.mark.parametrize("inputs", BOTH_INPUTS)
 @pytest.mark.parametrize(("width", "depth"), [(1, 1), (5, 1), (4, 2), (12, 3), (8, 8), (16, 16)])
-def test_engines_agree(coarse: FieldData, width: int, depth: int, inputs: tuple[str, ...], loss: str,
-                       scope: str) -> None:
+def test_engines_agree(
+    coarse: FieldData, width: int, depth: int, inputs: tuple[str, ...], loss: str, scope: str
+) -> None:
     factor = 10.0 if scope == "consistent" else 1.0  # millimetres times ten saturate every unit: 3e-12 there
-    settings = NonlocalStrainSettings(inputs=inputs, loss=loss, scale_scope=scope, scale_factor=factor,
-                                      boundary_weight=0.3)
+    settings = NonlocalStrainSettings(
+        inputs=inputs, loss=loss, scale_scope=scope, scale_factor=factor, boundary_weight=0.3
+    )
     assert_engines_agree(layer_sizes(len(inputs), width=width, depth=depth), coarse, settings)
 
 
 @hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-@given(width=st.integers(1, 9), depth=st.integers(1, 4), inputs=st.sampled_from(BOTH_INPUTS),
-       loss=st.sampled_from(["norm", "mean_square"]), scale=st.floats(0.2, 5), weight=st.floats(0, 10),
-       init=st.sampled_from(["torch", "keras", "tf1"]), seed=st.integers(0, 10**6), count=st.integers(10, 60))
-def test_engines_agree_on_any_network_and_points(coarse: FieldData, width: int, depth: int, inputs: tuple[str, ...],
-                                                 loss: str, scale: float, weight: float, init: str, seed: int,
-                                                 count: int) -> None:
+@given(
+    width=st.integers(1, 9),
+    depth=st.integers(1, 4),
+    inputs=st.sampled_from(BOTH_INPUTS),
+    loss=st.sampled_from(["norm", "mean_square"]),
+    scale=st.floats(0.2, 5),
+    weight=st.floats(0, 10),
+    init=st.sampled_from(["torch", "keras", "tf1"]),
+    seed=st.integers(0, 10**6),
+    count=st.integers(10, 60),
+)
+def test_engines_agree_on_any_network_and_points(
+    coarse: FieldData,
+    width: int,
+    depth: int,
+    inputs: tuple[str, ...],
+    loss: str,
+    scale: float,
+    weight: float,
+    init: str,
+    seed: int,
+    count: int,
+) -> None:
     chosen = np.random.default_rng(seed).choice(len(coarse.gauss), count, replace=False)
     some = Points(**{name: values[chosen] for name, values in coarse.gauss.columns.items()})
     settings = NonlocalStrainSettings(inputs=inputs, loss=loss, scale_factor=scale, boundary_weight=weight)
-    assert_engines_agree(layer_sizes(len(inputs), width=width, depth=depth), replace(coarse, gauss=some), settings,
-                         init=init, seed=seed)
+    assert_engines_agree(
+        layer_sizes(len(inputs), width=width, depth=depth), replace(coarse, gauss=some), settings, init=init, seed=seed
+    )
 
 
 def plain_loss(flat: NDArray[np.longdouble], layers: Layers, problem: Problem, step: float) -> np.longdouble:
@@ -95,8 +124,9 @@ def plain_loss(flat: NDArray[np.longdouble], layers: Layers, problem: Problem, s
         right[0] = up[1] = step
         u = network(inputs)
         if points.term == "residual":
-            laplacian = (network(inputs + right) + network(inputs - right) + network(inputs + up)
-                         + network(inputs - up) - 4 * u) / step**2
+            laplacian = (
+                network(inputs + right) + network(inputs - right) + network(inputs + up) + network(inputs - up) - 4 * u
+            ) / step**2
             residual = u - points.data["g"] * laplacian - points.data["elocal"]
         else:
             shift = right if points.term == "lrb" else up
@@ -109,8 +139,9 @@ def plain_loss(flat: NDArray[np.longdouble], layers: Layers, problem: Problem, s
 @pytest.mark.parametrize("kind", [TorchEngine, ReferenceEngine])
 @pytest.mark.parametrize("loss", ["norm", "mean_square"])
 @pytest.mark.parametrize("inputs", BOTH_INPUTS)
-def test_differences_of_a_plain_network(coarse: FieldData, kind: type[Engine], loss: str,
-                                        inputs: tuple[str, ...]) -> None:
+def test_differences_of_a_plain_network(
+    coarse: FieldData, kind: type[Engine], loss: str, inputs: tuple[str, ...]
+) -> None:
     """Both engines stand on torch; this stands on differences alone, so they cannot share a mistake unseen.
 
     Steps of 1e-3 (inputs) and 1e-5 (parameters) leave errors of 1e-9 in long double: hence 1e-7, and the gradient
@@ -179,8 +210,10 @@ WIDTHS = (3, 8, 16, 5)
 @pytest.mark.parametrize("kind", [TorchEngine, ReferenceEngine])
 def test_a_padded_member_is_the_member_alone(coarse: FieldData, kind: type[Engine], inputs: tuple[str, ...]) -> None:
     """Different widths, scales, weights and losses in one pack; padded wider than the widest of them."""
-    settings = [NonlocalStrainSettings(inputs=inputs, scale_factor=1.0 + i, boundary_weight=0.1 * i, loss=loss)
-                for i, loss in enumerate(("norm", "mean_square", "norm", "norm"))]
+    settings = [
+        NonlocalStrainSettings(inputs=inputs, scale_factor=1.0 + i, boundary_weight=0.1 * i, loss=loss)
+        for i, loss in enumerate(("norm", "mean_square", "norm", "norm"))
+    ]
     members = [layer_sizes(len(inputs), width=width, depth=3) for width in WIDTHS]
     engine, x = build(members, coarse, settings, engine=kind, padded=layer_sizes(len(inputs), width=20, depth=3))
     found = engine.evaluate(x)

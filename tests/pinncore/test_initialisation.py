@@ -28,11 +28,14 @@ def middle(init: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 SUSPICIOUS = 1e-3
 
 
-@pytest.mark.parametrize(("init", "law"), [
-    ("torch", stats.uniform(-1 / np.sqrt(300), 2 / np.sqrt(300))),
-    ("keras", stats.uniform(-np.sqrt(6 / 500), 2 * np.sqrt(6 / 500))),
-    ("tf1", stats.truncnorm(-2, 2, scale=np.sqrt(2 / 500))),
-])
+@pytest.mark.parametrize(
+    ("init", "law"),
+    [
+        ("torch", stats.uniform(-1 / np.sqrt(300), 2 / np.sqrt(300))),
+        ("keras", stats.uniform(-np.sqrt(6 / 500), 2 * np.sqrt(6 / 500))),
+        ("tf1", stats.truncnorm(-2, 2, scale=np.sqrt(2 / 500))),
+    ],
+)
 def test_weights_follow_their_law(init: str, law: stats.rv_continuous) -> None:
     w, _ = middle(init)
     low, high = law.support()
@@ -62,7 +65,8 @@ def test_a_seed_is_a_network(init: str) -> None:
 def test_a_seed_is_the_same_network_on_every_machine() -> None:
     """Recorded: NumPy may change a generator's stream between versions, and then this says so."""
     assert initial_parameters("torch", (2, 1, 1), seed=3)[:2].tolist() == pytest.approx(
-        [-0.5859805674060738, -0.3722061510459], rel=1e-14)
+        [-0.5859805674060738, -0.3722061510459], rel=1e-14
+    )
 
 
 def test_an_unknown_source_is_refused() -> None:
@@ -84,8 +88,9 @@ sizes = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
 
 
 @given(layers=sizes, seed=st.integers(0, 2**32), rows=st.booleans(), group=st.sampled_from(["", "epoch0/", "a/b/"]))
-def test_a_file_gives_its_weights(tmp_path_factory: pytest.TempPathFactory, layers: Layers, seed: int, rows: bool,
-                                  group: str) -> None:
+def test_a_file_gives_its_weights(
+    tmp_path_factory: pytest.TempPathFactory, layers: Layers, seed: int, rows: bool, group: str
+) -> None:
     flat = np.random.default_rng(seed).standard_normal(parameter_count(layers))
     weights = unflatten(flat, layers)
     assert np.array_equal(flatten(weights), flat)

@@ -39,15 +39,19 @@ def packed_paths(objective: Objective, starts: Tensor, settings: Sequence[LBFGSS
         for row in optimiser.tell(rows, values[rows].tolist(), gradients[rows]):
             points[row].append(optimiser.x[row].clone())
             evaluations[row].append(optimiser.evaluations[row])
-    return [Path([point.numpy() for point in points[row]], evaluations[row], optimiser.stopped[row])
-            for row in range(len(settings))]
+    return [
+        Path([point.numpy() for point in points[row]], evaluations[row], optimiser.stopped[row])
+        for row in range(len(settings))
+    ]
 
 
 def of_engine(engine: Engine) -> Objective:
     """An engine's loss and gradient."""
+
     def objective(x: Tensor) -> tuple[Tensor, Tensor]:
         loss, _, gradient = engine.evaluate(x)
         return loss, gradient
+
     return objective
 
 
@@ -218,12 +222,23 @@ def test_members_stop_for_reasons_of_their_own() -> None:
     starts = torch.ones(6, 6, dtype=torch.float64)
     starts[0] = 0.0
     starts[5, 0] = torch.nan
-    settings = [LBFGSSettings(), LBFGSSettings(iterations=2), LBFGSSettings(iterations=0),
-                LBFGSSettings(tolerance_change=1e3), LBFGSSettings(tolerance_change=0.0), LBFGSSettings()]
+    settings = [
+        LBFGSSettings(),
+        LBFGSSettings(iterations=2),
+        LBFGSSettings(iterations=0),
+        LBFGSSettings(tolerance_change=1e3),
+        LBFGSSettings(tolerance_change=0.0),
+        LBFGSSettings(),
+    ]
     paths = packed_paths(quadratic, starts, settings)
     assert [path.stop for path in paths] == [
-        StopReason.GRADIENT_TOLERANCE, StopReason.ITERATIONS_DONE, StopReason.ITERATIONS_DONE,
-        StopReason.NO_DESCENT, StopReason.GRADIENT_TOLERANCE, StopReason.NOT_FINITE]
+        StopReason.GRADIENT_TOLERANCE,
+        StopReason.ITERATIONS_DONE,
+        StopReason.ITERATIONS_DONE,
+        StopReason.NO_DESCENT,
+        StopReason.GRADIENT_TOLERANCE,
+        StopReason.NOT_FINITE,
+    ]
     assert [len(path.points) for path in paths[:4]] == [0, 2, 0, 0]
     assert np.abs(paths[4].last).max() < 1e-7
 

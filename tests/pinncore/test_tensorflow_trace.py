@@ -36,8 +36,18 @@ def trace() -> Iterator[dict[str, NDArray[np.float64]]]:
 
 def settings(engine: str, epochs: int) -> TrainSettings:
     """The trace's training: its start weights and the whole TensorFlow 1 convention."""
-    return TrainSettings(width=4, depth=1, init=f"file:{TRACE}#epoch0", engine=engine, adam_epochs=epochs, adam_lr=1e-3,
-                         adam_convention="tf1", lbfgs_iterations=0, record_every=1, keep_epochs=(0, 1, 2, 10, 50))
+    return TrainSettings(
+        width=4,
+        depth=1,
+        init=f"file:{TRACE}#epoch0",
+        engine=engine,
+        adam_epochs=epochs,
+        adam_lr=1e-3,
+        adam_convention="tf1",
+        lbfgs_iterations=0,
+        record_every=1,
+        keep_epochs=(0, 1, 2, 10, 50),
+    )
 
 
 PROBLEM = NonlocalStrainSettings(inputs=("x", "y", "g", "elocal"), scale_scope="all", strain_multiplier=10.0)

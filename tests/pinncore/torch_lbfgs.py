@@ -63,9 +63,14 @@ def torch_path(objective: Objective, start: Tensor, settings: LBFGSSettings) -> 
     parameter = torch.nn.Parameter(start.clone())
     limit = settings.max_evaluations
     optimiser = _Recorder(
-        parameter, lr=settings.lr, max_iter=settings.iterations, max_eval=10**9 if limit is None else limit,
-        history_size=settings.history, tolerance_grad=settings.tolerance_grad,
-        tolerance_change=settings.tolerance_change)
+        parameter,
+        lr=settings.lr,
+        max_iter=settings.iterations,
+        max_eval=10**9 if limit is None else limit,
+        history_size=settings.history,
+        tolerance_grad=settings.tolerance_grad,
+        tolerance_change=settings.tolerance_change,
+    )
 
     def closure() -> Tensor:
         optimiser.calls += 1

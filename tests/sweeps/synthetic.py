@@ -54,18 +54,38 @@ def config(number: int) -> dict[str, Any]:
     draw = np.random.default_rng([7, number])
     return {
         "train": {
-            "width": int(draw.choice([8, 16, 24])), "depth": int(draw.integers(1, 5)), "activation": "tanh",
-            "init": str(draw.choice(["torch", "keras", "tf1"])), "dtype": "float64", "engine": "auto",
-            "adam_epochs": 1000, "adam_lr": float(10 ** draw.uniform(-4, -2)), "adam_schedule": "cosine",
-            "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_eps": 1e-8, "adam_convention": "torch",
-            "lbfgs_iterations": 500, "lbfgs_history": int(draw.choice([10, 50, 200])), "lbfgs_lr": 1,
-            "lbfgs_tolerance_grad": 1e-7, "lbfgs_tolerance_change": 2.2e-22, "lbfgs_max_evaluations": None,
-            "record_every": 25, "keep_epochs": [0, 50, 1000],
+            "width": int(draw.choice([8, 16, 24])),
+            "depth": int(draw.integers(1, 5)),
+            "activation": "tanh",
+            "init": str(draw.choice(["torch", "keras", "tf1"])),
+            "dtype": "float64",
+            "engine": "auto",
+            "adam_epochs": 1000,
+            "adam_lr": float(10 ** draw.uniform(-4, -2)),
+            "adam_schedule": "cosine",
+            "adam_beta1": 0.9,
+            "adam_beta2": 0.999,
+            "adam_eps": 1e-8,
+            "adam_convention": "torch",
+            "lbfgs_iterations": 500,
+            "lbfgs_history": int(draw.choice([10, 50, 200])),
+            "lbfgs_lr": 1,
+            "lbfgs_tolerance_grad": 1e-7,
+            "lbfgs_tolerance_change": 2.2e-22,
+            "lbfgs_max_evaluations": None,
+            "record_every": 25,
+            "keep_epochs": [0, 50, 1000],
         },
         "problem": {
-            "name": "nonlocal_strain", "data": "strb100", "inputs": ["x", "y"], "loss": "norm",
-            "scale_factor": int(draw.choice([1, 4, 8])), "scale_scope": "consistent", "strain_multiplier": 1.0,
-            "boundary_weight": 0.1, "strain_reference": "rms",
+            "name": "nonlocal_strain",
+            "data": "strb100",
+            "inputs": ["x", "y"],
+            "loss": "norm",
+            "scale_factor": int(draw.choice([1, 4, 8])),
+            "scale_scope": "consistent",
+            "strain_multiplier": 1.0,
+            "boundary_weight": 0.1,
+            "strain_reference": "rms",
         },
     }
 
@@ -75,22 +95,51 @@ def trial_row(number: int, *, failure: str | None = None) -> dict[str, Any]:
     start = START + timedelta(seconds=20 * number)
     row = {
         **setting_columns(config(number)),
-        "trial": number, "replicate": 0, "state": "FAIL" if failure else "COMPLETE", "pack": number // 4,
-        "member": number % 4, "seed": 1000 + number, "attempt": 1, "started_at": start,
-        "finished_at": start + timedelta(seconds=30), "engine_used": "torch", "device": "cpu", "host": "node-1",
-        "python_version": "3.11.2", "torch_version": "2.13.0", "pinnsweep_version": "0.1.0", "data_hash": "d" * 64,
-        "config_hash": f"{number:064x}", "spec_hash": "5" * 64,
+        "trial": number,
+        "replicate": 0,
+        "state": "FAIL" if failure else "COMPLETE",
+        "pack": number // 4,
+        "member": number % 4,
+        "seed": 1000 + number,
+        "attempt": 1,
+        "started_at": start,
+        "finished_at": start + timedelta(seconds=30),
+        "engine_used": "torch",
+        "device": "cpu",
+        "host": "node-1",
+        "python_version": "3.11.2",
+        "torch_version": "2.13.0",
+        "pinnsweep_version": "0.1.0",
+        "data_hash": "d" * 64,
+        "config_hash": f"{number:064x}",
+        "spec_hash": "5" * 64,
     }
     if failure:
         return row | {"failure": failure, "stop_reason": "not_finite"}
     error = error_of(number)
     return row | {
-        "rel_l2": error, "paper_metric": 300 * error, "process_zone_error": 1.4 * error, "distance_to_local": 0.17,
-        "mean_abs_du_de": 0.0, "heldout_residual": 0.02 + error, "loss": 0.3 + error, "loss_residual": 0.2 + error,
-        "loss_lrb": 0.06, "loss_btb": 0.04, "grad_norm": 1e-4, "stop_reason": "iterations_done",
-        "stop_advice": "Give lbfgs_iterations more.", "parameters": 337, "adam_epochs_done": 1000,
-        "lbfgs_iterations_done": 500, "adam_evaluations": 1000, "lbfgs_evaluations": 612, "evaluations": 1612,
-        "adam_seconds": 12.5, "lbfgs_seconds": 9.25, "seconds": 21.75,
+        "rel_l2": error,
+        "paper_metric": 300 * error,
+        "process_zone_error": 1.4 * error,
+        "distance_to_local": 0.17,
+        "mean_abs_du_de": 0.0,
+        "heldout_residual": 0.02 + error,
+        "loss": 0.3 + error,
+        "loss_residual": 0.2 + error,
+        "loss_lrb": 0.06,
+        "loss_btb": 0.04,
+        "grad_norm": 1e-4,
+        "stop_reason": "iterations_done",
+        "stop_advice": "Give lbfgs_iterations more.",
+        "parameters": 337,
+        "adam_epochs_done": 1000,
+        "lbfgs_iterations_done": 500,
+        "adam_evaluations": 1000,
+        "lbfgs_evaluations": 612,
+        "evaluations": 1612,
+        "adam_seconds": 12.5,
+        "lbfgs_seconds": 9.25,
+        "seconds": 21.75,
     }
 
 
@@ -108,10 +157,18 @@ def curve(number: int) -> dict[str, Any]:
     end = error_of(number)
     decay = np.exp(-evaluations / 300.0 + noise)
     return {
-        "trial": number, "replicate": 0, "phase": ["adam"] * adam.size + ["lbfgs"] * lbfgs.size, "step": step,
-        "evaluations": evaluations, "loss": 40 * decay + 0.3 + end, "loss_residual": 30 * decay + 0.2 + end,
-        "loss_lrb": 6 * decay + 0.06, "loss_btb": 4 * decay + 0.04, "grad_norm": 100 * decay + 1e-4,
-        "rel_l2": decay + end, "time_s": evaluations * 0.0135,
+        "trial": number,
+        "replicate": 0,
+        "phase": ["adam"] * adam.size + ["lbfgs"] * lbfgs.size,
+        "step": step,
+        "evaluations": evaluations,
+        "loss": 40 * decay + 0.3 + end,
+        "loss_residual": 30 * decay + 0.2 + end,
+        "loss_lrb": 6 * decay + 0.06,
+        "loss_btb": 4 * decay + 0.04,
+        "grad_norm": 100 * decay + 1e-4,
+        "rel_l2": decay + end,
+        "time_s": evaluations * 0.0135,
     }
 
 
@@ -120,8 +177,15 @@ def field(number: int, at: Points) -> dict[str, Any]:
     x_mm, y_mm, local, reference = at
     wave = np.cos(np.pi * x_mm / 40 + number) * np.cos(np.pi * y_mm / 60)
     wave *= error_of(number) * np.linalg.norm(reference) / np.linalg.norm(wave)
-    return {"trial": number, "replicate": 0, "x_mm": x_mm, "y_mm": y_mm, "predicted": reference + wave,
-            "reference": reference, "local": local}
+    return {
+        "trial": number,
+        "replicate": 0,
+        "x_mm": x_mm,
+        "y_mm": y_mm,
+        "predicted": reference + wave,
+        "reference": reference,
+        "local": local,
+    }
 
 
 def weights(number: int) -> dict[str, Any]:
@@ -136,8 +200,15 @@ def weights(number: int) -> dict[str, Any]:
     ]
     epoch, layer, row, column = np.array(rows).T
     value = draw.normal(0, 0.4, len(rows)) * (1 + epoch / 1000)
-    return {"trial": number, "replicate": 0, "epoch": epoch, "layer": layer, "row": row, "column": column,
-            "value": value}
+    return {
+        "trial": number,
+        "replicate": 0,
+        "epoch": epoch,
+        "layer": layer,
+        "row": row,
+        "column": column,
+        "value": value,
+    }
 
 
 def publish(
@@ -156,8 +227,14 @@ def publish(
 
 
 def make_study(
-    study_dir: Path, *, trials: int = 12, failed: int = 2, per_flush: int = 4, objective: str = "rel_l2",
-    text: str = STUDY_FILE, at: Points | None = None,
+    study_dir: Path,
+    *,
+    trials: int = 12,
+    failed: int = 2,
+    per_flush: int = 4,
+    objective: str = "rel_l2",
+    text: str = STUDY_FILE,
+    at: Points | None = None,
 ) -> StudyTables:
     """A study folder with its study file, `trials` complete and `failed` failed trials, and events."""
     study_dir.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,18 @@ from sweeps.cli import app
 from sweeps.errors import Mistake, SpecError, StudyError
 
 COMMANDS = [
-    "run", "validate", "plan", "schema", "status", "query", "top", "report", "submit", "jobs", "logs", "cancel",
+    "run",
+    "validate",
+    "plan",
+    "schema",
+    "status",
+    "query",
+    "top",
+    "report",
+    "submit",
+    "jobs",
+    "logs",
+    "cancel",
     "data check",
 ]
 
@@ -87,8 +98,10 @@ class TestMistakes:
         ("error", "message"),
         [
             (StudyError("no study there"), "error: no study there\n"),
-            (SpecError([Mistake("a.b", 0, "must be 1"), Mistake("c", 1, "must be 2", "Try 2.")]),
-             "error: a.b: must be 1, got 0.\nerror: c: must be 2, got 1. Try 2.\n"),
+            (
+                SpecError([Mistake("a.b", 0, "must be 1"), Mistake("c", 1, "must be 2", "Try 2.")]),
+                "error: a.b: must be 1, got 0.\nerror: c: must be 2, got 1. Try 2.\n",
+            ),
             (DataError("no such table"), "error: no such table\n"),
             (ClusterError("no such machine"), "error: no such machine\n"),
             (PermissionError(13, "Permission denied", "runs"), "error: Permission denied: runs\n"),
