@@ -152,7 +152,7 @@ def test_padded_entries_stay_zero(problem: NonlocalStrainSettings) -> None:
 
 # In Adam, at the first value of L-BFGS, walking out and zooming in within a line search (member 11's begin at 0.01),
 # with pairs evicted, after members have left: `test_the_ticks_cover_what_they_should` looks.
-TICKS = (0, 4, 7, 9, 13, 26, 45)
+TICKS = (0, 4, 5, 7, 9, 13, 17, 45)
 
 
 @pytest.mark.parametrize("ticks", TICKS)
