@@ -103,22 +103,19 @@ def test_sigterm_stops_a_run_with_130_and_says_how_to_go_on(whole: tuple[Path, P
 
 
 @pytest.fixture
-def ray_cluster() -> Iterator[str]:
-    """A cluster that was there before us, with token authentication as Ray has it."""
-    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
-    ray = Path(sys.executable).with_name("ray")
+def ray_cluster(tmp_path: Path) -> Iterator[str]:
+    """A cluster that was there before us, with token authentication as Ray has it; no other Ray is touched."""
     port = 20000 + os.getpid() % 10000
-    started = subprocess.run(
-        [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-        check=False,
-    )
-    assert started.returncode == 0, started.stdout + started.stderr
-    yield f"127.0.0.1:{port}"
-    subprocess.run([ray, "stop", "--force"], capture_output=True, env=environment, timeout=60, check=False)
+    words = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    with open(tmp_path / "ray.log", "w+") as log:
+        environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+        head = subprocess.Popen([*words, "--include-dashboard=false"], stdout=log, stderr=log, env=environment)
+        try:
+            wait_for(lambda: "Ray runtime started" in (tmp_path / "ray.log").read_text(), head)
+            yield f"127.0.0.1:{port}"
+        finally:
+            head.terminate()
+            head.wait(timeout=60)
 
 
 def test_a_run_joins_an_existing_cluster(tmp_path: Path, ray_cluster: str) -> None:
