@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 
 from . import lock, specfile
@@ -19,6 +20,8 @@ def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
 
     Raises `StudyError` where another driver runs it, or where it is another study of that name.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(root)):
+        raise StudyError(f"--root: must be a folder of a file system that this machine sees, got {str(root)!r}")
     study_dir = root / spec.study
     lock.refuse_held(study_dir)
     file = study_dir / SPEC_FILE

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -33,7 +34,7 @@ class Ledger:
                 f"{file} is missing: the study has lost its memory. Restore it, or start a study of another name"
             )
         try:
-            self._storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
+            self._storage = RDBStorage(f"sqlite:///{quote(str(file))}", engine_kwargs={"connect_args": {"timeout": 60}})
             study = optuna.create_study(
                 storage=self._storage, study_name=name, load_if_exists=True, direction="minimize"
             )

@@ -327,3 +327,15 @@ def test_the_comparison_can_fail(uninterrupted: Path, tmp_path: Path) -> None:
     train_all(study_dir).close()
     with pytest.raises(AssertionError):
         assert_same_tables(uninterrupted, study_dir, places_differ=True)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a{b}c", "é b"])
+def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
+    study_dir = start(tmp_path, name, trials=1, epochs=1, iterations=1)
+    train_all(study_dir).close()
+    assert (study_dir / "study.db").is_file() and read_status(study_dir)["counts"]["COMPLETE"] == 1
+
+
+def test_an_address_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="--root"):
+        open_folder(Path("s3://bucket/studies"), load_spec(write_study(tmp_path / "data")))
