@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -126,8 +125,11 @@ def run(
 
 def _print_next(exit_code: int, study_dir: Path) -> None:
     command, study = own_name(), shlex.quote(str(study_dir))
-    if exit_code == INTERRUPTED:
+    if exit_code == INTERRUPTED and (study_dir / "study.yaml").is_file():
         typer.echo(f"Interrupted. To go on where it stopped:\n  {command} run {study}")
+        return
+    if exit_code == INTERRUPTED:
+        typer.echo("Interrupted before the study began. To begin it, run the same command again")
         return
     typer.echo("Next:")
     typer.echo(f"  {command} top {study}")
@@ -164,10 +166,11 @@ def plan(
     from dataclasses import asdict
 
     from . import plan as planning
+    from .driver import available_cpus
     from .spec import load_spec
 
     study = load_spec(spec, overrides or ())
-    estimate = planning.plan(study, cpus=cpus or os.cpu_count() or 1, calibrate=calibrate)
+    estimate = planning.plan(study, cpus=cpus or available_cpus(), calibrate=calibrate)
     if as_json:
         print_json(asdict(estimate))
         return

@@ -16,7 +16,16 @@ from .errors import NOT_GIVEN, SpecError, SweepError
 WRONG = 2
 INTERRUPTED = 130
 # What the user's disk says, not our code: no rights, no space, a file where a folder should be.
-DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR}
+DISK_ERRORS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+}
 
 
 class Commands(TyperGroup):

@@ -17,10 +17,12 @@ from typing import Any
 
 from rich.console import Console
 
-from .errors import StudyError
+from pinncore.errors import PinnError
+
+from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
-from .spec import StudySpec, load_spec, parse_spec
+from .spec import StudySpec, load_spec
 from .study import Cluster, StudyOwner
 
 RAY_SETTINGS = {
@@ -32,6 +34,7 @@ RAY_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 ADDRESS_TIMEOUT_S = 5.0
+_GO_ON = "Mend what is wrong and run the study again: it goes on where it was"
 LOOK_S = 0.5  # between two looks at the owner for the progress view
 EXIT_DONE, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 1, 130
 
@@ -67,8 +70,12 @@ def run(
         for warning in spec.warnings:
             progress.message(f"warning: {warning}")
         progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {study_dir}")
-        with _ray(address, cpus) as ray, _sigterm_interrupts():
-            return _run_on(ray, spec, study_dir, progress)
+        try:
+            # twice: ray.init puts a handler of its own in place of the first
+            with _sigterm_interrupts(), _ray(address, cpus) as ray, _sigterm_interrupts():
+                return _run_on(ray, spec, study_dir, progress)
+        except KeyboardInterrupt:
+            return RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
 
 
 def available_cpus() -> int:
@@ -77,15 +84,19 @@ def available_cpus() -> int:
 
 
 def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpec, Path]:
+    """The study that a file or a folder names, and the root it lies in."""
     if not target.is_dir():
         return load_spec(target, overrides), root
-    if not (target / SPEC_FILE).is_file():
+    study_dir = target.resolve()
+    if not (study_dir / SPEC_FILE).is_file():
         raise StudyError(f"{target} is not a study: it has no {SPEC_FILE}")
-    if not overrides:
-        return read_spec(target), target.parent
-    return parse_spec(
-        (target / SPEC_FILE).read_text(encoding="utf-8"), base=target.absolute(), overrides=overrides
-    ), target.parent
+    spec = read_spec(study_dir, overrides)
+    if spec.study != study_dir.name and not any(override.startswith("study=") for override in overrides):
+        raise StudyError(
+            f"{study_dir} holds the study {spec.study}, and a study's folder has its name. Rename the folder to "
+            f"{spec.study}, or begin a study of another name from its {SPEC_FILE}: --set study=NAME"
+        )
+    return spec, study_dir.parent
 
 
 @contextlib.contextmanager
@@ -131,7 +142,7 @@ def _refuse_silent_address(address: str) -> None:
 def _no_cluster(address: str, reason: str) -> StudyError:
     return StudyError(
         f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, or leave --address out "
-        "to run on this machine"
+        "to run on this machine. A cluster with a token wants it in RAY_AUTH_TOKEN, one without RAY_AUTH_MODE=disabled"
     )
 
 
@@ -154,21 +165,29 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 def _run_on(ray: Any, spec: StudySpec, study_dir: Path, progress: Progress) -> RunOutcome:
     cluster, resources = _placement(ray, spec)
-    owner = _start_owner(ray, study_dir, cluster)
+    owner = _start_owner(ray, study_dir, cluster, spec)
     interrupted = False
-    watcher = _Watcher(ray, owner.actor, progress)
     try:
-        with watcher:
-            _fit(owner, study_dir, cluster, resources)
-    except KeyboardInterrupt:
-        interrupted = True
-    snapshot, budget_spent = ray.get([owner.actor.snapshot.remote(), owner.actor.over_budget.remote()])
+        try:
+            with _Watcher(ray, owner.actor, progress):
+                _fit(owner, study_dir, cluster, resources)
+        except KeyboardInterrupt:
+            interrupted = True
+        actor = owner.actor
+        snapshot, budget_spent, broken = ray.get(
+            [actor.snapshot.remote(), actor.over_budget.remote(), actor.broken.remote()]
+        )
+        if broken:
+            raise RunLostError(f"{study_dir}: results could not be recorded ({broken}). {_GO_ON}")
+        counts = ray.get(actor.close.remote())
+    except ray.exceptions.RayError as problem:
+        raise RunLostError(f"the owner of {study_dir} is gone ({_last_line(problem)}). {_GO_ON}") from None
     progress.update(snapshot)
-    counts = ray.get(owner.actor.close.remote())
+    left = snapshot["limit"] - counts["COMPLETE"] - counts["FAIL"]
     exit_code = EXIT_INTERRUPTED if interrupted else EXIT_FAILURES if counts["FAIL"] else EXIT_DONE
-    if counts["WAITING"] and not interrupted:
+    if left > 0 and not interrupted:
         cause = "the budget is spent" if budget_spent else "their packs could not be trained to the end"
-        progress.message(f"{counts['WAITING']} trials are unfinished: {cause}. Run the study again to go on")
+        progress.message(f"{left} trials are unfinished: {cause}. Run the study again to go on")
         exit_code = exit_code if budget_spent else EXIT_FAILURES
     return RunOutcome(exit_code, study_dir, counts, snapshot["best"])
 
@@ -182,11 +201,15 @@ def _placement(ray: Any, spec: StudySpec) -> tuple[Cluster, dict[str, float]]:
         raise StudyError("resources.device: cuda, but no node of the cluster has a GPU. Use device: auto or cpu")
     share = wanted.gpus_per_pack if wanted.gpus_per_pack is not None else 1.0
     resources: dict[str, float] = {"cpu": wanted.cpus_per_pack} | ({"gpu": share} if device == "cuda" else {})
-    largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    if wanted.cpus_per_pack > largest:
+    if share > 1 and share != int(share):
+        raise StudyError(f"resources.gpus_per_pack: must be a whole number or at most 1, got {share:g}")
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(
+        node.get("CPU", 0) >= resources["cpu"] and node.get("GPU", 0) >= resources.get("gpu", 0) for node in nodes
+    ):
+        have = "; ".join(f"{node.get('CPU', 0):g} cores, {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise StudyError(
-            f"resources.cpus_per_pack: must be at most {largest}, the cores of the largest node, "
-            f"got {wanted.cpus_per_pack}"
+            f"resources: no node can hold a pack of {resources}; the nodes have {have}. Ask for less a pack"
         )
     slots = int(total.get("CPU", 0) // wanted.cpus_per_pack)
     if device == "cuda" and share > 0:
@@ -200,34 +223,40 @@ class _Owner:
     name: str
 
 
-def _start_owner(ray: Any, study_dir: Path, cluster: Cluster) -> _Owner:
+class _OwnerActor(StudyOwner):
+    """The owner as Ray holds it: begun by a call, because an error in an actor's constructor loses its type."""
+
+    def __init__(self) -> None:
+        pass
+
+    def begin(self, study_dir: Path, cluster: Cluster, spec: StudySpec, *, driver_pid: int) -> None:
+        """Take the study. Raises what `StudyOwner` raises."""
+        super().__init__(study_dir, cluster, spec, driver_pid=driver_pid)
+
+
+def _start_owner(ray: Any, study_dir: Path, cluster: Cluster, spec: StudySpec) -> _Owner:
     """The owner as an actor on this node, where the driver's files are."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     name = f"owner-{uuid.uuid4().hex[:12]}"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = (
-        ray.remote(StudyOwner)
-        .options(name=name, num_cpus=0, scheduling_strategy=here)
-        .remote(study_dir.absolute(), cluster, driver_pid=os.getpid())
-    )
+    actor = ray.remote(_OwnerActor).options(name=name, num_cpus=0, scheduling_strategy=here).remote()
     try:
-        ray.get(actor.snapshot.remote())
-    except ray.exceptions.RayActorError as problem:
-        cause = _cause(problem)
-        if cause is None:
-            raise
-        raise cause from None
+        ray.get(actor.begin.remote(study_dir.absolute(), cluster, spec, driver_pid=os.getpid()))
+    except ray.exceptions.RayTaskError as problem:
+        if isinstance(problem.cause, (SweepError, PinnError)):
+            raise problem.cause from None
+        raise
+    except ray.exceptions.RayError as problem:
+        raise StudyError(
+            f"the study's owner could not be started on the cluster ({_last_line(problem)}). Where the cluster has "
+            "authentication off, set RAY_AUTH_MODE=disabled"
+        ) from None
     return _Owner(actor, name)
 
 
-def _cause(problem: BaseException | None) -> StudyError | None:
-    """The user's mistake inside Ray's wrapping, if that is what ended the actor."""
-    while problem is not None:
-        if isinstance(problem, StudyError):
-            return problem
-        problem = getattr(problem, "cause", None) or problem.__cause__
-    return None
+def _last_line(problem: BaseException) -> str:
+    return next((line.strip() for line in reversed(str(problem).splitlines()) if line.strip()), type(problem).__name__)
 
 
 def _fit(owner: _Owner, study_dir: Path, cluster: Cluster, resources: dict[str, float]) -> None:

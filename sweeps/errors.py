@@ -71,5 +71,11 @@ class StudyError(SweepError):
     """A study folder or database that cannot be used as asked."""
 
 
+class RunLostError(StudyError):
+    """A run that was cut off by its surroundings; the study can be run again."""
+
+    exit_code = 1
+
+
 class QueryError(SweepError):
     """A question to the tables that cannot be answered."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import lock, specfile
@@ -16,7 +18,7 @@ MAY_CHANGE = ("resources", "budget", "results")  # sections that a later start m
 
 
 def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
-    """The study's folder and whether it is new; writes `study.yaml`.
+    """The study's folder, made if need be, and whether it is new; nothing in it is changed.
 
     Raises `StudyError` where another driver runs it, or where it is another study of that name.
     """
@@ -26,22 +28,35 @@ def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     lock.refuse_held(study_dir)
     file = study_dir / SPEC_FILE
     is_new = not file.is_file()
-    if is_new and study_dir.is_dir() and any(study_dir.iterdir()):
+    if study_dir.exists() and not study_dir.is_dir():
+        raise StudyError(f"{study_dir} is a file where the study's folder should be; choose another name or root")
+    if is_new and study_dir.is_dir() and any(not _is_ours(path) for path in study_dir.iterdir()):
         raise StudyError(f"{study_dir} exists and is not a study (it has no {SPEC_FILE}); choose another name or root")
     if not is_new:
         refuse_other(read_spec(study_dir), spec, study_dir)
     study_dir.mkdir(parents=True, exist_ok=True)
-    _write_whole(file, spec.to_yaml())
     return study_dir, is_new
 
 
-def read_spec(study_dir: Path) -> StudySpec:
-    """The study file of a study folder. Raises `StudyError`."""
+def settle(study_dir: Path, spec: StudySpec) -> None:
+    """Write the study file, if it asks for the study that is there; only the holder of the lock may."""
+    if (study_dir / SPEC_FILE).is_file():
+        refuse_other(read_spec(study_dir), spec, study_dir)
+    _write_whole(study_dir / SPEC_FILE, spec.to_yaml())
+
+
+def identity_sha256(spec: StudySpec) -> str:
+    """Hash of what cannot change once a study has begun."""
+    return hashlib.sha256("\n".join(_identity(spec)).encode()).hexdigest()
+
+
+def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """The study file of a study folder, with overrides on top. Raises `StudyError`."""
     file = study_dir / SPEC_FILE
     try:
-        return parse_spec(file.read_text(encoding="utf-8"), base=study_dir.absolute())
-    except OSError as problem:
-        raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
+        return parse_spec(file.read_text(encoding="utf-8"), base=study_dir.absolute(), overrides=overrides)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise StudyError(f"{file} cannot be read ({problem})") from None
     except SpecError as problem:
         raise StudyError(f"{file} cannot be used:\n{problem}") from None
 
@@ -65,6 +80,11 @@ def _identity(spec: StudySpec) -> list[str]:
     plain = {name: section for name, section in spec.to_plain().items() if name not in MAY_CHANGE}
     plain["search"] = {name: value for name, value in plain["search"].items() if name != "trials"}
     return specfile.write(plain).splitlines()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a start that was cut short may have left this."""
+    return path.name == lock.FILE or path.name.startswith(f".{SPEC_FILE}")
 
 
 def _write_whole(file: Path, text: str) -> None:

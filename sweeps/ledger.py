@@ -6,13 +6,15 @@ then COMPLETE or FAIL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,26 +30,25 @@ class Ledger:
 
     def __init__(self, study_dir: Path, name: str, *, create: bool) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        file = study_dir / FILE
-        if not create and not file.is_file():
-            raise StudyError(
-                f"{file} is missing: the study has lost its memory. Restore it, or start a study of another name"
-            )
-        try:
-            self._storage = RDBStorage(f"sqlite:///{quote(str(file))}", engine_kwargs={"connect_args": {"timeout": 60}})
-            study = optuna.create_study(
-                storage=self._storage, study_name=name, load_if_exists=True, direction="minimize"
-            )
-        except (SQLAlchemyError, RuntimeError) as problem:
-            raise StudyError(
-                f"{file} is not a study database ({_first_line(problem)}). Restore it, or start a study of another name"
-            ) from None
+        self._file = study_dir / FILE
+        if not create and not (self._file.is_file() and self._file.stat().st_size):
+            raise StudyError(f"{self._file} is missing or empty: restore it, or start a study of another name")
+        with self._explained():
+            url = f"sqlite:///{quote(str(self._file))}"
+            self._storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+            if create:
+                study = optuna.create_study(
+                    storage=self._storage, study_name=name, load_if_exists=True, direction="minimize"
+                )
+            else:
+                study = optuna.load_study(storage=self._storage, study_name=name)
         self.study_id = study._study_id
         self._study = study
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial by number."""
-        return self._storage.get_all_trials(self.study_id, deepcopy=False)
+        with self._explained():
+            return self._storage.get_all_trials(self.study_id, deepcopy=False)
 
     def create(
         self,
@@ -71,16 +72,30 @@ class Ledger:
 
     def mark(self, number: int, state: TrialState, value: float | None = None) -> None:
         """Set a trial's state; telling a finished trial again is refused by Optuna."""
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
-        self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
+        with self._explained():
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+            self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 
     def attributes(self) -> dict[str, Any]:
         """User attributes of the study."""
-        return self._storage.get_study_user_attrs(self.study_id)
+        with self._explained():
+            return self._storage.get_study_user_attrs(self.study_id)
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Set a user attribute of the study."""
-        self._storage.set_study_user_attr(self.study_id, name, value)
+        with self._explained():
+            self._storage.set_study_user_attr(self.study_id, name, value)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Name the file where the database cannot be used."""
+        try:
+            yield
+        except (SQLAlchemyError, StorageInternalError, RuntimeError, KeyError) as problem:
+            raise StudyError(
+                f"{self._file} cannot be used as the study's database ({_first_line(problem)}). "
+                "Restore it, or start a study of another name"
+            ) from None
 
     def close(self) -> None:
         """Let the database go."""
@@ -101,4 +116,4 @@ def best(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
 
 
 def _first_line(problem: Exception) -> str:
-    return str(problem).splitlines()[0]
+    return next(iter(str(problem).splitlines()), type(problem).__name__)

@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import StudyError
 
+FILE = "lock"
 PATIENCE_S = 60.0  # how long processes of a killed driver may take to go away
 
 
@@ -21,7 +22,7 @@ class StudyLock:
     """Holds `STUDY/lock`; raises `StudyError` where a living driver holds it, or where the file system cannot lock."""
 
     def __init__(self, study_dir: Path, *, driver_pid: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._file = open(study_dir / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
+        self._file = open(study_dir / FILE, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
         deadline = clock() + PATIENCE_S
         while not self._try():
             holder = read_holder(study_dir)
@@ -55,7 +56,7 @@ class StudyLock:
 def read_holder(study_dir: Path) -> dict[str, Any]:
     """Who wrote the lock file last; empty where nobody holds the study."""
     try:
-        holder: dict[str, Any] = json.loads((study_dir / "lock").read_text() or "{}")
+        holder: dict[str, Any] = json.loads((study_dir / FILE).read_text() or "{}")
     except (OSError, ValueError):
         return {}
     return holder
@@ -64,7 +65,7 @@ def read_holder(study_dir: Path) -> dict[str, Any]:
 def held_by(study_dir: Path) -> str | None:
     """Who runs the study now, or None; takes no lock that a driver could miss."""
     try:
-        with open(study_dir / "lock", encoding="utf-8") as file:
+        with open(study_dir / FILE, encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:

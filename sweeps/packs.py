@@ -134,6 +134,7 @@ class PackRun:
         found = sorted(path for path in self._folder.glob("attempt-*")) if self._folder.is_dir() else []
         if not found:
             return None
+        self._segment = 1 + int(found[-1].name.rpartition("-")[2])  # names are never used again, whoever wrote them
         try:
             states, values = pinncore.read_checkpoint(found[-1])
         except pinncore.CheckpointError as problem:

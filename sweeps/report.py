@@ -65,6 +65,8 @@ def write_report(study_dir: Path, out: Path | None = None) -> Path:
     Raises `StudyError` for a folder that is no study, a damaged table, or a file that cannot be written.
     """
     target = Path(out) if out is not None else Path(study_dir) / "report.html"
+    if not target.name or target.is_dir():
+        raise StudyError(f"{target} is a folder, and the report is a file. Give a file's name.")
     page = _page(_read(Path(study_dir)))
     temporary = target.with_name(f".{target.name}.tmp")
     try:

@@ -94,6 +94,11 @@ class StudyTables:
             _fsync_folder(folder)
         return [path.relative_to(self.study_dir).as_posix() for path in orphans]
 
+    def newest_attempt(self) -> int:
+        """The highest attempt number among the events, 0 where there are none."""
+        names = [path.stem.split("-") for path in _parquet_files(self.study_dir / "events")]
+        return max((int(parts[1]) for parts in names if parts[0] == "attempt" and parts[1].isdigit()), default=0)
+
     def flushes(self) -> list[str]:
         """The names of the published flushes, sorted."""
         return [path.stem for path in _parquet_files(self.study_dir / "trials")]

@@ -23,7 +23,7 @@ from pinncore.data import load_data
 
 from . import ledger, lock
 from .errors import StudyError
-from .folder import read_spec
+from .folder import identity_sha256, read_spec, settle
 from .grouping import Asked, grouped, pack_size, window_size
 from .ledger import Ledger
 from .packs import MemberTask, PackReport, PackTask, checkpoint_folder, failed_rows
@@ -43,34 +43,47 @@ class Cluster:
 class StudyOwner:
     """Owns one study for one attempt, from the lock to the last event.
 
-    `driver_pid` is the process the user started. Raises `StudyError` where the study is held, damaged or another one.
+    `spec` is what the study file asks for, if that may have changed since the last attempt; `driver_pid` is the process
+    the user started. Raises `StudyError` where the study is held, damaged or another one.
     """
 
     def __init__(
         self,
         study_dir: Path,
         cluster: Cluster,
+        spec: StudySpec | None = None,
         *,
         driver_pid: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.study_dir, self._cluster, self._clock = Path(study_dir), cluster, clock
         self._lock = lock.StudyLock(self.study_dir, driver_pid=driver_pid or os.getpid())
+        try:
+            self._begin(spec, driver_pid or os.getpid())
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, spec: StudySpec | None, driver_pid: int) -> None:
+        """Everything that wants the lock held."""
+        if spec is not None:
+            settle(self.study_dir, spec)
         self.spec = read_spec(self.study_dir)
         self._ledger = Ledger(self.study_dir, self.spec.study, create=True)
         self._tables = StudyTables(self.study_dir)
-        self._refuse_other_data()
-        self.attempt = int(self._ledger.attributes().get("attempts", 0)) + 1
+        self._refuse_changes()
+        self.attempt = 1 + max(int(self._ledger.attributes().get("attempts", 0)), self._tables.newest_attempt())
         self._ledger.set_attribute("attempts", self.attempt)
         self._events: list[dict[str, Any]] = []
         self._event_files = 0
-        self._started, self._closed = clock(), False
+        self._started, self._closed = self._clock(), False
+        self._broken: str | None = None
         self._finished: list[dict[str, Any]] = []
         self._progress: dict[int, dict[str, Any]] = {}
         self._leased: dict[int, PackTask] = {}
         self._event(
             "started" if self.attempt == 1 else "resumed",
-            f"attempt {self.attempt}, process {driver_pid or os.getpid()}",
+            f"attempt {self.attempt}, process {driver_pid}",
         )
         self._reconcile()
         trials = self._ledger.trials()
@@ -84,10 +97,13 @@ class StudyOwner:
 
     def next_pack(self) -> int | None:
         """The next pack to train, or None where nothing is left to hand out or the budget is spent."""
-        if self.over_budget():
+        if self._broken or self.over_budget():
             return None
         if not self._queue:
-            self._ask()
+            try:
+                self._ask()
+            except Exception as problem:  # an error in Tune's loop would end the run without a word
+                self._broken = f"{type(problem).__name__}: {problem}"
         return self._queue.pop(0) if self._queue else None
 
     def lease(self, pack: int) -> PackTask:
@@ -121,10 +137,27 @@ class StudyOwner:
         self._event("leased", f"{len(members)} members", pack=pack)
         return task
 
-    def report(self, report: PackReport) -> None:
-        """Take a segment's report: publish what finished, then tell it. Late reports of older attempts are refused."""
-        if self._closed or report.attempt != self.attempt or report.pack not in self._leased:
-            return
+    def report(self, report: PackReport) -> bool:
+        """Take a segment's report: publish what finished, then tell it.
+
+        Returns whether it was taken; only then may the worker replace its checkpoint. Late reports of older attempts
+        are refused, and so is everything once the study's disk or database has failed: what is then half done, the
+        next start brings in order.
+        """
+        if self._closed or self._broken or report.attempt != self.attempt or report.pack not in self._leased:
+            return False
+        try:
+            self._record(report)
+        except Exception as problem:
+            self._broken = f"{type(problem).__name__}: {problem}"
+            return False
+        return True
+
+    def broken(self) -> str | None:
+        """Why nothing more can be recorded, or None."""
+        return self._broken
+
+    def _record(self, report: PackReport) -> None:
         for note in report.notes:
             self._event("reconciled", note, pack=report.pack)
         new = {row["trial"] for row in report.trials if not self._trials[row["trial"]].state.is_finished()}
@@ -189,24 +222,33 @@ class StudyOwner:
 
     # ---- what a start finds ---------------------------------------------------------------------------------------
 
-    def _refuse_other_data(self) -> None:
-        """The data must be those the study began with, whatever the file's name says."""
-        if "data" in self.spec.space:
-            return  # every trial row carries its own data hash
-        digest = load_data(self.spec.problem.get("data", "strb100")).sha256
-        known = self._ledger.attributes().setdefault("data_hash", digest)
-        if known != digest:
+    def _refuse_changes(self) -> None:
+        """The study file and the data must be those the study began with, whatever happened to the files."""
+        known, found = self._ledger.attributes(), {"identity": identity_sha256(self.spec)}
+        if "data" not in self.spec.space:  # else every trial's row carries its own data hash
+            found["data_hash"] = load_data(self.spec.problem.get("data", "strb100")).sha256
+        if known.get("identity", found["identity"]) != found["identity"]:
             raise StudyError(
-                f"the data of {self.study_dir} have changed since it began (hash {known[:12]}, now {digest[:12]}). "
-                "Restore them, or start a study of another name"
+                f"{self.study_dir}/study.yaml has been changed by hand since the study began: problem, space, train "
+                "and search (but trials) cannot change. Restore it, or start a study of another name"
             )
-        self._ledger.set_attribute("data_hash", digest)
+        if known.get("data_hash", found.get("data_hash")) != found.get("data_hash", known.get("data_hash")):
+            raise StudyError(
+                f"the data of {self.study_dir} have changed since it began (hash {known['data_hash'][:12]}, now "
+                f"{found['data_hash'][:12]}). Restore them, or start a study of another name"
+            )
+        for name, digest in found.items():
+            self._ledger.set_attribute(name, digest)
 
     def _reconcile(self) -> None:
         """Bring folder and database together after a crash: published rows are told, half publications removed."""
-        for orphan in self._tables.remove_orphans():
-            self._event("reconciled", f"removed the unfinished publication {orphan}")
         self._trials = {trial.number: trial for trial in self._ledger.trials()}
+        foreign = [number for number, trial in self._trials.items() if ledger.PACK not in trial.user_attrs]
+        if foreign:
+            raise StudyError(
+                f"{self.study_dir}: trial {foreign[0]} was entered into {ledger.FILE} by another tool; a study asks "
+                "its own trials. Restore the database from before that, or start a study of another name"
+            )
         rows = self._tables.read("trials", columns=["trial", "state", self.spec.search.objective]).to_pylist()
         for row in rows:
             trial = self._trials.get(row["trial"])
@@ -219,6 +261,8 @@ class StudyOwner:
                 self._finish(row["trial"], row["state"], row[self.spec.search.objective])
                 self._event("reconciled", "published but not told; told now", trial=row["trial"])
         published = {row["trial"] for row in rows}
+        if len(published) < len(rows):
+            raise StudyError(f"{self.study_dir}: a trial stands twice in trials/; remove the file that was added to it")
         lost = [
             number for number, trial in self._trials.items() if trial.state.is_finished() and number not in published
         ]
@@ -227,6 +271,8 @@ class StudyOwner:
                 f"{self.study_dir}: the database holds finished trials whose rows are gone from trials/: "
                 f"{', '.join(map(str, lost[:10]))}. Restore the files, or start a study of another name"
             )
+        for orphan in self._tables.remove_orphans():  # only now, when no row of a finished trial is missing
+            self._event("reconciled", f"removed the unfinished publication {orphan}")
         for trial in list(self._trials.values()):
             if trial.state == TrialState.RUNNING:
                 self._mark(trial.number, TrialState.WAITING)
@@ -236,7 +282,8 @@ class StudyOwner:
         """Checkpoints of packs that are finished have no reader."""
         unfinished = set(self._unfinished_packs())
         for folder in (self.study_dir / "checkpoints").glob("pack-*"):
-            if int(folder.name.removeprefix("pack-")) not in unfinished:
+            number = folder.name.removeprefix("pack-")
+            if number.isdigit() and int(number) not in unfinished:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _unfinished_packs(self) -> list[int]:
@@ -368,10 +415,16 @@ def describe(spec: StudySpec, trials: Sequence[FrozenTrial], search: Search) -> 
 
 def read_status(study_dir: Path) -> dict[str, Any]:
     """How a study stands, read without taking it from its driver. Raises `StudyError`."""
-    spec = read_spec(study_dir)
-    found = Ledger(study_dir, spec.study, create=False)
-    try:
-        trials = found.trials()
-    finally:
-        found.close()
-    return {**describe(spec, trials, Search(spec)), "held_by": lock.held_by(study_dir)}
+    spec, holder = read_spec(study_dir), lock.held_by(study_dir)
+    trials: list[FrozenTrial] = []
+    if holder is None or (study_dir / ledger.FILE).is_file():
+        found = Ledger(study_dir, spec.study, create=False)
+        try:
+            trials = found.trials()
+        finally:
+            found.close()
+    status = describe(spec, trials, Search(spec))
+    if holder is None:  # what a killed driver left RUNNING is trained by nobody
+        status["counts"]["WAITING"] += status["counts"]["RUNNING"]
+        status["counts"]["RUNNING"] = 0
+    return {**status, "held_by": holder}

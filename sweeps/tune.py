@@ -97,7 +97,8 @@ def pack_trainable(context: WorkerContext) -> type[tune.Trainable]:
                 reason = f"unexpected {type(problem).__name__} in training: {problem}"
                 ray.get(self._owner.lost.remote(pack, reason, traceback.format_exc()))
                 return {"pack": pack, "done": True}
-            ray.get(self._owner.report.remote(report))
+            if not ray.get(self._owner.report.remote(report)):
+                return {"pack": report.pack, "done": True}  # what it says is in the last checkpoint, and stays there
             self._run.checkpoint()
             return {"pack": report.pack, "done": report.done}
 

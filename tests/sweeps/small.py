@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pinncore.data import Points, load_data
+from sweeps.folder import open_folder, settle
 from sweeps.packs import PackRun
+from sweeps.spec import StudySpec
 from sweeps.study import Cluster, StudyOwner
 
 STUDY = """\
@@ -63,6 +65,13 @@ def _write_csv(file: Path, points: Points, step: int) -> None:
     np.savetxt(file, table, delimiter=",", header=",".join(columns), comments="")
 
 
+def prepare(root: Path, spec: StudySpec) -> tuple[Path, bool]:
+    """The study's folder with its study file, as a first start leaves it, and whether it is new."""
+    study_dir, is_new = open_folder(root, spec)
+    settle(study_dir, spec)
+    return study_dir, is_new
+
+
 def train_all(study_dir: Path, *, segment_s: float = 0.05, packs: int | None = None) -> StudyOwner:
     """Train what is left of a study (or so many packs of it) in this process; the owner is handed back open."""
     owner = StudyOwner(study_dir, CLUSTER)
@@ -81,7 +90,7 @@ def train_pack(owner: StudyOwner, study_dir: Path, pack: int, *, segment_s: floa
     run = PackRun(owner.lease(pack), study_dir)
     while True:
         report = run.segment(segment_s)
-        owner.report(report)
+        assert owner.report(report)
         run.checkpoint()
         if report.done:
             return

@@ -172,7 +172,12 @@ class Outcome:
 
 class TestRun:
     @pytest.mark.parametrize("exit_code", [0, 1, 130])
-    def test_exit_code_is_the_outcomes(self, stand_in: Callable[..., None], exit_code: int) -> None:
+    def test_exit_code_is_the_outcomes(
+        self, stand_in: Callable[..., None], exit_code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("runs/a b").mkdir(parents=True)
+        Path("runs/a b/study.yaml").touch()
         stand_in("driver", run=lambda target, **options: Outcome(exit_code, Path("runs/a b"), {}, None))
         result = invoke("run", "study.yaml")
         assert result.exit_code == exit_code
@@ -181,6 +186,11 @@ class TestRun:
         assert [
             word for line, word in zip(commands, expected, strict=True) if f" {word} 'runs/a b'" in line
         ] == expected
+
+    def test_an_interrupt_before_the_study_began_says_so(self, stand_in: Callable[..., None], tmp_path: Path) -> None:
+        stand_in("driver", run=lambda target, **options: Outcome(130, tmp_path / "nothing", {}, None))
+        result = invoke("run", "study.yaml")
+        assert result.exit_code == 130 and "before the study began" in result.stdout
 
     def test_options_reach_the_driver(self, stand_in: Callable[..., None]) -> None:
         seen: dict[str, Any] = {}

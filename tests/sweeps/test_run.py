@@ -13,10 +13,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from sweeps.folder import open_folder
 from sweeps.spec import load_spec
 
-from .small import assert_same_tables, table, train_all, write_study
+from .small import assert_same_tables, prepare, table, train_all, write_study
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 SLOW_ENOUGH = {
@@ -53,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The study file, and the study trained without interruption and without Ray."""
     folder = tmp_path_factory.mktemp("whole")
     file = write_study(folder / "data", **SLOW_ENOUGH)  # type: ignore[arg-type]
-    study_dir, _ = open_folder(folder / "root", load_spec(file))
+    study_dir, _ = prepare(folder / "root", load_spec(file))
     train_all(study_dir, segment_s=5.0).close()
     return file, study_dir
 
@@ -143,3 +142,42 @@ def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     refused = run("run", file, "--root", tmp_path, "--set", "resources.device=cuda")
     assert refused.returncode == 2
     assert "no node of the cluster has a GPU" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_mistake_found_by_the_owner_is_one_sentence(tmp_path: Path) -> None:
+    file = write_study(tmp_path / "data", trials=4)
+    study_dir, _ = prepare(tmp_path, load_spec(file))
+    (study_dir / "study.db").write_bytes(b"garbage " * 1000)
+    refused = run("run", file, "--root", tmp_path)
+    assert refused.returncode == 2, refused.stderr
+    assert "study.db" in refused.stderr and "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_a_copy_of_a_study_does_not_run_as_the_original(tmp_path: Path) -> None:
+    study_dir, _ = prepare(tmp_path, load_spec(write_study(tmp_path / "data", trials=4)))
+    study_dir.rename(tmp_path / "backup")
+    refused = run("run", tmp_path / "backup")
+    assert refused.returncode == 2 and "holds the study small" in refused.stderr
+    assert not study_dir.exists()
+
+
+def test_a_worker_killed_once_costs_no_trial(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    file, uninterrupted = whole
+    study_dir = tmp_path / "small"
+    words = command("run", file, "--root", tmp_path, "--plain")
+    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: list((study_dir / "checkpoints").rglob("*.json")), driver)
+    os.kill(a_worker_of(driver.pid), signal.SIGKILL)
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, output
+    assert_same_tables(uninterrupted, study_dir)
+
+
+def a_worker_of(driver: int) -> int:
+    """A process below the driver that trains a pack, by the name Ray gives it."""
+    below = [driver]
+    for parent in below:
+        children = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
+        below += map(int, children.split())
+    names = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in below if Path(f"/proc/{pid}").exists()}
+    return next(pid for pid, name in names.items() if "PackTrainable" in name or "ImplicitFunc" in name)

@@ -11,22 +11,21 @@ import pytest
 
 from sweeps import packs as packs_module
 from sweeps.errors import StudyError
-from sweeps.folder import open_folder
 from sweeps.ledger import Ledger
 from sweeps.packs import PackReport, PackRun
 from sweeps.spec import load_spec
 from sweeps.study import StudyOwner, read_status
 
-from .small import CLUSTER, assert_same_tables, table, train_all, train_pack, write_study
+from .small import CLUSTER, assert_same_tables, prepare, table, train_all, train_pack, write_study
 
 
-class Crash(Exception):
-    """Stands for kill -9 at one place."""
+class Crash(BaseException):
+    """Stands for kill -9 at one place: nothing may catch it."""
 
 
 def start(tmp_path: Path, name: str = "root", **settings: object) -> Path:
     spec = load_spec(write_study(tmp_path / "data", **settings))  # type: ignore[arg-type]
-    return open_folder(tmp_path / name, spec)[0]
+    return prepare(tmp_path / name, spec)[0]
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +197,7 @@ def test_trials_may_grow_and_what_was_done_stays(tmp_path: Path, uninterrupted: 
     study_dir = start(tmp_path, trials=4)
     train_all(study_dir).close()
     spec = load_spec(tmp_path / "data" / "small.yaml", ["search.trials=8"])
-    assert open_folder(tmp_path / "root", spec) == (study_dir, False)
+    assert prepare(tmp_path / "root", spec) == (study_dir, False)
     train_all(study_dir).close()
     assert table(study_dir, "trials")["trial"].to_pylist() == list(range(8))
     assert table(study_dir, "trials")["adam_lr"].to_pylist() == table(uninterrupted, "trials")["adam_lr"].to_pylist()
@@ -211,7 +210,7 @@ def test_another_study_under_the_same_name_is_refused_with_a_diff(tmp_path: Path
     study_dir = start(tmp_path)
     before = (study_dir / "study.yaml").read_bytes()
     with pytest.raises(StudyError, match="holds another study") as refusal:
-        open_folder(tmp_path / "root", load_spec(tmp_path / "data" / "small.yaml", [change]))
+        prepare(tmp_path / "root", load_spec(tmp_path / "data" / "small.yaml", [change]))
     assert any(line.startswith("+") for line in str(refusal.value).splitlines())
     assert "--set study=small-2" in str(refusal.value)
     assert (study_dir / "study.yaml").read_bytes() == before
@@ -252,7 +251,7 @@ def test_a_lost_worker_fails_its_members_with_the_reason_and_the_rest_go_on(tmp_
 def test_a_spent_budget_starts_nothing_new_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
     study_dir = start(tmp_path)
     spec = load_spec(tmp_path / "data" / "small.yaml", ["budget.hours=1"])
-    assert open_folder(tmp_path / "root", spec) == (study_dir, False)
+    assert prepare(tmp_path / "root", spec) == (study_dir, False)
     hours = iter([0.0, 0.5, 0.9, 1.1, 1.2, 1.3])
     owner = StudyOwner(study_dir, CLUSTER, clock=lambda: 3600 * next(hours))
     for _ in range(2):
@@ -306,7 +305,7 @@ def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "root" / "small").mkdir(parents=True)
     (tmp_path / "root" / "small" / "thesis.tex").write_text("years of work")
     with pytest.raises(StudyError, match="is not a study"):
-        open_folder(tmp_path / "root", spec)
+        prepare(tmp_path / "root", spec)
     assert [path.name for path in (tmp_path / "root" / "small").iterdir()] == ["thesis.tex"]
 
 
@@ -338,4 +337,118 @@ def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
 
 def test_an_address_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="--root"):
-        open_folder(Path("s3://bucket/studies"), load_spec(write_study(tmp_path / "data")))
+        prepare(Path("s3://bucket/studies"), load_spec(write_study(tmp_path / "data")))
+
+
+def test_a_restarted_worker_of_one_attempt_writes_checkpoints_beside_the_old_ones(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    pack = owner.next_pack()
+    assert pack is not None
+    first = PackRun(owner.lease(pack), study_dir)
+    assert owner.report(first.segment(0.01))
+    first.checkpoint()
+    train_pack(owner, study_dir, pack, segment_s=0.01)  # as Tune does when the first worker has died
+    owner.close()
+    finish_and_compare(study_dir, uninterrupted)
+
+
+def test_a_failing_disk_stops_the_recording_and_the_next_start_goes_on(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    run = PackRun(owner.lease(owner.next_pack() or 0), study_dir)
+    told = []
+
+    def full(self: StudyOwner, row: dict[str, object]) -> None:
+        told.append(row)
+        if len(told) == 2:  # after the first of two rows, with both published
+            raise OSError(28, "No space left on device")
+        tell(self, row)
+
+    tell = StudyOwner._tell
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyOwner, "_tell", full)
+        report = run.segment(60)
+        assert not owner.report(report)
+        assert "No space left" in (owner.broken() or "")
+        assert not owner.report(report), "nothing is published twice"
+        assert owner.next_pack() is None
+        owner.lost(0, "its worker gave up")
+    owner._lock.release()
+    finish_and_compare(study_dir, uninterrupted)
+
+
+def test_a_refused_report_leaves_the_checkpoint_to_the_next_start(tmp_path: Path, uninterrupted: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    run = PackRun(owner.lease(owner.next_pack() or 0), study_dir)
+    assert owner.report(run.segment(0.01))
+    run.checkpoint()
+    owner.close()
+    assert not owner.report(run.segment(60))
+    finish_and_compare(study_dir, uninterrupted)
+
+
+def test_a_study_file_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    train_all(study_dir, packs=1).close()
+    file = study_dir / "study.yaml"
+    file.write_text(file.read_text().replace("adam_epochs: 20", "adam_epochs: 21"))
+    with pytest.raises(StudyError, match="changed by hand"):
+        StudyOwner(study_dir, CLUSTER)
+
+
+def test_a_second_driver_changes_nothing_of_a_study_it_cannot_have(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    before = (study_dir / "study.yaml").read_bytes()
+    fewer = load_spec(tmp_path / "data" / "small.yaml", ["search.trials=1"])
+    with pytest.raises(StudyError, match="is being run"):
+        StudyOwner(study_dir, CLUSTER, fewer)
+    assert (study_dir / "study.yaml").read_bytes() == before
+    owner.close()
+
+
+def test_moving_a_file_of_rows_away_costs_nothing_else(tmp_path: Path, uninterrupted: Path) -> None:
+    study_dir = start(tmp_path)
+    train_all(study_dir, packs=1).close()
+    rows = next((study_dir / "trials").glob("*.parquet"))
+    rows.rename(tmp_path / rows.name)
+    with pytest.raises(StudyError, match="rows are gone"):
+        StudyOwner(study_dir, CLUSTER)
+    (tmp_path / rows.name).rename(rows)
+    finish_and_compare(study_dir, uninterrupted)
+
+
+def test_a_trial_entered_by_another_tool_is_refused_by_number(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    train_all(study_dir, packs=1).close()
+    optuna.load_study(study_name="small", storage=f"sqlite:///{study_dir}/study.db").enqueue_trial({"width": 3})
+    with pytest.raises(StudyError, match="trial 8 was entered"):
+        StudyOwner(study_dir, CLUSTER)
+
+
+def test_status_of_a_killed_study_says_waiting_and_writes_nothing(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = StudyOwner(study_dir, CLUSTER)
+    owner.lease(owner.next_pack() or 0)
+    assert read_status(study_dir)["counts"]["RUNNING"] == 2
+    owner._lock.release()
+    assert read_status(study_dir)["counts"] == {"COMPLETE": 0, "FAIL": 0, "RUNNING": 0, "WAITING": 8}
+    (study_dir / "study.db").write_bytes(b"")
+    with pytest.raises(StudyError, match="missing or empty"):
+        read_status(study_dir)
+    assert (study_dir / "study.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize("content", [b"garbage " * 1000, b"SQLite format 3\0" + b"\0" * 5000])
+def test_a_damaged_database_is_named(tmp_path: Path, content: bytes) -> None:
+    study_dir = start(tmp_path)
+    (study_dir / "study.db").write_bytes(content)
+    for use in (lambda: read_status(study_dir), lambda: StudyOwner(study_dir, CLUSTER)):
+        with pytest.raises(StudyError, match=r"study\.db"):
+            use()
