@@ -180,4 +180,4 @@ def a_worker_of(driver: int) -> int:
         children = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
         below += map(int, children.split())
     names = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in below if Path(f"/proc/{pid}").exists()}
-    return next(pid for pid, name in names.items() if "PackTrainable" in name or "ImplicitFunc" in name)
+    return next(pid for pid, name in names.items() if name.startswith("ray::") and "Trainable" in name)
