@@ -74,7 +74,7 @@ def run(
             # twice: ray.init puts a handler of its own in place of the first
             with _sigterm_interrupts(), _ray(address, cpus) as ray, _sigterm_interrupts():
                 return _run_on(ray, spec, study_dir, progress)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # while it starts, Ray turns SIGTERM into SystemExit
             return RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
 
 
