@@ -45,9 +45,9 @@ def write_checkpoint(folder: Path, states: Sequence[MemberState], *, values: dic
         _write(beside / f"member-{state.label:06d}.json", json.dumps(header).encode())
     pack = {"version": VERSION, "members": [state.label for state in states], "values": values or {}}
     _write(beside / "pack.json", json.dumps(pack).encode())
-    _sync_folder(beside)
+    sync_folder(beside)
     os.rename(beside, folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def read_checkpoint(folder: Path) -> tuple[list[MemberState], dict[str, Any]]:
@@ -95,7 +95,8 @@ def _write(file: Path, payload: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, as fsync makes a file's content."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

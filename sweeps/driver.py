@@ -116,10 +116,8 @@ def _ray(address: str | None, cpus: int | None) -> Iterator[Any]:
         if not address:
             raise
         raise _no_cluster(address, str(problem).splitlines()[0]) from None
-    for name in ("ray", "ray.tune", "ray.train", "ray.air"):
-        logging.getLogger(name).setLevel(
-            logging.CRITICAL
-        )  # after fit() Tune warns once a pack of loggers we do not use
+    for name in ("ray", "ray.tune", "ray.train", "ray.air"):  # after fit() Tune warns of loggers we do not use
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield ray
     finally:

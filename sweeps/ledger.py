@@ -43,7 +43,6 @@ class Ledger:
             else:
                 study = optuna.load_study(storage=self._storage, study_name=name)
         self.study_id = study._study_id
-        self._study = study
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial by number."""
@@ -64,8 +63,10 @@ class Ledger:
             distributions=dict(distributions),
             user_attrs=dict(attributes),
         )
-        trial_id = self._storage.create_new_trial(self.study_id, template_trial=template)
-        if trial_id is None or self._storage.get_trial_number_from_id(trial_id) != number:
+        with self._explained():
+            trial_id = self._storage.create_new_trial(self.study_id, template_trial=template)
+            entered = self._storage.get_trial_number_from_id(trial_id)
+        if entered != number:
             raise StudyError(
                 f"trial {number} could not be entered under its number: another process writes to the study's database"
             )

@@ -179,7 +179,7 @@ class PackRun:
         if failure is None and (value is None or not math.isfinite(value)):
             failure = f"the objective {self.task.objective} could not be computed"
         return (
-            self._identity(task, "COMPLETE" if failure is None else "FAIL")
+            identity_columns(self.task, task, "COMPLETE" if failure is None else "FAIL", self._started, self._now())
             | values
             | {
                 **{f"loss_{term}": number for term, number in result.terms.items()},
@@ -195,24 +195,6 @@ class PackRun:
             }
         )
 
-    def _identity(self, task: MemberTask, state: str) -> dict[str, Any]:
-        """Columns that do not depend on how the training went."""
-        return {
-            "trial": task.trial,
-            "replicate": 0,
-            "state": state,
-            "pack": self.task.pack,
-            "member": task.member,
-            "seed": task.seed,
-            "attempt": self.task.attempt,
-            **setting_columns(task.config),
-            "started_at": self._started,
-            "finished_at": self._now(),
-            "config_hash": config_sha256(task.config),
-            "spec_hash": self.task.spec_hash,
-            **versions(),
-        }
-
     def _all_failed(self) -> PackReport:
         """Files that were there at validation are gone: nobody in the pack can train."""
         progress = {
@@ -223,32 +205,36 @@ class PackRun:
             "fraction": 1.0,
             "evaluations": 0,
         }
-        rows = [self._identity(task, "FAIL") | {"failure": self._failure} for task in self.task.members]
+        rows = failed_rows(self.task, str(self._failure), self._started, self._now())
         return PackReport(self.task.pack, self.task.attempt, True, progress, trials=rows)
 
 
-def failed_rows(task: PackTask, failure: str) -> list[dict[str, Any]]:
-    """Rows for the members of a pack whose worker is lost."""
-    now = datetime.datetime.now(datetime.UTC)
-    return [
-        {
-            "trial": m.trial,
-            "replicate": 0,
-            "state": "FAIL",
-            "pack": task.pack,
-            "member": m.member,
-            "seed": m.seed,
-            "attempt": task.attempt,
-            **setting_columns(m.config),
-            "failure": failure,
-            "started_at": now,
-            "finished_at": now,
-            "config_hash": config_sha256(m.config),
-            "spec_hash": task.spec_hash,
-            **versions(),
-        }
-        for m in task.members
-    ]
+def identity_columns(
+    task: PackTask, member: MemberTask, state: str, started: datetime.datetime, finished: datetime.datetime
+) -> dict[str, Any]:
+    """Columns of a trials row that do not depend on how the training went."""
+    return {
+        "trial": member.trial,
+        "replicate": 0,
+        "state": state,
+        "pack": task.pack,
+        "member": member.member,
+        "seed": member.seed,
+        "attempt": task.attempt,
+        **setting_columns(member.config),
+        "started_at": started,
+        "finished_at": finished,
+        "config_hash": config_sha256(member.config),
+        "spec_hash": task.spec_hash,
+        **versions(),
+    }
+
+
+def failed_rows(
+    task: PackTask, failure: str, started: datetime.datetime, finished: datetime.datetime
+) -> list[dict[str, Any]]:
+    """Rows for the members of a pack that could not be trained."""
+    return [identity_columns(task, m, "FAIL", started, finished) | {"failure": failure} for m in task.members]
 
 
 def checkpoint_folder(study_dir: Path, pack: int) -> Path:

@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pinncore.checkpoint import sync_folder
+
 from .errors import StudyError
 from .schemas import TABLES as TABLES
 from .schemas import column_of as column_of
@@ -91,7 +93,7 @@ class StudyTables:
         for path in orphans:
             path.unlink()
         for folder in {path.parent for path in orphans}:
-            _fsync_folder(folder)
+            sync_folder(folder)
         return [path.relative_to(self.study_dir).as_posix() for path in orphans]
 
     def newest_attempt(self) -> int:
@@ -164,14 +166,14 @@ class StudyTables:
         folder = self.study_dir / table
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            _fsync_folder(self.study_dir)
+            sync_folder(self.study_dir)
         temporary = folder / f".{flush}.parquet.tmp"  # neither *.parquet nor visible: no reader's pattern meets it
         with temporary.open("wb") as stream:
             pq.write_table(rows, stream, compression="zstd", row_group_size=ROWS_PER_GROUP, write_page_checksum=True)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, folder / f"{flush}.parquet")
-        _fsync_folder(folder)
+        sync_folder(folder)
 
 
 def _from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -231,11 +233,3 @@ def _damaged(path: Path, error: Exception) -> StudyError:
         f"{path}: not a whole Parquet file ({reason}). It was whole when it was published, so the disk or a copy "
         "damaged it: restore it from a copy, or move it out of the folder to read the rest of the study without it."
     )
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -86,9 +86,7 @@ class StudyOwner:
             f"attempt {self.attempt}, process {driver_pid}",
         )
         self._reconcile()
-        trials = self._ledger.trials()
-        self._trials: dict[int, FrozenTrial] = {trial.number: trial for trial in trials}
-        self._search = Search(self.spec, trials)
+        self._search = Search(self.spec, list(self._trials.values()))
         self._complete_window()
         self._queue = self._unfinished_packs()
         self._flush_events()
@@ -187,8 +185,9 @@ class StudyOwner:
         if task is None:
             return
         self._event("failed", detail or reason, pack=pack)
+        now = datetime.datetime.now(datetime.UTC)
         left = replace(task, members=tuple(m for m in task.members if not self._trials[m.trial].state.is_finished()))
-        self.report(PackReport(pack, self.attempt, True, {}, trials=failed_rows(left, reason)))
+        self.report(PackReport(pack, self.attempt, True, {}, trials=failed_rows(left, reason, now, now)))
 
     def close(self) -> dict[str, int]:
         """End the attempt; returns the trials in each state. Nothing is written after that."""
@@ -242,7 +241,7 @@ class StudyOwner:
 
     def _reconcile(self) -> None:
         """Bring folder and database together after a crash: published rows are told, half publications removed."""
-        self._trials = {trial.number: trial for trial in self._ledger.trials()}
+        self._trials: dict[int, FrozenTrial] = {trial.number: trial for trial in self._ledger.trials()}
         foreign = [number for number, trial in self._trials.items() if ledger.PACK not in trial.user_attrs]
         if foreign:
             raise StudyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from pathlib import Path
 
@@ -313,7 +314,8 @@ def test_a_failed_objective_is_a_failed_trial(tmp_path: Path) -> None:
     study_dir = start(tmp_path)
     owner = StudyOwner(study_dir, CLUSTER)
     task = owner.lease(owner.next_pack() or 0)
-    row = {**packs_module.failed_rows(task, "not finite")[0], "rel_l2": float("nan")}
+    now = datetime.datetime.now(datetime.UTC)
+    row = {**packs_module.failed_rows(task, "not finite", now, now)[0], "rel_l2": float("nan")}
     owner.report(
         PackReport(task.pack, task.attempt, False, {"fraction": 0.0, "members": 2, "finished": 1}, trials=[row])
     )
