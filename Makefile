@@ -31,9 +31,9 @@ test-all: check  ## check, then every test
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 
 check: install  ## ruff, mypy, import contracts
-	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
-	$(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	$(BIN)/lint-imports
 
 clean:  ## remove .venv, caches and build folders; runs/ stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info \
+	  $$(find cluster pinncore sweeps tests -name __pycache__)

@@ -8,6 +8,7 @@ gradient, and adds nothing to any inner product.
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from torch import Tensor
 from .errors import SettingError
 
 Layers = tuple[int, ...]
+ROW_MULTIPLE = 16  # a row is a whole number of SIMD vectors
+
 Weights = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
@@ -49,9 +52,61 @@ def unflatten(flat: NDArray[np.float64], layers: Layers) -> Weights:
     return weights
 
 
+class Layout(abc.ABC):
+    """Where each member's parameters lie in the vectors [members, size] of a pack; everything else there is zero."""
+
+    members: tuple[Layers, ...]
+    padded: Layers
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Length of a row."""
+
+    @abc.abstractmethod
+    def positions(self, member: int) -> NDArray[np.int64]:
+        """Index of each of the member's parameters [parameters] in its row."""
+
+    @abc.abstractmethod
+    def keep(self, rows: Sequence[int]) -> Layout:
+        """The layout of the named members alone, rows as long as before."""
+
+    def pack(self, flats: Sequence[NDArray[np.float64]], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """One flat vector a member to parameters [members, size]."""
+        padded = np.zeros((len(self.members), self.size))
+        for member, flat in enumerate(flats):
+            padded[member, self.positions(member)] = flat
+        return torch.as_tensor(padded, dtype=dtype, device=device)
+
+    def unpack(self, padded: Tensor, member: int) -> NDArray[np.float64]:
+        """The member's own flat vector out of one row [size]."""
+        row: NDArray[np.float64] = padded.detach().to("cpu", torch.float64).numpy()
+        return row[self.positions(member)]
+
+
 @dataclass(frozen=True)
-class PackedLayout:
-    """Where each member's parameters lie in the padded vectors [members, padded parameters] of a pack."""
+class CompactLayout(Layout):
+    """Every member's flat vector at the front of its row, for engines that compute each at its own shape."""
+
+    members: tuple[Layers, ...]
+    length: int = 0  # default: what the largest member needs
+    padded: Layers = ()
+
+    @property
+    def size(self) -> int:
+        longest = max(parameter_count(layers) for layers in self.members)
+        return self.length or -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
+
+    def positions(self, member: int) -> NDArray[np.int64]:
+        return np.arange(parameter_count(self.members[member]))
+
+    def keep(self, rows: Sequence[int]) -> CompactLayout:
+        return CompactLayout(tuple(self.members[row] for row in rows), self.size)
+
+
+@dataclass(frozen=True)
+class PackedLayout(Layout):
+    """Every member padded to one shape, for engines that multiply all of them at once."""
 
     members: tuple[Layers, ...]
     padded: Layers = ()  # default: the widest member in every layer
@@ -70,11 +125,9 @@ class PackedLayout:
 
     @property
     def size(self) -> int:
-        """Length of a padded parameter vector."""
         return parameter_count(self.padded)
 
     def positions(self, member: int) -> NDArray[np.int64]:
-        """Index of each of the member's parameters [parameters] in the padded vector."""
         place, start = [], 0
         layers, padded = self.members[member], self.padded
         for level in range(len(padded) - 1):
@@ -83,18 +136,6 @@ class PackedLayout:
             place += [(start + rows * after + columns).reshape(-1), start + before * after + columns]
             start += (before + 1) * after
         return np.concatenate(place)
-
-    def pack(self, flats: Sequence[NDArray[np.float64]], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """One flat vector a member to zero-padded parameters [members, size]."""
-        padded = np.zeros((len(self.members), self.size))
-        for member, flat in enumerate(flats):
-            padded[member, self.positions(member)] = flat
-        return torch.as_tensor(padded, dtype=dtype, device=device)
-
-    def unpack(self, padded: Tensor, member: int) -> NDArray[np.float64]:
-        """The member's own flat vector out of one padded row [size]."""
-        row: NDArray[np.float64] = padded.detach().to("cpu", torch.float64).numpy()
-        return row[self.positions(member)]
 
     def views(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Padded parameters [members, size] as [(W [members, in, out], b [members, out]), ...] without a copy."""
@@ -107,5 +148,4 @@ class PackedLayout:
         return weights
 
     def keep(self, rows: Sequence[int]) -> PackedLayout:
-        """The layout of the named members alone, at the same padded shape."""
         return PackedLayout(tuple(self.members[row] for row in rows), self.padded)

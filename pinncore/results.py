@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .activations import activation_of
 from .engines import Engine
 from .networks import Layers, unflatten
 from .optim import StopReason
@@ -22,8 +24,8 @@ class MemberResult:
     """What is left of a member: judgement, curves, weights, field. Strains are physical, lengths in mm.
 
     `curves` maps column to array [rows]; `weights` maps the running epoch (Adam epochs, then L-BFGS iterations on top)
-    to a flat vector; `seconds` are the member's share of its pack's time, by phase. A member that failed has
-    `failure` set, no metrics and no field.
+    to a flat vector; `seconds` are the member's share of its pack's time, by stage. `memory` is the form the
+    second stage kept its memory in (None: SciPy's own). A member that failed has `failure` set, no metrics, no field.
     """
 
     label: int
@@ -41,6 +43,7 @@ class MemberResult:
     counts: dict[str, int]
     seconds: dict[str, float]
     engine: str
+    memory: str | None
     device: str
     data_sha256: str
 
@@ -61,10 +64,13 @@ class MemberPredictor(Predictor):
 
     def input_gradient(self, inputs: Array) -> Array:
         activation, slope = inputs, None
+        sigma = activation_of(self._engine.activation)
         weights = unflatten(self._engine.layout.unpack(self._x, 0), self._layers)
         for w, b in weights[:-1]:
-            activation = np.tanh(activation @ w + b)
-            slope = (w if slope is None else slope @ w) * (1 - activation**2)[:, None, :]
+            z = torch.as_tensor(activation @ w + b)
+            value = sigma.value(z)
+            first = sigma.slopes(z, value).first.numpy()
+            activation, slope = value.numpy(), (w if slope is None else slope @ w) * first[:, None, :]
         w, _ = weights[-1]
         return (np.broadcast_to(w, (len(inputs), *w.shape)) if slope is None else slope @ w)[:, :, 0]
 

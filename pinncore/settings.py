@@ -29,15 +29,20 @@ class TrainSettings:
 
     Defaults follow the published runs (5000 Adam epochs at 1e-3, then L-BFGS with strong Wolfe), except
     that the first step of each line search is 1, not 0.001: the latter triples the evaluations.
+
+    Training has two stages. Fields called `adam_...` serve every `first_stage` (number of epochs, learning rate and its
+    schedule, epsilon), fields called `lbfgs_...` every `second_stage`; what a stage does not have it ignores.
     """
 
     width: PositiveInt = 16  # units in each hidden layer
     depth: PositiveInt = 2  # hidden layers
-    activation: Literal["tanh"] = "tanh"
+    activation: Literal["tanh", "sin", "silu", "gelu"] = "tanh"
     init: str = "torch"  # torch | keras | tf1 | file:PATH
     dtype: Literal["float32", "float64"] = "float64"
-    engine: Literal["auto", "torch", "reference"] = "auto"
+    engine: Literal["auto", "fused", "torch", "torch_compiled", "reference"] = "auto"
+    allow_tf32: bool = False  # float32 matrix products may round to TF32, on GPUs that have it
 
+    first_stage: Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"] = "adam"
     adam_epochs: NonNegativeInt = 5000
     adam_lr: PositiveFloat = 1e-3
     adam_schedule: Literal["constant", "cosine"] = "constant"
@@ -45,9 +50,15 @@ class TrainSettings:
     adam_beta2: Fraction = 0.999
     adam_eps: NonNegativeFloat = 1e-8
     adam_convention: Literal["torch", "tf1", "inside"] = "torch"
+    momentum: Fraction = 0.9  # heavy ball, as torch.optim.SGD has it
+    rmsprop_decay: Fraction = 0.99
+    weight_decay: NonNegativeFloat = 0.01  # of adamw, decoupled; torch's default
 
+    second_stage: Literal["lbfgs", "bfgs", "ssbfgs", "ssbroyden", "scipy"] = "lbfgs"
     lbfgs_iterations: NonNegativeInt = 2000
     lbfgs_history: PositiveInt = 50
+    lbfgs_memory: Literal["auto", "two_loop", "compact", "dense"] = "auto"
+    lbfgs_curvature: Literal["torch", "relative"] = "torch"  # keep a pair: y's > 1e-10, or y's > eps y'y
     lbfgs_lr: PositiveFloat = 1.0  # first step of every line search
     lbfgs_tolerance_grad: NonNegativeFloat = 1e-7
     lbfgs_tolerance_change: NonNegativeFloat = 1e-6 * 2.220446049250313e-16
@@ -58,6 +69,20 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_rules(self)
+        if self.lbfgs_memory != "auto" and self.second_stage != "lbfgs":
+            raise SettingError(
+                "lbfgs_memory",
+                self.lbfgs_memory,
+                "must be auto where second_stage is not lbfgs",
+                f"Leave lbfgs_memory out: {self.second_stage} has one form only.",
+            )
+        if self.lbfgs_memory == "dense" and self.lbfgs_history < self.lbfgs_iterations:
+            raise SettingError(
+                "lbfgs_memory",
+                self.lbfgs_memory,
+                "dense needs an lbfgs_history of at least lbfgs_iterations (it never forgets a pair)",
+                f"Use lbfgs_memory: compact, or lbfgs_history: {self.lbfgs_iterations}.",
+            )
 
 
 def check_rules(settings: Any) -> None:

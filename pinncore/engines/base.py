@@ -9,8 +9,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from ..activations import activation_of
 from ..errors import SettingError
-from ..networks import PackedLayout
+from ..networks import Layers, Layout, PackedLayout
 from ..problems.base import Array, PointSet, Problem
 
 
@@ -25,23 +26,49 @@ class Evaluation(NamedTuple):
 class Engine(abc.ABC):
     """Evaluates all members of a pack at once; member i has problem `problems[i]` and layers `layout.members[i]`.
 
-    Members share the problem's class, term names and numbers of points. Nothing here knows about optimisers.
+    Members share the problem's class, term names, numbers of points and the activation of their hidden layers.
+    `allow_tf32` lets matrix products in float32 round to TF32, on the devices that have it. Nothing here knows about
+    optimisers.
     """
 
     name: ClassVar[str]
+    pads: ClassVar[bool] = False  # every member costs what the widest does
 
     def __init__(
-        self, problems: Sequence[Problem], layout: PackedLayout, *, dtype: torch.dtype, device: torch.device
+        self,
+        problems: Sequence[Problem],
+        layout: Layout,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        activation: str = "tanh",
+        allow_tf32: bool = False,
     ) -> None:
         shapes = {(type(p), tuple((s.term, s.inputs.shape) for s in p.point_sets)) for p in problems}
         if len(shapes) != 1 or len(problems) != len(layout.members):
             raise SettingError("members", len(problems), "must share the problem, its terms and point counts")
         self.problems, self.layout, self.dtype, self.device = list(problems), layout, dtype, device
+        self.activation, self.allow_tf32 = activation_of(activation).name, allow_tf32
 
     def keep(self, rows: Sequence[int]) -> Engine:
         """The same engine for the named members alone."""
-        problems = [self.problems[row] for row in rows]
-        return type(self)(problems, self.layout.keep(rows), dtype=self.dtype, device=self.device)
+        return self.like([self.problems[row] for row in rows], self.layout.keep(rows))
+
+    def like(self, problems: Sequence[Problem], layout: Layout) -> Engine:
+        """The same engine, precision, device and activation for other members."""
+        return type(self)(
+            problems,
+            layout,
+            dtype=self.dtype,
+            device=self.device,
+            activation=self.activation,
+            allow_tf32=self.allow_tf32,
+        )
+
+    @classmethod
+    def arrange(cls, members: Sequence[Layers], padded: Layers = ()) -> Layout:
+        """How this engine wants the parameters of networks with these layers; `padded` where it pads them."""
+        return PackedLayout(tuple(members), padded)
 
     @abc.abstractmethod
     def evaluate(self, parameters: Tensor) -> Evaluation:

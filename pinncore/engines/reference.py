@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..networks import Layers
 from ..problems.base import Jet, PointSet, Problem
 from .base import Engine, Evaluation
+
+Function = Callable[[Tensor], Tensor]
+
+# torch's own functions with torch's own derivatives: independent of the formulas of `activations`
+FUNCTIONS: Mapping[str, Function] = MappingProxyType(
+    {"tanh": torch.tanh, "sin": torch.sin, "silu": functional.silu, "gelu": functional.gelu}
+)
 
 
 class ReferenceEngine(Engine):
@@ -37,26 +46,31 @@ class ReferenceEngine(Engine):
             inputs = [self.as_tensor(self.problems[row].point_sets[0].inputs) for row in rows]
             return torch.stack(
                 [
-                    _network(self._flat(p, row), self.layout.members[row], x)
+                    _network(self._flat(p, row), self.layout.members[row], x, self._function)
                     for p, row, x in zip(parameters, rows, inputs, strict=True)
                 ]
             )
 
     def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        jet = _jet(self._flat(parameters, row), self.layout.members[row], self.as_tensor(points.inputs))
+        flat, inputs = self._flat(parameters, row), self.as_tensor(points.inputs)
+        jet = _jet(flat, self.layout.members[row], inputs, self._function)
         return jet.value.detach(), jet.x.detach(), jet.y.detach(), jet.laplacian.detach()
+
+    @property
+    def _function(self) -> Function:
+        return FUNCTIONS[self.activation]
 
     def _flat(self, parameters: Tensor, row: int) -> Tensor:
         return parameters[torch.as_tensor(self.layout.positions(row), device=self.device)]
 
     def _term(self, problem: Problem, points: PointSet, flat: Tensor, row: int) -> Tensor:
-        jet = _jet(flat, self.layout.members[row], self.as_tensor(points.inputs))
+        jet = _jet(flat, self.layout.members[row], self.as_tensor(points.inputs), self._function)
         data = {name: self.as_tensor(values) for name, values in points.data.items()}
         residual = problem.residual(points.term, jet, data)
         return residual.square().mean() if problem.loss_form == "mean_square" else torch.linalg.vector_norm(residual)
 
 
-def _network(flat: Tensor, layers: Layers, inputs: Tensor) -> Tensor:
+def _network(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -> Tensor:
     activation, start = inputs, 0
     for before, after in itertools.pairwise(layers):
         w = flat[start : start + before * after].view(before, after)
@@ -64,15 +78,15 @@ def _network(flat: Tensor, layers: Layers, inputs: Tensor) -> Tensor:
         start += (before + 1) * after
         activation = activation @ w + b
         if start < len(flat):
-            activation = torch.tanh(activation)
+            activation = function(activation)
     return activation[:, 0]
 
 
-def _jet(flat: Tensor, layers: Layers, inputs: Tensor) -> Jet:
+def _jet(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -> Jet:
     """Derivatives to the first two inputs, the others held fixed."""
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
-        u = _network(flat, layers, inputs)
+        u = _network(flat, layers, inputs, function)
         first = _input_gradient(u, inputs)
         u_x, u_y = first[:, 0], first[:, 1]
         return Jet(u, u_x, u_y, _input_gradient(u_x, inputs)[:, 0] + _input_gradient(u_y, inputs)[:, 1])

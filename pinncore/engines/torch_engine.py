@@ -13,33 +13,34 @@ depends on the padded width and the precision only, never on the number of membe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..activations import Activation, Slopes, activation_of
 from ..networks import PackedLayout
 from ..problems.base import Jet, PointSet, Problem
 from .base import Engine, Evaluation, combine, loss_shape
+from .precision import matrix_products
 
 CHUNK_BYTES = 200_000  # one array of one member: of the sizes tried on two CPUs the best for 2 x 16 to 3 x 32
 CHUNK_POINTS = (128, 2048)
 CHANNELS = 4
 
-_Views = list[tuple[Tensor, Tensor]]  # (W [members, in, out], b [members, out]) of each layer
+Views = list[tuple[Tensor, Tensor]]  # (W [members, in, out], b [members, out]) of each layer
 
 
 class _Saved(NamedTuple):
-    """What the reverse pass needs of one activation: z channels, a, sigma', sigma'', z_x^2 + z_y^2."""
+    """What the reverse pass needs of one activation: z channels, derivatives of sigma, z_x^2 + z_y^2."""
 
     z: Tensor
-    a: Tensor
-    first: Tensor
-    second: Tensor
+    slopes: Slopes
     square: Tensor
 
 
-class _StackedSet(NamedTuple):
+class StackedSet(NamedTuple):
     """One point set of all members: inputs [members, inputs, points], data by name [members, points]."""
 
     term: str
@@ -51,26 +52,41 @@ class TorchEngine(Engine):
     """All members at once as batched matrix products."""
 
     name = "torch"
+    pads = True
+    layout: PackedLayout
+    chunk_bytes = CHUNK_BYTES
+    chunk_points = CHUNK_POINTS
 
     def __init__(
-        self, problems: Sequence[Problem], layout: PackedLayout, *, dtype: torch.dtype, device: torch.device
+        self,
+        problems: Sequence[Problem],
+        layout: PackedLayout,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        activation: str = "tanh",
+        allow_tf32: bool = False,
     ) -> None:
-        super().__init__(problems, layout, dtype=dtype, device=device)
+        super().__init__(problems, layout, dtype=dtype, device=device, activation=activation, allow_tf32=allow_tf32)
         self._sets = [self._stack([p.point_sets[i] for p in problems]) for i in range(len(problems[0].point_sets))]
         weights, averages = loss_shape(problems)
         self._weights = torch.tensor(weights, dtype=dtype, device=device)
         self._averages = torch.tensor(averages, dtype=dtype, device=device)
-        self._one = torch.ones((), dtype=dtype, device=device)
+        self._sigma = activation_of(activation)
 
     @torch.no_grad()
     def evaluate(self, parameters: Tensor) -> Evaluation:
+        with self._products():
+            return self._evaluate(parameters)
+
+    def _evaluate(self, parameters: Tensor) -> Evaluation:
         weights = self.layout.views(parameters)
         squares, gradients = [], []
         for points in self._sets:
             gradient = torch.zeros_like(parameters)
             square = torch.zeros_like(parameters[:, 0])
             for chunk in self._chunks(points):
-                square += self._accumulate(weights, self.layout.views(gradient), chunk)
+                square += self._accumulate(weights, gradient, chunk)
             squares.append(square)
             gradients.append(gradient)
         loss, terms, factors = combine(torch.stack(squares, dim=1), self._weights, self._averages)
@@ -83,20 +99,26 @@ class TorchEngine(Engine):
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
         activation = self._sets[0].inputs[list(rows)]
         weights = self.layout.views(parameters)
-        for level, (w, b) in enumerate(weights):
-            activation = torch.baddbmm(b[:, :, None], w.transpose(1, 2), activation)
-            if level < len(weights) - 1:
-                activation.tanh_()
+        with self._products():
+            for level, (w, b) in enumerate(weights):
+                activation = torch.baddbmm(b[:, :, None], w.transpose(1, 2), activation)
+                if level < len(weights) - 1:
+                    self._sigma.value(activation, out=activation)
         return activation[:, 0]
 
     @torch.no_grad()
     def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        output, _, _ = self._forward(self.layout.views(parameters[None]), self._stack([points]).inputs)
+        with self._products():
+            output, _, _ = self._forward(self.layout.views(parameters[None]), self._stack([points]).inputs)
         value, x, y, laplacian = output[0, 0].unbind(0)
         return value, x, y, laplacian
 
-    def _accumulate(self, weights: _Views, gradients: _Views, points: _StackedSet) -> Tensor:
-        """Sum of squared residuals [members] over a chunk; adds sum(r dr/dp) to `gradients`."""
+    def _products(self) -> AbstractContextManager[None]:
+        return matrix_products(self.dtype, self.device, allow_tf32=self.allow_tf32)
+
+    def _accumulate(self, weights: Views, gradient: Tensor, points: StackedSet) -> Tensor:
+        """Sum of squared residuals [members] over a chunk; adds sum(r dr/dp) to `gradient` [members, size]."""
+        gradients = self.layout.views(gradient)
         output, saved, activations = self._forward(weights, points.inputs)
         square, cotangent = self._residual(points, output)
         for level in range(len(weights) - 1, 0, -1):
@@ -104,14 +126,14 @@ class TorchEngine(Engine):
             gradients[level][0].baddbmm_(activations[level - 1].flatten(2), flat.transpose(1, 2))
             gradients[level][1].add_(cotangent[:, :, 0].sum(dim=2))
             incoming = torch.bmm(weights[level][0], flat).view_as(activations[level - 1])
-            cotangent = _activation_reverse(saved[level - 1], incoming)
+            cotangent = _activation_reverse(self._sigma, saved[level - 1], incoming)
         w, b = gradients[0]
         w.baddbmm_(points.inputs, cotangent[:, :, 0].transpose(1, 2))
         w[:, :2] += cotangent[:, :, 1:3].sum(dim=3).transpose(1, 2)
         b += cotangent[:, :, 0].sum(dim=2)
         return square
 
-    def _forward(self, weights: _Views, inputs: Tensor) -> tuple[Tensor, list[_Saved], list[Tensor]]:
+    def _forward(self, weights: Views, inputs: Tensor) -> tuple[Tensor, list[_Saved], list[Tensor]]:
         """Output channels [members, 1, 4, points] and what each layer left for the reverse pass."""
         w, b = weights[0]
         members, units, points = w.shape[0], w.shape[2], inputs.shape[2]
@@ -121,14 +143,14 @@ class TorchEngine(Engine):
         z[:, :, 3] = 0
         saved, activations = [], []
         for w, b in weights[1:]:
-            activation, kept = _activation(z, self._one)
+            activation, kept = _activation(self._sigma, z)
             saved.append(kept)
             activations.append(activation)
             z = torch.bmm(w.transpose(1, 2), activation.flatten(2)).view(members, -1, CHANNELS, points)
             z[:, :, 0] += b[:, :, None]
         return z, saved, activations
 
-    def _residual(self, points: _StackedSet, output: Tensor) -> tuple[Tensor, Tensor]:
+    def _residual(self, points: StackedSet, output: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of squares [members] and the cotangent r dr/d(u, u_x, u_y, lap u) [members, 1, 4, points]."""
         with torch.enable_grad():
             channels = output.detach().requires_grad_()
@@ -137,20 +159,20 @@ class TorchEngine(Engine):
             (cotangent,) = torch.autograd.grad(square.sum(), channels)
         return square.detach(), cotangent.mul_(0.5)
 
-    def _stack(self, sets: Sequence[PointSet]) -> _StackedSet:
+    def _stack(self, sets: Sequence[PointSet]) -> StackedSet:
         inputs = torch.stack([self.as_tensor(points.inputs.T.copy()) for points in sets])
         data = {name: torch.stack([self.as_tensor(points.data[name]) for points in sets]) for name in sets[0].data}
-        return _StackedSet(sets[0].term, inputs, data)
+        return StackedSet(sets[0].term, inputs, data)
 
-    def _chunks(self, points: _StackedSet) -> list[_StackedSet]:
+    def _chunks(self, points: StackedSet) -> list[StackedSet]:
         count = points.inputs.shape[2]
         size = count
         if self.device.type == "cpu":
             width = max(self.layout.padded[1:-1], default=1)
-            low, high = CHUNK_POINTS
-            size = min(max(CHUNK_BYTES // (CHANNELS * width * self._one.element_size()), low), high)
+            low, high = self.chunk_points
+            size = min(max(self.chunk_bytes // (CHANNELS * width * self.dtype.itemsize), low), high)
         return [
-            _StackedSet(
+            StackedSet(
                 points.term,
                 points.inputs[:, :, start : start + size],
                 {name: values[:, start : start + size] for name, values in points.data.items()},
@@ -159,28 +181,27 @@ class TorchEngine(Engine):
         ]
 
 
-def _activation(z: Tensor, one: Tensor) -> tuple[Tensor, _Saved]:
-    """tanh of the channels z [members, units, 4, points]."""
+def _activation(sigma: Activation, z: Tensor) -> tuple[Tensor, _Saved]:
+    """The channels of the activation, from those of z, both [members, units, 4, points]."""
     value, x, y, laplacian = z.unbind(2)
     out = torch.empty_like(z)
-    a = out[:, :, 0]
-    torch.tanh(value, out=a)
-    first = torch.addcmul(one, a, a, value=-1)
-    second = torch.mul(a, first).mul_(-2)
+    slopes = sigma.slopes(value, sigma.value(value, out=out[:, :, 0]))
+    first, second = slopes.first, slopes.second
     square = torch.mul(x, x).addcmul_(y, y)
     torch.mul(first, x, out=out[:, :, 1])
     torch.mul(first, y, out=out[:, :, 2])
     torch.mul(first, laplacian, out=out[:, :, 3]).addcmul_(second, square)
-    return out, _Saved(z, a, first, second, square)
+    return out, _Saved(z, slopes, square)
 
 
-def _activation_reverse(saved: _Saved, cotangent: Tensor) -> Tensor:
+def _activation_reverse(sigma: Activation, saved: _Saved, cotangent: Tensor) -> Tensor:
     """Cotangent of z from that of the activation's channels, both [members, units, 4, points].
 
     z:     sigma' a~ + sigma'' (a~_x z_x + a~_y z_y + l~ lap z) + sigma''' l~ (z_x^2 + z_y^2)
     z_x:   sigma' a~_x + 2 sigma'' z_x l~        lap z:  sigma' l~        with ~ the cotangents of a, a_x, a_y, lap a
     """
-    z, a, first, second, square = saved
+    z, slopes, square = saved
+    first, second = slopes.first, slopes.second
     _, x, y, laplacian = z.unbind(2)
     bar, bar_x, bar_y, bar_laplacian = cotangent.unbind(2)
     out = torch.empty_like(cotangent)
@@ -189,6 +210,6 @@ def _activation_reverse(saved: _Saved, cotangent: Tensor) -> Tensor:
     torch.mul(first, bar_y, out=out[:, :, 2]).addcmul_(twist, y, value=2)
     torch.mul(first, bar_laplacian, out=out[:, :, 3])
     inner = torch.mul(bar_x, x).addcmul_(bar_y, y).addcmul_(bar_laplacian, laplacian)
-    third = torch.mul(first, first).addcmul_(a, second).mul_(-2)  # tanh''' = -2 (sigma'^2 + sigma sigma'')
-    torch.mul(first, bar, out=out[:, :, 0]).addcmul_(second, inner).addcmul_(third.mul_(square), bar_laplacian)
+    third = sigma.third(slopes).mul_(square)
+    torch.mul(first, bar, out=out[:, :, 0]).addcmul_(second, inner).addcmul_(third, bar_laplacian)
     return out

@@ -14,7 +14,7 @@ from pinncore import FieldData, NonlocalStrain, NonlocalStrainSettings
 from pinncore.data import Points
 from pinncore.engines import Engine, TorchEngine
 from pinncore.initialisation import initial_parameters
-from pinncore.networks import Layers, PackedLayout
+from pinncore.networks import Layers
 
 CPU = torch.device("cpu")
 
@@ -61,23 +61,26 @@ def build(
     padded: Layers = (),
     init: str = "torch",
     seed: int = 0,
+    activation: str = "tanh",
 ) -> tuple[Engine, Tensor]:
     """An engine for members of these layers in float64, and start weights [members, size], seeds from `seed` on."""
     settings = settings or [NonlocalStrainSettings()] * len(members)
-    layout = PackedLayout(tuple(members), padded)
+    layout = engine.arrange(members, padded)
     problems = [NonlocalStrain(each, data=data) for each in settings]
     flats = [initial_parameters(init, layers, seed=seed + i) for i, layers in enumerate(members)]
     return (
-        engine(problems, layout, dtype=torch.float64, device=CPU),
+        engine(problems, layout, dtype=torch.float64, device=CPU, activation=activation),
         layout.pack(flats, dtype=torch.float64, device=CPU),
     )
 
 
 def alone(engine: Engine, x: Tensor, member: int, *, kind: type[Engine] | None = None) -> tuple[Engine, Tensor]:
     """One member out of a pack in an engine of its own, at its true shape, with its parameters [1, parameters]."""
-    layout = PackedLayout((engine.layout.members[member],))
     kind = kind or type(engine)
-    single = kind([engine.problems[member]], layout, dtype=engine.dtype, device=engine.device)
+    layout = kind.arrange([engine.layout.members[member]])
+    single = kind(
+        [engine.problems[member]], layout, dtype=engine.dtype, device=engine.device, activation=engine.activation
+    )
     return single, layout.pack([engine.layout.unpack(x[member], member)], dtype=engine.dtype, device=engine.device)
 
 

@@ -17,10 +17,12 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (TrainSettings, "width", -8, "must be at least 1"),
     (TrainSettings, "width", 8.0, "must be a whole number"),
     (TrainSettings, "depth", True, "must be a whole number"),
-    (TrainSettings, "activation", "relu", "must be one of tanh"),
+    (TrainSettings, "activation", "relu", "must be one of tanh, sin, silu, gelu"),
     (TrainSettings, "init", 3, "must be a str"),
     (TrainSettings, "dtype", "float16", "must be one of float32, float64"),
-    (TrainSettings, "engine", "jax", "must be one of auto, torch, reference"),
+    (TrainSettings, "engine", "jax", "must be one of auto, fused, torch, torch_compiled, reference"),
+    (TrainSettings, "allow_tf32", 1, "must be a bool"),
+    (TrainSettings, "first_stage", "soap", "must be one of adam, adamw, sgd, momentum, adagrad, rmsprop"),
     (TrainSettings, "adam_epochs", -1, "must be at least 0"),
     (TrainSettings, "adam_lr", 0.0, "must be greater than 0"),
     (TrainSettings, "adam_lr", float("nan"), "must be finite"),
@@ -32,7 +34,13 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (TrainSettings, "adam_eps", -1e-9, "must be at least 0"),
     (TrainSettings, "adam_convention", "keras", "must be one of torch, tf1, inside"),
     (TrainSettings, "adam_schedule", "step", "must be one of constant, cosine"),
+    (TrainSettings, "momentum", 1.0, "must be less than 1"),
+    (TrainSettings, "rmsprop_decay", 1.0, "must be less than 1"),
+    (TrainSettings, "weight_decay", -0.01, "must be at least 0"),
+    (TrainSettings, "second_stage", "newton", "must be one of lbfgs, bfgs, ssbfgs, ssbroyden, scipy"),
     (TrainSettings, "lbfgs_iterations", 1.5, "must be a whole number"),
+    (TrainSettings, "lbfgs_memory", "sparse", "must be one of auto, two_loop, compact, dense"),
+    (TrainSettings, "lbfgs_curvature", "absolute", "must be one of torch, relative"),
     (TrainSettings, "lbfgs_history", 0, "must be at least 1"),
     (TrainSettings, "lbfgs_lr", 0, "must be greater than 0"),
     (TrainSettings, "lbfgs_max_evaluations", 0, "must be at least 1 or must be None"),
@@ -61,6 +69,22 @@ def test_a_broken_rule_is_named(kind: type[Any], field: str, value: Any, rule: s
     assert isinstance(caught.value, PinnError)
 
 
+@pytest.mark.parametrize("stage", ["bfgs", "ssbfgs", "ssbroyden", "scipy"])
+def test_a_form_of_memory_belongs_to_lbfgs(stage: Any) -> None:
+    with pytest.raises(SettingError, match="must be auto where second_stage is not lbfgs, got 'compact'") as caught:
+        TrainSettings(second_stage=stage, lbfgs_memory="compact")
+    assert (caught.value.field, caught.value.value) == ("lbfgs_memory", "compact")
+    assert caught.value.way_out == f"Leave lbfgs_memory out: {stage} has one form only."
+    TrainSettings(second_stage=stage)
+
+
+def test_the_dense_memory_never_forgets() -> None:
+    with pytest.raises(SettingError, match=r"at least lbfgs_iterations \(it never forgets a pair\)") as caught:
+        TrainSettings(lbfgs_memory="dense", lbfgs_history=99, lbfgs_iterations=100)
+    assert caught.value.way_out == "Use lbfgs_memory: compact, or lbfgs_history: 100."
+    TrainSettings(lbfgs_memory="dense", lbfgs_history=100, lbfgs_iterations=100)
+
+
 def test_limits_themselves_are_taken() -> None:
     TrainSettings(
         width=1,
@@ -69,6 +93,9 @@ def test_limits_themselves_are_taken() -> None:
         lbfgs_iterations=0,
         adam_beta1=0.0,
         adam_eps=0.0,
+        momentum=0.0,
+        rmsprop_decay=0.0,
+        weight_decay=0.0,
         lbfgs_history=1,
         lbfgs_tolerance_grad=0.0,
         lbfgs_max_evaluations=1,
