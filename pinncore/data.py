@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator
-from scipy.stats import qmc
 
 from .errors import DataError
 
@@ -80,6 +79,8 @@ class FieldData:
 
         None where there is no between: fewer than three Gauss points, or all on one line.
         """
+        from scipy.stats import qmc  # takes a second to import
+
         corners = np.stack([self.gauss.x_mm, self.gauss.y_mm], axis=1)
         if np.linalg.matrix_rank(corners - corners[0]) < 2:
             return None

@@ -23,15 +23,24 @@ from .data import FieldData, load_data
 from .engines import Engine, choose_engine
 from .errors import CheckpointError, SettingError
 from .initialisation import initial_parameters
-from .networks import Layers, PackedLayout, layer_sizes
-from .optim import AdamSettings, LBFGSSettings, PackedAdam, PackedLBFGS, StopReason
+from .networks import Layers, layer_sizes
+from .optim import (
+    FirstOrderSettings,
+    LBFGSSettings,
+    PackedFirstOrder,
+    PackedLBFGS,
+    PackedScipy,
+    ScipySettings,
+    StopReason,
+)
+from .optim.rows import norms
 from .problems import NonlocalStrain, NonlocalStrainSettings, Problem
 from .results import MemberPredictor, MemberResult
 from .settings import TrainSettings
 
 Array = NDArray[np.float64]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-PHASES = ("adam", "lbfgs")
+PHASES = ("adam", "lbfgs")  # the two stages, whatever optimiser they run
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,8 @@ def pack_key(member: Member) -> tuple[str, ...]:
     """Members with equal keys can share a pack."""
     train = member.train
     data = json.dumps(member.problem.data, sort_keys=True)
-    engine = choose_engine(train.engine).name
-    return (data, str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, engine)
+    shape = (str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, train.engine)
+    return (data, *shape, str(train.allow_tf32), str(train.second_stage == "scipy"))
 
 
 def choose_device(device: str) -> torch.device:
@@ -82,7 +91,7 @@ class Pack:
     """Members in training on one device.
 
     Raises `SettingError` where members cannot share a pack, `DataError` and `WeightsError` where files are at fault.
-    `padded` fixes the layer sizes that members are padded to (default: the widest member).
+    `padded` fixes the layer sizes that members are padded to, where the engine pads (default: the widest member).
     """
 
     def __init__(
@@ -102,13 +111,26 @@ class Pack:
         self.members = list(members)
         self.device, self._clock = choose_device(device), clock
         dtype = DTYPES[members[0].train.dtype]
-        layout = PackedLayout(tuple(member.layers for member in members), padded)
-        problems = _build_problems(members)
-        self.engine: Engine = choose_engine(members[0].train.engine)(problems, layout, dtype=dtype, device=self.device)
+        train = members[0].train
+        kind = choose_engine(train.engine, self.device)
+        layout = kind.arrange([member.layers for member in members], padded)
+        self.engine: Engine = kind(
+            _build_problems(members),
+            layout,
+            dtype=dtype,
+            device=self.device,
+            activation=train.activation,
+            allow_tf32=train.allow_tf32,
+        )
         starts = [initial_parameters(member.train.init, member.layers, seed=member.seed) for member in members]
         self.x = layout.pack(starts, dtype=dtype, device=self.device)
-        self.adam = PackedAdam([_adam(member.train) for member in members], self.x)
-        self.lbfgs = PackedLBFGS([_lbfgs(member.train) for member in members], self.x)
+        self.first = PackedFirstOrder([_first_order(member.train) for member in members], self.x)
+        positions = [layout.positions(row) for row in range(len(members))]
+        self.second: PackedLBFGS | PackedScipy
+        if train.second_stage == "scipy":
+            self.second = PackedScipy([_scipy(member.train) for member in members], self.x, positions)
+        else:
+            self.second = PackedLBFGS([_lbfgs(member.train) for member in members], self.x, positions)
         self.progress = [_Progress("adam" if member.train.adam_epochs else "lbfgs") for member in members]
         self.results: list[MemberResult] = []  # finished members, in the order in which they finished
 
@@ -128,18 +150,25 @@ class Pack:
         """How far a member has come, by its planned epochs and iterations."""
         train = self.members[row].train
         planned = train.adam_epochs + train.lbfgs_iterations
-        return (self.progress[row].epoch + self.lbfgs.iterations[row]) / max(planned, 1)
+        return (self.progress[row].epoch + self.second.iterations[row]) / max(planned, 1)
+
+    def stage(self, row: int) -> str:
+        """The optimiser that a member is in."""
+        train = self.members[row].train
+        return train.first_stage if self.progress[row].phase == "adam" else train.second_stage
 
     def _tick(self) -> None:
         started = self._clock()
         active = self.active
         adam = [row for row, progress in enumerate(self.progress) if progress.phase == "adam"]
         lbfgs = [row for row, progress in enumerate(self.progress) if progress.phase == "lbfgs"]
-        points = self.x.clone()
+        points = self.x
         if lbfgs:
-            points[self._place(lbfgs)] = self.lbfgs.points(lbfgs)
+            points = points.clone()
+            points[self._place(lbfgs)] = self.second.points(lbfgs)
         loss, terms, gradient = self.engine.evaluate(points)
-        numbers = torch.cat([loss[:, None], torch.linalg.vector_norm(gradient, dim=1)[:, None], terms], dim=1).tolist()
+        whole = zip(loss.tolist(), norms(gradient), terms.tolist(), strict=True)
+        numbers = [[value, norm, *parts] for value, norm, parts in whole]
         stopped: dict[int, StopReason] = {}
         for row in adam + lbfgs:
             self.progress[row].evaluations[self.progress[row].phase] += 1
@@ -164,8 +193,11 @@ class Pack:
         for row in rows:
             if self.progress[row].epoch in self.members[row].train.keep_epochs:
                 self._keep_weights(row)
-        place = self._place(rows)
-        self.x[place] = self.adam.step(self.x[place], gradient[place], rows)
+        if len(rows) == self.active:
+            self.x = self.first.step(self.x, gradient, rows)
+        else:
+            place = self._place(rows)
+            self.x[place] = self.first.step(self.x[place], gradient[place], rows)
         stopped = {}
         for row in rows:
             progress, train = self.progress[row], self.members[row].train
@@ -173,7 +205,7 @@ class Pack:
             if progress.epoch == train.adam_epochs:
                 if train.lbfgs_iterations:
                     progress.phase = "lbfgs"
-                    self.lbfgs.x[row] = self.x[row]
+                    self.second.x[row] = self.x[row]
                     if progress.epoch in train.keep_epochs:
                         self._keep_weights(row)
                 else:
@@ -183,23 +215,26 @@ class Pack:
     def _lbfgs_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
         if not rows:
             return {}
-        fresh = [row for row in rows if self.lbfgs.searches[row] is None]
-        accepted = self.lbfgs.tell(
+        fresh = [row for row in rows if self.second.searches[row] is None]
+        accepted = self.second.tell(
             rows,
             [numbers[row][0] for row in rows],
             gradient[self._place(rows)],
             [tuple(numbers[row][2:]) for row in rows],
         )
-        self.x[self._place(rows)] = self.lbfgs.x[self._place(rows)]
+        self.x[self._place(rows)] = self.second.x[self._place(rows)]
         recorded = [
-            row for row in fresh + accepted if self.lbfgs.iterations[row] % self.members[row].train.record_every == 0
+            row for row in fresh + accepted if self.second.iterations[row] % self.members[row].train.record_every == 0
         ]
-        norms = torch.linalg.vector_norm(self.lbfgs.gradient[self._place(recorded)], dim=1).tolist()
+        sizes = norms(self.second.gradient[self._place(recorded)])
         self._record(
             recorded,
-            [[self.lbfgs.losses[row], norm, *self.lbfgs.terms[row]] for row, norm in zip(recorded, norms, strict=True)],
+            [
+                [self.second.losses[row], size, *self.second.terms[row]]
+                for row, size in zip(recorded, sizes, strict=True)
+            ],
         )
-        return {row: reason for row in rows if (reason := self.lbfgs.stopped[row]) is not None}
+        return {row: reason for row in rows if (reason := self.second.stopped[row]) is not None}
 
     def _record(self, rows: list[int], numbers: list[list[float]]) -> None:
         """A curve row each: phase, step, evaluations, loss, gradient norm, terms, error, seconds."""
@@ -209,7 +244,7 @@ class Pack:
         for row, (loss, norm, *terms), output in zip(rows, numbers, outputs, strict=True):
             progress = self.progress[row]
             error = self.engine.problems[row].error(output)
-            step = progress.epoch if progress.phase == "adam" else self.lbfgs.iterations[row]
+            step = progress.epoch if progress.phase == "adam" else self.second.iterations[row]
             progress.curves.append(
                 [
                     PHASES.index(progress.phase),
@@ -224,25 +259,26 @@ class Pack:
             )
 
     def _keep_weights(self, row: int) -> None:
-        epoch = self.progress[row].epoch + self.lbfgs.iterations[row]
+        epoch = self.progress[row].epoch + self.second.iterations[row]
         self.progress[row].kept[epoch] = self.engine.layout.unpack(self.x[row], row).copy()
 
     def _result(self, row: int, reason: StopReason) -> MemberResult:
         """Judge a member alone, at its own shape, at its last point."""
         member, progress, problem = self.members[row], self.progress[row], self.engine.problems[row]
         self._keep_weights(row)
-        alone = type(self.engine)([problem], PackedLayout((member.layers,)), dtype=self.x.dtype, device=self.device)
+        alone = self.engine.like([problem], self.engine.arrange([member.layers]))
         flat = self.engine.layout.unpack(self.x[row], row)
         x = alone.layout.pack([flat], dtype=self.x.dtype, device=self.device)
         loss, terms, gradient = alone.evaluate(x)
+        (norm,) = norms(gradient)
         failure = reason.advice if reason.failed else None
         metrics: dict[str, float | None] = {}
         if failure is None:
             metrics = problem.metrics(MemberPredictor(alone, x[0], member.layers))
-            self._record_last(row, float(loss), float(gradient.norm()), terms[0].tolist())
+            self._record_last(row, float(loss), norm, terms[0].tolist())
         counts = {
             "adam_epochs_done": progress.epoch,
-            "lbfgs_iterations_done": self.lbfgs.iterations[row],
+            "lbfgs_iterations_done": self.second.iterations[row],
             **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
             "evaluations": sum(progress.evaluations.values()),
         }
@@ -259,7 +295,7 @@ class Pack:
             flat,
             float(loss),
             dict(zip(problem.terms, terms[0].tolist(), strict=True)),
-            float(gradient.norm()),
+            norm,
             metrics,
             self._curves(row),
             progress.kept,
@@ -267,20 +303,23 @@ class Pack:
             counts,
             seconds,
             self.engine.name,
+            self.second.forms[row] if isinstance(self.second, PackedLBFGS) else None,
             self.device.type,
             problem.data_sha256,
         )
 
     def _record_last(self, row: int, loss: float, norm: float, terms: list[float]) -> None:
         progress = self.progress[row]
-        step = progress.epoch if progress.phase == "adam" else self.lbfgs.iterations[row]
+        step = progress.epoch if progress.phase == "adam" else self.second.iterations[row]
         if not progress.curves or progress.curves[-1][:2] != [PHASES.index(progress.phase), step]:
             self._record([row], [[loss, norm, *terms]])
 
     def _curves(self, row: int) -> dict[str, NDArray[Any]]:
         terms = self.engine.problems[row].terms
         table = np.array(self.progress[row].curves, dtype=np.float64).reshape(-1, 7 + len(terms))
-        columns: dict[str, NDArray[Any]] = {"phase": np.array(PHASES)[table[:, 0].astype(int)]}
+        train = self.members[row].train
+        stages = np.array([train.first_stage, train.second_stage])
+        columns: dict[str, NDArray[Any]] = {"phase": stages[table[:, 0].astype(int)]}
         columns |= {"step": table[:, 1].astype(np.int64), "evaluations": table[:, 2].astype(np.int64)}
         columns["loss"] = table[:, 3]
         columns |= {f"loss_{term}": table[:, 7 + i] for i, term in enumerate(terms)}
@@ -291,8 +330,8 @@ class Pack:
         if rows:
             self.engine = self.engine.keep(rows)
             self.x = self.x[self._place(rows)]
-            self.adam.keep(rows)
-            self.lbfgs.keep(rows)
+            self.first.keep(rows)
+            self.second.keep(rows)
         self.members = [self.members[row] for row in rows]
         self.progress = [self.progress[row] for row in rows]
 
@@ -305,8 +344,8 @@ class Pack:
 
     def _member_state(self, row: int) -> MemberState:
         progress, member = self.progress[row], self.members[row]
-        adam_values, adam_tensors = self.adam.state(row)
-        lbfgs_values, lbfgs_tensors = self.lbfgs.state(row)
+        adam_values, adam_tensors = self.first.state(row)
+        lbfgs_values, lbfgs_tensors = self.second.state(row)
         place = self._place(self.engine.layout.positions(row).tolist())
         vectors = {"x": self.x[row]}
         vectors |= {f"adam/{name}": tensor for name, tensor in adam_tensors.items()}
@@ -342,8 +381,8 @@ class Pack:
         tensors = {name: _widen(name, tensor.to(self.device), place, size) for name, tensor in state.tensors.items()}
         self.x[row] = tensors["x"]
         values = state.values
-        self.adam.load(row, values["adam"], _under("adam/", tensors))
-        self.lbfgs.load(row, values["lbfgs"], _under("lbfgs/", tensors))
+        self.first.load(row, values["adam"], _under("adam/", tensors))
+        self.second.load(row, values["lbfgs"], _under("lbfgs/", tensors))
         stored = _under("kept/", state.tensors)
         kept = {epoch: stored[str(epoch)].numpy() for epoch in sorted(map(int, stored))}
         self.progress[row] = _Progress(
@@ -386,19 +425,24 @@ def _build_problems(members: Sequence[Member]) -> list[Problem]:
     return problems
 
 
-def _adam(train: TrainSettings) -> AdamSettings:
-    return AdamSettings(
-        train.adam_lr,
-        train.adam_beta1,
-        train.adam_beta2,
-        train.adam_eps,
-        train.adam_convention,
-        train.adam_schedule,
-        max(train.adam_epochs, 1),
+def _first_order(train: TrainSettings) -> FirstOrderSettings:
+    return FirstOrderSettings(
+        lr=train.adam_lr,
+        beta1=train.adam_beta1,
+        beta2=train.adam_beta2,
+        eps=train.adam_eps,
+        convention=train.adam_convention,
+        schedule=train.adam_schedule,
+        epochs=max(train.adam_epochs, 1),
+        optimiser=train.first_stage,
+        momentum=train.momentum,
+        decay=train.rmsprop_decay,
+        weight_decay=train.weight_decay,
     )
 
 
 def _lbfgs(train: TrainSettings) -> LBFGSSettings:
+    assert train.second_stage != "scipy"
     return LBFGSSettings(
         train.lbfgs_iterations,
         train.lbfgs_history,
@@ -406,20 +450,36 @@ def _lbfgs(train: TrainSettings) -> LBFGSSettings:
         train.lbfgs_tolerance_grad,
         train.lbfgs_tolerance_change,
         train.lbfgs_max_evaluations,
+        method=train.second_stage,
+        memory=train.lbfgs_memory,
+        curvature=train.lbfgs_curvature,
     )
 
 
-WHOLE = ("lbfgs/inverse", "lbfgs/scale", "curves")  # tensors without a parameter axis
+def _scipy(train: TrainSettings) -> ScipySettings:
+    return ScipySettings(
+        train.lbfgs_iterations,
+        train.lbfgs_history,
+        train.lbfgs_tolerance_grad,
+        train.lbfgs_tolerance_change,
+        train.lbfgs_max_evaluations,
+    )
 
 
 def _narrow(name: str, tensor: Tensor, place: Tensor) -> Tensor:
-    return tensor.clone() if name in WHOLE else tensor.index_select(-1, place)
+    """A tensor of a member without the padding of its pack."""
+    return tensor.clone() if _is_own(name) else tensor.index_select(-1, place)
 
 
 def _widen(name: str, tensor: Tensor, place: Tensor, size: int) -> Tensor:
-    if name in WHOLE or name.startswith("kept/"):
+    if _is_own(name):
         return tensor
     return torch.zeros(*tensor.shape[:-1], size, dtype=tensor.dtype, device=tensor.device).index_copy(-1, place, tensor)
+
+
+def _is_own(name: str) -> bool:
+    """Whether a tensor has no axis of the pack: curves, weights, what an optimiser keeps at a member's own shape."""
+    return name == "curves" or name.startswith("kept/") or "/own/" in name
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Packed optimisers: one state a member, one batched evaluation moves them all."""
 
-from .adam import AdamSettings as AdamSettings
-from .adam import PackedAdam as PackedAdam
+from .first_order import FirstOrderSettings as FirstOrderSettings
+from .first_order import PackedFirstOrder as PackedFirstOrder
 from .lbfgs import LBFGSSettings as LBFGSSettings
 from .lbfgs import PackedLBFGS as PackedLBFGS
+from .scipy_lbfgsb import PackedScipy as PackedScipy
+from .scipy_lbfgsb import ScipySettings as ScipySettings
 from .stop import StopReason as StopReason

@@ -1,33 +1,45 @@
-"""L-BFGS with strong Wolfe line search on many members at once, each at its own place.
+"""L-BFGS and its relatives with strong Wolfe line search on many members at once, each at its own place.
 
-Nocedal and Wright (2006), algorithms 7.4 (two-loop recursion) and 7.5. Decisions, tolerances and the curvature test
-(a pair is kept where y's > 1e-10) are those of `torch.optim.LBFGS`, so that a member visits the same iterates.
+Nocedal and Wright (2006), algorithm 7.5 (L-BFGS) or 6.1 (BFGS; with the self-scaled Broyden family). Decisions and
+tolerances are those of `torch.optim.LBFGS`, so that an L-BFGS member visits the same iterates.
 
 The caller evaluates at `points()` and hands loss and gradient to `tell()`: one batched evaluation moves every member
 one evaluation on, wherever it stands in its line search. Vectors are stacked [members, size]; what decides (values,
 slopes, tests) is a handful of numbers a member, fetched in one transfer.
+
+On a CPU sums are taken by `rows` and directions by compiled memories, so that a member's numbers are the same bits
+alone and in any pack; all else is elementwise.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .line_search import MOST_STEPS, StrongWolfe
-from .memory import PairMemory
+from .memory import Curvature, MemorySpec, Method, checked_form, make_memory
+from .rows import absolute_sums, dots
 from .stop import StopReason
 
-CURVATURE_TEST = 1e-10
+OWN = "own/"  # tensors of a state that have the size of the member itself
 
 
 @dataclass(frozen=True)
 class LBFGSSettings:
-    """One member's L-BFGS; `lr` is the first step of every line search but the very first one."""
+    """One member's L-BFGS; `lr` is the first step of every line search but the very first one.
+
+    `method` is L-BFGS or one of the dense methods that have no history: bfgs, ssbfgs, ssbroyden. `memory` is the form
+    in which L-BFGS keeps its pairs, all of them exact. `curvature` says which pairs are kept: where y's > 1e-10, as
+    torch does, or where y's > eps y'y, which also serves where losses are small.
+    """
 
     iterations: int = 2000
     history: int = 50
@@ -35,34 +47,61 @@ class LBFGSSettings:
     tolerance_grad: float = 1e-7
     tolerance_change: float = 1e-9
     max_evaluations: int | None = None
+    method: Method = "lbfgs"
+    memory: Literal["auto", "two_loop", "compact", "dense"] = "auto"
+    curvature: Curvature = "torch"
+
+    def memory_spec(self, size: int, dtype: torch.dtype, device: str) -> MemorySpec:
+        """What a member of `size` parameters remembers. Raises `SettingError` for a form that cannot serve."""
+        form = checked_form(self.memory, self.history, self.iterations, size, dtype, device, self.method)
+        return MemorySpec(self.method, form, self.history, self.curvature)
 
 
 class PackedLBFGS:
     """State of every member: iterate `x`, gradient there, direction, bracket gradients, memory, line search.
 
+    `positions` are the places of each member's own parameters in its row (default: all of them); what is remembered has
+    the member's own size, and `forms[i]` is the form it has. `batched` memories are for devices other than a CPU.
+
     A member is started by its first `tell()`, which gives value and gradient at its start point; from then on
     `searches[i]` is its line search until `stopped[i]` names why it ended, with `x[i]`, `losses[i]` the result.
     """
 
-    def __init__(self, settings: Sequence[LBFGSSettings], x: Tensor) -> None:
+    def __init__(
+        self,
+        settings: Sequence[LBFGSSettings],
+        x: Tensor,
+        positions: Sequence[NDArray[np.int64]] | None = None,
+        *,
+        batched: bool | None = None,
+    ) -> None:
         members = len(settings)
         self.settings = list(settings)
         self.x = x.clone()
         self.gradient, self.direction = torch.zeros_like(x), torch.zeros_like(x)
         self.slots = torch.zeros(2, *x.shape, dtype=x.dtype, device=x.device)  # gradients at the ends of the bracket
-        self.memory = PairMemory([s.history for s in settings], x)
+        own = positions if positions is not None else [np.arange(x.shape[1])] * members
+        device = x.device.type
+        self._specs = [
+            each.memory_spec(len(places), x.dtype, device) for each, places in zip(self.settings, own, strict=True)
+        ]
+        self.memory = make_memory(self._specs, own, x, batched=device != "cpu" if batched is None else batched)
         self.searches: list[StrongWolfe | None] = [None] * members
         self.stopped: list[StopReason | None] = [None] * members
         self.iterations, self.evaluations = [0] * members, [0] * members
         self.losses, self.terms = [math.nan] * members, [()] * members  # type: list[float], list[tuple[float, ...]]
 
+    @property
+    def forms(self) -> list[str]:
+        """The form of each member's memory: two_loop, compact or dense."""
+        return [spec.form for spec in self._specs]
+
     def points(self, rows: Sequence[int]) -> Tensor:
         """Where the members `rows` want to be evaluated: [rows, size]."""
         place = self._place(rows)
-        steps = [search.t if search else 0.0 for search in (self.searches[row] for row in rows)]
-        started = torch.as_tensor([self.searches[row] is not None for row in rows], device=self.x.device)[:, None]
-        t = torch.tensor(steps, dtype=self.x.dtype, device=self.x.device)[:, None]
-        return torch.where(started, self.x[place] + t * self.direction[place], self.x[place])
+        # before its first value a member has the direction zero and stays where it is
+        t = self._column([search.t if search else 0.0 for search in (self.searches[row] for row in rows)])
+        return self.x[place] + t * self.direction[place]
 
     def tell(
         self,
@@ -76,7 +115,7 @@ class PackedLBFGS:
         Members that have stopped must not be told anything more.
         """
         terms = terms if terms is not None else [()] * len(rows)
-        slopes = (gradient * self.direction[self._place(rows)]).sum(dim=1).tolist()
+        slopes = dots(gradient, self.direction[self._place(rows)])
         fresh: list[int] = []
         searching: list[int] = []
         for index, row in enumerate(rows):
@@ -85,31 +124,33 @@ class PackedLBFGS:
                 self.stopped[row] = StopReason.NOT_FINITE
             else:
                 (fresh if self.searches[row] is None else searching).append(index)
+        if fresh:
+            self._start(
+                [rows[i] for i in fresh],
+                [losses[i] for i in fresh],
+                [terms[i] for i in fresh],
+                gradient[self._place(fresh, len(rows))],
+            )
+        if not searching:
+            return []
         self._advance_searches(
             [rows[i] for i in searching],
             [losses[i] for i in searching],
             [slopes[i] for i in searching],
             [terms[i] for i in searching],
-            gradient[self._place(searching)],
+            gradient[self._place(searching, len(rows))],
         )
-        self._start(
-            [rows[i] for i in fresh],
-            [losses[i] for i in fresh],
-            [terms[i] for i in fresh],
-            gradient[self._place(fresh)],
-        )
-        accepted = [rows[i] for i in searching if (search := self.searches[rows[i]]) and search.done]
-        self._accept(accepted)
+        accepted = [rows[i] for i in searching if self._searching(rows[i]).done]
+        if accepted:
+            self._accept(accepted)
         return accepted
 
     def _start(self, rows: list[int], losses: list[float], terms: list[tuple[float, ...]], gradient: Tensor) -> None:
         """The first value and gradient: steepest descent, unless the start is already a minimum."""
-        if not rows:
-            return
         place = self._place(rows)
         self.gradient[place] = gradient
         self.direction[place] = -gradient
-        largest, total = gradient.abs().amax(dim=1).tolist(), gradient.abs().sum(dim=1).tolist()
+        largest, total = gradient.abs().amax(dim=1).tolist(), absolute_sums(gradient)
         running, steps = [], []
         for row, loss, term, peak, norm in zip(rows, losses, terms, largest, total, strict=True):
             self.losses[row], self.terms[row] = loss, term
@@ -135,24 +176,26 @@ class PackedLBFGS:
         moves = [self._searching(row).tell(loss, slope, term) for row, loss, slope, term in told]
         for source, target in ((0, 1), (1, 0)):
             chosen = [i for i, move in enumerate(moves) if move.slot_to_slot == (source, target)]
-            place = self._place([rows[i] for i in chosen])
-            self.slots[target, place] = self.slots[source, place]
+            if chosen:
+                place = self._place([rows[i] for i in chosen])
+                self.slots[target][place] = self.slots[source][place]
         for target in (0, 1):
             chosen = [i for i, move in enumerate(moves) if move.new_to == target]
-            self.slots[target, self._place([rows[i] for i in chosen])] = gradient[self._place(chosen)]
-        place = self._place([row for row, move in zip(rows, moves, strict=True) if move.start_to == 0])
-        self.slots[0, place] = self.gradient[place]
+            if chosen:
+                place = self._place([rows[i] for i in chosen])
+                self.slots[target][place] = gradient[self._place(chosen, len(rows))]
+        chosen = [row for row, move in zip(rows, moves, strict=True) if move.start_to == 0]
+        if chosen:
+            place = self._place(chosen)
+            self.slots[0][place] = self.gradient[place]
 
     def _accept(self, rows: list[int]) -> None:
-        """Move to the accepted points, test for the end, store the pairs and start the next searches."""
-        if not rows:
-            return
+        """Move to the accepted points, test for the end, take in the pairs and start the next searches."""
         place = self._place(rows)
         searches = [self._searching(row) for row in rows]
-        t = torch.tensor([s.ends[s.low] for s in searches], dtype=self.x.dtype, device=self.x.device)[:, None]
-        low = torch.as_tensor([s.low for s in searches], device=self.x.device)
-        step = t * self.direction[place]
-        following = self.slots[low, place]
+        t = [search.ends[search.low] for search in searches]
+        step = self._column(t) * self.direction[place]
+        following = self._low_gradients(rows, [search.low for search in searches])
         change = following - self.gradient[place]
         self.x[place] += step
         self.gradient[place] = following
@@ -165,10 +208,18 @@ class PackedLBFGS:
         going = [i for i, row in enumerate(rows) if self.stopped[row] is None]
         if not going:
             return
-        keep, chosen = [rows[i] for i in going], self._place(going)
-        self.memory.push(keep, step[chosen], change[chosen], smallest=CURVATURE_TEST)
-        self.direction[self._place(keep)] = self.memory.direction(keep, following[chosen])
+        keep, chosen = [rows[i] for i in going], self._place(going, len(rows))
+        # s'Bs of the quasi-Newton matrix B = H^-1: B s = -t gradient, as s = -t H gradient
+        bends = [-t[i] * t[i] * searches[i].slope0 for i in going]
+        self.memory.advance(keep, step[chosen], change[chosen], following[chosen], bends, self.direction)
         self._search(keep, [self.settings[row].lr for row in keep])
+
+    def _low_gradients(self, rows: list[int], low: list[int]) -> Tensor:
+        """Gradients at the better ends of the brackets: [rows, size]."""
+        if len(set(low)) == 1:
+            return self.slots[low[0]][self._place(rows)]
+        device = self.x.device
+        return self.slots[torch.as_tensor(low, device=device), torch.as_tensor(rows, device=device)]
 
     def _end(self, row: int, *, peak: float, reach: float, drop: float) -> StopReason | None:
         """The tests of torch.optim.LBFGS after an iteration, in its order."""
@@ -190,9 +241,9 @@ class PackedLBFGS:
         if not rows:
             return
         place = self._place(rows)
-        self.slots[0, place] = self.gradient[place]
-        slopes = (self.gradient[place] * self.direction[place]).sum(dim=1).tolist()
-        reaches = self.direction[place].abs().amax(dim=1).tolist()
+        gradient, direction = self.gradient[place], self.direction[place]
+        self.slots[0][place] = gradient
+        slopes, reaches = dots(gradient, direction), direction.abs().amax(dim=1).tolist()
         for row, step, slope, reach in zip(rows, steps, slopes, reaches, strict=True):
             if not math.isfinite(slope):
                 self.stopped[row] = StopReason.NOT_FINITE
@@ -208,20 +259,29 @@ class PackedLBFGS:
         assert search is not None, "the member was told a first value"
         return search
 
-    def _place(self, rows: Sequence[int]) -> Tensor:
+    def _place(self, rows: Sequence[int], among: int | None = None) -> slice | Tensor:
+        """An index of `rows`; of all of them in order a slice, which copies nothing."""
+        if len(rows) == (len(self.settings) if among is None else among) and rows == list(range(len(rows))):
+            return slice(None)
         return torch.as_tensor(rows, dtype=torch.int64, device=self.x.device)
+
+    def _column(self, values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=self.x.dtype, device=self.x.device)[:, None]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all members but `rows`."""
-        place = self._place(rows)
+        place = torch.as_tensor(rows, dtype=torch.int64, device=self.x.device)
         self.x, self.gradient, self.direction = self.x[place], self.gradient[place], self.direction[place]
         self.slots = self.slots[:, place]
         self.memory.keep(rows)
-        for name in ("settings", "searches", "stopped", "iterations", "evaluations", "losses", "terms"):
+        for name in ("settings", "_specs", "searches", "stopped", "iterations", "evaluations", "losses", "terms"):
             setattr(self, name, [getattr(self, name)[row] for row in rows])
 
     def state(self, row: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Plain values and tensors that `load` takes back exactly."""
+        """Plain values and tensors that `load` takes back exactly.
+
+        Tensors named `own/...` have the member's own size, the others that of a row.
+        """
         search = self.searches[row]
         values = {
             "search": search.state() if search else None,
@@ -229,6 +289,7 @@ class PackedLBFGS:
             "evaluations": self.evaluations[row],
             "loss": self.losses[row],
             "terms": list(self.terms[row]),
+            "form": self._specs[row].form,
         }
         tensors = {
             "x": self.x[row],
@@ -236,7 +297,7 @@ class PackedLBFGS:
             "direction": self.direction[row],
             "slot0": self.slots[0, row],
             "slot1": self.slots[1, row],
-            **self.memory.state(row),
+            **{f"{OWN}{name}": tensor for name, tensor in self.memory.state(row).items()},
         }
         return values, tensors
 
@@ -247,4 +308,6 @@ class PackedLBFGS:
         self.losses[row], self.terms[row] = values["loss"], tuple(values["terms"])
         self.x[row], self.gradient[row], self.direction[row] = tensors["x"], tensors["gradient"], tensors["direction"]
         self.slots[0, row], self.slots[1, row] = tensors["slot0"], tensors["slot1"]
-        self.memory.load(row, tensors)
+        self._specs[row] = dataclasses.replace(self._specs[row], form=values["form"])
+        remembered = {name.removeprefix(OWN): tensor for name, tensor in tensors.items() if name.startswith(OWN)}
+        self.memory.load(row, self._specs[row], remembered)

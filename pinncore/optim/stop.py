@@ -29,8 +29,8 @@ class StopReason(enum.StrEnum):
 
 
 _ADVICE = {
-    StopReason.EPOCHS_DONE: "All Adam epochs ran and no L-BFGS was asked for.",
-    StopReason.ITERATIONS_DONE: "All L-BFGS iterations ran; more may lower the error further.",
+    StopReason.EPOCHS_DONE: "All epochs of the first stage ran and no second stage was asked for.",
+    StopReason.ITERATIONS_DONE: "All iterations of the second stage ran; more may lower the error further.",
     StopReason.EVALUATIONS_DONE: "lbfgs_max_evaluations was used up before lbfgs_iterations.",
     StopReason.GRADIENT_TOLERANCE: "The largest gradient component fell below lbfgs_tolerance_grad.",
     StopReason.STEP_TOLERANCE: "The last step was below lbfgs_tolerance_change; in float32 try float64.",

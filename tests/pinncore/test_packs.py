@@ -50,9 +50,14 @@ def problem(coarse_npz: Path) -> NonlocalStrainSettings:
     return NonlocalStrainSettings(data={"npz": str(coarse_npz)})
 
 
-def members_of(problem: NonlocalStrainSettings) -> list[Member]:
-    """Four members, no two alike: in Adam, in L-BFGS and finished at different ticks."""
-    return [
+@pytest.fixture(scope="module", params=["fused", "torch"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def members_of(problem: NonlocalStrainSettings, engine: str = "auto") -> list[Member]:
+    """Seven members, no two alike: in Adam, in L-BFGS and finished at different ticks; every form of its memory."""
+    different = [
         Member(SHORT, problem, seed=1, label=10),
         Member(replace(SHORT, width=9, adam_epochs=4, lbfgs_history=3, lbfgs_lr=0.01), problem, seed=2, label=11),
         Member(
@@ -64,7 +69,11 @@ def members_of(problem: NonlocalStrainSettings) -> list[Member]:
             seed=4,
             label=12,
         ),
+        Member(replace(SHORT, first_stage="rmsprop", second_stage="ssbroyden", lbfgs_iterations=8), problem, label=13),
+        Member(replace(SHORT, lbfgs_memory="compact", lbfgs_curvature="relative"), problem, seed=6, label=14),
+        Member(replace(SHORT, lbfgs_memory="dense", lbfgs_history=20), problem, seed=7, label=15),
     ]
+    return [replace(member, train=replace(member.train, engine=engine)) for member in different]
 
 
 def ticking() -> Iterator[float]:
@@ -112,15 +121,15 @@ def assert_same(found: MemberResult, expected: MemberResult) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(problem: NonlocalStrainSettings) -> dict[int, MemberResult]:
-    return finish(pack_of(members_of(problem)))
+def uninterrupted(problem: NonlocalStrainSettings, engine: str) -> dict[int, MemberResult]:
+    return finish(pack_of(members_of(problem, engine)))
 
 
 def test_members_of_a_pack_are_the_members_alone(
-    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult]
+    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult]
 ) -> None:
     """Padding and company change the rounding only, which 20 iterations of L-BFGS make 1e-8 at most."""
-    for member in members_of(problem):
+    for member in members_of(problem, engine):
         single, packed = finish(pack_of([member]))[member.label], uninterrupted[member.label]
         assert packed.layers == single.layers == member.layers
         assert packed.stop_reason is single.stop_reason
@@ -131,7 +140,7 @@ def test_members_of_a_pack_are_the_members_alone(
 
 def test_padded_entries_stay_zero(problem: NonlocalStrainSettings) -> None:
     """Exactly, at every tick: in the point, in Adam's moments, in every vector of L-BFGS."""
-    pack = pack_of(members_of(problem)[:2], padded=(2, 12, 10, 1))
+    pack = pack_of(members_of(problem, "torch")[:2], padded=(2, 12, 10, 1))
     while pack.active:
         pack.step(1)
         for row in range(pack.active):
@@ -140,11 +149,11 @@ def test_padded_entries_stay_zero(problem: NonlocalStrainSettings) -> None:
             assert len(outside) > 40
             vectors = {
                 "x": pack.x,
-                "m": pack.adam.m,
-                "v": pack.adam.v,
-                "point": pack.lbfgs.x,
-                "gradient": pack.lbfgs.gradient,
-                "direction": pack.lbfgs.direction,
+                "m": pack.first.m,
+                "v": pack.first.v,
+                "point": pack.second.x,
+                "gradient": pack.second.gradient,
+                "direction": pack.second.direction,
             }
             for name, vector in vectors.items():
                 assert not vector[row, outside].any(), f"{name} of member {row}"
@@ -157,9 +166,9 @@ TICKS = (0, 4, 5, 7, 9, 13, 17, 45)
 
 @pytest.mark.parametrize("ticks", TICKS)
 def test_resumed_is_uninterrupted(
-    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult], tmp_path: Path, ticks: int
+    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult], tmp_path: Path, ticks: int
 ) -> None:
-    members = members_of(problem)
+    members = members_of(problem, engine)
     pack = pack_of(members)
     padded = pack.engine.layout.padded
     pack.step(ticks)
@@ -181,11 +190,11 @@ def test_the_ticks_cover_what_they_should(problem: NonlocalStrainSettings) -> No
     for tick in range(max(TICKS) + 1):
         if tick in TICKS:
             seen |= {progress.phase for progress in pack.progress}
-            for row, search in enumerate(pack.lbfgs.searches):
+            for row, search in enumerate(pack.second.searches):
                 seen |= {"bracketing"} if search and search.evaluations and not search.zooming else set()
                 seen |= {"zooming"} if search and search.zooming else set()
-                pairs = len(pack.lbfgs.state(row)[1]["steps"])
-                seen |= {"evicting"} if pairs < pack.lbfgs.iterations[row] - 1 else set()
+                pairs = len(pack.second.state(row)[1].get("own/inverse", ()))
+                seen |= {"evicting"} if pairs < pack.second.iterations[row] - 1 else set()
             seen |= {"finished"} if pack.results else set()
         pack.step(1)
     assert seen == {"adam", "lbfgs", "bracketing", "zooming", "evicting", "finished"}
@@ -214,10 +223,10 @@ def test_a_state_is_a_snapshot(problem: NonlocalStrainSettings, ticks: int) -> N
 
 
 def test_members_packed_again_differently(
-    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult]
+    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult]
 ) -> None:
     """States are unpadded: a member goes on alone, or beside one that starts anew; equal but for rounding."""
-    members = members_of(problem)
+    members = members_of(problem, engine)
     pack = pack_of(members)
     pack.step(12)
     states = {state.label: state for state in pack.state()}
@@ -242,17 +251,17 @@ def test_a_state_of_another_network_is_refused(problem: NonlocalStrainSettings) 
 
 
 def test_a_member_without_numbers_fails_alone(
-    problem: NonlocalStrainSettings, tmp_path: Path, uninterrupted: dict[int, MemberResult]
+    problem: NonlocalStrainSettings, engine: str, tmp_path: Path, uninterrupted: dict[int, MemberResult]
 ) -> None:
     """One explodes in Adam, one starts beyond the numbers there are; the others end as they end without them."""
     shapes = {"W1": (2, 9), "b1": (9,), "W2": (9, 9), "b2": (9,), "W3": (9, 1), "b3": (1,)}
     np.savez(tmp_path / "huge.npz", **{name: np.full(shape, 1e200) for name, shape in shapes.items()})
-    members = members_of(problem)
-    explodes = Member(replace(SHORT, width=9, adam_lr=1e300), problem, label=20)
-    huge = replace(SHORT, width=9, adam_epochs=0, init=f"file:{tmp_path / 'huge.npz'}")
+    members = members_of(problem, engine)
+    explodes = Member(replace(SHORT, width=9, adam_lr=1e300, engine=engine), problem, label=20)
+    huge = replace(SHORT, width=9, adam_epochs=0, init=f"file:{tmp_path / 'huge.npz'}", engine=engine)
     starts_beyond = Member(huge, problem, label=21)
     results = finish(pack_of([members[0], explodes, members[1], starts_beyond, *members[2:]]))
-    assert len(results) == 6
+    assert len(results) == 9
     for label in (20, 21):
         failed = results[label]
         assert failed.stop_reason is StopReason.NOT_FINITE
@@ -309,7 +318,7 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
     member = Member(SHORT, problem, seed=5, label=3)
     result = finish(pack_of([member]))[3]
     size = 2 * 6 + 6 + 6 * 6 + 6 + 6 + 1
-    assert (result.label, result.layers, result.engine, result.device) == (3, (2, 6, 6, 1), "torch", "cpu")
+    assert (result.label, result.layers, result.engine, result.device) == (3, (2, 6, 6, 1), "fused", "cpu")
     assert result.parameters.shape == (size,)
     assert result.stop_reason is StopReason.ITERATIONS_DONE
     assert result.failure is None
@@ -408,12 +417,13 @@ def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: Nonloca
         line_search_fn="strong_wolfe",
         tolerance_change=SHORT.lbfgs_tolerance_change,
     ).step(closure)
-    assert_close(finish(pack)[0].parameters, parameter.detach(), 1e-8)  # 1e-12 seen
+    trained = engine.layout.unpack(parameter.detach(), 0)
+    assert_close(finish(pack)[0].parameters, trained, 1e-8)  # 1e-12 seen
 
 
 def test_float32_trains_in_float32(problem: NonlocalStrainSettings) -> None:
     pack = pack_of([Member(replace(SHORT, dtype="float32"), problem)])
-    assert pack.x.dtype == pack.adam.m.dtype == pack.lbfgs.direction.dtype == torch.float32
+    assert pack.x.dtype == pack.first.m.dtype == pack.second.direction.dtype == torch.float32
     single = finish(pack)[0]
     double = finish(pack_of([Member(SHORT, problem)]))[0]
     assert 0 < abs(single.curves["loss"][2] - double.curves["loss"][2]) < 1e-4 * double.curves["loss"][2]
@@ -452,7 +462,6 @@ def test_members_that_cannot_share_a_pack(problem: NonlocalStrainSettings, chang
 
 def test_members_that_can_share_a_pack(problem: NonlocalStrainSettings) -> None:
     assert len({pack_key(member) for member in members_of(problem)}) == 1
-    assert pack_key(Member(SHORT, problem)) == pack_key(Member(replace(SHORT, engine="torch"), problem))
 
 
 def test_what_cannot_be_trained_is_refused_before_it_starts(problem: NonlocalStrainSettings, tmp_path: Path) -> None:

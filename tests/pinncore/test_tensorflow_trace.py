@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pinncore import Member, MemberResult, NonlocalStrainSettings, Pack, TrainSettings
 from pinncore.engines import ENGINES
 from pinncore.networks import flatten
-from pinncore.optim import AdamSettings, PackedAdam
+from pinncore.optim import FirstOrderSettings, PackedFirstOrder
 from pinncore.problems import PointSet
 
 from .helpers import assert_close
@@ -98,7 +98,7 @@ def test_loss_terms_epoch_after_epoch(trace: dict[str, NDArray[np.float64]], tra
 def test_tensorflow_gradients_fed_to_our_adam(trace: dict[str, NDArray[np.float64]]) -> None:
     """Without our derivatives in between the weights agree to rounding."""
     x = torch.as_tensor(weights(trace, 0))[None]
-    adam = PackedAdam([AdamSettings(1e-3, convention="tf1")], x)
+    adam = PackedFirstOrder([FirstOrderSettings(1e-3, convention="tf1")], x)
     for epoch in (0, 1):
         x = adam.step(x, torch.as_tensor(weights(trace, epoch, "grad_"))[None], [0])
         assert_close(x[0], weights(trace, epoch + 1), 1e-15, f"weights after {epoch + 1} epochs")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pinncore.optim import LBFGSSettings, StopReason
+from pinncore.optim.rows import dots
 
 Objective = Callable[[Tensor], tuple[Tensor, Tensor]]  # points [rows, size] to values [rows], gradients [rows, size]
 
@@ -100,22 +101,33 @@ def _stop_reason(optimiser: _Recorder, objective: Objective, settings: LBFGSSett
 
 
 @contextmanager
-def rounded_plainly() -> Iterator[None]:
+def rounded_plainly(*, by_rows: bool = False) -> Iterator[None]:
     """torch's own algorithm with every operation rounded once, in the order of the batched one.
 
     Left alone, torch adds dot products in another order, fuses multiplication and addition in `add_`, divides by a
     reciprocal, and takes square roots from a vector library: differences in the last bit, which a hundred iterations
-    make as large as the answer. With them out of the way two equal algorithms are equal to the end.
+    make as large as the answer. With them out of the way two equal algorithms are equal to the end. `by_rows`: sums in
+    the order of `pinncore.optim.rows`.
     """
-    with _PlainRounding():
+    with _PlainRounding(by_rows):
         yield
 
 
 class _PlainRounding(TorchFunctionMode):
+    def __init__(self, by_rows: bool) -> None:
+        super().__init__()
+        self.by_rows = by_rows
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         match func.__name__, args:
             case "dot", (a, b):
-                return (a * b)[None].sum(dim=1)[0]
+                return (
+                    torch.tensor(dots(a[None], b[None])[0], dtype=a.dtype)
+                    if self.by_rows
+                    else (a * b)[None].sum(dim=1)[0]
+                )
+            case "sum", (a,) if self.by_rows and a.dim() == 1 and not kwargs:
+                return torch.tensor(dots(a[None], torch.ones_like(a)[None])[0], dtype=a.dtype)
             case "add_", (a, b) if kwargs:
                 return a.copy_(a + kwargs["alpha"] * b)
             case "__rdiv__" | "__rtruediv__", (a, b):

@@ -1,0 +1,293 @@
+"""Memories on a CPU: one object a member at the member's own size, one compiled call an iteration.
+
+Nothing here knows of other members, so a member's directions are the same bits in any pack.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...simd import VECTOR_BYTES
+from .broyden import METHODS
+from .forms import MemorySpec
+from .pairs import advance_compact, advance_two_loop
+from .symmetric import TILE, advance_broyden, advance_dense, pack, tiles_of, unpack
+
+FIRST_CAPACITY = 16
+Array = NDArray[Any]
+
+
+class MemberMemory(ABC):
+    """One member's memory. `own` are the places of its parameters in a padded row."""
+
+    def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
+        self.spec, self.own, self.dtype = spec, own, torch.empty(0, dtype=dtype).numpy().dtype
+        self.limits = np.array(spec.thresholds(dtype))
+        turn = 4 * VECTOR_BYTES // self.dtype.itemsize  # vectors are whole turns of four registers
+        self.width = -(-len(own) // turn) * turn
+        self.work = self._zeros(8, self.width)
+
+    def _zeros(self, *shape: int) -> Array:
+        return np.zeros(shape, self.dtype)
+
+    @abstractmethod
+    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
+        """Take in s and y of an accepted step, then write -H g, all padded rows [size]; whether the pair was kept.
+
+        `bend` is s'Bs with B = H^-1 before the pair. Only the member's own places of `direction` are written.
+        """
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Array]:
+        """Copies of all numbers, at the member's own size."""
+
+    @abstractmethod
+    def take(self, arrays: Mapping[str, Array]) -> None:
+        """Continue from `arrays`."""
+
+
+class _Pairs(MemberMemory):
+    """A ring of pairs that grows by doubling up to the history; pair k lies in row k mod history."""
+
+    def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
+        super().__init__(spec, own, dtype)
+        self.counts = np.array([0, spec.history])
+        self.scalars = np.ones(1)  # gamma
+        self.pairs, self.inverse = self._zeros(2, 0, self.width), self._zeros(0)
+
+    def _make_room(self, needed: int) -> None:
+        held = len(self.inverse)
+        if needed > held:
+            extra = min(max(needed, 2 * held, FIRST_CAPACITY), self.spec.history) - held
+            self.pairs = np.concatenate([self.pairs, self._zeros(2, extra, self.width)], axis=1)
+            self.inverse = np.append(self.inverse, self._zeros(extra))
+            self._make_more_room(extra)
+
+    @abstractmethod
+    def _make_more_room(self, extra: int) -> None:
+        """The same for what else a form needs for each pair."""
+
+    def _make_room_for_one(self) -> None:
+        self._make_room(min(int(self.counts[0]) + 1, self.spec.history))
+
+    @property
+    def held(self) -> int:
+        """Pairs in the ring."""
+        return min(int(self.counts[0]), self.spec.history)
+
+    def arrays(self) -> dict[str, Array]:
+        own = self.pairs[:, : self.held, : len(self.own)]
+        return {
+            "steps": own[0].copy(),
+            "changes": own[1].copy(),
+            "inverse": self.inverse[: self.held].copy(),
+            "scalars": np.append(self.scalars, float(self.counts[0])),
+        }
+
+    def take(self, arrays: Mapping[str, Array]) -> None:
+        self.scalars[0], self.counts[0] = arrays["scalars"]
+        self._make_room(self.held)
+        self.pairs[0, : self.held, : len(self.own)] = arrays["steps"]
+        self.pairs[1, : self.held, : len(self.own)] = arrays["changes"]
+        self.inverse[: self.held] = arrays["inverse"]
+
+
+class TwoLoop(_Pairs):
+    """Two loops over the pairs."""
+
+    def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
+        super().__init__(spec, own, dtype)
+        self.alphas = self._zeros(0)
+
+    def _make_more_room(self, extra: int) -> None:
+        self.alphas = self._zeros(len(self.inverse))
+
+    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
+        self._make_room_for_one()
+        return advance_two_loop(
+            step,
+            change,
+            gradient,
+            self.own,
+            direction,
+            self.limits,
+            self.pairs,
+            self.inverse,
+            self.counts,
+            self.scalars,
+            self.work,
+            self.alphas,
+        )
+
+
+class Compact(_Pairs):
+    """The two loops in blocks, with the products s_i'y_j."""
+
+    def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
+        super().__init__(spec, own, dtype)
+        self.products, self.small = self._zeros(0, 0), self._zeros(4, 0)
+
+    def _make_more_room(self, extra: int) -> None:
+        self.products = np.pad(self.products, ((0, extra), (0, extra)))
+        self.small = self._zeros(4, len(self.inverse))
+
+    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
+        self._make_room_for_one()
+        return advance_compact(
+            step,
+            change,
+            gradient,
+            self.own,
+            direction,
+            self.limits,
+            self.pairs,
+            self.inverse,
+            self.counts,
+            self.scalars,
+            self.work,
+            self.products,
+            self.small,
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        return super().arrays() | {"products": self.products[: self.held, : self.held].copy()}
+
+    def take(self, arrays: Mapping[str, Array]) -> None:
+        super().take(arrays)
+        self.products[: self.held, : self.held] = arrays["products"]
+
+
+class _Matrices(MemberMemory):
+    """Symmetric matrices [n, n], made at the first pair, and the change they still wait for."""
+
+    names: tuple[str, ...]  # the first starts as the identity
+    waiting_rows: int
+    first_scalars: tuple[float, ...]
+
+    def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
+        super().__init__(spec, own, dtype)
+        self.waiting = self._zeros(self.waiting_rows, self.width)
+        self.scalars = np.array(self.first_scalars)
+        self.matrices: Array | None = None
+
+    def _made(self) -> Array:
+        if self.matrices is None:
+            tiles = tiles_of(len(self.own))
+            self.matrices = self._zeros(len(self.names), TILE * TILE * tiles * (tiles + 1) // 2)
+            self.matrices[0] = pack(np.eye(len(self.own), dtype=self.dtype))
+        return self.matrices
+
+    def arrays(self) -> dict[str, Array]:
+        found = {"scalars": self.scalars.copy()}
+        if self.matrices is not None:
+            size = len(self.own)
+            found |= {name: unpack(packed, size) for name, packed in zip(self.names, self.matrices, strict=True)}
+            found["waiting"] = self.waiting[:, :size].copy()
+        return found
+
+    def take(self, arrays: Mapping[str, Array]) -> None:
+        self.scalars[:] = arrays["scalars"]
+        if "waiting" in arrays:
+            self.matrices = np.stack([pack(arrays[name]) for name in self.names])
+            self.waiting[:, : len(self.own)] = arrays["waiting"]
+
+
+class Dense(_Matrices):
+    """L-BFGS that forgets nothing, as two matrices."""
+
+    names, waiting_rows, first_scalars = ("a", "b"), 3, (1.0,)
+
+    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
+        matrices = self._made()
+        return advance_dense(
+            step,
+            change,
+            gradient,
+            self.own,
+            direction,
+            self.limits,
+            matrices,
+            self.waiting,
+            self.scalars,
+            self.work,
+        )
+
+
+class Broyden(_Matrices):
+    """BFGS and the self-scaled family on one inverse Hessian."""
+
+    names, waiting_rows, first_scalars = ("h",), 4, (1.0, 0.0)
+
+    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
+        matrices = self._made()
+        return advance_broyden(
+            step,
+            change,
+            gradient,
+            self.own,
+            direction,
+            self.limits,
+            matrices[0],
+            self.waiting,
+            self.scalars,
+            self.work,
+            METHODS[self.spec.method],
+            bend,
+        )
+
+
+_FORMS: dict[str, type[MemberMemory]] = {"two_loop": TwoLoop, "compact": Compact, "dense": Dense}
+
+
+def member_memory(spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> MemberMemory:
+    """The memory `spec` asks for, empty."""
+    kind = _FORMS[spec.form] if spec.method == "lbfgs" else Broyden
+    return kind(spec, own, dtype)
+
+
+class CompiledMemory:
+    """Memories of all members of a pack."""
+
+    def __init__(self, specs: Sequence[MemorySpec], positions: Sequence[NDArray[np.int64]], dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.positions = [np.ascontiguousarray(own, np.int64) for own in positions]
+        self.members = [member_memory(*each, dtype) for each in zip(specs, self.positions, strict=True)]
+
+    def advance(
+        self,
+        rows: Sequence[int],
+        steps: Tensor,
+        changes: Tensor,
+        gradients: Tensor,
+        bends: Sequence[float],
+        directions: Tensor,
+    ) -> None:
+        """Take in the pairs of members `rows`, then set their rows of `directions` [members, size] to -H g.
+
+        steps, changes, gradients: [rows, size]; bends: s'Bs, B = H^-1 before the pair.
+        """
+        s, y, g = (tensor.contiguous().numpy() for tensor in (steps, changes, gradients))
+        out = directions.numpy()
+        for i, row in enumerate(rows):
+            self.members[row].advance(s[i], y[i], g[i], bends[i], out[row])
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """A member's numbers at its own size, copied."""
+        return {name: torch.from_numpy(array) for name, array in self.members[row].arrays().items()}
+
+    def load(self, row: int, spec: MemorySpec, tensors: Mapping[str, Tensor]) -> None:
+        """Continue one member from its `state`; the numbers are taken as they are, nothing is computed anew."""
+        self.members[row] = member_memory(spec, self.positions[row], self.dtype)
+        self.members[row].take({name: tensor.numpy() for name, tensor in tensors.items()})
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all members but `rows`."""
+        self.members = [self.members[row] for row in rows]
+        self.positions = [self.positions[row] for row in rows]
