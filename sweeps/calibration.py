@@ -6,26 +6,28 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 import pinncore
 from pinncore.networks import parameter_count
-from pinncore.optim.memory import PairMemory
+from pinncore.optim.memory import Form, MemorySpec, checked_form, make_memory
 
 Clock = Callable[[], float]
 
 _MANY = 10**6  # epochs or iterations that no calibration reaches
+_MOST_PAIRS = 2000  # pushed to time a memory; beyond, its cost is proportional
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one evaluation of one member in a pack of equals, in Adam and early in L-BFGS."""
+    """Seconds of one evaluation of one member in a pack of equals, in the first and early in the second stage."""
 
     layers: str
     parameters: int
     adam_s: float
     lbfgs_s: float
-    pair_s: float  # added by each stored pair of L-BFGS, for a whole pack
+    memory_s: float  # of one member's memory of pairs, an iteration, halfway through
 
 
 def timed_extremes(
@@ -42,18 +44,46 @@ def timed_extremes(
         torch.set_num_threads(before)
 
 
+def form_of(member: pinncore.Member, device: str) -> Form | None:
+    """The form in which the member's second stage will keep its pairs; None for SciPy's own."""
+    train = member.train
+    if train.second_stage == "scipy":
+        return None
+    return checked_form(
+        train.lbfgs_memory,
+        train.lbfgs_history,
+        train.lbfgs_iterations,
+        parameter_count(member.layers),
+        getattr(torch, train.dtype),
+        device,
+        train.second_stage,
+    )
+
+
+def average_pairs(train: pinncore.TrainSettings) -> float:
+    """Pairs in the memory, averaged over the iterations."""
+    iterations, history = train.lbfgs_iterations, train.lbfgs_history
+    return history * (1 - history / (2 * iterations)) if history < iterations else iterations / 2
+
+
 def _timed(member: pinncore.Member, device: str, copies: int, clock: Clock) -> Timing:
-    brief = dataclasses.replace(member.train, adam_epochs=_MANY, lbfgs_iterations=_MANY, keep_epochs=())
-    adam = _seconds_per_tick(_pack_of(member, brief, device, copies), clock)
-    brief = dataclasses.replace(brief, adam_epochs=0, lbfgs_tolerance_grad=0.0, lbfgs_max_evaluations=None)
-    lbfgs = _seconds_per_tick(_pack_of(member, brief, device, copies), clock)
-    count = parameter_count(member.layers)
+    first = dataclasses.replace(
+        member.train,
+        adam_epochs=_MANY,
+        lbfgs_iterations=_MANY,
+        lbfgs_history=10,
+        lbfgs_memory="auto",
+        keep_epochs=(),
+    )
+    adam = _seconds_per_tick(_pack_of(member, first, device, copies), clock)
+    second = dataclasses.replace(first, adam_epochs=0, lbfgs_tolerance_grad=0.0, lbfgs_max_evaluations=None)
+    lbfgs = _seconds_per_tick(_pack_of(member, second, device, copies), clock)
     return Timing(
         "-".join(map(str, member.layers)),
-        count,
+        parameter_count(member.layers),
         adam / copies,
         max(lbfgs, adam) / copies,
-        _seconds_per_pair(copies, count, brief.dtype, device, clock),
+        _memory_seconds(member, device, clock),
     )
 
 
@@ -72,12 +102,18 @@ def _seconds_per_tick(pack: pinncore.Pack, clock: Clock, *, enough_s: float = 0.
     return (clock() - started) / done if done else 0.0
 
 
-def _seconds_per_pair(members: int, size: int, dtype: str, device: str, clock: Clock, *, pairs: int = 100) -> float:
-    """Time the two-loop recursion, whose cost grows with every stored pair."""
-    like = torch.ones(members, size, dtype=getattr(torch, dtype), device=device)
-    memory, rows = PairMemory([pairs] * members, like), list(range(members))
+def _memory_seconds(member: pinncore.Member, device: str, clock: Clock) -> float:
+    """Time what the second stage adds to an iteration, with as many pairs as there are halfway."""
+    form, train, size = form_of(member, device), member.train, parameter_count(member.layers)
+    if form is None or train.second_stage == "scipy" or not train.lbfgs_iterations:
+        return 0.0
+    average = average_pairs(train)
+    pairs = 4 if form == "dense" else max(1, round(min(average, _MOST_PAIRS)))
+    like = torch.ones(1, size, dtype=getattr(torch, train.dtype), device=device)
+    spec = MemorySpec(train.second_stage, form, pairs, train.lbfgs_curvature)
+    memory, out = make_memory([spec], [np.arange(size)], like, batched=device != "cpu"), torch.empty_like(like)
     for _ in range(pairs):
-        memory.push(rows, like, like, smallest=0.0)
+        memory.advance([0], like, like, like, [1.0], out)
     started = clock()
-    memory.direction(rows, like)
-    return (clock() - started) / pairs
+    memory.advance([0], like, like, like, [1.0], out)
+    return (clock() - started) * (1 if form == "dense" else average / pairs)

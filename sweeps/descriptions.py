@@ -11,30 +11,44 @@ FIELDS: Final[dict[str, str]] = {
     # train: the network
     "width": "Units in each hidden layer.",
     "depth": "Number of hidden layers.",
-    "activation": "Activation of the hidden layers.",
+    "activation": "Activation of the hidden layers: tanh, sin, silu or gelu (the exact one, with the error function).",
     "init": "Initial weights: torch, keras, tf1 (Xavier truncated normal), or file:PATH (an npz file with arrays "
     "W1, b1, W2, ..., its shapes those of the network).",
     "dtype": "Floating-point type of the whole training; float32 makes L-BFGS stop early.",
     "engine": "How loss and gradient are computed: auto takes the fastest that supports the problem.",
-    # train: Adam
-    "adam_epochs": "Epochs of Adam, each one full-batch evaluation; 0 starts with L-BFGS.",
-    "adam_lr": "Learning rate of Adam.",
+    "allow_tf32": "Whether matrix products in float32 may round to TF32 on a GPU: faster, three digits less.",
+    # train: the first stage
+    "first_stage": "Optimiser of the first stage: adam, adamw (decoupled weight decay), sgd, momentum (heavy ball), "
+    "adagrad or rmsprop, each as torch.optim has it.",
+    "adam_epochs": "Epochs of the first stage, whichever its optimiser, each one full-batch evaluation; 0 starts with "
+    "the second stage.",
+    "adam_lr": "Learning rate of the first stage.",
     "adam_schedule": "Learning rate over the epochs: constant, or cosine (falling to zero).",
-    "adam_beta1": "Decay of Adam's mean of gradients.",
-    "adam_beta2": "Decay of Adam's mean of squared gradients.",
-    "adam_eps": "Adam's epsilon; which formula it enters is adam_convention.",
+    "adam_beta1": "Decay of the mean of gradients, in adam and adamw.",
+    "adam_beta2": "Decay of the mean of squared gradients, in adam and adamw.",
+    "adam_eps": "Epsilon of adam, adamw, adagrad and rmsprop; in the first two adam_convention says where it enters.",
     "adam_convention": "Where epsilon enters: torch (sqrt(v^) + eps), tf1 (TensorFlow 1, epsilon hat, rounded to "
     "float32) or inside (sqrt(v^ + eps)).",
-    # train: L-BFGS
-    "lbfgs_iterations": "Largest number of L-BFGS iterations after Adam; 0 leaves L-BFGS out.",
-    "lbfgs_history": "Number of curvature pairs L-BFGS keeps.",
+    "momentum": "Share of the last step that momentum adds to the next.",
+    "rmsprop_decay": "Decay of the mean of squared gradients in rmsprop.",
+    "weight_decay": "Decay of the weights in adamw, times the learning rate, at every epoch.",
+    # train: the second stage
+    "second_stage": "Quasi-Newton method of the second stage: lbfgs, bfgs (no pair is forgotten), ssbfgs, ssbroyden "
+    "(self-scaled), or scipy (SciPy's L-BFGS-B, as the published TensorFlow code ran it).",
+    "lbfgs_iterations": "Largest number of iterations of the second stage; 0 leaves it out.",
+    "lbfgs_history": "Number of curvature pairs kept by lbfgs and scipy.",
+    "lbfgs_memory": "How lbfgs applies its pairs, equal but for rounding: two_loop, compact, dense (needs an "
+    "lbfgs_history of at least lbfgs_iterations), or auto, the fastest that holds.",
+    "lbfgs_curvature": "Which pairs are kept: torch (y's > 1e-10) or relative (y's > eps y'y, independent of the scale "
+    "of the loss).",
     "lbfgs_lr": "First step of every line search; below 1 each iteration needs more evaluations.",
-    "lbfgs_tolerance_grad": "L-BFGS stops where the largest gradient entry is at most this.",
-    "lbfgs_tolerance_change": "L-BFGS stops where step or loss change by at most this.",
-    "lbfgs_max_evaluations": "Largest number of evaluations in L-BFGS; null sets no limit.",
+    "lbfgs_tolerance_grad": "The second stage stops where the largest gradient entry is at most this.",
+    "lbfgs_tolerance_change": "The second stage stops where step or loss change by at most this; in scipy, its ftol: "
+    "where the loss changes by at most this, relative to the loss or to 1.",
+    "lbfgs_max_evaluations": "Largest number of evaluations in the second stage; null sets no limit.",
     # train: what is recorded
     "record_every": "Epochs or iterations between two rows of the table of curves.",
-    "keep_epochs": "Adam epochs whose weights are kept in the table of weights; the last epoch always is.",
+    "keep_epochs": "Epochs of the first stage whose weights are kept in the table of weights; the last always is.",
     # problem: nonlocal_strain
     "data": "The tables to train on: strb100 (bundled), {gauss_points: a.csv, lrb: b.csv, btb: c.csv} with an optional "
     "elocal_factor of auto, 1 or 10, or {npz: d.npz}. Lengths in mm, g in mm^2, strains dimensionless; "
@@ -48,6 +62,22 @@ FIELDS: Final[dict[str, str]] = {
     "elocal.",
     "boundary_weight": "Factor on both boundary terms of the loss.",
     "strain_reference": "With scale_scope consistent, strains are divided by this of e over the Gauss points.",
+}
+
+
+STAGES: Final[dict[str, str]] = {  # optimisers by the names that people know
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "sgd": "SGD",
+    "momentum": "SGD, momentum",
+    "adagrad": "AdaGrad",
+    "rmsprop": "RMSProp",
+    "lbfgs": "L-BFGS",
+    "bfgs": "BFGS",
+    "ssbfgs": "SSBFGS",
+    "ssbroyden": "SSBroyden",
+    "scipy": "L-BFGS-B",
+    "mixed": "both stages",
 }
 
 

@@ -22,6 +22,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
+from .descriptions import STAGES
+
 Array = NDArray[np.float64]
 Format = Literal["svg", "png"]
 Scale = Literal["category", "linear", "log"]
@@ -29,7 +31,6 @@ Scale = Literal["category", "linear", "log"]
 INK, QUIET, GRID = "#22272e", "#68707c", "#dfe2e6"
 BEST, POINTS, FAILED = "#c8321e", "#2f6db3", "#9a6a00"
 TERM_COLORS = ("#2f6db3", "#d9822b", "#3c8c5a", "#8456a8", "#8a6d3b", "#4b9fa8")
-PHASE_NAMES = {"adam": "Adam", "lbfgs": "L-BFGS"}
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -330,7 +331,7 @@ def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named
             axes.axvspan(own.min(), own.max(), color=GRID, alpha=0.45, linewidth=0)
         if named:
             axes.annotate(
-                PHASE_NAMES.get(phase, phase),
+                STAGES.get(phase, phase),
                 (own.min(), 0.0),
                 xytext=(4, 4),
                 color=QUIET,

@@ -16,13 +16,13 @@ from rich.live import Live
 from rich.rule import Rule
 from rich.text import Text
 
+from .descriptions import STAGES
 from .rendering import duration, printable, shown
 
 PLAIN_INTERVAL_S = 5.0
 PACKS_SHOWN = 6
 FINISHED_SHOWN = 5
 BAR_WIDTH = 18
-PHASES = {"adam": "Adam", "lbfgs": "L-BFGS", "mixed": "Adam, L-BFGS"}
 
 Snapshot = Mapping[str, Any]
 
@@ -134,7 +134,7 @@ def _packs(packs: Sequence[Mapping[str, Any]]) -> list[Text]:
     lines = []
     for name, pack in zip(names, packs, strict=False):
         done = f"{pack['finished']}/{pack['members']} members done"
-        phase = PHASES.get(pack["phase"], pack["phase"])
+        phase = STAGES.get(pack["phase"], pack["phase"])
         label = (f"{name:{max(6, *map(len, names))}}  ", "dim")
         evaluations = (f"{pack['evaluations']:,} evaluations", "dim")
         lines.append(Text.assemble(label, _bar(pack["fraction"]), f"  {done:17} {phase:12}  ", evaluations))

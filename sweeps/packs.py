@@ -149,7 +149,7 @@ class PackRun:
     def _progress(self) -> dict[str, Any]:
         pack = self._pack
         assert pack is not None
-        phases = {progress.phase for progress in pack.progress}
+        phases = {pack.stage(row) for row in range(pack.active)}
         shares = [pack.fraction(row) for row in range(pack.active)]
         finished = len(self.task.members) - pack.active
         return {
@@ -190,6 +190,7 @@ class PackRun:
                 **result.counts,
                 **result.seconds,
                 "engine_used": result.engine,
+                "lbfgs_memory_used": result.memory,
                 "device": result.device,
                 "data_hash": result.data_sha256,
             }
@@ -201,7 +202,7 @@ class PackRun:
             "pack": self.task.pack,
             "members": len(self.task.members),
             "finished": len(self.task.members),
-            "phase": "adam",
+            "phase": "",
             "fraction": 1.0,
             "evaluations": 0,
         }

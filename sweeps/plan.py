@@ -17,10 +17,13 @@ from typing import Final
 import torch
 
 import pinncore
+from pinncore.engines import Engine, choose_engine
+from pinncore.engines.fused import STRETCH_POINTS
 from pinncore.engines.torch_engine import CHANNELS, CHUNK_BYTES
-from pinncore.networks import Layers, parameter_count
+from pinncore.networks import parameter_count
+from pinncore.optim.memory import memory_bytes
 
-from .calibration import Clock, Timing, timed_extremes
+from .calibration import Clock, Timing, form_of, timed_extremes
 from .grouping import LARGEST_PACK, Asked, grouped, pack_size, window_size
 from .search import Search
 from .spec import StudySpec, build_settings
@@ -30,8 +33,10 @@ EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001
 SMALL_STEP: Final = 0.1
 START_SECONDS: Final = 10.0  # Ray and the first workers, on two cores
 MOST_LOOKED_AT: Final = 1000  # configurations; beyond, the rest is taken to be like them
-PROCESS_MB: Final = 320  # a worker with torch and its data, before the first member
-SAVED_ARRAYS: Final = 14  # arrays an engine holds for each hidden layer during an evaluation (measured)
+PROCESS_MB: Final = 600  # a Ray worker with torch, Numba and compiled kernels, before the first member (measured)
+VECTORS: Final = 20  # of a member's length that its optimisers hold
+POINT_ARRAYS: Final = 5  # of a member besides its inputs
+SAVED_ARRAYS: Final = 14  # arrays engine `torch` holds for each hidden layer during an evaluation (measured)
 REFERENCE_ARRAYS: Final = 40  # the same for nested autograd, over all points at once
 
 _CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
@@ -76,7 +81,9 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     if calibrate and (device == "cpu" or torch.cuda.is_available()):
         threads, copies = spec.resources.cpus_per_pack, min(size, LARGEST_PACK["cpu"])
         timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
-    seconds = [_study_seconds(packs, timings, at_once, share, **case) for case in _CASES] if timings else [None] * 3
+    seconds = (
+        [_study_seconds(packs, timings, at_once, share, device, **case) for case in _CASES] if timings else [None] * 3
+    )
     return Plan(
         study=spec.study,
         sampler=spec.search.sampler,
@@ -173,8 +180,8 @@ def _lbfgs_evaluations(train: pinncore.TrainSettings) -> float:
     return min(rate * train.lbfgs_iterations, most if most is not None else float("inf"))
 
 
-def _padded(pack: Sequence[pinncore.Member]) -> Layers:
-    return max((member.layers for member in pack), key=parameter_count)
+def _engine(pack: Sequence[pinncore.Member], device: str) -> type[Engine]:
+    return choose_engine(pack[0].train.engine, torch.device(device))
 
 
 def _largest_mb(packs: Sequence[Sequence[pinncore.Member]], device: str) -> float:
@@ -184,17 +191,30 @@ def _largest_mb(packs: Sequence[Sequence[pinncore.Member]], device: str) -> floa
 
 
 def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float:
-    """Memory of a worker with a pack: the process, vectors and L-BFGS pairs of every member, one evaluation."""
-    train, layers = pack[0].train, _padded(pack)
-    item = 4 if train.dtype == "float32" else 8
-    pairs = max(min(member.train.lbfgs_history, member.train.lbfgs_iterations) for member in pack)
-    vectors = len(pack) * parameter_count(layers) * item * (20 + 2 * pairs)
-    hidden = sum(layers[1:-1])
-    chunk = points if device == "cuda" else max(128, CHUNK_BYTES // (CHANNELS * max(layers[1:-1]) * item))
-    evaluation = len(pack) * hidden * min(chunk, points) * item * SAVED_ARRAYS
-    if train.engine == "reference":
+    """Memory of a worker with a pack: the process, points, vectors and pairs of every member, one evaluation."""
+    train, engine = pack[0].train, _engine(pack, device).name
+    item, inputs = (4 if train.dtype == "float32" else 8), pack[0].layers[0]
+    largest = max((member.layers for member in pack), key=parameter_count)
+    count, hidden = parameter_count(largest), sum(largest[1:-1])
+    own = len(pack) * (POINT_ARRAYS + inputs) * points * (8 + item)
+    vectors = len(pack) * count * item * VECTORS + sum(_pairs_bytes(member, device) for member in pack)
+    if engine == "reference":
         evaluation = hidden * points * item * REFERENCE_ARRAYS
-    return PROCESS_MB + (vectors + evaluation) / 1e6
+    elif engine == "fused":
+        evaluation = len(pack) * (points // STRETCH_POINTS + 3) * count * item
+    else:
+        chunk = points if device == "cuda" else max(128, CHUNK_BYTES // (CHANNELS * max(largest[1:-1]) * item))
+        evaluation = len(pack) * hidden * min(chunk, points) * item * SAVED_ARRAYS
+    return PROCESS_MB + (own + vectors + evaluation) / 1e6
+
+
+def _pairs_bytes(member: pinncore.Member, device: str) -> int:
+    train, form = member.train, form_of(member, device)
+    pairs, size = min(train.lbfgs_history, train.lbfgs_iterations), parameter_count(member.layers)
+    if form is None:
+        return 8 * (2 * pairs * size + 11 * pairs * pairs)  # SciPy's own, in float64
+    method = "lbfgs" if train.second_stage == "scipy" else train.second_stage
+    return memory_bytes(form, pairs, size, getattr(torch, train.dtype), method)
 
 
 def _study_seconds(
@@ -202,6 +222,7 @@ def _study_seconds(
     timings: Sequence[Timing],
     at_once: int,
     share: float,
+    device: str,
     *,
     iterations: float,
     searches: float,
@@ -210,24 +231,29 @@ def _study_seconds(
     """The time of all packs on as many workers as run at once, each taking the next pack when it is free."""
     workers = [0.0] * at_once
     for pack in packs:
-        heapq.heapreplace(workers, workers[0] + _pack_seconds(pack, timings, iterations=iterations, searches=searches))
+        seconds = _pack_seconds(pack, timings, device, iterations=iterations, searches=searches)
+        heapq.heapreplace(workers, workers[0] + seconds)
     return START_SECONDS + contention * share * max(workers)
 
 
 def _pack_seconds(
-    pack: Sequence[pinncore.Member], timings: Sequence[Timing], *, iterations: float, searches: float
+    pack: Sequence[pinncore.Member],
+    timings: Sequence[Timing],
+    device: str,
+    *,
+    iterations: float,
+    searches: float,
 ) -> float:
-    """Every member costs what the widest does; the recursion over the pairs runs once for all."""
-    count, settings = parameter_count(_padded(pack)), [member.train for member in pack]
-    adam, lbfgs, pair = (_between(timings, count, name) for name in ("adam_s", "lbfgs_s", "pair_s"))
-    evaluating = sum(t.adam_epochs * adam + iterations * searches * _lbfgs_evaluations(t) * lbfgs for t in settings)
-    return evaluating + iterations * pair * max(t.lbfgs_iterations * _average_pairs(t) for t in settings)
-
-
-def _average_pairs(train: pinncore.TrainSettings) -> float:
-    """Pairs in the memory of L-BFGS, averaged over its iterations."""
-    iterations, history = train.lbfgs_iterations, train.lbfgs_history
-    return history * (1 - history / (2 * iterations)) if history < iterations else iterations / 2
+    """Evaluations and memories of all members; where the engine pads, each costs what the widest does."""
+    counts = [parameter_count(member.layers) for member in pack]
+    if _engine(pack, device).pads:
+        counts = [max(counts)] * len(counts)
+    seconds = 0.0
+    for train, count in zip((member.train for member in pack), counts, strict=True):
+        adam, lbfgs, memory = (_between(timings, count, name) for name in ("adam_s", "lbfgs_s", "memory_s"))
+        seconds += train.adam_epochs * adam + iterations * searches * _lbfgs_evaluations(train) * lbfgs
+        seconds += iterations * train.lbfgs_iterations * memory
+    return seconds
 
 
 def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:

@@ -51,7 +51,9 @@ _RESULTS = (
     *_columns(pa.int64(), "count", "adam_evaluations lbfgs_evaluations evaluations"),
     *_columns(pa.float64(), "s", "adam_seconds lbfgs_seconds seconds"),
     *_columns(_TIME, None, "started_at finished_at"),
-    *_columns(pa.string(), None, "engine_used device host python_version torch_version pinnsweep_version"),
+    *_columns(
+        pa.string(), None, "engine_used lbfgs_memory_used device host python_version torch_version pinnsweep_version"
+    ),
     *_columns(pa.string(), None, "data_hash config_hash spec_hash"),
 )
 

@@ -69,7 +69,7 @@ def test_the_view_shows_counts_time_best_packs_and_finished_trials() -> None:
     assert lines[2] == "time    2 min 16 s, about 1 min 12 s left"
     assert lines[3] == "best    rel_l2 1.31 %, trial 1  width=16 init=keras"
     assert lines[5] == "pack 3  ━━━━━━━━━─────────  1/4 members done  L-BFGS        25,914 evaluations"
-    assert lines[6] == "pack 4  ━━━━──────────────  0/4 members done  Adam, L-BFGS  12 evaluations"
+    assert lines[6] == "pack 4  ━━━━──────────────  0/4 members done  both stages   12 evaluations"
     assert lines[8] == "trial 0: rel_l2 1.31 % (iterations_done) in 22 s  width=16 adam_lr=0.001235 init=keras"
     assert lines[10] == "trial 2: failed (not_finite) in 22 s  width=16 adam_lr=0.001235 init=keras"
 

@@ -19,9 +19,9 @@ from .small import assert_same_tables, prepare, table, train_all, write_study
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 SLOW_ENOUGH = {
-    "epochs": 2000,
+    "epochs": 6000,
     "iterations": 200,
-    "thin": 8,
+    "thin": 1,
     "trials": 6,
 }  # some seconds a pack, so that kills land inside
 

@@ -377,7 +377,8 @@ def _kind(key: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in key.get("enum", [key.get("const")]))
     if key["type"] == "array":
         return f"list of {_kind(key['items'])}" if "items" in key else "list"
-    words = {"integer": "whole number", "number": "number", "string": "text", "object": "mapping", "null": "`null`"}
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    words |= {"object": "mapping", "null": "`null`"}
     bounds = {
         "minimum": "at least {}",
         "exclusiveMinimum": "greater than {}",

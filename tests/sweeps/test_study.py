@@ -142,7 +142,7 @@ def test_a_torn_checkpoint_is_set_aside_and_its_members_start_anew(tmp_path: Pat
     pack = owner.next_pack()
     assert pack is not None
     run = PackRun(owner.lease(pack), study_dir)
-    owner.report(run.segment(0.01))
+    owner.report(run.segment(0.0))
     run.checkpoint()
     owner._lock.release()
     tensors = next((study_dir / "checkpoints").rglob("*.safetensors"))
