@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_jobs
+from . import cli_bench, cli_jobs
 from .cli_errors import INTERRUPTED, Commands
 from .cli_options import (
     DEFAULT_ROOT,
@@ -323,7 +323,7 @@ def check(
     typer.echo(f"sha256 {data.sha256}")
 
 
-for _command in (cli_jobs.submit, cli_jobs.jobs, cli_jobs.logs, cli_jobs.cancel):
+for _command in (cli_jobs.submit, cli_jobs.jobs, cli_jobs.logs, cli_jobs.cancel, cli_bench.bench):
     app.command()(_command)
 
 

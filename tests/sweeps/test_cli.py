@@ -34,6 +34,7 @@ COMMANDS = [
     "jobs",
     "logs",
     "cancel",
+    "bench",
     "data check",
 ]
 

@@ -1,0 +1,126 @@
+"""The numbers of one comparison, as a file: points, data, start weights, and the answer every contender must give.
+
+Contenders read this file with NumPy alone, so none of them needs the libraries of another in its process.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .options import Shape
+
+Array = NDArray[np.float64]
+Data = str | dict[str, str]  # what `pinncore.load_data` takes
+ALLOWED = {"float64": 1e-10, "float32": 1e-4}  # difference of loss and gradient over the largest value
+
+
+@dataclass(frozen=True)
+class Case:
+    """The non-local strain problem as the network sees it, and members to evaluate on it. All in float64.
+
+    `interior`, `lrb`, `btb`: network inputs [points, 2]; `g`, `elocal` and the true solution `truth` [interior points];
+    `boundary_weight` []; flat start vectors `starts` [members, parameters]; by the reference engine `losses` [members]
+    and `gradients` [members, parameters]; `layers` [layers + 2].
+    """
+
+    layers: NDArray[np.int64]
+    interior: Array
+    lrb: Array
+    btb: Array
+    g: Array
+    elocal: Array
+    truth: Array
+    boundary_weight: Array
+    starts: Array
+    losses: Array
+    gradients: Array
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return len(self.starts)
+
+    def first(self, members: int) -> Case:
+        """The same case with its first members alone."""
+        return replace(
+            self, starts=self.starts[:members], losses=self.losses[:members], gradients=self.gradients[:members]
+        )
+
+    def weights(self, member: int) -> list[tuple[Array, Array]]:
+        """A member's start weights as [(W [in, out], b [out]), ...]."""
+        return unflatten(self.starts[member], self.layers)
+
+    def difference(self, losses: Array, gradients: Array) -> float:
+        """Largest difference to the reference over the largest value, of losses and of each member's gradient."""
+        if losses.shape != self.losses.shape or gradients.shape != self.gradients.shape:
+            return float("inf")
+        of_loss = np.abs(losses - self.losses) / np.abs(self.losses)
+        of_gradient = np.abs(gradients - self.gradients).max(axis=1) / np.abs(self.gradients).max(axis=1)
+        worst = float(max(of_loss.max(), of_gradient.max()))
+        return worst if np.isfinite(worst) else float("inf")
+
+    def save(self, path: Path) -> None:
+        """Write the case as an `.npz`."""
+        np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @staticmethod
+    def load(path: str | Path) -> Case:
+        """Read a case that `save` wrote."""
+        with np.load(path) as archive:
+            return Case(**{field.name: archive[field.name] for field in fields(Case)})
+
+
+def unflatten(flat: Array, layers: NDArray[np.int64]) -> list[tuple[Array, Array]]:
+    """A flat vector as [(W [in, out], b [out]), ...]: W before b, layer by layer."""
+    weights, start = [], 0
+    for before, after in itertools.pairwise(map(int, layers)):
+        end = start + before * after
+        weights.append((flat[start:end].reshape(before, after), flat[end : end + after]))
+        start = end + after
+    return weights
+
+
+def flatten(weights: list[tuple[Array, Array]]) -> Array:
+    """The flat vector of [(W [in, out], b [out]), ...]."""
+    parts = [np.concatenate([w.reshape(-1), b.reshape(-1)]) for w, b in weights]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def build_case(shape: Shape, *, members: int, data: Data = "strb100") -> Case:
+    """A case on a data set as `pinncore.load_data` takes it, with PyTorch's initial weights of seeds 0, 1, 2, ...
+
+    Loss and gradient are the reference engine's, in float64.
+    """
+    import torch
+
+    from pinncore import NonlocalStrain, load_data
+    from pinncore.engines import ReferenceEngine
+    from pinncore.initialisation import initial_parameters
+    from pinncore.networks import PackedLayout
+
+    problem = NonlocalStrain(data=load_data(data))
+    interior, lrb, btb = problem.point_sets
+    true = problem.data.gauss.enonlocal_true
+    assert true is not None, "a benchmark needs data whose solution is known"
+    starts = np.stack([initial_parameters("torch", shape.layers, seed=seed) for seed in range(members)])
+    layout, cpu = PackedLayout((shape.layers,) * members), torch.device("cpu")
+    engine = ReferenceEngine([problem] * members, layout, dtype=torch.float64, device=cpu)
+    reference = engine.evaluate(layout.pack(list(starts), dtype=torch.float64, device=cpu))
+    return Case(
+        layers=np.asarray(shape.layers),
+        interior=interior.inputs,
+        lrb=lrb.inputs,
+        btb=btb.inputs,
+        g=np.asarray(interior.data["g"]),
+        elocal=np.asarray(interior.data["elocal"]),
+        truth=true * problem.scaling.strain,
+        boundary_weight=np.asarray(lrb.weight),
+        starts=starts,
+        losses=reference.loss.numpy(),
+        gradients=reference.gradient.numpy(),
+    )

@@ -1,0 +1,150 @@
+"""A forward Laplacian written by hand in JAX: what a careful user of JAX can reach.
+
+Arrays are [units, points], points last. The Gauss points go through whole or in chunks that stay in the cache, where
+the gradient of the sum of squares is accumulated over a scan; a pack goes through member by member or by `vmap`. Which
+is fastest is measured on the machine, at warm-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..case import Array, Case, flatten
+from .base import Evaluator, fastest
+
+CHUNKS = (320, 640)  # points; the best of 128 to 1280 on 2x16 to 16x16
+WHOLE = "whole"
+
+
+def laplacian(weights: Any, points: Any) -> tuple[Any, Any]:
+    """u and u_xx + u_yy [points] at inputs [2, points]."""
+    w, b = weights[0]
+    z, z_x, z_y = w.T @ points + b[:, None], w[0][:, None], w[1][:, None]
+    a = jnp.tanh(z)
+    s = 1 - a * a
+    a_x, a_y, a_l = s * z_x, s * z_y, -2 * a * s * (z_x * z_x + z_y * z_y)
+    for w, b in weights[1:-1]:
+        z, z_x, z_y, z_l = w.T @ a + b[:, None], w.T @ a_x, w.T @ a_y, w.T @ a_l
+        a = jnp.tanh(z)
+        s = 1 - a * a
+        a_x, a_y, a_l = s * z_x, s * z_y, s * z_l - 2 * a * s * (z_x * z_x + z_y * z_y)
+    w, b = weights[-1]
+    return (w.T @ a + b[:, None])[0], (w.T @ a_l)[0]
+
+
+def slope(weights: Any, points: Any, axis: int) -> Any:
+    """u_x or u_y [points] at inputs [2, points]."""
+    w, b = weights[0]
+    a = jnp.tanh(w.T @ points + b[:, None])
+    a_x = (1 - a * a) * w[axis][:, None]
+    for w, b in weights[1:-1]:
+        a, z_x = jnp.tanh(w.T @ a + b[:, None]), w.T @ a_x
+        a_x = (1 - a * a) * z_x
+    return (weights[-1][0].T @ a_x)[0]
+
+
+def loss_and_gradient(chunk: int, boundary_weight: float) -> Any:
+    """The function of (weights, interior [2, points], g, e, lrb, btb); `chunk` divides the points."""
+
+    def squares(weights: Any, points: Any, g: Any, e: Any) -> Any:
+        u, u_l = laplacian(weights, points)
+        residual = u - g * u_l - e
+        return jnp.sum(residual * residual)
+
+    def interior_squares(weights: Any, points: Any, g: Any, e: Any) -> Any:
+        count = points.shape[1] // chunk
+        if count == 1:
+            return jax.value_and_grad(squares)(weights, points, g, e)
+
+        def add(total: Any, part: Any) -> Any:
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(squares)(weights, *part)), None
+
+        parts = (points.reshape(2, count, chunk).swapaxes(0, 1), g.reshape(count, chunk), e.reshape(count, chunk))
+        nothing = (jnp.zeros((), points.dtype), jax.tree.map(jnp.zeros_like, weights))
+        return jax.lax.scan(add, nothing, parts)[0]
+
+    def boundary_squares(weights: Any, points: Any, axis: int) -> Any:
+        return jax.value_and_grad(lambda weights: jnp.sum(slope(weights, points, axis) ** 2))(weights)
+
+    def evaluate(weights: Any, points: Any, g: Any, e: Any, lrb: Any, btb: Any) -> Any:
+        terms = (
+            interior_squares(weights, points, g, e),
+            boundary_squares(weights, lrb, 0),
+            boundary_squares(weights, btb, 1),
+        )
+        factors = (1.0, boundary_weight, boundary_weight)
+        norms = [jnp.sqrt(square) for square, _ in terms]
+        loss = sum(factor * norm for factor, norm in zip(factors, norms, strict=True))
+        scaled = [
+            jax.tree.map(lambda part, by=factor / (2 * norm): by * part, gradient)
+            for factor, norm, (_, gradient) in zip(factors, norms, terms, strict=True)
+        ]
+        return loss, jax.tree.map(lambda *parts: sum(parts), *scaled)
+
+    return evaluate
+
+
+class JaxEvaluator(Evaluator):
+    """The fastest of several ways, for one member or a pack."""
+
+    def __init__(self, case: Case, *, dtype: str) -> None:
+        self._members = [
+            [(jnp.asarray(w, dtype), jnp.asarray(b, dtype)) for w, b in case.weights(member)]
+            for member in range(case.members)
+        ]
+        interior = tuple(jnp.asarray(array, dtype) for array in (case.interior.T, case.g, case.elocal))
+        self._data = (*interior, jnp.asarray(case.lrb.T, dtype), jnp.asarray(case.btb.T, dtype))
+        ways = {name: loss_and_gradient(chunk, float(case.boundary_weight)) for name, chunk in _chunks(case).items()}
+        alone = {name: jax.jit(way) for name, way in ways.items()}
+        first = self._members[0]
+
+        def called(way: Any) -> Callable[[], object]:
+            return lambda: jax.block_until_ready(way(first, *self._data))
+
+        best = fastest({name: called(way) for name, way in alone.items()})
+        self._alone = alone[best]
+        self._stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *self._members)
+        self._together = jax.jit(jax.vmap(ways[best], in_axes=(0, None, None, None, None, None)))
+        order = {"one by one": self._one_by_one, "vmap": self._vmap} if case.members > 1 else {"": self._one_by_one}
+        chosen = fastest(order)
+        self._run = order[chosen]
+        self.note = ", ".join(filter(None, (best, chosen)))
+        self._found: list[Any] = []
+
+    def evaluate(self) -> None:
+        self._found = self._run()
+
+    def answer(self) -> tuple[Array, Array]:
+        gradients = [flatten([(np.asarray(w), np.asarray(b)) for w, b in gradient]) for _, gradient in self._pairs()]
+        return np.array([float(loss) for loss, _ in self._pairs()]), np.stack(gradients)
+
+    def _one_by_one(self) -> list[Any]:
+        return jax.block_until_ready([self._alone(member, *self._data) for member in self._members])
+
+    def _vmap(self) -> list[Any]:
+        return [jax.block_until_ready(self._together(self._stacked, *self._data))]
+
+    def _pairs(self) -> list[Any]:
+        """(loss, gradient) member by member."""
+        if len(self._found) == len(self._members):
+            return self._found
+        losses, gradients = self._found[0]
+        return [(losses[i], jax.tree.map(lambda array, i=i: array[i], gradients)) for i in range(len(self._members))]
+
+
+def _chunks(case: Case) -> dict[str, int]:
+    """Chunks by name: the whole, and the largest divisors of the number of points up to each of `CHUNKS`."""
+    points = len(case.interior)
+    sizes = [max(size for size in range(1, most + 1) if points % size == 0) for most in CHUNKS if most < points]
+    return {WHOLE: points} | {f"chunks of {size}": size for size in sizes if size >= CHUNKS[0] // 2}
+
+
+def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
+    """JAX; it takes its threads from the cores of the process."""
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    return JaxEvaluator(case, dtype=dtype)

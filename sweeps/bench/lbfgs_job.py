@@ -1,0 +1,212 @@
+"""The job of part b: an iteration of L-BFGS without its evaluations, at so many stored pairs.
+
+Both sides minimise the same convex quadratic from the same point with the same pairs in store. The pairs are those of
+another quadratic, a few times steeper: steps drawn at random with the exact change of gradient. So each iteration
+accepts its first step, goes some of the way to the minimum, and there is something left to do for the next.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+import time
+import typing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinncore.networks import PackedLayout, parameter_count
+from pinncore.optim import LBFGSSettings, PackedLBFGS
+from pinncore.optim.memory import Form
+
+from .evaluators.base import OWN
+from .jobs import Job
+
+AnyForm = Form | typing.Literal["auto"]
+FORMS: Final[tuple[Form, ...]] = typing.get_args(Form)
+ITERATIONS = 10  # from one restart to the next
+STEEPEST, SHARE = 30.0, (0.2, 0.6)  # curvatures of the pairs from 1 to this; those of the function are this share
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """x' diag(curvature) x / 2 for each member, and the pairs of a steeper one."""
+
+    start: Tensor  # [members, size]
+    curvature: Tensor  # [members, size]
+    steps: Tensor  # [pairs, members, size]
+    changes: Tensor  # [pairs, members, size]
+
+    @staticmethod
+    def drawn(*, members: int, size: int, pairs: int, dtype: torch.dtype) -> Quadratic:
+        """The same numbers in every process; a member's do not depend on how many there are."""
+        starts, curvatures, steps, changes = [], [], [], []
+        for member in range(members):
+            generator = np.random.default_rng([member, size])
+            steep = generator.permutation(np.geomspace(1.0, STEEPEST, size))
+            curvatures.append(steep * generator.uniform(*SHARE, size))
+            starts.append(generator.standard_normal(size))
+            steps.append(generator.standard_normal((pairs, size)))
+            changes.append(steps[-1] * steep)
+        stacked = (np.stack(starts), np.stack(curvatures), np.stack(steps, axis=1), np.stack(changes, axis=1))
+        return Quadratic(*(torch.as_tensor(array, dtype=dtype) for array in stacked))
+
+    def padded(self, size: int) -> Quadratic:
+        """The same with zeros behind each vector."""
+        room = (0, size - self.start.shape[-1])
+        pad = torch.nn.functional.pad
+        return Quadratic(*(pad(part, room) for part in (self.start, self.curvature, self.steps, self.changes)))
+
+    def evaluate(self, x: Tensor, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Values [rows] and gradients [rows, size] of some members at [rows, size]."""
+        gradient = (self.curvature if len(rows) == len(self.curvature) else self.curvature[rows]) * x
+        return (gradient * x).sum(dim=1) / 2, gradient
+
+
+class LBFGSJob(Job):
+    """Restarts, each of so many iterations; the function's own time is taken off."""
+
+    def __init__(self, function: Quadratic) -> None:
+        self.function = function
+        self.outside_s = 0.0
+        self.direction, self.end = torch.zeros(0), torch.zeros(0)
+
+    @abc.abstractmethod
+    def restart(self) -> None:
+        """Go back to where all pairs are in store and the first iteration is done."""
+
+    @abc.abstractmethod
+    def iterate(self) -> None:
+        """Do `ITERATIONS` iterations."""
+
+    def evaluate(self, x: Tensor, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """The function of some members, its time counted apart."""
+        started = time.perf_counter()
+        found = self.function.evaluate(x, rows)
+        self.outside_s += time.perf_counter() - started
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """The first direction and the last point, of member 0, for the comparison of both sides."""
+        self.run(1)
+        return {"direction": self.direction.tolist(), "end": self.end.tolist()}
+
+    def run(self, amount: int) -> dict[str, Any]:
+        """Seconds are those of `amount` iterations: averages over a restart each."""
+        seconds = 0.0
+        for _ in range(amount):
+            self.restart()
+            self.outside_s, started = 0.0, time.perf_counter()
+            self.iterate()
+            seconds += time.perf_counter() - started - self.outside_s
+        return {"seconds": seconds / ITERATIONS}
+
+
+class OwnLBFGS(LBFGSJob):
+    """`PackedLBFGS` with one of its forms of memory; rows are longer than the `size` of a member, as in any pack."""
+
+    def __init__(self, function: Quadratic, form: AnyForm, *, size: int) -> None:
+        super().__init__(function)
+        pairs, members = function.steps.shape[:2]
+        room = pairs + 2 * ITERATIONS
+        settings = LBFGSSettings(iterations=room, history=room, tolerance_grad=0.0, tolerance_change=0.0, memory=form)
+        self._rows = list(range(members))
+        self._kept = PackedLBFGS([settings] * members, function.start, [np.arange(size)] * members)
+        unused = torch.zeros_like(function.start)
+        for steps, changes in zip(function.steps, function.changes, strict=True):
+            self._kept.memory.advance(self._rows, steps, changes, function.start, [0.0] * members, unused)
+        self._optimiser = self._kept
+        self._tell(self._rows)  # the first value; the first iteration then goes down the gradient
+        self._iteration()
+        self.direction = self._kept.direction[0].clone()
+
+    def facts(self) -> dict[str, Any]:
+        return {"note": f"form {self._kept.forms[0]}", **super().facts()}
+
+    def restart(self) -> None:
+        self._optimiser = copy.deepcopy(self._kept)
+
+    def iterate(self) -> None:
+        for _ in range(ITERATIONS):
+            self._iteration()
+        self.end = self._optimiser.x[0]
+
+    def _iteration(self) -> None:
+        waiting = self._rows
+        while waiting:
+            accepted = self._tell(waiting)
+            waiting = [row for row in waiting if row not in accepted]
+
+    def _tell(self, rows: list[int]) -> list[int]:
+        losses, gradient = self.evaluate(self._optimiser.points(rows), rows)
+        return self._optimiser.tell(rows, losses.tolist(), gradient)
+
+
+class TorchLBFGS(LBFGSJob):
+    """`torch.optim.LBFGS` on one flat parameter, its lists filled with the pairs."""
+
+    def __init__(self, function: Quadratic) -> None:
+        super().__init__(function)
+        pairs = len(function.steps)
+        self._parameter = torch.nn.Parameter(function.start[0].clone())
+        self._optimiser = torch.optim.LBFGS(
+            [self._parameter],
+            max_iter=1,
+            max_eval=10**9,
+            history_size=pairs + 2 * ITERATIONS,
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+            line_search_fn="strong_wolfe",
+        )
+        self._optimiser.step(self._closure)  # type: ignore[no-untyped-call]  # down the gradient
+        state = self._optimiser.state[self._parameter]
+        steps, changes = function.steps[:, 0], function.changes[:, 0]
+        state["old_stps"], state["old_dirs"] = list(steps.unbind(0)), list(changes.unbind(0))
+        curvatures = (steps * changes).sum(dim=1)
+        state["ro"] = list((1.0 / curvatures).unbind(0))
+        state["H_diag"] = curvatures[-1] / changes[-1].dot(changes[-1])
+        self._point, self._state = self._parameter.detach().clone(), _copied(state)
+        self._optimiser.step(self._closure)  # type: ignore[no-untyped-call]
+        self.direction = state["d"].clone()
+        self._optimiser.param_groups[0]["max_iter"] = ITERATIONS
+
+    def restart(self) -> None:
+        with torch.no_grad():
+            self._parameter.copy_(self._point)
+        self._optimiser.state[self._parameter].update(_copied(self._state))
+
+    def iterate(self) -> None:
+        self._optimiser.step(self._closure)  # type: ignore[no-untyped-call]
+        self.end = self._parameter.detach()
+
+    def _closure(self) -> Tensor:
+        losses, gradient = self.evaluate(self._parameter.detach()[None], [0])
+        self._parameter.grad = gradient[0]
+        return losses[0]
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """A state whose lists and tensors the optimiser may change in place; the pairs themselves it only reads."""
+    return {
+        name: value.copy() if isinstance(value, list) else value.clone() if isinstance(value, Tensor) else value
+        for name, value in state.items()
+    }
+
+
+def open_job(
+    name: str, threads: int, *, layers: list[int], pairs: int, members: int, dtype: str, form: AnyForm = "auto"
+) -> LBFGSJob:
+    """`pinnsweep`, its memory in a form, or `torch`, on the first members of the drawn function.
+
+    Ours has rows as long as they are in a pack of networks of these layers, padding included.
+    """
+    torch.set_num_threads(threads)
+    sizes = tuple(layers)
+    size = parameter_count(sizes)
+    function = Quadratic.drawn(members=members, size=size, pairs=pairs, dtype=getattr(torch, dtype))
+    if name != OWN:
+        return TorchLBFGS(function)
+    return OwnLBFGS(function.padded(PackedLayout((sizes,)).size), form, size=size)

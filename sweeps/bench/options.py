@@ -1,0 +1,123 @@
+"""What is compared, how often and where: the options of the command, checked once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from ..errors import SweepError
+
+Value = TypeVar("Value")
+
+PARTS: Final = {
+    "a": "loss and gradient",
+    "b": "L-BFGS iteration",
+    "c": "whole trial",
+    "d": "sweep of short trials",
+}
+DTYPES: Final = ("float32", "float64")
+
+
+class BenchError(SweepError):
+    """An option of the benchmark that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Hidden layers by units: 2x16 is two layers of sixteen."""
+
+    depth: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.depth}x{self.width}"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Sizes of the layers of a network of inputs (x, y) and one output."""
+        return (2, *[self.width] * self.depth, 1)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum((before + 1) * after for before, after in zip(self.layers[:-1], self.layers[1:], strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """One run of the benchmark; what is None is chosen by each part, in full or for `quick`."""
+
+    parts: tuple[str, ...] = tuple(PARTS)
+    quick: bool = False
+    repeats: int | None = None
+    threads: tuple[int, ...] | None = None
+    shapes: tuple[Shape, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    packs: tuple[int, ...] | None = None
+    pairs: tuple[int, ...] | None = None
+    rivals: tuple[str, ...] | None = None
+    engine: str = "auto"
+    data: str | dict[str, str] = "strb100"  # as `pinncore.load_data` takes it
+
+
+def read_parts(words: Sequence[str]) -> tuple[str, ...]:
+    """Parts by letter, in the order of the alphabet; none means all."""
+    unknown = [word for word in words if word not in PARTS]
+    if unknown:
+        listed = ", ".join(f"{letter} ({name})" for letter, name in PARTS.items())
+        raise BenchError(f"no part is called {unknown[0]!r}; the parts are {listed}")
+    return tuple(letter for letter in PARTS if letter in words) or tuple(PARTS)
+
+
+def read_shapes(text: str | None) -> tuple[Shape, ...] | None:
+    """Shapes such as `8x8,2x16`."""
+    return _listed("--shapes", text, _shape)
+
+
+def read_dtypes(text: str | None) -> tuple[str, ...] | None:
+    """Some of float32, float64."""
+    return _listed("--dtypes", text, _one_of(DTYPES))
+
+
+def read_rivals(text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
+    """Names of rivals in the part about loss and gradient."""
+    return _listed("--rivals", text, _one_of(known))
+
+
+def read_counts(option: str, text: str | None, *, most: int) -> tuple[int, ...] | None:
+    """Whole numbers from 1 to `most`."""
+
+    def count(word: str) -> int:
+        if not word.isdecimal() or not 1 <= int(word) <= most:
+            raise ValueError(f"whole numbers from 1 to {most}")
+        return int(word)
+
+    return _listed(option, text, count)
+
+
+def _listed(option: str, text: str | None, convert: Callable[[str], Value]) -> tuple[Value, ...] | None:
+    """Each different value of a list with commas, in its order; None where the option was not given."""
+    if text is None:
+        return None
+    try:
+        return tuple(dict.fromkeys(convert(word.strip()) for word in text.split(",")))
+    except ValueError as problem:
+        raise BenchError(f"{option}: must be {problem}, separated by commas, got {text!r}") from None
+
+
+def _shape(word: str) -> Shape:
+    found = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d{0,3})", word)
+    if not found:
+        raise ValueError("hidden layers x units, such as 8x8,2x16")
+    return Shape(int(found[1]), int(found[2]))
+
+
+def _one_of(known: Sequence[str]) -> Callable[[str], str]:
+    def convert(word: str) -> str:
+        if word not in known:
+            raise ValueError(f"some of {', '.join(known)}")
+        return word
+
+    return convert

@@ -1,0 +1,77 @@
+"""The whole benchmark: the parts asked for, one after the other, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from .bars import compare
+from .interleaved import Say
+from .machine import describe_machine, granted_cores
+from .options import BenchError, Options
+from .records import Comparison, Timing
+
+SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a run of the benchmark found."""
+
+    options: Options
+    machine: dict[str, Any]
+    timings: tuple[Timing, ...]
+    comparisons: tuple[Comparison, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As values that JSON has: what is not finite becomes null."""
+        options = asdict(self.options)
+        options["shapes"] = None if self.options.shapes is None else [str(shape) for shape in self.options.shapes]
+        record = {
+            "schema": SCHEMA_VERSION,
+            "options": options,
+            "machine": self.machine,
+            "timings": [timing.as_json() for timing in self.timings],
+            "comparisons": [comparison.as_json() for comparison in self.comparisons],
+        }
+        return {name: _finite(value) for name, value in record.items()}
+
+
+def run_benchmark(options: Options, *, say: Say, keep: Callable[[Report], None] = lambda report: None) -> Report:
+    """Run the parts in order; `say` is told what is going on, `keep` what is there after each part.
+
+    Raises `BenchError`.
+    """
+    from pinncore.engines import ENGINES
+
+    if options.engine not in ("auto", *ENGINES):
+        raise BenchError(f"--engine: must be auto or one of {', '.join(ENGINES)}, got {options.engine!r}")
+    granted = len(granted_cores())
+    threads = options.threads or ((1,) if options.quick or granted == 1 else (1, 2))
+    if max(threads) > granted:
+        raise BenchError(f"--threads: must be at most {granted}, the cores this process may use, got {max(threads)}")
+    machine = describe_machine()
+    timings: list[Timing] = []
+    for part in options.parts:
+        timings += _measure(part)(options, threads=threads, say=say)
+        keep(Report(options, machine, tuple(timings), tuple(compare(timings))))
+    return Report(options, machine, tuple(timings), tuple(compare(timings)))
+
+
+def _measure(part: str) -> Callable[..., list[Timing]]:
+    from .part_a import measure_evaluation
+    from .part_b import measure_lbfgs
+    from .part_c import measure_trial
+    from .part_d import measure_sweep
+
+    return {"a": measure_evaluation, "b": measure_lbfgs, "c": measure_trial, "d": measure_sweep}[part]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,71 @@
+"""A whole trial as PINN code for PyTorch usually trains: `torch.optim.Adam` epochs, then one call of L-BFGS."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .evaluators.slides import StrainModel
+
+NO_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How both sides train: tolerances are zero, so nobody ends early."""
+
+    epochs: int
+    iterations: int
+    adam_lr: float = 1e-3
+    lbfgs_lr: float = 1.0
+    history: int = 5000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial did and where it ended."""
+
+    adam_evaluations: int
+    lbfgs_evaluations: int
+    iterations: int
+    loss: float
+    rel_l2: float
+
+    def as_facts(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def train(model: StrainModel, schedule: Schedule) -> Outcome:
+    """Train a model from the weights it has."""
+    evaluations = 0
+    adam = torch.optim.Adam(model.network.parameters(), lr=schedule.adam_lr)
+    for _ in range(schedule.epochs):
+        adam.zero_grad()
+        model.loss().backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    lbfgs = torch.optim.LBFGS(
+        model.network.parameters(),
+        lr=schedule.lbfgs_lr,
+        max_iter=schedule.iterations,
+        max_eval=NO_LIMIT,
+        history_size=schedule.history,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        lbfgs.zero_grad()
+        loss = model.loss()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    lbfgs.step(closure)  # type: ignore[no-untyped-call]
+    done = lbfgs.state[lbfgs.param_groups[0]["params"][0]]["n_iter"]
+    return Outcome(schedule.epochs, evaluations, done, float(model.loss().detach()), model.error())

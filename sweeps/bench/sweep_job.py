@@ -1,0 +1,206 @@
+"""The job of part d: a sweep of short trials on a Ray of its own, started and stopped inside the job.
+
+Ours is `sweeps.driver.run` on a study file. Theirs is plain Ray Tune with `OptunaSearch` and one CPU a trial. Both are
+given the same configurations and the same initial weights, trial for trial: ours draws them, theirs gets them as
+`points_to_evaluate`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pinncore.initialisation import initial_parameters
+
+from ..driver import RAY_SETTINGS, run
+from ..search import Search, stable_hash
+from ..spec import load_spec
+from ..store import StudyTables
+from .case import Data
+from .evaluators.base import OWN
+from .jobs import Job
+from .options import Shape
+from .slides_trial import Schedule
+
+WIDTHS, RATES = (8, 12, 16), (1e-3, 1e-2)
+QUIET = ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AIR_NEW_OUTPUT")
+
+
+@dataclass(frozen=True)
+class Work:
+    """So many trials of one schedule."""
+
+    case: str
+    data: Data
+    dtype: str
+    engine: str
+    depth: int
+    trials: int
+    schedule: Schedule
+    cores: int
+
+    def study(self, folder: Path) -> Path:
+        """The study file of it."""
+        train = {
+            "depth": self.depth,
+            "dtype": self.dtype,
+            "engine": self.engine,
+            "adam_epochs": self.schedule.epochs,
+            "lbfgs_iterations": self.schedule.iterations,
+            "lbfgs_history": self.schedule.history,
+            "lbfgs_lr": self.schedule.lbfgs_lr,
+            "lbfgs_tolerance_grad": 0.0,
+            "lbfgs_tolerance_change": 0.0,
+        }
+        document = {
+            "study": "bench",
+            "problem": {"name": "nonlocal_strain", "data": self.data},
+            "search": {"sampler": "random", "trials": self.trials, "seed": 0},
+            "space": {"width": {"choice": list(WIDTHS)}, "adam_lr": {"loguniform": list(RATES)}},
+            "train": train,
+        }
+        file = folder / "bench.yaml"
+        file.write_text(yaml.safe_dump(document))
+        return file
+
+    def points(self, folder: Path) -> list[dict[str, Any]]:
+        """The configurations that the study will draw."""
+        search = Search(load_spec(self.study(folder), ()))
+        return [search.propose(number) for number in range(self.trials)]
+
+    def seeds(self) -> list[int]:
+        """The seeds of the study's initial weights."""
+        return [stable_hash(0, number, 1) >> 1 for number in range(self.trials)]
+
+
+class SweepJob(Job):
+    """Runs the whole sweep once for each unit of the amount, Ray's start and stop included and counted apart."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        brief = replace(work, trials=1, schedule=replace(work.schedule, epochs=2, iterations=2))
+        with tempfile.TemporaryDirectory() as folder:  # compiles, and reads every library from the disk once
+            self.sweep(brief, Path(folder))
+
+    def sweep(self, work: Work, folder: Path) -> dict[str, Any]:
+        """Run it; returns errors and evaluations of the trials."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def run(self, amount: int) -> dict[str, Any]:
+        seconds = ray_s = 0.0
+        found: dict[str, Any] = {}
+        for _ in range(amount):
+            with tempfile.TemporaryDirectory() as folder, _ray_timed() as spent:
+                started = time.perf_counter()
+                found = self.sweep(self._work, Path(folder))
+                seconds += time.perf_counter() - started
+            ray_s += sum(spent)
+        return {"seconds": seconds, "ray_seconds": ray_s, **found}
+
+
+class OwnSweep(SweepJob):
+    """`pinnsweep run`, without its command line."""
+
+    def sweep(self, work: Work, folder: Path) -> dict[str, Any]:
+        outcome = run(work.study(folder), root=folder, cpus=work.cores, plain=True)
+        table = StudyTables(outcome.study_dir).read("trials", columns=["trial", "seed", "rel_l2", "evaluations"])
+        rows = sorted(table.to_pylist(), key=lambda row: row["trial"])
+        if [row["seed"] for row in rows] != work.seeds():
+            raise RuntimeError("the study draws its initial weights by other seeds than the comparison thinks")
+        return _summary([row["rel_l2"] for row in rows], [row["evaluations"] for row in rows])
+
+
+class RaySweep(SweepJob):
+    """Plain Ray Tune."""
+
+    def sweep(self, work: Work, folder: Path) -> dict[str, Any]:
+        for name in QUIET:
+            os.environ.setdefault(name, RAY_SETTINGS[name])
+        import ray
+        from ray import tune
+
+        from . import slides_tune
+
+        points = work.points(folder)
+        layers = [Shape(work.depth, point["width"]).layers for point in points]
+        starts = [
+            initial_parameters("torch", sizes, seed=seed) for sizes, seed in zip(layers, work.seeds(), strict=True)
+        ]
+        ray.init(
+            "local", num_cpus=work.cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+        try:
+            reported = slides_tune.sweep(
+                work.case,
+                points,
+                [start.tolist() for start in starts],
+                space={"width": tune.choice(list(WIDTHS)), "adam_lr": tune.loguniform(*RATES)},
+                depth=work.depth,
+                dtype=work.dtype,
+                schedule=work.schedule,
+                folder=folder,
+            )
+        finally:
+            ray.shutdown()
+        return _summary([m.get("rel_l2") for m in reported], [m.get("evaluations") for m in reported])
+
+
+def _summary(errors: Sequence[float | None], evaluations: Sequence[int | None]) -> dict[str, Any]:
+    """Errors and evaluations of all trials. Raises `RuntimeError` where one of them failed: that would save time."""
+    known = [error for error in errors if error is not None and math.isfinite(error)]
+    if len(known) < len(errors) or not known:
+        raise RuntimeError(f"{len(errors) - len(known)} of {len(errors)} trials failed")
+    return {
+        "trials": len(errors),
+        "median_rel_l2": statistics.median(known),
+        "best_rel_l2": min(known),
+        "evaluations": sum(filter(None, evaluations)),
+    }
+
+
+@contextmanager
+def _ray_timed() -> Iterator[list[float]]:
+    """Seconds spent in every `ray.init` and `ray.shutdown`, whoever calls them."""
+    import ray
+
+    spent: list[float] = []
+    originals = {name: getattr(ray, name) for name in ("init", "shutdown")}
+
+    def timed(original: Any) -> Any:
+        @functools.wraps(original)
+        def call(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return original(*arguments, **options)
+            finally:
+                spent.append(time.perf_counter() - started)
+
+        return call
+
+    for name, original in originals.items():
+        setattr(ray, name, timed(original))
+    try:
+        yield spent
+    finally:
+        for name, original in originals.items():
+            setattr(ray, name, original)
+
+
+def open_job(name: str, threads: int, *, schedule: dict[str, Any], **work: Any) -> SweepJob:
+    """`pinnsweep` or `ray` on so many cores; `work` holds the other fields of `Work`."""
+    return (OwnSweep if name == OWN else RaySweep)(Work(**work, schedule=Schedule(**schedule), cores=threads))

@@ -1,0 +1,82 @@
+"""The command `bench`: what is compared, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli_options import AsJson, print_json
+
+Parts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PART",
+        help="a: loss and gradient; b: L-BFGS iteration; c: whole trial; d: sweep of short trials (default: all).",
+        show_default=False,
+    ),
+]
+
+
+def bench(
+    parts: Parts = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour; no figures to quote.")] = False,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--repeats", metavar="N", min=1, help="Samples of each contender (default: 5; c, d: 1)."),
+    ] = None,
+    threads: Annotated[str | None, typer.Option("--threads", metavar="LIST", help="Thread counts: 1,2.")] = None,
+    shapes: Annotated[
+        str | None, typer.Option("--shapes", metavar="LIST", help="Hidden layers x units: 8x8,2x16,16x16,3x32.")
+    ] = None,
+    dtypes: Annotated[str | None, typer.Option("--dtypes", metavar="LIST", help="float32,float64.")] = None,
+    packs: Annotated[str | None, typer.Option("--packs", metavar="LIST", help="Members at once: 1,4,16.")] = None,
+    pairs: Annotated[str | None, typer.Option("--pairs", metavar="LIST", help="Part b: 500,2000,5000.")] = None,
+    rivals: Annotated[
+        str | None, typer.Option("--rivals", metavar="LIST", help="Part a: slides,deepxde,jinns,jinns_jvp,jax.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="Our engine.")] = "auto",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write FILE too: JSON if .json, else tables.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time this project beside what else there is, on one machine.
+
+    The same points, weights, precision and threads on both sides; contenders whose answer differs are not timed.
+    """
+    from .bench.options import BenchError, Options, read_counts, read_dtypes, read_parts, read_rivals, read_shapes
+
+    if output is not None and not output.absolute().parent.is_dir():
+        raise BenchError(f"--output: the folder of {output} does not exist")
+    from .bench.evaluators.base import RIVALS
+
+    options = Options(
+        parts=read_parts(parts or ()),
+        quick=quick,
+        repeats=repeats,
+        threads=read_counts("--threads", threads, most=1024),
+        shapes=read_shapes(shapes),
+        dtypes=read_dtypes(dtypes),
+        packs=read_counts("--packs", packs, most=1024),
+        pairs=read_counts("--pairs", pairs, most=100_000),
+        rivals=read_rivals(rivals, RIVALS),
+        engine=engine,
+    )
+    from .bench.run import Report, run_benchmark
+    from .bench.tables import render
+
+    def keep(report: Report) -> None:
+        if output is not None:
+            text = json.dumps(report.as_json(), indent=2) if output.suffix == ".json" else render(report)
+            output.write_text(text + "\n")
+
+    report = run_benchmark(options, say=lambda line: typer.echo(line, err=True), keep=keep)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        typer.echo(render(report, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
