@@ -19,6 +19,7 @@ from rich.console import Console
 
 from pinncore.errors import PinnError
 
+from .compiling import compile_ahead
 from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
@@ -65,15 +66,17 @@ def run(
     """
     spec, root = _study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
     study_dir, is_new = open_folder(root, spec)
-    console = Console(stderr=False)
-    with Progress(console, plain=plain) as progress:
+    with Progress(Console(stderr=False), plain=plain) as progress:
         for warning in spec.warnings:
             progress.message(f"warning: {warning}")
         progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {study_dir}")
         try:
             # twice: ray.init puts a handler of its own in place of the first
-            with _sigterm_interrupts(), _ray(address, cpus) as ray, _sigterm_interrupts():
-                return _run_on(ray, spec, study_dir, progress)
+            with _sigterm_interrupts():
+                if address is None:
+                    compile_ahead(spec)
+                with _ray(address, cpus) as ray, _sigterm_interrupts():
+                    return _run_on(ray, spec, study_dir, progress)
         except (KeyboardInterrupt, SystemExit):  # while it starts, Ray turns SIGTERM into SystemExit
             return RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
 

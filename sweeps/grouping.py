@@ -9,7 +9,7 @@ from typing import Any
 from .spec import StudySpec
 
 WINDOW_PACKS = 8  # packs asked at once, so that members of one shape find each other
-LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU the work of a few members fills the caches; larger packs gain nothing
+LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide what a step costs in Python; more gain nothing
 
 
 @dataclass(frozen=True)

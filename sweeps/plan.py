@@ -71,10 +71,10 @@ class Plan:
 def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = time.perf_counter) -> Plan:
     """Estimate what a study takes on `cpus` cores; with `calibrate`, time the extreme networks here (seconds)."""
     limit = Search(spec).limit
-    device = _device(spec)
+    device = device_of(spec)
     at_once = _packs_at_once(spec, cpus, device)
     size = pack_size(spec, limit, at_once=at_once, device=device)
-    members = _members(spec, min(limit, MOST_LOOKED_AT))
+    members = first_members(spec, min(limit, MOST_LOOKED_AT))
     packs = _packs(members, size, window=window_size(spec, size))
     share = limit / len(members)
     timings: tuple[Timing, ...] = ()
@@ -132,7 +132,8 @@ def render(estimate: Plan) -> str:
     return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
 
 
-def _device(spec: StudySpec) -> str:
+def device_of(spec: StudySpec) -> str:
+    """The device a study would train on here."""
     if spec.resources.device != "auto":
         return spec.resources.device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -146,8 +147,8 @@ def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
     return max(slots, 1)
 
 
-def _members(spec: StudySpec, count: int) -> list[pinncore.Member]:
-    """The first configurations of a study, as pinncore trains them."""
+def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
+    """The first configurations of a study, as pinncore trains them; random ones where its sampler learns."""
     if spec.search.sampler == "tpe":
         spec = dataclasses.replace(spec, search=spec.search.model_copy(update={"sampler": "random"}))
     search = Search(spec)

@@ -10,6 +10,7 @@ the pass. Any other residual is evaluated by PyTorch between a forward pass and 
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import math
@@ -68,8 +69,7 @@ class FusedEngine(Engine):
         return CompactLayout(tuple(members))
 
     def keep(self, rows: Sequence[int]) -> FusedEngine:
-        kept = object.__new__(FusedEngine)
-        kept.__dict__.update(self.__dict__)
+        kept = copy.copy(self)
         kept.problems, kept.layout = [self.problems[row] for row in rows], self.layout.keep(rows)
         kept._inputs = aligned((len(rows), *self._inputs.shape[1:]), self._type)
         kept._coefficients = aligned((len(rows), *self._coefficients.shape[1:]), self._type)
