@@ -42,19 +42,10 @@ class CompiledTorchEngine(TorchEngine):
     chunk_bytes = 300_000  # of 200,000, 300,000 and 500,000 the best for 2 x 16 and 8 x 8, packs of 1 and 4 together
     chunk_points = (128, 6400)
 
-    def __init__(
-        self,
-        problems: Sequence[Problem],
-        layout: PackedLayout,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-        activation: str = "tanh",
-        allow_tf32: bool = False,
-    ) -> None:
-        if device.type == "cpu":
+    def __init__(self, problems: Sequence[Problem], layout: PackedLayout, **options: Any) -> None:
+        super().__init__(problems, layout, **options)
+        if self.device.type == "cpu":
             check_compiler()
-        super().__init__(problems, layout, dtype=dtype, device=device, activation=activation, allow_tf32=allow_tf32)
 
     def _accumulate(self, weights: Views, gradient: Tensor, points: StackedSet) -> Tensor:
         forward, reverse = _compiled(self.activation, len(weights), self.dtype, torch.get_num_threads())
