@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -33,6 +33,11 @@ class TrainSettings:
     Training has two stages. Fields called `adam_...` serve every `first_stage` (number of epochs, learning rate and its
     schedule, epsilon), fields called `lbfgs_...` every `second_stage`; what a stage does not have it ignores.
     """
+
+    # fields whose rules look at each other
+    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("second_stage", "lbfgs_memory", "lbfgs_history", "lbfgs_iterations"),
+    )
 
     width: PositiveInt = 16  # units in each hidden layer
     depth: PositiveInt = 2  # hidden layers

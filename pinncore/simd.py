@@ -203,40 +203,59 @@ sin, cos, absolute = _elementwise("sin"), _elementwise("cos"), _elementwise("fab
 
 # expm1 on [-ln2/2, ln2/2] is a Taylor polynomial: 1.5e-8 off in float32 and below 1e-17 in float64
 _DEGREE = {32: 7, 64: 13}
-_LOWEST = {32: -20.0, 64: -40.0}  # exp(x) - 1 rounds to -1 from here on
+_LOWEST = {32: -80.0, 64: -700.0}  # powers of two stay normal numbers down to here
 _LN2_HIGH = {32: 0.693359375, 64: float.fromhex("0x1.62e42fefa3800p-1")}  # few bits, so that k LN2_HIGH is exact
 _LN2_LOW = {32: -2.12194440e-4, 64: float.fromhex("0x1.ef35793c76730p-45")}
 
 
+def _exponential(less_one: bool) -> Any:
+    """exp(x), or exp(x) - 1, for x <= 0 to an ulp or two; NaN stays NaN."""
+
+    @_intrinsic
+    def function(typingctx: Any, value: Any) -> Any:
+        bits = value.element.bitwidth
+        mantissa = 23 if bits == 32 else 52
+        # adding `magic` rounds to a whole number k and leaves k + bias in the lowest bits
+        magic = 1.5 * 2**mantissa + (127 if bits == 32 else 1023)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            (x,) = args
+            kind, whole = x.type, ir.VectorType(ir.IntType(bits), x.type.count)
+
+            def constant(number: float) -> Any:
+                return ir.Constant(kind, [number] * kind.count)
+
+            too_low = builder.fcmp_ordered("<", x, constant(_LOWEST[bits]))
+            x = builder.select(too_low, constant(_LOWEST[bits]), x)
+            shifted = _call(builder, "fmuladd", x, constant(1 / math.log(2)), constant(magic))
+            k = builder.fsub(shifted, constant(magic))
+            power = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, [mantissa] * kind.count))
+            power = builder.bitcast(power, kind)
+            r = _call(builder, "fmuladd", k, constant(-_LN2_HIGH[bits]), x)
+            r = _call(builder, "fmuladd", k, constant(-_LN2_LOW[bits]), r)
+            q = constant(1 / math.factorial(_DEGREE[bits]))
+            for n in range(_DEGREE[bits] - 1, 0, -1):
+                q = _call(builder, "fmuladd", q, r, constant(1 / math.factorial(n)))
+            rest = builder.fsub(power, constant(1.0)) if less_one else power
+            return _call(builder, "fmuladd", power, builder.fmul(q, r), rest)
+
+        return value(value), codegen
+
+    return function
+
+
+exp, expm1 = _exponential(less_one=False), _exponential(less_one=True)
+
+
 @_intrinsic
-def expm1(typingctx: Any, value: Any) -> Any:
-    """exp(x) - 1 for x <= 0 to an ulp or two; NaN stays NaN."""
-    bits = value.element.bitwidth
-    mantissa = 23 if bits == 32 else 52
-    # adding `magic` rounds to a whole number k and leaves k + bias in the lowest bits
-    magic = 1.5 * 2**mantissa + (127 if bits == 32 else 1023)
+def where_negative(typingctx: Any, sign: Any, a: Any, b: Any) -> Any:
+    """a in the lanes where the first is below zero, else b."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        (x,) = args
-        kind, whole = x.type, ir.VectorType(ir.IntType(bits), x.type.count)
+        zero = ir.Constant(args[0].type, [0.0] * args[0].type.count)
+        return builder.select(builder.fcmp_ordered("<", args[0], zero), args[1], args[2])
 
-        def constant(number: float) -> Any:
-            return ir.Constant(kind, [number] * kind.count)
-
-        too_low = builder.fcmp_ordered("<", x, constant(_LOWEST[bits]))
-        x = builder.select(too_low, constant(_LOWEST[bits]), x)
-        shifted = _call(builder, "fmuladd", x, constant(1 / math.log(2)), constant(magic))
-        k = builder.fsub(shifted, constant(magic))
-        power = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, [mantissa] * kind.count))
-        power = builder.bitcast(power, kind)
-        r = _call(builder, "fmuladd", k, constant(-_LN2_HIGH[bits]), x)
-        r = _call(builder, "fmuladd", k, constant(-_LN2_LOW[bits]), r)
-        q = constant(1 / math.factorial(_DEGREE[bits]))
-        for n in range(_DEGREE[bits] - 1, 0, -1):
-            q = _call(builder, "fmuladd", q, r, constant(1 / math.factorial(n)))
-        return _call(builder, "fmuladd", power, builder.fmul(q, r), builder.fsub(power, constant(1.0)))
-
-    return value(value), codegen
+    return a(sign, a, b), codegen
 
 
 @_intrinsic

@@ -53,6 +53,8 @@ def bench(
 
     if output is not None and not output.absolute().parent.is_dir():
         raise BenchError(f"--output: the folder of {output} does not exist")
+    if output is not None and output.is_dir():
+        raise BenchError(f"--output: must be a file, {output} is a folder")
     from .bench.evaluators.base import RIVALS
 
     options = Options(

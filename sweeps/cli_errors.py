@@ -23,6 +23,7 @@ DISK_ERRORS = {
     errno.EDQUOT,
     errno.EROFS,
     errno.ENOTDIR,
+    errno.EISDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
 }

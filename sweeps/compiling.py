@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pinncore
+from pinncore.engines.compiled_engine import CompiledTorchEngine, check_compiler
 
 from .calibration import form_of
 from .plan import device_of, first_members
@@ -18,6 +19,8 @@ def compile_ahead(spec: StudySpec) -> None:
     """Train the smallest networks that need the kernels which the study's trials need; Numba keeps them on disk."""
     if device_of(spec) != "cpu":
         return
+    if CompiledTorchEngine.name in spec.values("engine"):
+        check_compiler()
     for train in dict.fromkeys(_smallest(spec)):
         pack = pinncore.Pack([pinncore.Member(train, pinncore.NonlocalStrainSettings())], device="cpu")
         while pack.active:

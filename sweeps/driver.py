@@ -197,7 +197,8 @@ def _placement(ray: Any, spec: StudySpec) -> tuple[Cluster, dict[str, float]]:
     """Device, concurrent packs and the resources of each. Raises `StudyError` where no node can hold a pack."""
     total, wanted = ray.cluster_resources(), spec.resources
     gpus = total.get("GPU", 0)
-    device = wanted.device if wanted.device != "auto" else "cuda" if gpus else "cpu"
+    auto = "cuda" if gpus and "fused" not in spec.values("engine") else "cpu"
+    device = wanted.device if wanted.device != "auto" else auto
     if device == "cuda" and not gpus:
         raise StudyError("resources.device: cuda, but no node of the cluster has a GPU. Use device: auto or cpu")
     share = wanted.gpus_per_pack if wanted.gpus_per_pack is not None else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import os
@@ -9,11 +10,25 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pinncore import TrainSettings
+
 from . import lock, specfile
 from .errors import SpecError, StudyError
 from .spec import StudySpec, parse_spec
 
 SPEC_FILE = "study.yaml"
+# Fields of train that studies begun before they existed do not have: at their defaults they are no part of a study's
+# identity, so such a study goes on.
+LATER_FIELDS = (
+    "allow_tf32",
+    "first_stage",
+    "momentum",
+    "rmsprop_decay",
+    "weight_decay",
+    "second_stage",
+    "lbfgs_memory",
+    "lbfgs_curvature",
+)
 MAY_CHANGE = ("resources", "budget", "results")  # sections that a later start may change, beside search.trials
 
 
@@ -79,6 +94,10 @@ def _identity(spec: StudySpec) -> list[str]:
     """What makes a study this study, as lines."""
     plain = {name: section for name, section in spec.to_plain().items() if name not in MAY_CHANGE}
     plain["search"] = {name: value for name, value in plain["search"].items() if name != "trials"}
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings) if field.name in LATER_FIELDS}
+    plain["train"] = {
+        name: value for name, value in plain["train"].items() if name not in defaults or value != defaults[name]
+    }
     return specfile.write(plain).splitlines()
 
 

@@ -84,6 +84,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     seconds = (
         [_study_seconds(packs, timings, at_once, share, device, **case) for case in _CASES] if timings else [None] * 3
     )
+    memory_mb = _largest_mb(packs, device)
     return Plan(
         study=spec.study,
         sampler=spec.search.sampler,
@@ -93,13 +94,13 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         packs_at_once=min(at_once, len(packs)),
         device=device,
         evaluations=round(share * sum(_evaluations(member.train) for member in members)),
-        memory_mb_per_pack=_largest_mb(packs, device),
+        memory_mb_per_pack=memory_mb,
         seconds=seconds[0],
         seconds_least=seconds[1],
         seconds_most=seconds[2],
         timings=timings,
         how_sure=_how_sure(spec, limit, len(members), bool(timings)),
-        notes=tuple(_notes(spec, device, seconds)),
+        notes=tuple(_notes(spec, device, seconds, memory_mb)),
         warnings=spec.warnings,
     )
 
@@ -136,7 +137,7 @@ def device_of(spec: StudySpec) -> str:
     """The device a study would train on here."""
     if spec.resources.device != "auto":
         return spec.resources.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() and "fused" not in spec.values("engine") else "cpu"
 
 
 def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
@@ -277,11 +278,16 @@ def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> st
     return f"{'within a factor of two' if is_timed else 'counts only'}: {'; '.join(reasons)}"
 
 
-def _notes(spec: StudySpec, device: str, seconds: Sequence[float | None]) -> Iterable[str]:
+def _notes(spec: StudySpec, device: str, seconds: Sequence[float | None], memory_mb: float) -> Iterable[str]:
     for source in spec.values("data"):
         yield from pinncore.load_data(source).notes
     if device == "cuda" and not torch.cuda.is_available():
         yield "this machine has no GPU, so nothing can be timed here"
+    machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    if device == "cpu" and memory_mb > machine_mb:
+        yield (
+            f"a pack does not fit into the {machine_mb:,.0f} MB of this machine: lower lbfgs_history or resources.pack"
+        )
     load = os.getloadavg()[0]
     if seconds[0] is not None and load > 0.5:
         yield f"other programs keep about {load:.1f} cores of this machine busy; an idle one is faster"

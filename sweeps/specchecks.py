@@ -21,7 +21,7 @@ from .specmistakes import Sections, nearest
 if TYPE_CHECKING:
     from .spec import StudySpec
 
-_MOST_COMBINATIONS: Final = 500  # tried one by one; beyond, every pair of dimensions is
+_MOST_COMBINATIONS: Final = 500  # tried one by one; beyond, those of the fields that a rule connects
 
 
 def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
@@ -51,6 +51,7 @@ def of_content(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
         _repeated_choices(spec, unsure),
         _trials(spec, unsure),
         _combinations(spec, unsure),
+        _engine(spec, unsure),
         of_data(spec, unsure=unsure),
         of_initial_weights(spec, unsure=unsure),
     )
@@ -150,12 +151,18 @@ def _combinations(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         base = {name: value for name, value in fixed.items() if name in names}
         swept = {name: spec.space[name].corners() for name in names if name in spec.space}
         found: dict[tuple[str, str], tuple[SettingError, dict[str, Any]]] = {}
-        for chosen in _some_combinations(swept):
+        for chosen in _some_combinations(swept, settings.TOGETHER):
             for error in _broken_rules(settings, {**base, **chosen}):
                 found.setdefault((error.field, error.rule), (error, chosen))
         for error, chosen in found.values():
             if not any(name in error.rule.split() for name in unsure):
                 yield _impossible(spec, error, chosen)
+
+
+def _engine(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    if spec.resources.device == "cuda" and "fused" in spec.values("engine") and not unsure & {"engine", "device"}:
+        hint = "Use device: cpu, or engine: auto."
+        yield Mistake("resources.device", "cuda", "engine fused runs on a CPU only", hint)
 
 
 def _impossible(spec: StudySpec, error: SettingError, chosen: Mapping[str, Any]) -> Mistake:
@@ -166,18 +173,21 @@ def _impossible(spec: StudySpec, error: SettingError, chosen: Mapping[str, Any])
     return Mistake(path, error.value, error.rule, (hint + error.way_out).strip())
 
 
-def _some_combinations(swept: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Yield every combination where they are few, else every pair of values, other dimensions at their first one."""
+def _some_combinations(
+    swept: Mapping[str, Sequence[Any]], together: Sequence[Sequence[str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield every combination where they are few, else all values of the fields whose rules look at each other.
+
+    Other dimensions stand at their first value, but each of theirs comes up too.
+    """
     if math.prod(map(len, swept.values())) <= _MOST_COMBINATIONS:
-        yield from (dict(zip(swept, chosen, strict=True)) for chosen in itertools.product(*swept.values()))
-        return
+        groups: list[list[str]] = [list(swept)]
+    else:
+        groups = [[name for name in group if name in swept] for group in together] + [[name] for name in swept]
     first = {name: listed[0] for name, listed in swept.items()}
-    pairs = (
-        {**first, one: a, other: b}
-        for one, other in itertools.combinations(swept, 2)
-        for a, b in itertools.product(swept[one], swept[other])
-    )
-    yield from itertools.islice(pairs, 10 * _MOST_COMBINATIONS)
+    for group in groups:
+        for chosen in itertools.product(*(swept[name] for name in group)):
+            yield {**first, **dict(zip(group, chosen, strict=True))}
 
 
 def _broken_rules(settings: type[Any], chosen: dict[str, Any]) -> Iterator[SettingError]:

@@ -23,7 +23,7 @@ from pinncore.data import load_data
 
 from . import ledger, lock
 from .errors import StudyError
-from .folder import identity_sha256, read_spec, settle
+from .folder import SPEC_FILE, identity_sha256, read_spec, settle
 from .grouping import Asked, grouped, pack_size, window_size
 from .ledger import Ledger
 from .packs import MemberTask, PackReport, PackTask, checkpoint_folder, failed_rows
@@ -66,12 +66,16 @@ class StudyOwner:
 
     def _begin(self, spec: StudySpec | None, driver_pid: int) -> None:
         """Everything that wants the lock held."""
-        if spec is not None:
+        is_new = not (self.study_dir / SPEC_FILE).is_file()
+        if spec is not None and is_new:
             settle(self.study_dir, spec)
         self.spec = read_spec(self.study_dir)
         self._ledger = Ledger(self.study_dir, self.spec.study, create=True)
         self._tables = StudyTables(self.study_dir)
         self._refuse_changes()
+        if spec is not None and not is_new:  # what is refused is left as it is, to the last byte
+            settle(self.study_dir, spec)
+            self.spec = read_spec(self.study_dir)
         self.attempt = 1 + max(int(self._ledger.attributes().get("attempts", 0)), self._tables.newest_attempt())
         self._ledger.set_attribute("attempts", self.attempt)
         self._events: list[dict[str, Any]] = []
@@ -228,8 +232,9 @@ class StudyOwner:
             found["data_hash"] = load_data(self.spec.problem.get("data", "strb100")).sha256
         if known.get("identity", found["identity"]) != found["identity"]:
             raise StudyError(
-                f"{self.study_dir}/study.yaml has been changed by hand since the study began: problem, space, train "
-                "and search (but trials) cannot change. Restore it, or start a study of another name"
+                f"{self.study_dir}/study.yaml is not what the study began with: it was changed by hand, or by a "
+                "version with other defaults. problem, space, train and search (but trials) cannot change. Restore "
+                "it, or start a study of another name"
             )
         if known.get("data_hash", found.get("data_hash")) != found.get("data_hash", known.get("data_hash")):
             raise StudyError(

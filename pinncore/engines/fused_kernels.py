@@ -19,7 +19,23 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..simd import absolute, copysign, cos, erfc, expm1, fill, fma, lanes, load, sin, splat, store, total
+from ..simd import (
+    absolute,
+    copysign,
+    cos,
+    erfc,
+    exp,
+    expm1,
+    fill,
+    fma,
+    lanes,
+    load,
+    sin,
+    splat,
+    store,
+    total,
+    where_negative,
+)
 
 BLOCK = 4
 CHANNELS = 4
@@ -34,9 +50,10 @@ _inline = njit(forceinline=True)
 
 @_inline
 def _logistic(z: Any, like: Any) -> Any:
-    """1 / (1 + exp(-z)) = (1 + tanh(z/2)) / 2, with the exponential of a negative number only."""
-    e = expm1(fill(like, 0.0) - absolute(z))
-    return fill(like, 0.5) + copysign(fill(like, 0.5) * e / (fill(like, 2.0) + e), z)
+    """1 / (1 + exp(-z)), with the exponential of a negative number only."""
+    e = exp(fill(like, 0.0) - absolute(z))
+    positive = fill(like, 1.0) / (fill(like, 1.0) + e)
+    return where_negative(z, e * positive, positive)
 
 
 @_inline
@@ -70,7 +87,7 @@ def _slopes(z: Any, a: Any, like: Any, kind: Any) -> Any:
         p3 = p1 * (q * q - p1 - p1)
         return fma(z, p1, p), fma(z, p2, p1 + p1), fma(z, p3, fill(like, 3.0) * p2)
     square = z * z
-    density = fill(like, _DENSITY) * (fill(like, 1.0) + expm1(fill(like, -0.5) * square))
+    density = fill(like, _DENSITY) * exp(fill(like, -0.5) * square)
     normal = fill(like, 0.5) * erfc(fill(like, -_ROOT_HALF) * z)
     return fma(z, density, normal), density * (fill(like, 2.0) - square), density * z * (square - fill(like, 4.0))
 

@@ -140,7 +140,7 @@ class PackedFirstOrder:
     def _moved(group: _Group, x: Tensor, step: Tensor, root: Tensor) -> Tensor:
         step.div_(root)
         if group.may_divide_zero:
-            step = torch.where(root > 0, step, torch.zeros_like(step))
+            step = torch.where(root == 0, torch.zeros_like(step), step)
         return x - step
 
     def _store(self, group: _Group, **moments: Tensor) -> None:

@@ -23,7 +23,7 @@ LANES = VECTOR_BYTES // 8
 TURN = 4 * LANES  # elements of one turn of the four vectors
 
 
-_inline = njit(forceinline=True)
+_inline = njit(forceinline=True, error_model="numpy")
 
 
 @_inline
@@ -69,7 +69,7 @@ def _last_turn(a: Any, start: int, size: int) -> Any:
     return rest
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def dot(a: Any, b: Any, size: int) -> float:
     """Sum of a[i] b[i] over i < size; a and b are 1-D."""
     sums = _no_sums()
@@ -81,7 +81,7 @@ def dot(a: Any, b: Any, size: int) -> float:
     return tree(sums)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _absolute_sum(a: Any, size: int) -> float:
     sums = _no_sums()
     whole = size // TURN * TURN
@@ -92,7 +92,7 @@ def _absolute_sum(a: Any, size: int) -> float:
     return tree(sums)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _dots(a: Any, b: Any) -> Any:
     sums = np.empty(a.shape[0])
     for row in range(a.shape[0]):
@@ -100,7 +100,7 @@ def _dots(a: Any, b: Any) -> Any:
     return sums
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _absolute_sums(a: Any) -> Any:
     sums = np.empty(a.shape[0])
     for row in range(a.shape[0]):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +34,8 @@ class NonlocalStrainSettings:
     s^2 too, so the equation is unchanged), `all` (every raw input, which solves another equation: effective g/s) and
     `elocal` (raw inputs, elocal alone); the last two reproduce published mistakes and are labelled so.
     """
+
+    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (("scale_scope", "strain_multiplier"),)  # rules look at both
 
     data: str | dict[str, Any] = "strb100"
     inputs: tuple[str, ...] = ("x", "y")

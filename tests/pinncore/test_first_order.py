@@ -284,3 +284,18 @@ def test_the_published_table_to_its_printed_digits(
     settings = FirstOrderSettings(1e-3, 0.9, 0.999, 1e-8, convention)
     after = PackedFirstOrder([settings], weights).step(weights, gradient, [0])
     assert [f"{value:.8f}" for value in after[0].tolist()] == [row[2] for row in table]
+
+
+def test_a_root_that_is_not_a_number_is_told_whoever_else_is_there() -> None:
+    """Second moments that overflow end a member; a companion without epsilon must not hide that."""
+    settings = [FirstOrderSettings(eps=1e-8), FirstOrderSettings(eps=0.0)]
+    x, gradient = torch.ones(2, 3), torch.tensor([[1e30, 1.0, 1.0], [0.0, 1.0, 1.0]])
+    found = []
+    for chosen in ([0], [0, 1]):
+        optimiser = PackedFirstOrder([settings[row] for row in chosen], x[chosen])
+        point = x[chosen]
+        for _ in range(3):
+            point = optimiser.step(point, gradient[chosen], range(len(chosen)))
+        found.append(point)
+    assert torch.equal(found[0][0].isnan(), found[1][0].isnan()) and found[0][0].isnan().any()
+    assert torch.isfinite(found[1][1]).all()

@@ -399,3 +399,26 @@ def test_the_documented_example_is_valid() -> None:
     assert whole
     for block in whole:
         assert isinstance(parse_spec(block, base=ELSEWHERE), StudySpec)
+
+
+def test_a_clash_is_found_however_many_combinations_there_are() -> None:
+    """Three fields and a fourth, among ten thousand combinations; only those that meet break the rule."""
+    space = {
+        "lbfgs_memory": {"choice": ["auto", "dense"]},
+        "lbfgs_history": {"choice": [1000, 100]},
+        "lbfgs_iterations": {"choice": [50, 200]},
+        "width": {"choice": list(range(1, 60))},
+        "adam_epochs": {"choice": list(range(1, 60))},
+    }
+    content = {"study": "s", "search": {"sampler": "random", "trials": 4}, "space": space}
+    with pytest.raises(SpecError, match="dense needs an lbfgs_history of at least lbfgs_iterations"):
+        parse_spec(json.dumps(content), base=ELSEWHERE)
+    del space["lbfgs_history"]["choice"][1]
+    parse_spec(json.dumps(content), base=ELSEWHERE)
+
+
+def test_engine_fused_is_not_for_a_gpu() -> None:
+    content = {"study": "s", "search": {"sampler": "random", "trials": 1}, "train": {"engine": "fused"}}
+    with pytest.raises(SpecError, match="engine fused runs on a CPU only"):
+        parse_spec(json.dumps({**content, "resources": {"device": "cuda"}}), base=ELSEWHERE)
+    parse_spec(json.dumps(content), base=ELSEWHERE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from sweeps import packs as packs_module
+from sweeps import specfile
 from sweeps.errors import StudyError
+from sweeps.folder import LATER_FIELDS, MAY_CHANGE, read_spec
 from sweeps.ledger import Ledger
 from sweeps.packs import PackReport, PackRun
 from sweeps.spec import load_spec
@@ -402,6 +405,35 @@ def test_a_study_file_changed_by_hand_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("adam_epochs: 20", "adam_epochs: 21"))
     with pytest.raises(StudyError, match="changed by hand"):
         StudyOwner(study_dir, CLUSTER)
+
+
+def test_a_study_begun_before_a_field_existed_goes_on(tmp_path: Path, uninterrupted: Path) -> None:
+    """The identity it was stored with is that of a study file without the field; at its default it changes nothing."""
+    study_dir = start(tmp_path)
+    owner = train_all(study_dir, packs=1)
+    plain = {name: value for name, value in owner.spec.to_plain().items() if name not in MAY_CHANGE}
+    plain["search"].pop("trials")
+    for name in LATER_FIELDS:
+        plain["train"].pop(name)
+    older = hashlib.sha256(specfile.write(plain).encode().rstrip(b"\n")).hexdigest()
+    assert owner._ledger.attributes()["identity"] == older
+    owner.close()
+    file = study_dir / "study.yaml"
+    kept = [line for line in file.read_text().splitlines() if line.strip().partition(":")[0] not in LATER_FIELDS]
+    file.write_text("\n".join(kept) + "\n")
+    finish_and_compare(study_dir, uninterrupted)
+
+
+def test_what_is_refused_is_left_to_the_last_byte(tmp_path: Path) -> None:
+    study_dir = start(tmp_path)
+    owner = train_all(study_dir, packs=1)
+    owner._ledger.set_attribute("identity", "another")
+    owner.close()
+    before = (study_dir / "study.yaml").read_bytes()
+    spec = read_spec(study_dir, ["search.trials=99"])
+    with pytest.raises(StudyError, match="is not what the study began with"):
+        StudyOwner(study_dir, CLUSTER, spec)
+    assert (study_dir / "study.yaml").read_bytes() == before
 
 
 def test_a_second_driver_changes_nothing_of_a_study_it_cannot_have(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from numba import njit
 from ...simd import fill, fma, lanes, load, splat, store, total
 from ..rows import dot, tree
 
-_inline = njit(forceinline=True)
+_inline = njit(forceinline=True, error_model="numpy")
 
 
 @njit(nogil=True)
@@ -110,7 +110,7 @@ def _two_loops(s: Any, y: Any, inverse: Any, count: int, newest: int, gamma: flo
         slot = younger
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def advance_two_loop(
     step: Any,
     change: Any,
@@ -260,7 +260,7 @@ def _solve_transposed(products: Any, count: int, oldest: int, x: Any) -> None:
     _solve_transposed_stretch(products, 0, oldest, oldest, count, x)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def advance_compact(
     step: Any,
     change: Any,

@@ -22,7 +22,7 @@ from .broyden import broyden_parameters
 from .pairs import gather, passes, scatter_negative
 
 TILE = 16
-_inline = njit(forceinline=True)
+_inline = njit(forceinline=True, error_model="numpy")
 
 
 def tiles_of(size: int) -> int:
@@ -111,7 +111,7 @@ def _walk(m: Any, scale: float, a: Any, b: Any, c: Any, d: Any, y: Any, g: Any, 
         edge += TILE
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def advance_dense(
     step: Any,
     change: Any,
@@ -162,7 +162,7 @@ def advance_dense(
     return kept
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def advance_broyden(
     step: Any,
     change: Any,
