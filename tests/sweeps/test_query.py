@@ -207,7 +207,7 @@ def test_limits_on_time_memory_and_spill_end_a_query_with_a_message(study: Path)
     with pytest.raises(QueryError, match=r"longer than 0\.3 s"):
         query([study], "SELECT sum(random()) FROM range(100000000000)", time_limit_s=0.3)
     with pytest.raises(QueryError, match="more than its 40MB of memory"):
-        query([study], "FROM range(9000000) ORDER BY hash(range)", memory_limit="40MB", spill_limit="1MB")
+        query([study], "FROM range(30000000) ORDER BY hash(range)", memory_limit="40MB", spill_limit="1MB")
 
 
 # ---- mistakes ------------------------------------------------------------------------------------------------------
