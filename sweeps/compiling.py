@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 import pinncore
 from pinncore.engines.compiled_engine import CompiledTorchEngine, check_compiler
 
@@ -17,7 +19,7 @@ LOOKED_AT = 64  # trials; others differ in numbers, hardly in what must be compi
 
 def compile_ahead(spec: StudySpec) -> None:
     """Train the smallest networks that need the kernels which the study's trials need; Numba keeps them on disk."""
-    if device_of(spec) != "cpu":
+    if device_of(spec, has_gpu=torch.cuda.is_available()) != "cpu":
         return
     if CompiledTorchEngine.name in spec.values("engine"):
         check_compiler()

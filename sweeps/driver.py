@@ -23,6 +23,7 @@ from .compiling import compile_ahead
 from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
+from .plan import device_of
 from .spec import StudySpec, load_spec
 from .study import Cluster, StudyOwner
 
@@ -197,8 +198,7 @@ def _placement(ray: Any, spec: StudySpec) -> tuple[Cluster, dict[str, float]]:
     """Device, concurrent packs and the resources of each. Raises `StudyError` where no node can hold a pack."""
     total, wanted = ray.cluster_resources(), spec.resources
     gpus = total.get("GPU", 0)
-    auto = "cuda" if gpus and "fused" not in spec.values("engine") else "cpu"
-    device = wanted.device if wanted.device != "auto" else auto
+    device = device_of(spec, has_gpu=bool(gpus))
     if device == "cuda" and not gpus:
         raise StudyError("resources.device: cuda, but no node of the cluster has a GPU. Use device: auto or cpu")
     share = wanted.gpus_per_pack if wanted.gpus_per_pack is not None else 1.0

@@ -71,7 +71,7 @@ class Plan:
 def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = time.perf_counter) -> Plan:
     """Estimate what a study takes on `cpus` cores; with `calibrate`, time the extreme networks here (seconds)."""
     limit = Search(spec).limit
-    device = device_of(spec)
+    device = device_of(spec, has_gpu=torch.cuda.is_available())
     at_once = _packs_at_once(spec, cpus, device)
     size = pack_size(spec, limit, at_once=at_once, device=device)
     members = first_members(spec, min(limit, MOST_LOOKED_AT))
@@ -133,11 +133,11 @@ def render(estimate: Plan) -> str:
     return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
 
 
-def device_of(spec: StudySpec) -> str:
-    """The device a study would train on here."""
+def device_of(spec: StudySpec, *, has_gpu: bool) -> str:
+    """The device a study trains on, where there are GPUs or not; engine fused is for a CPU."""
     if spec.resources.device != "auto":
         return spec.resources.device
-    return "cuda" if torch.cuda.is_available() and "fused" not in spec.values("engine") else "cpu"
+    return "cuda" if has_gpu and "fused" not in spec.values("engine") else "cpu"
 
 
 def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,22 +57,14 @@ class TorchEngine(Engine):
     chunk_bytes = CHUNK_BYTES
     chunk_points = CHUNK_POINTS
 
-    def __init__(
-        self,
-        problems: Sequence[Problem],
-        layout: PackedLayout,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-        activation: str = "tanh",
-        allow_tf32: bool = False,
-    ) -> None:
-        super().__init__(problems, layout, dtype=dtype, device=device, activation=activation, allow_tf32=allow_tf32)
+    def __init__(self, problems: Sequence[Problem], layout: PackedLayout, **options: Any) -> None:
+        super().__init__(problems, layout, **options)
         self._sets = [self._stack([p.point_sets[i] for p in problems]) for i in range(len(problems[0].point_sets))]
         weights, averages = loss_shape(problems)
-        self._weights = torch.tensor(weights, dtype=dtype, device=device)
-        self._averages = torch.tensor(averages, dtype=dtype, device=device)
-        self._sigma = activation_of(activation)
+        self._weights, self._averages = (
+            torch.tensor(each, dtype=self.dtype, device=self.device) for each in (weights, averages)
+        )
+        self._sigma = activation_of(self.activation)
 
     @torch.no_grad()
     def evaluate(self, parameters: Tensor) -> Evaluation:

@@ -6,7 +6,7 @@ Nothing here knows of other members, so a member's directions are the same bits 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ Array = NDArray[Any]
 class MemberMemory(ABC):
     """One member's memory. `own` are the places of its parameters in a padded row."""
 
+    kernel: Callable[..., bool]  # takes in a pair and writes a direction
+
     def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
         self.spec, self.own, self.dtype = spec, own, torch.empty(0, dtype=dtype).numpy().dtype
         self.limits = np.array(spec.thresholds(dtype))
@@ -37,12 +39,16 @@ class MemberMemory(ABC):
     def _zeros(self, *shape: int) -> Array:
         return np.zeros(shape, self.dtype)
 
-    @abstractmethod
     def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
         """Take in s and y of an accepted step, then write -H g, all padded rows [size]; whether the pair was kept.
 
         `bend` is s'Bs with B = H^-1 before the pair. Only the member's own places of `direction` are written.
         """
+        return self.kernel(step, change, gradient, self.own, direction, self.limits, *self._memory(bend))
+
+    @abstractmethod
+    def _memory(self, bend: float) -> tuple[Any, ...]:
+        """What the form's kernel works on, with room for one pair more."""
 
     @abstractmethod
     def arrays(self) -> dict[str, Array]:
@@ -102,6 +108,8 @@ class _Pairs(MemberMemory):
 class TwoLoop(_Pairs):
     """Two loops over the pairs."""
 
+    kernel = staticmethod(advance_two_loop)
+
     def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
         super().__init__(spec, own, dtype)
         self.alphas = self._zeros(0)
@@ -109,26 +117,15 @@ class TwoLoop(_Pairs):
     def _make_more_room(self, extra: int) -> None:
         self.alphas = self._zeros(len(self.inverse))
 
-    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
+    def _memory(self, bend: float) -> tuple[Any, ...]:
         self._make_room_for_one()
-        return advance_two_loop(
-            step,
-            change,
-            gradient,
-            self.own,
-            direction,
-            self.limits,
-            self.pairs,
-            self.inverse,
-            self.counts,
-            self.scalars,
-            self.work,
-            self.alphas,
-        )
+        return self.pairs, self.inverse, self.counts, self.scalars, self.work, self.alphas
 
 
 class Compact(_Pairs):
     """The two loops in blocks, with the products s_i'y_j."""
+
+    kernel = staticmethod(advance_compact)
 
     def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
         super().__init__(spec, own, dtype)
@@ -138,23 +135,9 @@ class Compact(_Pairs):
         self.products = np.pad(self.products, ((0, extra), (0, extra)))
         self.small = self._zeros(4, len(self.inverse))
 
-    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
+    def _memory(self, bend: float) -> tuple[Any, ...]:
         self._make_room_for_one()
-        return advance_compact(
-            step,
-            change,
-            gradient,
-            self.own,
-            direction,
-            self.limits,
-            self.pairs,
-            self.inverse,
-            self.counts,
-            self.scalars,
-            self.work,
-            self.products,
-            self.small,
-        )
+        return self.pairs, self.inverse, self.counts, self.scalars, self.work, self.products, self.small
 
     def arrays(self) -> dict[str, Array]:
         return super().arrays() | {"products": self.products[: self.held, : self.held].copy()}
@@ -202,45 +185,23 @@ class _Matrices(MemberMemory):
 class Dense(_Matrices):
     """L-BFGS that forgets nothing, as two matrices."""
 
+    kernel = staticmethod(advance_dense)
+
     names, waiting_rows, first_scalars = ("a", "b"), 3, (1.0,)
 
-    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
-        matrices = self._made()
-        return advance_dense(
-            step,
-            change,
-            gradient,
-            self.own,
-            direction,
-            self.limits,
-            matrices,
-            self.waiting,
-            self.scalars,
-            self.work,
-        )
+    def _memory(self, bend: float) -> tuple[Any, ...]:
+        return self._made(), self.waiting, self.scalars, self.work
 
 
 class Broyden(_Matrices):
     """BFGS and the self-scaled family on one inverse Hessian."""
 
+    kernel = staticmethod(advance_broyden)
+
     names, waiting_rows, first_scalars = ("h",), 4, (1.0, 0.0)
 
-    def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
-        matrices = self._made()
-        return advance_broyden(
-            step,
-            change,
-            gradient,
-            self.own,
-            direction,
-            self.limits,
-            matrices[0],
-            self.waiting,
-            self.scalars,
-            self.work,
-            METHODS[self.spec.method],
-            bend,
-        )
+    def _memory(self, bend: float) -> tuple[Any, ...]:
+        return self._made()[0], self.waiting, self.scalars, self.work, METHODS[self.spec.method], bend
 
 
 _FORMS: dict[str, type[MemberMemory]] = {"two_loop": TwoLoop, "compact": Compact, "dense": Dense}
