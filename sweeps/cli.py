@@ -166,7 +166,7 @@ def plan(
     from dataclasses import asdict
 
     from . import plan as planning
-    from .driver import available_cpus
+    from .machine import available_cpus
     from .spec import load_spec
 
     study = load_spec(spec, overrides or ())

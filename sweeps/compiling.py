@@ -10,7 +10,8 @@ import pinncore
 from pinncore.engines.compiled_engine import CompiledTorchEngine, check_compiler
 
 from .calibration import form_of
-from .plan import device_of, first_members
+from .machine import device_of
+from .plan import first_members
 from .search import Search
 from .spec import StudySpec
 

@@ -23,7 +23,7 @@ from .compiling import compile_ahead
 from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
-from .plan import device_of
+from .machine import available_cpus, device_of
 from .spec import StudySpec, load_spec
 from .study import Cluster, StudyOwner
 
@@ -80,11 +80,6 @@ def run(
                     return _run_on(ray, spec, study_dir, progress)
         except (KeyboardInterrupt, SystemExit):  # while it starts, Ray turns SIGTERM into SystemExit
             return RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
-
-
-def available_cpus() -> int:
-    """Cores this process may use, which under a scheduler are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpec, Path]:

@@ -25,6 +25,7 @@ from pinncore.optim.memory import memory_bytes
 
 from .calibration import Clock, Timing, form_of, timed_extremes
 from .grouping import LARGEST_PACK, Asked, grouped, pack_size, window_size
+from .machine import device_of
 from .search import Search
 from .spec import StudySpec, build_settings
 
@@ -131,13 +132,6 @@ def render(estimate: Plan) -> str:
     width = max(map(len, lines))
     rows = [f"{name:<{width}}  {text}" for name, text in lines.items()]
     return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
-
-
-def device_of(spec: StudySpec, *, has_gpu: bool) -> str:
-    """The device a study trains on, where there are GPUs or not; engine fused is for a CPU."""
-    if spec.resources.device != "auto":
-        return spec.resources.device
-    return "cuda" if has_gpu and "fused" not in spec.values("engine") else "cpu"
 
 
 def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:

@@ -6,7 +6,6 @@ and the configuration locked. Before it runs, the statement is parsed, and only 
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import threading
@@ -22,6 +21,7 @@ from pinncore.settings import TrainSettings
 
 from . import specfile
 from .errors import QueryError, SpecError, StudyError
+from .machine import available_cpus
 from .rendering import render as render
 from .statement import checked_tree, did_you_mean, plain_message, shows_tables, tables_used
 from .store import StudyTables, column_of
@@ -57,7 +57,7 @@ def query(
             "memory_limit": memory_limit,
             "temp_directory": spill,
             "max_temp_directory_size": spill_limit,
-            "threads": str(threads or os.cpu_count() or 1),
+            "threads": str(threads or available_cpus()),
             "python_enable_replacements": "false",  # no variable of this process is a table
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
