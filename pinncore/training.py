@@ -31,6 +31,7 @@ from .optim import (
     PackedLBFGS,
     PackedScipy,
     ScipySettings,
+    SecondStage,
     StopReason,
 )
 from .optim.rows import norms
@@ -126,7 +127,7 @@ class Pack:
         self.x = layout.pack(starts, dtype=dtype, device=self.device)
         self.first = PackedFirstOrder([_first_order(member.train) for member in members], self.x)
         positions = [layout.positions(row) for row in range(len(members))]
-        self.second: PackedLBFGS | PackedScipy
+        self.second: SecondStage
         if train.second_stage == "scipy":
             self.second = PackedScipy([_scipy(member.train) for member in members], self.x, positions)
         else:
@@ -303,7 +304,7 @@ class Pack:
             counts,
             seconds,
             self.engine.name,
-            self.second.forms[row] if isinstance(self.second, PackedLBFGS) else None,
+            self.second.forms[row],
             self.device.type,
             problem.data_sha256,
         )

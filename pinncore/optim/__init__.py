@@ -6,4 +6,5 @@ from .lbfgs import LBFGSSettings as LBFGSSettings
 from .lbfgs import PackedLBFGS as PackedLBFGS
 from .scipy_lbfgsb import PackedScipy as PackedScipy
 from .scipy_lbfgsb import ScipySettings as ScipySettings
+from .second_stage import SecondStage as SecondStage
 from .stop import StopReason as StopReason

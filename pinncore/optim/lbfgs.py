@@ -27,9 +27,8 @@ from torch import Tensor
 from .line_search import MOST_STEPS, StrongWolfe
 from .memory import Curvature, MemorySpec, Method, checked_form, make_memory
 from .rows import absolute_sums, dots
+from .second_stage import OWN, SecondStage
 from .stop import StopReason
-
-OWN = "own/"  # tensors of a state that have the size of the member itself
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,15 @@ class LBFGSSettings:
         return MemorySpec(self.method, form, self.history, self.curvature)
 
 
-class PackedLBFGS:
-    """State of every member: iterate `x`, gradient there, direction, bracket gradients, memory, line search.
+class PackedLBFGS(SecondStage):
+    """Beside what every second stage has: direction, bracket gradients, memory, and line searches as `searches`.
 
     `positions` are the places of each member's own parameters in its row (default: all of them); what is remembered has
     the member's own size, and `forms[i]` is the form it has. `batched` memories are for devices other than a CPU.
-
-    A member is started by its first `tell()`, which gives value and gradient at its start point; from then on
-    `searches[i]` is its line search until `stopped[i]` names why it ended, with `x[i]`, `losses[i]` the result.
     """
+
+    of_members = (*SecondStage.of_members, "_specs")
+    searches: list[StrongWolfe | None]
 
     def __init__(
         self,
@@ -75,29 +74,22 @@ class PackedLBFGS:
         *,
         batched: bool | None = None,
     ) -> None:
-        members = len(settings)
-        self.settings = list(settings)
-        self.x = x.clone()
-        self.gradient, self.direction = torch.zeros_like(x), torch.zeros_like(x)
+        super().__init__(settings, x)
+        self.direction = torch.zeros_like(x)
         self.slots = torch.zeros(2, *x.shape, dtype=x.dtype, device=x.device)  # gradients at the ends of the bracket
-        own = positions if positions is not None else [np.arange(x.shape[1])] * members
+        own = positions if positions is not None else [np.arange(x.shape[1])] * len(settings)
         device = x.device.type
         self._specs = [
             each.memory_spec(len(places), x.dtype, device) for each, places in zip(self.settings, own, strict=True)
         ]
         self.memory = make_memory(self._specs, own, x, batched=device != "cpu" if batched is None else batched)
-        self.searches: list[StrongWolfe | None] = [None] * members
-        self.stopped: list[StopReason | None] = [None] * members
-        self.iterations, self.evaluations = [0] * members, [0] * members
-        self.losses, self.terms = [math.nan] * members, [()] * members  # type: list[float], list[tuple[float, ...]]
 
     @property
-    def forms(self) -> list[str]:
+    def forms(self) -> list[str | None]:
         """The form of each member's memory: two_loop, compact or dense."""
         return [spec.form for spec in self._specs]
 
     def points(self, rows: Sequence[int]) -> Tensor:
-        """Where the members `rows` want to be evaluated: [rows, size]."""
         place = self._place(rows)
         # before its first value a member has the direction zero and stays where it is
         t = self._column([search.t if search else 0.0 for search in (self.searches[row] for row in rows)])
@@ -110,10 +102,6 @@ class PackedLBFGS:
         gradient: Tensor,
         terms: Sequence[tuple[float, ...]] | None = None,
     ) -> list[int]:
-        """Take loss and gradient [rows, size] at `points(rows)`; returns the members that completed an iteration.
-
-        Members that have stopped must not be told anything more.
-        """
         terms = terms if terms is not None else [()] * len(rows)
         slopes = dots(gradient, self.direction[self._place(rows)])
         fresh: list[int] = []
@@ -269,45 +257,24 @@ class PackedLBFGS:
         return torch.tensor(values, dtype=self.x.dtype, device=self.x.device)[:, None]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all members but `rows`."""
+        super().keep(rows)
         place = torch.as_tensor(rows, dtype=torch.int64, device=self.x.device)
-        self.x, self.gradient, self.direction = self.x[place], self.gradient[place], self.direction[place]
-        self.slots = self.slots[:, place]
+        self.direction, self.slots = self.direction[place], self.slots[:, place]
         self.memory.keep(rows)
-        for name in ("settings", "_specs", "searches", "stopped", "iterations", "evaluations", "losses", "terms"):
-            setattr(self, name, [getattr(self, name)[row] for row in rows])
 
     def state(self, row: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Plain values and tensors that `load` takes back exactly.
-
-        Tensors named `own/...` have the member's own size, the others that of a row.
-        """
+        values, tensors = super().state(row)
         search = self.searches[row]
-        values = {
-            "search": search.state() if search else None,
-            "iterations": self.iterations[row],
-            "evaluations": self.evaluations[row],
-            "loss": self.losses[row],
-            "terms": list(self.terms[row]),
-            "form": self._specs[row].form,
-        }
-        tensors = {
-            "x": self.x[row],
-            "gradient": self.gradient[row],
-            "direction": self.direction[row],
-            "slot0": self.slots[0, row],
-            "slot1": self.slots[1, row],
-            **{f"{OWN}{name}": tensor for name, tensor in self.memory.state(row).items()},
-        }
-        return values, tensors
+        values |= {"search": search.state() if search else None, "form": self._specs[row].form}
+        tensors |= {"direction": self.direction[row], "slot0": self.slots[0, row], "slot1": self.slots[1, row]}
+        return values, tensors | {f"{OWN}{name}": tensor for name, tensor in self.memory.state(row).items()}
 
     def load(self, row: int, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Continue one member from its `state`."""
+        super().load(row, values, tensors)
         self.searches[row] = StrongWolfe.restored(values["search"]) if values["search"] else None
-        self.iterations[row], self.evaluations[row] = values["iterations"], values["evaluations"]
-        self.losses[row], self.terms[row] = values["loss"], tuple(values["terms"])
-        self.x[row], self.gradient[row], self.direction[row] = tensors["x"], tensors["gradient"], tensors["direction"]
-        self.slots[0, row], self.slots[1, row] = tensors["slot0"], tensors["slot1"]
+        self.direction[row], self.slots[0, row], self.slots[1, row] = (
+            tensors[name] for name in ("direction", "slot0", "slot1")
+        )
         self._specs[row] = dataclasses.replace(self._specs[row], form=values["form"])
         remembered = {name.removeprefix(OWN): tensor for name, tensor in tensors.items() if name.startswith(OWN)}
         self.memory.load(row, self._specs[row], remembered)

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import SettingError
+from .second_stage import OWN, SecondStage
 from .stop import StopReason
 
 Array = NDArray[np.float64]
 
 NEW_ITERATE, EVALUATE, CONVERGED = 1, 3, 4  # what the routine wants, its task[0]
 GRADIENT_SMALL = 401  # why it converged, its task[1]; otherwise because the loss no longer changes
-OWN = "own/"  # a tensor of a state whose name begins so has the member's own shape, and no axis of the pack
 
 
 @dataclass(frozen=True)
@@ -90,26 +90,26 @@ class LbfgsbRun:
         return StopReason.GRADIENT_TOLERANCE if why == GRADIENT_SMALL else StopReason.LOSS_TOLERANCE
 
 
-class PackedScipy:
-    """State of every member, told and asked as `PackedLBFGS` is: one evaluation of each at a time.
+class PackedScipy(SecondStage):
+    """SciPy's routine for every member, as `searches`.
 
-    `positions` are the indices of each member's own parameters in its row of x [members, size]. A member is started by
-    its first `tell()`; until then `searches[i]` is None and `x[i]` its start. `x[i]`, `losses[i]`, `terms[i]` and
-    `gradient[i]` are those of the last completed iteration. Raises `SettingError` where SciPy has no such routine.
+    `positions` are the indices of each member's own parameters in its row of x [members, size]. Raises `SettingError`
+    where SciPy has no such routine.
     """
+
+    of_members = (*SecondStage.of_members, "positions")
+    searches: list[LbfgsbRun | None]
 
     def __init__(self, settings: Sequence[ScipySettings], x: Tensor, positions: Sequence[NDArray[np.int64]]) -> None:
         _routine()
-        members = len(settings)
-        self.settings, self.positions = list(settings), list(positions)
-        self.x, self.gradient = x.clone(), torch.zeros_like(x)
-        self.searches: list[LbfgsbRun | None] = [None] * members
-        self.stopped: list[StopReason | None] = [None] * members
-        self.iterations, self.evaluations = [0] * members, [0] * members
-        self.losses, self.terms = [math.nan] * members, [()] * members  # type: list[float], list[tuple[float, ...]]
+        super().__init__(settings, x)
+        self.positions = list(positions)
+
+    @property
+    def forms(self) -> list[str | None]:
+        return [None] * len(self.settings)
 
     def points(self, rows: Sequence[int]) -> Tensor:
-        """Where the members `rows` want to be evaluated: [rows, size]."""
         points = self.x[self._place(rows)]
         started = [index for index, row in enumerate(rows) if self.searches[row] is not None]
         if started:
@@ -124,10 +124,6 @@ class PackedScipy:
         gradient: Tensor,
         terms: Sequence[tuple[float, ...]] | None = None,
     ) -> list[int]:
-        """Take loss and gradient [rows, size] at `points(rows)`; returns the members that completed an iteration.
-
-        Members that have stopped must not be told anything more.
-        """
         terms = terms if terms is not None else [()] * len(rows)
         on_host = gradient.detach().to("cpu", torch.float64).numpy()
         accepted: list[int] = []
@@ -203,22 +199,8 @@ class PackedScipy:
     def _place(self, rows: Sequence[int]) -> Tensor:
         return torch.as_tensor(rows, dtype=torch.int64, device=self.x.device)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Forget all members but `rows`."""
-        place = self._place(rows)
-        self.x, self.gradient = self.x[place], self.gradient[place]
-        for name in ("settings", "positions", "searches", "stopped", "iterations", "evaluations", "losses", "terms"):
-            setattr(self, name, [getattr(self, name)[row] for row in rows])
-
     def state(self, row: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Plain values and tensors that `load` takes back exactly; the routine's arrays are named own/..."""
-        values = {
-            "iterations": self.iterations[row],
-            "evaluations": self.evaluations[row],
-            "loss": self.losses[row],
-            "terms": list(self.terms[row]),
-        }
-        tensors = {"x": self.x[row], "gradient": self.gradient[row]}
+        values, tensors = super().state(row)
         run = self.searches[row]
         if run is not None:
             arrays = {"x": run.x, **run.arrays}
@@ -226,10 +208,7 @@ class PackedScipy:
         return values, tensors
 
     def load(self, row: int, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Continue one member from its `state`."""
-        self.iterations[row], self.evaluations[row] = values["iterations"], values["evaluations"]
-        self.losses[row], self.terms[row] = values["loss"], tuple(values["terms"])
-        self.x[row], self.gradient[row] = tensors["x"], tensors["gradient"]
+        super().load(row, values, tensors)
         self.searches[row] = None
         if OWN + "x" in tensors:
             run = LbfgsbRun(self.settings[row], tensors[OWN + "x"].cpu().numpy())

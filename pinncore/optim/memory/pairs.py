@@ -26,10 +26,10 @@ _inline = njit(forceinline=True, error_model="numpy")
 
 
 @njit(nogil=True)
-def gather(row: Any, own: Any, vector: Any) -> None:
-    """A member's own elements, at places `own` of its padded row, to the front of a vector."""
+def gather(step: Any, change: Any, gradient: Any, own: Any, work: Any) -> None:
+    """A member's own elements, at places `own` of its padded rows, to the front of the first three work vectors."""
     for i in range(len(own)):
-        vector[i] = row[own[i]]
+        work[0, i], work[1, i], work[2, i] = step[own[i]], change[own[i]], gradient[own[i]]
 
 
 @njit(nogil=True)
@@ -127,9 +127,7 @@ def advance_two_loop(
 ) -> bool:
     """Take in the pair of a step, then direction = -H gradient; whether the pair was kept."""
     s, y, q = work[0], work[1], work[2]
-    gather(step, own, s)
-    gather(change, own, y)
-    gather(gradient, own, q)
+    gather(step, change, gradient, own, work)
     kept = _store_pair(s, y, pairs, inverse, counts, scalars, limits)
     count = min(counts[0], counts[1])
     if count:
@@ -278,9 +276,7 @@ def advance_compact(
 ) -> bool:
     """As `advance_two_loop`, in blocks."""
     s, y, r = work[0], work[1], work[2]
-    gather(step, own, s)
-    gather(change, own, y)
-    gather(gradient, own, r)
+    gather(step, change, gradient, own, work)
     kept = _store_pair(s, y, pairs, inverse, counts, scalars, limits)
     count = min(counts[0], counts[1])
     if count:

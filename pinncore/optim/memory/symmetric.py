@@ -130,9 +130,7 @@ def advance_dense(
     A - rho (s (Ay)' + (Ay) s') + rho^2 y'Ay s s'.
     """
     s, y, g, r, ay, ag, by, bg = work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7]
-    gather(step, own, s)
-    gather(change, own, y)
-    gather(gradient, own, g)
+    gather(step, change, gradient, own, work)
     past, past_a, past_b = waiting[0], waiting[1], waiting[2]
     # the waiting vectors carry the minus sign: A + s past_a' + past_a s'
     _walk(matrices[0], 1.0, past, past_a, past_a, past, y, g, ay, ag)
@@ -182,9 +180,7 @@ def advance_broyden(
     H <- H/tau + (phi - 1)/(tau y'w) w w' - phi rho/tau (s w' + w s') + (phi y'w rho^2/tau + rho) s s'.
     """
     s, y, g, r, w, hg = work[0], work[1], work[2], work[3], work[4], work[5]
-    gather(step, own, s)
-    gather(change, own, y)
-    gather(gradient, own, g)
+    gather(step, change, gradient, own, work)
     _walk(matrix, scalars[0], waiting[0], waiting[1], waiting[2], waiting[3], y, g, w, hg)
     ys, yy = dot(y, s, len(s)), dot(y, y, len(y))
     yhy = dot(y, w, len(y))
