@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .errors import CheckpointError
 
-VERSION = 2  # of the names in the states
+VERSION = 3  # of the names in the states
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ same ones and no rule is written twice.
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 import typing
@@ -69,6 +70,7 @@ class TrainSettings:
     lbfgs_tolerance_change: NonNegativeFloat = 1e-6 * 2.220446049250313e-16
     lbfgs_max_evaluations: PositiveInt | None = None  # None: no limit
 
+    divergence_factor: Annotated[float, Gt(1)] = 1e6  # a member whose loss passes this times its first value fails
     record_every: PositiveInt = 25  # epochs or iterations between two curve rows
     keep_epochs: tuple[NonNegativeInt, ...] = (0, 50, 1000)  # Adam epochs whose weights are kept; the last always
 
@@ -92,11 +94,17 @@ class TrainSettings:
 
 def check_rules(settings: Any) -> None:
     """Raise `SettingError` for the first field of a settings record that breaks its annotation."""
-    hints = typing.get_type_hints(type(settings), include_extras=True)
+    kind: Any = type(settings)
+    hints = _hints(kind)
     for field in fields(settings):
         complaint = broken_rule(getattr(settings, field.name), hints[field.name])
         if complaint:
             raise SettingError(field.name, getattr(settings, field.name), complaint)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def broken_rule(value: Any, hint: Any) -> str | None:

@@ -65,6 +65,7 @@ class _Progress:
 
     phase: str
     epoch: int = 0
+    first_loss: float = math.nan
     evaluations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     curves: list[list[float]] = field(default_factory=list)
@@ -149,9 +150,36 @@ class Pack:
 
     def fraction(self, row: int) -> float:
         """How far a member has come, by its planned epochs and iterations."""
+        return (self.progress[row].epoch + self.second.iterations[row]) / max(self.planned(row), 1)
+
+    def planned(self, row: int) -> int:
+        """Epochs and iterations that a member would take to its end."""
         train = self.members[row].train
-        planned = train.adam_epochs + train.lbfgs_iterations
-        return (self.progress[row].epoch + self.second.iterations[row]) / max(planned, 1)
+        return train.adam_epochs + train.lbfgs_iterations
+
+    def recorded(self, row: int, step: int) -> dict[str, float] | None:
+        """The newest curve row of a member up to a step of both stages together; None until it has come further.
+
+        Such a row depends on the member alone, whenever it is asked for. Keys: loss, rel_l2 (NaN without reference).
+        """
+        if self.progress[row].epoch + self.second.iterations[row] <= step:
+            return None  # the row of the step a member stands at is written when it is evaluated there
+        newest = max(index for index, at in enumerate(self.course(row, "step")) if at <= step)  # the first one is 0
+        return {name: self.course(row, name)[newest] for name in ("loss", "rel_l2")}
+
+    def course(self, row: int, column: str) -> list[float]:
+        """What a member has recorded so far: step (of both stages together), loss or rel_l2, a value a curve row."""
+        epochs, curves = self.members[row].train.adam_epochs, self.progress[row].curves
+        if column == "step":
+            return [step + (epochs if phase else 0) for phase, step, *_ in curves]
+        return [values[{"loss": 3, "rel_l2": 5}[column]] for values in curves]
+
+    def joined(self, members: Sequence[Member]) -> Pack:
+        """A pack of these members where they stand and of `members` at their start. Raises as `Pack` does."""
+        pack = Pack([*self.members, *members], device=str(self.device), clock=self._clock)
+        pack.restore(self.state())
+        pack.results = self.results
+        return pack
 
     def stage(self, row: int) -> str:
         """The optimiser that a member is in."""
@@ -172,9 +200,14 @@ class Pack:
         numbers = [[value, norm, *parts] for value, norm, parts in whole]
         stopped: dict[int, StopReason] = {}
         for row in adam + lbfgs:
-            self.progress[row].evaluations[self.progress[row].phase] += 1
+            progress = self.progress[row]
+            progress.evaluations[progress.phase] += 1
+            if math.isnan(progress.first_loss):
+                progress.first_loss = numbers[row][0]
             if not (math.isfinite(numbers[row][0]) and math.isfinite(numbers[row][1])):
                 stopped[row] = StopReason.NOT_FINITE
+            elif progress.phase == "adam" and self._diverges(row, numbers[row][0]):
+                stopped[row] = StopReason.DIVERGED
         stopped |= self._adam_tick([row for row in adam if row not in stopped], numbers, gradient)
         stopped |= self._lbfgs_tick([row for row in lbfgs if row not in stopped], numbers, gradient)
         share = (self._clock() - started) / active
@@ -182,9 +215,16 @@ class Pack:
             self.progress[row].seconds["adam"] += share
         for row in lbfgs:
             self.progress[row].seconds["lbfgs"] += share
+        self._finish(stopped)
+
+    def stop(self, label: int, reason: StopReason) -> None:
+        """End a member where it stands; it is judged as one that came to its end."""
+        self._finish({row: reason for row, member in enumerate(self.members) if member.label == label})
+
+    def _finish(self, stopped: dict[int, StopReason]) -> None:
         if stopped:
             self.results += [self._result(row, reason) for row, reason in sorted(stopped.items())]
-            self._keep([row for row in range(active) if row not in stopped])
+            self._keep([row for row in range(self.active) if row not in stopped])
 
     def _adam_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
         if not rows:
@@ -235,7 +275,12 @@ class Pack:
                 for row, size in zip(recorded, sizes, strict=True)
             ],
         )
-        return {row: reason for row in rows if (reason := self.second.stopped[row]) is not None}
+        stopped = {row: reason for row in rows if (reason := self.second.stopped[row]) is not None}
+        # where an iteration ended, that is: a line search may look at larger losses on its way
+        return stopped | {row: StopReason.DIVERGED for row in accepted if self._diverges(row, self.second.losses[row])}
+
+    def _diverges(self, row: int, loss: float) -> bool:
+        return loss > self.members[row].train.divergence_factor * self.progress[row].first_loss > 0
 
     def _record(self, rows: list[int], numbers: list[list[float]]) -> None:
         """A curve row each: phase, step, evaluations, loss, gradient norm, terms, error, seconds."""
@@ -357,6 +402,7 @@ class Pack:
         values = {
             "phase": progress.phase,
             "epoch": progress.epoch,
+            "first_loss": progress.first_loss,
             "evaluations": dict(progress.evaluations),
             "seconds": dict(progress.seconds),
             "adam": adam_values,
@@ -389,6 +435,7 @@ class Pack:
         self.progress[row] = _Progress(
             values["phase"],
             values["epoch"],
+            values["first_loss"],
             dict(values["evaluations"]),
             dict(values["seconds"]),
             state.tensors["curves"].tolist(),

@@ -16,6 +16,8 @@ class StopReason(enum.StrEnum):
     LOSS_TOLERANCE = "loss_tolerance"
     NO_DESCENT = "no_descent"
     NOT_FINITE = "not_finite"
+    DIVERGED = "diverged"
+    PRUNED = "pruned"
 
     @property
     def advice(self) -> str:
@@ -25,7 +27,7 @@ class StopReason(enum.StrEnum):
     @property
     def failed(self) -> bool:
         """Whether the member has no usable result."""
-        return self is StopReason.NOT_FINITE
+        return self in (StopReason.NOT_FINITE, StopReason.DIVERGED)
 
 
 _ADVICE = {
@@ -37,4 +39,6 @@ _ADVICE = {
     StopReason.LOSS_TOLERANCE: "The loss changed by less than lbfgs_tolerance_change; in float32 try float64.",
     StopReason.NO_DESCENT: "The direction no longer descends; in float32 try float64, or a shorter history.",
     StopReason.NOT_FINITE: "The loss or its gradient is not finite; lower adam_lr or look at the initial weights.",
+    StopReason.DIVERGED: "The loss passed divergence_factor times its first value; lower adam_lr or lbfgs_lr.",
+    StopReason.PRUNED: "Ended early: others were better at the same share of their training, or it no longer improved.",
 }

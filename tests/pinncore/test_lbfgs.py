@@ -335,4 +335,4 @@ def test_members_stop_for_reasons_of_their_own() -> None:
 def test_every_stop_reason_has_advice() -> None:
     for reason in StopReason:
         assert reason.advice.endswith(".")
-        assert reason.failed == (reason is StopReason.NOT_FINITE)
+        assert reason.failed == (reason in (StopReason.NOT_FINITE, StopReason.DIVERGED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -497,3 +498,164 @@ def test_train_continues_from_its_own_weights(problem: NonlocalStrainSettings, t
     again = pinncore.train(problem, untrained, device="cpu")
     assert np.array_equal(again.parameters, first.parameters)
     assert again.metrics == first.metrics
+
+
+# ---- members that come, are stopped, diverge ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ticks", [0, 7, 13, 26])
+def test_members_may_join_a_pack_that_is_under_way(
+    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult], ticks: int
+) -> None:
+    """Both those that were there and those that join end as they end together from the start."""
+    members = members_of(problem, engine)
+    begun = pack_of([members[0], members[3], members[4]])
+    begun.step(ticks)
+    finished = list(begun.results)
+    joined = begun.joined([members[1], members[2], *members[5:]])
+    assert joined.active == 7 - len(finished) and joined.results == finished
+    assert bool(finished) == (ticks == 26)
+    assert joined.members[: begun.active] == begun.members, "those that were there come first"
+    assert [joined.fraction(row) for row in range(begun.active)] == [begun.fraction(row) for row in range(begun.active)]
+    assert [joined.fraction(row) for row in range(begun.active, joined.active)] == [0.0] * 4
+    for label, result in finish(joined).items():
+        if engine == "fused":
+            assert_same(result, uninterrupted[label])
+        assert_close(result.parameters, uninterrupted[label].parameters, 1e-8, f"member {label}")
+
+
+def test_members_that_cannot_join_leave_the_pack_as_it_was(problem: NonlocalStrainSettings) -> None:
+    pack, alone = (pack_of(members_of(problem)[:1]) for _ in range(2))
+    pack.step(5)
+    with pytest.raises(SettingError, match="share data"):
+        pack.joined([Member(replace(SHORT, depth=3), problem, label=1)])
+    assert_same(finish(pack)[10], finish(alone)[10])
+
+
+def test_a_stopped_member_is_judged_as_one_whose_plan_ended_there(
+    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult], engine: str
+) -> None:
+    members = members_of(problem, engine)
+    pack = pack_of(members)
+    pack.step(6)
+    pack.stop(10, StopReason.PRUNED)
+    pack.stop(99, StopReason.PRUNED)
+    (stopped,) = pack.results
+    planned = replace(members[0].train, adam_epochs=6, lbfgs_iterations=0)
+    expected = finish(pack_of([replace(members[0], train=planned)]))[10]
+    assert (stopped.stop_reason, stopped.failure) == (StopReason.PRUNED, None)
+    assert stopped.counts == expected.counts and stopped.counts["evaluations"] == 6
+    assert stopped.curves["step"].tolist() == expected.curves["step"].tolist() == [0, 4, 6]
+    if engine == "fused":
+        assert_same(replace(stopped, stop_reason=expected.stop_reason), expected)
+        rest = finish(pack)
+        assert len(rest) == 7
+        for label in set(rest) - {10}:
+            assert_same(rest[label], uninterrupted[label])
+    assert not StopReason.PRUNED.failed
+
+
+def test_a_member_can_be_stopped_at_any_tick(problem: NonlocalStrainSettings) -> None:
+    """Before its first evaluation, and in the middle of a line search, where it falls back to its last iterate."""
+    for ticks in (0, 13, 14, 15):
+        pack = pack_of(members_of(problem)[:1])
+        pack.step(ticks)
+        expected = pack.engine.layout.unpack(pack.x[0], 0)
+        pack.stop(10, StopReason.PRUNED)
+        (result,) = pack.results
+        assert pack.active == 0 and np.array_equal(result.parameters, expected)
+        assert result.counts["evaluations"] == ticks and result.metrics["rel_l2"] is not None
+        assert result.curves["rel_l2"][-1] == pytest.approx(result.metrics["rel_l2"], rel=1e-10)
+        assert result.curves["step"][-1] + 10 * (result.curves["phase"][-1] == "lbfgs") == (
+            result.counts["adam_epochs_done"] + result.counts["lbfgs_iterations_done"]
+        )
+
+
+def test_what_is_recorded_at_a_step_does_not_depend_on_when_it_is_asked_for(problem: NonlocalStrainSettings) -> None:
+    """It is the newest curve row up to there; before a member has come so far there is nothing."""
+    pack = pack_of(members_of(problem))
+    found: dict[tuple[int, int], list[dict[str, float]]] = {}
+    plans = {member.label: pack.planned(row) for row, member in enumerate(pack.members)}
+    while pack.active:
+        for row, member in enumerate(pack.members):
+            done = pack.fraction(row) * plans[member.label]
+            for step in range(1, plans[member.label]):
+                recorded = pack.recorded(row, step)
+                assert recorded is None or done > step
+                if recorded is not None:
+                    found.setdefault((member.label, step), []).append(recorded)
+        pack.step(1)
+    assert len(found) > 100
+    for result in pack.results:
+        adam = result.counts["adam_epochs_done"]
+        steps = [
+            s + adam * (p in ("lbfgs", "ssbroyden"))
+            for s, p in zip(result.curves["step"], result.curves["phase"], strict=True)
+        ]
+        for step in range(1, plans[result.label]):
+            newest = max((i for i, at in enumerate(steps) if at <= step), default=0)
+            row = {name: float(result.curves[name][newest]) for name in ("loss", "rel_l2")}
+            seen = found.get((result.label, step), [])
+            assert all(each == row for each in seen), f"member {result.label} at step {step}"
+
+
+def test_the_course_of_a_member_is_its_curve_so_far(problem: NonlocalStrainSettings) -> None:
+    pack = pack_of(members_of(problem)[:1])
+    assert pack.course(0, "step") == pack.course(0, "loss") == []
+    pack.step(18)
+    steps, losses, errors = (pack.course(0, name) for name in ("step", "loss", "rel_l2"))
+    result = finish(pack)[10]
+    assert steps[:4] == [0, 4, 8, 10], "the steps of both stages together"
+    assert losses == result.curves["loss"][: len(steps)].tolist()
+    assert errors == result.curves["rel_l2"][: len(steps)].tolist()
+
+
+@pytest.mark.parametrize("interrupted_after", [None, 0, 1, 2])
+def test_a_loss_beyond_divergence_factor_ends_a_member(
+    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult], interrupted_after: int | None
+) -> None:
+    """By its first value, which is kept over an interruption; the others do not notice."""
+    members = members_of(problem, engine)
+    exploding = replace(SHORT, width=9, adam_lr=100.0, divergence_factor=50.0, engine=engine)
+    members.insert(1, Member(exploding, problem, label=20))
+    padded = pack_of(members).engine.layout.padded
+    pack = pack_of(members)
+    if interrupted_after is not None:
+        pack.step(interrupted_after)
+        states = [replace(state, values=json.loads(json.dumps(state.values))) for state in pack.state()]
+        pack = pack_of(members, padded=padded)
+        pack.restore(states)
+    results = finish(pack)
+    found = results[20]
+    assert found.stop_reason is StopReason.DIVERGED and StopReason.DIVERGED.failed
+    assert found.failure == StopReason.DIVERGED.advice and "divergence_factor" in found.failure
+    assert found.metrics == found.field == {} and math.isfinite(found.loss)
+    assert 2 <= found.counts["evaluations"] <= 4
+    for label, expected in uninterrupted.items():
+        if engine == "fused":
+            assert_same(results[label], expected)
+
+
+def test_a_line_search_may_look_at_larger_losses(
+    problem: NonlocalStrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where an iteration ends is the loss that of the member."""
+    train = replace(SHORT, adam_epochs=0, lbfgs_lr=100.0, lbfgs_iterations=6)
+    expected = finish(pack_of([Member(train, problem)]))[0]
+    pack = pack_of([Member(replace(train, divergence_factor=1.001), problem)])
+    losses, evaluate = [], pack.engine.evaluate
+
+    def watched(points: torch.Tensor) -> Any:
+        evaluation = evaluate(points)
+        losses.append(float(evaluation[0][0]))
+        return evaluation
+
+    monkeypatch.setattr(pack.engine, "evaluate", watched)
+    found = finish(pack)[0]
+    assert max(losses) > 1.001 * losses[0], "it did look"
+    assert_same(found, expected)
+
+
+def test_a_divergence_factor_that_stops_everything_is_refused() -> None:
+    with pytest.raises(SettingError, match="divergence_factor"):
+        replace(SHORT, divergence_factor=1.0)
