@@ -12,8 +12,8 @@ FIELDS: Final[dict[str, str]] = {
     "width": "Units in each hidden layer.",
     "depth": "Number of hidden layers.",
     "activation": "Activation of the hidden layers: tanh, sin, silu or gelu (the exact one, with the error function).",
-    "init": "Initial weights: torch, keras, tf1 (Xavier truncated normal), or file:PATH (an npz file with arrays "
-    "W1, b1, W2, ..., its shapes those of the network).",
+    "init": "Initial weights: torch, keras, tf1 (Xavier truncated normal), file:PATH (an npz file with arrays W1, b1, "
+    "W2, ...) or trial:STUDY/N (the last weights of trial N of the study in that folder); shapes are the network's.",
     "dtype": "Floating-point type of the whole training; float32 makes L-BFGS stop early.",
     "engine": "How loss and gradient are computed: auto takes the fastest that supports the problem.",
     "allow_tf32": "Whether matrix products in float32 may round to TF32 on a GPU: faster, three digits less.",
@@ -46,6 +46,7 @@ FIELDS: Final[dict[str, str]] = {
     "lbfgs_tolerance_change": "The second stage stops where step or loss change by at most this; in scipy, its ftol: "
     "where the loss changes by at most this, relative to the loss or to 1.",
     "lbfgs_max_evaluations": "Largest number of evaluations in the second stage; null sets no limit.",
+    "divergence_factor": "A member fails where its loss passes this times its first value.",
     # train: what is recorded
     "record_every": "Epochs or iterations between two rows of the table of curves.",
     "keep_epochs": "Epochs of the first stage whose weights are kept in the table of weights; the last always is.",

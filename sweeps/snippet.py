@@ -11,22 +11,25 @@ from pinncore.settings import TrainSettings
 
 from . import specfile
 from .errors import SpecError
+from .ranking import dimensions
 from .rendering import printable, shown
 from .schemas import config_of
 
-SEEDS = 10  # trials of the one configuration: seeds alone spread errors more than most settings do
+SEEDS = 10  # replicates of the one configuration: seeds alone spread errors more than most settings do
 
 
 def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
     """Return a study file of the configuration in a trials row alone: what was swept and what is no default."""
     config = config_of(row)
-    swept = set(study_file.get("space") or {})
+    swept = set(dimensions(study_file))
+    search = study_file.get("search") or {}
+    objective = {"objective": search["objective"]} if search.get("objective", "rel_l2") != "rel_l2" else {}
     problem = {"name": config["problem"].pop("name")}
     problem |= _worth_writing(PROBLEMS[problem["name"]], config["problem"], swept)
     content: dict[str, Any] = {
         "study": f"{name[:90]}-best",
         "problem": problem,
-        "search": {"sampler": "random", "trials": SEEDS},
+        "search": {"sampler": "grid", "replicates": SEEDS} | objective,  # an empty space is one trial
         "train": _worth_writing(TrainSettings, config["train"], swept),
     }
     result = shown("rel_l2", row["rel_l2"]) or "not known"
@@ -51,5 +54,7 @@ def _line(key: str, value: Any) -> str:
 
 
 def _worth_writing(settings: type, values: dict[str, Any], swept: set[str]) -> dict[str, Any]:
+    """Settings without those at their defaults, or that the version which trained the row did not have."""
     defaults = {field.name: list(d) if isinstance(d := field.default, tuple) else d for field in fields(settings)}
-    return {name: value for name, value in values.items() if name in swept or value != defaults.get(name)}
+    known = {name: value for name, value in values.items() if value is not None or defaults.get(name) is None}
+    return {name: value for name, value in known.items() if name in swept or value != defaults.get(name)}

@@ -9,17 +9,23 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, final
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 
+@dataclass(frozen=True, kw_only=True)
 class Dimension(ABC):
-    """The values one field may take in a study."""
+    """The values one field may take in a study.
+
+    `when` maps other swept fields to values: the dimension exists where each of them has one of its values. Empty, it
+    always exists.
+    """
 
     kind: ClassVar[str]  # the word in the study file
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
 
     @abstractmethod
     def from_unit(self, u: float) -> Any:
@@ -179,7 +185,7 @@ KINDS: Final[dict[str, type[Dimension]]] = {kind.kind: kind for kind in (Choice,
 
 
 def dimension(kind: str, arguments: Sequence[Any]) -> Dimension:
-    """Build the dimension that a study file writes as `{kind: arguments}`; both are already checked."""
+    """Build the dimension that a study file writes as `{kind: arguments}`, both already checked."""
     match kind:
         case "choice":
             return Choice(tuple(arguments))

@@ -7,10 +7,8 @@ A file goes from text to a `StudySpec` in one call that finds every mistake at o
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,11 +17,13 @@ from typing import Any
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
-from . import specchecks, specfile, specinputs, specmodel
+from . import conditions, specassembly, specchecks, specfile, speclist, specmodel
+from .constraints import Constraint
 from .errors import NOT_GIVEN, Mistake, SpecError
-from .space import Dimension, dimension
+from .space import Dimension
 from .specmistakes import Sections, in_file_order, mistakes_of
 from .specmodel import BudgetSettings as BudgetSettings
+from .specmodel import PrunerSettings as PrunerSettings
 from .specmodel import ResourceSettings as ResourceSettings
 from .specmodel import ResultSettings as ResultSettings
 from .specmodel import SearchSettings as SearchSettings
@@ -33,8 +33,8 @@ from .specmodel import SearchSettings as SearchSettings
 class StudySpec:
     """A study file without mistakes.
 
-    `problem` (with its `name`) and `train` hold every field that is not swept, as plain JSON values with absolute
-    paths; `space` holds the swept ones.
+    `problem` (with its `name`) and `train` hold every field that not all trials are given, as plain JSON values with
+    absolute paths; `space` holds the swept ones. `state` is where study.db lies, None being the study's folder.
     """
 
     study: str
@@ -45,30 +45,59 @@ class StudySpec:
     resources: ResourceSettings
     budget: BudgetSettings
     results: ResultSettings
+    state: str | None = None
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What is made small, one metric or several."""
+        objective = self.search.objective
+        return (objective,) if isinstance(objective, str) else tuple(objective)
+
+    @property
+    def listed(self) -> tuple[dict[str, Any], ...]:
+        """The configurations of the sampler list, each with the fields it gives; nothing with another sampler."""
+        listed = self.search.list_ if self.search.sampler == "list" else None
+        return tuple(listed) if isinstance(listed, list) else ()
 
     def config(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return the whole configuration of one trial, `{"train": {...}, "problem": {"name": ..., ...}}`."""
-        if set(params) != set(self.space):
-            raise ValueError(f"params must name exactly {sorted(self.space)}, got {sorted(params)}")
+        """Return the whole configuration of one trial, `{"train": {...}, "problem": {"name": ..., ...}}`.
+
+        Fields of the space that `params` does not name have their values under train or problem, or the defaults.
+        """
+        if unknown := sorted(set(params) - set(self.space)):
+            raise ValueError(f"params must name fields among {sorted(self.space)}, got {unknown}")
         problem_class = PROBLEMS[self.problem["name"]]
         return {
             "train": _whole(TrainSettings, {**self.train, **params}),
             "problem": {"name": self.problem["name"], **_whole(problem_class, {**self.problem, **params})},
         }
 
+    def is_active(self, field: str, params: Mapping[str, Any]) -> bool:
+        """Return whether `field` is swept and exists beside the values `params` of the dimensions that exist."""
+        return field in self.space and conditions.is_active(self.space, field, params)
+
+    def allowed(self, params: Mapping[str, Any]) -> bool:
+        """Return whether a configuration obeys every constraint. Raises `SweepError` where that cannot be decided."""
+        if not self.search.constraints:
+            return True
+        config = self.config(params)
+        values = {**config["train"], **config["problem"]}
+        return all(Constraint.parse(text).holds(values) for text in self.search.constraints)
+
     def to_plain(self) -> dict[str, Any]:
         """Return the study as the plain values of a study file, every default written out."""
-        space = {name: {kind.kind: kind.arguments()} for name, kind in self.space.items()}
+        dimensions = self.space if self.search.sampler != "list" else {}
         named = {"search": self.search, "resources": self.resources, "budget": self.budget, "results": self.results}
-        sections = {name: section.model_dump(mode="json") for name, section in named.items()}
+        sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in named.items()}
         return copy.deepcopy(
             {
                 "study": self.study,
                 "problem": self.problem,
                 "search": sections.pop("search"),
-                "space": space,
+                "space": {name: _plain(kind) for name, kind in dimensions.items()},
                 "train": self.train,
                 **sections,
+                "state": self.state,
             }
         )
 
@@ -81,15 +110,12 @@ class StudySpec:
         return _sha256(self.to_plain())
 
     def values(self, field: str) -> tuple[Any, ...]:
-        """Return what a field may be: its one value, every choice, or both ends of its range; nothing if unknown."""
-        if field in self.space:
-            return tuple(self.space[field].corners())
+        """Return what a field may be: its one value, every choice, both ends of its range; nothing if unknown."""
+        swept = list(self.space[field].corners()) if field in self.space else []
         fixed = {**self.problem, **self.train}
-        return (fixed[field],) if field in fixed else ()
-
-    def section_of(self, field: str) -> str:
-        """Return where a field stands: train, problem or space."""
-        return "space" if field in self.space else "train" if field in self.train else "problem"
+        if field in fixed and not conditions.contains(swept, fixed[field]):
+            swept.append(fixed[field])
+        return tuple(swept)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -106,21 +132,30 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
     return parse_spec(text, base=path.absolute().parent, overrides=overrides)
 
 
-def parse_spec(text: str, *, base: Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """Read a study file's text; relative paths in it start at `base`. Raises `SpecError` with every mistake."""
+def parse_spec(text: str, *, base: Path, overrides: Sequence[str] = (), look: bool = True) -> StudySpec:
+    """Read a study file's text; relative paths in it start at `base`. Raises `SpecError` with every mistake.
+
+    Without `look`, the tables, weights and studies it names are taken to be there and to fit.
+    """
     raw, mistakes = specfile.read(text)
     mistakes += specfile.override(raw, overrides)
     model = specmodel.study_file((_problem_name(raw),))
     sections = Sections(specmodel.section_keys(model), specmodel.dimension_kinds(model))
     raw = {name: section for name, section in raw.items() if section is not None or name not in sections.keys}
+    raw, table = speclist.with_rows(raw, base, sections.keys["space"])
+    mistakes += table.mistakes if table else []
     known = {mistake.path for mistake in mistakes}
     mistakes += [m for m in mistakes_of(specmodel.errors(model, raw), raw, sections) if m.path not in known]
     mistakes += specchecks.of_structure(raw, sections)
-    spec = _assemble(model, _readable_part(model, raw), base)
-    mistakes += specchecks.of_content(spec, unsure=specchecks.unsure_fields(mistakes, sections))
+    unsure = specchecks.unsure_fields(mistakes, sections)
+    content = specassembly.readable_part(model, raw)
+    parts, found = specassembly.assembled(model, content, sections, base, unsure=unsure)
+    mistakes += found
+    unsure |= specchecks.unsure_fields(found, sections)
+    mistakes += specchecks.of_content(StudySpec(**parts), unsure=unsure, look=look)
     if mistakes:
-        raise SpecError(in_file_order(mistakes, raw))
-    return spec
+        raise SpecError(speclist.abridged(in_file_order(mistakes, raw), table))
+    return StudySpec(**parts)
 
 
 def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettings, Any]:
@@ -148,67 +183,23 @@ def _problem_name(raw: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) and name in PROBLEMS else next(iter(PROBLEMS))
 
 
-def _readable_part(model: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the file without whatever is wrong in it, so that the rest can be checked all the same."""
-    content: Any = {"study": None} | {name: section for name, section in raw.items() if name in model.model_fields}
-    content = copy.deepcopy(content)
-    while wrong := {_smallest_part(error["loc"]) for error in specmodel.errors(model, content)}:
-        for *outer, last in sorted(wrong, key=lambda keys: (len(keys), *keys[3:]), reverse=True):  # later values first
-            del functools.reduce(lambda place, key: place[key], outer, content)[last]
-        content.setdefault("study", "unnamed")
-    return content
-
-
-def _smallest_part(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Return what must go with a mistake: one value of a choice, else the whole key of a section."""
-    return place[: 4 if place[0] == "space" and place[2:3] == ("choice",) and len(place) > 3 else 2]
-
-
-def _assemble(model: Any, content: Mapping[str, Any], base: Path) -> StudySpec:
-    """Return valid content as a study, its paths absolute and its space in the order of the file."""
-    file = specmodel.validate(model, content)
-    dimensions = file.space.model_dump(mode="json", exclude_unset=True)
-    space: dict[str, Dimension] = {}
-    for name in (name for name in content.get("space", {}) if dimensions[name]):
-        kind, arguments = next(iter(dimensions[name].items()))
-        space[name] = dimension(kind, [_absolute(name, value, base) for value in arguments])
-
-    def fixed(section: Any) -> dict[str, Any]:
-        whole = section.model_dump(mode="json").items()
-        return {name: _absolute(name, value, base) for name, value in whole if name not in space}
-
-    return StudySpec(
-        study=file.study,
-        problem=fixed(file.problem),
-        train=fixed(file.train),
-        search=file.search,
-        space=space,
-        resources=file.resources,
-        budget=file.budget,
-        results=file.results,
-    )
-
-
-def _absolute(field: str, value: Any, base: Path) -> Any:
-    """Return a value of `init` or `data` with its paths made absolute, and any other as it is."""
-
-    def absolute(path: str) -> str:
-        return os.path.abspath(base / os.path.expanduser(path))
-
-    if field == "init" and value.startswith(specinputs.FILE_PREFIX):
-        return specinputs.FILE_PREFIX + absolute(value.removeprefix(specinputs.FILE_PREFIX))
-    if field == "data" and isinstance(value, dict):
-        return {
-            key: absolute(item) if key in specinputs.DATA_FILES and isinstance(item, str) else item
-            for key, item in value.items()
-        }
-    return value
+def _plain(kind: Dimension) -> dict[str, Any]:
+    """Return a dimension as a study file writes it."""
+    when = {parent: list(values) for parent, values in kind.when.items()}
+    return {kind.kind: kind.arguments(), **({"when": when} if when else {})}
 
 
 def _whole(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of every field of a settings record, whole numbers of its float fields as floats."""
-    floats = {field.name for field in fields(settings) if isinstance(field.default, float)}
-    return {f.name: float(values[f.name]) if f.name in floats else values[f.name] for f in fields(settings)}
+    whole = {}
+    for field in fields(settings):
+        value = values.get(field.name, field.default)
+        whole[field.name] = float(value) if isinstance(field.default, float) else _listed(value)
+    return whole
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

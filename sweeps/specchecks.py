@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final
@@ -13,15 +14,20 @@ from pinncore.errors import SettingError
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
+from .conditions import grid_size as grid_size
 from .errors import NOT_GIVEN, Mistake
-from .space import KINDS, Dimension
+from .possible import grid_count, possible, related
+from .space import KINDS
+from .specassembly import URL
 from .specinputs import NEEDS_REFERENCE, of_data, of_initial_weights
 from .specmistakes import Sections, nearest
+from .specsearch import of_other_studies, of_search
 
 if TYPE_CHECKING:
     from .spec import StudySpec
 
 _MOST_COMBINATIONS: Final = 500  # tried one by one; beyond, those of the fields that a rule connects
+_MOST_COUNTED: Final = 10_000  # combinations of connected fields, where constraints must be decided to count them
 
 
 def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
@@ -31,30 +37,37 @@ def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
     for name, content in (space if isinstance(space, dict) else {}).items():
         home = sections.home(name)
         fixed = raw.get(home) if home else None
-        if isinstance(fixed, dict) and name in fixed:
+        if isinstance(fixed, dict) and name in fixed and not (isinstance(content, dict) and "when" in content):
             hint = f"Remove {home}.{name} to sweep it, or space.{name} to fix it."
             mistakes.append(Mistake(f"space.{name}", NOT_GIVEN, f"{name} also stands under {home}", hint))
-        kinds = content if isinstance(content, dict) and name in sections.kinds else {"": None}
+        named = content if isinstance(content, dict) and name in sections.kinds else {"": None}
+        kinds = {key: value for key, value in named.items() if key != "when"}
         if len(kinds) != 1 and kinds.keys() <= KINDS.keys():
             hint = f"Keep one of {', '.join(sections.kinds[name])}."
             mistakes.append(Mistake(f"space.{name}", content, "must be exactly one kind of dimension", hint))
+    search = raw.get("search")
+    if space and isinstance(search, dict) and search.get("sampler") == "list":
+        hint = "Give the fields in search.list, or take another sampler."
+        mistakes.append(Mistake("space", NOT_GIVEN, "must be empty with the sampler list", hint))
     return mistakes
 
 
-def of_content(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
+def of_content(spec: StudySpec, *, unsure: Set[str], look: bool) -> list[Mistake]:
     """Find what is wrong between the parts of a study whose single values are all right.
 
     `unsure` names the fields that have a mistake already, so that nothing is said on the ground of their values.
+    Without `look`, files and folders it names are not looked at.
     """
-    checks = (
+    checks = [
         _ranges(spec),
         _repeated_choices(spec, unsure),
-        _trials(spec, unsure),
+        of_search(spec, unsure=unsure),
         _combinations(spec, unsure),
         _engine(spec, unsure),
-        of_data(spec, unsure=unsure),
-        of_initial_weights(spec, unsure=unsure),
-    )
+        _state(spec),
+    ]
+    if look:
+        checks += [of_data(spec, unsure=unsure), of_initial_weights(spec, unsure=unsure), of_other_studies(spec)]
     return [mistake for check in checks for mistake in check]
 
 
@@ -64,17 +77,16 @@ def unsure_fields(mistakes: Iterable[Mistake], sections: Sections) -> frozenset[
     for mistake in mistakes:
         written = [part for part in re.split(r"[.\[\]]+", mistake.path) if part]
         names.update(sections.keys.get(written[-1], ()) if written else ())
-        for name in written[:2]:
+        inner = written[3:] if written[2:3] == ["when"] or written[:2] == ["search", "list"] else []
+        for name in (*written[:2], *inner):
             names.update([name], *(nearest(name, keys) for keys in sections.keys.values()))
     return frozenset(names)
 
 
 def warnings(spec: StudySpec) -> tuple[str, ...]:
     """Say what is allowed and likely to mislead, one sentence each."""
-    said = []
-    if not spec.space:
-        said.append("space is empty: trials differ by their seeds alone.")
-    if spec.search.objective == "loss":
+    said = list(_about_trials(spec))
+    if "loss" in spec.objectives:
         said.append(
             "search.objective loss does not rank trials: published runs with a sixth of the loss have three "
             "times the error. rel_l2 does, wherever the data carry a reference."
@@ -90,7 +102,7 @@ def warnings(spec: StudySpec) -> tuple[str, ...]:
             "inputs with elocal: u = e then has no loss at all, and is 17 % away from the truth on strb100; "
             "watch distance_to_local."
         )
-    if "mean_square" in spec.values("loss") and spec.search.objective not in NEEDS_REFERENCE:
+    if "mean_square" in spec.values("loss") and not set(spec.objectives) & set(NEEDS_REFERENCE):
         said.append("loss mean_square tends to over-fit between the points: watch heldout_residual.")
     if "float32" in spec.values("dtype") and max(spec.values("lbfgs_iterations")) > 0:
         said.append("dtype float32 makes L-BFGS stop early on rounding; float64 does not.")
@@ -101,15 +113,27 @@ def warnings(spec: StudySpec) -> tuple[str, ...]:
         )
     if min(spec.values("adam_epochs")) == 0 and min(spec.values("lbfgs_iterations")) == 0:
         said.append("adam_epochs 0 with lbfgs_iterations 0 trains nothing: such a trial is its initial weights.")
-    size, trials = grid_size(spec.space), spec.search.trials
-    if spec.search.sampler == "grid" and trials is not None and trials != size:
-        said.append(f"search.trials is {trials} and the grid has {size} combinations: the smaller number is run.")
     return tuple(said)
 
 
-def grid_size(space: Mapping[str, Dimension]) -> int:
-    """Return the number of combinations of a space without continuous dimensions."""
-    return math.prod(len(kind.finite_values() or ()) for kind in space.values())
+def _about_trials(spec: StudySpec) -> Iterator[str]:
+    """Say where there are fewer different trials than asked for."""
+    trials, listed = spec.search.trials, spec.listed
+    if not spec.space:
+        yield "space is empty: there is one configuration, so use search.replicates for several seeds of it."
+        return
+    if spec.search.sampler == "list":
+        if trials is not None and trials > len(listed):
+            yield f"search.trials is {trials} and search.list has {len(listed)} rows: the smaller number is run."
+        repeated = len(listed) - len({json.dumps(spec.config(row), sort_keys=True) for row in listed})
+        if repeated:
+            yield f"search.list has {repeated} rows that repeat another: no configuration is trained twice."
+        return
+    size = grid_count(spec, _MOST_COUNTED)
+    if spec.search.sampler == "grid" and trials is not None and size is not None and trials != size:
+        yield f"search.trials is {trials} and the grid has {size} combinations: the smaller number is run."
+    if spec.search.sampler != "grid" and trials is not None and size is not None and trials > size:
+        yield f"search.trials is {trials} and the space has {size} combinations: none is trained twice."
 
 
 def _ranges(spec: StudySpec) -> Iterator[Mistake]:
@@ -122,7 +146,7 @@ def _ranges(spec: StudySpec) -> Iterator[Mistake]:
 
 def _repeated_choices(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     for name, kind in spec.space.items():
-        if kind.kind == "choice":
+        if kind.kind == "choice" and not spec.listed:
             listed = kind.arguments()
             for index, value in enumerate(listed):
                 if value in listed[:index]:
@@ -130,33 +154,31 @@ def _repeated_choices(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
                     yield Mistake(path, value, "stands twice in this choice", "Remove one of the two.")
 
 
-def _trials(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    if unsure & {"sampler", "trials"}:
-        return
-    if spec.search.sampler != "grid":
-        if spec.search.trials is None:
-            hint = "Write for instance trials: 64; only the sampler grid knows by itself how many there are."
-            yield Mistake("search.trials", NOT_GIVEN, "must be given", hint)
-        return
-    for name, kind in spec.space.items():
-        if kind.finite_values() is None:
-            hint = "List its values with choice, or take the sampler random, qmc or tpe."
-            yield Mistake(f"space.{name}.{kind.kind}", kind.arguments(), "a grid has no continuous dimension", hint)
-
-
 def _combinations(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Try the settings' own rules between fields on the combinations the space can give."""
     for settings, fixed in ((TrainSettings, spec.train), (PROBLEMS[spec.problem["name"]], spec.problem)):
         names = [field.name for field in dataclasses.fields(settings)]
         base = {name: value for name, value in fixed.items() if name in names}
-        swept = {name: spec.space[name].corners() for name in names if name in spec.space}
-        found: dict[tuple[str, str], tuple[SettingError, dict[str, Any]]] = {}
-        for chosen in _some_combinations(swept, settings.TOGETHER):
+        found: dict[tuple[str, str], tuple[SettingError, dict[str, Any], int]] = {}
+        seen: set[str] = set()
+        few = len(spec.listed) <= _MOST_COMBINATIONS
+        for index, whole in enumerate(_some_combinations(spec, settings.TOGETHER)):
+            chosen = {name: value for name, value in whole.items() if name in names}
+            if seen.issuperset(parts := _judged_parts(chosen, settings.TOGETHER, numbers=few)):
+                continue
+            seen |= parts
             for error in _broken_rules(settings, {**base, **chosen}):
-                found.setdefault((error.field, error.rule), (error, chosen))
-        for error, chosen in found.values():
+                found.setdefault((error.field, error.rule), (error, chosen, index))
+        for error, chosen, index in found.values():
             if not any(name in error.rule.split() for name in unsure):
-                yield _impossible(spec, error, chosen)
+                yield _impossible(spec, error, chosen, index)
+
+
+def _judged_parts(chosen: Mapping[str, Any], together: Sequence[Sequence[str]], *, numbers: bool) -> set[str]:
+    """Return what rules look at: fields together, or a single one; numbers may be left to their bounds."""
+    groups = [{name: chosen[name] for name in group if name in chosen} for group in together]
+    single = [{name: value} for name, value in chosen.items() if numbers or not isinstance(value, (int, float))]
+    return {"", *(repr(part) for part in (*groups, *single))}
 
 
 def _engine(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
@@ -165,29 +187,52 @@ def _engine(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         yield Mistake("resources.device", "cuda", "engine fused runs on a CPU only", hint)
 
 
-def _impossible(spec: StudySpec, error: SettingError, chosen: Mapping[str, Any]) -> Mistake:
+def _state(spec: StudySpec) -> Iterator[Mistake]:
+    """Find a place for study.db that is neither a folder nor a PostgreSQL without a password."""
+    if spec.state is None:
+        return
+    if not URL.match(spec.state):
+        if os.path.exists(spec.state) and not os.path.isdir(spec.state):
+            yield Mistake("state", spec.state, "is a file, not a folder")
+        return
+    scheme, _, rest = spec.state.partition("://")
+    secret = re.match(r"[^@/?]*?:([^/?]*)@", rest) or re.search(r"[?&]password=([^&]*)", rest)
+    shown = spec.state.replace(secret[1], "***") if secret and secret[1] else spec.state
+    if scheme != "postgresql":
+        hint = "Write postgresql://HOST/DATABASE." if "postgres" in scheme else "Leave it out for the study's folder."
+        yield Mistake("state", shown, "must be a folder or postgresql://...", hint)
+    if secret:
+        hint = "Leave it out, and put it into PGPASSWORD or ~/.pgpass, where libpq finds it."
+        yield Mistake("state", shown, "must not hold a password", hint)
+
+
+def _impossible(spec: StudySpec, error: SettingError, chosen: Mapping[str, Any], index: int) -> Mistake:
     involved = {name: value for name, value in chosen.items() if name in error.rule.split() and name != error.field}
     combined = ", ".join(f"{name} {value}" for name, value in involved.items())
-    hint = f"The space combines it with {combined}. " if combined else ""
-    path = f"{spec.section_of(error.field)}.{error.field}"
-    return Mistake(path, error.value, error.rule, (hint + error.way_out).strip())
+    subject = "This row" if spec.listed else "The space"
+    hint = f"{subject} combines it with {combined}. " if combined else ""
+    section = "space" if error.field in chosen else "train" if error.field in spec.train else "problem"
+    path = f"search.list[{index}]" if spec.listed and section == "space" else section
+    return Mistake(f"{path}.{error.field}", error.value, error.rule, (hint + error.way_out).strip())
 
 
-def _some_combinations(
-    swept: Mapping[str, Sequence[Any]], together: Sequence[Sequence[str]]
-) -> Iterator[dict[str, Any]]:
-    """Yield every combination where they are few, else all values of the fields whose rules look at each other.
+def _some_combinations(spec: StudySpec, together: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """Yield the listed configurations, or corners of the space: all where they are few, else of connected fields.
 
     Other dimensions stand at their first value, but each of theirs comes up too.
     """
-    if math.prod(map(len, swept.values())) <= _MOST_COMBINATIONS:
-        groups: list[list[str]] = [list(swept)]
-    else:
-        groups = [[name for name in group if name in swept] for group in together] + [[name] for name in swept]
-    first = {name: listed[0] for name, listed in swept.items()}
-    for group in groups:
-        for chosen in itertools.product(*(swept[name] for name in group)):
-            yield {**first, **dict(zip(group, chosen, strict=True))}
+    if spec.listed:
+        yield from spec.listed
+        return
+    few = math.prod(len(kind.corners()) for kind in spec.space.values()) <= _MOST_COMBINATIONS
+    groups = related(spec, [tuple(spec.space)] if few else together)
+    tried = [list(possible(spec, group, _MOST_COMBINATIONS, whole=False)) for group in groups]
+    first = [found[0] if found else {} for found in tried]
+    yield {name: value for chosen in first for name, value in chosen.items()}
+    for place, found in enumerate(tried):
+        others = {name: value for chosen in first[:place] + first[place + 1 :] for name, value in chosen.items()}
+        for chosen in found:
+            yield {**others, **chosen}
 
 
 def _broken_rules(settings: type[Any], chosen: dict[str, Any]) -> Iterator[SettingError]:

@@ -105,6 +105,28 @@ def write(content: dict[str, Any]) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
+def read_value(text: str) -> Any:
+    """Read one scalar, or a list, mapping or quoted text written on one line. Raises `SpecError`."""
+    if text.startswith(("[", "{", '"', "'")):
+        value, mistakes = _read_yaml(text, "")
+        if mistakes:
+            raise SpecError(mistakes[:1])
+        return value
+    kind = next((name for name, pattern, _ in _SCALARS if re.fullmatch(pattern, text)), "text")
+    match kind:
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            if len(text) > 40 or abs(int(text)) > _LARGEST:  # Python refuses to read thousands of digits
+                raise SpecError([Mistake("", text, f"must be a number of at most {_LARGEST}")])
+            return int(text)
+        case "float":
+            return float(text.replace(".", "") if text[-1] in "fFnN" else text)
+    return text
+
+
 def override(content: dict[str, Any], assignments: Sequence[str]) -> list[Mistake]:
     """Replace values of `content` in place, each assignment being `a.b=value` with a YAML value."""
     mistakes = []

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import itertools
-import math
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +14,10 @@ from pinncore.errors import DataError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.networks import Layers, layer_sizes
 
-from .errors import NOT_GIVEN, Mistake
+from .errors import NOT_GIVEN, Mistake, StudyError
+from .possible import flat, possible
 from .specmistakes import did_you_mean, nearest
+from .weightsource import TRIAL_PREFIX, is_study, layers_of, split_source, trial_weights
 
 if TYPE_CHECKING:
     from .spec import StudySpec
@@ -26,7 +27,7 @@ DATA_FILES: Final = (*TABLES, "npz")
 DATA_KEYS: Final = (*DATA_FILES, "elocal_factor")
 NEEDS_REFERENCE: Final = ("rel_l2", "paper_metric", "process_zone_error")
 _SHAPE: Final = ("inputs", "width", "depth")  # the fields that make a network's shape
-_MOST_SHAPES: Final = 300  # tried one by one; beyond, the corners of the space are
+_MOST_SHAPES: Final = 300  # for a source, tried one by one; beyond, the corners of the space are
 
 
 def of_data(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
@@ -43,10 +44,20 @@ def of_data(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
             hint = f"Did you mean {names[0]}?" if names else ""
             yield Mistake(path, NOT_GIVEN, str(error).removeprefix("data: ").rstrip("."), hint)
             continue
-        objective = spec.search.objective
-        if data.gauss.enonlocal_true is None and objective in NEEDS_REFERENCE and "objective" not in unsure:
-            hint = "Add the column enonlocal_true to the Gauss points, or take the objective heldout_residual."
-            yield Mistake("search.objective", objective, f"needs a reference, which {path} has not", hint)
+        if data.gauss.enonlocal_true is None:
+            yield from _without_reference(spec, path, unsure)
+
+
+def _without_reference(spec: StudySpec, path: str, unsure: Set[str]) -> Iterator[Mistake]:
+    rule = f"needs a reference, which {path} has not"
+    column = "Add the column enonlocal_true to the Gauss points, or take the"
+    for index, objective in enumerate(spec.objectives):
+        if objective in NEEDS_REFERENCE and "objective" not in unsure:
+            place = "search.objective" + (f"[{index}]" if len(spec.objectives) > 1 else "")
+            yield Mistake(place, objective, rule, f"{column} objective heldout_residual.")
+    pruner = spec.search.pruner
+    if pruner.kind != "none" and pruner.metric in NEEDS_REFERENCE and "pruner" not in unsure:
+        yield Mistake("search.pruner.metric", pruner.metric, rule, f"{column} metric loss.")
 
 
 def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -60,31 +71,59 @@ def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def of_initial_weights(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
-    """Find sources of initial weights that do not exist, and files that do not fit every network of the space."""
-    shapes = _layer_shapes(spec)
+    """Find sources of initial weights that do not exist, and weights that do not fit every network of the space."""
     for path, init in _places(spec, "init", unsure):
-        file = Path(init.removeprefix(FILE_PREFIX).partition("#")[0])
-        if not init.startswith(FILE_PREFIX):
+        shapes = [] if unsure & {"width", "depth", "inputs"} else _layer_shapes(spec, init)
+        if init.startswith(TRIAL_PREFIX):
+            yield from _wrong_trial(path, init, shapes)
+        elif not init.startswith(FILE_PREFIX):
             yield from _unknown_source(path, init)
-        elif not os.path.isfile(file):
-            yield Mistake(path, init, "there is no such file", _similar_file(file))
-        elif not unsure & {"width", "depth", "inputs"}:
-            yield from _misfits(path, init, shapes)
+        else:
+            file = Path(init.removeprefix(FILE_PREFIX).partition("#")[0])
+            if not os.path.isfile(file):
+                yield Mistake(path, init, "there is no such file", _similar_file(file))
+            else:
+                yield from _misfits(path, shapes, functools.partial(check_init, init))
 
 
 def _unknown_source(path: str, init: str) -> Iterator[Mistake]:
     if init not in SOURCES:
         names = nearest(init, tuple(SOURCES))
         hint = f"Did you mean {names[0]}?" if names else f"A file is written {FILE_PREFIX}PATH."
-        yield Mistake(path, init, f"must be one of {', '.join(SOURCES)} or {FILE_PREFIX}PATH", hint)
+        rule = f"must be one of {', '.join(SOURCES)}, {FILE_PREFIX}PATH or {TRIAL_PREFIX}STUDY/N"
+        yield Mistake(path, init, rule, hint)
 
 
-def _misfits(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mistake]:
-    """Yield at most one mistake: the networks of the space that a weights file does not fit."""
+def _wrong_trial(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mistake]:
+    source = split_source(init)
+    if source is None:
+        hint = "Write for instance trial:runs/quickstart/3."
+        yield Mistake(path, init, f"must be {TRIAL_PREFIX}STUDY/N, a study's folder and the number of a trial", hint)
+        return
+    folder, number = source
+    try:
+        there = layers_of(trial_weights(folder, number))
+    except StudyError as error:
+        hint = "" if is_study(folder) else "Relative paths start at the folder of the study file."
+        yield Mistake(path, init, str(error), hint)
+        return
+
+    def check(layers: Layers) -> None:
+        if layers != there:
+            raise WeightsError(
+                f"the weights of trial {number} of {folder} are those of a network {_dashes(there)}, and not of "
+                f"{_dashes(layers)}"
+            )
+
+    yield from _misfits(path, shapes, check)
+
+
+def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None]) -> Iterator[Mistake]:
+    """Yield at most one mistake: the networks of the space that weights do not fit."""
     complaints = {}
     for layers in shapes:
         try:
-            check_init(init, layers)
+            check(layers)
         except (WeightsError, SettingError) as error:
             complaints[layers] = str(error).removeprefix("init: ").rstrip(".")
     if not complaints:
@@ -96,13 +135,14 @@ def _misfits(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mistake
     yield Mistake(path, NOT_GIVEN, f"{next(iter(complaints.values()))}{others}", hint if fitting else "")
 
 
-def _layer_shapes(spec: StudySpec) -> list[Layers]:
-    """Return the layer sizes of every network of the space, or of its corners where they are many."""
-    every = [spec.space[field].finite_values() if field in spec.space else spec.values(field) for field in _SHAPE]
-    if math.prod(len(listed or ()) for listed in every) > _MOST_SHAPES:
-        every = [spec.values(field) for field in _SHAPE]
-    combinations = itertools.product(*(listed or () for listed in every))
-    return sorted({layer_sizes(len(inputs), width=width, depth=depth) for inputs, width, depth in combinations})
+def _layer_shapes(spec: StudySpec, init: str) -> list[Layers]:
+    """Return the layer sizes of every network that may begin with `init`, or of the corners where they are many."""
+    fixed = flat(spec, {})
+    most = _MOST_SHAPES * len(spec.values("init"))
+    found = spec.listed or possible(spec, ("init", *_SHAPE), most, whole=True)
+    networks = [values for values in ({**fixed, **chosen} for chosen in found) if values["init"] == init]
+    sizes = (layer_sizes(len(n["inputs"]), width=n["width"], depth=n["depth"]) for n in networks)
+    return sorted(set(sizes))
 
 
 def _similar_file(file: Path) -> str:
@@ -123,10 +163,16 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str, Any]]:
-    """Yield each value a field may have, with its place in the file."""
-    path = f"{spec.section_of(field)}.{field}"
-    if field in spec.space:
-        path = f"{path}.{spec.space[field].kind}"
-    for index, value in enumerate(spec.values(field)):
-        counted = field in spec.space and field not in unsure  # a choice with a mistake lacks some of its values here
-        yield f"{path}[{index}]" if counted else path, value
+    """Yield each value a field may have, with its place in the file, or the first of several."""
+    home = next((name for name, section in (("train", spec.train), ("problem", spec.problem)) if field in section), "")
+    seen: list[Any] = []
+    for index, row in enumerate(spec.listed):
+        if field in row and row[field] not in seen:
+            seen.append(row[field])
+            yield f"search.list[{index}].{field}", row[field]
+    if field in spec.space and not spec.listed:
+        path = f"space.{field}.{spec.space[field].kind}"
+        for index, value in enumerate(spec.space[field].corners()):
+            yield path if field in unsure else f"{path}[{index}]", value  # with a mistake, some of its values are gone
+    if home:
+        yield f"{home}.{field}", getattr(spec, home)[field]

@@ -26,6 +26,10 @@ _KIND_OF_VALUE: Final = {
     "none_required": "must be null",
     "missing": "must be given",
 }
+_ONE_OR_LIST: Final = {
+    "search.pruner": "must be the name of a pruner or a mapping of keys to values",
+    "search.list": "must be a list of mappings or the path of a CSV file",
+}
 _BOUND: Final = {
     "greater_than_equal": ("ge", "must be at least"),
     "greater_than": ("gt", "must be greater than"),
@@ -50,7 +54,9 @@ def mistakes_of(errors: Iterable[Mapping[str, Any]], raw: Mapping[str, Any], sec
     """Turn pydantic's error records on `raw` into mistakes; the branches of a union become one."""
     found: dict[str, Mistake] = {}
     for error in errors:
-        keys = _keys_in(raw, error)
+        if error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]:
+            continue  # long enough, were it not for other mistakes
+        keys = keys_in(raw, error)
         mistake = _mistake(error, keys, sections)
         before = found.get(mistake.path)
         if before is not None and before.rule != mistake.rule:
@@ -87,7 +93,7 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return Mistake(path, value, *_unknown_key(keys, sections))
-    in_range = len(keys) >= 3 and keys[0] == "space" and keys[2] != "choice"
+    in_range = len(keys) >= 3 and keys[0] == "space" and keys[2] not in ("choice", "when")
     if in_range and kind in ("too_short", "too_long", "tuple_type", "missing"):
         range_path = joined(joined("space", keys[1]), keys[2])
         hint = "A list of values to choose from is written {choice: [...]}."
@@ -97,7 +103,9 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
     if kind == "literal_error":
         return Mistake(path, value, *_not_allowed(value, context["expected"]))
     if kind == "too_short":
-        return Mistake(path, value, f"must list at least {context['min_length']} value")
+        least = context["min_length"]
+        hint = "" if least == 1 else "A single one stands there by itself, without a list."
+        return Mistake(path, value, f"must list at least {least} value{'' if least == 1 else 's'}", hint)
     if kind in _BOUND:
         name, words = _BOUND[kind]
         hint = "A logarithmic range cannot reach 0; start at a small positive number." if _is_log(keys) else ""
@@ -107,7 +115,7 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
         return Mistake(path, value, f"{rule}, at most 100 characters")
     in_union = len(error["loc"]) > len(keys)
     hint = "" if in_union and kind == "string_type" else _way_out(keys, value, kind)
-    return Mistake(path, value, _KIND_OF_VALUE.get(kind, error["msg"]), hint)
+    return Mistake(path, value, _ONE_OR_LIST.get(path, _KIND_OF_VALUE.get(kind, error["msg"])), hint)
 
 
 def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, str]:
@@ -117,11 +125,11 @@ def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, st
         field, kinds = str(keys[1]), sections.kinds[str(keys[1])]
         if key in KINDS:
             return f"{key} cannot draw values of {field}", f"For {field} write {' or '.join(kinds)}."
-        return "is no kind of dimension", did_you_mean(key, kinds)
-    section = str(keys[0]) if len(keys) > 1 else ""
+        return "is no kind of dimension", did_you_mean(key, (*kinds, "when"))
+    section = ".".join(map(str, keys[:-1]))
     home = sections.home(key)
-    if section == "space":
-        rule = "names no field of train or problem, so it cannot be swept"
+    if section == "space" or keys[:2] == ["search", "list"]:
+        rule = "names no field of train or problem" + (", so it cannot be swept" if section == "space" else "")
         return rule, f"It belongs under {home}." if home else did_you_mean(key, sections.keys["space"])
     if home is not None:
         return "does not belong here", f"It belongs under {home}."
@@ -159,7 +167,7 @@ def _way_out(keys: Sequence[str | int], value: Any, kind: str = "") -> str:
     return ""
 
 
-def _keys_in(raw: Any, error: Mapping[str, Any]) -> list[str | int]:
+def keys_in(raw: Any, error: Mapping[str, Any]) -> list[str | int]:
     """Return the keys of an error's place that stand in the file, without pydantic's names for branches of a union."""
     keys: list[str | int] = []
     place = raw

@@ -1,7 +1,7 @@
 """What a study file may hold, as pydantic models; those of `train`, `problem` and `space` are built from pinncore.
 
 The rules of a field stand in the annotations of pinncore's settings and are read from there, for the field itself
-and for every value it is swept over. Nothing else in the project imports pydantic.
+and for every value it is swept over. Nothing but this file and specsections imports pydantic.
 """
 
 from __future__ import annotations
@@ -15,75 +15,23 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, cast
 
-from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from annotated_types import Gt, MinLen
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, create_model
 
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
 from .descriptions import describe
+from .space import KINDS
+from .specsections import LISTED, STRICT
+from .specsections import BudgetSettings as BudgetSettings
+from .specsections import PrunerSettings as PrunerSettings
+from .specsections import ResourceSettings as ResourceSettings
+from .specsections import ResultSettings as ResultSettings
+from .specsections import SearchSettings as SearchSettings
 
-_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+_WHEN = "The dimension exists where each of these other swept fields has its value here, or one of a list of them."
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"
-
-Count = Annotated[int, Ge(1), Le(1_000_000)]
-
-
-class SearchSettings(BaseModel):
-    """How the space is searched, and for how long."""
-
-    model_config = _STRICT
-
-    sampler: Literal["random", "grid", "qmc", "tpe"] = Field(
-        default="random",
-        description="How trials are drawn: random; grid (every combination, in an order drawn by the seed); qmc "
-        "(scrambled Sobol points, spread more evenly than random ones); tpe (learns from the finished trials).",
-    )
-    trials: Count | None = Field(
-        default=None, description="Number of trials; may be left out with the sampler grid, for the whole grid."
-    )
-    objective: Literal["rel_l2", "paper_metric", "process_zone_error", "heldout_residual", "loss"] = Field(
-        default="rel_l2", description="What is made small: rel_l2 is the relative L2 error to the reference field."
-    )
-    seed: Annotated[int, Ge(0)] = Field(default=0, description="Seed of the study; equal seeds draw equal trials.")
-    replicates: Literal[1] = Field(default=1, description="Trainings of each configuration.")
-    pruner: Literal["none"] = Field(default="none", description="What ends hopeless trials early.")
-
-
-class ResourceSettings(BaseModel):
-    """Where a pack trains and how many trials share one."""
-
-    model_config = _STRICT
-
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where packs train; auto takes a GPU if there is one."
-    )
-    pack: Literal["auto"] | Count = Field(
-        default="auto", description="Largest number of trials trained together in one process, or auto."
-    )
-    cpus_per_pack: Count = Field(default=1, description="CPU cores each pack gets.")
-    gpus_per_pack: Annotated[float, Ge(0)] | None = Field(
-        default=None, description="GPUs each pack gets, below 1 for a share; null: one on a GPU, none on a CPU."
-    )
-
-
-class BudgetSettings(BaseModel):
-    """What ends a study before its last trial."""
-
-    model_config = _STRICT
-
-    hours: Annotated[float, Gt(0)] | None = Field(
-        default=None, description="Hours after which no new trial starts; null sets no limit."
-    )
-
-
-class ResultSettings(BaseModel):
-    """What is kept of each trial beside its row and its curves."""
-
-    model_config = _STRICT
-
-    fields: Literal["all", "none"] = Field(default="all", description="Trials whose predicted field is kept.")
-    weights: Literal["all", "none"] = Field(default="all", description="Trials whose weights are kept.")
 
 
 @functools.cache
@@ -94,8 +42,12 @@ def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
         named = {"name": (Literal[tuple(PROBLEMS)], Field(default=name, description="The equation that is solved."))}
         problems.append(_model(PROBLEMS[name].__name__, named | _own_fields(PROBLEMS[name])))
         swept |= _hints(PROBLEMS[name])
-    dimensions = {name: (_dimension(name, hint), _optional(describe(name))) for name, hint in swept.items()}
+    dimensions = {
+        name: (_dimension(name, hint, tuple(swept)), _optional(describe(name))) for name, hint in swept.items()
+    }
     space = _model("Space", dimensions)
+    row = _model("Configuration", {name: (hint, _optional(describe(name))) for name, hint in swept.items()})
+    search = _search(row)
     train = _model("TrainSettings", _own_fields(TrainSettings))
     folder_name = Annotated[str, Field(pattern=_FOLDER_NAME)]
     return _model(
@@ -106,12 +58,20 @@ def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
                 functools.reduce(operator.or_, problems),
                 _section(problems[0], "What is solved, on which data."),
             ),
-            "search": (SearchSettings, _section(SearchSettings, "How the space is searched.")),
+            "search": (search, _section(search, "How the space is searched.")),
             "space": (space, _section(space, "The swept fields of train and problem.")),
             "train": (train, _section(train, "The network and its training, where not swept.")),
             "resources": (ResourceSettings, _section(ResourceSettings, "Where packs train.")),
             "budget": (BudgetSettings, _section(BudgetSettings, "What ends the study early.")),
             "results": (ResultSettings, _section(ResultSettings, "What is kept of each trial.")),
+            "state": (
+                str | None,
+                Field(
+                    default=None,
+                    description="Where study.db lies: null (in the study's folder), another folder, or "
+                    "postgresql://..., without a password: libpq takes it from PGPASSWORD or ~/.pgpass.",
+                ),
+            ),
         },
     )
 
@@ -119,14 +79,22 @@ def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
 def section_keys(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
     """Return the valid keys of each section of a study file; those of the file itself stand under ""."""
     models = {name: cast(Any, field.annotation) for name, field in model.model_fields.items()}
-    inside = {name: tuple(section.model_fields) for name, section in models.items() if hasattr(section, "model_fields")}
-    return {"": tuple(models), **inside}
+    models["search.pruner"] = PrunerSettings
+    inside = {
+        name: tuple(field.alias or key for key, field in section.model_fields.items())
+        for name, section in models.items()
+        if hasattr(section, "model_fields")
+    }
+    return {"": tuple(model.model_fields), **inside}
 
 
 def dimension_kinds(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
     """Return the kinds of dimension each field may have, by field."""
     space = cast(Any, model.model_fields["space"].annotation)
-    return {name: tuple(field.annotation.model_fields) for name, field in space.model_fields.items()}
+    return {
+        name: tuple(kind for kind in field.annotation.model_fields if kind in KINDS)
+        for name, field in space.model_fields.items()
+    }
 
 
 def errors(model: type[BaseModel], content: Mapping[str, Any]) -> list[Any]:
@@ -144,7 +112,7 @@ def validate(model: type[BaseModel], content: Mapping[str, Any]) -> Any:
 
 
 def _model(name: str, definitions: dict[str, Any], *, in_schema: dict[str, Any] | None = None) -> type[BaseModel]:
-    config = ConfigDict(**_STRICT, json_schema_extra=in_schema)
+    config = ConfigDict(**STRICT, json_schema_extra=in_schema)
     return create_model(name, __config__=config, **definitions)
 
 
@@ -152,11 +120,12 @@ def _section(model: type[BaseModel], sentence: str) -> Any:
     return Field(default_factory=model, description=sentence)
 
 
-def _optional(sentence: str) -> Any:
+def _optional(sentence: str, in_schema: Mapping[str, Any] | None = None) -> Any:
     """Return the definition of a key that may be left out but not be null."""
 
     def without_default(schema: dict[str, Any]) -> None:
         schema.pop("default", None)
+        schema.update(in_schema or {})
 
     return Field(default=None, description=sentence, json_schema_extra=without_default)
 
@@ -172,7 +141,15 @@ def _own_fields(settings: type) -> dict[str, Any]:
     return {f.name: (hints[f.name], Field(default=f.default, description=describe(f.name))) for f in fields(settings)}
 
 
-def _dimension(field: str, hint: Any) -> type[BaseModel]:
+def _search(row: type[BaseModel]) -> type[SearchSettings]:
+    """Return the model of the section search whose listed configurations are checked as `row`."""
+    listed = SearchSettings.model_fields["list_"]
+    rows = Annotated[Annotated[str, Tag("one")] | Annotated[list[row], MinLen(1), Tag("list")], LISTED]  # type: ignore[valid-type]
+    definition: Any = (rows | None, Field(default=None, alias=listed.alias, description=listed.description))
+    return create_model("SearchSettings", __base__=SearchSettings, list_=definition)
+
+
+def _dimension(field: str, hint: Any, swept: tuple[str, ...]) -> type[BaseModel]:
     """Return the model of the dimensions a field may have: every swept value obeys the rule of the field itself."""
     definitions: dict[str, Any] = {"choice": (Annotated[list[hint], MinLen(1)], _optional("One of these values."))}
     for number, *bounds in _numbers(hint):
@@ -185,7 +162,10 @@ def _dimension(field: str, hint: Any) -> type[BaseModel]:
             end = _annotated(base, *bounds, *extra)
             if base is int or number is float:
                 definitions[kind] = (tuple[end, end], _optional(sentence))  # type: ignore[valid-type]
-    return _model(f"{field}_dimension", definitions, in_schema={"minProperties": 1, "maxProperties": 1})
+    one_kind = [{"required": [kind]} for kind in definitions]
+    names = {"propertyNames": {"enum": [name for name in swept if name != field]}}
+    definitions["when"] = (dict[str, Any], _optional(_WHEN, names))
+    return _model(f"{field}_dimension", definitions, in_schema={"oneOf": one_kind})
 
 
 def _numbers(hint: Any) -> list[tuple[Any, ...]]:

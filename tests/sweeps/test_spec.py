@@ -22,7 +22,16 @@ from pinncore.settings import TrainSettings
 from sweeps import descriptions, specfile, specmodel
 from sweeps.errors import SpecError
 from sweeps.space import Choice, Int, LogInt, LogUniform, Uniform
-from sweeps.spec import StudySpec, build_settings, config_sha256, json_schema, load_spec, parse_spec
+from sweeps.spec import (
+    PrunerSettings,
+    SearchSettings,
+    StudySpec,
+    build_settings,
+    config_sha256,
+    json_schema,
+    load_spec,
+    parse_spec,
+)
 from tests.sweeps.study_files import ELSEWHERE, EXAMPLES, MINIMAL, ROOT, write_files
 
 
@@ -99,7 +108,9 @@ def test_a_configuration_is_whole_and_plain() -> None:
     assert list(config["problem"]) == ["name", *(field.name for field in dataclasses.fields(NonlocalStrainSettings))]
     train, problem = build_settings(config)
     assert problem == NonlocalStrainSettings(scale_factor=3.0) and train == TrainSettings()
-    with pytest.raises(ValueError, match=r"params must name exactly \['inputs', 'scale_factor'\], got \['width'\]"):
+    with pytest.raises(
+        ValueError, match=r"params must name fields among \['inputs', 'scale_factor'\], got \['width'\]"
+    ):
         spec.config({"width": 8})
 
 
@@ -150,6 +161,105 @@ def test_overrides_replace_values() -> None:
     assert spec.space == {"width": Choice((8, 16))}
 
 
+BEFORE_THESE_KEYS = """
+study: s
+problem: {name: nonlocal_strain, data: strb100, inputs: [x, y]}
+search: {sampler: tpe, trials: 8, objective: rel_l2, seed: 3, replicates: 1, pruner: none}
+space:
+  width:
+    choice: [8, 16]
+train: {depth: 2}
+resources: {device: auto, pack: auto, cpus_per_pack: 1, gpus_per_pack: null}
+budget: {hours: null}
+results: {fields: all, weights: all}
+"""
+
+
+def test_a_study_file_of_before_means_the_same() -> None:
+    spec = parse_spec(BEFORE_THESE_KEYS, base=ELSEWHERE)
+    assert spec == parse_spec(spec.to_yaml(), base=ELSEWHERE)
+    assert spec.search == SearchSettings(sampler="tpe", trials=8, seed=3)
+    assert spec.search.model_dump(by_alias=True) == {
+        "sampler": "tpe",
+        "trials": 8,
+        "objective": "rel_l2",
+        "seed": 3,
+        "replicates": 1,
+        "quantile": 0.5,
+        "deterministic": False,
+        "generation": 8,
+        "list": None,
+        "constraints": [],
+        "warm_start": [],
+        "reuse": [],
+        "pruner": PrunerSettings().model_dump(),
+    }
+    assert spec.search.pruner.kind == "none" and spec.state is None and spec.listed == ()
+    assert spec.resources.priority == 1
+    assert set(spec.budget.model_dump().values()) == {None}
+    assert spec.objectives == ("rel_l2",)
+
+
+def test_everything_about_the_search_is_read_and_written() -> None:
+    text = """
+study: s
+search:
+  sampler: nsga2
+  trials: 64
+  objective: [rel_l2, loss]
+  replicates: 5
+  quantile: 0.9
+  deterministic: true
+  generation: 16
+  constraints: [width <= 64]
+  pruner: {kind: patience, patience: 1, min_improvement: 0}
+resources: {priority: 7}
+budget: {hours: 1, device_hours: 2.5, evaluations: 3000000000, max_failures: 0}
+state: postgresql://me@host/db?sslmode=require
+"""
+    spec = parse_spec(text, base=ELSEWHERE)
+    assert spec.objectives == ("rel_l2", "loss")
+    assert spec.search.pruner == PrunerSettings(kind="patience", patience=1.0, min_improvement=0.0)
+    assert (spec.search.replicates, spec.search.quantile, spec.search.generation) == (5, 0.9, 16)
+    assert (spec.budget.evaluations, spec.budget.max_failures) == (3_000_000_000, 0)
+    assert spec.state == "postgresql://me@host/db?sslmode=require" and spec.resources.priority == 7
+    again = parse_spec(spec.to_yaml(), base=ELSEWHERE)
+    assert again == spec and again.sha256() == spec.sha256()
+    jsonschema.Draft202012Validator(json_schema()).validate(spec.to_plain())
+    assert parse_spec(text.replace("quantile: 0.9", "quantile: 0.5"), base=ELSEWHERE).sha256() != spec.sha256()
+
+
+def test_the_name_of_a_pruner_is_short_for_a_mapping() -> None:
+    head = "study: s\nsearch: {trials: 4, pruner: PRUNER}"
+    short, long = (parse_spec(head.replace("PRUNER", p), base=ELSEWHERE) for p in ("asha", "{kind: asha}"))
+    assert short == long and short.search.pruner == PrunerSettings(kind="asha")
+    assert short.to_plain()["search"]["pruner"] == {**PrunerSettings().model_dump(), "kind": "asha"}
+
+
+def test_folders_of_other_studies_and_of_the_state_are_absolute(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.yaml").write_text(MINIMAL)
+    text = "study: s\nsearch: {trials: 4, sampler: tpe, warm_start: [one, ./two]}\nstate: states/here\n"
+    spec = parse_spec(text, base=tmp_path)
+    assert spec.search.warm_start == [f"{tmp_path}/one", f"{tmp_path}/two"]
+    assert spec.state == f"{tmp_path}/states/here"
+    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    (tmp_path / "one" / "study.yaml").unlink()
+    assert parse_spec(spec.to_yaml(), base=ELSEWHERE, look=False) == spec
+    (tmp_path / "states").write_text("")
+    with pytest.raises(SpecError, match=r"search.warm_start\[0\]: is no study.*\nstate: is a file, not a folder"):
+        parse_spec(text.replace("/here", ""), base=tmp_path)
+
+
+def test_a_pruner_by_what_the_data_lack(files: Path) -> None:
+    text = "study: s\nsearch: {trials: 4, objective: heldout_residual, pruner: {kind: asha, metric: METRIC}}\n"
+    text += "problem: {data: {gauss_points: blind.csv, lrb: lrb.csv, btb: btb.csv, elocal_factor: 1}}"
+    with pytest.raises(SpecError, match=r"search\.pruner\.metric: needs a reference"):
+        parse_spec(text.replace("METRIC", "rel_l2"), base=files)
+    assert parse_spec(text.replace("METRIC", "loss"), base=files).search.pruner.metric == "loss"
+
+
 def test_empty_sections_are_as_good_as_none() -> None:
     assert parse_spec(MINIMAL + "space:\ntrain:\nbudget:\n", base=ELSEWHERE) == parse_spec(MINIMAL, base=ELSEWHERE)
 
@@ -198,7 +308,12 @@ def test_whatever_is_written_is_read_back(value: Any) -> None:
         ("train: {dtype: float32}", "float32 makes L-BFGS stop early"),
         ("train: {lbfgs_lr: 0.001}", "first step of every line search"),
         ("search: {sampler: grid, trials: 3}\nspace: {width: {choice: [8, 16]}}", "the grid has 2 combinations"),
-        ("space: {}", "space is empty"),
+        ("space: {}", "space is empty: there is one configuration, so use search.replicates"),
+        ("search: {trials: 1, objective: [rel_l2, loss]}", "loss does not rank trials"),
+        (
+            "search: {trials: 3}\nspace: {width: {choice: [8, 16]}}",
+            "the space has 2 combinations: none is trained twice",
+        ),
         ("space: {adam_epochs: {int: [0, 9]}}\ntrain: {lbfgs_iterations: 0}", "trains nothing"),
     ],
 )
@@ -288,13 +403,13 @@ def test_fields_of_train_and_problems_have_names_of_their_own() -> None:
     assert not set(names) & set(specmodel.section_keys(specmodel.study_file(tuple(PROBLEMS)))[""])
 
 
-def test_pydantic_stands_in_one_file() -> None:
+def test_pydantic_stands_in_the_models_of_the_study_file_alone() -> None:
     users = [
         path.name
         for path in (ROOT / "sweeps").glob("*.py")
         if re.search(r"^\s*(from|import) pydantic", path.read_text(), re.M)
     ]
-    assert users == ["specmodel.py"]
+    assert sorted(users) == ["specmodel.py", "specsections.py"]
     assert pydantic.VERSION >= "2"
 
 
@@ -334,6 +449,16 @@ def test_examples_agree_with_the_schema(path: Path) -> None:
         "space: {width: {uniform: [1, 2]}}",
         "space: {adam_beta1: {uniform: [0.5, 1]}}",
         "search: {sampler: sobol}",
+        "search: {pruner: ahsa}",
+        "search: {pruner: {kind: asha, reduction: 1}}",
+        "search: {objective: [rel_l2]}",
+        "search: {list: [{widht: 8}]}",
+        "search: {list: [{width: -8}]}",
+        "search: {list: []}",
+        "space: {width: {choice: [8], when: {depht: 2}}}",
+        "space: {width: {when: {depth: 2}}}",
+        "state: 3",
+        "budget: {max_failures: -1}",
         "study: a b",
         "space: {hours: {choice: [1]}}",
     ],
@@ -351,18 +476,21 @@ def documented_tables() -> str:
     schema = json_schema()
     titles = {
         "search": "SearchSettings",
+        "search.pruner": "PrunerSettings",
         "train": "TrainSettings",
         "problem": "NonlocalStrainSettings",
         "resources": "ResourceSettings",
         "budget": "BudgetSettings",
         "results": "ResultSettings",
     }
-    return "\n".join(_table(section, schema["$defs"][title]) for section, title in titles.items())
+    state = {"properties": {"state": schema["properties"]["state"]}}
+    tables = [_table(section, schema["$defs"][title]) for section, title in titles.items()]
+    return "\n".join([*tables, _table("state", state)])
 
 
 def _table(section: str, schema: dict[str, Any]) -> str:
     rows = [
-        f"| `{name}` | {_kind(key)} | `{json.dumps(key.get('default'))}` | {key['description']} |"
+        f"| `{name}` | {_kind(key)} | `{json.dumps(_default(name, key))}` | {key['description']} |"
         for name, key in schema["properties"].items()
     ]
     return "\n".join(
@@ -370,9 +498,16 @@ def _table(section: str, schema: dict[str, Any]) -> str:
     )
 
 
+def _default(name: str, key: dict[str, Any]) -> Any:
+    made = {"constraints": [], "warm_start": [], "reuse": [], "pruner": "none"}
+    return made.get(name, key.get("default"))
+
+
 def _kind(key: dict[str, Any]) -> str:
-    if "anyOf" in key:
-        return " or ".join(_kind(branch) for branch in key["anyOf"])
+    if branches := key.get("anyOf") or key.get("oneOf"):
+        return " or ".join(_kind(branch) for branch in branches)
+    if "$ref" in key:
+        return "mapping"
     if "enum" in key or "const" in key:
         return ", ".join(f"`{value}`" for value in key.get("enum", [key.get("const")]))
     if key["type"] == "array":
@@ -393,12 +528,14 @@ def test_the_documentation_has_every_key_with_its_rule_and_default() -> None:
     assert documented_tables() in (ROOT / "docs" / "study-file.md").read_text()
 
 
-def test_the_documented_example_is_valid() -> None:
+def test_the_documented_examples_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "study-file.md").read_text(), re.S)
     whole = [block for block in blocks if block.startswith("study:")]
     assert whole
-    for block in whole:
-        assert isinstance(parse_spec(block, base=ELSEWHERE), StudySpec)
+    parts = {"search": "study: s\n", "space": MINIMAL}
+    for block in blocks:
+        head = "" if block in whole else parts[block.partition(":")[0]]
+        assert isinstance(parse_spec(head + block, base=ELSEWHERE), StudySpec)
 
 
 def test_a_clash_is_found_however_many_combinations_there_are() -> None:

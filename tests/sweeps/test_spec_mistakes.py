@@ -47,7 +47,7 @@ def test_a_malformed_file_gets_one_clear_message(name: str) -> None:
 
 def test_the_record_holds_what_it_should() -> None:
     """The file is split as it was written; a slip in its separators would leave cases out."""
-    assert len(RECORDED) >= 85
+    assert len(RECORDED) >= 160
     assert all(text.strip() or name == "empty file" for name, (text, _) in RECORDED.items())
 
 
@@ -262,6 +262,16 @@ NAMES = sorted(
         "uniform",
         "loguniform",
         "logint",
+        "when",
+        "objective",
+        "constraints",
+        "list",
+        "warm_start",
+        "pruner",
+        "kind",
+        "replicates",
+        "state",
+        "target",
         "elocal_factor",
         "gauss_points",
         "npz",
@@ -277,6 +287,9 @@ SCALARS = st.one_of(
     st.floats(),
     st.sampled_from(NAMES),
     st.sampled_from(["grid", "torch", "file:x.npz", "strb100", "x", "y", "consistent", "all", "auto", "\0", "~x"]),
+    st.sampled_from(
+        ["list", "tpe", "gp", "cmaes", "asha", "rel_l2", "loss", "width < 9", "width", "trial:x/1", "sqlite:/"]
+    ),
 )
 CONTENT = st.recursive(
     SCALARS,
@@ -287,7 +300,11 @@ SECTIONS = st.fixed_dictionaries(
     {},
     optional={
         name: st.one_of(CONTENT, st.dictionaries(st.sampled_from(NAMES), CONTENT, max_size=5))
-        for name in ("study", "problem", "search", "space", "train", "resources", "budget", "results", "extra")
+        for name in (
+            *("study", "problem", "search", "space", "train", "resources", "budget", "results"),
+            "state",
+            "extra",
+        )
     },
 )
 

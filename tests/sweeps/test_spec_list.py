@@ -1,0 +1,248 @@
+"""Configurations listed one by one, in the study file or in a CSV beside it: what they mean and what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeps import specfile
+from sweeps.errors import SpecError
+from sweeps.space import Choice
+from sweeps.spec import load_spec, parse_spec
+from tests.sweeps.study_files import ELSEWHERE, mistakes
+
+LISTED = """
+study: s
+search:
+  sampler: list
+  list:
+    - {width: 8, adam_lr: 1}
+    - {width: 8, inputs: [x, y, g, elocal], lbfgs_max_evaluations: null}
+    - {}
+    - {width: 4, depth: 3}
+train: {adam_lr: 0.01, depth: 5, width: 7}
+"""
+CSV = """\
+\N{ZERO WIDTH NO-BREAK SPACE}width, adam_lr ,inputs,lbfgs_max_evaluations,init
+8,1e-3,"[x, y, g, elocal]",,keras
+ 16 ,,,null,file:w/a b.npz
+
+,,,,
+"""
+
+
+def test_rows_are_configurations_with_the_rest_from_train_and_problem() -> None:
+    spec = parse_spec(LISTED, base=ELSEWHERE)
+    assert spec.listed == (
+        {"width": 8, "adam_lr": 1.0},
+        {"width": 8, "inputs": ["x", "y", "g", "elocal"], "lbfgs_max_evaluations": None},
+        {},
+        {"width": 4, "depth": 3},
+    )
+    assert type(spec.listed[0]["adam_lr"]) is float
+    assert spec.space == {
+        "width": Choice((8, 4)),
+        "adam_lr": Choice((1.0,)),
+        "inputs": Choice((["x", "y", "g", "elocal"],)),
+        "lbfgs_max_evaluations": Choice((None,)),
+        "depth": Choice((3,)),
+    }
+    train = [spec.config(row)["train"] for row in spec.listed]
+    assert [each["width"] for each in train] == [8, 8, 7, 4]
+    assert [each["adam_lr"] for each in train] == [1.0, 0.01, 0.01, 0.01]
+    assert [each["depth"] for each in train] == [5, 5, 5, 3]
+    assert set(spec.values("width")) == {8, 4, 7} and set(spec.values("depth")) == {3, 5}
+    assert spec.search.trials is None
+
+
+def test_a_field_that_every_row_gives_has_no_other_value() -> None:
+    listed = "study: s\nsearch: {sampler: list, list: [{width: 3}, {width: 4}]}\n"
+    with_default, without = (parse_spec(listed + more, base=ELSEWHERE) for more in ("train: {width: 9}", ""))
+    assert with_default == without
+    assert with_default.values("width") == (3, 4) and "width" not in with_default.train
+
+
+def test_a_list_comes_back_from_its_canonical_form() -> None:
+    spec = parse_spec(LISTED, base=ELSEWHERE)
+    again = parse_spec(spec.to_yaml(), base=Path("/anywhere"))
+    assert again == spec and again.to_yaml() == spec.to_yaml() and again.sha256() == spec.sha256()
+    assert spec.to_plain()["space"] == {}
+    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 (Ray sends it to workers so)
+
+
+def test_another_sampler_has_no_list() -> None:
+    assert parse_spec("study: s\nsearch: {trials: 4, list: null}", base=ELSEWHERE).listed == ()
+
+
+def test_a_csv_means_the_rows_it_holds_and_is_needed_once(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "rows.csv").write_text(CSV, encoding="utf-8")
+    (tmp_path / "study.yaml").write_text("study: s\nsearch: {sampler: list, list: rows.csv}")
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "study.yaml")
+    (missing,) = caught.value.mistakes
+    assert missing.path == "search.list (line 3 of rows.csv).init" and missing.rule == "there is no such file"
+    (tmp_path / "rows.csv").write_text(CSV.replace("file:w/a b.npz", "tf1"), encoding="utf-8")
+    spec = load_spec(tmp_path / "study.yaml")
+    assert spec.listed == (
+        {"width": 8, "adam_lr": 1e-3, "inputs": ["x", "y", "g", "elocal"], "init": "keras"},
+        {"width": 16, "lbfgs_max_evaluations": None, "init": "tf1"},
+        {},
+    )
+    (tmp_path / "rows.csv").unlink()
+    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("8", 8),
+        ("-8", -8),
+        ("1e-4", 1e-4),
+        (".5", 0.5),
+        ("true", True),
+        ("no", "no"),
+        ("null", None),
+        ("010", 10),
+        ("file:a: b#c", "file:a: b#c"),
+        ('"8"', "8"),
+        ("[1, 2]", [1, 2]),
+        ("{a: 1}", {"a": 1}),
+        (".inf", math.inf),
+        ("-.Inf", -math.inf),
+        ("2024-01-01", "2024-01-01"),
+    ],
+)
+def test_a_cell_is_what_the_study_file_would_read(cell: str, value: Any) -> None:
+    assert specfile.read_value(cell) == value
+    assert type(specfile.read_value(cell)) is type(value)
+    if cell != "file:a: b#c":  # in YAML a mapping; in a cell text, like all that is not bracketed or quoted
+        assert specfile.read(f"a: {cell}")[0] == {"a": value}
+
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "width": st.integers(1, 99),
+            "adam_lr": st.floats(1e-9, 1e9),
+            "init": st.sampled_from(["torch", "keras", "tf1"]),
+            "inputs": st.sampled_from([["x", "y"], ["x", "y", "g", "elocal"]]),
+            "lbfgs_max_evaluations": st.one_of(st.none(), st.integers(1, 9)),
+            "allow_tf32": st.booleans(),
+        },
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(rows=ROWS)
+@settings(max_examples=25, deadline=None)
+def test_a_csv_and_a_yaml_list_of_the_same_rows_are_the_same_study(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    fields = ["width", "adam_lr", "init", "inputs", "lbfgs_max_evaluations", "allow_tf32"]
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(fields)
+    for row in rows:
+        writer.writerow([json.dumps(row[name]) if name in row else "" for name in fields])
+    (folder / "same.csv").write_text(table.getvalue(), encoding="utf-8")
+    content: dict[str, Any] = {"study": "s", "search": {"sampler": "list", "list": rows}}
+    from_yaml = parse_spec(specfile.write(content), base=folder)
+    content["search"]["list"] = "same.csv"
+    from_csv = parse_spec(specfile.write(content), base=folder)
+    assert from_csv.listed == from_yaml.listed == tuple(rows)
+    assert from_csv.train == from_yaml.train and from_csv.to_plain()["search"] == from_yaml.to_plain()["search"]
+
+
+# ---- what is wrong ----
+
+
+def told(folder: Path, table: str | bytes, more: str = "") -> list[str]:
+    """The mistakes of a study whose list is `table`, without the name of its folder."""
+    (folder / "rows.csv").write_bytes(table.encode() if isinstance(table, str) else table)
+    lines = mistakes("study: s\nsearch: {sampler: list, list: rows.csv}\n" + more, folder)
+    return [line.replace(str(folder), "DIR") for line in lines]
+
+
+def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
+    assert mistakes("study: s\nsearch: {sampler: list, list: nope.csv}") == [
+        'search.list: cannot be read (No such file or directory), got "/nonexistent/nope.csv".'
+    ]
+    hint = "The first line names fields, each further line is a configuration."
+    for table in ("", "\n", "width,depth\n", "width\n\n\n"):
+        assert told(tmp_path, table) == [f'search.list: must list at least 1 configuration, got "DIR/rows.csv". {hint}']
+    (line,) = told(tmp_path, "width\n\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"))
+    assert line.startswith("search.list: cannot be read (it is no CSV in UTF-8: ")
+    (line,) = told(tmp_path, 'width\n"8')
+    assert line.startswith("search.list: cannot be read (it is no CSV in UTF-8: ")
+
+
+def test_columns_that_are_no_fields(tmp_path: Path) -> None:
+    assert told(tmp_path, "widht,depth,depth,\n8,2,2,\n9,2,2,\n") == [
+        'search.list: a column of rows.csv names no field of train or problem, got "widht". Did you mean width?',
+        'search.list: a column of rows.csv stands twice, got "depth". Keep one of the two.',
+        *told(tmp_path, "depth,\n2,\n"),
+    ]
+
+
+def test_cells_that_are_wrong_are_told_by_their_line(tmp_path: Path) -> None:
+    assert told(tmp_path, "width,depth\n8,2\n\nwide,0\n8\n8,2,3\n8,[2\n") == [
+        'search.list (line 4 of rows.csv).width: must be a whole number, got "wide".',
+        "search.list (line 4 of rows.csv).depth: must be at least 1, got 0.",
+        "search.list (line 5 of rows.csv): must have 2 cells as the header has, got 1. Text with a comma in it stands "
+        "in double quotes.",
+        "search.list (line 6 of rows.csv): must have 2 cells as the header has, got 3. Text with a comma in it stands "
+        "in double quotes.",
+        "search.list (line 7 of rows.csv).depth: this is not valid YAML: while parsing a flow sequence: expected ',' "
+        "or ']', but got '<stream end>', in line 1, column 3, got \"[2\".",
+    ]
+    assert told(tmp_path, "width\n99999999999999999999\n") == [
+        "search.list (line 2 of rows.csv).width: must be a number of at most 9223372036854775807, got "
+        '"99999999999999999999".'
+    ]
+
+
+def test_many_mistakes_in_a_list_are_not_all_written_out(tmp_path: Path) -> None:
+    lines = told(tmp_path, "width\n" + "0\n" * 100, "train: {depth: 0}")
+    assert len(lines) == 22
+    assert lines[:2] == [
+        "search.list (line 2 of rows.csv).width: must be at least 1, got 0.",
+        "search.list (line 3 of rows.csv).width: must be at least 1, got 0.",
+    ]
+    assert lines[20:] == ["train.depth: must be at least 1, got 0.", "search.list: has 80 more mistakes like these."]
+
+
+def test_a_wrong_cell_does_not_keep_other_mistakes_back() -> None:
+    rows = "[{width: -1, depth: 2}, 5, {inti: keras}, {init: kears}, {inti: tf1}, {width: 90}]"
+    text = f"study: s\nsearch: {{sampler: list, list: {rows}, constraints: [width < 50]}}\nproblem: {{data: strb}}"
+    paths = [line.split(": ")[0] for line in mistakes(text)]
+    assert paths == ["search.list[0].width", "search.list[1]", "search.list[2].inti", "problem.data"]
+    mended = text.replace("-1", "1").replace("5, ", "").replace("inti", "init").replace("strb", "strb100")
+    assert [line.split(": ")[0] for line in mistakes(mended)] == ["search.list[2].init", "search.list[4]"]
+
+
+def test_fewer_different_trials_than_rows_are_warned_of() -> None:
+    head = "study: s\nsearch: {sampler: list, list: [{width: 8}, {}, {width: 16}], trials: TRIALS}"
+    repeated, too_many = (parse_spec(head.replace("TRIALS", trials), base=ELSEWHERE).warnings for trials in ("2", "5"))
+    assert repeated == ("search.list has 1 rows that repeat another: no configuration is trained twice.",)
+    assert too_many == ("search.trials is 5 and search.list has 3 rows: the smaller number is run.", *repeated)
+
+
+def test_ten_thousand_rows_are_no_burden(tmp_path: Path) -> None:
+    lines = ["width,adam_lr", *(f"{i % 50 + 1},{(i + 1) * 1e-7:.17g}" for i in range(10_000))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    spec = parse_spec("study: s\nsearch: {sampler: list, list: rows.csv, constraints: [width <= 50]}", base=tmp_path)
+    assert len(spec.listed) == 10_000 and len(spec.space["adam_lr"].arguments()) == 10_000
