@@ -78,7 +78,7 @@ class Work:
     def points(self, folder: Path) -> list[dict[str, Any]]:
         """The configurations that the study will draw."""
         search = Search(load_spec(self.study(folder), ()))
-        return [search.propose(number) for number in range(self.trials)]
+        return [search.propose(number).params for number in range(self.trials)]
 
     def seeds(self) -> list[int]:
         """The seeds of the study's initial weights."""

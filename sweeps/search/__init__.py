@@ -1,0 +1,11 @@
+"""Which configuration comes next.
+
+Grid, random, quasi-random and listed points are functions of the study's seed and a trial's place in the sequence
+alone; samplers that learn are functions of these and of the results told. So a study killed anywhere goes on as if it
+had not been.
+"""
+
+from .seeds import stable_hash as stable_hash
+from .sequence import Search as Search
+from .told import Proposal as Proposal
+from .told import Told as Told

@@ -1,0 +1,153 @@
+"""Samplers whose points are functions of the seed and the place in the sequence, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import qmc
+
+from .combinations import Product, Table, combinations
+from .points import MOST_TRIES, Points
+from .seeds import shuffled
+from .told import Proposal, Sampler
+
+_BLOCK: Final = 256  # points of a Sobol sequence drawn at once
+
+
+class PureSampler(Sampler):
+    """A sampler that needs no results."""
+
+    def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
+        """Learn nothing."""
+
+
+@final
+class Grid(PureSampler):
+    """Every combination once, in an order drawn by the seed, so that any first part of it is a fair sample."""
+
+    def __init__(self, points: Points, seed: int) -> None:
+        self._points, self._seed = points, seed
+
+    @cached_property
+    def size(self) -> int:
+        """Number of combinations that the constraints allow; counted when it is asked for."""
+        if not self._combinations.allowed:
+            raise self._points.forbidden(self._combinations.size)
+        return self._combinations.allowed
+
+    def propose(self, index: int) -> Proposal:
+        if not 0 <= index < self.size:
+            raise IndexError(f"the grid has {self.size} combinations, so there is no trial {index}")
+        return Proposal(self._combinations.point(self._shuffled(self._allowed.place(index))))
+
+    @cached_property
+    def _combinations(self) -> Product | Table:
+        return combinations(self._points)
+
+    @cached_property
+    def _allowed(self) -> _Allowed:
+        return _Allowed(self._points, self._combinations.size, self._allows)
+
+    def _shuffled(self, place: int) -> int:
+        return shuffled(place, self._combinations.size, seed=self._seed)
+
+    def _allows(self, place: int) -> bool:
+        return self._combinations.allows(self._shuffled(place))
+
+
+@final
+class Random(PureSampler):
+    """Independent draws, each place from a generator of its own; forbidden ones are drawn again from the same."""
+
+    def __init__(self, points: Points, seed: int) -> None:
+        self._points, self._seed = points, seed
+
+    def propose(self, index: int) -> Proposal:
+        return Proposal(self._points.at(self.units(index)))
+
+    def units(self, index: int) -> list[float]:
+        """Return an allowed point as shares of the probability of each field."""
+        generator = np.random.default_rng([self._seed, index])
+        for _ in range(MOST_TRIES):
+            units: list[float] = generator.random(len(self._points.space)).tolist()
+            if not self._points.is_constrained or self._points.allows(self._points.at(units)):
+                return units
+        raise self._points.forbidden(MOST_TRIES)
+
+
+@final
+class QuasiRandom(PureSampler):
+    """Scrambled Sobol points (Owen 1998), which fill the space more evenly than random ones."""
+
+    def __init__(self, points: Points, seed: int) -> None:
+        self._points, self._seed = points, seed
+        self._allowed = _Allowed(points, None, lambda place: points.allows(self._point(place)))
+        self._engine: Any = None
+        self._block, self._units = -1, np.empty((0, 0))
+
+    def propose(self, index: int) -> Proposal:
+        return Proposal(self._point(self._allowed.place(index)))
+
+    def _point(self, place: int) -> dict[str, Any]:
+        if not self._points.space:
+            return {}
+        block, row = divmod(place, _BLOCK)
+        if block != self._block:
+            self._block, self._units = block, self._drawn(block * _BLOCK)
+        return self._points.at(self._units[row].tolist())
+
+    def _drawn(self, first: int) -> npt.NDArray[np.float64]:
+        """Return the points from `first` on; the engine only goes forward, so an earlier block needs a new one."""
+        if self._engine is None or self._engine.num_generated > first:
+            fields = len(self._points.space)
+            self._engine = qmc.Sobol(fields, scramble=True, rng=np.random.default_rng(self._seed))
+        if first > self._engine.num_generated:
+            self._engine.fast_forward(first - self._engine.num_generated)
+        return self._engine.random(_BLOCK)
+
+
+@final
+class Listed(PureSampler):
+    """The configurations the user wrote down, in their order; the check of the study file saw the constraints hold."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._rows = rows
+
+    @property
+    def size(self) -> int:
+        return len(self._rows)
+
+    def propose(self, index: int) -> Proposal:
+        if not 0 <= index < self.size:
+            raise IndexError(f"the list has {self.size} configurations, so there is no trial {index}")
+        return Proposal(dict(self._rows[index]))
+
+
+@final
+class _Allowed:
+    """The places of a sequence whose points the constraints allow, found as they are asked for."""
+
+    def __init__(self, points: Points, size: int | None, allows: Callable[[int], bool]) -> None:
+        self._points, self._size, self._allows = points, size, allows
+        self._places: list[int] = []
+        self._next = 0
+
+    def place(self, index: int) -> int:
+        """Return where the allowed point number `index` lies."""
+        if not self._points.is_constrained:
+            return index
+        while len(self._places) <= index:
+            self._places.append(self._following())
+        return self._places[index]
+
+    def _following(self) -> int:
+        most = MOST_TRIES if self._size is None else self._size
+        for place in range(self._next, self._next + most):
+            if self._allows(place):
+                self._next = place + 1
+                return place
+        raise self._points.forbidden(most)

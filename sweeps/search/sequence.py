@@ -1,0 +1,104 @@
+"""The trials of a study in the order in which they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import BaseDistribution
+
+from .cmaes import CmaEs
+from .learning import Gp, Nsga2, Tpe
+from .points import Points
+from .pure import Grid, Listed, QuasiRandom, Random
+from .told import Proposal, Sampler, Told
+
+if TYPE_CHECKING:
+    from ..spec import StudySpec
+
+
+class Search:
+    """The trials of a study: how many, and the parameters of each.
+
+    `history` are the trials of earlier starts and `warm` those of other studies to learn from; samplers that do not
+    learn need neither. Parameters are plain values of the active fields; `stored` and `distributions` are the same as
+    Optuna keeps them.
+    """
+
+    def __init__(self, spec: StudySpec, history: Iterable[Told] = (), warm: Iterable[Told] = ()) -> None:
+        self._trials = spec.search.trials
+        self._points = Points(spec)
+        self._sampler = _sampler(self._points, history, warm)
+
+    @property
+    def limit(self) -> int:
+        """Number of trials altogether.
+
+        Raises `SweepError` where a grid is too large to count what is allowed, or nothing is.
+        """
+        counts = [count for count in (self._trials, self._sampler.size) if count is not None]
+        return min(counts, default=0)
+
+    @property
+    def learns(self) -> bool:
+        """Whether proposals depend on results."""
+        return self._sampler.learns
+
+    def generation_of(self, index: int) -> range:
+        """Return the places asked in one go with `index`: a generation in deterministic mode, else the one alone."""
+        return self._sampler.generation_of(index)
+
+    def ready(self, index: int) -> bool:
+        """Whether `index` can be asked for: in deterministic mode, all trials of the generations before have ended."""
+        return self._sampler.ready(index)
+
+    def propose(self, index: int) -> Proposal:
+        """Return the configuration at place `index` of the sequence; asked again, the same one.
+
+        Raises `SweepError` where no point is found that the constraints allow, `IndexError` beyond the end of a grid
+        or list, and `ValueError` for a place that is not ready.
+        """
+        return self._sampler.propose(index)
+
+    def tell(
+        self, index: int, state: str, values: tuple[float, ...] | None = None, rungs: Mapping[int, float] | None = None
+    ) -> None:
+        """Report how a trial stands; what is complete without a finite number for each objective counts as failed.
+
+        A trial that is COMPLETE or PRUNED stays so; a failed one may be trained again.
+        """
+        self._sampler.tell(index, state, values, rungs or {})
+
+    def stored(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters as Optuna stores them: lists and mappings as JSON text."""
+        return {name: self._points.space[name].encode(value) for name, value in params.items()}
+
+    def decoded(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that `stored` made of them."""
+        return {name: self._points.space[name].decode(value) for name, value in stored.items()}
+
+    def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """Return the dimensions of the active fields as Optuna writes them."""
+        return {name: self._points.distributions[name] for name in params}
+
+
+def _sampler(points: Points, history: Iterable[Told], warm: Iterable[Told]) -> Sampler:
+    spec = points.spec
+    match spec.search.sampler:
+        case "grid":
+            return Grid(points, spec.search.seed)
+        case "random":
+            return Random(points, spec.search.seed)
+        case "qmc":
+            return QuasiRandom(points, spec.search.seed)
+        case "list":
+            return Listed(spec.listed)
+        case "tpe":
+            return Tpe(points, history=history, warm=warm)
+        case "gp":
+            return Gp(points, history=history, warm=warm)
+        case "nsga2":
+            return Nsga2(points, history=history, warm=warm)
+        case "cmaes":
+            return CmaEs(points, history=history)
+    raise ValueError(f"sampler must be a known one, got {spec.search.sampler!r}")

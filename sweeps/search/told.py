@@ -1,0 +1,80 @@
+"""What passes between a study and its sampler: proposals one way, trials the other."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from ..trials import COMPLETE, FAIL, FINISHED
+
+
+@dataclass(frozen=True)
+class Told:
+    """A trial as a sampler sees it.
+
+    `index` is its place in the sampler's sequence; `params` are plain values of the active fields; `state` is one of
+    WAITING, RUNNING, COMPLETE, FAIL and PRUNED; `values` are the objectives of a complete trial; `rungs` the metric at
+    each rung, in thousandths of the planned steps; `attrs` what its proposal held beside the parameters.
+    """
+
+    index: int
+    params: Mapping[str, Any]
+    state: str
+    values: tuple[float, ...] | None = None
+    rungs: Mapping[int, float] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its result is known."""
+        return self.state in FINISHED
+
+    def checked(self, objectives: int) -> Told:
+        """Return the trial, failed where it is complete without a finite number for each objective."""
+        if self.state != COMPLETE:
+            return replace(self, values=None)
+        values = tuple(self.values or ())
+        if len(values) != objectives or not all(math.isfinite(value) for value in values):
+            return replace(self, state=FAIL, values=None)
+        return replace(self, values=values)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to train: plain values of the active fields.
+
+    `attrs` are JSON values that are stored with the trial and come back in `Told.attrs`.
+    """
+
+    params: dict[str, Any]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+class Sampler(ABC):
+    """A rule that turns places in a sequence into configurations."""
+
+    learns: ClassVar[bool] = False
+
+    @property
+    def size(self) -> int | None:
+        """Number of places, None where there is no end."""
+        return None
+
+    @abstractmethod
+    def propose(self, index: int) -> Proposal:
+        """Return the configuration at place `index`; asked again, the same one."""
+
+    @abstractmethod
+    def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
+        """Learn how a trial stands."""
+
+    def generation_of(self, index: int) -> range:
+        """Return the places that are asked together with `index`."""
+        return range(index, index + 1)
+
+    def ready(self, index: int) -> bool:
+        """Whether all results that `index` must wait for are there."""
+        return True
