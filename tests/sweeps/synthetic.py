@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ space:
 train: {{adam_epochs: 1000, lbfgs_iterations: 500, keep_epochs: [0, 50, 1000]}}
 """
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+FAILURE = "loss became NaN in L-BFGS iteration 12"
+STEPS = 1500  # planned, over both stages
 Points = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -81,6 +83,7 @@ def config(number: int) -> dict[str, Any]:
             "lbfgs_tolerance_grad": 1e-7,
             "lbfgs_tolerance_change": 2.2e-22,
             "lbfgs_max_evaluations": None,
+            "divergence_factor": 1e6,
             "record_every": 25,
             "keep_epochs": [0, 50, 1000],
         },
@@ -98,18 +101,23 @@ def config(number: int) -> dict[str, Any]:
     }
 
 
-def trial_row(number: int, *, failure: str | None = None) -> dict[str, Any]:
-    """A trials row; a failed one has no metrics and, as such rows do, lacks columns altogether."""
+def trial_row(
+    number: int, replicate: int = 0, *, failure: str | None = None, pruned_at: int | None = None
+) -> dict[str, Any]:
+    """A trials row; a failed one has no metrics and, as such rows do, lacks columns altogether.
+
+    `pruned_at` is the step, counted over both stages, at which its trial was pruned.
+    """
     start = START + timedelta(seconds=20 * number)
     row = {
         **setting_columns(config(number)),
         "trial": number,
-        "replicate": 0,
-        "state": "FAIL" if failure else "COMPLETE",
+        "replicate": replicate,
+        "state": "FAIL" if failure else "COMPLETE" if pruned_at is None else "PRUNED",
         "pack": number // 4,
-        "member": number % 4,
-        "seed": 1000 + number,
+        "seed": 1000 + 100_000 * replicate + number,
         "attempt": 1,
+        "rebatched": False,
         "started_at": start,
         "finished_at": start + timedelta(seconds=30),
         "engine_used": "torch",
@@ -125,7 +133,9 @@ def trial_row(number: int, *, failure: str | None = None) -> dict[str, Any]:
     }
     if failure:
         return row | {"failure": failure, "stop_reason": "not_finite"}
-    error = error_of(number)
+    error = error_of(number, replicate)
+    adam = min(1000, STEPS if pruned_at is None else pruned_at)
+    lbfgs = (STEPS if pruned_at is None else pruned_at) - adam
     return row | {
         "rel_l2": error,
         "paper_metric": 300 * error,
@@ -138,37 +148,39 @@ def trial_row(number: int, *, failure: str | None = None) -> dict[str, Any]:
         "loss_lrb": 0.06,
         "loss_btb": 0.04,
         "grad_norm": 1e-4,
-        "stop_reason": "iterations_done",
+        "stop_reason": "iterations_done" if pruned_at is None else "pruned",
         "stop_advice": "Give lbfgs_iterations more.",
         "parameters": 337,
-        "adam_epochs_done": 1000,
-        "lbfgs_iterations_done": 500,
-        "adam_evaluations": 1000,
-        "lbfgs_evaluations": 612,
-        "evaluations": 1612,
-        "adam_seconds": 12.5,
-        "lbfgs_seconds": 9.25,
-        "seconds": 21.75,
+        "adam_epochs_done": adam,
+        "lbfgs_iterations_done": lbfgs,
+        "adam_evaluations": adam,
+        "lbfgs_evaluations": int(1.224 * lbfgs),
+        "evaluations": adam + int(1.224 * lbfgs),
+        "adam_seconds": 0.0125 * adam,
+        "lbfgs_seconds": 0.0185 * lbfgs,
+        "seconds": 0.0125 * adam + 0.0185 * lbfgs,
     }
 
 
-def error_of(number: int) -> float:
-    """The made-up rel_l2 of trial `number`, between 1 % and some tens of per cent."""
-    return float(0.012 + 0.2 * np.random.default_rng([11, number]).random() ** 2)
+def error_of(number: int, replicate: int = 0) -> float:
+    """The made-up rel_l2 of a replicate of trial `number`, between 1 % and some tens of per cent."""
+    error = 0.012 + 0.2 * np.random.default_rng([11, number]).random() ** 2
+    spread = np.random.default_rng([19, number, replicate]).normal(0, 0.3) if replicate else 0.0
+    return float(error * np.exp(spread))
 
 
-def curve(number: int) -> dict[str, Any]:
-    """The made-up course of training: 1000 Adam epochs, then 500 L-BFGS iterations."""
+def curve(number: int, replicate: int = 0, *, pruned_at: int | None = None) -> dict[str, Any]:
+    """The made-up course of training: 1000 Adam epochs, then 500 L-BFGS iterations, or as far as it came."""
     adam, lbfgs = np.arange(0, 1001, 25), np.arange(0, 501, 25)
     step = np.concatenate([adam, lbfgs])
+    phase = np.array(["adam"] * adam.size + ["lbfgs"] * lbfgs.size)
+    came_to = step + np.where(phase == "lbfgs", 1000, 0) <= (STEPS if pruned_at is None else pruned_at)
     evaluations = np.concatenate([adam, 1000 + (1.224 * lbfgs).astype(int)])
-    noise = np.random.default_rng([13, number]).normal(0, 0.05, step.size)
-    end = error_of(number)
+    noise = np.random.default_rng([13, number, replicate] if replicate else [13, number]).normal(0, 0.05, step.size)
+    end = error_of(number, replicate)
     decay = np.exp(-evaluations / 300.0 + noise)
-    return {
-        "trial": number,
-        "replicate": 0,
-        "phase": ["adam"] * adam.size + ["lbfgs"] * lbfgs.size,
+    columns = {
+        "phase": phase,
         "step": step,
         "evaluations": evaluations,
         "loss": 40 * decay + 0.3 + end,
@@ -179,16 +191,18 @@ def curve(number: int) -> dict[str, Any]:
         "rel_l2": decay + end,
         "time_s": evaluations * 0.0135,
     }
+    own = {name: values[came_to] for name, values in columns.items()}
+    return {"trial": number, "replicate": replicate, **own, "phase": own["phase"].tolist()}
 
 
-def field(number: int, at: Points) -> dict[str, Any]:
-    """A prediction whose relative L2 error is exactly `error_of(number)`."""
+def field(number: int, at: Points, replicate: int = 0) -> dict[str, Any]:
+    """A prediction whose relative L2 error is exactly `error_of(number, replicate)`."""
     x_mm, y_mm, local, reference = at
     wave = np.cos(np.pi * x_mm / 40 + number) * np.cos(np.pi * y_mm / 60)
-    wave *= error_of(number) * np.linalg.norm(reference) / np.linalg.norm(wave)
+    wave *= error_of(number, replicate) * np.linalg.norm(reference) / np.linalg.norm(wave)
     return {
         "trial": number,
-        "replicate": 0,
+        "replicate": replicate,
         "x_mm": x_mm,
         "y_mm": y_mm,
         "predicted": reference + wave,
@@ -197,9 +211,9 @@ def field(number: int, at: Points) -> dict[str, Any]:
     }
 
 
-def weights(number: int) -> dict[str, Any]:
+def weights(number: int, replicate: int = 0) -> dict[str, Any]:
     """Weights of a 2-6-6-1 network at four epochs."""
-    draw = np.random.default_rng([17, number])
+    draw = np.random.default_rng([17, number, replicate] if replicate else [17, number])
     rows = [
         (epoch, layer, row, column)
         for epoch in (0, 50, 1000, 1500)
@@ -211,7 +225,7 @@ def weights(number: int) -> dict[str, Any]:
     value = draw.normal(0, 0.4, len(rows)) * (1 + epoch / 1000)
     return {
         "trial": number,
-        "replicate": 0,
+        "replicate": replicate,
         "epoch": epoch,
         "layer": layer,
         "row": row,
@@ -221,18 +235,47 @@ def weights(number: int) -> dict[str, Any]:
 
 
 def publish(
-    tables: StudyTables, flush: str, numbers: Sequence[int], *, failed: Sequence[int] = (), at: Points | None = None
+    tables: StudyTables,
+    flush: str,
+    numbers: Sequence[int],
+    *,
+    failed: Sequence[int] = (),
+    lost: Collection[tuple[int, int]] = (),
+    replicates: int = 1,
+    at: Points | None = None,
 ) -> None:
-    """Publish the trials `numbers` and `failed` as one flush, fields at the points `at`."""
+    """Publish the trials `numbers` and `failed` as one flush, fields at the points `at`.
+
+    `lost` are the replicates (trial, replicate) of `numbers` that failed.
+    """
     at = at or small_points()
+    members = [(n, r) for n in numbers for r in range(replicates) if (n, r) not in lost]
+    failures = [*lost, *((n, r) for n in failed for r in range(replicates))]
     tables.publish(
         flush,
-        trials=[trial_row(n) for n in numbers]
-        + [trial_row(n, failure="loss became NaN in L-BFGS iteration 12") for n in failed],
-        curves=[curve(n) for n in numbers],
-        fields=[field(n, at) for n in numbers],
-        weights=[weights(n) for n in numbers],
+        trials=[trial_row(*member) for member in members]
+        + [trial_row(*member, failure=FAILURE) for member in failures],
+        curves=[curve(*member) for member in members],
+        fields=[field(number, at, replicate) for number, replicate in members],
+        weights=[weights(*member) for member in members],
     )
+
+
+def publish_pruned(
+    tables: StudyTables, flush: str, numbers: Sequence[int], *, at_step: int, replicates: int = 1
+) -> None:
+    """Publish trials that were pruned at a step, as far as they came; the first of several replicates was through."""
+    steps = {(n, r): None if r == 0 < replicates - 1 else at_step for n in numbers for r in range(replicates)}
+    tables.publish(
+        flush,
+        trials=[trial_row(*member, pruned_at=step) for member, step in steps.items()],
+        curves=[curve(*member, pruned_at=step) for member, step in steps.items()],
+    )
+
+
+def with_search(text: str, keys: str) -> str:
+    """A study file with more keys in its section search."""
+    return text.replace("seed: 0", f"seed: 0, {keys}", 1)
 
 
 def make_study(
@@ -241,23 +284,47 @@ def make_study(
     trials: int = 12,
     failed: int = 2,
     per_flush: int = 4,
+    replicates: int = 1,
     objective: str = "rel_l2",
     text: str = STUDY_FILE,
     at: Points | None = None,
 ) -> StudyTables:
     """A study folder with its study file, `trials` complete and `failed` failed trials, and events."""
     study_dir.mkdir(parents=True, exist_ok=True)
+    text = with_search(text, f"replicates: {replicates}") if replicates > 1 else text
     (study_dir / "study.yaml").write_text(
         text.format(name=study_dir.name, trials=trials + failed, objective=objective), encoding="utf-8"
     )
     tables = StudyTables(study_dir)
     for first in range(0, trials, per_flush):
-        publish(tables, f"pack-{first // per_flush:06d}", range(first, min(first + per_flush, trials)), at=at)
+        numbers = range(first, min(first + per_flush, trials))
+        publish(tables, f"pack-{first // per_flush:06d}", numbers, replicates=replicates, at=at)
     if failed:
-        publish(tables, "pack-failed", (), failed=range(trials, trials + failed))
+        publish(tables, "pack-failed", (), failed=range(trials, trials + failed), replicates=replicates)
     tables.publish_events(
         "attempt-001",
         [{"time": START, "attempt": 1, "event": "started", "detail": "2 CPUs"}]
         + [{"time": START, "attempt": 1, "trial": n, "pack": n // per_flush, "event": "asked"} for n in range(trials)],
     )
+    return tables
+
+
+def make_pruned_study(study_dir: Path, *, replicates: int = 5, at: Points | None = None) -> StudyTables:
+    """A study under asha, of which everything happened that can.
+
+    Trials 0-19 are complete, one replicate of trial 3 having failed; 20-27 were pruned at the second rung and 28-31 at
+    the third; 32 and 33 failed, 34 is 32 trained again; 35 has the configuration of trial 0.
+    """
+    study_dir.mkdir(parents=True, exist_ok=True)
+    text = with_search(STUDY_FILE, f"replicates: {replicates}, pruner: asha")
+    (study_dir / "study.yaml").write_text(text.format(name=study_dir.name, trials=35, objective="rel_l2"))
+    tables, seeds = StudyTables(study_dir), range(replicates)
+    publish(tables, "complete", range(20), lost={(3, 1)}, replicates=replicates, at=at)
+    publish_pruned(tables, "second-rung", range(20, 28), at_step=175, replicates=replicates)
+    publish_pruned(tables, "third-rung", range(28, 32), at_step=500, replicates=replicates)
+    publish(tables, "failed", (), failed=(32, 33), replicates=replicates)
+    tables.publish(
+        "again", trials=[trial_row(34, r) | {"retry_of": 32} for r in seeds], curves=[curve(34, r) for r in seeds]
+    )
+    tables.publish("copy", trials=[trial_row(0, r) | {"trial": 35, "duplicate_of": 0, "seconds": 0.0} for r in seeds])
     return tables

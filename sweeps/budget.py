@@ -1,0 +1,42 @@
+"""When a study has used up what it may use: a rule on sums that its owner keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .specmodel import BudgetSettings
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a study has used so far, over all its starts.
+
+    `hours`: wall-clock hours; `device_hours`: hours in which packs held a device, summed over devices; `evaluations`:
+    of loss and gradient; `failures`: failed trials; `best`: the lowest objective, None where no trial is complete.
+    """
+
+    hours: float = 0
+    device_hours: float = 0
+    evaluations: int = 0
+    failures: int = 0
+    best: float | None = None
+
+
+def spent_reason(budget: BudgetSettings, spent: Spent) -> str | None:
+    """Return why no new trial starts, a sentence that names the limit and what was used, or None while some is left."""
+    if budget.target is not None and spent.best is not None and spent.best <= budget.target:
+        return f"budget.target: {budget.target:.10g} is reached ({spent.best:.4g})"
+    if budget.max_failures is not None and spent.failures > budget.max_failures:
+        trials = "trial has" if spent.failures == 1 else "trials have"
+        return f"budget.max_failures: {spent.failures} {trials} failed, more than {budget.max_failures}"
+    if budget.hours is not None and spent.hours >= budget.hours:
+        return f"budget.hours: {budget.hours:.10g} h are used up ({_hours(spent.hours)} h)"
+    if budget.device_hours is not None and spent.device_hours >= budget.device_hours:
+        return f"budget.device_hours: {budget.device_hours:.10g} h are used up ({_hours(spent.device_hours)} h)"
+    if budget.evaluations is not None and spent.evaluations >= budget.evaluations:
+        return f"budget.evaluations: {budget.evaluations:,} are used up ({spent.evaluations:,})"
+    return None
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2f}" if hours >= 1 else f"{hours:.2g}"

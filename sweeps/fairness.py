@@ -1,0 +1,137 @@
+"""Was pruning fair: how well the order of the trials at a rung foretells their order at the end."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from pinncore.settings import TrainSettings
+
+from .pruning import rungs_of
+from .specmodel import PrunerSettings
+
+Array = NDArray[Any]
+
+_SECOND_STAGES: Final = pa.array(typing.get_args(typing.get_type_hints(TrainSettings)["second_stage"]))
+_FEWEST: Final = 3  # of fewer trials a rank correlation says nothing
+
+
+@dataclass(frozen=True)
+class RungFairness:
+    """One rung: `rung` is its share of the planned steps, between 0 and 1.
+
+    `trials`: complete trials with a value there; `correlation`: Spearman's rank correlation of that value with their
+    final objective, None below three trials or where all are equal; `pruned`: trials that were stopped there.
+    """
+
+    rung: float
+    trials: int
+    correlation: float | None
+    pruned: int
+
+
+def rung_correlations(
+    curves: pa.Table, trials: pa.Table, settings: PrunerSettings, objective: str
+) -> list[RungFairness]:
+    """Return the fairness of every rung, ascending; a pruner without rungs is judged at those of asha by default.
+
+    `curves`: trial, replicate, phase, step, loss, rel_l2. `trials`: trial, replicate, state, adam_epochs,
+    lbfgs_iterations and the objective. A member's value at a rung is that of its last row up to there, if its rows go
+    on to the rung; a trial's is the median over its replicates, and so is its final objective. Numbers that are not
+    finite are left out. A trial with a pruned replicate is pruned, at the last rung of its own that it came to.
+    """
+    if settings.kind in ("none", "patience"):
+        settings = PrunerSettings(kind="asha", metric=settings.metric)
+    metric = settings.metric or (objective if objective in curves.column_names else "rel_l2")
+    trials = trials.sort_by([("trial", "ascending"), ("replicate", "ascending")])
+    courses = _Courses(curves, trials, metric)
+    number, state = trials["trial"].to_numpy(), trials["state"].to_numpy()  # [members]
+    pruned = state == "PRUNED"
+    complete = (state == "COMPLETE") & ~np.isin(number, number[pruned])  # of a pruned trial some replicates may be
+    stopped_at = _last_rungs(courses, settings, number, pruned)
+    ended, finals = _medians(number[complete], _floats(trials[objective])[complete])
+    found = []
+    for rung in rungs_of(settings, 0):
+        stood, values = _medians(number[complete], courses.values_at(rung)[complete])
+        both, there, end = np.intersect1d(stood, ended, assume_unique=True, return_indices=True)
+        correlation = _rank_correlation(values[there], finals[end])
+        found.append(RungFairness(rung / 1000, len(both), correlation, int(np.count_nonzero(stopped_at == rung))))
+    return found
+
+
+class _Courses:
+    """The recorded course of every member, in the order of `trials`, which is that of trial and replicate."""
+
+    def __init__(self, curves: pa.Table, trials: pa.Table, metric: str) -> None:
+        members, rows = _keys(trials), _keys(curves)
+        place = np.searchsorted(members, rows)
+        known = np.append(members, -1)[place] == rows
+        member = place[known]
+        epochs = _integers(trials["adam_epochs"])
+        second = pc.is_in(curves["phase"], value_set=_SECOND_STAGES).to_numpy()
+        step = _integers(curves["step"])[known] + np.where(second[known], epochs[member], 0)
+        self._planned = epochs + _integers(trials["lbfgs_iterations"])  # [members]
+        self._first, self._last = np.full(len(members), step.max(initial=0) + 1), np.full(len(members), -1)
+        np.minimum.at(self._first, member, step)
+        np.maximum.at(self._last, member, step)
+        # one ascending axis for all rows, on which every member has a stretch of its own
+        stretch = max(step.max(initial=0), self._planned.max(initial=0)) + 1
+        self._starts = np.arange(len(members)) * stretch
+        axis = self._starts[member] + step
+        order = np.argsort(axis, kind="stable")
+        self._axis = axis[order]
+        self._values = np.append(_floats(curves[metric])[known][order], np.nan)  # the last stands for no row
+
+    def came_to(self, rung: int) -> Array:
+        """Whether a member's rows reach from before a rung, in per mille, to it or beyond. Shape [members]."""
+        return (1000 * self._first <= self._planned * rung) & (self._planned * rung <= 1000 * self._last)
+
+    def values_at(self, rung: int) -> Array:
+        """Return the metric in each member's last row up to a rung, NaN if it did not come to it. Shape [members]."""
+        row = np.searchsorted(self._axis, self._starts + self._planned * rung // 1000, side="right") - 1
+        return np.where(self.came_to(rung), self._values[row], np.nan)
+
+
+def _last_rungs(courses: _Courses, settings: PrunerSettings, number: Array, pruned: Array) -> Array:
+    """Return the last rung of its own that each pruned trial came to, 0 for none; a trial may be several members."""
+    trials, place = np.unique(number[pruned], return_inverse=True)
+    last = np.zeros(len(trials), dtype=int)
+    for rung in rungs_of(settings, 0):
+        compared = np.array([rung in rungs_of(settings, bracket) for bracket in range(settings.brackets)])
+        last[place[courses.came_to(rung)[pruned] & compared[number[pruned] % settings.brackets]]] = rung
+    return last
+
+
+def _medians(groups: Array, values: Array) -> tuple[Array, Array]:
+    """Return the groups that have finite values, ascending, and the median of each."""
+    finite = np.isfinite(values)
+    groups, values = groups[finite], values[finite]
+    order = np.lexsort((values, groups))
+    found, start, count = np.unique(groups[order], return_index=True, return_counts=True)
+    values = values[order]
+    return found, (values[start + (count - 1) // 2] + values[start + count // 2]) / 2
+
+
+def _rank_correlation(values: Array, finals: Array) -> float | None:
+    if len(values) < _FEWEST or np.ptp(values) == 0 or np.ptp(finals) == 0:
+        return None
+    return float(spearmanr(values, finals).statistic)
+
+
+def _keys(table: pa.Table) -> Array:
+    return (_integers(table["trial"]) << 32) + _integers(table["replicate"])
+
+
+def _integers(column: pa.ChunkedArray) -> Array:
+    return pc.fill_null(column, 0).to_numpy().astype(np.int64)
+
+
+def _floats(column: pa.ChunkedArray) -> Array:
+    return column.cast(pa.float64()).to_numpy()
