@@ -1,35 +1,45 @@
-"""A study's folder: its study file, and the refusal of another study under the same name."""
+"""A study's folder: its study file and database, and the refusal of another study under the same name.
+
+A study is there once its study file is. The database is made first and holds the whole text of the study file, so that
+neither of the two can be lost or torn without the other one showing it.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import hashlib
+import contextlib
+import importlib.metadata
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from pinncore import TrainSettings
+from pinncore.checkpoint import sync_folder
+from pinncore.data import load_data
 
-from . import lock, specfile
+from . import lock, state
 from .errors import SpecError, StudyError
+from .identity import LATER_FIELDS as LATER_FIELDS
+from .identity import MAY_CHANGE as MAY_CHANGE
+from .identity import identity_sha256 as identity_sha256
+from .identity import refuse_other as refuse_other
+from .ledger import Ledger
+from .preflight import source_digest
 from .spec import StudySpec, parse_spec
+from .status import LIMIT, OBJECTIVES
+from .studyfile import END, STUDY_YAML, identified, is_whole, read_text, whole_text
+from .studyfile import SPEC_FILE as SPEC_FILE
 
-SPEC_FILE = "study.yaml"
-# Fields of train that studies begun before they existed do not have: at their defaults they are no part of a study's
-# identity, so such a study goes on.
-LATER_FIELDS = (
-    "allow_tf32",
-    "first_stage",
-    "momentum",
-    "rmsprop_decay",
-    "weight_decay",
-    "second_stage",
-    "lbfgs_memory",
-    "lbfgs_curvature",
-)
-MAY_CHANGE = ("resources", "budget", "results")  # sections that a later start may change, beside search.trials
+SCHEMA: Final = 1  # of folder and database; a study of a higher one is refused
+SCHEMA_KEY, VERSIONS, HOME = "schema", "code_versions", "home"  # attributes of the study
+
+
+class OpenStudy(NamedTuple):
+    """A study taken by its owner; `notes` say what was mended."""
+
+    spec: StudySpec
+    ledger: Ledger
+    notes: list[str]
 
 
 def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
@@ -41,8 +51,7 @@ def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
         raise StudyError(f"--root: must be a folder of a file system that this machine sees, got {str(root)!r}")
     study_dir = root / spec.study
     lock.refuse_held(study_dir)
-    file = study_dir / SPEC_FILE
-    is_new = not file.is_file()
+    is_new = not (study_dir / SPEC_FILE).is_file()
     if study_dir.exists() and not study_dir.is_dir():
         raise StudyError(f"{study_dir} is a file where the study's folder should be; choose another name or root")
     if is_new and study_dir.is_dir() and any(not _is_ours(path) for path in study_dir.iterdir()):
@@ -53,64 +62,178 @@ def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     return study_dir, is_new
 
 
+def open_study(study_dir: Path, given: StudySpec | None = None) -> OpenStudy:
+    """Take a study, begin it where it is new; only the holder of the lock may.
+
+    `given` is what the user asks for: what may change of it is changed, once nothing is left to refuse. Raises
+    `StudyError` for a damaged study, another one, one of a newer version, and for changed data.
+    """
+    is_new = not (study_dir / SPEC_FILE).is_file()
+    if is_new and given is None:
+        raise StudyError(f"{study_dir} is not a study: it has no {SPEC_FILE}")
+    stored = given if is_new else read_spec(study_dir)
+    assert stored is not None
+    spec = given or stored
+    if not is_new:
+        refuse_other(stored, spec, study_dir)
+    ledger = _ledger(study_dir, spec, stored, is_new)
+    try:
+        _refuse_newer(ledger.attributes(), study_dir)
+        ledger.take(lock.describe(lock.read_holder(study_dir)))
+        known = ledger.attributes()
+        if is_new:
+            _refuse_used(ledger, known, spec, study_dir)
+            known = {}  # what is there was left by a start that was cut short
+        else:
+            _refuse_changed(known, spec, study_dir)
+        notes = _mended(study_dir, known)
+        _settle(study_dir, spec, ledger, known)
+    except BaseException:
+        ledger.close()
+        raise
+    return OpenStudy(spec, ledger, notes)
+
+
 def settle(study_dir: Path, spec: StudySpec) -> None:
-    """Write the study file, if it asks for the study that is there; only the holder of the lock may."""
-    if (study_dir / SPEC_FILE).is_file():
-        refuse_other(read_spec(study_dir), spec, study_dir)
-    _write_whole(study_dir / SPEC_FILE, spec.to_yaml())
+    """Begin a study, or change what may change of it, without running it; only the holder of the lock may."""
+    open_study(study_dir, spec).ledger.close()
 
 
-def identity_sha256(spec: StudySpec) -> str:
-    """Hash of what cannot change once a study has begun."""
-    return hashlib.sha256("\n".join(_identity(spec)).encode()).hexdigest()
+def record_version(ledger: Ledger, attempt: int) -> None:
+    """Note in the database which code runs the study from this attempt on, where that has changed."""
+    known = list(ledger.attributes().get(VERSIONS, []))
+    version = f"{importlib.metadata.version('pinnsweep')}+{source_digest()[:12]}"
+    if not known or known[-1]["version"] != version:
+        ledger.set_attribute(VERSIONS, [*known, {"attempt": attempt, "version": version}])
+
+
+def database_of(study_dir: Path, spec: StudySpec | None = None) -> state.Database:
+    """Where the study's database is or, by `spec`, will be."""
+    if spec is not None:
+        return state.database(study_dir, spec.state)
+    return identified(whole_text(study_dir), study_dir)[1]
 
 
 def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """The study file of a study folder, with overrides on top. Raises `StudyError`."""
-    file = study_dir / SPEC_FILE
+    """The study file of a study folder, or the database's copy of a torn one, with overrides on top.
+
+    Tables and weights that it names are looked for only where `overrides` make a study of another name of it. Raises
+    `StudyError`.
+    """
+    is_other = any(override.partition("=")[0].strip() == "study" for override in overrides)
     try:
-        return parse_spec(file.read_text(encoding="utf-8"), base=study_dir.absolute(), overrides=overrides)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise StudyError(f"{file} cannot be read ({problem})") from None
+        return parse_spec(whole_text(study_dir), base=study_dir.absolute(), overrides=overrides, look=is_other)
     except SpecError as problem:
-        raise StudyError(f"{file} cannot be used:\n{problem}") from None
+        raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
 
 
-def refuse_other(stored: StudySpec, given: StudySpec, study_dir: Path) -> None:
-    """Raise `StudyError` with a diff where a study file asks for another study than the folder holds."""
-    before, after = (_identity(spec) for spec in (stored, given))
-    if before == after:
-        return
-    lines = difflib.unified_diff(before, after, "in the study", "in the file", lineterm="", n=0)
-    diff = "\n".join(line for line in lines if not line.startswith("@@"))
-    raise StudyError(
-        f"{study_dir} holds another study: problem, space, train and search (but trials) cannot change once it has "
-        f"begun.\n{diff}\n"
-        f"Give the changed one a name of its own: --set study={given.study}-2"
-    )
-
-
-def _identity(spec: StudySpec) -> list[str]:
-    """What makes a study this study, as lines."""
-    plain = {name: section for name, section in spec.to_plain().items() if name not in MAY_CHANGE}
-    plain["search"] = {name: value for name, value in plain["search"].items() if name != "trials"}
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings) if field.name in LATER_FIELDS}
-    plain["train"] = {
-        name: value for name, value in plain["train"].items() if name not in defaults or value != defaults[name]
-    }
-    return specfile.write(plain).splitlines()
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write beside, sync, rename, sync the folder: the file is the old one or the new one, never a part."""
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        with open(beside, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    sync_folder(file.parent)
 
 
 def _is_ours(path: Path) -> bool:
     """Whether a start that was cut short may have left this."""
-    return path.name == lock.FILE or path.name.startswith(f".{SPEC_FILE}")
+    return path.name in (lock.FILE, "stop") or path.name.startswith((f".{SPEC_FILE}", state.FILE))
 
 
-def _write_whole(file: Path, text: str) -> None:
-    """Write beside, sync, rename."""
-    beside = file.with_name(f".{file.name}.new")
-    with open(beside, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, file)
+# ---- the study file and its copy in the database ------------------------------------------------------------------
+
+
+def _mended(study_dir: Path, known: Mapping[str, Any]) -> list[str]:
+    """What was wrong with the study file, which is written again."""
+    if STUDY_YAML not in known or is_whole(read_text(study_dir)):
+        return []
+    return [f"{SPEC_FILE} was torn; it was written again from the copy in the database"]
+
+
+def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, known: Mapping[str, Any]) -> None:
+    """Write the study file where it changes, its copy in the database first."""
+    text, changes = f"{spec.to_yaml()}{END}\n", dict[str, Any]()
+    if known.get(STUDY_YAML) != text:
+        changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives)}
+        changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: str(study_dir.resolve())}
+        changes[LIMIT] = None  # how many trials that makes, the owner says when it knows
+    if "data_hash" not in known and "data" not in spec.space:  # else every trial's row has its own
+        changes["data_hash"] = _data_hash(spec)
+    if changes:
+        ledger.set_attributes(changes)
+    if not (study_dir / SPEC_FILE).is_file() or read_text(study_dir) != text:
+        write_whole(study_dir / SPEC_FILE, text)
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------------
+
+
+def _ledger(study_dir: Path, spec: StudySpec, stored: StudySpec, is_new: bool) -> Ledger:
+    where = state.database(study_dir, spec.state)
+    try:
+        return Ledger(where, spec.study, create=is_new, objectives=len(spec.objectives))
+    except StudyError as problem:
+        before = state.database(study_dir, stored.state)
+        if before == where:
+            raise
+        raise StudyError(
+            f"{problem}. So far the study's database is {before.label}: move it before `state` is changed"
+        ) from None
+
+
+def _refuse_newer(known: Mapping[str, Any], study_dir: Path) -> None:
+    schema = known.get(SCHEMA_KEY, 1)
+    if schema > SCHEMA:
+        versions = known.get(VERSIONS) or [{}]
+        raise StudyError(
+            f"{study_dir} was written by a newer pinnsweep ({versions[-1].get('version', 'of unknown version')}; its "
+            f"form is {schema}, this one knows {SCHEMA}). Run it with that version: pip install --upgrade pinnsweep"
+        )
+
+
+def _refuse_used(ledger: Ledger, known: Mapping[str, Any], spec: StudySpec, study_dir: Path) -> None:
+    """A new study may find what its own start, cut short, left in the database, and nothing else."""
+    label, home = ledger.database.label, known.get(HOME)
+    if len(ledger):
+        raise StudyError(
+            f"{label} holds {len(ledger)} trials of a study {spec.study!r}, and {study_dir / SPEC_FILE} is not there. "
+            f"Restore that file, or give this study another name (--set study={spec.study}-2)"
+        )
+    if home not in (None, str(study_dir.resolve())):
+        raise StudyError(
+            f"{label} already holds a study {spec.study!r}, that of {home}. Give this one another name "
+            f"(--set study={spec.study}-2), or another database"
+        )
+    if ledger.objectives != len(spec.objectives):
+        raise StudyError(
+            f"{label} was made for {ledger.objectives} objectives by a start that was cut short, and holds no trials: "
+            "delete it, and start again"
+        )
+
+
+def _refuse_changed(known: Mapping[str, Any], spec: StudySpec, study_dir: Path) -> None:
+    """The study file and the data must be those the study began with, whatever happened to the files."""
+    if known.get("identity", identity_sha256(spec)) != identity_sha256(spec):
+        raise StudyError(
+            f"{study_dir / SPEC_FILE} is not what the study began with: it was changed by hand, or by a version with "
+            "other defaults. problem, space, train and search (but trials) cannot change. Restore it, or start a "
+            "study of another name"
+        )
+    before = known.get("data_hash")
+    if before is not None and "data" not in spec.space and before != _data_hash(spec):
+        raise StudyError(
+            f"the data of {study_dir} have changed since it began (hash {before[:12]}, now {_data_hash(spec)[:12]}). "
+            "Restore them, or start a study of another name"
+        )
+
+
+def _data_hash(spec: StudySpec) -> str:
+    return load_data(spec.problem.get("data", "strb100")).sha256

@@ -1,75 +1,188 @@
-"""One writer a study: an advisory lock the kernel releases when its holder dies, with a note of who holds it."""
+"""One writer a study: an advisory lock the kernel releases when its holder dies, with a note of who holds it.
+
+The note carries a fencing token: a number higher than any before, and a word nobody else has. An owner that finds
+another note in its place, or another file, has lost the study and publishes nothing more.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .errors import StudyError
+from .mounts import MOUNTINFO, lock_doubts
 
 FILE = "lock"
 PATIENCE_S = 60.0  # how long processes of a killed driver may take to go away
+GLANCE_S = 2.0  # how long a lock without a note may be held: someone looks at it, or has just taken it
+CHILD_TIMEOUT_S = 30.0
+_REFUSED: Final = 0
+_CHILD = """
+import fcntl, sys
+with open(sys.argv[1], "a+") as file:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(0)
+sys.exit(7)
+"""
+_WAY_OUT = (
+    "Put the study on a file system that holds locks (--root DIR), or its database on a server that locks by itself "
+    "(state: postgresql://...)"
+)
 
 
 class StudyLock:
-    """Holds `STUDY/lock`; raises `StudyError` where a living driver holds it, or where the file system cannot lock."""
+    """Holds `STUDY/lock`; raises `StudyError` where a living driver holds it, or where locks do not hold.
 
-    def __init__(self, study_dir: Path, *, driver_pid: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._file = open(study_dir / FILE, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
-        deadline = clock() + PATIENCE_S
-        while not self._try():
+    `driver_pid` is the process the user started, `newer_than` a token that the study has seen elsewhere. With
+    `must_hold=False` a file system without locks is accepted: the database refuses a second writer then.
+    """
+
+    def __init__(
+        self,
+        study_dir: Path,
+        *,
+        driver_pid: int,
+        newer_than: int = 0,
+        must_hold: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = study_dir / FILE
+        if must_hold:
+            _refuse_doubtful(study_dir)
+        started = clock()
+        while not self._taken(must_hold):
             holder = read_holder(study_dir)
-            if not holder or _alive(holder) or clock() > deadline:
-                self._file.close()
+            patience = GLANCE_S if not holder else PATIENCE_S if not _alive(holder) else -1.0
+            if clock() - started > patience:
                 raise _held(study_dir, holder)
-            time.sleep(0.2)  # the driver was killed; its processes are on their way out
-        self._file.seek(0)
-        self._file.truncate()
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "driver_pid": driver_pid}, self._file)
-        self._file.flush()
+            time.sleep(0.2)  # the driver was killed, its processes are on their way out; or someone looks at the lock
+        try:
+            if must_hold:
+                self._prove()
+            before = read_note(study_dir).get("token", 0)
+            self.token = max(before if isinstance(before, int) else 0, newer_than) + 1
+            self.word = uuid.uuid4().hex
+            self._write(
+                {
+                    "token": self.token,
+                    "word": self.word,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "driver_pid": driver_pid,
+                }
+            )
+        except BaseException:
+            self._file.close()
+            raise
 
-    def _try(self) -> bool:
+    def check(self) -> None:
+        """Raise `StudyError` where the study is no longer this owner's; called before everything it publishes."""
+        study_dir = self._path.parent
+        if self._file.closed or not self._is_at_path() or read_note(study_dir).get("word") != self.word:
+            holder = read_holder(study_dir)
+            by = f"; {describe(holder)} holds the study now" if holder and holder.get("word") != self.word else ""
+            raise StudyError(
+                f"{self._path} was removed or replaced while this study was running{by}. Nothing more is recorded "
+                "here. Let only one driver run it, then run the study again: it goes on where it was"
+            )
+
+    def release(self) -> None:
+        """Give the study up; the token stays."""
+        if not self._file.closed:
+            with contextlib.suppress(OSError):  # a disk that is gone has no reader either
+                self._write({"token": self.token})
+            self._file.close()
+
+    def _taken(self, must_hold: bool) -> bool:
+        """Whether the lock could be had, on the file that is at the path."""
+        self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
+            if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN) or must_hold:
+                self._file.close()
             if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
                 return False
-            raise StudyError(
-                f"{self._file.name}: this file system cannot lock ({problem.strerror}); put the study on one that can"
-            ) from None
+            if must_hold:
+                raise StudyError(
+                    f"{self._path}: this file system cannot lock ({problem.strerror}). {_WAY_OUT}"
+                ) from None
+        if not self._is_at_path():  # deleted since it was opened
+            self._file.close()
+            return False
         return True
 
-    def release(self) -> None:
-        """Give the study up."""
+    def _prove(self) -> None:
+        """Let another process try the lock that is held: it must be refused."""
+        command = [sys.executable, "-I", "-S", "-c", _CHILD, str(self._path)]
+        try:
+            child = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise StudyError(
+                f"{self._path}: a second process could not try the lock in {CHILD_TIMEOUT_S:g} s; the file system "
+                f"does not answer. {_WAY_OUT}"
+            ) from None
+        if child.returncode == 7:
+            raise StudyError(
+                f"{self._path}: the file system does not hold locks: a second process got the one that is held. "
+                f"{_WAY_OUT}"
+            )
+        if child.returncode != _REFUSED:
+            reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+            raise StudyError(f"{self._path}: a second process could not try the lock ({reason}). {_WAY_OUT}")
+
+    def _write(self, note: dict[str, Any]) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self._file.close()
+        json.dump(note, self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _is_at_path(self) -> bool:
+        try:
+            there, held = os.stat(self._path), os.fstat(self._file.fileno())
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
+
+def read_note(study_dir: Path) -> dict[str, Any]:
+    """What stands in the lock file; empty where it is not there or torn."""
+    try:
+        note = json.loads((study_dir / FILE).read_text(encoding="utf-8") or "{}")
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def read_holder(study_dir: Path) -> dict[str, Any]:
     """Who wrote the lock file last; empty where nobody holds the study."""
-    try:
-        holder: dict[str, Any] = json.loads((study_dir / FILE).read_text() or "{}")
-    except (OSError, ValueError):
-        return {}
-    return holder
+    note = read_note(study_dir)
+    return note if {"host", "driver_pid"} <= note.keys() else {}
 
 
 def held_by(study_dir: Path) -> str | None:
-    """Who runs the study now, or None; takes no lock that a driver could miss."""
+    """Who runs the study now, or None; a driver that starts meanwhile waits for this look to end."""
     try:
         with open(study_dir / FILE, encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return describe(read_holder(study_dir))
+            except OSError as problem:
+                if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+                    return describe(read_holder(study_dir))
     except OSError:
         return None
     return None
@@ -80,6 +193,21 @@ def refuse_held(study_dir: Path) -> None:
     holder = read_holder(study_dir)
     if held_by(study_dir) and (not holder or _alive(holder)):
         raise _held(study_dir, holder)
+
+
+def _refuse_doubtful(study_dir: Path) -> None:
+    try:
+        mountinfo = Path(MOUNTINFO).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return
+    doubts = lock_doubts(mountinfo, os.path.realpath(study_dir))
+    if doubts:
+        raise StudyError(doubts)
+
+
+def stop_file(study_dir: Path) -> Path:
+    """Where this file lies, everybody finishes the running stretch, writes a checkpoint and leaves."""
+    return study_dir / "stop"
 
 
 def _held(study_dir: Path, holder: dict[str, Any]) -> StudyError:
@@ -97,7 +225,7 @@ def _alive(holder: dict[str, Any]) -> bool:
         return True
     try:
         os.kill(int(holder["driver_pid"]), 0)
-    except (ProcessLookupError, KeyError):
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -21,7 +21,7 @@ from pinncore.settings import TrainSettings
 Section = Literal["train", "problem"]
 
 TABLES = ("trials", "curves", "fields", "weights", "events")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOSS_TERMS = {"nonlocal_strain": ("residual", "lrb", "btb")}
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -38,9 +38,11 @@ def _columns(kind: pa.DataType, unit: str | None, names: str) -> tuple[pa.Field,
 _IDENTITY = (
     *_columns(pa.int32(), None, "trial replicate"),
     *_columns(pa.string(), None, "state"),
-    *_columns(pa.int32(), None, "pack member"),
+    *_columns(pa.int32(), None, "pack"),
     *_columns(pa.int64(), None, "seed"),
-    *_columns(pa.int32(), None, "attempt"),
+    *_columns(pa.int32(), None, "attempt duplicate_of retry_of"),
+    *_columns(pa.string(), None, "taken_from"),
+    *_columns(pa.bool_(), None, "rebatched"),
 )
 _RESULTS = (
     *_columns(pa.float64(), "1", "rel_l2 paper_metric process_zone_error distance_to_local mean_abs_du_de"),

@@ -81,15 +81,17 @@ class StudyTables:
         self._refuse_published("events", flush)
         self._write("events", flush, _from_rows(rows, self.schemas["events"]))
 
-    def remove_orphans(self) -> list[str]:
-        """Delete what an interrupted publication left behind; returns the paths, relative to the study.
-
-        Only the writer may call this: to anybody else a publication in progress looks the same.
-        """
+    def orphans(self) -> list[Path]:
+        """What an interrupted publication left behind. To anybody but the writer one in progress looks the same."""
         published = set(self.flushes())
-        orphans = [path for name in TABLES for path in sorted((self.study_dir / name).glob(".*.parquet.tmp"))]
+        left = [path for name in TABLES for path in sorted((self.study_dir / name).glob(".*.parquet.tmp"))]
         for name in ("curves", "fields", "weights"):
-            orphans += [path for path in _parquet_files(self.study_dir / name) if path.stem not in published]
+            left += [path for path in _parquet_files(self.study_dir / name) if path.stem not in published]
+        return left
+
+    def remove_orphans(self) -> list[str]:
+        """Delete what an interrupted publication left behind, which only the writer may; returns the paths."""
+        orphans = self.orphans()
         for path in orphans:
             path.unlink()
         for folder in {path.parent for path in orphans}:
@@ -143,6 +145,22 @@ class StudyTables:
     def published_trials(self) -> pa.Table:
         """Every published trials row."""
         return self.read("trials")
+
+    def trial_rows(self, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Every published trials row, its flush as `flush`. Raises `StudyError` for a damaged file."""
+        if not self.flushes():
+            return []
+        dataset = self.dataset("trials")
+        try:
+            rows = dataset.scanner(columns=[*columns, "__filename"]).to_table().to_pylist()
+        except (pa.ArrowException, OSError):
+            self.check_files(["trials"])
+            raise
+        return [{**row, "flush": Path(row.pop("__filename")).stem} for row in rows]
+
+    def rows_of(self, flushes: Collection[str]) -> list[dict[str, Any]]:
+        """The whole trials rows of some flushes."""
+        return self.dataset("trials", flushes).to_table().select(self.schemas["trials"].names).to_pylist()
 
     def check_files(self, tables: Sequence[str] = TABLES) -> None:
         """Read every page of every published file; raises `StudyError` naming the first damaged one."""

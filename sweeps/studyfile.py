@@ -1,0 +1,106 @@
+"""A study's own study file: as it was written, to its last line; where it is torn, the copy in the database counts."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from . import records, specfile, state
+from .errors import SpecError, StudyError
+from .state import Database
+
+SPEC_FILE: Final = "study.yaml"
+END: Final = "# end of the study file"  # its last line; versions before wrote none
+STUDY_YAML: Final = "study_yaml"  # attribute of the study in its database: the whole text
+
+
+def whole_text(study_dir: Path) -> str:
+    """The study file, or the copy in the database where the file is but its beginning. Raises `StudyError`."""
+    text = read_text(study_dir)
+    if is_whole(text):
+        return text
+    copy = _copy(study_dir, text)
+    if copy is None:  # of a version that kept none
+        return text
+    if not copy.startswith(text):
+        raise StudyError(
+            f"{study_dir / SPEC_FILE} lacks its last line ({END}) and is not what the database holds of it: it is "
+            "torn, or was changed by hand. Restore it, or add that line if it is whole"
+        )
+    return copy
+
+
+def read_text(study_dir: Path) -> str:
+    """The study file as it stands. Raises `StudyError`."""
+    file = study_dir / SPEC_FILE
+    try:
+        return file.read_bytes().decode("utf-8")
+    except OSError as problem:
+        raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
+    except UnicodeDecodeError:
+        raise StudyError(f"{file} cannot be read: it is not text in UTF-8. Restore it") from None
+
+
+def is_whole(text: str) -> bool:
+    """Whether a study file ends as it was written."""
+    return text.rstrip("\n").rpartition("\n")[2] == END
+
+
+def identified(text: str, study_dir: Path) -> tuple[str, Database]:
+    """The study's name and its database, without reading the rest of the study file, which may be long."""
+    try:
+        found = specfile.read("\n".join(_blocks(text, ("study", "state"))))[0]
+    except SpecError:
+        try:
+            found = specfile.read(text)[0]
+        except SpecError as problem:
+            raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
+    where = found.get("state")
+    return str(found.get("study", study_dir.name)), state.database(study_dir, None if where is None else str(where))
+
+
+def _copy(study_dir: Path, text: str) -> str | None:
+    """The study file as its database holds it, or None where the study is of a version that kept no copy.
+
+    Torn text may name another study or database than the study has.
+    """
+    places, names, is_elsewhere = [state.database(study_dir)], [study_dir.absolute().name], False
+    with contextlib.suppress(StudyError):
+        name, where = identified(text, study_dir)
+        is_elsewhere = where != places[0]
+        places, names = [*places, where], [name, *names]
+    for where in dict.fromkeys(places):
+        if where.file is None or where.file.exists():
+            copy = _copy_in(where, names)
+            if copy is not None:
+                return copy
+    if is_elsewhere:  # versions that kept no copy had no `state` either
+        raise StudyError(f"{study_dir / SPEC_FILE} is torn: it lacks its last line ({END}). Restore it")
+    return None
+
+
+def _copy_in(where: Database, names: list[str]) -> str | None:
+    connection = state.connect(where)
+    try:
+        if not records.has_tables(connection):
+            return None
+        for name in names:
+            found = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
+            copy = records.attributes(connection, found[0][0]).get(STUDY_YAML) if found else None
+            if copy is not None:
+                return str(copy)
+        return None
+    finally:
+        connection.close()
+
+
+def _blocks(text: str, keys: tuple[str, ...]) -> list[str]:
+    """The lines of some top-level keys of a study file: each key's line and the indented ones below it."""
+    kept, lines = False, []
+    for line in text.splitlines():
+        if line[:1] not in ("", " ", "\t", "#", "-", "}", "]"):
+            kept = line.partition(":")[0].strip("\"' ") in keys
+        if kept:
+            lines.append(line)
+    return lines

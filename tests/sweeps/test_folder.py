@@ -1,0 +1,380 @@
+"""A study's folder: begun database first, refused where it is another study's, mended where it was torn."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pinncore import TrainSettings
+from sweeps import folder, identity, lock
+from sweeps.errors import StudyError
+from sweeps.folder import open_folder, open_study, read_spec, record_version, settle, write_whole
+from sweeps.ledger import Ledger
+from sweeps.spec import SearchSettings, StudySpec, parse_spec
+from sweeps.state import connect, database
+from sweeps.status import LIMIT
+from sweeps.studyfile import END, STUDY_YAML
+
+SMALL = """\
+study: small
+search: {sampler: qmc, trials: 8, seed: 3}
+space: {width: {choice: [3, 5, 6]}, adam_lr: {loguniform: [1.0e-3, 2.0e-2]}}
+"""
+OTHER = """\
+study: other
+problem: {name: nonlocal_strain, inputs: [x, y, g, elocal], scale_factor: 10}
+search: {sampler: tpe, trials: 20, seed: 1, objective: loss}
+space: {init: {choice: [torch, keras]}, depth: {int: [2, 6]}}
+train: {second_stage: scipy, lbfgs_iterations: 30}
+budget: {hours: 2}
+"""
+
+
+def spec_of(text: str = SMALL, *overrides: str) -> StudySpec:
+    return parse_spec(text, base=Path("/"), overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was begun and has a trial."""
+    study_dir, is_new = open_folder(tmp_path_factory.mktemp("begun"), spec_of())
+    assert is_new
+    settle(study_dir, spec_of())
+    ledger = Ledger(database(study_dir), "small")
+    ledger.enter(0, {}, {}, {"pack": 0})
+    ledger.close()
+    return study_dir
+
+
+@pytest.fixture
+def study_dir(begun: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(begun, tmp_path / "root" / "small"))
+
+
+def attributes(study_dir: Path) -> dict[str, object]:
+    ledger = Ledger(database(study_dir), "small")
+    try:
+        return ledger.attributes()
+    finally:
+        ledger.close()
+
+
+def test_a_begun_study_has_its_file_whole_in_two_places(study_dir: Path) -> None:
+    text = (study_dir / "study.yaml").read_text()
+    known = attributes(study_dir)
+    assert text == spec_of().to_yaml() + END + "\n" == known[STUDY_YAML]
+    assert known["identity"] == identity.identity_sha256(spec_of()) and known["schema"] == folder.SCHEMA
+    assert read_spec(study_dir) == spec_of()
+    assert open_folder(study_dir.parent, spec_of()) == (study_dir, False)
+    assert sorted(path.name for path in study_dir.iterdir()) == ["study.db", "study.yaml"]
+
+
+@pytest.mark.parametrize("place", ["make", "take", "settle", "write"])
+def test_a_start_cut_short_anywhere_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    study_dir, _ = open_folder(tmp_path, spec_of())
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*anything: object, **more: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        match place:
+            case "make":
+                patch.setattr("optuna.create_study", crash)
+            case "take":
+                patch.setattr(Ledger, "take", crash)
+            case "settle":
+                patch.setattr(folder, "_data_hash", crash)
+            case "write":
+                patch.setattr(os, "replace", crash)
+        with pytest.raises(Crash):
+            settle(study_dir, spec_of())
+    assert not (study_dir / "study.yaml").exists(), "the study is not there yet"
+    more = spec_of(SMALL, "search.trials=9", "train.adam_epochs=7")
+    assert open_folder(tmp_path, more) == (study_dir, True)
+    settle(study_dir, more)
+    assert read_spec(study_dir) == more and attributes(study_dir)["identity"] == identity.identity_sha256(more)
+
+
+def test_a_cut_study_file_is_written_again_from_the_database(study_dir: Path) -> None:
+    file = study_dir / "study.yaml"
+    whole = file.read_bytes()
+    for size in [*range(0, len(whole) - 1, 97), len(whole) - 2, len(whole) - len(END) - 1]:
+        file.write_bytes(whole[:size])
+        assert read_spec(study_dir) == spec_of(), f"cut at {size}"
+        assert file.read_bytes() == whole[:size], "whoever reads a study changes nothing"
+        spec, ledger, notes = open_study(study_dir)
+        ledger.close()
+        assert spec == spec_of() and file.read_bytes() == whole
+        assert notes == ["study.yaml was torn; it was written again from the copy in the database"]
+    assert open_study(study_dir).notes == []
+
+
+def test_a_cut_study_file_of_a_study_kept_elsewhere(tmp_path: Path) -> None:
+    """The database cannot be found without the line `state`, which may be what was cut."""
+    spec = spec_of(SMALL, f"state={tmp_path / 'kept elsewhere'}")
+    study_dir, _ = open_folder(tmp_path / "root", spec)
+    settle(study_dir, spec)
+    assert not (study_dir / "study.db").exists() and (tmp_path / "kept elsewhere" / "small.db").is_file()
+    file = study_dir / "study.yaml"
+    whole = file.read_bytes()
+    for size in range(0, len(whole) - 1, 41):
+        file.write_bytes(whole[:size])
+        refusal = refused(study_dir)
+        if refusal is None:
+            assert read_spec(study_dir) == spec and file.read_bytes() == whole
+        else:
+            assert "study.yaml" in refusal or "is missing" in refusal
+    file.write_bytes(whole[: -len(END) - 1])
+    assert read_spec(study_dir) == spec
+
+
+def refused(study_dir: Path) -> str | None:
+    """Why a study cannot be gone on with."""
+    try:
+        open_study(study_dir).ledger.close()
+    except StudyError as refusal:
+        return str(refusal)
+    return None
+
+
+def test_a_study_file_of_an_earlier_version_is_taken_as_it_is(study_dir: Path) -> None:
+    connection = connect(database(study_dir))
+    connection.run("DELETE FROM study_user_attributes WHERE key <> 'identity'")
+    connection.close()
+    file = study_dir / "study.yaml"
+    later = (*identity.LATER_FIELDS, "state")
+    lines = [line for line in spec_of().to_yaml().splitlines() if line.strip().partition(":")[0] not in later]
+    file.write_text("\n".join(lines) + "\n")
+    spec, ledger, notes = open_study(study_dir)
+    ledger.close()
+    assert spec == spec_of() and notes == []
+    assert file.read_text().endswith(END + "\n") and attributes(study_dir)[STUDY_YAML] == file.read_text()
+
+
+def test_a_study_file_changed_by_hand_is_no_torn_one(study_dir: Path) -> None:
+    file = study_dir / "study.yaml"
+    whole = file.read_text()
+    file.write_text(whole.replace("trials: 8", "trials: 9"))
+    spec, ledger, _ = open_study(study_dir)
+    ledger.close()
+    assert spec.search.trials == 9 and "trials: 9" in str(attributes(study_dir)[STUDY_YAML])
+    file.write_text(whole.replace("trials: 8", "trials: 7").replace(END + "\n", ""))
+    with pytest.raises(StudyError, match=r"study\.yaml lacks its last line.*add that line if it is whole"):
+        read_spec(study_dir)
+    file.write_text(whole.replace("adam_epochs: 5000", "adam_epochs: 21"))
+    with pytest.raises(StudyError, match="changed by hand"):
+        open_study(study_dir)
+
+
+@pytest.mark.parametrize("damage", ["empty", "gone", "garbage"])
+def test_a_lost_database_is_never_replaced(study_dir: Path, damage: str) -> None:
+    file = study_dir / "study.db"
+    before = (study_dir / "study.yaml").read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "empty" else b"garbage" * 999)
+    for given in (None, spec_of()):
+        with pytest.raises(StudyError, match=r"study\.db .*(?i:restore)"):
+            open_study(study_dir, given)
+    assert file.exists() == (damage != "gone") and not (file.exists() and file.read_bytes()[:6] == b"SQLite")
+    assert (study_dir / "study.yaml").read_bytes() == before
+
+
+def test_a_lost_study_file_is_never_replaced(study_dir: Path) -> None:
+    (study_dir / "study.yaml").unlink()
+    with pytest.raises(StudyError, match=r"it has no study\.yaml"):
+        open_study(study_dir)
+    with pytest.raises(StudyError, match=r"study\.db holds 1 trials.*study\.yaml is not there.*Restore"):
+        open_study(study_dir, spec_of())
+    (study_dir / "trials").mkdir()
+    with pytest.raises(StudyError, match="is not a study"):
+        open_folder(study_dir.parent, spec_of())
+
+
+def test_a_name_that_a_shared_database_has_already_is_refused(tmp_path: Path) -> None:
+    spec = spec_of(SMALL, f"state={tmp_path / 'kept'}")
+    first, _ = open_folder(tmp_path / "one", spec)
+    settle(first, spec)
+    second, _ = open_folder(tmp_path / "two", spec)
+    with pytest.raises(StudyError, match=rf"already holds a study 'small', that of {first}.*--set study=small-2"):
+        settle(second, spec)
+    assert not (second / "study.yaml").exists()
+    settle(first, spec)
+    moved = tmp_path / "three" / "small"
+    shutil.copytree(first, moved)
+    shutil.rmtree(first)
+    settle(moved, spec)
+
+
+def test_state_changes_once_the_database_was_moved(study_dir: Path, tmp_path: Path) -> None:
+    moved = spec_of(SMALL, f"state={tmp_path / 'kept'}")
+    with pytest.raises(StudyError, match=r"small\.db is missing.*So far .*study\.db: move it"):
+        open_study(study_dir, moved)
+    (tmp_path / "kept").mkdir()
+    shutil.move(study_dir / "study.db", tmp_path / "kept" / "small.db")
+    spec, ledger, _ = open_study(study_dir, moved)
+    assert len(ledger) == 1 and spec.state == str(tmp_path / "kept")
+    ledger.close()
+    assert read_spec(study_dir).state == str(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "train.adam_epochs=21",
+        "search.seed=4",
+        "problem.loss=mean_square",
+        "space.width={choice: [3, 5]}",
+        "search.replicates=2",
+        "search.pruner=median",
+        "search.constraints=['width <= 5']",
+        "search.quantile=0.9",
+    ],
+)
+def test_another_study_is_refused_with_a_diff_and_ways_out(study_dir: Path, change: str) -> None:
+    before = (study_dir / "study.yaml").read_bytes(), (study_dir / "study.db").read_bytes()
+    for use in (
+        lambda spec: open_folder(study_dir.parent, spec),
+        lambda spec: open_study(study_dir, spec),
+    ):
+        with pytest.raises(StudyError, match="holds another study") as refusal:
+            use(spec_of(SMALL, change))
+        lines = str(refusal.value).splitlines()
+        assert any(line.startswith("+") for line in lines) and "--new-study small-2" in lines[-1]
+        assert "--branch small-2" in lines[-1]
+    assert ((study_dir / "study.yaml").read_bytes(), (study_dir / "study.db").read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "search.trials=99",
+        "budget.hours=1",
+        "budget.max_failures=3",
+        "resources.pack=4",
+        "resources.priority=7",
+        "results.fields=none",
+    ],
+)
+def test_what_may_change_is_changed(study_dir: Path, change: str) -> None:
+    spec = spec_of(SMALL, change)
+    assert open_folder(study_dir.parent, spec) == (study_dir, False)
+    ledger = Ledger(database(study_dir), "small")
+    ledger.set_attribute(LIMIT, 8)
+    ledger.close()
+    opened = open_study(study_dir, spec)
+    opened.ledger.close()
+    assert opened.spec == spec == read_spec(study_dir)
+    assert attributes(study_dir)[LIMIT] is None, "how many trials that makes is known only when it is asked again"
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (SMALL, "e2d7f181ad0165cfbc7342e48bad2ee96ff41ca55fabc74e23cd5d499fdf7c3b"),
+        (OTHER, "85b643d49b82b9b8a9bd95ae904662806e9733d4ecda3170812cdd04bd981773"),
+    ],
+)
+def test_studies_begun_with_version_0_1_are_what_they_were(text: str, known: str) -> None:
+    """The hashes are those that version 0.1.0 wrote into the databases of these studies."""
+    assert identity.identity_sha256(spec_of(text)) == known
+    assert (
+        identity.identity_sha256(spec_of(text, "resources.priority=5", "state=/elsewhere", "budget.hours=9")) == known
+    )
+
+
+def test_later_fields_count_where_they_are_not_at_their_defaults() -> None:
+    fields = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
+    assert set(identity.LATER_FIELDS) <= set(fields)
+    assert set(identity.FIRST_SEARCH_KEYS) <= set(SearchSettings.model_fields)
+    plain = identity.identity_sha256(spec_of())
+    for change in ("train.divergence_factor=1e7", "train.momentum=0.5", "search.quantile=0.9", "search.pruner=asha"):
+        assert identity.identity_sha256(spec_of(SMALL, change)) != plain
+
+
+def test_changed_data_are_refused(study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "_data_hash", lambda spec: "f" * 64)
+    before = (study_dir / "study.yaml").read_bytes()
+    with pytest.raises(StudyError, match=r"data of .* have changed .* now ffffffffffff"):
+        open_study(study_dir, spec_of(SMALL, "search.trials=99"))
+    assert (study_dir / "study.yaml").read_bytes() == before
+
+
+def test_a_study_of_a_newer_version_is_refused_by_name(study_dir: Path) -> None:
+    ledger = Ledger(database(study_dir), "small")
+    ledger.set_attributes({"schema": folder.SCHEMA + 1, "code_versions": [{"attempt": 1, "version": "7.0.0"}]})
+    ledger.close()
+    before = (study_dir / "study.db").read_bytes()
+    with pytest.raises(StudyError, match=r"was written by a newer pinnsweep \(7\.0\.0.*pip install --upgrade"):
+        open_study(study_dir)
+    assert (study_dir / "study.db").read_bytes() == before
+
+
+def test_code_versions_are_noted_where_they_change(study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = open_study(study_dir).ledger
+    record_version(ledger, 1)
+    record_version(ledger, 2)
+    monkeypatch.setattr(folder, "source_digest", lambda: "0" * 64)
+    record_version(ledger, 3)
+    versions = ledger.attributes()["code_versions"]
+    ledger.close()
+    assert [entry["attempt"] for entry in versions] == [1, 3]
+    assert versions[0]["version"].startswith("0.1.0+") and versions[1]["version"] == "0.1.0+" + "0" * 12
+
+
+def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StudyError, match="is not a study"):
+        open_folder(tmp_path, spec_of())
+    assert [path.name for path in (tmp_path / "small").iterdir()] == ["thesis.tex"]
+
+
+def test_a_held_study_is_refused_at_once(study_dir: Path) -> None:
+    held = lock.StudyLock(study_dir, driver_pid=os.getpid())
+    with pytest.raises(StudyError, match="is being run"):
+        open_folder(study_dir.parent, spec_of())
+    held.release()
+
+
+def test_an_address_is_no_folder() -> None:
+    with pytest.raises(StudyError, match="--root"):
+        open_folder(Path("s3://bucket/studies"), spec_of())
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_whole(tmp_path / "a", "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_whole(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_the_folder_is_synced_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write_whole(tmp_path / "a", "text")
+    assert synced == [str(tmp_path / ".a.new"), str(tmp_path)]
