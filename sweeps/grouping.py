@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from .search import Search
 from .spec import StudySpec
 
 WINDOW_PACKS = 8  # packs asked at once, so that members of one shape find each other
@@ -17,26 +17,34 @@ class Asked:
     """A trial between the sampler and the database."""
 
     number: int
-    params: dict[str, Any]
     key: tuple[str, ...]
     width: int
     steps: int
 
 
 def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:
-    """Members of a pack: what the study file says, or as many as share `limit` trials fairly among packs at once."""
+    """Members of a pack: what the study file says, or as many as share all members fairly among packs at once."""
     if spec.resources.pack != "auto":
         return spec.resources.pack
-    return max(1, min(-(-limit // at_once), LARGEST_PACK[device]))
+    members = limit * spec.search.replicates
+    return max(1, min(-(-members // at_once), LARGEST_PACK[device]))
 
 
-def window_size(spec: StudySpec, size: int) -> int:
-    """Trials asked in one go; a sampler that learns is asked for one pack at a time."""
-    return size if spec.search.sampler == "tpe" else size * WINDOW_PACKS
+def trials_of_pack(size: int, replicates: int) -> int:
+    """Trials whose replicates fill a pack of `size` members."""
+    return max(1, size // replicates)
+
+
+def window_size(search: Search, first: int, size: int, replicates: int) -> int:
+    """Trials asked in one go from place `first` on; a sampler that learns is asked for one pack or one generation."""
+    generation = search.generation_of(first)
+    if len(generation) > 1:
+        return generation.stop - first
+    return trials_of_pack(size, replicates) * (1 if search.learns else WINDOW_PACKS)
 
 
 def grouped(asked: Sequence[Asked], size: int) -> list[list[Asked]]:
-    """Packs of members of one shape, of similar width (padding is wasted work), the costliest pack first."""
+    """Packs of trials of one shape, of similar width (padding is wasted work), the costliest pack first."""
     by_key: dict[tuple[str, ...], list[Asked]] = {}
     for trial in asked:
         by_key.setdefault(trial.key, []).append(trial)

@@ -1,434 +1,637 @@
 """A study's owner, the only process that writes to the study.
 
-The owner asks the sampler, forms packs, hands them out, publishes results and tells them to Optuna, in an order from
-which a start after any crash can go on: trials enter Optuna whole before they are trained, and their rows are published
-before they are told.
+The owner asks the sampler ahead of need, hands members out to workers, publishes results and tells them to Optuna, in
+an order from which a start after any crash can go on: trials enter Optuna whole before they are trained, and their rows
+are published before they are told.
+
+A worker holds a lane: the place Ray Tune gave it. Each lease of a lane has a number; what an earlier holder of the
+lane, or a worker of an earlier attempt, writes late is refused.
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from optuna.trial import FrozenTrial, TrialState
-
-import pinncore
-from pinncore.data import load_data
-
-from . import ledger, lock
+from . import folder, inputs, lock, starting
+from .asking import Asker, Machines
+from .budget import Spent, spent_reason
 from .errors import StudyError
-from .folder import SPEC_FILE, identity_sha256, read_spec, settle
-from .grouping import Asked, grouped, pack_size, window_size
-from .ledger import Ledger
-from .packs import MemberTask, PackReport, PackTask, checkpoint_folder, failed_rows
-from .search import Search, stable_hash
-from .spec import StudySpec, build_settings
+from .events import EventLog
+from .judging import Judge
+from .packs import Answer, MemberTask, PackReport, PackTask, checkpoint_folder
+from .recording import Recorder
+from .search import Search
+from .spec import StudySpec
+from .status import LIMIT
 from .store import StudyTables
+from .trials import COMPLETE, DEATHS, FINISHED, PRUNED, RUNNING, WAITING, Trial
+from .waiting import Group, Seat, Waiting
+
+WAIT: Final = -1  # instead of a lane: nothing to hand out now, perhaps later
+MOST_DEATHS: Final = 2  # of its worker, after which a member is not tried again
+MOST_NEVER_BEGUN: Final = 3  # workers that may fail to start
+HOURS_EVERY_S: Final = 30.0  # between two notes of the time a study has used
+MOST_IN_STOCK: Final = 64  # members handed to a worker beyond its places
+STOCK_S: Final = 1.0  # of training that a stock should last
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """What the owner knows of the machines: how many packs run at once, on what device."""
+@dataclass(slots=True)
+class Lane:
+    """What a worker holds: its task, the pack as it was planned, and those of its members that are not finished.
 
-    slots: int
-    device: str
+    `packs` are those whose checkpoints its members may come from.
+    """
+
+    task: PackTask
+    group: Group
+    seats: dict[int, Seat]
+    node: str | None
+    packs: set[int]
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        """What members must share to join it, None where none may."""
+        return None if self.group.fixed or self.group.alone else self.group.key
 
 
 class StudyOwner:
     """Owns one study for one attempt, from the lock to the last event.
 
     `spec` is what the study file asks for, if that may have changed since the last attempt; `driver_pid` is the process
-    the user started. Raises `StudyError` where the study is held, damaged or another one.
+    the user started; `retry` names failed trials to train once more. `is_alive` says whether a node of the cluster
+    still is there. Raises `StudyError` where the study is held, damaged or another one, or cannot be written to.
     """
 
     def __init__(
         self,
         study_dir: Path,
-        cluster: Cluster,
+        machines: Machines,
         spec: StudySpec | None = None,
         *,
         driver_pid: int | None = None,
+        retry: Sequence[int] = (),
+        is_alive: Callable[[str], bool] = lambda node: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.study_dir, self._cluster, self._clock = Path(study_dir), cluster, clock
-        self._lock = lock.StudyLock(self.study_dir, driver_pid=driver_pid or os.getpid())
+        self.study_dir, self._machines, self._clock = Path(study_dir), machines, clock
+        self._is_alive = is_alive
+        driver_pid = driver_pid or os.getpid()
         try:
-            self._begin(spec, driver_pid or os.getpid())
-        except BaseException:
-            self._lock.release()
-            raise
+            with contextlib.ExitStack() as undo:
+                shared = folder.database_of(self.study_dir, spec).is_shared  # then the database refuses a second owner
+                self._lock = lock.StudyLock(self.study_dir, driver_pid=driver_pid, must_hold=not shared)
+                undo.callback(self._lock.release)
+                self.spec, self._ledger, notes = folder.open_study(self.study_dir, spec)
+                undo.callback(self._ledger.close)
+                self._begin(driver_pid, notes, retry)
+                undo.pop_all()
+        except OSError as problem:
+            raise StudyError(
+                f"{self.study_dir} cannot be used ({_in_words(problem)}). Mend that, and run the study again: it goes "
+                "on where it was"
+            ) from None
 
-    def _begin(self, spec: StudySpec | None, driver_pid: int) -> None:
+    def _begin(self, driver_pid: int, notes: Sequence[str], retry: Sequence[int]) -> None:
         """Everything that wants the lock held."""
-        is_new = not (self.study_dir / SPEC_FILE).is_file()
-        if spec is not None and is_new:
-            settle(self.study_dir, spec)
-        self.spec = read_spec(self.study_dir)
-        self._ledger = Ledger(self.study_dir, self.spec.study, create=True)
+        lock.stop_file(self.study_dir).unlink(missing_ok=True)
         self._tables = StudyTables(self.study_dir)
-        self._refuse_changes()
-        if spec is not None and not is_new:  # what is refused is left as it is, to the last byte
-            settle(self.study_dir, spec)
-            self.spec = read_spec(self.study_dir)
-        self.attempt = 1 + max(int(self._ledger.attributes().get("attempts", 0)), self._tables.newest_attempt())
+        known = self._ledger.attributes()
+        self.attempt = 1 + max(int(known.get("attempts", 0)), self._tables.newest_attempt())
         self._ledger.set_attribute("attempts", self.attempt)
-        self._events: list[dict[str, Any]] = []
-        self._event_files = 0
-        self._started, self._closed = self._clock(), False
-        self._broken: str | None = None
-        self._finished: list[dict[str, Any]] = []
-        self._progress: dict[int, dict[str, Any]] = {}
-        self._leased: dict[int, PackTask] = {}
-        self._event(
-            "started" if self.attempt == 1 else "resumed",
-            f"attempt {self.attempt}, process {driver_pid}",
+        folder.record_version(self._ledger, self.attempt)
+        self._events = EventLog(self._tables, self.attempt)
+        self._events.add("started" if self.attempt == 1 else "resumed", f"process {driver_pid}")
+        for note in notes:
+            self._events.add("reconciled", note)
+        self._weights = inputs.settle_weights(self.study_dir, self.spec, self._ledger)
+        self._started, self._hours_before = self._clock(), float(known.get("hours", 0.0))
+        self._hours_noted = self._started
+        self._closed, self._broken, self._leaving = False, None, False  # type: bool, str | None, bool
+        self._lanes: dict[int, Lane] = {}
+        self._sizes: dict[tuple[str, ...], int] = {}  # where memory ran out: members that fit
+        self._origins: dict[int, int] = {}  # the pack whose checkpoint holds a member
+        self._offered: set[int] = set()  # lanes that no worker has taken yet
+        self._idle: set[int] = set()  # lanes whose worker asks again soon
+        self._next_lane, self._next_lease, self._never_begun = 0, 0, 0
+        self._share: int | None = None
+        self._places = self._machines.slots  # workers that the cluster has room for now
+        self._waiting = Waiting()
+        self._reconcile(known)
+        self._judge = Judge(self.spec, self._book, self._ledger, self._events)
+        self._asker.finish_window()
+        self._waiting.append(self._unfinished())
+        for failed in [self._failed(number) for number in retry]:
+            self._waiting.append(self._asker.ask_again(failed))
+        self._events.flush()
+
+    def _reconcile(self, known: Mapping[str, Any]) -> None:
+        """Bring folder and database together after a crash."""
+        spec, tables = self.spec, self._tables
+        self._book = starting.read_book(self.study_dir, spec, self._ledger.records())
+        rows = starting.published_rows(self.study_dir, spec, tables, self._book)
+        starting.note_rows(rows, spec.objectives, self._book)
+        starting.tell_published(rows, self._ledger, self._book, self._events)
+        starting.remove_orphans(tables, self._events)
+        starting.release_leases(self._ledger, self._book)
+        warm = inputs.warm_start(spec, self._ledger)
+        self._search = Search(spec, starting.told(self._book), warm)
+        if known.get(LIMIT) != self._search.limit:
+            self._ledger.set_attribute(LIMIT, self._search.limit)  # for those who ask how the study stands
+        self._recorder = Recorder(
+            spec,
+            self.attempt,
+            tables,
+            self._ledger,
+            self._book,
+            self._search,
+            self._events,
+            guard=self._lock.check,
+            rows=rows,
         )
-        self._reconcile()
-        self._search = Search(self.spec, list(self._trials.values()))
-        self._complete_window()
-        self._queue = self._unfinished_packs()
-        self._flush_events()
+        reusable, gone = inputs.reusable(spec)
+        for other in gone:
+            self._events.add("reconciled", f"{other} is no study any more: what it completed is trained here")
+        self._asker = Asker(
+            spec,
+            self._machines,
+            self._ledger,
+            self._book,
+            self._search,
+            self._events,
+            self._recorder,
+            reusable,
+        )
+        self._asker.next_pack = 1 + starting.highest_pack(self.study_dir, self._book)
+        for original in [trial for trial in self._book if trial.finished and trial.number in self._book.copies]:
+            self._recorder.copy_of(original)
+        for trial in [trial for trial in self._book if trial.taken_from is not None and not trial.finished]:
+            self._recorder.take_over(trial)
+
+    def _unfinished(self) -> list[Group]:
+        """Members left of earlier starts: those with a checkpoint first, then pack by pack."""
+        saved = starting.saved_members(self.study_dir)
+        packs: dict[int, list[Seat]] = {}
+        for trial in self._book:
+            if not trial.finished and trial.duplicate_of is None and self._is_wanted(trial):
+                seats = [replace(seat, origin=saved.get(seat.label)) for seat in self._asker.seats(trial)]
+                packs.setdefault(trial.pack, []).extend(seats)
+        groups: dict[tuple[bool, int, int], Group] = {}
+        for pack, seats in packs.items():
+            if self._can_be_rebuilt(pack, seats):
+                groups[seats[0].origin is None, pack, -1] = self._rebuilt(pack)
+                continue
+            for seat in seats:
+                alone = seat.replicate in self._book[seat.trial].deaths
+                from_pack = pack if seat.origin is None else seat.origin
+                place = (seat.origin is None, from_pack, seat.label if alone else -1)
+                if place not in groups:
+                    groups[place] = Group(self._asker.new_packs(1), alone=alone)
+                groups[place].seats.append(seat)
+        left = [seat for seats in packs.values() for seat in seats]
+        self._origins = {seat.label: seat.origin for seat in left if seat.origin is not None}
+        starting.remove_checkpoints(self.study_dir, but=self._origins.values())
+        return [groups[place] for place in sorted(groups)]
+
+    def _can_be_rebuilt(self, pack: int, seats: Sequence[Seat]) -> bool:
+        """Whether the unfinished members of a pack must train in it as it was planned, and still can."""
+        if not seats or not self._asker.is_fixed(self.spec.config(self._book[seats[0].trial].params)):
+            return False
+        if any(seat.replicate in self._book[seat.trial].deaths for seat in seats):
+            return False
+        return {seat.origin for seat in seats} in ({None}, {pack})
+
+    def _rebuilt(self, pack: int) -> Group:
+        """A pack as it was planned, with the members that are finished: they may not be so in its checkpoint."""
+        trials = [trial for trial in self._book if trial.pack == pack and trial.duplicate_of is None]
+        seats = [seat for trial in trials for seat in self._asker.seats(trial, finished=True)]
+        return Group(pack, [replace(seat, origin=pack) for seat in seats], fixed=True)
+
+    def _is_wanted(self, trial: Trial) -> bool:
+        """Whether a trial lies within the number of trials asked for, which may have been lowered."""
+        return trial.index is None or trial.index < self._search.limit
+
+    def _failed(self, number: int) -> Trial:
+        trial = self._book[number] if 0 <= number < len(self._book) else None
+        if trial is None or trial.state != "FAIL":
+            state = f"is {trial.state}" if trial else "does not exist"
+            raise StudyError(f"{self.study_dir}: trial {number} {state}; only failed trials are trained again")
+        return trial
 
     # ---- handing out work -----------------------------------------------------------------------------------------
 
-    def next_pack(self) -> int | None:
-        """The next pack to train, or None where nothing is left to hand out or the budget is spent."""
-        if self._broken or self.over_budget():
+    def next_lane(self) -> int | None:
+        """A lane for one more worker, WAIT where there may be work later, or None where there will be none."""
+        if self._is_over or self._is_leaving():
             return None
-        if not self._queue:
-            try:
-                self._ask()
-            except Exception as problem:  # an error in Tune's loop would end the run without a word
-                self._broken = f"{type(problem).__name__}: {problem}"
-        return self._queue.pop(0) if self._queue else None
+        self.ask_ahead()
+        if self._is_over:
+            return None
+        vacant = len(self._offered) + len(self._idle)
+        # A lane beyond the places would start a process when another one ends, and by then want nothing.
+        is_full = len(self._lanes) + vacant >= (self._places if self._share is None else self._share)
+        if self._waiting.groups > vacant and not is_full and not self.over_budget():
+            self._next_lane += 1
+            self._offered.add(self._next_lane)
+            return self._next_lane
+        return WAIT if self._lanes or vacant or is_full else None
 
-    def lease(self, pack: int) -> PackTask:
-        """Hand a pack to a worker: its members are RUNNING from now on."""
-        trials = [trial for trial in self._trials.values() if trial.user_attrs[ledger.PACK] == pack]
-        for trial in trials:
-            if not trial.state.is_finished():
-                self._mark(trial.number, TrialState.RUNNING)
-        members = tuple(
-            MemberTask(
-                trial.number,
-                trial.user_attrs[ledger.MEMBER],
-                trial.user_attrs[ledger.SEED],
-                self.spec.config(self._search.decoded(trial.params)),
-            )
-            for trial in trials
-        )
-        resources, results = self.spec.resources, self.spec.results
-        task = PackTask(
-            pack,
-            self.attempt,
-            members,
-            self._cluster.device,
-            resources.cpus_per_pack,
-            self.spec.search.objective,
-            self.spec.sha256(),
-            results.fields == "all",
-            results.weights == "all",
-        )
-        self._leased[pack] = task
-        self._event("leased", f"{len(members)} members", pack=pack)
+    def ask_ahead(self) -> None:
+        """Ask for trials while fewer wait than the workers may soon want."""
+        try:
+            while len(self._waiting) < self._asker.ahead and self._asker.may_ask and not self.over_budget():
+                self._waiting.append(self._asker.ask())
+        except Exception as problem:  # an error in Tune's loop would end the run without a word
+            self._broken = _in_words(problem)
+
+    def lease(self, lane: int, node: str | None = None) -> PackTask:
+        """Hand members to the worker that holds a lane; without members there is nothing left for it.
+
+        A lane that is leased while it is held has lost its worker.
+        """
+        self._offered.discard(lane)
+        self._idle.discard(lane)
+        self._never_begun = 0
+        held = self._lanes.pop(lane, None)
+        try:
+            if held is not None and not self._is_over:
+                self._worker_died(held, "its process is gone")
+            return self._new_lease(lane, node)
+        except Exception as problem:
+            self._broken = _in_words(problem)
+            return self._task(lane, Group(-1), 0)
+
+    def _new_lease(self, lane: int, node: str | None) -> PackTask:
+        has_place = self._share is None or len(self._lanes) + len(self._idle) < self._share
+        is_open = has_place and not (self._is_over or self._is_leaving() or self.over_budget())
+        if is_open:
+            self.ask_ahead()
+        group = self._waiting.take_group() if is_open else None
+        if group is None:
+            yet = is_open and bool(self._lanes) and self._asker.has_more
+            if yet:
+                self._idle.add(lane)
+            return replace(self._task(lane, Group(-1), 0), yet=yet)
+        size = len(group.seats) if group.fixed else min(self._asker.size, self._sizes.get(group.key, self._asker.size))
+        if not (group.fixed or group.alone):
+            group.seats += self._waiting.take(group.key, size - len(group.seats))
+        task = self._task(lane, group, size)
+        seats = [seat for seat in group.seats if seat.replicate not in self._book[seat.trial].done]
+        packs = {group.pack} | {seat.origin for seat in seats if seat.origin is not None}
+        self._lanes[lane] = Lane(task, group, {seat.label: seat for seat in seats}, node, packs)
+        self._lease_out(seats, group.pack)
         return task
 
-    def report(self, report: PackReport) -> bool:
-        """Take a segment's report: publish what finished, then tell it.
+    def _task(self, lane: int, group: Group, size: int) -> PackTask:
+        self._next_lease += 1
+        resources, results, search = self.spec.resources, self.spec.results, self.spec.search
+        return PackTask(
+            lane,
+            self._next_lease,
+            self.attempt,
+            group.pack,
+            tuple(self._member(seat, fixed=group.fixed) for seat in group.seats),
+            size,
+            self._machines.device,
+            resources.cpus_per_pack,
+            self.spec.objectives,
+            self.spec.sha256(),
+            fixed=group.fixed,
+            rungs=self._judge.rungs(group.seats),
+            patience=search.pruner if search.pruner.kind == "patience" else None,
+            metric=self._judge.metrics[0],
+            keep_fields=results.fields == "all",
+            keep_weights=results.weights == "all",
+        )
 
-        Returns whether it was taken; only then may the worker replace its checkpoint. Late reports of older attempts
-        are refused, and so is everything once the study's disk or database has failed: what is then half done, the
-        next start brings in order.
+    def _member(self, seat: Seat, *, fixed: bool = False) -> MemberTask:
+        trial = self._book[seat.trial]
+        config = self.spec.config(trial.params)
+        return MemberTask(
+            seat.label,
+            seat.trial,
+            seat.replicate,
+            self._asker.seed_of(trial, seat.replicate),
+            config,
+            seat.origin,
+            self._weights.get(config["train"]["init"]),
+            trial.retry_of,
+            rebatched=not fixed and self._asker.is_fixed(config),
+        )
+
+    def _lease_out(self, seats: Sequence[Seat], pack: int) -> None:
+        """Trials with a member in training are RUNNING."""
+        with self._ledger.transaction():
+            for trial in {seat.trial: self._book[seat.trial] for seat in seats}.values():
+                if trial.state == WAITING:
+                    self._ledger.mark(trial.number, RUNNING)
+                    self._book.mark(trial, RUNNING)
+        for seat in seats:
+            self._events.add("leased", f"replicate {seat.replicate}", trial=seat.trial, pack=pack)
+
+    def unfit(self, lane: int, reason: str) -> None:
+        """A worker's machine cannot train this study."""
+        self._offered.discard(lane)
+        self._events.add("worker unfit", reason)
+
+    def has_work(self) -> bool:
+        """Whether there is, or may be, something to train."""
+        return not (self._is_over or self._is_leaving()) and bool(len(self._waiting) or self._lanes or self.may_go_on)
+
+    def is_idle(self) -> bool:
+        """Whether no worker trains anything that counts, and none will."""
+        return self._is_over or not (self._lanes or self.has_work())
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there are trials to ask for, and a budget for them."""
+        return self._asker.has_more and not self.over_budget()
+
+    # ---- taking in work -------------------------------------------------------------------------------------------
+
+    def report(self, report: PackReport) -> Answer:
+        """Take a report: publish what finished, then tell it; say what the worker does next.
+
+        What is not `taken` changes nothing: late reports of older attempts and leases are refused, and so is everything
+        once the study's disk or database has failed. What is then half done, the next start brings in order.
         """
-        if self._closed or self._broken or report.attempt != self.attempt or report.pack not in self._leased:
-            return False
+        lane = self._lanes.get(report.lane)
+        if self._is_over or lane is None or (report.attempt, report.lease) != (self.attempt, lane.task.lease):
+            return Answer(taken=False)
         try:
-            self._record(report)
+            return self._take(report, lane)
         except Exception as problem:
-            self._broken = f"{type(problem).__name__}: {problem}"
-            return False
-        return True
+            self._broken = _in_words(problem)
+            return Answer(taken=False)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more may be recorded."""
+        return self._closed or self._broken is not None
+
+    def _take(self, report: PackReport, lane: Lane) -> Answer:
+        for note in report.notes:
+            self._events.add("reconciled", note, pack=report.pack)
+        self._recorder.record(report.trials, report.curves, report.fields, report.weights)
+        for row in report.trials:
+            label = row["trial"] * self._book.replicates + row["replicate"]
+            lane.seats.pop(label, None)
+            self._origins.pop(label, None)
+        if report.saved:
+            self._origins |= dict.fromkeys(lane.seats, report.pack)
+        self._remove_checkpoints(lane)
+        lane.progress = report.progress
+        if report.crashed is not None:
+            self._lanes.pop(report.lane)
+            self._put_apart(lane, report.crashed, counts=False, detail=report.detail)
+            return Answer(taken=True, leave=True)
+        self._take_back(report, lane)
+        for trial in self._judge.judge(report.rungs):
+            self._end_waiting(trial)
+        stop = tuple(label for label, seat in lane.seats.items() if seat.trial in self._judge.hopeless)
+        if self._is_leaving() or (self._share is not None and len(self._lanes) > self._share):
+            self._lanes.pop(report.lane)
+            self._leave(lane, report.pack)
+            return Answer(taken=True, leave=True)
+        more = self._more_for(report, lane, len(stop))
+        if not lane.seats:
+            self._lanes.pop(report.lane)
+            self._remove_checkpoints(lane)
+        self._events.flush()
+        return Answer(
+            taken=True, stop=stop, add=tuple(self._member(seat) for seat in more), rungs=self._judge.rungs(more)
+        )
+
+    def _more_for(self, report: PackReport, lane: Lane, stopping: int) -> list[Seat]:
+        """Members for the free places of a pack, and as many beyond as it trains in a second."""
+        places = lane.task.size - report.left + stopping
+        if lane.key is None or 2 * places < lane.task.size or self.over_budget():
+            return []
+        self.ask_ahead()
+        rate = len(report.trials) / max(report.seconds, 1e-3)
+        left = len(self._waiting) + (self._search.limit - self._book.asked) * self._book.replicates
+        spare = max(0, left - self._asker.size * self._places) // self._places  # what the others' places do not need
+        more = self._waiting.take(lane.key, places + min(int(rate * STOCK_S), MOST_IN_STOCK, spare))
+        lane.seats |= {seat.label: seat for seat in more}
+        lane.packs |= {seat.origin for seat in more if seat.origin is not None}
+        self._lease_out(more, report.pack)
+        return more
+
+    def _end_waiting(self, trial: Trial) -> None:
+        """Members of a hopeless trial that wait are not trained."""
+        for seat in self._waiting.drop(trial.number):
+            self._origins.pop(seat.label, None)
+            self._recorder.end_untrained(trial, PRUNED, "", self.spec.config(trial.params), [seat.replicate])
+
+    def _take_back(self, report: PackReport, lane: Lane) -> None:
+        """Members that found no room in memory wait again, and packs of their shape are smaller from now on."""
+        if not report.given_back:
+            return
+        seats = [lane.seats.pop(label) for label in report.given_back if label in lane.seats]
+        self._sizes[lane.group.key] = report.size
+        lane.task = replace(lane.task, size=report.size)
+        lane.group.fixed = False  # it is no longer the pack that was planned
+        self._events.add("out of memory", f"{len(seats)} members put back, packs of {report.size}", pack=report.pack)
+        self._put_back(seats)
+
+    def _put_back(self, seats: Sequence[Seat], *, alone: bool = False) -> None:
+        """Let members wait again, first in line, with the checkpoint they have."""
+        groups: dict[Any, Group] = {}
+        saved = starting.saved_members(self.study_dir)
+        self._origins |= {seat.label: saved[seat.label] for seat in seats if seat.label in saved}
+        for seat in seats:
+            seat = replace(seat, origin=self._origins.get(seat.label))
+            place = seat.label if alone else seat.key
+            if place not in groups:
+                groups[place] = Group(self._asker.new_packs(1), alone=alone)
+            groups[place].seats.append(seat)
+        self._waiting.put_first(list(groups.values()))
+
+    def _leave(self, lane: Lane, pack: int) -> None:
+        """The worker writes a checkpoint and goes; its members wait as the pack they are."""
+        self._origins |= dict.fromkeys(lane.seats, pack)
+        group = lane.group
+        if not group.fixed:
+            group = Group(pack, [replace(seat, origin=pack) for seat in lane.seats.values()], alone=group.alone)
+        if lane.seats:
+            self._waiting.put_first([group])
+        self._events.flush()
+
+    def lost(self, lane: int, reason: str) -> None:
+        """Tune has given a lane up; raises nothing."""
+        never_leased = lane in self._offered
+        self._offered.discard(lane)
+        self._idle.discard(lane)
+        held = self._lanes.pop(lane, None)
+        try:
+            if held is not None and not self._is_over:
+                self._worker_died(held, reason)
+            elif never_leased:
+                self._never_begun += 1
+        except Exception as problem:
+            self._broken = _in_words(problem)
+        if self._never_begun >= MOST_NEVER_BEGUN:
+            self._broken = self._broken or f"workers do not start: {reason}"
+
+    def _worker_died(self, lane: Lane, reason: str) -> None:
+        """A process is gone: where its node is too that says nothing about its members, else each is tried alone."""
+        if lane.node is not None and not self._is_alive(lane.node):
+            self._events.add("worker lost", "its node is gone", pack=lane.task.pack)
+            if lane.group.fixed:
+                self._waiting.put_first([lane.group])
+            else:
+                self._put_back(list(lane.seats.values()), alone=lane.group.alone)
+            return
+        self._put_apart(lane, f"the worker died ({reason})", counts=True)
+
+    def _put_apart(self, lane: Lane, reason: str, *, counts: bool, detail: str = "") -> None:
+        """Each member is tried alone, to find the one at fault; one that was alone fails, at its second death."""
+        self._events.add("worker lost", detail or reason, pack=lane.task.pack)
+        alone = len(lane.seats) == 1
+        again = []
+        for seat in lane.seats.values():
+            trial = self._book[seat.trial]
+            trial.deaths[seat.replicate] = deaths = trial.deaths.get(seat.replicate, 0) + 1
+            self._ledger.annotate(trial.number, DEATHS, {str(r): n for r, n in trial.deaths.items()})
+            if alone and (deaths >= MOST_DEATHS or not counts):
+                verdict = f"quarantined: its worker died {deaths} times" if counts else reason
+                self._recorder.end_untrained(trial, "FAIL", verdict, self.spec.config(trial.params), [seat.replicate])
+                self._origins.pop(seat.label, None)
+            else:
+                again.append(seat)
+        self._put_back(again, alone=True)
+        lane.seats = {}
+        self._remove_checkpoints(lane)
+        self._events.flush()
+
+    def _remove_checkpoints(self, lane: Lane) -> None:
+        """Delete checkpoints that nobody goes on from any more."""
+        packs = lane.packs - ({lane.task.pack} if lane.seats else set())
+        free = packs - set(self._origins.values()) - {other.task.pack for other in self._lanes.values() if other.seats}
+        for pack in free:
+            shutil.rmtree(checkpoint_folder(self.study_dir, pack), ignore_errors=True)
+
+    # ---- the end --------------------------------------------------------------------------------------------------
+
+    def over_budget(self) -> str | None:
+        """Why no new trial starts, or None."""
+        recorder, best = self._recorder, self._book.best
+        return spent_reason(
+            self.spec.budget,
+            Spent(
+                hours=self._hours(),
+                device_hours=recorder.seconds / 3600,
+                evaluations=recorder.evaluations,
+                failures=self._book.failures,
+                best=best.values[0] if best and best.values else None,
+            ),
+        )
+
+    def stop(self) -> None:
+        """Let every worker finish its stretch, write a checkpoint and leave."""
+        self._leaving = True
+        with contextlib.suppress(OSError):  # workers hear of it with their next report
+            lock.stop_file(self.study_dir).touch()
+
+    def share(self, lanes: int | None, places: int | None = None) -> None:
+        """How many workers the study may have beside others of the cluster, None for as many as there is room for.
+
+        `places` is that room, where it has changed.
+        """
+        self._share, self._places = lanes, places or self._places
+
+    def cannot_write(self, reason: str) -> None:
+        """A worker could not write its checkpoint: nothing more can be recorded."""
+        self._broken = self._broken or reason
 
     def broken(self) -> str | None:
         """Why nothing more can be recorded, or None."""
         return self._broken
 
-    def _record(self, report: PackReport) -> None:
-        for note in report.notes:
-            self._event("reconciled", note, pack=report.pack)
-        new = {row["trial"] for row in report.trials if not self._trials[row["trial"]].state.is_finished()}
-        if new:
-
-            def own(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-                return [row for row in rows if row["trial"] in new]
-
-            self._tables.publish(
-                f"trials-{min(new):06d}",
-                trials=own(report.trials),
-                curves=own(report.curves),
-                fields=own(report.fields),
-                weights=own(report.weights),
-            )
-            for row in own(report.trials):
-                self._tell(row)
-            self._flush_events()
-        self._progress[report.pack] = report.progress
-        if report.done:
-            self._progress.pop(report.pack, None)
-            self._leased.pop(report.pack, None)
-
-    def lost(self, pack: int, reason: str, detail: str = "") -> None:
-        """A worker is gone for good: its unfinished members are FAIL, with the reason; `detail` goes to the events."""
-        task = self._leased.get(pack)
-        if task is None:
-            return
-        self._event("failed", detail or reason, pack=pack)
-        now = datetime.datetime.now(datetime.UTC)
-        left = replace(task, members=tuple(m for m in task.members if not self._trials[m.trial].state.is_finished()))
-        self.report(PackReport(pack, self.attempt, True, {}, trials=failed_rows(left, reason, now, now)))
+    def is_stopped(self) -> bool:
+        """Whether somebody asked the study to stop."""
+        return self._leaving
 
     def close(self) -> dict[str, int]:
-        """End the attempt; returns the trials in each state. Nothing is written after that."""
-        self._closed = True
-        for trial in self._trials.values():
-            if trial.state == TrialState.RUNNING:
-                self._mark(trial.number, TrialState.WAITING)
-        counts = ledger.counts(list(self._trials.values()))
-        self._event("ended", ", ".join(f"{number} {state}" for state, number in counts.items() if number))
-        self._flush_events()
-        self._ledger.close()
-        self._lock.release()
-        return counts
-
-    def snapshot(self) -> dict[str, Any]:
-        """How the study stands, for progress views."""
-        trials = list(self._trials.values())
-        elapsed_s = self._clock() - self._started
-        running = sum(
-            progress["fraction"] * progress["members"] - progress["finished"] for progress in self._progress.values()
-        )
-        done = len(self._finished) + running
-        left = self._search.limit - sum(trial.state.is_finished() for trial in trials) - running
-        return {
-            **describe(self.spec, trials, self._search),
-            "packs": list(self._progress.values()),
-            "elapsed_s": elapsed_s,
-            "remaining_s": elapsed_s * left / done if done > 0 else None,
-            "finished": list(self._finished),
-        }
-
-    # ---- what a start finds ---------------------------------------------------------------------------------------
-
-    def _refuse_changes(self) -> None:
-        """The study file and the data must be those the study began with, whatever happened to the files."""
-        known, found = self._ledger.attributes(), {"identity": identity_sha256(self.spec)}
-        if "data" not in self.spec.space:  # else every trial's row carries its own data hash
-            found["data_hash"] = load_data(self.spec.problem.get("data", "strb100")).sha256
-        if known.get("identity", found["identity"]) != found["identity"]:
-            raise StudyError(
-                f"{self.study_dir}/study.yaml is not what the study began with: it was changed by hand, or by a "
-                "version with other defaults. problem, space, train and search (but trials) cannot change. Restore "
-                "it, or start a study of another name"
-            )
-        if known.get("data_hash", found.get("data_hash")) != found.get("data_hash", known.get("data_hash")):
-            raise StudyError(
-                f"the data of {self.study_dir} have changed since it began (hash {known['data_hash'][:12]}, now "
-                f"{found['data_hash'][:12]}). Restore them, or start a study of another name"
-            )
-        for name, digest in found.items():
-            self._ledger.set_attribute(name, digest)
-
-    def _reconcile(self) -> None:
-        """Bring folder and database together after a crash: published rows are told, half publications removed."""
-        self._trials: dict[int, FrozenTrial] = {trial.number: trial for trial in self._ledger.trials()}
-        foreign = [number for number, trial in self._trials.items() if ledger.PACK not in trial.user_attrs]
-        if foreign:
-            raise StudyError(
-                f"{self.study_dir}: trial {foreign[0]} was entered into {ledger.FILE} by another tool; a study asks "
-                "its own trials. Restore the database from before that, or start a study of another name"
-            )
-        rows = self._tables.read("trials", columns=["trial", "state", self.spec.search.objective]).to_pylist()
-        for row in rows:
-            trial = self._trials.get(row["trial"])
-            if trial is None:
-                raise StudyError(
-                    f"{self.study_dir}: the tables hold trial {row['trial']}, the database does not; "
-                    f"restore {ledger.FILE}"
-                )
-            if not trial.state.is_finished():
-                self._finish(row["trial"], row["state"], row[self.spec.search.objective])
-                self._event("reconciled", "published but not told; told now", trial=row["trial"])
-        published = {row["trial"] for row in rows}
-        if len(published) < len(rows):
-            raise StudyError(f"{self.study_dir}: a trial stands twice in trials/; remove the file that was added to it")
-        lost = [
-            number for number, trial in self._trials.items() if trial.state.is_finished() and number not in published
-        ]
-        if lost:
-            raise StudyError(
-                f"{self.study_dir}: the database holds finished trials whose rows are gone from trials/: "
-                f"{', '.join(map(str, lost[:10]))}. Restore the files, or start a study of another name"
-            )
-        for orphan in self._tables.remove_orphans():  # only now, when no row of a finished trial is missing
-            self._event("reconciled", f"removed the unfinished publication {orphan}")
-        for trial in list(self._trials.values()):
-            if trial.state == TrialState.RUNNING:
-                self._mark(trial.number, TrialState.WAITING)
-        self._sweep_checkpoints()
-
-    def _sweep_checkpoints(self) -> None:
-        """Checkpoints of packs that are finished have no reader."""
-        unfinished = set(self._unfinished_packs())
-        for folder in (self.study_dir / "checkpoints").glob("pack-*"):
-            number = folder.name.removeprefix("pack-")
-            if number.isdigit() and int(number) not in unfinished:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _unfinished_packs(self) -> list[int]:
-        """Packs with members left to train: those with a checkpoint first, then by number."""
-        packs = {trial.user_attrs[ledger.PACK] for trial in self._trials.values() if not trial.state.is_finished()}
-        return sorted(packs, key=lambda pack: (not checkpoint_folder(self.study_dir, pack).is_dir(), pack))
-
-    # ---- asking ---------------------------------------------------------------------------------------------------
-
-    def over_budget(self) -> bool:
-        """Whether the hours of this attempt are over."""
-        hours = self.spec.budget.hours
-        return hours is not None and self._clock() - self._started > hours * 3600
-
-    def _ask(self) -> None:
-        """Ask for a window of trials, put members of one shape together and queue the packs, the costliest first."""
-        size = pack_size(self.spec, self._search.limit, at_once=self._cluster.slots, device=self._cluster.device)
-        first = len(self._trials)
-        window = window_size(self.spec, size)
-        self._queue += self._fill(first, min(first + window, self._search.limit), size)
-
-    def _complete_window(self) -> None:
-        """Go on where a crash cut a window short: the same trials into the same packs."""
-        if self._trials:
-            start, end, size = self._trials[max(self._trials)].user_attrs[ledger.WINDOW]
-            if len(self._trials) < end:
-                self._fill(start, end, size)
-
-    def _fill(self, start: int, end: int, size: int) -> list[int]:
-        """Enter the trials of a window that are not there yet; returns the window's packs, the costliest first."""
-        asked = [self._asked(number) for number in range(start, end)]
-        first_pack = 1 + max((t.user_attrs[ledger.PACK] for t in self._trials.values() if t.number < start), default=-1)
-        packs = grouped(asked, size)
-        place = {
-            trial.number: (first_pack + index, member)
-            for index, pack in enumerate(packs)
-            for member, trial in enumerate(pack)
-        }
-        for trial in asked[len(self._trials) - start :]:
-            pack, member = place[trial.number]
-            attributes = {
-                ledger.PACK: pack,
-                ledger.MEMBER: member,
-                ledger.WINDOW: [start, end, size],
-                ledger.SEED: stable_hash(self.spec.search.seed, trial.number, 1) >> 1,
-            }
-            self._ledger.create(trial.number, self._search.stored(trial.params), self._search.distributions, attributes)
-            self._event("asked", "", trial=trial.number, pack=pack)
-        self._trials = {trial.number: trial for trial in self._ledger.trials()}
-        return list(range(first_pack, first_pack + len(packs)))
-
-    def _asked(self, number: int) -> Asked:
-        known = self._trials.get(number)
-        params = self._search.decoded(known.params) if known else self._search.propose(number)
-        train, problem = build_settings(self.spec.config(params))
-        member = pinncore.Member(train, problem)
-        return Asked(number, params, pinncore.pack_key(member), train.width, train.adam_epochs + train.lbfgs_iterations)
-
-    # ---- recording ------------------------------------------------------------------------------------------------
-
-    def _tell(self, row: dict[str, Any]) -> None:
-        number, objective = row["trial"], self.spec.search.objective
-        value = row.get(objective)
-        self._finish(number, row["state"], value)
-        self._event(
-            "finished" if row["state"] == "COMPLETE" else "failed",
-            row.get("failure") or row.get("stop_reason") or "",
-            trial=number,
-            pack=row["pack"],
-        )
-        params = self._search.decoded(self._trials[number].params)
-        self._search.tell(number, params, row["state"], value)
-        self._finished.append(
-            {
-                "trial": number,
-                "state": row["state"],
-                "value": value,
-                "stop_reason": row.get("stop_reason"),
-                "failure": row.get("failure"),
-                "params": params,
-                "seconds": row.get("seconds"),
-            }
-        )
-
-    def _finish(self, number: int, state: str, value: float | None) -> None:
-        if self._trials[number].state == TrialState.WAITING:
-            self._mark(number, TrialState.RUNNING)
-        self._mark(number, TrialState[state], value if state == "COMPLETE" else None)
-
-    def _mark(self, number: int, state: TrialState, value: float | None = None) -> None:
-        self._ledger.mark(number, state, value)
-        trial = self._trials[number]
-        trial.state = state
-        if value is not None:
-            trial.values = [value]
-
-    def _event(self, event: str, detail: str, *, trial: int | None = None, pack: int | None = None) -> None:
-        self._events.append(
-            {
-                "time": datetime.datetime.now(datetime.UTC),
-                "attempt": self.attempt,
-                "trial": trial,
-                "pack": pack,
-                "event": event,
-                "detail": detail,
-            }
-        )
-
-    def _flush_events(self) -> None:
-        if self._events:
-            self._tables.publish_events(f"attempt-{self.attempt:04d}-{self._event_files:06d}", self._events)
-            self._event_files += 1
-            self._events = []
-
-
-def describe(spec: StudySpec, trials: Sequence[FrozenTrial], search: Search) -> dict[str, Any]:
-    """Counts and the best trial."""
-    leader = ledger.best(trials)
-    return {
-        "study": spec.study,
-        "limit": search.limit,
-        "counts": ledger.counts(trials),
-        "objective": spec.search.objective,
-        "best": None
-        if leader is None
-        else {"trial": leader.number, "value": leader.value, "params": search.decoded(leader.params)},
-    }
-
-
-def read_status(study_dir: Path) -> dict[str, Any]:
-    """How a study stands, read without taking it from its driver. Raises `StudyError`."""
-    spec, holder = read_spec(study_dir), lock.held_by(study_dir)
-    trials: list[FrozenTrial] = []
-    if holder is None or (study_dir / ledger.FILE).is_file():
-        found = Ledger(study_dir, spec.study, create=False)
+        """End the attempt; returns the trials in each state. Nothing is written after that; raises nothing."""
         try:
-            trials = found.trials()
-        finally:
-            found.close()
-    status = describe(spec, trials, Search(spec))
-    if holder is None:  # what a killed driver left RUNNING is trained by nobody
-        status["counts"]["WAITING"] += status["counts"]["RUNNING"]
-        status["counts"]["RUNNING"] = 0
-    return {**status, "held_by": holder}
+            if not self._is_over:
+                self._end()
+        except Exception as problem:
+            self._broken = _in_words(problem)
+        self._closed = True
+        self._ledger.close()
+        with contextlib.suppress(OSError):
+            self._lock.release()
+        return self._counts()
+
+    def _end(self) -> None:
+        starting.release_leases(self._ledger, self._book)
+        self._ledger.set_attribute("hours", self._hours())
+        counts = ", ".join(f"{number} {state}" for state, number in self._counts().items() if number)
+        self._events.add("ended", counts)
+        self._events.flush()
+        lock.stop_file(self.study_dir).unlink(missing_ok=True)
+
+    def snapshot(self, since: int = 0) -> dict[str, Any]:
+        """How the study stands, for progress views; trials finished in this attempt after the first `since` of them."""
+        self._note_hours()
+        elapsed_s = self._clock() - self._started
+        recorder, book, best = self._recorder, self._book, self._book.best
+        under_way = sum(lane.progress.get("under_way", 0.0) for lane in self._lanes.values()) / book.replicates
+        finished = recorder.finished_before + len(recorder.finished)
+        done = finished + under_way
+        limit = self._search.limit + len(book.retried)
+        left = limit - sum(book.counts[state] for state in FINISHED) - under_way
+        return {
+            "study": self.spec.study,
+            "limit": limit,
+            "counts": self._counts(),
+            "failures": book.failures,
+            "objective": self.spec.objectives[0],
+            "best": best and {"trial": best.number, "value": best.values and best.values[0], "params": best.params},
+            "packs": [{"pack": lane.task.pack, **lane.progress} for lane in self._lanes.values() if lane.progress],
+            "under_way": under_way,
+            "elapsed_s": elapsed_s,
+            "remaining_s": elapsed_s * max(left, 0.0) / done if done > 0 else None,
+            "finished": recorder.finished[max(0, since - recorder.finished_before) :],
+            "finished_count": finished,
+            "over_budget": self.over_budget(),
+        }
+
+    def _counts(self) -> dict[str, int]:
+        return {state: self._book.counts[state] for state in (COMPLETE, "FAIL", "PRUNED", RUNNING, WAITING)}
+
+    def _hours(self) -> float:
+        return self._hours_before + (self._clock() - self._started) / 3600
+
+    def _note_hours(self) -> None:
+        if self._is_over or self._clock() <= self._hours_noted + HOURS_EVERY_S:
+            return
+        self._hours_noted = self._clock()
+        try:
+            self._ledger.set_attribute("hours", self._hours())
+        except StudyError as problem:
+            self._broken = _in_words(problem)
+
+    def _is_leaving(self) -> bool:
+        if not self._leaving and lock.stop_file(self.study_dir).exists():
+            self._leaving = True
+        return self._leaving
+
+
+def _in_words(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.strerror}: {problem.filename}" if problem.filename else problem.strerror
+    if isinstance(problem, StudyError):
+        return str(problem)
+    last = traceback.extract_tb(problem.__traceback__)[-1]  # a bug: where it is, for those who are told of it
+    return f"unexpected {type(problem).__name__}: {problem}, {Path(last.filename).name} line {last.lineno}"

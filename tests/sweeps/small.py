@@ -1,7 +1,13 @@
-"""A small study on a thinned StrB100, whose trials take a fraction of a second."""
+"""A small study on a thinned StrB100, whose trials take a fraction of a second, and ways to interrupt it."""
 
 from __future__ import annotations
 
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +16,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pinncore.data import Points, load_data
+from sweeps.asking import Machines
 from sweeps.folder import open_folder, settle
-from sweeps.packs import PackRun
-from sweeps.spec import StudySpec
-from sweeps.study import Cluster, StudyOwner
+from sweeps.spec import StudySpec, load_spec
+from sweeps.state import Connection
+from sweeps.study import WAIT, StudyOwner
+from sweeps.trials import FINISHED
+from sweeps.worker import LaneWorker
 
 STUDY = """\
 study: small
@@ -30,9 +39,20 @@ space:
 train: {{adam_epochs: {epochs}, lbfgs_iterations: {iterations}, record_every: 5, keep_epochs: [0]}}
 resources: {{pack: {pack}}}
 """
-CLUSTER = Cluster(slots=2, device="cpu")
+MACHINES = Machines(slots=2, device="cpu")
 PLACES = ("data", "config_hash", "spec_hash")  # hold the path of the tables
-CHANGING = ("attempt", "started_at", "finished_at", "adam_seconds", "lbfgs_seconds", "seconds", "host", "time_s")
+OPERATIONS = ("replace", "rename", "fsync", "mkdir", "commit")  # on files, on folders, and of the database
+CHANGING = (
+    "attempt",
+    "pack",
+    "started_at",
+    "finished_at",
+    "adam_seconds",
+    "lbfgs_seconds",
+    "seconds",
+    "host",
+    "time_s",
+)
 
 
 def write_study(
@@ -72,28 +92,161 @@ def prepare(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     return study_dir, is_new
 
 
-def train_all(study_dir: Path, *, segment_s: float = 0.05, packs: int | None = None) -> StudyOwner:
-    """Train what is left of a study (or so many packs of it) in this process; the owner is handed back open."""
-    owner = StudyOwner(study_dir, CLUSTER)
+class Crash(BaseException):
+    """Stands for kill -9 at one place: nothing may catch it."""
+
+
+class Calm:
+    """A study that has not begun, and the same one trained without any interruption."""
+
+    def __init__(self, folder: Path, *overrides: str, file: Path | None = None, **settings: Any) -> None:
+        self.file, self.overrides = file or write_study(folder / "data", **settings), overrides
+        self.fresh, _ = prepare(folder / "fresh", load_spec(self.file, overrides))
+        self.whole = self.copy(folder / "whole")
+        self.counts = run_all(self.whole, segment_s=5.0)
+
+    def copy(self, folder: Path) -> Path:
+        """The study that has not begun, at another place; its tables lie where they lay."""
+        return Path(shutil.copytree(self.fresh, folder / self.fresh.name))
+
+    def finish(self, study_dir: Path, *, but: tuple[str, ...] = (), segment_s: float = 5.0, **options: Any) -> None:
+        """Train what is left, and compare: the same rows, each once, and nothing left over."""
+        assert run_all(study_dir, segment_s=segment_s, **options) == self.counts
+        self.compare(study_dir, but=but)
+
+    def compare(self, study_dir: Path, *, but: tuple[str, ...] = ()) -> None:
+        """Whether a study that has ended is this one."""
+        assert_same_tables(self.whole, study_dir, but=but)
+        assert not list((study_dir / "checkpoints").glob("*")), "nothing is left of finished packs"
+
+
+def train_all(
+    study_dir: Path, *, segment_s: float = 0.05, least: int | None = None, machines: Machines = MACHINES, **options: Any
+) -> StudyOwner:
+    """Train what is left of a study in this process, or until `least` trials are finished; the owner is open then."""
+    owner = StudyOwner(study_dir, machines, **options)
     try:
-        while packs != 0 and (pack := owner.next_pack()) is not None:
-            train_pack(owner, study_dir, pack, segment_s=segment_s)
-            packs = None if packs is None else packs - 1
+        while (lane := owner.next_lane()) not in (None, WAIT):
+            worker = LaneWorker(owner, study_dir, lane)
+            while not worker.done:
+                if least is not None and finished(owner) >= least:
+                    return owner
+                worker.segment(segment_s)
     except BaseException:
-        owner._lock.release()  # as the kernel does when a process dies
+        kill(owner)
         raise
     return owner
 
 
-def train_pack(owner: StudyOwner, study_dir: Path, pack: int, *, segment_s: float = 0.05) -> None:
-    """One pack from lease to end, in the worker's order: report, then checkpoint."""
-    run = PackRun(owner.lease(pack), study_dir)
-    while True:
-        report = run.segment(segment_s)
-        assert owner.report(report)
-        run.checkpoint()
-        if report.done:
+def run_all(study_dir: Path, **options: Any) -> dict[str, int]:
+    """One attempt from its start to its end; returns the trials in each state."""
+    owner = train_all(study_dir, **options)
+    try:
+        return owner.close()
+    except BaseException:
+        kill(owner)
+        raise
+
+
+def next_lane(owner: StudyOwner) -> int:
+    """A lane that there is."""
+    lane = owner.next_lane()
+    assert lane is not None and lane != WAIT
+    return lane
+
+
+def finished(owner: StudyOwner) -> int:
+    """Number of trials of which nothing more will be trained."""
+    return sum(owner.snapshot()["counts"][state] for state in FINISHED)
+
+
+def kill(owner: StudyOwner) -> None:
+    """Leave an owner as the kernel does when its process dies."""
+    owner._lock._file.close()
+    owner._ledger.close()
+
+
+def cut_window(study_dir: Path, number: int) -> None:
+    """Ask for the first trials, then lose those from a number on, as earlier versions did that entered them singly."""
+    owner = StudyOwner(study_dir, MACHINES)
+    owner.ask_ahead()
+    kill(owner)
+    with sqlite3.connect(study_dir / "study.db") as database:
+        lost = f"(SELECT trial_id FROM trials WHERE number >= {number})"
+        for kind in ("params", "user_attributes", "system_attributes"):
+            database.execute(f"DELETE FROM trial_{kind} WHERE trial_id IN {lost}")
+        database.execute(f"DELETE FROM trials WHERE number >= {number}")
+    database.close()
+
+
+def planned_packs(study_dir: Path) -> list[int]:
+    """The pack that each trial was planned for."""
+    with sqlite3.connect(study_dir / "study.db") as database:
+        found = database.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'pack' ORDER BY trial_id")
+        packs = [int(pack) for (pack,) in found]
+    database.close()
+    return packs
+
+
+def train_together(
+    owner: StudyOwner,
+    study_dir: Path,
+    draw: random.Random,
+    *,
+    most: int,
+    segments: int = 10**6,
+    seconds: Sequence[float] = (0.0, 0.0, 0.02, 0.2),
+) -> None:
+    """Up to `most` workers at once, whose segments of different lengths take turns at random; so many in all."""
+    workers: list[LaneWorker] = []
+    for _ in range(segments):
+        while len(workers) < most and (lane := owner.next_lane()) not in (None, WAIT):
+            workers.append(LaneWorker(owner, study_dir, lane))
+        workers = [worker for worker in workers if not worker.done]
+        if not workers:
             return
+        draw.choice(workers).segment(draw.choice(seconds))
+
+
+@contextmanager
+def trapped(
+    number: int, fault: Callable[[], BaseException], *, patch: Any, kinds: tuple[str, ...] = OPERATIONS
+) -> Iterator[list[str]]:
+    """What a study does to the disk fails from the `number`-th operation of these kinds on; yields those so far."""
+    seen: list[str] = []
+
+    def count(name: str) -> None:
+        if name in kinds:
+            seen.append(name)
+            if len(seen) >= number:
+                raise fault()
+
+    def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **options: Any) -> Any:
+            if name != "fsync" or os.path.basename(os.readlink(f"/proc/self/fd/{args[0]}")) != "lock":
+                count(name)
+            return real(*args, **options)
+
+        return counted
+
+    dialect = Connection._dialect
+
+    def committed(self: Connection, sql: str) -> str:
+        if sql == "COMMIT":
+            count("commit")
+        return dialect(self, sql)
+
+    with patch.context() as patched:
+        for name in OPERATIONS[:-1]:
+            patched.setattr(os, name, wrapped(name, getattr(os, name)))
+        patched.setattr(Connection, "_dialect", committed)
+        yield seen
+
+
+def events(study_dir: Path) -> list[tuple[str, str]]:
+    """What happened, in order, each with its detail."""
+    found = ds.dataset(study_dir / "events", format="parquet").to_table().sort_by("time").to_pydict()
+    return list(zip(found["event"], found["detail"], strict=True))
 
 
 def table(study_dir: Path, name: str) -> pa.Table:
@@ -102,19 +255,30 @@ def table(study_dir: Path, name: str) -> pa.Table:
     found = found.select([column for column in found.column_names if column not in CHANGING])
     keys = [
         column
-        for column in ("trial", "phase", "step", "epoch", "layer", "row", "column", "x_mm", "y_mm")
+        for column in ("trial", "replicate", "phase", "step", "epoch", "layer", "row", "column", "x_mm", "y_mm")
         if column in found.column_names
     ]
     return found.sort_by([(key, "ascending") for key in keys])
 
 
-def assert_same_tables(one: Path, other: Path, *, places_differ: bool = False) -> None:
-    """Bitwise equality of trials, curves, fields and weights, times and hosts aside."""
+def assert_same_tables(
+    one: Path,
+    other: Path,
+    *,
+    places_differ: bool = False,
+    but: tuple[str, ...] = (),
+    of: Callable[..., Any] | None = None,
+) -> None:
+    """Bitwise equality of trials, curves, fields and weights, times and hosts and columns `but` aside.
+
+    `of` takes the rows that are compared out of a table.
+    """
     for name in ("trials", "curves", "fields", "weights"):
-        left, right = table(one, name), table(other, name)
+        left, right = (of(found) if of else found for found in (table(one, name), table(other, name)))
         assert left.schema.equals(right.schema), name
         assert left.num_rows == right.num_rows, f"{name}: {left.num_rows} rows and {right.num_rows} rows"
-        compared = [column for column in left.column_names if not (places_differ and column in PLACES)]
+        ignored = (*but, *(PLACES if places_differ else ()))
+        compared = [column for column in left.column_names if column not in ignored]
         different = [column for column in compared if not _identical(left[column], right[column])]
         assert not different, f"{name} differs in {different}"
 

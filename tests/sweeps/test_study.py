@@ -1,30 +1,47 @@
-"""The owner of a study: every crash leaves a study that goes on to the table of one never interrupted."""
+"""A study on disk and its one owner: what is refused, what may change, what others see of it."""
 
 from __future__ import annotations
 
-import datetime
 import hashlib
+import os
 import shutil
+import sqlite3
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pyarrow.dataset as ds
 import pytest
 
-from sweeps import packs as packs_module
-from sweeps import specfile
+import pinncore
+from sweeps import grouping, specfile
 from sweeps.errors import StudyError
-from sweeps.folder import LATER_FIELDS, MAY_CHANGE, read_spec
+from sweeps.folder import read_spec
+from sweeps.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
 from sweeps.ledger import Ledger
-from sweeps.packs import PackReport, PackRun
-from sweeps.spec import load_spec
-from sweeps.study import StudyOwner, read_status
+from sweeps.search import stable_hash
+from sweeps.spec import StudySpec, load_spec
+from sweeps.status import read_status
+from sweeps.store import StudyTables
+from sweeps.study import WAIT, StudyOwner
+from sweeps.weightsource import trial_weights
+from sweeps.worker import LaneWorker
 
-from .small import CLUSTER, assert_same_tables, prepare, table, train_all, train_pack, write_study
-
-
-class Crash(BaseException):
-    """Stands for kill -9 at one place: nothing may catch it."""
+from .small import (
+    MACHINES,
+    Calm,
+    Crash,
+    assert_same_tables,
+    cut_window,
+    events,
+    kill,
+    next_lane,
+    planned_packs,
+    prepare,
+    table,
+    train_all,
+    write_study,
+)
 
 
 def start(tmp_path: Path, name: str = "root", **settings: object) -> Path:
@@ -33,97 +50,94 @@ def start(tmp_path: Path, name: str = "root", **settings: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study that every interrupted one must equal; the data's path is not part of the tables' identity."""
-    study_dir = start(tmp_path_factory.mktemp("whole"))
-    train_all(study_dir).close()
-    return study_dir
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """Eight trials in packs of two."""
+    return Calm(tmp_path_factory.mktemp("calm"))
 
 
-def finish_and_compare(study_dir: Path, uninterrupted: Path) -> None:
-    owner = train_all(study_dir)
-    counts = owner.close()
-    assert counts == {"COMPLETE": 8, "FAIL": 0, "RUNNING": 0, "WAITING": 0}
-    trials = table(study_dir, "trials")["trial"].to_pylist()
-    assert trials == list(range(8)), "every trial once"
-    assert_same_tables(uninterrupted, study_dir, places_differ=True)
+@pytest.fixture
+def study_dir(calm: Calm, tmp_path: Path) -> Path:
+    """The study before it has begun."""
+    return calm.copy(tmp_path)
 
 
-def test_a_whole_study_is_in_the_tables_and_in_optuna(uninterrupted: Path) -> None:
-    trials = table(uninterrupted, "trials")
+def counts(**states: int) -> dict[str, int]:
+    return dict.fromkeys(("COMPLETE", "FAIL", "PRUNED", "RUNNING", "WAITING"), 0) | states
+
+
+def test_a_whole_study_is_in_the_tables_and_in_optuna(calm: Calm) -> None:
+    trials = table(calm.whole, "trials")
     assert trials["trial"].to_pylist() == list(range(8))
     assert set(trials["state"].to_pylist()) == {"COMPLETE"}
+    assert trials["seed"].to_pylist() == [stable_hash(3, trial, 1) >> 1 for trial in range(8)], "as ever"
     for dimension in ("width", "adam_lr", "lbfgs_history", "init", "scale_factor"):
         assert len(set(trials[dimension].to_pylist())) > 1, f"{dimension} is swept"
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{uninterrupted}/study.db")
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{calm.whole}/study.db")
     by_number = {trial.number: trial for trial in study.trials}
     for row in trials.to_pylist():
         assert by_number[row["trial"]].value == row["rel_l2"]
         assert by_number[row["trial"]].params["width"] == row["width"]
-    assert not list((uninterrupted / "checkpoints").glob("*")), "nothing is left of finished packs"
-    events = ds.dataset(uninterrupted / "events", format="parquet").to_table().to_pydict()["event"]
-    assert events.count("asked") == 8 and events.count("finished") == 8 and events[-1] == "ended"
+    assert not list((calm.whole / "checkpoints").glob("*")), "nothing is left of finished packs"
+    happened = [event for event, _ in events(calm.whole)]
+    assert happened.count("asked") == happened.count("leased") == happened.count("finished") == 8
+    assert happened[-1] == "ended"
 
 
 def test_a_report_published_but_not_told_is_told_at_the_next_start(
-    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+    calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study_dir = start(tmp_path)
+    mark = Ledger.mark
+
+    def dying(self: Ledger, number: int, state: str, *rest: object) -> None:
+        if state == "COMPLETE":
+            raise Crash
+        mark(self, number, state, *rest)  # type: ignore[arg-type]
+
     with monkeypatch.context() as patch:
-        patch.setattr(StudyOwner, "_tell", lambda self, row: (_ for _ in ()).throw(Crash))
+        patch.setattr(Ledger, "mark", dying)
         with pytest.raises(Crash):
             train_all(study_dir)
     before = {path: path.read_bytes() for path in (study_dir / "trials").glob("*.parquet")}
     assert before and read_status(study_dir)["counts"]["COMPLETE"] == 0
-    finish_and_compare(study_dir, uninterrupted)
+    calm.finish(study_dir)
     assert all(path.read_bytes() == content for path, content in before.items()), "finished rows are not touched"
 
 
-@pytest.mark.parametrize("position", [0, 3, 7])
-def test_a_window_cut_short_is_completed_with_the_same_packs(
-    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, position: int
-) -> None:
-    study_dir = start(tmp_path)
-    create = Ledger.create
+@pytest.mark.parametrize("number", [1, 6])
+def test_a_window_cut_short_is_completed_with_the_same_packs(calm: Calm, study_dir: Path, number: int) -> None:
+    cut_window(study_dir, number)
+    calm.finish(study_dir)
+    assert planned_packs(study_dir) == planned_packs(calm.whole)
+    assert [event for event, _ in events(study_dir)].count("leased") == 8, "each is trained once"
+
+
+def test_no_two_windows_share_a_pack(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(grouping, "WINDOW_PACKS", 1)
+        cut_window(study_dir, 3)
+        calm.finish(study_dir)
+    packs = planned_packs(study_dir)
+    windows = [set(packs[start : start + 2]) for start in range(0, 8, 2)]
+    assert len(set.union(*windows)) == sum(map(len, windows)), packs
+
+
+def test_a_window_is_entered_whole_or_not_at_all(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter = Ledger.enter
 
     def dying(self: Ledger, number: int, *rest: object) -> None:
-        if number == position:
+        if number == 5:
             raise Crash
-        create(self, number, *rest)  # type: ignore[arg-type]
+        enter(self, number, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "create", dying)
+        patch.setattr(Ledger, "enter", dying)
         with pytest.raises(Crash):
             train_all(study_dir)
-    finish_and_compare(study_dir, uninterrupted)
+    assert planned_packs(study_dir) == []
+    calm.finish(study_dir)
 
 
-@pytest.mark.parametrize("segments", [1, 2, 4])
-@pytest.mark.parametrize("place", ["before report", "after report", "after checkpoint"])
-def test_a_worker_killed_between_any_two_steps_costs_no_trial_and_changes_no_number(
-    tmp_path: Path, uninterrupted: Path, place: str, segments: int
-) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    pack = owner.next_pack()
-    assert pack is not None
-    run = PackRun(owner.lease(pack), study_dir)
-    for segment in range(segments):
-        report = run.segment(0.02)
-        if place == "before report" and segment == segments - 1:
-            break
-        owner.report(report)
-        if place == "after report" and segment == segments - 1:
-            break
-        run.checkpoint()
-    owner._lock.release()
-    finish_and_compare(study_dir, uninterrupted)
-
-
-def test_a_half_publication_is_removed(tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.store import StudyTables
-
-    study_dir = start(tmp_path)
+def test_a_half_publication_is_removed(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = StudyTables._write
 
     def dying(self: StudyTables, table_name: str, *rest: object) -> None:
@@ -136,75 +150,72 @@ def test_a_half_publication_is_removed(tmp_path: Path, uninterrupted: Path, monk
         with pytest.raises(Crash):
             train_all(study_dir)
     assert list((study_dir / "curves").glob("*.parquet"))
-    finish_and_compare(study_dir, uninterrupted)
+    calm.finish(study_dir)
 
 
-def test_a_torn_checkpoint_is_set_aside_and_its_members_start_anew(tmp_path: Path, uninterrupted: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    pack = owner.next_pack()
-    assert pack is not None
-    run = PackRun(owner.lease(pack), study_dir)
-    owner.report(run.segment(0.0))
-    run.checkpoint()
-    owner._lock.release()
+def test_a_torn_checkpoint_is_set_aside_and_its_members_start_anew(calm: Calm, study_dir: Path) -> None:
+    owner = StudyOwner(study_dir, MACHINES)
+    LaneWorker(owner, study_dir, next_lane(owner)).segment(0.0)
+    kill(owner)
     tensors = next((study_dir / "checkpoints").rglob("*.safetensors"))
     tensors.write_bytes(tensors.read_bytes()[:-7])
-    finish_and_compare(study_dir, uninterrupted)
-    details = ds.dataset(study_dir / "events", format="parquet").to_table().to_pydict()["detail"]
-    assert any(tensors.name in detail for detail in details), "the event names the torn file"
+    calm.finish(study_dir)
+    assert any(tensors.name in detail for _, detail in events(study_dir)), "the event names the torn file"
 
 
-def test_reports_of_an_older_attempt_are_refused(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    pack = owner.next_pack()
-    assert pack is not None
-    stale = PackRun(owner.lease(pack), study_dir)
-    owner._lock.release()
-    later = StudyOwner(study_dir, CLUSTER)
-    later.lease(later.next_pack() or 0)
-    report = stale.segment(60)
-    assert report.done and report.trials
-    later.report(report)
-    assert later.snapshot()["counts"]["COMPLETE"] == 0
-    later.close()
-
-
-def test_a_second_owner_is_told_who_holds_the_study(tmp_path: Path) -> None:
-    import os
-
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
+def test_a_second_owner_is_told_who_holds_the_study(study_dir: Path) -> None:
+    owner = StudyOwner(study_dir, MACHINES)
     assert str(os.getpid()) in (read_status(study_dir)["held_by"] or "")
     with pytest.raises(StudyError, match=f"is being run by process {os.getpid()} on"):
-        StudyOwner(study_dir, CLUSTER)
+        StudyOwner(study_dir, MACHINES)
     owner.close()
     assert read_status(study_dir)["held_by"] is None
-    StudyOwner(study_dir, CLUSTER).close()
+    StudyOwner(study_dir, MACHINES).close()
 
 
-def test_running_means_leased(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    pack = owner.next_pack()
-    assert pack is not None and owner.snapshot()["counts"]["RUNNING"] == 0
-    owner.lease(pack)
-    assert owner.snapshot()["counts"] == {"COMPLETE": 0, "FAIL": 0, "RUNNING": 2, "WAITING": 6}
-    owner._lock.release()
-    again = StudyOwner(study_dir, CLUSTER)
-    assert again.snapshot()["counts"] == {"COMPLETE": 0, "FAIL": 0, "RUNNING": 0, "WAITING": 8}
+def test_a_start_that_is_refused_lets_the_study_go(study_dir: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(StudyError, match="trial 99 does not exist"):
+            StudyOwner(study_dir, MACHINES, retry=[99])
+    owner = StudyOwner(study_dir, MACHINES)
+    assert owner.attempt == 3
+    owner.close()
+
+
+def test_running_means_leased(study_dir: Path) -> None:
+    owner = StudyOwner(study_dir, MACHINES)
+    lane = next_lane(owner)
+    assert owner.snapshot()["counts"]["RUNNING"] == 0
+    owner.lease(lane)
+    assert owner.snapshot()["counts"] == counts(RUNNING=2, WAITING=6)
+    kill(owner)
+    again = StudyOwner(study_dir, MACHINES)
+    assert again.snapshot()["counts"] == counts(WAITING=8)
     again.close()
 
 
-def test_trials_may_grow_and_what_was_done_stays(tmp_path: Path, uninterrupted: Path) -> None:
+def test_trials_may_grow_and_what_was_done_stays(tmp_path: Path, calm: Calm) -> None:
     study_dir = start(tmp_path, trials=4)
     train_all(study_dir).close()
+    before = {path: path.read_bytes() for path in study_dir.rglob("*.parquet")}
     spec = load_spec(tmp_path / "data" / "small.yaml", ["search.trials=8"])
-    assert prepare(tmp_path / "root", spec) == (study_dir, False)
-    train_all(study_dir).close()
+    train_all(study_dir, spec=spec).close()
     assert table(study_dir, "trials")["trial"].to_pylist() == list(range(8))
-    assert table(study_dir, "trials")["adam_lr"].to_pylist() == table(uninterrupted, "trials")["adam_lr"].to_pylist()
+    assert_same_tables(calm.whole, study_dir, places_differ=True)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert read_status(study_dir)["limit"] == 8
+
+
+def test_fewer_trials_leave_those_asked_beyond_untrained(study_dir: Path, calm: Calm) -> None:
+    train_all(study_dir, segment_s=0.0, least=1).close()
+    fewer = load_spec(calm.file, ["search.trials=5"])
+    owner = train_all(study_dir, spec=fewer)
+    snapshot = owner.snapshot()
+    assert (snapshot["limit"], read_status(study_dir)["limit"]) == (5, 5)
+    assert owner.close() == counts(COMPLETE=5, WAITING=3)
+    assert table(study_dir, "trials")["trial"].to_pylist() == list(range(5))
+    calm.finish(study_dir, spec=load_spec(calm.file), but=("spec_hash",))
+    assert read_status(study_dir)["limit"] == 8
 
 
 @pytest.mark.parametrize(
@@ -216,92 +227,36 @@ def test_another_study_under_the_same_name_is_refused_with_a_diff(tmp_path: Path
     with pytest.raises(StudyError, match="holds another study") as refusal:
         prepare(tmp_path / "root", load_spec(tmp_path / "data" / "small.yaml", [change]))
     assert any(line.startswith("+") for line in str(refusal.value).splitlines())
-    assert "--set study=small-2" in str(refusal.value)
+    assert "--new-study small-2" in str(refusal.value) and "--branch small-2" in str(refusal.value)
     assert (study_dir / "study.yaml").read_bytes() == before
 
 
 def test_changed_data_are_refused(tmp_path: Path) -> None:
     study_dir = start(tmp_path)
-    train_all(study_dir, packs=1).close()
+    train_all(study_dir, least=1).close()
     table_file = tmp_path / "data" / "g.csv"
     lines = table_file.read_text().splitlines()
     table_file.write_text("\n".join([lines[0], "0.53," + lines[1].split(",", 1)[1], *lines[2:]]))
     with pytest.raises(StudyError, match=r"data .* have changed"):
-        StudyOwner(study_dir, CLUSTER)
+        StudyOwner(study_dir, MACHINES)
 
 
-def test_finished_trials_whose_rows_are_gone_are_never_passed_over(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    train_all(study_dir, packs=1).close()
-    next((study_dir / "trials").glob("*.parquet")).unlink()
+def test_moving_a_file_of_rows_away_costs_nothing_else(calm: Calm, study_dir: Path, tmp_path: Path) -> None:
+    train_all(study_dir, least=1).close()
+    rows = next((study_dir / "trials").glob("*.parquet"))
+    rows.rename(tmp_path / rows.name)
     with pytest.raises(StudyError, match="rows are gone"):
-        StudyOwner(study_dir, CLUSTER)
+        StudyOwner(study_dir, MACHINES)
+    (tmp_path / rows.name).rename(rows)
+    calm.finish(study_dir)
 
 
-def test_a_lost_worker_fails_its_members_with_the_reason_and_the_rest_go_on(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    pack = owner.next_pack()
-    assert pack is not None
-    owner.lease(pack)
-    owner.lost(pack, "the machine burnt down")
-    while (pack := owner.next_pack()) is not None:
-        train_pack(owner, study_dir, pack)
-    assert owner.close() == {"COMPLETE": 6, "FAIL": 2, "RUNNING": 0, "WAITING": 0}
-    failures = [row["failure"] for row in table(study_dir, "trials").to_pylist() if row["state"] == "FAIL"]
-    assert failures == ["the machine burnt down"] * 2
-
-
-def test_a_spent_budget_starts_nothing_new_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    spec = load_spec(tmp_path / "data" / "small.yaml", ["budget.hours=1"])
-    assert prepare(tmp_path / "root", spec) == (study_dir, False)
-    hours = iter([0.0, 0.5, 0.9, 1.1, 1.2, 1.3])
-    owner = StudyOwner(study_dir, CLUSTER, clock=lambda: 3600 * next(hours))
-    for _ in range(2):
-        train_pack(owner, study_dir, owner.next_pack() or 0)
-    assert owner.next_pack() is None and owner.over_budget()
-    assert owner.close() == {"COMPLETE": 4, "FAIL": 0, "RUNNING": 0, "WAITING": 4}
-    assert train_all(study_dir).close()["COMPLETE"] == 8
-
-
-def test_nothing_is_written_after_the_end_of_an_attempt(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    run = PackRun(owner.lease(owner.next_pack() or 0), study_dir)
-    owner.close()
-    before = sorted(study_dir.rglob("*.parquet"))
-    owner.report(run.segment(60))
-    assert sorted(study_dir.rglob("*.parquet")) == before
-
-
-def test_data_that_vanish_fail_the_pack_and_not_the_process(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    task = owner.lease(owner.next_pack() or 0)
-    (tmp_path / "data" / "g.csv").unlink()
-    report = PackRun(task, study_dir).segment(1)
-    owner.report(report)
-    owner.close()
-    rows = table(study_dir, "trials").to_pylist()
-    assert [row["state"] for row in rows] == ["FAIL", "FAIL"] and "does not exist" in rows[0]["failure"]
-
-
-def test_tpe_learns_and_resumes(tmp_path: Path) -> None:
-    study_dir = start(tmp_path, sampler="tpe", trials=14, epochs=4, iterations=2)
-    train_all(study_dir, packs=5).close()
-    owner = train_all(study_dir)
-    assert owner.close() == {"COMPLETE": 14, "FAIL": 0, "RUNNING": 0, "WAITING": 0}
-    assert table(study_dir, "trials")["trial"].to_pylist() == list(range(14))
-
-
-def test_the_whole_study_moves_to_another_folder(tmp_path: Path, uninterrupted: Path) -> None:
-    study_dir = start(tmp_path)
-    train_all(study_dir, packs=2).close()
+def test_the_whole_study_moves_to_another_folder(calm: Calm, study_dir: Path, tmp_path: Path) -> None:
+    train_all(study_dir, segment_s=0.0, least=2).close()
     moved = tmp_path / "elsewhere" / "small"
     shutil.copytree(study_dir, moved)
     shutil.rmtree(study_dir)
-    finish_and_compare(moved, uninterrupted)
+    calm.finish(moved)
 
 
 def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:
@@ -313,24 +268,11 @@ def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "root" / "small").iterdir()] == ["thesis.tex"]
 
 
-def test_a_failed_objective_is_a_failed_trial(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    task = owner.lease(owner.next_pack() or 0)
-    now = datetime.datetime.now(datetime.UTC)
-    row = {**packs_module.failed_rows(task, "not finite", now, now)[0], "rel_l2": float("nan")}
-    owner.report(
-        PackReport(task.pack, task.attempt, False, {"fraction": 0.0, "members": 2, "finished": 1}, trials=[row])
-    )
-    assert owner.snapshot()["counts"]["FAIL"] == 1
-    owner.close()
-
-
-def test_the_comparison_can_fail(uninterrupted: Path, tmp_path: Path) -> None:
+def test_the_comparison_can_fail(calm: Calm, tmp_path: Path) -> None:
     study_dir = start(tmp_path, epochs=21)
     train_all(study_dir).close()
     with pytest.raises(AssertionError):
-        assert_same_tables(uninterrupted, study_dir, places_differ=True)
+        assert_same_tables(calm.whole, study_dir, places_differ=True)
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a{b}c", "é b"])
@@ -345,134 +287,66 @@ def test_an_address_is_no_folder(tmp_path: Path) -> None:
         prepare(Path("s3://bucket/studies"), load_spec(write_study(tmp_path / "data")))
 
 
-def test_a_restarted_worker_of_one_attempt_writes_checkpoints_beside_the_old_ones(
-    tmp_path: Path, uninterrupted: Path
-) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    pack = owner.next_pack()
-    assert pack is not None
-    first = PackRun(owner.lease(pack), study_dir)
-    assert owner.report(first.segment(0.01))
-    first.checkpoint()
-    train_pack(owner, study_dir, pack, segment_s=0.01)  # as Tune does when the first worker has died
-    owner.close()
-    finish_and_compare(study_dir, uninterrupted)
-
-
-def test_a_failing_disk_stops_the_recording_and_the_next_start_goes_on(
-    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    run = PackRun(owner.lease(owner.next_pack() or 0), study_dir)
-    told = []
-
-    def full(self: StudyOwner, row: dict[str, object]) -> None:
-        told.append(row)
-        if len(told) == 2:  # after the first of two rows, with both published
-            raise OSError(28, "No space left on device")
-        tell(self, row)
-
-    tell = StudyOwner._tell
-    with monkeypatch.context() as patch:
-        patch.setattr(StudyOwner, "_tell", full)
-        report = run.segment(60)
-        assert not owner.report(report)
-        assert "No space left" in (owner.broken() or "")
-        assert not owner.report(report), "nothing is published twice"
-        assert owner.next_pack() is None
-        owner.lost(0, "its worker gave up")
-    owner._lock.release()
-    finish_and_compare(study_dir, uninterrupted)
-
-
-def test_a_refused_report_leaves_the_checkpoint_to_the_next_start(tmp_path: Path, uninterrupted: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    run = PackRun(owner.lease(owner.next_pack() or 0), study_dir)
-    assert owner.report(run.segment(0.01))
-    run.checkpoint()
-    owner.close()
-    assert not owner.report(run.segment(60))
-    finish_and_compare(study_dir, uninterrupted)
-
-
-def test_a_study_file_changed_by_hand_is_refused(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    train_all(study_dir, packs=1).close()
+def test_a_study_file_changed_by_hand_is_refused(study_dir: Path) -> None:
     file = study_dir / "study.yaml"
     file.write_text(file.read_text().replace("adam_epochs: 20", "adam_epochs: 21"))
     with pytest.raises(StudyError, match="changed by hand"):
-        StudyOwner(study_dir, CLUSTER)
+        StudyOwner(study_dir, MACHINES)
 
 
-def test_a_study_begun_before_a_field_existed_goes_on(tmp_path: Path, uninterrupted: Path) -> None:
-    """The identity it was stored with is that of a study file without the field; at its default it changes nothing."""
-    study_dir = start(tmp_path)
-    owner = train_all(study_dir, packs=1)
+def test_a_study_begun_before_a_field_existed_goes_on(calm: Calm, study_dir: Path) -> None:
+    """Its identity is that of a study file without the field, and neither file nor database know of it."""
+    owner = train_all(study_dir, segment_s=0.0, least=1)
     plain = {name: value for name, value in owner.spec.to_plain().items() if name not in MAY_CHANGE}
-    plain["search"].pop("trials")
-    for name in LATER_FIELDS:
-        plain["train"].pop(name)
+    plain["search"] = {name: plain["search"][name] for name in FIRST_SEARCH_KEYS} | {"pruner": "none"}
+    plain["train"] = {name: value for name, value in plain["train"].items() if name not in LATER_FIELDS}
     older = hashlib.sha256(specfile.write(plain).encode().rstrip(b"\n")).hexdigest()
     assert owner._ledger.attributes()["identity"] == older
     owner.close()
-    file = study_dir / "study.yaml"
-    kept = [line for line in file.read_text().splitlines() if line.strip().partition(":")[0] not in LATER_FIELDS]
-    file.write_text("\n".join(kept) + "\n")
-    finish_and_compare(study_dir, uninterrupted)
+    whole = owner.spec.to_plain() | {"search": {**plain["search"], "trials": 8}, "train": plain["train"]}
+    (study_dir / "study.yaml").write_text(specfile.write({name: whole[name] for name in whole if name != "state"}))
+    database = sqlite3.connect(study_dir / "study.db", isolation_level=None)
+    database.execute("DELETE FROM study_user_attributes WHERE key NOT IN ('identity', 'attempts', 'data_hash')")
+    database.execute("DELETE FROM trial_user_attributes WHERE key NOT IN ('pack', 'window')")
+    database.execute("UPDATE trial_user_attributes SET value_json = '[0, 8, 2]' WHERE key = 'window'")
+    database.close()
+    calm.finish(study_dir)
 
 
-def test_what_is_refused_is_left_to_the_last_byte(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = train_all(study_dir, packs=1)
+def test_what_is_refused_is_left_to_the_last_byte(study_dir: Path) -> None:
+    owner = train_all(study_dir, least=1)
     owner._ledger.set_attribute("identity", "another")
     owner.close()
     before = (study_dir / "study.yaml").read_bytes()
     spec = read_spec(study_dir, ["search.trials=99"])
     with pytest.raises(StudyError, match="is not what the study began with"):
-        StudyOwner(study_dir, CLUSTER, spec)
+        StudyOwner(study_dir, MACHINES, spec)
     assert (study_dir / "study.yaml").read_bytes() == before
 
 
-def test_a_second_driver_changes_nothing_of_a_study_it_cannot_have(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
+def test_a_second_driver_changes_nothing_of_a_study_it_cannot_have(calm: Calm, study_dir: Path) -> None:
+    owner = StudyOwner(study_dir, MACHINES)
     before = (study_dir / "study.yaml").read_bytes()
-    fewer = load_spec(tmp_path / "data" / "small.yaml", ["search.trials=1"])
     with pytest.raises(StudyError, match="is being run"):
-        StudyOwner(study_dir, CLUSTER, fewer)
+        StudyOwner(study_dir, MACHINES, load_spec(calm.file, ["search.trials=1"]))
     assert (study_dir / "study.yaml").read_bytes() == before
     owner.close()
 
 
-def test_moving_a_file_of_rows_away_costs_nothing_else(tmp_path: Path, uninterrupted: Path) -> None:
-    study_dir = start(tmp_path)
-    train_all(study_dir, packs=1).close()
-    rows = next((study_dir / "trials").glob("*.parquet"))
-    rows.rename(tmp_path / rows.name)
-    with pytest.raises(StudyError, match="rows are gone"):
-        StudyOwner(study_dir, CLUSTER)
-    (tmp_path / rows.name).rename(rows)
-    finish_and_compare(study_dir, uninterrupted)
-
-
-def test_a_trial_entered_by_another_tool_is_refused_by_number(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    train_all(study_dir, packs=1).close()
+def test_a_trial_entered_by_another_tool_is_refused_by_number(study_dir: Path) -> None:
+    StudyOwner(study_dir, MACHINES).close()
+    train_all(study_dir, least=1).close()
     optuna.load_study(study_name="small", storage=f"sqlite:///{study_dir}/study.db").enqueue_trial({"width": 3})
     with pytest.raises(StudyError, match="trial 8 was entered"):
-        StudyOwner(study_dir, CLUSTER)
+        StudyOwner(study_dir, MACHINES)
 
 
-def test_status_of_a_killed_study_says_waiting_and_writes_nothing(tmp_path: Path) -> None:
-    study_dir = start(tmp_path)
-    owner = StudyOwner(study_dir, CLUSTER)
-    owner.lease(owner.next_pack() or 0)
+def test_status_of_a_killed_study_says_waiting_and_writes_nothing(study_dir: Path) -> None:
+    owner = StudyOwner(study_dir, MACHINES)
+    owner.lease(next_lane(owner))
     assert read_status(study_dir)["counts"]["RUNNING"] == 2
-    owner._lock.release()
-    assert read_status(study_dir)["counts"] == {"COMPLETE": 0, "FAIL": 0, "RUNNING": 0, "WAITING": 8}
+    kill(owner)
+    assert read_status(study_dir)["counts"] == counts(WAITING=8)
     (study_dir / "study.db").write_bytes(b"")
     with pytest.raises(StudyError, match="missing or empty"):
         read_status(study_dir)
@@ -480,9 +354,125 @@ def test_status_of_a_killed_study_says_waiting_and_writes_nothing(tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [b"garbage " * 1000, b"SQLite format 3\0" + b"\0" * 5000])
-def test_a_damaged_database_is_named(tmp_path: Path, content: bytes) -> None:
-    study_dir = start(tmp_path)
+def test_a_damaged_database_is_named(study_dir: Path, content: bytes) -> None:
     (study_dir / "study.db").write_bytes(content)
-    for use in (lambda: read_status(study_dir), lambda: StudyOwner(study_dir, CLUSTER)):
+    for use in (lambda: read_status(study_dir), lambda: StudyOwner(study_dir, MACHINES)):
         with pytest.raises(StudyError, match=r"study\.db"):
             use()
+
+
+def test_events_are_read_as_they_happened(study_dir: Path) -> None:
+    train_all(study_dir, least=3).close()
+    train_all(study_dir).close()
+    found = ds.dataset(study_dir / "events", format="parquet").to_table().sort_by("time")
+    assert found["attempt"].to_pylist() == sorted(found["attempt"].to_pylist())
+    assert {"started", "resumed", "asked", "leased", "finished", "ended"} <= set(found["event"].to_pylist())
+
+
+# ---- budgets ------------------------------------------------------------------------------------------------------
+
+
+def limited(calm: Calm, budget: str) -> StudySpec:
+    return load_spec(calm.file, [f"budget.{budget}"])
+
+
+def test_hours_are_counted_over_all_attempts(calm: Calm, study_dir: Path) -> None:
+    spec, now = limited(calm, "hours=1"), [500.0]
+    for used in (0.5, 0.4):  # the first is killed, the second ends
+        owner = StudyOwner(study_dir, MACHINES, spec, clock=lambda: now[0])
+        worker = LaneWorker(owner, study_dir, next_lane(owner))
+        worker.segment(0.0)
+        now[0] += used * 3600
+        assert owner.snapshot()["over_budget"] is None
+        kill(owner) if used == 0.5 else owner.close()
+        now[0] = 77.0
+    owner = StudyOwner(study_dir, MACHINES, spec, clock=lambda: now[0])
+    worker = LaneWorker(owner, study_dir, next_lane(owner))
+    waiting = next_lane(owner)
+    now[0] += 0.11 * 3600
+    said = "budget.hours: 1 h are used up (1.01 h)"
+    assert owner.snapshot()["over_budget"] == said
+    assert owner.next_lane() == WAIT and not owner.lease(waiting).members, "nothing new starts"
+    worker.segment(float("inf"))
+    assert worker.done and owner.next_lane() is None
+    assert owner.close() == counts(COMPLETE=2, WAITING=6), "what had begun has ended"
+    calm.finish(study_dir, spec=load_spec(calm.file), but=("spec_hash",))
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("evaluations=1", "budget.evaluations: 1 are used up"),
+        ("device_hours=1e-9", "budget.device_hours: 1e-09 h are used up"),
+        ("target=1000", "budget.target: 1000 is reached"),
+    ],
+)
+def test_a_spent_budget_starts_nothing_new(calm: Calm, study_dir: Path, budget: str, said: str) -> None:
+    owner = train_all(study_dir, spec=limited(calm, budget), segment_s=0.0)
+    assert owner.snapshot()["over_budget"].startswith(said)
+    first = owner.close()
+    assert first["COMPLETE"] + first["WAITING"] == 8 and 1 <= first["COMPLETE"] <= 2
+    assert train_all(study_dir).close() == first, "nor at the next start"
+    calm.finish(study_dir, spec=load_spec(calm.file), but=("spec_hash",))
+
+
+def test_failures_beyond_their_number_start_nothing_new(
+    calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = pinncore.Pack.step
+
+    def buggy(self: pinncore.Pack, ticks: int) -> None:
+        if any(member.label in (0, 1, 2, 3) for member in self.members):
+            raise ValueError("a bug")
+        step(self, ticks)
+
+    spec = limited(calm, "max_failures=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(pinncore.Pack, "step", buggy)
+        owner = train_all(study_dir, spec=spec)
+        assert owner.snapshot()["over_budget"] == "budget.max_failures: 2 trials have failed, more than 1"
+        assert owner.close()["FAIL"] == 2
+    failed = [row["trial"] for row in table(study_dir, "trials").to_pylist() if row["state"] == "FAIL"]
+    owner = train_all(study_dir, spec=spec, retry=failed)
+    assert owner.snapshot()["failures"] == 0
+    assert owner.close() == counts(COMPLETE=8, FAIL=2), "what was tried again no longer counts"
+
+
+# ---- initial weights from elsewhere -------------------------------------------------------------------------------
+
+
+def first_weights(study_dir: Path) -> list[float]:
+    found = table(study_dir, "weights")
+    found = found.filter((ds.field("epoch") == 0) & (ds.field("trial") == 0))
+    values: list[float] = found["value"].to_pylist()
+    return values
+
+
+@pytest.mark.parametrize("kind", ["file", "trial"])
+def test_initial_weights_are_the_studys_own(calm: Calm, tmp_path: Path, kind: str) -> None:
+    """What happens to their source after the first start is no matter, or is said."""
+    source, trial = Path(shutil.copytree(calm.whole, tmp_path / "source")), 2
+    width = int(trial_weights(source, trial)["b1"].size)
+    np.savez(tmp_path / "w.npz", **trial_weights(source, trial))  # type: ignore[arg-type]  # flags in NumPy's stub
+    init = f"file:{tmp_path}/w.npz" if kind == "file" else f"trial:{source}/{trial}"
+    space = ["space={adam_lr: {loguniform: [0.001, 0.02]}}", f"train.width={width}", f"train.init={init}"]
+    begun = Calm(tmp_path / "begun", *space, trials=3, pack=1)
+    weights = trial_weights(source, trial)
+    assert sorted(first_weights(begun.whole)) == sorted(np.concatenate([w.ravel() for w in weights.values()]))
+    study_dir = begun.copy(tmp_path / "goes on")
+    train_all(study_dir, segment_s=0.0, least=1).close()
+    (copy,) = (study_dir / "initial_weights").iterdir()
+    content = copy.read_bytes()
+    copy.write_bytes(content[:-10])
+    StudyOwner(study_dir, MACHINES).close()
+    assert copy.read_bytes() == content, "a torn copy is made again"
+    if kind == "file":
+        np.savez(tmp_path / "w.npz", **{k: 2 * v for k, v in trial_weights(source, trial).items()})  # type: ignore[arg-type]
+        with pytest.raises(StudyError, match=r"w\.npz: the file has changed since the study began"):
+            StudyOwner(study_dir, MACHINES)
+    (tmp_path / "w.npz").unlink()
+    shutil.rmtree(source)
+    begun.finish(study_dir)
+    copy.write_bytes(content[:-10])
+    with pytest.raises(StudyError, match=r"w\.npz: cannot be read" if kind == "file" else "there is no study in"):
+        StudyOwner(study_dir, MACHINES)

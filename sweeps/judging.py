@@ -1,0 +1,76 @@
+"""Which trials are hopeless, by what they and others have logged at their rungs. Decisions are not stored: they are
+made again from the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .events import EventLog
+from .ledger import Ledger
+from .pruning import is_hopeless, rungs_of
+from .spec import StudySpec
+from .starting import pruning_metrics
+from .trials import PRUNED, RUNGS, Book, Trial, quantile
+from .waiting import Seat
+
+
+class Judge:
+    """Logs the rungs of a study's trials; `hopeless` are those that shall be trained no further."""
+
+    def __init__(self, spec: StudySpec, book: Book, ledger: Ledger, events: EventLog) -> None:
+        self._pruner, self._quantile = spec.search.pruner, spec.search.quantile
+        self._book, self._ledger, self._events = book, ledger, events
+        self.metrics = pruning_metrics(spec)
+        self._partial: dict[tuple[int, int], dict[int, tuple[float, ...]]] = {}
+        self._at_rung: dict[int, dict[int, tuple[float, ...]]] = {}
+        for trial in book:
+            for rung, value in trial.rungs.items():
+                self._at_rung.setdefault(rung, {})[trial.number] = value
+        self.hopeless = {trial.number for trial in book if not trial.finished and self._was_hopeless(trial)}
+
+    def rungs(self, seats: Sequence[Seat]) -> dict[int, tuple[int, ...]]:
+        """Where members have still to be heard of, in thousandths of their planned steps, by label."""
+        if self._pruner.kind in ("none", "patience"):
+            return {}
+        wanted = {seat.label: rungs_of(self._pruner, seat.trial) for seat in seats}
+        known = {seat.label: self._book[seat.trial].rungs for seat in seats}
+        return {label: tuple(rung for rung in rungs if rung not in known[label]) for label, rungs in wanted.items()}
+
+    def judge(self, reached: Sequence[tuple[int, int, dict[str, float]]]) -> list[Trial]:
+        """Log the rungs that trials have reached with all their replicates; returns those of them that are hopeless."""
+        found, book = [], self._book
+        for label, rung, values in reached:
+            trial = book[label // book.replicates]
+            if trial.finished or rung in trial.rungs:
+                continue
+            partial = self._partial.setdefault((trial.number, rung), {})
+            partial[label % book.replicates] = tuple(values[metric] for metric in self.metrics)
+            if len(partial) < book.replicates:
+                continue
+            del self._partial[trial.number, rung]
+            value = tuple(quantile(column, self._quantile) for column in zip(*partial.values(), strict=True))
+            others = self._at_rung.setdefault(rung, {})
+            if trial.number not in self.hopeless and is_hopeless(self._pruner, trial.number, rung, value, others):
+                self.hopeless.add(trial.number)
+                self._events.add("pruned", f"at {rung / 10:g} % of its steps, {value[0]:.4g}", trial=trial.number)
+            trial.rungs[rung] = others[trial.number] = value
+            self._ledger.log_rung(trial.number, rung, value[0])
+            if len(value) > 1:
+                self._ledger.annotate(trial.number, RUNGS, {str(at): list(each) for at, each in trial.rungs.items()})
+            if trial.number in self.hopeless:
+                found.append(trial)
+        return found
+
+    def _was_hopeless(self, trial: Trial) -> bool:
+        """Whether an unfinished trial was hopeless by what stood at its last rung."""
+        if not trial.rungs:
+            return False
+        if any(state == PRUNED for state, _ in trial.done.values()):
+            return True
+        rung = max(trial.rungs)
+        others = {
+            number: value
+            for number, value in self._at_rung[rung].items()
+            if self._book[number].logged[rung] < trial.logged[rung]
+        }
+        return is_hopeless(self._pruner, trial.number, rung, trial.rungs[rung], others)

@@ -1,0 +1,188 @@
+"""How a finished member enters the study: its rows are published, then its trial is told to database and sampler.
+
+In this order: what is published and not told, the next start tells; the other order would lose rows.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+
+from .errors import StudyError
+from .events import EventLog
+from .ledger import Ledger
+from .packs import versions
+from .search import Search
+from .spec import StudySpec
+from .store import StudyTables, setting_columns
+from .trials import COMPLETE, FAIL, PRUNED, Book, Trial, end_of, finish
+
+KEPT_FINISHED = 200  # finished trials a progress view can still be told of
+
+
+class Recorder:
+    """Writes results; the only one who does.
+
+    `guard` raises where the study is no longer this owner's; `rows` are those published before.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        attempt: int,
+        tables: StudyTables,
+        ledger: Ledger,
+        book: Book,
+        search: Search,
+        events: EventLog,
+        *,
+        guard: Callable[[], None],
+        rows: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self._spec, self._attempt, self._tables, self._ledger = spec, attempt, tables, ledger
+        self._book, self._search, self._events, self._guard = book, search, events, guard
+        self.flush_of: dict[tuple[int, int], str] = {}
+        self.finished: list[dict[str, Any]] = []
+        self.finished_before = 0  # of the list's first entry
+        self.seconds, self.evaluations = 0.0, 0
+        for row in rows:
+            self._count(row, row["flush"])
+
+    def record(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        curves: Iterable[Mapping[str, Any]] = (),
+        fields: Iterable[Mapping[str, Any]] = (),
+        weights: Iterable[Mapping[str, Any]] = (),
+    ) -> list[Trial]:
+        """Publish the rows of members that are not recorded yet, and tell the trials that are whole with them."""
+        new = {(row["trial"], row["replicate"]): row for row in rows if not self._is_known(row)}
+        if not new:
+            return []
+
+        def own(parts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+            return [part for part in parts if (part["trial"], part["replicate"]) in new]
+
+        self._guard()
+        trial, replicate = min(new)
+        flush = f"trials-{trial:06d}" + (f"-{replicate:04d}" if self._book.replicates > 1 else "")
+        self._tables.publish(
+            flush, trials=list(new.values()), curves=own(curves), fields=own(fields), weights=own(weights)
+        )
+        ended = []
+        with self._ledger.transaction():
+            for (number, replicate), row in new.items():
+                trial_of_row = self._book[number]
+                trial_of_row.done[replicate] = end_of(row, self._spec.objectives)
+                self._count(row, flush)
+                if self._settle(trial_of_row, row):
+                    ended.append(trial_of_row)
+        copied = [copy for trial in ended for copy in self.copy_of(trial)]
+        self._events.flush()
+        return [*ended, *copied]
+
+    def _settle(self, trial: Trial, row: Mapping[str, Any]) -> bool:
+        """Tell a trial whose replicates are all published; returns whether it was."""
+        outcome = self._book.outcome(trial)
+        if outcome is None or trial.finished:
+            return False
+        state, values = outcome
+        finish(trial, state, values, self._ledger, self._book)
+        if trial.index is not None:
+            self._search.tell(trial.index, state, values, {rung: value[0] for rung, value in trial.rungs.items()})
+        self._events.add(
+            {COMPLETE: "finished", FAIL: "failed"}.get(state, "pruned"),
+            row.get("failure") or row.get("stop_reason") or "",
+            trial=trial.number,
+            pack=row.get("pack"),
+        )
+        self.finished.append(
+            {
+                "trial": trial.number,
+                "state": state,
+                "value": values[0] if values else None,
+                "stop_reason": row.get("stop_reason"),
+                "failure": row.get("failure"),
+                "params": trial.params,
+                "seconds": row.get("seconds"),
+            }
+        )
+        if len(self.finished) > 2 * KEPT_FINISHED:
+            self.finished_before += len(self.finished) - KEPT_FINISHED
+            del self.finished[:-KEPT_FINISHED]
+        return True
+
+    def end_untrained(
+        self,
+        trial: Trial,
+        state: str,
+        reason: str,
+        config: Mapping[str, Mapping[str, Any]],
+        replicates: Sequence[int] | None = None,
+    ) -> None:
+        """Record members, or all of a trial, that are not trained to any result."""
+        now = datetime.datetime.now(datetime.UTC)
+        row = {
+            "trial": trial.number,
+            "state": state,
+            "failure": reason if state == FAIL else None,
+            "stop_reason": "pruned" if state == PRUNED else None,
+            "attempt": self._attempt,
+            "retry_of": trial.retry_of,
+            **setting_columns(config),
+            "started_at": now,
+            "finished_at": now,
+            "config_hash": trial.config_hash,
+            "spec_hash": self._spec.sha256(),
+            **versions(),
+        }
+        chosen = range(self._book.replicates) if replicates is None else replicates
+        self.record([{**row, "replicate": replicate} for replicate in chosen])
+
+    def copy_of(self, original: Trial) -> list[Trial]:
+        """Give a finished trial's results to the trials of the same configuration, which are not trained again."""
+        numbers = [n for n in self._book.copies.get(original.number, ()) if not self._book[n].finished]
+        if not numbers:
+            return []
+        flushes = {self.flush_of[original.number, replicate] for replicate in range(self._book.replicates)}
+        rows = [row for row in self._tables.rows_of(flushes) if row["trial"] == original.number]
+        return [trial for number in numbers for trial in self.record([self._copied(row, number) for row in rows])]
+
+    def take_over(self, trial: Trial) -> None:
+        """Give a trial another study's results of its configuration. Raises `StudyError` where they are gone."""
+        folder, _, number = str(trial.taken_from).rpartition("/")
+        other, where = StudyTables(Path(folder)), ds.field("trial") == int(number)
+        rows = [row for row in other.read("trials", where=where).to_pylist() if row["state"] == COMPLETE]
+        if len(rows) != self._book.replicates:
+            raise StudyError(f"trial {number} of {folder} is gone, whose results trial {trial.number} takes over")
+        source = {"duplicate_of": None, "taken_from": trial.taken_from}
+        taken = [self._copied(row, trial.number) | source for row in rows]
+        parts = {
+            name: [
+                {**part.to_pydict(), "trial": trial.number, "replicate": replicate}
+                for replicate in range(self._book.replicates)
+                if len(part := other.read(name, where=where & (ds.field("replicate") == replicate)))
+            ]
+            for name in ("curves", "fields", "weights")
+        }
+        known = self._tables.schemas["trials"].names
+        self.record([{name: row[name] for name in row if name in known} for row in taken], **parts)
+
+    def _copied(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
+        now = datetime.datetime.now(datetime.UTC)
+        nothing_spent = dict.fromkeys(("adam_seconds", "lbfgs_seconds", "seconds"), 0.0)
+        nothing_spent |= dict.fromkeys(("adam_evaluations", "lbfgs_evaluations", "evaluations"), 0)
+        here = {"trial": number, "duplicate_of": row["trial"], "attempt": self._attempt, "pack": None}
+        return {**row, **here, **nothing_spent, "started_at": now, "finished_at": now}
+
+    def _count(self, row: Mapping[str, Any], flush: str) -> None:
+        self.flush_of[row["trial"], row["replicate"]] = flush
+        self.seconds += row.get("seconds") or 0.0
+        self.evaluations += row.get("evaluations") or 0
+
+    def _is_known(self, row: Mapping[str, Any]) -> bool:
+        return row["replicate"] in self._book[row["trial"]].done

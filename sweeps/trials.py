@@ -1,0 +1,151 @@
+"""The trials of a study as its owner holds them: small records, counted as they change."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+WAITING, RUNNING, COMPLETE, FAIL, PRUNED = "WAITING", "RUNNING", "COMPLETE", "FAIL", "PRUNED"
+FINISHED = (COMPLETE, FAIL, PRUNED)
+
+# user attributes of a trial in the database
+INDEX, PACK, WINDOW, HASH = "index", "pack", "window", "config_hash"
+DUPLICATE_OF, RETRY_OF, TAKEN_FROM, RUNGS, DEATHS = "duplicate_of", "retry_of", "taken_from", "rungs", "deaths"
+
+Values = tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Trial:
+    """One configuration and how far its replicates are.
+
+    `index` is its place in the sampler's sequence, None for a trial trained again; `pack` the pack it was planned for;
+    `taken_from` the trial of another study whose results it has, as FOLDER/N. `done` holds state and objectives of each
+    finished replicate, `rungs` the metrics at each rung, in thousandths of the planned steps, over its replicates,
+    `logged` their order as an earlier start logged them, `deaths` how often a worker died with a replicate.
+    """
+
+    number: int
+    index: int | None
+    params: Mapping[str, Any]
+    config_hash: str
+    pack: int
+    window: Sequence[int]
+    state: str = WAITING
+    values: Values | None = None
+    duplicate_of: int | None = None
+    retry_of: int | None = None
+    taken_from: str | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    done: dict[int, tuple[str, Values]] = field(default_factory=dict)
+    rungs: dict[int, Values] = field(default_factory=dict)
+    logged: Mapping[int, int] = field(default_factory=dict)
+    deaths: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be trained of it."""
+        return self.state in FINISHED
+
+
+class Book:
+    """Every trial by number, the counts of states, and which configuration was asked first where."""
+
+    def __init__(self, replicates: int, quantile: float) -> None:
+        self.replicates, self._quantile = replicates, quantile
+        self.trials: list[Trial] = []
+        self.counts: Counter[str] = Counter()
+        self.first_with: dict[str, int] = {}
+        self.copies: dict[int, list[int]] = {}  # duplicates by the trial they repeat
+        self.retried: set[int] = set()
+        self.asked = 0  # places of the sampler's sequence that are taken
+        self.best: Trial | None = None
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __getitem__(self, number: int) -> Trial:
+        return self.trials[number]
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def add(self, trial: Trial) -> None:
+        """Take in the next trial."""
+        if trial.number != len(self.trials):
+            raise ValueError(f"trial {trial.number} cannot follow trial {len(self.trials) - 1}")
+        self.trials.append(trial)
+        self.counts[trial.state] += 1
+        if trial.index is not None:
+            self.asked = max(self.asked, trial.index + 1)
+        if trial.retry_of is not None:
+            self.retried.add(trial.retry_of)
+        elif trial.duplicate_of is not None:
+            self.copies.setdefault(trial.duplicate_of, []).append(trial.number)
+        else:
+            self.first_with.setdefault(trial.config_hash, trial.number)
+        self._look(trial)
+
+    def mark(self, trial: Trial, state: str, values: Values | None = None) -> None:
+        """Change a trial's state."""
+        self.counts[trial.state] -= 1
+        self.counts[state] += 1
+        trial.state, trial.values = state, values
+        self._look(trial)
+
+    def outcome(self, trial: Trial) -> tuple[str, Values | None] | None:
+        """State and objectives of a trial by its replicates, None while some are missing.
+
+        The objective is a quantile over the replicates, in which a failed one counts as infinitely bad.
+        """
+        ends = trial.done
+        if len(ends) < self.replicates:
+            return None
+        if any(state == PRUNED for state, _ in ends.values()):
+            return PRUNED, None
+        width = max((len(values) for _, values in ends.values()), default=0)
+        columns = [
+            [values[i] if state == COMPLETE else math.inf for state, values in ends.values()] for i in range(width)
+        ]
+        values = tuple(quantile(column, self._quantile) for column in columns)
+        return (COMPLETE, values) if values and all(map(math.isfinite, values)) else (FAIL, None)
+
+    @property
+    def failures(self) -> int:
+        """Failed trials that were not trained again."""
+        return self.counts[FAIL] - sum(self.trials[number].state == FAIL for number in self.retried)
+
+    def _look(self, trial: Trial) -> None:
+        if trial.state == COMPLETE and trial.values and trial.duplicate_of is None:
+            rank = (trial.values[0], trial.number)
+            if self.best is None or rank < ((self.best.values or (math.inf,))[0], self.best.number):
+                self.best = trial
+
+
+def end_of(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[str, Values]:
+    """State and objectives of a member by its row; what could not be computed is infinitely bad."""
+    values = [row.get(name) for name in objectives]
+    return row["state"], tuple(math.inf if value is None else value for value in values)
+
+
+def finish(trial: Trial, state: str, values: Values | None, ledger: Ledger, book: Book) -> None:
+    """Enter the end of a trial into the database, then into the book."""
+    if trial.state == WAITING:
+        ledger.mark(trial.number, RUNNING)
+    ledger.mark(trial.number, state, values)
+    book.mark(trial, state, values)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The quantile of a few numbers, infinities among them, by linear interpolation."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = ordered[math.floor(place)]
+    high = ordered[math.ceil(place)]
+    return low if place == math.floor(place) or low == high else low + (place - math.floor(place)) * (high - low)

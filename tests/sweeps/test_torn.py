@@ -1,0 +1,96 @@
+"""Any file of a study cut at any byte: the study goes on to the same tables, or says which file it is."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import StudyError
+from sweeps.spec import load_spec
+from sweeps.status import read_status
+from sweeps.store import TABLES, StudyTables
+from sweeps.study import StudyOwner
+from sweeps.worker import LaneWorker
+
+from .small import MACHINES, assert_same_tables, prepare, train_all, write_study
+
+WHOLE = {"trials": 6, "pack": 2}
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A study killed halfway, with finished trials, a checkpoint and waiting trials; and the same one finished."""
+    folder = tmp_path_factory.mktemp("torn")
+    spec = load_spec(write_study(folder / "data", epochs=120, iterations=40, **WHOLE))
+    study_dir, _ = prepare(folder / "killed", spec)
+    owner = StudyOwner(study_dir, MACHINES)
+    lane = owner.next_lane()
+    assert lane is not None
+    worker = LaneWorker(owner, study_dir, lane)
+    while not (list((study_dir / "trials").glob("*")) and list((study_dir / "checkpoints").rglob("*.safetensors"))):
+        worker.segment(0.02)
+    owner._lock.release()  # as the kernel does when a process dies
+    finished = folder / "finished" / "small"
+    shutil.copytree(study_dir, finished)
+    train_all(finished).close()
+    return study_dir, finished
+
+
+def kinds(study_dir: Path) -> list[str]:
+    """Every file of a study but one of a kind: the first file of each table, of the checkpoint, and those above."""
+    files = sorted(path.relative_to(study_dir).as_posix() for path in study_dir.rglob("*") if path.is_file())
+    assert any(name.startswith("checkpoints/") for name in files)
+    first: dict[str, str] = {}
+    for name in files:
+        kind = f"{name.partition('/')[0]}{Path(name).suffix}" if "/" in name else name
+        first.setdefault(kind, name)
+    return list(first.values())
+
+
+def cuts(size: int, text: bytes) -> list[int]:
+    """Where a file is cut: at its ends, in the middle, at line ends, and anywhere."""
+    draw = random.Random(size)
+    lines = [at + 1 for at, byte in enumerate(text) if byte == 10][:-1]
+    places = {0, 1, size // 2, size - 1, *draw.sample(lines, min(3, len(lines)))}
+    return sorted({*places, *(draw.randrange(size) for _ in range(3))} & set(range(size)))
+
+
+def test_a_torn_file_is_mended_or_named(halfway: tuple[Path, Path], tmp_path: Path) -> None:
+    killed, finished = halfway
+    tried = 0
+    for name in kinds(killed):
+        content = (killed / name).read_bytes()
+        for at in cuts(len(content), content if name == "study.yaml" else b""):
+            study_dir = tmp_path / f"{tried}" / "small"
+            shutil.copytree(killed, study_dir)
+            (study_dir / name).write_bytes(content[:at])
+            tried += 1
+            said = outcome(study_dir, finished)
+            assert said is None or Path(name).name in said, f"{name} cut at {at} of {len(content)}: {said}"
+            shutil.rmtree(study_dir)
+    assert tried > 40
+
+
+def outcome(study_dir: Path, finished: Path) -> str | None:
+    """None where the study goes on to the same tables, else what is said of it."""
+    try:
+        read_status(study_dir)
+        train_all(study_dir, segment_s=5.0).close()
+        for table in TABLES:
+            StudyTables(study_dir).read(table)
+        assert_same_tables(finished, study_dir)
+    except StudyError as problem:
+        return str(problem)
+    return None
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.yaml"])
+def test_a_missing_file_is_named(halfway: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    study_dir = tmp_path / "small"
+    shutil.copytree(halfway[0], study_dir)
+    (study_dir / name).unlink()
+    with pytest.raises(StudyError, match=name):
+        train_all(study_dir)
