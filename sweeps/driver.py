@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
+import time
 import uuid
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +23,18 @@ from rich.console import Console
 
 from pinncore.errors import PinnError
 
+from .asking import Machines
 from .compiling import compile_ahead
 from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
+from .lock import refuse_held
 from .machine import available_cpus, device_of
+from .preflight import check_nodes, expected_here
+from .shares import Shares
 from .spec import StudySpec, load_spec
-from .study import Cluster, StudyOwner
+from .study import StudyOwner
+from .trials import FINISHED
 
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -38,6 +47,8 @@ RAY_SETTINGS = {
 ADDRESS_TIMEOUT_S = 5.0
 _GO_ON = "Mend what is wrong and run the study again: it goes on where it was"
 LOOK_S = 0.5  # between two looks at the owner for the progress view
+STOP_PATIENCE_S = 60.0  # for workers to finish their stretch
+RESTARTS = 3  # of a worker in its lane; the owner gives up on members long before
 EXIT_DONE, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 1, 130
 
 
@@ -60,6 +71,7 @@ def run(
     address: str | None = None,
     cpus: int | None = None,
     plain: bool = False,
+    retry: Sequence[int] = (),
 ) -> RunOutcome:
     """Train a study's trials, or go on with them; `target` is a study file or a study folder.
 
@@ -67,6 +79,7 @@ def run(
     """
     spec, root = _study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
     study_dir, is_new = open_folder(root, spec)
+    refuse_held(study_dir)  # the owner makes sure of it, but Ray takes seconds to start
     with Progress(Console(stderr=False), plain=plain) as progress:
         for warning in spec.warnings:
             progress.message(f"warning: {warning}")
@@ -77,7 +90,7 @@ def run(
                 if address is None:
                     compile_ahead(spec)
                 with _ray(address, cpus) as ray, _sigterm_interrupts():
-                    return _run_on(ray, spec, study_dir, progress)
+                    return _run_on(ray, spec, study_dir, progress, retry, address is not None)
         except (KeyboardInterrupt, SystemExit):  # while it starts, Ray turns SIGTERM into SystemExit
             return RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
 
@@ -101,6 +114,13 @@ def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpe
 @contextlib.contextmanager
 def _ray(address: str | None, cpus: int | None) -> Iterator[Any]:
     """A Ray cluster for the length of a run: a local one on the granted cores, or the one at `address`."""
+    if "ray" in sys.modules and not address and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray read it when it was imported
+        warnings.warn(
+            "ray was imported before the sweep began, so the local cluster has no token and every user of this "
+            "machine can reach it. Set RAY_AUTH_MODE=token before the import",
+            stacklevel=2,
+        )
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     if address:
@@ -160,36 +180,37 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run_on(ray: Any, spec: StudySpec, study_dir: Path, progress: Progress) -> RunOutcome:
-    cluster, resources = _placement(ray, spec)
-    owner = _start_owner(ray, study_dir, cluster, spec)
-    interrupted = False
+def _run_on(
+    ray: Any, spec: StudySpec, study_dir: Path, progress: Progress, retry: Sequence[int], shared: bool
+) -> RunOutcome:
+    machines, resources = _placement(ray, spec)
+    owner = _start_owner(ray, study_dir, machines, spec, retry)
+    shares = Shares(ray, study_dir, spec.resources.priority, machines.slots) if shared else None
     try:
-        try:
-            with _Watcher(ray, owner.actor, progress):
-                _fit(owner, study_dir, cluster, resources)
-        except KeyboardInterrupt:
-            interrupted = True
+        if shared:
+            check_nodes(ray, study_dir)
+        with _Watcher(ray, owner.actor, progress, shares, resources) as watcher, watcher.stops_on_signals():
+            hurried = _fit(ray, owner, study_dir, machines, resources)
         actor = owner.actor
-        snapshot, budget_spent, broken = ray.get(
-            [actor.snapshot.remote(), actor.over_budget.remote(), actor.broken.remote()]
-        )
-        if broken:
-            raise RunLostError(f"{study_dir}: results could not be recorded ({broken}). {_GO_ON}")
+        snapshot, broken = ray.get([actor.snapshot.remote(watcher.told), actor.broken.remote()])
+        stopped = hurried or ray.get(actor.is_stopped.remote())
         counts = ray.get(actor.close.remote())
     except ray.exceptions.RayError as problem:
-        raise RunLostError(f"the owner of {study_dir} is gone ({_last_line(problem)}). {_GO_ON}") from None
+        cause = "its process died" if isinstance(problem, ray.exceptions.ActorDiedError) else _last_line(problem)
+        raise RunLostError(f"the owner of {study_dir} is gone ({cause}). {_GO_ON}") from None
+    if broken:
+        raise RunLostError(f"{study_dir}: results could not be recorded ({broken}). {_GO_ON}")
     progress.update(snapshot)
-    left = snapshot["limit"] - counts["COMPLETE"] - counts["FAIL"]
-    exit_code = EXIT_INTERRUPTED if interrupted else EXIT_FAILURES if counts["FAIL"] else EXIT_DONE
-    if left > 0 and not interrupted:
-        cause = "the budget is spent" if budget_spent else "their packs could not be trained to the end"
+    left = snapshot["limit"] - sum(counts[state] for state in FINISHED)
+    exit_code = EXIT_INTERRUPTED if stopped else EXIT_FAILURES if snapshot["failures"] else EXIT_DONE
+    if left > 0 and not stopped:
+        cause = snapshot["over_budget"] or "their packs could not be trained to the end"
         progress.message(f"{left} trials are unfinished: {cause}. Run the study again to go on")
-        exit_code = exit_code if budget_spent else EXIT_FAILURES
+        exit_code = exit_code if snapshot["over_budget"] else EXIT_FAILURES
     return RunOutcome(exit_code, study_dir, counts, snapshot["best"])
 
 
-def _placement(ray: Any, spec: StudySpec) -> tuple[Cluster, dict[str, float]]:
+def _placement(ray: Any, spec: StudySpec) -> tuple[Machines, dict[str, float]]:
     """Device, concurrent packs and the resources of each. Raises `StudyError` where no node can hold a pack."""
     total, wanted = ray.cluster_resources(), spec.resources
     gpus = total.get("GPU", 0)
@@ -208,10 +229,14 @@ def _placement(ray: Any, spec: StudySpec) -> tuple[Cluster, dict[str, float]]:
         raise StudyError(
             f"resources: no node can hold a pack of {resources}; the nodes have {have}. Ask for less a pack"
         )
-    slots = int(total.get("CPU", 0) // wanted.cpus_per_pack)
-    if device == "cuda" and share > 0:
-        slots = min(slots, int(gpus // share))
-    return Cluster(max(slots, 1), device), resources
+    return Machines(_places(ray, resources), device), resources
+
+
+def _places(ray: Any, resources: dict[str, float]) -> int:
+    """Packs that the cluster has room for now, at least one."""
+    total = ray.cluster_resources()
+    room = [int(total.get(name.upper(), 0) // wanted) for name, wanted in resources.items() if wanted > 0]
+    return max(min(room), 1)
 
 
 @dataclass(frozen=True)
@@ -226,12 +251,21 @@ class _OwnerActor(StudyOwner):
     def __init__(self) -> None:
         pass
 
-    def begin(self, study_dir: Path, cluster: Cluster, spec: StudySpec, *, driver_pid: int) -> None:
+    def begin(
+        self, study_dir: Path, machines: Machines, spec: StudySpec, *, driver_pid: int, retry: Sequence[int]
+    ) -> None:
         """Take the study. Raises what `StudyOwner` raises."""
-        super().__init__(study_dir, cluster, spec, driver_pid=driver_pid)
+        super().__init__(study_dir, machines, spec, driver_pid=driver_pid, retry=retry, is_alive=_is_alive)
 
 
-def _start_owner(ray: Any, study_dir: Path, cluster: Cluster, spec: StudySpec) -> _Owner:
+def _is_alive(node: str) -> bool:
+    import ray
+
+    nodes: Any = ray.nodes  # untyped in Ray
+    return any(each["NodeID"] == node and each["Alive"] for each in nodes())
+
+
+def _start_owner(ray: Any, study_dir: Path, machines: Machines, spec: StudySpec, retry: Sequence[int]) -> _Owner:
     """The owner as an actor on this node, where the driver's files are."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -239,7 +273,7 @@ def _start_owner(ray: Any, study_dir: Path, cluster: Cluster, spec: StudySpec) -
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(_OwnerActor).options(name=name, num_cpus=0, scheduling_strategy=here).remote()
     try:
-        ray.get(actor.begin.remote(study_dir.absolute(), cluster, spec, driver_pid=os.getpid()))
+        ray.get(actor.begin.remote(study_dir.absolute(), machines, spec, driver_pid=os.getpid(), retry=retry))
     except ray.exceptions.RayTaskError as problem:
         if isinstance(problem.cause, (SweepError, PinnError)):
             raise problem.cause from None
@@ -256,49 +290,101 @@ def _last_line(problem: BaseException) -> str:
     return next((line.strip() for line in reversed(str(problem).splitlines()) if line.strip()), type(problem).__name__)
 
 
-def _fit(owner: _Owner, study_dir: Path, cluster: Cluster, resources: dict[str, float]) -> None:
-    """Let Tune place packs until the owner has none left."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(
-        cluster.slots
-    )  # Tune's default for a searcher of our own is one at a time
+def _fit(ray: Any, owner: _Owner, study_dir: Path, machines: Machines, resources: dict[str, float]) -> bool:
+    """Let Tune run workers until the owner has nothing left for them; returns whether it was cut short."""
+    # Tune's default for a searcher of our own is one at a time
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(machines.slots)
     from ray import tune
 
-    from .tune import PackSearcher, WorkerContext, pack_trainable
+    from .tune import LaneSearcher, LaneStopper, WorkerContext, lane_trainable
 
-    trainable = pack_trainable(WorkerContext(str(study_dir.absolute()), owner.name, "pinnsweep"))
+    here: str = ray.get_runtime_context().get_node_id()
+    context = WorkerContext(str(study_dir.absolute()), owner.name, "pinnsweep", here, expected_here(study_dir))
     with tempfile.TemporaryDirectory(prefix="pinnsweep-tune-") as scratch:
-        tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(search_alg=PackSearcher(owner.actor), num_samples=-1, reuse_actors=True),
+        tuner = tune.Tuner(
+            tune.with_resources(lane_trainable(context), resources),
+            # an actor kept for the next lane would keep its cores from other studies
+            tune_config=tune.TuneConfig(search_alg=LaneSearcher(owner.actor), num_samples=-1, reuse_actors=False),
             run_config=tune.RunConfig(
                 name="packs",
                 storage_path=scratch,
+                stop=LaneStopper(owner.actor),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
-                failure_config=tune.FailureConfig(max_failures=1),
+                failure_config=tune.FailureConfig(max_failures=RESTARTS),
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:
+            return True
+    return False
 
 
 class _Watcher:
-    """Shows the owner's snapshots while Tune holds the main thread."""
+    """While Tune holds the main thread: shows the owner's snapshots, hands on signals, keeps the study's share.
 
-    def __init__(self, ray: Any, actor: Any, progress: Progress) -> None:
-        self._ray, self._actor, self._progress = ray, actor, progress
-        self._stop = threading.Event()
+    The first signal lets every worker finish its stretch and write a checkpoint; the second, or STOP_PATIENCE_S, ends
+    the run at once.
+    """
+
+    def __init__(
+        self, ray: Any, actor: Any, progress: Progress, shares: Shares | None, resources: dict[str, float]
+    ) -> None:
+        self._ray, self._actor, self._progress, self._shares = ray, actor, progress, shares
+        self._resources = resources
+        self._over, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.told = 0  # finished trials that were shown
 
     def __enter__(self) -> _Watcher:
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stop.set()
+        self._over.set()
         self._thread.join(timeout=10)
 
+    @contextlib.contextmanager
+    def stops_on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM stop the study; the second one raises KeyboardInterrupt."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: object) -> None:
+            if self._stopping.is_set():
+                raise KeyboardInterrupt
+            self._stopping.set()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     def _watch(self) -> None:
-        while not self._stop.wait(LOOK_S):
+        deadline: float | None = None
+        while not self._over.wait(LOOK_S):
             try:
-                self._progress.update(self._ray.get(self._actor.snapshot.remote()))
-            except self._ray.exceptions.RayError:
+                if self._stopping.is_set() and deadline is None:
+                    deadline = time.monotonic() + STOP_PATIENCE_S
+                    self._progress.message(
+                        "stopping: the running stretch is finished and saved; once more to stop at once"
+                    )
+                    self._ray.get(self._actor.stop.remote())
+                snapshot = self._ray.get(self._actor.snapshot.remote(self.told))
+                self._progress.update(snapshot)
+                self.told = snapshot["finished_count"]
+                if self._shares:
+                    lanes = self._shares.lanes(is_hungry=bool(snapshot["counts"]["WAITING"]))
+                    self._actor.share.remote(lanes, _places(self._ray, self._resources))
+            except self._ray.exceptions.RayError:  # the owner is gone, but Tune would start its workers again
+                if not self._over.is_set():
+                    self._stopping.set()
+                    _thread.interrupt_main()
+                return
+            if deadline is not None and time.monotonic() > deadline:
+                _thread.interrupt_main()
                 return

@@ -1,12 +1,16 @@
 """Progress of a running study: a live view on a terminal, plain lines elsewhere.
 
-Both are drawn from snapshots, plain dicts with the keys study, limit, counts, objective, best, packs, elapsed_s,
-remaining_s and finished; nothing here asks for anything.
+Both are drawn from snapshots, plain dicts; nothing here asks for anything. Their keys: study; limit (trials asked for,
+repeated ones included); counts (trials by state); failures (failed trials that were not trained once more); objective;
+best (trial, value, params, or None); packs (each pack, members, phase, under_way in members, evaluations, seconds);
+under_way (trained parts of unfinished trials, in trials); elapsed_s; remaining_s; finished (the trials that finished
+since the snapshot before); finished_count (all of them in this start); over_budget (why no new trial starts, or None).
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -41,7 +45,7 @@ class Progress:
         self._live: Live | None = None
         if not plain and console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
-        self._told: set[int] = set()
+        self._recent: deque[Mapping[str, Any]] = deque(maxlen=FINISHED_SHOWN)
         self._last_line = self._newest_line = ""
         self._next_line_at = float("-inf")
 
@@ -60,8 +64,9 @@ class Progress:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the state of the study."""
+        self._recent.extend(snapshot["finished"])
         if self._live:
-            self._live.update(view(snapshot), refresh=True)
+            self._live.update(view({**snapshot, "finished": list(self._recent)}), refresh=True)
         else:
             self._print_lines(snapshot)
 
@@ -71,9 +76,7 @@ class Progress:
 
     def _print_lines(self, snapshot: Snapshot) -> None:
         for trial in snapshot["finished"]:
-            if trial["trial"] not in self._told:
-                self._told.add(trial["trial"])
-                self.message(finished_line(trial, snapshot["objective"]))
+            self.message(finished_line(trial, snapshot["objective"]))
         self._newest_line = status_line(snapshot)
         if self._clock() >= self._next_line_at and self._newest_line != self._last_line:
             self._next_line_at = self._clock() + PLAIN_INTERVAL_S
@@ -83,10 +86,10 @@ class Progress:
 
 def status_line(snapshot: Snapshot) -> str:
     """The study in one line: counts, best value, time."""
-    done, failed, running = (_count(snapshot, state) for state in ("COMPLETE", "FAIL", "RUNNING"))
-    parts = [f"{done + failed}/{snapshot['limit']} trials", f"{running} running"]
-    if failed:
-        parts.append(f"{failed} failed")
+    pruned, failed = _count(snapshot, "PRUNED"), snapshot["failures"]
+    parts = [f"{_done(snapshot)}/{snapshot['limit']} trials", f"{_count(snapshot, 'RUNNING')} running"]
+    parts += [f"{pruned} pruned"] if pruned else []
+    parts += [f"{failed} failed"] if failed else []
     if snapshot["best"]:
         parts.append(f"best {_value(snapshot)} (trial {snapshot['best']['trial']})")
     return f"{snapshot['study']}: " + ", ".join(parts) + f"; {_times(snapshot)}"
@@ -96,9 +99,11 @@ def finished_line(trial: Mapping[str, Any], objective: str) -> str:
     """A finished trial in one line: value or failure, why it stopped, how long it took, its configuration."""
     value = trial["value"]
     result = f"{objective} {shown(objective, value)}" if value is not None else "no value"
+    if trial["state"] == "PRUNED":
+        result = "pruned"
     if trial["state"] == "FAIL":
         result = f"failed, {trial['failure']}" if trial.get("failure") else "failed"
-    stop = f" ({trial['stop_reason']})" if trial.get("stop_reason") else ""
+    stop = f" ({reason})" if (reason := trial.get("stop_reason")) and reason != result else ""
     took = f" in {duration(trial['seconds'])}" if trial.get("seconds") is not None else ""
     return printable(f"trial {trial['trial']}: {result}{stop}{took}  {_settings(trial['params'])}").rstrip()
 
@@ -114,18 +119,21 @@ def view(snapshot: Snapshot) -> RenderableType:
 
 
 def _overall(snapshot: Snapshot) -> list[Text]:
-    complete, failed = _count(snapshot, "COMPLETE"), _count(snapshot, "FAIL")
-    under_way = sum(max(0.0, pack["fraction"] * pack["members"] - pack["finished"]) for pack in snapshot["packs"])
-    trials = _bar((complete + failed + under_way) / max(int(snapshot["limit"]), 1))
-    trials.append(f"  {complete + failed}/{snapshot['limit']} trials", style="bold")
+    done, failed = _done(snapshot), snapshot["failures"]
+    trials = _bar((done + snapshot["under_way"]) / max(int(snapshot["limit"]), 1))
+    trials.append(f"  {done}/{snapshot['limit']} trials", style="bold")
     states = [state for state in ("RUNNING", "WAITING") if _count(snapshot, state)]
     trials.append("".join(f", {_count(snapshot, state)} {state.lower()}" for state in states))
+    pruned = _count(snapshot, "PRUNED")
+    trials.append(f", {pruned} pruned" if pruned else "")
     trials.append(f", {failed} failed" if failed else "", style="red")
     lines = [Text.assemble(("trials  ", "dim"), trials), Text.assemble(("time    ", "dim"), _times(snapshot))]
     if best := snapshot["best"]:
         value = (f"{snapshot['objective']} {_value(snapshot)}", "bold green")
         settings = (_settings(best["params"]), "dim")
         lines.append(Text.assemble(("best    ", "dim"), value, f", trial {best['trial']}  ", settings))
+    if reason := snapshot["over_budget"]:
+        lines.append(Text.assemble(("ending  ", "dim"), printable(reason)))
     return lines
 
 
@@ -133,11 +141,12 @@ def _packs(packs: Sequence[Mapping[str, Any]]) -> list[Text]:
     names = [f"pack {pack['pack']}" for pack in packs[:PACKS_SHOWN]]
     lines = []
     for name, pack in zip(names, packs, strict=False):
-        done = f"{pack['finished']}/{pack['members']} members done"
+        members = f"{pack['members']} member{'s' if pack['members'] != 1 else ''}"
+        share = pack["under_way"] / max(pack["members"], 1)
         phase = STAGES.get(pack["phase"], pack["phase"])
         label = (f"{name:{max(6, *map(len, names))}}  ", "dim")
         evaluations = (f"{pack['evaluations']:,} evaluations", "dim")
-        lines.append(Text.assemble(label, _bar(pack["fraction"]), f"  {done:17} {phase:12}  ", evaluations))
+        lines.append(Text.assemble(label, _bar(share), f"  {members:11} {phase:14}  ", evaluations))
     more = len(packs) - PACKS_SHOWN
     return [*lines, Text(f"and {more} more packs", style="dim")] if more > 0 else lines
 
@@ -156,6 +165,10 @@ def _bar(fraction: float) -> Text:
 
 def _count(snapshot: Snapshot, state: str) -> int:
     return int(snapshot["counts"].get(state, 0))
+
+
+def _done(snapshot: Snapshot) -> int:
+    return sum(_count(snapshot, state) for state in ("COMPLETE", "FAIL", "PRUNED"))
 
 
 def _value(snapshot: Snapshot) -> str:

@@ -1,12 +1,12 @@
-"""The bridge to Ray Tune: one Tune trial trains one pack.
+"""The study under Ray Tune: workers that take lanes, and the trainable that trains segment by segment.
 
-The searcher hands Tune `{"pack": id}` and nothing else; the trainable asks the owner what that pack is. Tune places,
-starts and restarts processes. Its checkpoints, loggers and `Tuner.restore` are not used: the study is the owner's.
+Tune places and restarts processes. Its checkpoints, loggers and `Tuner.restore` are not used: the study is the owner's.
+A Tune trial is a lane: its worker takes one pack after the other until the owner has none left.
 """
 
 from __future__ import annotations
 
-import traceback
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,51 +15,62 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from .packs import PackRun
+from .errors import StudyError
+from .packs import Answer, PackReport, PackTask
+from .preflight import Expected, check_here
+from .study import WAIT
+from .worker import LaneWorker
 
 SUGGEST_WAIT_S = 0.008  # suggest runs in Tune's loop and must not hold it up
-SEGMENT_S = 5.0
+SEGMENT_S = 5.0  # between two checkpoints
+IDLE_S = 2.0  # between two questions of a worker that may not train
+LOOK_S = 0.5  # between two questions whether the end has come
+GRACE_S = 1.0  # for workers to leave by themselves; Tune gives them seconds more
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What every worker of an attempt knows: where the study is and who owns it."""
+    """What every worker of an attempt knows: where the study is, who owns it, what its machine must find there."""
 
     study_dir: str
     owner: str
     namespace: str
+    driver_node: str
+    expected: Expected
 
 
-class PackSearcher(Searcher):
-    """Hands out the owner's packs, without ever waiting for it in Tune's loop."""
+class LaneSearcher(Searcher):
+    """Hands out the owner's lanes, without ever waiting for it in Tune's loop."""
 
     def __init__(self, owner: Any) -> None:
         super().__init__()
         self._owner = owner
         self._asked: Any = None
-        self._packs: dict[str, int] = {}
+        self._lanes: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next pack, None while the owner is thinking, FINISHED when there is none left."""
-        self._asked = self._asked if self._asked is not None else self._owner.next_pack.remote()
+        """The next lane, None while there is none, FINISHED when there will be none."""
+        self._asked = self._asked if self._asked is not None else self._owner.next_lane.remote()
         ready, _ = ray.wait([self._asked], timeout=SUGGEST_WAIT_S)
         if not ready:
             return None
-        pack = ray.get(self._asked)
+        lane = ray.get(self._asked)
         self._asked = None
-        if pack is None:
+        if lane is None:
             return Searcher.FINISHED
-        self._packs[trial_id] = pack
-        return {"pack": pack}
+        if lane == WAIT:
+            return None
+        self._lanes[trial_id] = lane
+        return {"lane": lane}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: workers report to the owner themselves."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the owner of a pack that Tune has given up."""
-        pack = self._packs.pop(trial_id, None)
-        if error and pack is not None:
-            self._owner.lost.remote(pack, "the worker process died twice; its log is in Ray's session folder")
+        """Tell the owner of a lane that Tune has given up."""
+        lane = self._lanes.pop(trial_id, None)
+        if error and lane is not None:
+            self._owner.lost.remote(lane, "its process died again and again; the log is in Ray's session folder")
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the owner remembers."""
@@ -72,38 +83,75 @@ class PackSearcher(Searcher):
         return True
 
 
-def pack_trainable(context: WorkerContext) -> type[tune.Trainable]:
-    """The trainable of one attempt: a segment of one pack a step, its process used again for the next pack."""
+class LaneStopper(tune.Stopper):
+    """Ends the run when the owner is idle, or Tune would wait for places of lanes that nobody wants any more.
 
-    class PackTrainable(tune.Trainable):
-        """Trains the pack named in its configuration."""
+    Other studies may hold those places for hours. Workers have `GRACE_S` to leave by themselves.
+    """
 
-        _run: PackRun
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+        self._asked: Any = None
+        self._next, self._idle_since = 0.0, float("inf")
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never: a lane ends when its worker says so."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the owner has been idle for a while; does not wait for it."""
+        now = time.monotonic()
+        if self._asked is None and now >= self._next:
+            self._asked, self._next = self._owner.is_idle.remote(), now + LOOK_S
+        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+            self._idle_since = min(self._idle_since, now) if ray.get(self._asked) else float("inf")
+            self._asked = None
+        return now - self._idle_since > GRACE_S
+
+
+class _RemoteOwner:
+    """The owner's methods as calls that wait for their answer."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def lease(self, lane: int, node: str | None = None) -> PackTask:
+        task: PackTask = ray.get(self._actor.lease.remote(lane, node))
+        return task
+
+    def report(self, report: PackReport) -> Answer:
+        answer: Answer = ray.get(self._actor.report.remote(report))
+        return answer
+
+    def cannot_write(self, reason: str) -> None:
+        ray.get(self._actor.cannot_write.remote(reason))
+
+
+def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
+    """The trainable of one attempt: a segment a step."""
+
+    class LaneTrainable(tune.Trainable):
+        """A worker in the lane named in its configuration."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            self._owner = ray.get_actor(context.owner, namespace=context.namespace)
-            self._begin(config["pack"])
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._last_result = {}  # type: ignore[assignment]  # or Tune takes the last pack's `done`
-            self._begin(new_config["pack"])
-            return True
+            self._owner, self._lane = ray.get_actor(context.owner, namespace=context.namespace), config["lane"]
+            self._worker: LaneWorker | None = None  # not before the first step: Tune may yet drop this actor
+            self._node: str = ray.get_runtime_context().get_node_id()
+            self._unfit: str | None = None
+            if self._node != context.driver_node:  # it may have joined after the driver looked at all of them
+                try:
+                    check_here(Path(context.study_dir), context.expected)
+                except StudyError as problem:
+                    self._unfit = str(problem)
+                    ray.get(self._owner.unfit.remote(self._lane, self._unfit))
 
         def step(self) -> dict[str, Any]:
-            try:
-                report = self._run.segment(SEGMENT_S)
-            except Exception as problem:  # a bug would come again: the pack fails, the study goes on
-                pack = self._run.task.pack
-                reason = f"unexpected {type(problem).__name__} in training: {problem}"
-                ray.get(self._owner.lost.remote(pack, reason, traceback.format_exc()))
-                return {"pack": pack, "done": True}
-            if not ray.get(self._owner.report.remote(report)):
-                return {"pack": report.pack, "done": True}  # what it says is in the last checkpoint, and stays there
-            self._run.checkpoint()
-            return {"pack": report.pack, "done": report.done}
+            if self._unfit is not None:  # it keeps its place, or Tune would start the next lane right here
+                time.sleep(IDLE_S)
+                return {"lane": self._lane, "done": not ray.get(self._owner.has_work.remote())}
+            owner, study_dir = _RemoteOwner(self._owner), Path(context.study_dir)
+            self._worker = self._worker or LaneWorker(owner, study_dir, self._lane, self._node)
+            self._worker.segment(SEGMENT_S)
+            return {"lane": self._lane, "done": self._worker.done}
 
-        def _begin(self, pack: int) -> None:
-            task: Any = ray.get(self._owner.lease.remote(pack))
-            self._run = PackRun(task, Path(context.study_dir))
-
-    return PackTrainable
+    return LaneTrainable

@@ -27,20 +27,26 @@ def snapshot(**changes: Any) -> dict[str, Any]:
     return {
         "study": "quickstart",
         "limit": 16,
-        "counts": {"COMPLETE": 2, "FAIL": 1, "RUNNING": 8, "WAITING": 5},
+        "counts": {"COMPLETE": 2, "FAIL": 1, "PRUNED": 0, "RUNNING": 8, "WAITING": 5},
+        "failures": 1,
         "objective": "rel_l2",
         "best": {"trial": 1, "value": 0.0131, "params": {"width": 16, "init": "keras"}},
         "packs": [
-            {"pack": 3, "members": 4, "finished": 1, "phase": "lbfgs", "fraction": 0.5, "evaluations": 25914},
-            {"pack": 4, "members": 4, "finished": 0, "phase": "mixed", "fraction": 0.25, "evaluations": 12},
+            {"pack": 3, "members": 4, "phase": "lbfgs", "under_way": 2.0, "evaluations": 25914, "seconds": 8.0},
+            {"pack": 4, "members": 1, "phase": "mixed", "under_way": 0.25, "evaluations": 12, "seconds": 0.5},
         ],
+        "under_way": 2.25,
         "elapsed_s": 136.0,
         "remaining_s": 72.0,
         "finished": [trial(0), trial(1), trial(2, value=None, state="FAIL")],
+        "finished_count": 3,
+        "over_budget": None,
     } | changes
 
 
-EMPTY = snapshot(counts={}, best=None, packs=[], remaining_s=None, finished=[], elapsed_s=0.2)
+EMPTY = snapshot(
+    counts={}, failures=0, best=None, packs=[], under_way=0.0, remaining_s=None, finished=[], elapsed_s=0.2
+)
 
 
 def drawn(shown: dict[str, Any], width: int = 100) -> list[str]:
@@ -65,13 +71,26 @@ class Log:
 def test_the_view_shows_counts_time_best_packs_and_finished_trials() -> None:
     lines = drawn(snapshot())
     assert lines[0].startswith("quickstart ──")
-    assert lines[1].startswith("trials  ━━") and lines[1].endswith("3/16 trials, 8 running, 5 waiting, 1 failed")
+    assert lines[1].startswith("trials  ━━━━━━────") and lines[1].endswith(
+        "3/16 trials, 8 running, 5 waiting, 1 failed"
+    )
     assert lines[2] == "time    2 min 16 s, about 1 min 12 s left"
     assert lines[3] == "best    rel_l2 1.31 %, trial 1  width=16 init=keras"
-    assert lines[5] == "pack 3  ━━━━━━━━━─────────  1/4 members done  L-BFGS        25,914 evaluations"
-    assert lines[6] == "pack 4  ━━━━──────────────  0/4 members done  both stages   12 evaluations"
+    assert lines[5] == "pack 3  ━━━━━━━━━─────────  4 members   L-BFGS          25,914 evaluations"
+    assert lines[6] == "pack 4  ━━━━──────────────  1 member    both stages     12 evaluations"
     assert lines[8] == "trial 0: rel_l2 1.31 % (iterations_done) in 22 s  width=16 adam_lr=0.001235 init=keras"
     assert lines[10] == "trial 2: failed (not_finite) in 22 s  width=16 adam_lr=0.001235 init=keras"
+
+
+def test_the_view_shows_what_was_pruned_retried_and_what_ends_the_study() -> None:
+    counts = {"COMPLETE": 2, "FAIL": 1, "PRUNED": 3, "RUNNING": 1, "WAITING": 0}
+    ending = snapshot(counts=counts, failures=0, over_budget="budget.hours: 2 h are used up (2.01 h)")
+    lines = drawn(ending)
+    assert lines[1].endswith("6/16 trials, 1 running, 3 pruned")  # the failed one was trained once more
+    assert lines[4] == "ending  budget.hours: 2 h are used up (2.01 h)"
+    assert status_line(ending).startswith("quickstart: 6/16 trials, 1 running, 3 pruned, best")
+    pruned = trial(7, value=None, state="PRUNED") | {"stop_reason": "pruned"}
+    assert finished_line(pruned, "rel_l2").startswith("trial 7: pruned in 22 s  width=16")
 
 
 def test_the_view_stays_small_and_inside_the_terminal() -> None:
@@ -101,14 +120,12 @@ def test_a_log_gets_each_finished_trial_once_and_the_state_at_most_every_five_se
     log = Log()
     with log.progress as progress:
         for log.now in range(12):
-            done = log.now // 3  # a trial finishes every three seconds
-            progress.update(
-                snapshot(elapsed_s=float(log.now), remaining_s=None, finished=[trial(n) for n in range(done)])
-            )
+            new = [trial(log.now // 3)] if log.now % 3 == 2 else []  # a trial finishes every three seconds
+            progress.update(snapshot(elapsed_s=float(log.now), remaining_s=None, finished=new))
         progress.message("a word [in] between")
     finished = [line for line in log.lines if line.startswith("trial ")]
     states = [line for line in log.lines if line.startswith("quickstart: ")]
-    assert [line.split(":")[0] for line in finished] == ["trial 0", "trial 1", "trial 2"]
+    assert [line.split(":")[0] for line in finished] == [f"trial {n}" for n in range(4)]
     assert [line.rsplit("; ", 1)[1] for line in states] == ["0 s", "5 s", "10 s", "11 s"]  # the last state at the end
     assert states[0] == "quickstart: 3/16 trials, 8 running, 1 failed, best 1.31 % (trial 1); 0 s"
     assert "a word [in] between" in log.lines
@@ -133,7 +150,18 @@ def test_a_terminal_gets_a_live_view_unless_plain_lines_are_asked_for() -> None:
             progress.message("a word between")
         text = console.file.getvalue()  # type: ignore[attr-defined]
         assert "a word between" in text
-        assert ("\x1b[?25l" in text, "\x1b[?25h" in text, "members done" in text) == (not plain,) * 3
+        assert ("\x1b[?25l" in text, "\x1b[?25h" in text, "4 members" in text) == (not plain,) * 3
+
+
+def test_the_live_view_keeps_the_trials_that_finished_last() -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={"TERM": "xterm"})
+    with Progress(console, plain=False) as progress:
+        for number in range(7):  # a snapshot tells only what is new since the one before
+            progress.update(snapshot(finished=[trial(number)]))
+    last = console.file.getvalue().rpartition("quickstart ──")[2]  # type: ignore[attr-defined]
+    assert [line.split(":")[0] for line in last.splitlines() if line.startswith("trial ")] == [
+        f"trial {n}" for n in range(2, 7)
+    ]
 
 
 def test_the_view_is_left_standing_when_the_study_is_interrupted() -> None:

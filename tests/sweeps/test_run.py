@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -15,6 +11,7 @@ import pytest
 
 from sweeps.spec import load_spec
 
+from .clusters import Node, command, wait_for
 from .small import assert_same_tables, prepare, table, train_all, write_study
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
@@ -26,20 +23,8 @@ SLOW_ENOUGH = {
 }  # some seconds a pack, so that kills land inside
 
 
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "sweeps.cli", *map(str, words)]
-
-
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*words), capture_output=True, text=True, timeout=240, check=False)
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"ended early:\n{process.communicate()[0]}"
-        assert time.monotonic() < deadline, "nothing happened in two minutes"
-        time.sleep(0.1)
 
 
 def states(study_dir: Path) -> list[str]:
@@ -55,29 +40,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     study_dir, _ = prepare(folder / "root", load_spec(file))
     train_all(study_dir, segment_s=5.0).close()
     return file, study_dir
-
-
-def test_a_driver_killed_with_sigkill_leaves_a_study_that_goes_on_to_the_same_table(
-    whole: tuple[Path, Path], tmp_path: Path
-) -> None:
-    file, uninterrupted = whole
-    study_dir = tmp_path / "small"
-    driver = subprocess.Popen(
-        command("run", file, "--root", tmp_path, "--plain"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    wait_for(lambda: list((study_dir / "trials").glob("*.parquet")), driver)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    published = {path: path.read_bytes() for path in (study_dir / "trials").glob("*.parquet")}
-    assert "RUNNING" in states(study_dir) or "WAITING" in states(study_dir), "the kill came too late to prove anything"
-
-    again = run("run", file, "--root", tmp_path, "--plain")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "resuming" in again.stdout
-    assert states(study_dir) == ["COMPLETE"] * 6
-    assert table(study_dir, "trials")["trial"].to_pylist() == list(range(6)), "every trial once"
-    assert all(path.read_bytes() == content for path, content in published.items()), "finished rows unchanged"
-    assert_same_tables(uninterrupted, study_dir)
 
 
 def test_sigterm_stops_a_run_with_130_and_says_how_to_go_on(whole: tuple[Path, Path], tmp_path: Path) -> None:
@@ -102,24 +64,18 @@ def test_sigterm_stops_a_run_with_130_and_says_how_to_go_on(whole: tuple[Path, P
 
 
 @pytest.fixture
-def ray_cluster(tmp_path: Path) -> Iterator[str]:
+def head(tmp_path: Path) -> Iterator[Node]:
     """A cluster that was there before us, with token authentication as Ray has it; no other Ray is touched."""
-    port = 20000 + os.getpid() % 10000
-    words = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
-    with open(tmp_path / "ray.log", "w+") as log:
-        environment = {**os.environ, "RAY_AUTH_MODE": "token"}
-        head = subprocess.Popen([*words, "--include-dashboard=false"], stdout=log, stderr=log, env=environment)
-        try:
-            wait_for(lambda: "Ray runtime started" in (tmp_path / "ray.log").read_text(), head)
-            yield f"127.0.0.1:{port}"
-        finally:
-            head.terminate()
-            head.wait(timeout=60)
+    node = Node(tmp_path, "head", cpus=2)
+    try:
+        yield node
+    finally:
+        node.kill()
 
 
-def test_a_run_joins_an_existing_cluster(tmp_path: Path, ray_cluster: str) -> None:
+def test_a_run_joins_an_existing_cluster(tmp_path: Path, head: Node) -> None:
     file = write_study(tmp_path / "data", trials=4)
-    joined = run("run", file, "--root", tmp_path, "--address", ray_cluster, "--json")
+    joined = run("run", file, "--root", tmp_path, "--address", head.address, "--json")
     assert joined.returncode == 0, joined.stdout + joined.stderr
     assert table(tmp_path / "small", "trials")["trial"].to_pylist() == list(range(4))
 
@@ -159,25 +115,3 @@ def test_a_copy_of_a_study_does_not_run_as_the_original(tmp_path: Path) -> None:
     refused = run("run", tmp_path / "backup")
     assert refused.returncode == 2 and "holds the study small" in refused.stderr
     assert not study_dir.exists()
-
-
-def test_a_worker_killed_once_costs_no_trial(whole: tuple[Path, Path], tmp_path: Path) -> None:
-    file, uninterrupted = whole
-    study_dir = tmp_path / "small"
-    words = command("run", file, "--root", tmp_path, "--plain")
-    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for(lambda: list((study_dir / "checkpoints").rglob("*.json")), driver)
-    os.kill(a_worker_of(driver.pid), signal.SIGKILL)
-    output, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 0, output
-    assert_same_tables(uninterrupted, study_dir)
-
-
-def a_worker_of(driver: int) -> int:
-    """A process below the driver that trains a pack, by the name Ray gives it."""
-    below = [driver]
-    for parent in below:
-        children = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
-        below += map(int, children.split())
-    names = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in below if Path(f"/proc/{pid}").exists()}
-    return next(pid for pid, name in names.items() if name.startswith("ray::") and "Trainable" in name)

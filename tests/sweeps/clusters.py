@@ -1,0 +1,89 @@
+"""Ray as users have it, for tests: nodes that are processes of their own, and the processes below them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+def command(*words: object) -> list[str]:
+    """A `pinnsweep` command line."""
+    return [sys.executable, "-m", "sweeps.cli", *map(str, words)]
+
+
+class Node:
+    """One node of a cluster, killed with everything it runs by `kill`."""
+
+    def __init__(
+        self, folder: Path, name: str, *, head: str | None = None, cpus: int = 1, wrapper: Sequence[str] = ()
+    ) -> None:
+        self.port = random.SystemRandom().randrange(20000, 30000)
+        where = [f"--address={head}"] if head else ["--head", f"--port={self.port}", "--include-dashboard=false"]
+        log = folder / f"{name}.log"
+        with open(log, "w") as output:
+            self.process = subprocess.Popen(
+                [*wrapper, RAY, "start", *where, "--block", f"--num-cpus={cpus}"],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "RAY_AUTH_MODE": "token"},
+                start_new_session=True,
+            )
+        self.address = head or f"127.0.0.1:{self.port}"
+        wait_for(lambda: "Ray runtime started" in log.read_text(), self.process)
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        if self.process.poll() is None:
+            for pid in [*below(self.process.pid), self.process.pid]:
+                kill(pid)
+            self.process.wait(timeout=30)
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """Wait until something holds, while a process lives."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        if process.poll() is not None:
+            said = process.stdout.read() if process.stdout else ""
+            raise AssertionError(f"ended early with {process.returncode}: {said!s}")
+        assert time.monotonic() < deadline, "nothing happened in two minutes"
+        time.sleep(0.05)
+
+
+def below(pid: int) -> list[int]:
+    """All processes below one."""
+    found = [pid]
+    for parent in found:
+        children = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
+        found += map(int, children.split())
+    return found[1:]
+
+
+def named(roots: list[int], word: str) -> list[int]:
+    """Ray processes below some others, by a word of the name Ray gives them."""
+    found = []
+    for pid in {pid for root in roots for pid in below(root)}:
+        try:
+            name = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if name.startswith("ray::") and word in name:
+            found.append(pid)
+    return sorted(found)
+
+
+def kill(pid: int) -> bool:
+    """kill -9; whether there was something to kill."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
