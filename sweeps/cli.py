@@ -6,36 +6,15 @@ imported inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import shlex
-import sys
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_jobs
-from .cli_errors import INTERRUPTED, Commands
-from .cli_options import (
-    DEFAULT_ROOT,
-    AsJson,
-    Cpus,
-    Root,
-    Set,
-    Spec,
-    Studies,
-    Study,
-    Trials,
-    own_name,
-    print_json,
-    study_dir,
-    study_dirs,
-    warn,
-)
-from .errors import SweepError
+from . import cli_bench, cli_jobs, cli_run, cli_studies
+from .cli_errors import Commands
+from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Studies, Study, print_json, study_dir, warn
 
 app = typer.Typer(
     name="pinnsweep",
@@ -69,6 +48,8 @@ class ElocalFactor(StrEnum):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         typer.echo(f"pinnsweep {importlib.metadata.version('pinnsweep')}")
         raise typer.Exit
 
@@ -82,59 +63,10 @@ def _options(
     pass
 
 
-@app.command()
-def run(
-    target: Annotated[Path, typer.Argument(metavar="SPEC|STUDY_DIR", help="Study file, or folder of a study.")],
-    root: Root = DEFAULT_ROOT,
-    overrides: Set = None,
-    trials: Trials = None,
-    address: Annotated[
-        str | None, typer.Option("--address", metavar="ADDR", help="Ray cluster to join (default: this machine).")
-    ] = None,
-    cpus: Cpus = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Progress as plain lines, not as a live view.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train the trials of a study, or go on where it stopped."""
-    from .driver import run as run_study
-
-    # With --json, stdout is for the result alone: progress goes to stderr.
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        outcome = run_study(
-            target,
-            root=root,
-            overrides=overrides or (),
-            trials=trials,
-            address=address,
-            cpus=cpus,
-            plain=plain or as_json,
-        )
-    if as_json:
-        print_json(
-            {
-                "exit_code": outcome.exit_code,
-                "study_dir": str(outcome.study_dir),
-                "counts": outcome.counts,
-                "best": outcome.best,
-            }
-        )
-    else:
-        _print_next(outcome.exit_code, outcome.study_dir)
-    raise typer.Exit(outcome.exit_code)
-
-
-def _print_next(exit_code: int, study_dir: Path) -> None:
-    command, study = own_name(), shlex.quote(str(study_dir))
-    if exit_code == INTERRUPTED and (study_dir / "study.yaml").is_file():
-        typer.echo(f"Interrupted. To go on where it stopped:\n  {command} run {study}")
-        return
-    if exit_code == INTERRUPTED:
-        typer.echo("Interrupted before the study began. To begin it, run the same command again")
-        return
-    typer.echo("Next:")
-    typer.echo(f"  {command} top {study}")
-    typer.echo(f'  {command} query {study} "SELECT state, count(*), min(rel_l2) FROM trials GROUP BY state"')
-    typer.echo(f"  {command} report {study}")
+app.command()(cli_run.run)
+app.command()(cli_run.stop)
+app.command()(cli_run.extend)
+app.command()(cli_run.retry)
 
 
 @app.command()
@@ -186,57 +118,10 @@ def schema() -> None:
     print_json(json_schema())
 
 
-@app.command()
-def status(
-    study: Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="Default: all studies in ROOT.")] = None,
-    root: Root = DEFAULT_ROOT,
-    as_json: AsJson = False,
-) -> None:
-    """Say how far a study is, and which trial is best."""
-    folder = study_dir(study, root) if study else None
-    from .study import read_status
-
-    if folder:
-        found = read_status(folder)
-        if as_json:
-            print_json(found)
-        else:
-            typer.echo(_status_text(found))
-        return
-    all_found = [_status_or_error(folder) for folder in study_dirs(root)]
-    if as_json:
-        print_json(all_found)
-    elif all_found:
-        typer.echo("\n".join(map(_status_text, all_found)))
-    else:
-        typer.echo(f"no study in {root}")
-
-
-def _status_or_error(folder: Path) -> dict[str, Any]:
-    """One damaged study must not hide the others."""
-    from .study import read_status
-
-    try:
-        return read_status(folder)
-    except SweepError as error:
-        return {"study": folder.name, "error": str(error)}
-
-
-def _status_text(status: Mapping[str, Any]) -> str:
-    if "error" in status:
-        return f"{status['study']}: {status['error']}"
-    counts = ", ".join(f"{number} {state.lower()}" for state, number in status["counts"].items() if number)
-    lines = [f"{status['study']}: {status['limit']} trials ({counts or 'none started'})"]
-    if best := status["best"]:
-        params = ", ".join(f"{name} {_short(value)}" for name, value in best["params"].items())
-        lines.append(f"  best {status['objective']} {_short(best['value'])}: trial {best['trial']} ({params})")
-    if status.get("held_by"):
-        lines.append(f"  being run by {status['held_by']}")
-    return "\n".join(lines)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+app.command()(cli_studies.status)
+app.command("list")(cli_studies.list_studies)
+app.command()(cli_studies.delete)
+app.command()(cli_studies.gc)
 
 
 @app.command()
@@ -323,8 +208,11 @@ def check(
     typer.echo(f"sha256 {data.sha256}")
 
 
-for _command in (cli_jobs.submit, cli_jobs.jobs, cli_jobs.logs, cli_jobs.cancel, cli_bench.bench):
-    app.command()(_command)
+app.command()(cli_jobs.submit)
+app.command()(cli_jobs.jobs)
+app.command()(cli_jobs.logs)
+app.command()(cli_jobs.cancel)
+app.command()(cli_bench.bench)
 
 
 def main() -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster import ClusterError, InlineExecutor, Job, JobState, LocalExecutor
+from cluster import ClusterError, JobState, LocalExecutor
 
+from . import api
 from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, own_name, print_json
+from .housekeeping import JOBS_FOLDER
 
-JOBS_FOLDER = ".jobs"
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Number of the job, as `jobs` lists it.")]
 
 
@@ -38,14 +38,9 @@ def submit(
     from .spec import load_spec
 
     study = load_spec(spec, overrides or ())  # a wrong file is refused here, not found in a log later
-    options = [word for assignment in overrides or () for word in ("--set", assignment)]
-    options += ["--trials", str(trials)] if trials else []
-    options += ["--cpus", str(cpus)] if cpus else []
-    options += ["--plain"] if to is Target.LOCAL else []
-    command = [sys.executable, "-m", "sweeps.cli", "run", str(spec.absolute()), "--root", str(root.absolute())]
-    job = Job(argv=(*command, *options), name=study.study, environment={"PYTHONUNBUFFERED": "1"})
-    jobs_dir = root / JOBS_FOLDER
-    handle = (LocalExecutor(jobs_dir) if to is Target.LOCAL else InlineExecutor(jobs_dir)).submit(job)
+    handle = api.submit_file(
+        spec, study.study, to.value, root=root, overrides=overrides or (), trials=trials, cpus=cpus
+    )
     if as_json:
         print_json({"job": handle.id, "study": study.study, "state": handle.state().value})
     elif to is Target.LOCAL:

@@ -16,6 +16,9 @@ from .errors import StudyError
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder, or the name of a study in ROOT.")]
+SomeStudies = Annotated[
+    list[Path] | None, typer.Argument(metavar="[STUDY]...", help="Study folders or names (default: all in ROOT).")
+]
 Studies = Annotated[list[Path], typer.Argument(metavar="STUDY", help="Study folders, or names of studies in ROOT.")]
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder that holds the studies.")]
 Set = Annotated[
@@ -24,6 +27,10 @@ Set = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; errors too, on stderr.")]
 Cpus = Annotated[int | None, typer.Option("--cpus", metavar="N", min=1, help="CPU cores to use (default: all).")]
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="ADDR", help="Ray cluster to join (default: this machine).")
+]
+Plain = Annotated[bool, typer.Option("--plain", help="Progress as plain lines, not as a live view.")]
 Trials = Annotated[
     int | None, typer.Option("--trials", metavar="N", min=1, help="Trials altogether, instead of the file's number.")
 ]

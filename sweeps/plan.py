@@ -10,7 +10,7 @@ import dataclasses
 import heapq
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ from pinncore.networks import parameter_count
 from pinncore.optim.memory import memory_bytes
 
 from .calibration import Clock, Timing, form_of, timed_extremes
-from .grouping import LARGEST_PACK, Asked, grouped, pack_size, window_size
+from .grouping import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
 from .machine import device_of
 from .search import Search
 from .spec import StudySpec, build_settings
@@ -63,6 +63,7 @@ class Plan:
     seconds: float | None
     seconds_least: float | None
     seconds_most: float | None
+    device_hours: float | None
     timings: tuple[Timing, ...]
     how_sure: str
     notes: tuple[str, ...]
@@ -71,12 +72,13 @@ class Plan:
 
 def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = time.perf_counter) -> Plan:
     """Estimate what a study takes on `cpus` cores; with `calibrate`, time the extreme networks here (seconds)."""
-    limit = Search(spec).limit
+    search = Search(spec)
+    limit, replicates = search.limit, spec.search.replicates
     device = device_of(spec, has_gpu=torch.cuda.is_available())
     at_once = _packs_at_once(spec, cpus, device)
     size = pack_size(spec, limit, at_once=at_once, device=device)
     members = first_members(spec, min(limit, MOST_LOOKED_AT))
-    packs = _packs(members, size, window=window_size(spec, size))
+    packs = _packs(members, trials_of_pack(size, replicates), window_size(search, 0, size, replicates), replicates)
     share = limit / len(members)
     timings: tuple[Timing, ...] = ()
     if calibrate and (device == "cpu" or torch.cuda.is_available()):
@@ -86,6 +88,9 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         [_study_seconds(packs, timings, at_once, share, device, **case) for case in _CASES] if timings else [None] * 3
     )
     memory_mb = _largest_mb(packs, device)
+    evaluations = round(share * replicates * sum(_evaluations(member.train) for member in members))
+    device_hours = _device_hours(packs, timings, share, device) if timings else None
+    costs = {"device_hours": device_hours, "evaluations": evaluations}
     return Plan(
         study=spec.study,
         sampler=spec.search.sampler,
@@ -94,14 +99,15 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         members_per_pack=max(map(len, packs)),
         packs_at_once=min(at_once, len(packs)),
         device=device,
-        evaluations=round(share * sum(_evaluations(member.train) for member in members)),
+        evaluations=evaluations,
         memory_mb_per_pack=memory_mb,
         seconds=seconds[0],
         seconds_least=seconds[1],
         seconds_most=seconds[2],
+        device_hours=device_hours,
         timings=timings,
         how_sure=_how_sure(spec, limit, len(members), bool(timings)),
-        notes=tuple(_notes(spec, device, seconds, memory_mb)),
+        notes=tuple(_notes(spec, device, seconds, memory_mb, costs)),
         warnings=spec.warnings,
     )
 
@@ -124,6 +130,8 @@ def render(estimate: Plan) -> str:
             f"about {_duration(estimate.seconds)}; {least} if L-BFGS stops at once, {most} if its line "
             "searches are long"
         )
+    if estimate.device_hours is not None:
+        lines["Device-hours"] = f"about {estimate.device_hours:.2g} of {estimate.device}"
     for timing in estimate.timings:
         lines[f"Network {timing.layers}"] = (
             f"{timing.parameters} parameters, {1000 * timing.adam_s:.3g} ms an evaluation in Adam, "
@@ -144,18 +152,19 @@ def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
 
 def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
     """The first configurations of a study, as pinncore trains them; random ones where its sampler learns."""
-    if spec.search.sampler == "tpe":
-        spec = dataclasses.replace(spec, search=spec.search.model_copy(update={"sampler": "random"}))
     search = Search(spec)
-    return [pinncore.Member(*build_settings(spec.config(search.propose(number)))) for number in range(count)]
+    if search.learns:
+        random = spec.search.model_copy(update={"sampler": "random", "deterministic": False, "warm_start": []})
+        search = Search(dataclasses.replace(spec, search=random))
+    configs = (spec.config(search.propose(index).params) for index in range(count))
+    return [pinncore.Member(*build_settings(config)) for config in configs]
 
 
-def _packs(members: Sequence[pinncore.Member], size: int, *, window: int) -> list[list[pinncore.Member]]:
-    """The members in packs, as the study forms them window by window."""
+def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicates: int) -> list[list[pinncore.Member]]:
+    """The members in packs of `size` trials with their replicates, as the study forms them window by window."""
     asked = [
         Asked(
             number,
-            {},
             pinncore.pack_key(member),
             member.train.width,
             member.train.adam_epochs + member.train.lbfgs_iterations,
@@ -163,7 +172,7 @@ def _packs(members: Sequence[pinncore.Member], size: int, *, window: int) -> lis
         for number, member in enumerate(members)
     ]
     windows = (grouped(asked[start : start + window], size) for start in range(0, len(asked), window))
-    return [[members[trial.number] for trial in pack] for packs in windows for pack in packs]
+    return [[members[trial.number] for trial in pack for _ in range(replicates)] for packs in windows for pack in packs]
 
 
 def _evaluations(train: pinncore.TrainSettings) -> float:
@@ -232,6 +241,13 @@ def _study_seconds(
     return START_SECONDS + contention * share * max(workers)
 
 
+def _device_hours(
+    packs: Sequence[Sequence[pinncore.Member]], timings: Sequence[Timing], share: float, device: str
+) -> float:
+    """Hours that packs hold a device, one of several counted each."""
+    return share * sum(_pack_seconds(pack, timings, device, iterations=1.0, searches=1.0) for pack in packs) / 3600
+
+
 def _pack_seconds(
     pack: Sequence[pinncore.Member],
     timings: Sequence[Timing],
@@ -263,8 +279,8 @@ def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:
 
 def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> str:
     reasons = ["L-BFGS may stop early, and its line searches vary"]
-    if spec.search.sampler == "tpe":
-        reasons.append("tpe will choose other configurations than the random ones looked at")
+    if Search(spec).learns:
+        reasons.append(f"{spec.search.sampler} will choose other configurations than the random ones looked at")
     if looked_at < limit:
         reasons.append(f"only the first {looked_at} of {limit} trials were looked at")
     if is_timed:
@@ -272,7 +288,13 @@ def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> st
     return f"{'within a factor of two' if is_timed else 'counts only'}: {'; '.join(reasons)}"
 
 
-def _notes(spec: StudySpec, device: str, seconds: Sequence[float | None], memory_mb: float) -> Iterable[str]:
+def _notes(
+    spec: StudySpec,
+    device: str,
+    seconds: Sequence[float | None],
+    memory_mb: float,
+    costs: Mapping[str, float | None],
+) -> Iterable[str]:
     for source in spec.values("data"):
         yield from pinncore.load_data(source).notes
     if device == "cuda" and not torch.cuda.is_available():
@@ -285,9 +307,10 @@ def _notes(spec: StudySpec, device: str, seconds: Sequence[float | None], memory
     load = os.getloadavg()[0]
     if seconds[0] is not None and load > 0.5:
         yield f"other programs keep about {load:.1f} cores of this machine busy; an idle one is faster"
-    hours = spec.budget.hours
-    if hours is not None and seconds[0] is not None and seconds[0] > 3600 * hours:
-        yield f"budget.hours {hours:g} will end the study before its last trial"
+    for name, planned in {"hours": seconds[0] and seconds[0] / 3600, **costs}.items():
+        limit = getattr(spec.budget, name)
+        if limit is not None and planned is not None and planned > limit:
+            yield f"budget.{name} {limit:g} will end the study before its last trial"
 
 
 def _duration(seconds: float) -> str:

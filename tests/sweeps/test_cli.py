@@ -5,28 +5,32 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
-from typer.testing import CliRunner, Result
 
-import sweeps
 from cluster import ClusterError, Job, JobHandle, LocalExecutor
 from pinncore.errors import DataError
-from sweeps import cli_jobs
-from sweeps.cli import app
+from sweeps import api
 from sweeps.errors import Mistake, SpecError, StudyError
+
+from .invoking import StandIn, errors_of, invoke, raising
+from .invoking import stand_in as stand_in
 
 COMMANDS = [
     "run",
+    "stop",
+    "extend",
+    "retry",
     "validate",
     "plan",
     "schema",
     "status",
+    "list",
+    "delete",
+    "gc",
     "query",
     "top",
     "report",
@@ -37,31 +41,6 @@ COMMANDS = [
     "bench",
     "data check",
 ]
-
-
-def invoke(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def errors_of(result: Result) -> str:
-    """The standard error of a command that ended as the user's mistakes do."""
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)  # and so no traceback
-    assert result.stdout == ""
-    return result.stderr
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put a module of `sweeps` aside for one with the given functions."""
-
-    def put(name: str, **functions: Any) -> None:
-        module = ModuleType(f"sweeps.{name}")
-        vars(module).update(functions)
-        monkeypatch.setitem(sys.modules, f"sweeps.{name}", module)
-        monkeypatch.setattr(sweeps, name, module, raising=False)
-
-    return put
 
 
 @pytest.fixture
@@ -110,20 +89,20 @@ class TestMistakes:
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
     )
-    def test_one_message(self, stand_in: Callable[..., None], error: Exception, message: str) -> None:
-        stand_in("driver", run=_raising(error))
+    def test_one_message(self, stand_in: StandIn, error: Exception, message: str) -> None:
+        stand_in("driver", run=raising(error))
         assert errors_of(invoke("run", "study.yaml")) == message
 
-    def test_as_json(self, stand_in: Callable[..., None]) -> None:
-        stand_in("driver", run=_raising(SpecError([Mistake("a.b", {1}, "must be 1", "Try 1.")])))
+    def test_as_json(self, stand_in: StandIn) -> None:
+        stand_in("driver", run=raising(SpecError([Mistake("a.b", {1}, "must be 1", "Try 1.")])))
         record = json.loads(errors_of(invoke("run", "study.yaml", "--json")))["error"]
         assert record["type"] == "SpecError"
         assert record["message"] == "a.b: must be 1, got {1}. Try 1."
         assert record["mistakes"] == [{"path": "a.b", "value": "{1}", "rule": "must be 1", "hint": "Try 1."}]
 
     @pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(2, "gone", "x"), KeyError("k")])
-    def test_a_bug_is_not_hidden(self, stand_in: Callable[..., None], error: Exception) -> None:
-        stand_in("driver", run=_raising(error))
+    def test_a_bug_is_not_hidden(self, stand_in: StandIn, error: Exception) -> None:
+        stand_in("driver", run=raising(error))
         result = invoke("run", "study.yaml")
         assert result.exit_code == 1
         assert result.exception is error
@@ -135,6 +114,11 @@ class TestMistakes:
             ["run"],
             ["run", "study.yaml", "--trials", "0"],
             ["run", "study.yaml", "--cpus", "many"],
+            ["run", "study.yaml", "--new-study", "a", "--branch", "b"],
+            ["extend", "runs/first"],
+            ["extend", "runs/first", "0"],
+            ["retry", "runs/first", "two"],
+            ["delete"],
             ["query", "runs/first"],
             ["top", "runs/first", "-n", "0"],
             ["submit", "study.yaml", "--to", "moon"],
@@ -151,147 +135,47 @@ class TestMistakes:
         assert "Error:" in message
         assert "message" in json.loads(errors_of(invoke(*words, "--json")))["error"]
 
-    def test_interrupted(self, stand_in: Callable[..., None]) -> None:
-        stand_in("driver", run=_raising(KeyboardInterrupt()))
+    def test_interrupted(self, stand_in: StandIn) -> None:
+        stand_in("driver", run=raising(KeyboardInterrupt()))
         assert invoke("run", "study.yaml").exit_code == 130
 
 
-def _raising(error: BaseException) -> Callable[..., Any]:
-    def run(*arguments: Any, **options: Any) -> Any:
-        raise error
-
-    return run
-
-
-@dataclass(frozen=True)
-class Outcome:
-    exit_code: int
-    study_dir: Path
-    counts: dict[str, int]
-    best: dict[str, Any] | None
-
-
-class TestRun:
-    @pytest.mark.parametrize("exit_code", [0, 1, 130])
-    def test_exit_code_is_the_outcomes(
-        self, stand_in: Callable[..., None], exit_code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        Path("runs/a b").mkdir(parents=True)
-        Path("runs/a b/study.yaml").touch()
-        stand_in("driver", run=lambda target, **options: Outcome(exit_code, Path("runs/a b"), {}, None))
-        result = invoke("run", "study.yaml")
-        assert result.exit_code == exit_code
-        expected = ["run"] if exit_code == 130 else ["top", "query", "report"]
-        commands = [line for line in result.stdout.splitlines() if line.startswith("  ")]
-        assert [
-            word for line, word in zip(commands, expected, strict=True) if f" {word} 'runs/a b'" in line
-        ] == expected
-
-    def test_an_interrupt_before_the_study_began_says_so(self, stand_in: Callable[..., None], tmp_path: Path) -> None:
-        stand_in("driver", run=lambda target, **options: Outcome(130, tmp_path / "nothing", {}, None))
-        result = invoke("run", "study.yaml")
-        assert result.exit_code == 130 and "before the study began" in result.stdout
-
-    def test_options_reach_the_driver(self, stand_in: Callable[..., None]) -> None:
-        seen: dict[str, Any] = {}
-
-        def run(target: Path, **options: Any) -> Outcome:
-            seen.update(options, target=target)
-            return Outcome(0, target, {}, None)
-
-        stand_in("driver", run=run)
-        options = ["--root", "r", "--set", "a=1", "--set", "b=[1, 2]", "--trials", "3", "--address", "auto"]
-        invoke("run", "s.yaml", *options, "--cpus", "2", "--plain")
-        assert seen == {
-            "target": Path("s.yaml"),
-            "root": Path("r"),
-            "overrides": ["a=1", "b=[1, 2]"],
-            "trials": 3,
-            "address": "auto",
-            "cpus": 2,
-            "plain": True,
-        }
-
-    def test_json_stands_alone_on_stdout(self, stand_in: Callable[..., None]) -> None:
-        def run(target: Path, **options: Any) -> Outcome:
-            print("progress")
-            return Outcome(1, target, {"COMPLETE": 3, "FAIL": 1}, {"trial": 2, "value": 0.5, "params": {}})
-
-        stand_in("driver", run=run)
-        result = invoke("run", "runs/a", "--json")
-        assert result.exit_code == 1
-        assert result.stderr == "progress\n"
-        assert json.loads(result.stdout) == {
-            "exit_code": 1,
-            "study_dir": "runs/a",
-            "counts": {"COMPLETE": 3, "FAIL": 1},
-            "best": {"trial": 2, "value": 0.5, "params": {}},
-        }
-
-
 class TestTables:
-    def test_query(self, stand_in: Callable[..., None], study: Path) -> None:
+    def test_query(self, stand_in: StandIn, study: Path) -> None:
         stand_in("query", query=lambda studies, sql: (studies, sql), render=lambda table, form: f"{form}: {table[1]}")
         assert invoke("query", study, study, "SELECT 1", "--format", "csv").stdout == "csv: SELECT 1\n"
         assert invoke("query", study, "SELECT 1", "--json").stdout == "json: SELECT 1\n"
 
-    def test_top(self, stand_in: Callable[..., None], study: Path) -> None:
+    def test_top(self, stand_in: StandIn, study: Path) -> None:
         stand_in("query", top=lambda studies, n, by: (studies, n, by), render=lambda table, form: f"{form}: {table}")
         assert invoke("top", study, "-n", "3", "--by", "loss").stdout == f"table: {([study], 3, 'loss')}\n"
 
-    def test_report(self, stand_in: Callable[..., None], study: Path) -> None:
+    def test_report(self, stand_in: StandIn, study: Path) -> None:
         stand_in("report", write_report=lambda folder, out: out or folder / "report.html")
         assert invoke("report", study).stdout == f"{study / 'report.html'}\n"
         assert invoke("report", study, "-o", "a.html").stdout == "a.html\n"
 
-    def test_study_by_name(self, stand_in: Callable[..., None], study: Path) -> None:
+    def test_study_by_name(self, stand_in: StandIn, study: Path) -> None:
         stand_in("report", write_report=lambda folder, out: folder)
         assert invoke("report", "first", "--root", study.parent).stdout == f"{study}\n"
 
-    @pytest.mark.parametrize("words", [["top", "x"], ["query", "x", "SELECT 1"], ["report", "x"], ["status", "x"]])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["top", "x"],
+            ["query", "x", "SELECT 1"],
+            ["report", "x"],
+            ["status", "x"],
+            ["stop", "x"],
+            ["extend", "x", "1"],
+            ["retry", "x"],
+            ["delete", "x", "--yes"],
+            ["gc", "x"],
+        ],
+    )
     def test_no_such_study(self, study: Path, words: list[str]) -> None:
         assert "studies in" in (message := errors_of(invoke(*words, "--root", study.parent)))
         assert "first" in message
-
-
-STATUS: dict[str, Any] = {
-    "study": "first",
-    "limit": 8,
-    "counts": {"COMPLETE": 3, "FAIL": 0, "RUNNING": 2, "WAITING": 3},
-    "objective": "rel_l2",
-    "best": {"trial": 2, "value": 0.01234567, "params": {"width": 16, "adam_lr": 0.00123456}},
-    "held_by": "pid 7 on here",
-}
-
-
-class TestStatus:
-    def test_of_one_study(self, stand_in: Callable[..., None], study: Path) -> None:
-        stand_in("study", read_status=lambda folder: STATUS)
-        assert invoke("status", study).stdout == (
-            "first: 8 trials (3 complete, 2 running, 3 waiting)\n"
-            "  best rel_l2 0.01235: trial 2 (width 16, adam_lr 0.001235)\n"
-            "  being run by pid 7 on here\n"
-        )
-        assert json.loads(invoke("status", study, "--json").stdout) == STATUS
-
-    def test_a_damaged_study_does_not_hide_the_others(self, stand_in: Callable[..., None], study: Path) -> None:
-        (study.parent / "bad").mkdir()
-        (study.parent / "bad" / "study.yaml").touch()
-
-        def read_status(folder: Path) -> dict[str, Any]:
-            if folder.name == "bad":
-                raise StudyError("study.db is damaged")
-            return {**STATUS, "best": None, "held_by": None}
-
-        stand_in("study", read_status=read_status)
-        result = invoke("status", "--root", study.parent)
-        assert result.stdout == "bad: study.db is damaged\nfirst: 8 trials (3 complete, 2 running, 3 waiting)\n"
-        assert len(json.loads(invoke("status", "--root", study.parent, "--json").stdout)) == 2
-
-    def test_of_an_empty_root(self, stand_in: Callable[..., None], tmp_path: Path) -> None:
-        stand_in("study", read_status=_raising(AssertionError()))
-        assert invoke("status", "--root", tmp_path).stdout == f"no study in {tmp_path}\n"
 
 
 class TestStudyFile:
@@ -322,7 +206,7 @@ class TestStudyFile:
     def test_schema(self) -> None:
         assert "search" in json.loads(invoke("schema").stdout)["properties"]
 
-    def test_plan(self, stand_in: Callable[..., None], spec: Path) -> None:
+    def test_plan(self, stand_in: StandIn, spec: Path) -> None:
         @dataclass(frozen=True)
         class Plan:
             trials: int
@@ -375,7 +259,7 @@ class TestDataCheck:
 
 class TestJobs:
     @pytest.fixture(autouse=True)
-    def instead_of_training(self, monkeypatch: pytest.MonkeyPatch, stand_in: Callable[..., None]) -> None:
+    def instead_of_training(self, monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
         """Jobs print their command line, and the study named `long` then sleeps."""
         code = (
             "import sys, time; print(*sys.argv[1:]); sys.stdout.flush()\n"
@@ -390,7 +274,7 @@ class TestJobs:
             return Printing
 
         for name in ("LocalExecutor", "InlineExecutor"):
-            monkeypatch.setattr(cli_jobs, name, printing(getattr(cli_jobs, name)))
+            monkeypatch.setattr(api, name, printing(getattr(api, name)))
         stand_in("spec", load_spec=lambda path, overrides: SimpleNamespace(study=path.stem))
 
     def test_submit_follow_list(self, tmp_path: Path) -> None:
@@ -422,7 +306,7 @@ class TestJobs:
         assert json.loads(invoke("jobs", "--root", tmp_path, "--json").stdout) == []
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_wrong_study_file_is_never_submitted(self, tmp_path: Path, stand_in: Callable[..., None]) -> None:
-        stand_in("spec", load_spec=_raising(SpecError([Mistake("a", 1, "must be 2")])))
+    def test_a_wrong_study_file_is_never_submitted(self, tmp_path: Path, stand_in: StandIn) -> None:
+        stand_in("spec", load_spec=raising(SpecError([Mistake("a", 1, "must be 2")])))
         errors_of(invoke("submit", "a.yaml", "--to", "local", "--root", tmp_path))
         assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,267 @@
+"""Studies from Python: run one, hand one to a back-end, open one to read its tables and to go on with it.
+
+    study = sweeps.run("examples/quickstart.yaml")
+    study.best()
+    study.sql("SELECT init, min(rel_l2) AS best FROM trials GROUP BY init").to_pandas()
+
+Mistakes are raised as subclasses of `sweeps.SweepError`; failed trials are no exception but rows of the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cluster import InlineExecutor, Job, JobHandle, LocalExecutor
+
+from . import steering
+from .errors import Mistake, SpecError, StudyError
+from .given import Given, read_given
+from .housekeeping import JOBS_FOLDER
+from .studyfile import SPEC_FILE, identified, whole_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .driver import RunOutcome
+    from .spec import StudySpec
+
+DEFAULT_ROOT: Final = "runs"
+TARGETS: Final = ("local", "inline")  # where a submitted study runs
+_KEYS: Final = {  # what brings the rows of a table in order
+    "trials": ("trial", "replicate"),
+    "curves": ("trial", "replicate"),
+    "fields": ("trial", "replicate"),
+    "weights": ("trial", "replicate", "epoch", "layer", "row", "column"),
+    "events": ("time",),
+}
+
+
+class StoppedError(StudyError):
+    """A run that was stopped before its end, by Ctrl-C, a signal or `stop`; run again, the study goes on."""
+
+    exit_code = 130
+
+
+class Study:
+    """A study in its folder. Whatever is read, is read now: a study that runs meanwhile answers differently later."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        folder = Path(path).expanduser().absolute()
+        if not (folder / SPEC_FILE).is_file():
+            raise StudyError(f"there is no study in {folder}: it has no {SPEC_FILE}")
+        self._path = folder
+
+    def __repr__(self) -> str:
+        return f"sweeps.open({str(self._path)!r})"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return identified(whole_text(self._path), self._path)[0]
+
+    @property
+    def path(self) -> Path:
+        """Its folder, absolute."""
+        return self._path
+
+    @property
+    def spec(self) -> StudySpec:
+        """Its study file, with every default written out."""
+        from .folder import read_spec
+
+        return read_spec(self._path)
+
+    def status(self) -> dict[str, Any]:
+        """How it stands, in milliseconds, as `pinnsweep status --json` has it.
+
+        Keys: `study`, `limit` (trials asked for), `counts` (trials by state), `failures` (failed trials that were not
+        trained once more), `objective`, `best` (trial, value, params; None where no trial is complete), `held_by`
+        (who runs it, or None).
+        """
+        return steering.study_status(self._path)
+
+    def best(self) -> dict[str, Any]:
+        """Number (`trial`), objective (`value`) and swept values (`params`) of the best trial.
+
+        Of several objectives the first counts, of several replicates the quantile that the study file asks for. Raises
+        `StudyError` where no trial is complete.
+        """
+        found: dict[str, Any] | None = self.status()["best"]
+        if found is None:
+            raise StudyError(f"{self._path}: no trial is complete, so none is the best")
+        return found
+
+    def trials(self) -> pa.Table:
+        """One row a finished trial and replicate, by number: every setting and metric, times in s, lengths in mm."""
+        return self._read("trials")
+
+    def curves(self, trial: int | None = None) -> pa.Table:
+        """The course of training, of one trial or of all: loss, its terms and rel_l2 by step; `time_s` in s."""
+        return self._read("curves", trial)
+
+    def fields(self, trial: int) -> pa.Table:
+        """The field of a trial at every Gauss point: `x_mm`, `y_mm` in mm; predicted, reference and local strain."""
+        return self._read("fields", trial)
+
+    def weights(self, trial: int) -> pa.Table:
+        """The weights of a trial at its kept epochs, one row a number; the bias is row -1."""
+        return self._read("weights", trial)
+
+    def events(self) -> pa.Table:
+        """What happened when, in order; times in UTC."""
+        return self._read("events")
+
+    def sql(self, text: str) -> pa.Table:
+        """The answer to one SELECT over trials, curves, fields, weights and events. Raises `QueryError`."""
+        from .query import query
+
+        return query([self._path], text)
+
+    def stop(self, *, wait: bool = False) -> None:
+        """Ask whoever runs it to save and leave; with `wait`, come back when that is done.
+
+        Raises `StudyError` where nobody runs it.
+        """
+        steering.stop(self._path, wait=wait)
+
+    def extend(self, n: int, *, address: str | None = None, cpus: int | None = None, plain: bool = True) -> Study:
+        """Train `n` trials more than it has now; returns the study. Raises as `run` does."""
+        return self._go_on(trials=steering.more_trials(self._path, n), address=address, cpus=cpus, plain=plain)
+
+    def retry(
+        self,
+        trials: Iterable[int] = (),
+        *,
+        address: str | None = None,
+        cpus: int | None = None,
+        plain: bool = True,
+    ) -> Study:
+        """Train failed trials once more, all not retried yet unless named; returns the study. Raises as `run`."""
+        return self._go_on(retry=steering.to_retry(self._path, trials), address=address, cpus=cpus, plain=plain)
+
+    def _go_on(self, **options: Any) -> Study:
+        from .driver import run as drive
+
+        return _finished(drive(self._path, root=self._path.parent, **options))
+
+    def _read(self, table: str, trial: int | None = None) -> pa.Table:
+        import pyarrow.dataset as ds
+
+        from .store import StudyTables
+
+        tables = StudyTables(self._path)
+        where = None if trial is None else ds.field("trial") == trial
+        if trial is not None and not tables.read("trials", columns=["trial"], where=where).num_rows:
+            raise StudyError(f"{self._path}: there is no finished trial {trial}")
+        return tables.read(table, where=where).sort_by([(key, "ascending") for key in _KEYS[table]])
+
+
+def run(
+    spec: Given,
+    root: str | os.PathLike[str] = DEFAULT_ROOT,
+    *,
+    trials: int | None = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    plain: bool = True,
+) -> Study:
+    """Train the trials of a study, or go on with them where it stopped; returns the study, failed trials or not.
+
+    `spec` is the path of a study file or of a study's folder, the text of a study file, or the same as a mapping;
+    relative paths in a text or mapping start at the current folder. The study lies in `root`. `trials` replaces the
+    number in the file, `address` is the Ray cluster to join (HOST:PORT), `cpus` the cores to use of this machine;
+    `plain` prints progress as lines. Raises `SpecError` with every mistake of the file, `StudyError` for a study that
+    is damaged, another one, or run by somebody else, and `StoppedError` where it is stopped.
+    """
+    from .driver import run as drive
+
+    _refuse_less_than_one(trials=trials, cpus=cpus)
+    options: dict[str, Any] = {"trials": trials, "address": address, "cpus": cpus, "plain": plain}
+    given = read_given(spec)
+    if isinstance(given, Path):
+        return _finished(drive(given, root=Path(root), **options))
+    with tempfile.TemporaryDirectory(prefix="pinnsweep-") as folder:
+        file = Path(folder) / SPEC_FILE
+        file.write_text(given.to_yaml(), encoding="utf-8")
+        return _finished(drive(file, root=Path(root), **options))
+
+
+def submit(
+    spec: Given,
+    to: str = "local",
+    root: str | os.PathLike[str] = DEFAULT_ROOT,
+    *,
+    trials: int | None = None,
+    cpus: int | None = None,
+) -> JobHandle:
+    """Run a study as a job: in the background of this machine (`local`) or here and now (`inline`).
+
+    Returns the job's handle: its `state()`, `logs()`, `wait()`, `cancel()`. The rest is as in `run`. Raises `SpecError`
+    for a wrong file before anything is started.
+    """
+    _refuse_less_than_one(trials=trials, cpus=cpus)
+    _refuse_unknown(to)
+    given, root = read_given(spec), Path(root)
+    if not isinstance(given, Path):
+        text, study = given.to_yaml(), given.study
+        file = root / JOBS_FOLDER / f"{study}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")  # the job reads it when it starts
+    elif given.is_dir():
+        file, study, root = given, Study(given).name, given.absolute().parent
+    else:
+        from .spec import load_spec
+
+        file, study = given, load_spec(given).study
+    return submit_file(file, study, to, root=root, trials=trials, cpus=cpus)
+
+
+def open(path: str | os.PathLike[str]) -> Study:
+    """The study in a folder. Raises `StudyError` where there is none."""
+    return Study(path)
+
+
+def submit_file(
+    file: Path,
+    study: str,
+    to: str,
+    *,
+    root: Path,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    cpus: int | None = None,
+) -> JobHandle:
+    """Hand the study `study`, by its file or folder, to a back-end; nothing is looked at before it starts."""
+    _refuse_unknown(to)
+    options = [word for assignment in overrides for word in ("--set", assignment)]
+    options += ["--trials", str(trials)] if trials else []
+    options += ["--cpus", str(cpus)] if cpus else []
+    options += ["--plain"] if to == "local" else []
+    command = [sys.executable, "-m", "sweeps.cli", "run", str(file.absolute()), "--root", str(root.absolute())]
+    job = Job(argv=(*command, *options), name=study, environment={"PYTHONUNBUFFERED": "1"})
+    jobs_dir = root / JOBS_FOLDER
+    return (LocalExecutor(jobs_dir) if to == "local" else InlineExecutor(jobs_dir)).submit(job)
+
+
+def _refuse_unknown(to: str) -> None:
+    if to not in TARGETS:
+        raise StudyError(f"to: must be one of {', '.join(TARGETS)}, got {to!r}")
+
+
+def _finished(outcome: RunOutcome) -> Study:
+    if outcome.exit_code == StoppedError.exit_code:
+        raise StoppedError(f"{outcome.study_dir} was stopped; run it again to go on where it was")
+    return Study(outcome.study_dir)
+
+
+def _refuse_less_than_one(**numbers: int | None) -> None:
+    rule = "must be a whole number of at least 1"
+    wrong = [Mistake(name, number, rule) for name, number in numbers.items() if number is not None and number < 1]
+    if wrong:
+        raise SpecError(wrong)

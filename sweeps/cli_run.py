@@ -1,0 +1,139 @@
+"""The commands that train a study, go on with it, or let it stop."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from . import steering
+from .cli_errors import INTERRUPTED
+from .cli_options import (
+    DEFAULT_ROOT,
+    Address,
+    AsJson,
+    Cpus,
+    Plain,
+    Root,
+    Set,
+    Study,
+    Trials,
+    own_name,
+    print_json,
+    study_dir,
+)
+from .studyfile import SPEC_FILE
+
+
+def run(
+    target: Annotated[Path, typer.Argument(metavar="SPEC|STUDY_DIR", help="Study file, or folder of a study.")],
+    root: Root = DEFAULT_ROOT,
+    overrides: Set = None,
+    trials: Trials = None,
+    new_study: Annotated[
+        str | None, typer.Option("--new-study", metavar="NAME", help="Begin a study of another name: --set study=NAME.")
+    ] = None,
+    branch: Annotated[
+        str | None, typer.Option("--branch", metavar="NAME", help="The same, and take over what the old one completed.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="DIR|postgresql://...", help="Where the study's database lies.")
+    ] = None,
+    address: Address = None,
+    cpus: Cpus = None,
+    plain: Plain = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the trials of a study, or go on where it stopped."""
+    if new_study and branch:
+        raise typer.BadParameter("--new-study begins anew and --branch does not: give one of the two")
+    words = list(overrides or ())
+    words += [steering.kept_in(state)] if state else []
+    words += [steering.named(new_study)] if new_study else []
+    words += steering.branched(target, branch, root=root, overrides=words) if branch else []
+    options: dict[str, Any] = {"root": root, "overrides": words, "trials": trials, "address": address, "cpus": cpus}
+    _train(target, plain=plain, as_json=as_json, **options)
+
+
+def extend(
+    study: Study,
+    number: Annotated[int, typer.Argument(metavar="N", min=1, help="Trials beyond those the study has now.")],
+    root: Root = DEFAULT_ROOT,
+    address: Address = None,
+    cpus: Cpus = None,
+    plain: Plain = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a study more trials, and train them."""
+    folder = study_dir(study, root)
+    trials = steering.more_trials(folder, number)
+    _train(folder, plain=plain, as_json=as_json, root=root, trials=trials, address=address, cpus=cpus)
+
+
+def retry(
+    study: Study,
+    trials: Annotated[
+        list[int] | None, typer.Argument(metavar="[TRIAL]...", help="Failed trials (default: all not retried yet).")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+    address: Address = None,
+    cpus: Cpus = None,
+    plain: Plain = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the failed trials of a study once more."""
+    folder = study_dir(study, root)
+    failed = steering.to_retry(folder, trials or ())
+    _train(folder, plain=plain, as_json=as_json, root=root, retry=failed, address=address, cpus=cpus)
+
+
+def _train(target: Path, *, plain: bool, as_json: bool, **options: Any) -> NoReturn:
+    """Run a study and end with its exit code."""
+    from .driver import run as run_study
+
+    # With --json, stdout is for the result alone: progress goes to stderr.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        outcome = run_study(target, plain=plain or as_json, **options)
+    if as_json:
+        record = {"exit_code": outcome.exit_code, "study_dir": str(outcome.study_dir)}
+        print_json({**record, "counts": outcome.counts, "best": outcome.best})
+    else:
+        _print_next(outcome.exit_code, outcome.study_dir, failed=bool(outcome.counts.get("FAIL")))
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print_next(exit_code: int, folder: Path, *, failed: bool) -> None:
+    command, study = own_name(), shlex.quote(str(folder))
+    if exit_code == INTERRUPTED and (folder / SPEC_FILE).is_file():
+        typer.echo(f"Interrupted. To go on where it stopped:\n  {command} run {study}")
+        return
+    if exit_code == INTERRUPTED:
+        typer.echo("Interrupted before the study began. To begin it, run the same command again")
+        return
+    typer.echo("Next:")
+    if exit_code and failed:
+        typer.echo(f"  {command} retry {study}")
+    typer.echo(f"  {command} top {study}")
+    typer.echo(f'  {command} query {study} "SELECT state, count(*), min(rel_l2) FROM trials GROUP BY state"')
+    typer.echo(f"  {command} report {study}")
+
+
+def stop(
+    study: Study,
+    root: Root = DEFAULT_ROOT,
+    wait: Annotated[bool, typer.Option("--wait", help="Come back when the study is free.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a running study save its work and end."""
+    folder = study_dir(study, root)
+    holder = steering.stop(folder, wait=wait)
+    if as_json:
+        print_json({"study": folder.name, "held_by": holder, "stopped": wait})
+    elif wait:
+        typer.echo(f"{folder.name}: {holder} has stopped. To go on:\n  {own_name()} run {shlex.quote(str(folder))}")
+    else:
+        typer.echo(f"{folder.name}: {holder} finishes the running stretch, saves it and stops")

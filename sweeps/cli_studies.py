@@ -1,0 +1,180 @@
+"""The commands on studies as a whole: how they stand, which there are, how to be rid of one or of what is of no use."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import housekeeping, steering
+from .cli_options import (
+    DEFAULT_ROOT,
+    AsJson,
+    Root,
+    SomeStudies,
+    Studies,
+    print_json,
+    study_dir,
+    study_dirs,
+    warn,
+)
+from .errors import StudyError, SweepError
+
+
+def status(
+    study: Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="Default: all studies in ROOT.")] = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a study is, and which trial is best."""
+    if study is not None:
+        found = steering.study_status(study_dir(study, root))
+        print_json(found) if as_json else typer.echo(_status_text(found))
+        return
+    all_found = [_status_or_error(folder) for folder in study_dirs(root)]
+    if as_json:
+        print_json(all_found)
+    else:
+        typer.echo("\n".join(map(_status_text, all_found)) or f"no study in {root}")
+
+
+def _status_or_error(folder: Path) -> dict[str, Any]:
+    """One damaged study must not hide the others."""
+    try:
+        return steering.study_status(folder)
+    except SweepError as error:
+        return {"study": folder.name, "error": str(error)}
+
+
+def _status_text(status: Mapping[str, Any]) -> str:
+    if "error" in status:
+        return f"{status['study']}: {status['error']}"
+    trials = f"{status['limit']} trial{'s' if status['limit'] != 1 else ''}"
+    lines = [f"{status['study']}: {trials} ({_counts(status) or 'none started'})"]
+    if best := status["best"]:
+        params = ", ".join(f"{name} {_short(value)}" for name, value in best["params"].items())
+        lines.append(f"  best {status['objective']} {_short(best['value'])}: trial {best['trial']} ({params})")
+    if status["held_by"]:
+        lines.append(f"  being run by {status['held_by']}")
+    return "\n".join(lines)
+
+
+def _counts(status: Mapping[str, Any]) -> str:
+    """The trials by state, in words; failed ones that were trained once more apart."""
+    counts, failures = status["counts"], status["failures"]
+    named = {
+        "complete": counts["COMPLETE"],
+        "pruned": counts["PRUNED"],
+        "failed": failures,
+        "failed and retried": counts["FAIL"] - failures,
+        "running": counts["RUNNING"],
+        "waiting": counts["WAITING"],
+    }
+    return ", ".join(f"{number} {name}" for name, number in named.items() if number)
+
+
+def list_studies(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+    """List the studies in ROOT: trials, best value, size, who runs it."""
+    found = [housekeeping.overview(folder) for folder in study_dirs(root)]
+    if as_json:
+        print_json(found)
+    elif found:
+        heads = ("study", "trials", "failed", "best", "size", "last change", "run by")
+        typer.echo(_table([heads, *map(_line, found)]))
+    else:
+        typer.echo(f"no study in {root}")
+
+
+def _line(study: Mapping[str, Any]) -> Sequence[str]:
+    changed = datetime.datetime.fromisoformat(study["changed_at"]).astimezone()
+    size, when = _size(study["bytes"]), f"{changed:%Y-%m-%d %H:%M}"
+    if "error" in study:
+        return study["study"], "?", "", "", size, when, str(study["error"]).splitlines()[0]
+    counts, best = study["counts"], study["best"]
+    done = f"{counts['COMPLETE'] + counts['PRUNED'] + study['failures']}/{study['limit']}"
+    value = f"{study['objective'].partition(',')[0]} {_short(best['value'])}" if best else ""
+    return study["study"], done, str(study["failures"] or ""), value, size, when, study["held_by"] or ""
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"
+
+
+def delete(
+    studies: Studies,
+    root: Root = DEFAULT_ROOT,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove studies with all their results, for good."""
+    folders = list(dict.fromkeys(_deletable(study, root) for study in studies))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise StudyError("delete asks before it removes anything, and here nobody can answer: add --yes")
+        for folder in folders:
+            found = housekeeping.overview(folder)
+            trials = sum(found["counts"].values()) if "counts" in found else "unknown"
+            typer.echo(f"{folder}: {trials} trials, {_size(found['bytes'])}", err=True)
+        if not typer.confirm("Remove for good?", err=True):
+            typer.echo("nothing was removed", err=True)
+            return
+    stays = {folder: housekeeping.delete(folder) for folder in folders}
+    if as_json:
+        print_json([{"study": folder.name, "path": str(folder), "stays": left} for folder, left in stays.items()])
+    else:
+        typer.echo("\n".join(f"removed {folder}" for folder in folders))
+    warn([left for left in stays.values() if left])
+
+
+def _deletable(study: Path, root: Path) -> Path:
+    folder = study if study.is_dir() else study_dir(study, root)
+    housekeeping.refuse_deletion(folder)
+    return folder
+
+
+def gc(
+    studies: SomeStudies = None,
+    root: Root = DEFAULT_ROOT,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what nobody needs: old checkpoints, leftovers, old jobs."""
+    found: list[tuple[str, housekeeping.Waste]] = []
+    passed_over = []
+    for folder in [study_dir(study, root) for study in studies or ()] or study_dirs(root):
+        try:
+            found += [(folder.name, waste) for waste in housekeeping.collect(folder, dry_run=dry_run)]
+        except StudyError as error:
+            if studies:
+                raise
+            passed_over.append(str(error))
+    if not studies:
+        found += [("", waste) for waste in housekeeping.collect_jobs(root, dry_run=dry_run)]
+    if as_json:
+        records = [{"study": name or None, "what": w.what, "path": str(w.path), "bytes": w.bytes} for name, w in found]
+        print_json({"removed": not dry_run, "waste": records, "passed_over": passed_over})
+        return
+    warn(passed_over)
+    for name, what in dict.fromkeys((name, waste.what) for name, waste in found):
+        same = [waste.bytes for other, waste in found if (other, waste.what) == (name, what)]
+        typer.echo(f"{name or root}: {what}: {len(same)}, {_size(sum(same))}")
+    total = _size(sum(waste.bytes for _, waste in found))
+    typer.echo(f"{'would remove' if dry_run else 'removed'} {total}" if found else "nothing to remove")

@@ -1,0 +1,133 @@
+"""What the tests of the command share: calling it, modules put aside, studies made up without training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import sweeps
+from sweeps import driver
+from sweeps.cli import app
+from sweeps.folder import open_folder, settle
+from sweeps.ledger import Ledger
+from sweeps.search import Search
+from sweeps.spec import config_sha256, parse_spec
+from sweeps.state import database
+from sweeps.store import StudyTables, setting_columns
+
+from .small import train_all
+
+StandIn = Callable[..., None]
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def errors_of(result: Result) -> str:
+    """The standard error of a command that ended as the user's mistakes do."""
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)  # and so no traceback
+    assert result.stdout == ""
+    return result.stderr
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def run(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    return run
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Put a module of `sweeps` aside for one with the given functions."""
+
+    def put(name: str, **functions: Any) -> None:
+        module = ModuleType(f"sweeps.{name}")
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, f"sweeps.{name}", module)
+        monkeypatch.setattr(sweeps, name, module, raising=False)
+
+    return put
+
+
+def made_study(
+    root: Path,
+    name: str = "first",
+    states: Sequence[str] = ("COMPLETE", "FAIL", "PRUNED"),
+    *,
+    trials: int | None = None,
+    repeats: Mapping[int, int] | None = None,
+    lines: str = "",
+) -> Path:
+    """A study of made-up trials: trial n was in pack n, its rel_l2 is 0.1 + n/100, its seed 1.
+
+    `trials` is the number asked for, if not that of `states`; `repeats` says which trial repeats which; `lines` are
+    further ones of the study file.
+    """
+    search = f"{{sampler: random, trials: {trials or len(states)}}}"
+    text = (
+        f"study: {name}\nsearch: {search}\nspace: {{width: {{choice: [4, 8]}}, adam_lr: {{uniform: [0.001, 0.1]}}}}\n"
+    )
+    spec = parse_spec(text + lines, base=root)
+    study_dir, _ = open_folder(root, spec)
+    settle(study_dir, spec)
+    sampled, tables = Search(spec), StudyTables(study_dir)
+    ledger = Ledger(database(study_dir, spec.state), name)
+    ledger.take("a test")
+    ledger.set_attribute("limit", sampled.limit)
+    for number, state in enumerate(states):
+        params = sampled.propose(number).params
+        config = spec.config(params)
+        attributes = {
+            "index": number,
+            "pack": number,
+            "window": [0, len(states), 1],
+            "config_hash": config_sha256(config),
+        }
+        attributes |= {"index": None, "retry_of": (repeats or {})[number]} if number in (repeats or {}) else {}
+        ledger.enter(number, sampled.stored(params), sampled.distributions(params), attributes)
+        if state == "WAITING":
+            continue
+        ledger.mark(number, "RUNNING")
+        if state == "RUNNING":
+            continue
+        value = 0.1 + number / 100 if state == "COMPLETE" else None
+        row = {
+            "trial": number,
+            "replicate": 0,
+            "state": state,
+            "pack": number,
+            "seed": 1,
+            "attempt": 1,
+            "rel_l2": value,
+        }
+        curve = {"trial": number, "replicate": 0, "phase": ["adam"] * 3, "step": [0, 5, 10], "loss": [3.0, 2.0, 1.0]}
+        tables.publish(f"trials-{number:06d}", trials=[row | setting_columns(config)], curves=[curve])
+        ledger.mark(number, state, None if value is None else [value])
+    ledger.close()
+    return study_dir
+
+
+def run_here(
+    target: Path,
+    *,
+    root: Path,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    retry: Sequence[int] = (),
+    **options: Any,
+) -> driver.RunOutcome:
+    """The driver without Ray: all packs one after the other in this process."""
+    spec, root = driver._study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
+    study_dir, _ = open_folder(root, spec)
+    owner = train_all(study_dir, spec=spec, retry=retry)
+    failures = owner.snapshot()["failures"]
+    return driver.RunOutcome(int(failures > 0), study_dir, owner.close(), None)

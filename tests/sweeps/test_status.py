@@ -1,0 +1,180 @@
+"""How a study stands: right while it runs, after it was killed, where it is damaged, and within a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import StudyError
+from sweeps.folder import open_study, settle
+from sweeps.ledger import Ledger
+from sweeps.lock import StudyLock
+from sweeps.search import Search
+from sweeps.spec import StudySpec, parse_spec
+from sweeps.state import connect, database
+from sweeps.status import LIMIT, read_status
+
+from .test_ledger import multiply
+
+TEXT = """\
+study: small
+search: {sampler: random, trials: 12, seed: 3}
+space:
+  width: {choice: [3, 5, 6]}
+  adam_lr: {loguniform: [1.0e-3, 2.0e-2]}
+  keep_epochs: {choice: [[0, 50], [0]]}
+"""
+
+
+def begun(study_dir: Path, text: str = TEXT) -> tuple[StudySpec, Search]:
+    spec = parse_spec(text, base=Path("/"))
+    study_dir.mkdir(parents=True, exist_ok=True)
+    settle(study_dir, spec)
+    return spec, Search(spec)
+
+
+def enter(ledger: Ledger, search: Search, number: int) -> dict[str, object]:
+    params = search.propose(number).params
+    ledger.enter(number, search.stored(params), search.distributions(params), {"pack": 0})
+    return params
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path) -> Path:
+    """Five trials: two complete, one failed, one pruned, one running."""
+    study_dir = tmp_path / "small"
+    _, search = begun(study_dir)
+    ledger = Ledger(database(study_dir), "small")
+    for number in range(5):
+        enter(ledger, search, number)
+    ledger.mark(0, "COMPLETE", [0.5])
+    ledger.mark(1, "COMPLETE", [0.25])
+    ledger.mark(2, "FAIL")
+    ledger.mark(3, "PRUNED")
+    ledger.mark(4, "RUNNING")
+    ledger.close()
+    return study_dir
+
+
+def test_a_study_that_runs_and_the_same_one_killed(study_dir: Path) -> None:
+    spec = parse_spec(TEXT, base=Path("/"))
+    held = StudyLock(study_dir, driver_pid=os.getpid())
+    running = read_status(study_dir)
+    assert running == {
+        "study": "small",
+        "limit": 12,
+        "counts": {"COMPLETE": 2, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 0},
+        "objective": "rel_l2",
+        "best": {"trial": 1, "value": 0.25, "params": Search(spec).propose(1).params},
+        "held_by": running["held_by"],
+    }
+    assert str(os.getpid()) in running["held_by"]
+    held.release()
+    before = (study_dir / "study.db").read_bytes()
+    killed = read_status(study_dir)
+    assert killed == {**running, "held_by": None, "counts": {**running["counts"], "RUNNING": 0, "WAITING": 1}}
+    assert (study_dir / "study.db").read_bytes() == before
+
+
+def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
+    begun(tmp_path / "small")
+    status = read_status(tmp_path / "small")
+    assert status["limit"] == 12 and status["best"] is None and set(status["counts"].values()) == {0}
+
+
+def test_several_objectives_are_named(tmp_path: Path) -> None:
+    text = TEXT.replace("seed: 3", "seed: 3, objective: [rel_l2, loss]")
+    _, search = begun(tmp_path / "small", text)
+    ledger = Ledger(database(tmp_path / "small"), "small")
+    for number, values in enumerate([(0.5, 0.1), (0.25, 0.2)]):
+        enter(ledger, search, number)
+        ledger.mark(number, "COMPLETE", values)
+    ledger.close()
+    status = read_status(tmp_path / "small")
+    assert status["objective"] == "rel_l2, loss" and (status["best"]["trial"], status["best"]["value"]) == (1, 0.25)
+
+
+def test_trials_are_counted_by_the_file_where_the_owner_has_not_yet(study_dir: Path) -> None:
+    ledger = Ledger(database(study_dir), "small")
+    ledger.set_attribute(LIMIT, 12)
+    assert read_status(study_dir)["limit"] == 12
+    file = study_dir / "study.yaml"
+    file.write_text(file.read_text().replace("trials: 12", "trials: 20"))
+    assert read_status(study_dir)["limit"] == 20, "the file was changed by hand"
+    opened = open_study(study_dir)
+    opened.ledger.close()
+    assert read_status(study_dir)["limit"] == 20
+    ledger.close()
+
+
+def test_a_torn_study_file_is_read_from_the_database(study_dir: Path) -> None:
+    expected = read_status(study_dir)
+    file = study_dir / "study.yaml"
+    whole = file.read_bytes()
+    for size in (0, 3, 9, 300, len(whole) - 30, len(whole) - 3):
+        file.write_bytes(whole[:size])
+        assert read_status(study_dir) == expected
+        assert file.read_bytes() == whole[:size]
+
+
+def test_a_study_kept_in_another_folder(tmp_path: Path) -> None:
+    begun(tmp_path / "small", f"{TEXT}state: {tmp_path / 'a kept one'}\n")
+    assert read_status(tmp_path / "small")["limit"] == 12
+    (tmp_path / "a kept one" / "small.db").unlink()
+    with pytest.raises(StudyError, match=r"small\.db is missing or empty"):
+        read_status(tmp_path / "small")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage " * 1000, b"SQLite format 3\0" + b"\0" * 5000])
+def test_a_damaged_database_is_named(study_dir: Path, content: bytes | None) -> None:
+    file = study_dir / "study.db"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(StudyError, match=r"study\.db"):
+        read_status(study_dir)
+    assert (file.read_bytes() if file.exists() else None) == content
+
+
+def test_a_database_of_another_study_is_refused(study_dir: Path) -> None:
+    connection = connect(database(study_dir))
+    connection.run("UPDATE studies SET study_name = 'other'")
+    connection.close()
+    with pytest.raises(StudyError, match=r"study\.db holds no study 'small'"):
+        read_status(study_dir)
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from sweeps import cli
+from sweeps.status import read_status
+status = read_status(Path(sys.argv[1]))
+heavy = [name for name in ("torch", "ray", "pyarrow", "optuna", "sqlalchemy", "numpy") if name in sys.modules]
+print(json.dumps([status, heavy]))
+"""
+
+
+def test_ten_thousand_trials_are_told_in_a_second(tmp_path: Path) -> None:
+    """The whole process, start of Python and of the command included, by the time it has on a core."""
+    study_dir = tmp_path / "small"
+    _, search = begun(study_dir, TEXT.replace("trials: 12", "trials: 10000"))
+    ledger = Ledger(database(study_dir), "small")
+    enter(ledger, search, 0)
+    ledger.mark(0, "COMPLETE", [0.5])
+    ledger.set_attribute(LIMIT, 10_000)
+    ledger.close()
+    multiply(database(study_dir), 10_000)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    answer = subprocess.run([sys.executable, "-c", PROGRAM, str(study_dir)], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    status, heavy = json.loads(answer.stdout)
+    assert status["counts"]["COMPLETE"] == 10_000 and status["best"]["trial"] == 0
+    assert heavy == [], "what takes a second to import has nothing to say"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
