@@ -1,4 +1,4 @@
-"""Figures of a study: functions from arrays to the bytes of an SVG or PNG picture, without any global state.
+"""Figures of single trials: functions from arrays to the bytes of an SVG or PNG picture, without any global state.
 
 Backgrounds are transparent: a page puts them on a light card of its own. Text in SVG is drawn as outlines, so that a
 picture looks the same wherever it is opened and loads nothing.
@@ -6,60 +6,26 @@ picture looks the same wherever it is opened and loads nothing.
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
 from .descriptions import STAGES
+from .drawing import BEST, GRID, INK, POINTS, QUIET, STYLE, Array, Format, drawn, positive, readable_scale
 
-Array = NDArray[np.float64]
-Format = Literal["svg", "png"]
-Scale = Literal["category", "linear", "log"]
-
-INK, QUIET, GRID = "#22272e", "#68707c", "#dfe2e6"
-BEST, POINTS, FAILED = "#c8321e", "#2f6db3", "#9a6a00"
 TERM_COLORS = ("#2f6db3", "#d9822b", "#3c8c5a", "#8456a8", "#8a6d3b", "#4b9fa8")
 
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "pinnsweep",  # the same arrays give the same bytes
-}
 
-
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def strain_field(
     x_mm: Array, y_mm: Array, strain: Array, *, title: str, limits: tuple[float, float], format: Format = "svg"
 ) -> bytes:
@@ -81,10 +47,10 @@ def strain_field(
     bar.set_label(f"strain{power} (dimensionless)")
     if bar.solids is not None:
         bar.solids.set_rasterized(True)
-    return _drawn(figure, format)
+    return drawn(figure, format)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def strain_error(x_mm: Array, y_mm: Array, error: Array, *, title: str, format: Format = "svg") -> bytes:
     """Signed error of a dimensionless strain at each Gauss point, on a colour scale symmetric about 0.
 
@@ -109,10 +75,10 @@ def strain_error(x_mm: Array, y_mm: Array, error: Array, *, title: str, format: 
     bar.set_label(f"error{power} (dimensionless)")
     if bar.solids is not None:
         bar.solids.set_rasterized(True)
-    return _drawn(figure, format)
+    return drawn(figure, format)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def training_curves(curve: Mapping[str, Any], *, title: str, format: Format = "svg") -> bytes:
     """Loss with its terms, and below it the error, over the evaluations of one trial; the phases are named.
 
@@ -120,14 +86,14 @@ def training_curves(curve: Mapping[str, Any], *, title: str, format: Format = "s
     is no error to draw.
     """
     evaluations = np.asarray(curve["evaluations"], dtype=float)
-    error = 100 * _positive(curve["rel_l2"])
+    error = 100 * positive(curve["rel_l2"])
     known = bool(np.isfinite(error).any())
     figure = Figure(figsize=(9.2, 4.7 if known else 3.2), layout="constrained")
     panels = figure.subplots(1 + known, 1, sharex=True, height_ratios=(3, 2)[: 1 + known], squeeze=False)[:, 0]
     terms = [name for name in curve if name.startswith("loss_")]
     for name, color in zip(terms, TERM_COLORS, strict=False):
-        panels[0].plot(evaluations, _positive(curve[name]), color=color, linewidth=1.2, label=name[len("loss_") :])
-    panels[0].plot(evaluations, _positive(curve["loss"]), color=INK, linewidth=1.8, label="loss")
+        panels[0].plot(evaluations, positive(curve[name]), color=color, linewidth=1.2, label=name[len("loss_") :])
+    panels[0].plot(evaluations, positive(curve["loss"]), color=INK, linewidth=1.8, label="loss")
     panels[0].set_yscale("log")
     panels[0].set_ylabel("loss and its terms")
     panels[0].set_title(title)
@@ -135,18 +101,18 @@ def training_curves(curve: Mapping[str, Any], *, title: str, format: Format = "s
     if known:
         panels[1].plot(evaluations, error, color=BEST, linewidth=1.5)
         panels[1].set_ylabel("rel_l2 in %")
-        _readable_scale(panels[1], error)
+        readable_scale(panels[1], error)
     panels[-1].set_xlabel("evaluations of loss and gradient")
     for axes in panels:
         _shade_phases(axes, evaluations, np.asarray(curve["phase"]), named=axes is panels[0])
-    return _drawn(figure, format)
+    return drawn(figure, format)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def error_curves(
-    curves: Mapping[int, tuple[Array, Array]], *, best: int | None, title: str, format: Format = "svg"
+    curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashable, title: str, format: Format = "svg"
 ) -> bytes:
-    """Error of every trial over its evaluations: `curves` maps a trial to (evaluations, rel_l2); `best` stands out."""
+    """Error of trainings over their evaluations: `curves` maps each to (evaluations, rel_l2); `best` stands out."""
     figure = Figure(figsize=(9.2, 3.5), layout="constrained")
     axes = figure.subplots()
     alpha = max(0.12, min(0.7, 12 / max(len(curves), 1)))
@@ -154,85 +120,24 @@ def error_curves(
         if trial != best:
             axes.plot(
                 evaluations,
-                100 * _positive(error),
+                100 * positive(error),
                 color=POINTS,
                 linewidth=0.9,
                 alpha=alpha,
                 rasterized=len(curves) > 40,
             )
-    if best is not None and best in curves:
+    if best in curves:
         evaluations, error = curves[best]
-        axes.plot(evaluations, 100 * _positive(error), color=BEST, linewidth=2, label=f"trial {best}, the best")
+        axes.plot(evaluations, 100 * positive(error), color=BEST, linewidth=2, label="the best")
         axes.legend(loc="upper right")
-    _readable_scale(axes, 100 * np.concatenate([error for _, error in curves.values()]))
+    readable_scale(axes, 100 * np.concatenate([error for _, error in curves.values()]))
     axes.set_ylabel("rel_l2 in %")
     axes.set_xlabel("evaluations of loss and gradient")
     axes.set_title(title)
-    return _drawn(figure, format)
+    return drawn(figure, format)
 
 
-@matplotlib.rc_context(_STYLE)
-def error_against(
-    name: str,
-    values: Sequence[Any],
-    errors: Array,
-    *,
-    scale: Scale,
-    best: int | None = None,
-    failed: Sequence[Any] = (),
-    label: str = "rel_l2 in %",
-    format: Format = "svg",
-) -> bytes:
-    """The error of every trial against one setting.
-
-    `values` and `errors` have one entry a trial, `best` is the index of the best, `failed` holds the values of trials
-    without an error, marked on the upper edge. Categories stand side by side, their trials spread out a little and
-    their median a bar.
-    """
-    figure = Figure(figsize=(3.6, 2.6), layout="constrained")
-    axes = figure.subplots()
-    if scale == "category":
-        names = sorted({*values, *failed}, key=_category_order)
-        place = {value: number for number, value in enumerate(names)}
-        at = np.array([place[value] for value in values], dtype=float) + _spread(len(values))
-        failed_at = np.array([place[value] for value in failed], dtype=float) + _spread(len(failed))
-        axes.set_xticks(range(len(names)), [_category_name(value) for value in names])
-        axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.grid(False, axis="x")
-        for value, number in place.items():
-            own = [error for other, error in zip(values, errors, strict=True) if other == value]
-            if own:
-                axes.plot([number - 0.3, number + 0.3], [np.median(own)] * 2, color=INK, linewidth=1.4)
-    else:
-        at, failed_at = np.array(values, dtype=float), np.array(failed, dtype=float)
-        axes.set_xscale(scale)
-        if scale == "log":
-            _plain_ticks(axes.xaxis, np.concatenate([at, failed_at]))
-        if scale == "linear" and all(float(value).is_integer() for value in values):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.scatter(at, errors, s=20, color=POINTS, alpha=0.65, linewidths=0, rasterized=len(errors) > 500)
-    if best is not None:
-        axes.scatter(at[best], errors[best], s=70, facecolors="none", edgecolors=BEST, linewidths=1.8)
-    if len(failed_at):
-        axes.scatter(
-            failed_at,
-            np.full(len(failed_at), 0.98),
-            s=22,
-            marker="x",
-            color=FAILED,
-            linewidths=1.2,
-            transform=axes.get_xaxis_transform(),
-            label="failed",
-            clip_on=False,
-        )
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), handletextpad=0.1, borderpad=0.1)
-    _readable_scale(axes, errors)
-    axes.set_ylabel(label)
-    axes.set_title(name)
-    return _drawn(figure, format)
-
-
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def weight_maps(maps: Mapping[int, Array], *, title: str, format: Format = "svg") -> bytes:
     """One layer's weights at several epochs side by side, on one colour scale symmetric about 0.
 
@@ -257,19 +162,7 @@ def weight_maps(maps: Mapping[int, Array], *, title: str, format: Format = "svg"
     panels[0].set_ylabel("input unit")
     figure.colorbar(image, ax=list(panels), pad=0.02, label="weight")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return _drawn(figure, format)
-
-
-def guessed_scale(values: Sequence[Any], *, kind: str = "") -> Scale:
-    """The scale on which a setting is drawn; `kind` is the space's word for it (choice, int, loguniform, ...)."""
-    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    if kind == "choice" or len(numbers) < len(values) or not numbers:
-        return "category"
-    if kind.startswith("log"):
-        return "log"
-    if all(float(number).is_integer() for number in numbers) and max(numbers) - min(numbers) < 10:
-        return "category"
-    return "log" if kind == "" and min(numbers) > 0 and max(numbers) / min(numbers) > 50 else "linear"
+    return drawn(figure, format)
 
 
 def _plate(x_mm: Array, y_mm: Array, title: str) -> tuple[Figure, Axes]:
@@ -286,42 +179,10 @@ def _plate(x_mm: Array, y_mm: Array, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _drawn(figure: Figure, format: Format) -> bytes:
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure)
-    metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
-    figure.savefig(stream, format=format, transparent=True, dpi=200, metadata=metadata)
-    return stream.getvalue()
-
-
 def _power_of_ten(largest: float) -> tuple[float, str]:
     """A factor that makes `largest` a number from 1 to 10, and the words for the axis."""
     exponent = math.floor(math.log10(largest)) if largest > 0 else 0
     return 10.0**-exponent, f" in $10^{{{exponent}}}$" if exponent else ""
-
-
-def _positive(values: Any) -> Array:
-    """Values a logarithmic axis can show; the rest become gaps."""
-    array = np.asarray(values, dtype=float)
-    return np.where(np.isfinite(array) & (array > 0), array, np.nan)
-
-
-def _readable_scale(axes: Axes, values: Any) -> None:
-    """A logarithmic axis with plain numbers, where the values are positive and span enough for it to help."""
-    array = np.asarray(values, dtype=float)
-    seen = array[np.isfinite(array)]
-    if len(seen) and seen.min() > 0 and seen.max() > 4 * seen.min():
-        axes.set_yscale("log")
-        _plain_ticks(axes.yaxis, seen)
-
-
-def _plain_ticks(axis: Axis, values: Array) -> None:
-    """Ticks of a logarithmic axis at round numbers, written out, as many as the range needs."""
-    decades = math.log10(values.max() / values.min())
-    subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if decades < 0.8 else (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
-    axis.set_major_locator(LogLocator(10, subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named: bool = True) -> None:
@@ -340,19 +201,3 @@ def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named
                 textcoords="offset points",
             )
     axes.set_xlim(evaluations.min(), max(evaluations.max(), evaluations.min() + 1))
-
-
-def _spread(count: int) -> Array:
-    """Offsets in -0.22..0.22 that keep neighbours apart and are always the same."""
-    golden = (math.sqrt(5) - 1) / 2
-    return np.asarray(0.44 * (np.arange(1, count + 1) * golden % 1.0) - 0.22, dtype=np.float64)
-
-
-def _category_order(value: Any) -> tuple[bool, float, str]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return (not number, float(value) if number else 0.0, str(value))
-
-
-def _category_name(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return (text if len(text) <= 14 else "…" + text[-13:]).replace("$", r"\$")  # matplotlib reads $ as mathematics

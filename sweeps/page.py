@@ -59,8 +59,14 @@ def picture(svg: bytes, description: str, *, wide: bool = False, caption: bool =
     return tag("figure", image, *([tag("figcaption", description)] if caption else []))
 
 
-def table(heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[tuple[str, bool]]], *, best: int = -1) -> Html:
-    """A table of (text, is it a number) cells; the row `best` stands out."""
+def table(
+    heads: Sequence[tuple[str, bool]],
+    rows: Sequence[Sequence[tuple[str, bool]]],
+    *,
+    best: int = -1,
+    narrow: bool = False,
+) -> Html:
+    """A table of (text, is it a number) cells, as wide as the page unless `narrow`; the row `best` stands out."""
 
     def cell(kind: str, text: str, number: bool) -> Html:
         words = re.split("(_)", text) if kind == "th" else [text]  # long names may break after an underscore
@@ -72,4 +78,4 @@ def table(heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[tuple[str, 
         tag("tr", *(cell("td", *item) for item in row), class_="best" if at == best else "row")
         for at, row in enumerate(rows)
     ]
-    return tag("div", tag("table", head, tag("tbody", *body)), class_="scroll")
+    return tag("div", tag("table", head, tag("tbody", *body)), class_="scroll narrow" if narrow else "scroll")

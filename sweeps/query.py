@@ -9,31 +9,40 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Sequence
-from dataclasses import fields as dataclass_fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 
-from pinncore.settings import TrainSettings
-
-from . import specfile
+from . import specfile, studyfile
 from .errors import QueryError, SpecError, StudyError
 from .machine import available_cpus
+from .ranking import KEY_METRICS, Kind, Rules, rules_of, standing_sql, swept_columns, with_front
 from .rendering import render as render
 from .statement import checked_tree, did_you_mean, plain_message, shows_tables, tables_used
-from .store import StudyTables, column_of
+from .store import StudyTables
 
-KEY_METRICS = ("rel_l2", "loss", "heldout_residual", "seconds", "stop_reason")
-
-_MISTAKES_IN_SQL = (
+_MISTAKES_IN_SQL: Final = (
     duckdb.BinderException,
     duckdb.CatalogException,
     duckdb.ConversionException,
     duckdb.InterruptException,
 )
+_NUMBERS: Final = ("DOUBLE", "INTEGER", "BIGINT")
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What a query may take."""
+
+    memory: str = "1GiB"
+    spill: str = "4GiB"
+    time_s: float = 120.0
+    threads: int | None = None
 
 
 def query(
@@ -52,73 +61,64 @@ def query(
     is no study or a damaged file.
     """
     studies = _named_studies(study_dirs)
-    with tempfile.TemporaryDirectory(prefix="pinnsweep-query-") as spill:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": memory_limit,
-            "temp_directory": spill,
-            "max_temp_directory_size": spill_limit,
-            "threads": str(threads or available_cpus()),
-            "python_enable_replacements": "false",  # no variable of this process is a table
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "allow_community_extensions": "false",
-        }
-        with duckdb.connect(":memory:", config=settings) as connection:
-            tree = checked_tree(connection, sql)
-            used = tables_used(tree)
-            columns = _register(connection, studies, used)
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            if shows_tables(tree):
-                return _tables_shown(connection, columns)
-            timer = threading.Timer(time_limit_s, connection.interrupt)
-            timer.start()
-            try:
-                return connection.sql(sql).to_arrow_table()
-            except duckdb.Error as error:
-                if not isinstance(error, _MISTAKES_IN_SQL):
-                    for tables in studies.values():
-                        tables.check_files(used)
-                raise _explained(error, columns, memory_limit, time_limit_s) from None
-            finally:
-                timer.cancel()
+    limits = _Limits(memory_limit, spill_limit, time_limit_s, threads)
+    with _database(limits) as connection:
+        tree = checked_tree(connection, sql)
+        columns = _register(connection, studies, tables_used(tree))
+        if shows_tables(tree):
+            return _tables_shown(connection, columns)
+        return _answer(connection, sql, studies, columns, limits)
+
+
+def standing(study_dirs: Sequence[Path], by: str | None = None, *, limit: int | None = None) -> pa.Table:
+    """Return every whole trial in a line, the best first: study, trial, state, objectives, swept settings, key metrics.
+
+    Trials rank by the first objective of their study unless `by` names another number, those of several objectives
+    first by whether another trial dominates them (`pareto`). A `limit` is on ranked trials and leaves out all others.
+    Raises `QueryError` where `by` is no number in `trials` or the studies have different objectives, and `StudyError`
+    for what is no study.
+    """
+    studies = _named_studies(study_dirs)
+    files = {name: read_study_file(tables.study_dir) for name, tables in studies.items()}
+    rules = {name: rules_of(file) for name, file in files.items()}
+    metrics = (by,) if by else _common_objectives(rules)
+    with _database(_Limits()) as connection:
+        columns = _register(connection, studies, ["trials"])
+        kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
+        numbers = [name for name, kind in kinds.items() if kind in _NUMBERS and name not in ("trial", "replicate")]
+        for metric in metrics:
+            if metric not in numbers:
+                raise QueryError(
+                    f"trials are ranked by a number in the table trials that is no key, got {metric!r}."
+                    + did_you_mean(metric, numbers)
+                )
+        swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
+        wanted = swept | KEY_METRICS
+        others = {name: kind for name, kind in wanted.items() if name in kinds and name not in metrics}
+        first = None if len(metrics) > 1 else limit
+        sql = standing_sql(rules, metrics, others, ranked_only=limit is not None, limit=first)
+        found = _answer(connection, sql, studies, columns, _Limits())
+    return found if len(metrics) == 1 else with_front(found, metrics).slice(0, limit)
 
 
 def top(study_dirs: Sequence[Path], n: int = 10, by: str | None = None) -> pa.Table:
     """Return the `n` best complete trials, smallest `by` first: the objective of the studies unless given.
 
-    Columns: study (of several), trial, the objective, the swept settings, the key metrics. Raises `QueryError` where
-    `by` is no number in `trials` or the studies have different objectives, and `StudyError` for what is no study.
+    Columns: study (of several), trial, the objectives, with several of these `pareto`, with replicates how far they
+    spread, then the swept settings and the key metrics. Raises as `standing` does.
     """
     if n < 1:
         raise QueryError(f"the number of trials must be at least 1, got {n}")
-    files = [read_study_file(Path(folder)) for folder in study_dirs]
-    known = query(study_dirs, "DESCRIBE trials").to_pydict()
-    numbers = [
-        name
-        for name, kind in zip(known["column_name"], known["column_type"], strict=True)
-        if kind in ("DOUBLE", "INTEGER", "BIGINT")
-    ]
-    objective = by or _common_objective(files)
-    if objective not in numbers:
-        raise QueryError(
-            f"trials cannot be ranked by {objective!r}, which is no number in the table trials."
-            + did_you_mean(objective, numbers)
-        )
-    swept = [name for file in files for name in swept_columns(file)]
-    wanted = [*(["study"] if len(files) > 1 else []), "trial", objective, *swept, *KEY_METRICS]
-    shown = ", ".join(f'"{name}"' for name in dict.fromkeys(wanted) if name in known["column_name"])
-    return query(
-        study_dirs,
-        f"SELECT {shown} FROM trials WHERE state = 'COMPLETE' AND isfinite(\"{objective}\"::DOUBLE) "
-        f'ORDER BY "{objective}", study, trial, replicate LIMIT {n}',
-    )
+    found = standing(study_dirs, by, limit=n)
+    several = len({Path(folder).resolve() for folder in study_dirs}) > 1
+    first = [name for name in ("study", "trial") if several or name != "study"]
+    names = [name for name in found.column_names if name not in ("study", "trial", "state")]
+    return found.select([*first, *names])
 
 
 def read_study_file(study_dir: Path) -> dict[str, Any]:
     """Return the study file in a study's folder as plain values. Raises `StudyError`."""
-    path = study_dir / "study.yaml"
+    path = study_dir / studyfile.SPEC_FILE
     if not path.is_file():
         found = "which does not exist" if not study_dir.exists() else "where there is no study.yaml"
         raise StudyError(
@@ -126,30 +126,20 @@ def read_study_file(study_dir: Path) -> dict[str, Any]:
             "Give the folder that pinnsweep run made, such as runs/quickstart."
         )
     try:
-        content, mistakes = specfile.read(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, SpecError) as error:
+        content, mistakes = specfile.read(studyfile.whole_text(study_dir))
+    except SpecError as error:
         raise StudyError(f"{path} cannot be read: {error}") from None
     if mistakes:
         raise StudyError(f"{path} cannot be read: " + "; ".join(map(str, mistakes)))
     return content
 
 
-def swept_columns(study_file: dict[str, Any]) -> list[str]:
-    """Return the trials columns of the dimensions of a study's space, in the order of its file."""
-    train = {field.name for field in dataclass_fields(TrainSettings)}
-    return [column_of("train" if name in train else "problem", name) for name in study_file.get("space") or {}]
-
-
-def objective_of(study_file: dict[str, Any]) -> str:
-    """Return the objective of a study."""
-    return str((study_file.get("search") or {}).get("objective", "rel_l2"))
-
-
-def _common_objective(files: Sequence[dict[str, Any]]) -> str:
-    objectives = sorted({objective_of(file) for file in files})
-    if len(objectives) > 1:
-        raise QueryError(f"the studies have different objectives ({', '.join(objectives)}): say by which to rank")
-    return objectives[0]
+def _common_objectives(rules: Mapping[str, Rules]) -> tuple[str, ...]:
+    found = sorted({each.objectives for each in rules.values()})
+    if len(found) > 1:
+        told = ", ".join(" and ".join(objectives) for objectives in found)
+        raise QueryError(f"the studies have different objectives ({told}): say by which to rank")
+    return found[0]
 
 
 # ---- the tables ----------------------------------------------------------------------------------------------------
@@ -166,10 +156,28 @@ def _named_studies(study_dirs: Sequence[Path]) -> dict[str, StudyTables]:
     return {str(folder) if names.count(folder.name) > 1 else folder.name: StudyTables(folder) for folder in folders}
 
 
+@contextmanager
+def _database(limits: _Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty database in memory, with a folder to spill to as long as it is open."""
+    with tempfile.TemporaryDirectory(prefix="pinnsweep-query-") as spill:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": limits.memory,
+            "temp_directory": spill,
+            "max_temp_directory_size": limits.spill,
+            "threads": str(limits.threads or available_cpus()),
+            "python_enable_replacements": "false",  # no variable of this process is a table
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "allow_community_extensions": "false",
+        }
+        with duckdb.connect(":memory:", config=settings) as connection:
+            yield connection
+
+
 def _register(
     connection: duckdb.DuckDBPyConnection, studies: dict[str, StudyTables], used: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Make a view of each table, all of the same publications; returns their columns."""
+    """Make a view of each table, all of the same publications, and lock the rest; returns their columns."""
     flushes = {name: tables.flushes() for name, tables in studies.items()}
     columns = {}
     for table in used:
@@ -183,7 +191,30 @@ def _register(
             found += [column for column in dataset.schema.names if column not in found]
         connection.execute(f"CREATE VIEW {table} AS " + " UNION ALL BY NAME ".join(parts))
         columns[table] = found
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
     return columns
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    studies: dict[str, StudyTables],
+    columns: dict[str, list[str]],
+    limits: _Limits,
+) -> pa.Table:
+    timer = threading.Timer(limits.time_s, connection.interrupt)
+    timer.start()
+    try:
+        return connection.sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        if not isinstance(error, _MISTAKES_IN_SQL):
+            for tables in studies.values():
+                tables.check_files(list(columns))
+        raise _explained(error, columns, limits) from None
+    finally:
+        timer.cancel()
 
 
 def _tables_shown(connection: duckdb.DuckDBPyConnection, columns: dict[str, list[str]]) -> pa.Table:
@@ -194,15 +225,13 @@ def _tables_shown(connection: duckdb.DuckDBPyConnection, columns: dict[str, list
 # ---- errors --------------------------------------------------------------------------------------------------------
 
 
-def _explained(
-    error: duckdb.Error, columns: dict[str, list[str]], memory_limit: str, time_limit_s: float
-) -> QueryError:
+def _explained(error: duckdb.Error, columns: dict[str, list[str]], limits: _Limits) -> QueryError:
     message = plain_message(error)
     if isinstance(error, duckdb.InterruptException):
-        return QueryError(f"the query took longer than {time_limit_s:g} s. Filter more, or ask for fewer columns.")
+        return QueryError(f"the query took longer than {limits.time_s:g} s. Filter more, or ask for fewer columns.")
     if isinstance(error, duckdb.OutOfMemoryException):
         return QueryError(
-            f"the query needs more than its {memory_limit} of memory and its room on disk. Filter more, or aggregate."
+            f"the query needs more than its {limits.memory} of memory and its room on disk. Filter more, or aggregate."
         )
     missing = re.search(r'column "([^"]+)" not found|column named "([^"]+)"', message)
     if missing and columns:

@@ -49,14 +49,23 @@ def render(table: pa.Table, format: Literal["table", "csv", "json"] = "table", *
 
 
 def shown(name: str, value: Any) -> str:
-    """Return a value as people read it: four significant digits, per cent for relative errors."""
+    """Return a value as people read it: four significant digits, per cent for relative errors and their spread."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
-        return f"{100 * value:.4g} %" if name in PERCENT_COLUMNS else f"{value:.4g}"
+        is_share = name.removesuffix("_min").removesuffix("_max") in PERCENT_COLUMNS and math.isfinite(value)
+        return f"{100 * value:.4g} %" if is_share else f"{value:.4g}"
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     return printable(str(value))
+
+
+def span(name: str, low: float, high: float) -> str:
+    """Return two values as people read a range: three significant digits, per cent for relative errors."""
+    factor, unit = (100, " %") if name in PERCENT_COLUMNS else (1, "")
+    return f"{factor * low:.3g} – " + ("∞" if math.isinf(high) else f"{factor * high:.3g}{unit}")
 
 
 def duration(seconds: float) -> str:

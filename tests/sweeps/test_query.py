@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from sweeps.errors import QueryError, StudyError
-from sweeps.query import query, read_study_file, render, swept_columns, top
+from sweeps.query import query, read_study_file, render, top
+from sweeps.ranking import swept_columns
 from sweeps.store import TABLES, StudyTables
 
 from . import synthetic
@@ -298,11 +299,12 @@ def test_top_follows_another_objective_and_swept_settings_named_like_metrics(tmp
 
 def test_top_refuses_what_cannot_rank(study: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        QueryError, match=r"ranked by 'rel_l3', which is no number in the table trials\. Did you mean rel_l2"
+        QueryError, match=r"ranked by a number in the table trials that is no key, got 'rel_l3'\. Did you mean rel_l2"
     ):
         top([study], by="rel_l3")
-    with pytest.raises(QueryError, match="'init', which is no number"):
-        top([study], by="init")
+    for name in ("init", "trial"):
+        with pytest.raises(QueryError, match=f"a number in the table trials that is no key, got '{name}'"):
+            top([study], by=name)
     with pytest.raises(QueryError, match="at least 1, got 0"):
         top([study], 0)
     synthetic.make_study(tmp_path / "other", trials=1, objective="loss")

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
-import numpy as np
 import pytest
 
-from sweeps import figures
 from sweeps.errors import StudyError
 from sweeps.report import write_report
+from sweeps.search import Search
 from sweeps.snippet import snippet
 from sweeps.spec import parse_spec
 from sweeps.store import StudyTables, config_of
@@ -147,7 +145,14 @@ def test_the_snippet_is_a_study_file_of_that_configuration(study: Path, number: 
     row = StudyTables(study).published_trials().sort_by("trial").to_pylist()[number]
     spec = parse_spec(snippet("demo", {"space": {"width": {}}}, row), base=Path("/"))
     assert spec.config({}) == config_of(row)
-    assert spec.study == "demo-best" and spec.search.trials == 10
+    assert spec.study == "demo-best" and spec.search.replicates == 10 and Search(spec).limit == 1
+
+
+def test_the_snippet_of_an_older_row_leaves_out_what_it_did_not_have(study: Path) -> None:
+    row = StudyTables(study).published_trials().to_pylist()[0] | {"divergence_factor": None}
+    text = snippet("demo", {"search": {"objective": ["rel_l2", "loss"]}}, row)
+    spec = parse_spec(text, base=Path("/"))
+    assert "divergence_factor" not in text and spec.objectives == ("rel_l2", "loss")
 
 
 def test_texts_that_yaml_would_misread_are_quoted_in_the_snippet(study: Path) -> None:
@@ -182,11 +187,18 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     assert page.text.count(evil) >= 6
 
 
-def test_a_study_without_finished_trials_has_a_report(tmp_path: Path) -> None:
+def test_a_study_without_complete_trials_says_why(tmp_path: Path) -> None:
     synthetic.make_study(tmp_path / "new", trials=0, failed=0)
     assert "No finished trial yet" in Page(write_report(tmp_path / "new").read_text(encoding="utf-8")).text
     synthetic.make_study(tmp_path / "failed", trials=0, failed=3)
-    assert "Failures" in Page(write_report(tmp_path / "failed").read_text(encoding="utf-8")).text
+    text = Page(write_report(tmp_path / "failed").read_text(encoding="utf-8")).text
+    assert "All 3 trials so far failed" in text and "No finished trial yet" not in text
+    assert f"Failures trials stop_ reason what went wrong which trials 3 not_finite {synthetic.FAILURE} 0, 1, 2" in text
+    asha = synthetic.with_search(synthetic.STUDY_FILE, "pruner: asha")
+    tables = synthetic.make_study(tmp_path / "pruned", trials=0, failed=1, text=asha)
+    synthetic.publish_pruned(tables, "pruned", range(4, 6), at_step=175)
+    text = Page(write_report(tmp_path / "pruned").read_text(encoding="utf-8")).text
+    assert "No trial is complete" in text and "1 failed and 2 were pruned" in text and "11.1 % 0 not known 2" in text
 
 
 def test_results_that_were_not_kept_or_have_no_reference_are_left_out(tmp_path: Path) -> None:
@@ -226,58 +238,3 @@ def test_a_study_file_that_can_no_longer_be_used_is_a_note(tmp_path: Path) -> No
     synthetic.make_study(tmp_path / "demo", trials=2, failed=0, text=text)
     found = Page(write_report(tmp_path / "demo").read_text(encoding="utf-8")).text
     assert "The data cannot be read here" in found and "/gone/a.csv" in found
-
-
-# ---- figures -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
-def test_figures_are_pictures_and_always_the_same(format: figures.Format, start: bytes) -> None:
-    curve = synthetic.curve(1)
-    drawn = [figures.training_curves(curve, title="Trial 1", format=format) for _ in range(2)]
-    assert drawn[0] == drawn[1] and drawn[0].startswith(start)
-
-
-def test_figures_leave_the_settings_of_matplotlib_alone() -> None:
-    before = dict(matplotlib.rcParams)
-    x_mm, y_mm, local, reference = synthetic.small_points()
-    figures.strain_field(x_mm, y_mm, reference, title="a", limits=(0.0, 4e-4))
-    figures.strain_error(x_mm, y_mm, local - reference, title="a")
-    assert dict(matplotlib.rcParams) == before
-
-
-def test_figures_of_odd_values_are_drawn() -> None:
-    x_mm, y_mm, _, reference = synthetic.small_points()
-    figures.strain_error(x_mm, y_mm, 0 * reference, title="exact")
-    figures.strain_field(x_mm, y_mm, 0 * reference, title="zero", limits=(0.0, 0.0))
-    figures.strain_field(x_mm, y_mm, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4))
-    figures.error_against(
-        "init", ["$x$", "torch", "file:/a/very/long/path.npz"], np.array([0.0, 1.0, 2.0]), scale="category"
-    )
-    figures.error_against("width", [8, 8], np.array([3.0, 3.1]), scale="linear", best=0, failed=[8])
-    figures.error_against("adam_lr", [1e-3], np.array([3.0]), scale="log", failed=[1e-4])
-    figures.weight_maps({0: np.zeros((3, 1))}, title="zeros")
-    one_row = {
-        name: values[:1] if name not in ("trial", "replicate") else values
-        for name, values in synthetic.curve(0).items()
-    }
-    figures.training_curves(one_row | {"loss_lrb": np.array([np.nan])}, title="one row")
-    figures.error_curves({0: (np.array([0.0]), np.array([np.nan]))}, best=None, title="none")
-
-
-@pytest.mark.parametrize(
-    ("values", "kind", "scale"),
-    [
-        ([8, 16, 24], "choice", "category"),
-        (["torch", "tf1"], "choice", "category"),
-        ([True, False], "", "category"),
-        ([2, 3, 8], "int", "category"),
-        ([2, 30, 80], "int", "linear"),
-        ([1e-4, 1e-2], "loguniform", "log"),
-        ([10, 5000], "logint", "log"),
-        ([0.1, 0.9], "uniform", "linear"),
-        ([1e-4, 1e-2], "", "log"),
-    ],
-)
-def test_the_scale_of_a_setting_follows_its_dimension(values: list[object], kind: str, scale: str) -> None:
-    assert figures.guessed_scale(values, kind=kind) == scale

@@ -1,0 +1,190 @@
+"""Which trials are best: one line a trial, its replicates drawn together, as SQL over the table `trials`.
+
+The value of a trial is a quantile over its replicates in which a failed one counts as infinitely bad, as in
+`trials.Book.outcome`. Trials that repeat another's configuration are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pinncore.settings import TrainSettings
+
+from .schemas import column_of
+from .trials import COMPLETE, FAIL, PRUNED
+
+Kind = Literal["setting", "number", "text"]  # equal in all replicates; their quantile; each different text
+
+KEY_METRICS: Final[dict[str, Kind]] = {
+    "rel_l2": "number",
+    "loss": "number",
+    "heldout_residual": "number",
+    "seconds": "number",
+    "stop_reason": "text",
+}
+_INFINITE: Final = "'inf'::DOUBLE"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a study values its trials; the first of its objectives ranks."""
+
+    objectives: tuple[str, ...] = ("rel_l2",)
+    replicates: int = 1
+    quantile: float = 0.5
+
+
+def rules_of(study_file: Mapping[str, Any]) -> Rules:
+    """Return how the study of a study file values its trials."""
+    search = study_file.get("search") or {}
+    objective = search.get("objective", "rel_l2")
+    objectives = tuple(map(str, objective)) if isinstance(objective, list) else (str(objective),)
+    return Rules(objectives, int(search.get("replicates") or 1), float(search.get("quantile", 0.5)))
+
+
+def dimensions(study_file: Mapping[str, Any]) -> dict[str, str]:
+    """Return the swept fields of a study with the kind of each (choice, int, ...), in the order of its file."""
+    space = study_file.get("space") or {}
+    kinds = {name: next((kind for kind in dimension if kind != "when"), "") for name, dimension in space.items()}
+    rows = (study_file.get("search") or {}).get("list")
+    return kinds | {name: "choice" for row in rows or () if isinstance(row, dict) for name in row}
+
+
+def swept_columns(study_file: Mapping[str, Any]) -> list[str]:
+    """Return the trials columns of the swept fields of a study, in the order of its file."""
+    train = {field.name for field in fields(TrainSettings)}
+    return [column_of("train" if name in train else "problem", name) for name in dimensions(study_file)]
+
+
+def standing_sql(
+    studies: Mapping[str, Rules],
+    metrics: Sequence[str],
+    others: Mapping[str, Kind],
+    *,
+    ranked_only: bool = False,
+    limit: int | None = None,
+) -> str:
+    """Return the statement for the columns study, trial, state, `metrics` and `others`, one line a whole trial.
+
+    Trials that are COMPLETE and have a finite value of the first metric are ranked by it, and come before the others,
+    which stand in the order of their numbers. Where a study has replicates, numbers are its quantile over them, null
+    where that is not finite, and METRIC_min, METRIC_max and `replicates` say how far they spread and how many they are.
+    """
+    several = any(rules.replicates > 1 for rules in studies.values())
+    lines = _over_replicates(studies, metrics, others) if several else _one_each(metrics, others)
+    ranked = f"(state = '{COMPLETE}' AND {_name(metrics[0])} IS NOT NULL)"
+    chosen = f" WHERE {ranked}" if ranked_only else ""
+    order = f" ORDER BY {ranked} DESC, CASE WHEN {ranked} THEN {_name(metrics[0])} END, study, trial"
+    return f"WITH standing AS ({lines}) FROM standing{chosen}{order}" + (f" LIMIT {limit}" if limit else "")
+
+
+def with_front(standing: pa.Table, objectives: Sequence[str]) -> pa.Table:
+    """Return a standing with the column `pareto` after the state, and the trials first for which it is true.
+
+    It says that no other complete trial is as good in all `objectives` and better in one, and is null for what is not
+    complete.
+    """
+    values = np.stack([standing[name].cast(pa.float64()).to_numpy() for name in objectives], axis=1)
+    ranked = (standing["state"].to_numpy() == COMPLETE) & np.isfinite(values).all(axis=1)
+    is_first = np.zeros(len(values), dtype=bool)
+    is_first[ranked] = front(values[ranked])
+    order = np.argsort(np.where(ranked, ~is_first, 2), kind="stable")
+    after = standing.column_names.index("state") + 1
+    return standing.add_column(after, "pareto", pa.array(is_first, mask=~ranked)).take(order)
+
+
+def front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows of `values`, shape [trials, objectives], finite and to be made small, no other dominates."""
+    found = np.zeros(len(values), dtype=bool)
+    left = np.lexsort(values.T[::-1])
+    while len(left):  # in this order nothing that follows dominates the first
+        best = values[left[0]]
+        found[left[(values[left] == best).all(axis=1)]] = True
+        left = left[(values[left] < best).any(axis=1)]
+    return found
+
+
+# ---- the parts of the statement ------------------------------------------------------------------------------------
+
+
+def _one_each(metrics: Sequence[str], others: Mapping[str, Kind]) -> str:
+    """The trials of studies without replicates, which are their rows."""
+    columns = [f"{_finite(name)} AS {_name(name)}" for name in metrics]
+    columns += [
+        f"{_finite(name) if kind == 'number' else _name(name)} AS {_name(name)}" for name, kind in others.items()
+    ]
+    return f"SELECT study, trial, state, {', '.join(columns)} FROM trials WHERE duplicate_of IS NULL"
+
+
+def _over_replicates(studies: Mapping[str, Rules], metrics: Sequence[str], others: Mapping[str, Kind]) -> str:
+    """The trials of studies with replicates, as far as all of these are published.
+
+    Numbers are gathered into sorted lists first, from which the quantile is taken to the last digit as
+    `trials.quantile` takes it.
+    """
+    share = _by_study({name: f"{rules.quantile!r}::DOUBLE" for name, rules in studies.items()})
+    wanted = _by_study({name: str(rules.replicates) for name, rules in studies.items()})
+    gathered = [
+        "count(*) AS replicates",
+        f"{share} * (count(*) - 1) AS place",
+        f"CASE WHEN count(*) FILTER (state = '{PRUNED}') > 0 THEN '{PRUNED}' "
+        f"WHEN count(*) FILTER (state = '{COMPLETE}') > ceil(place) THEN '{COMPLETE}' ELSE '{FAIL}' END AS state",
+    ]
+    shown = []
+    for name in metrics:
+        gathered.append(f"{_sorted(name)} AS {_name(name)}")
+        shown.append(f"{_quantile(name)} AS {_name(name)}")
+        shown.append(f"nullif({_name(name)}[1], {_INFINITE}) AS {_name(name + '_min')}")
+        shown.append(f"{_name(name)}[-1] AS {_name(name + '_max')}")
+    shown.append("replicates")
+    for name, kind in others.items():
+        together = {
+            "number": _sorted(name),
+            "text": f"string_agg(DISTINCT {_name(name)}, ', ' ORDER BY {_name(name)})",
+            "setting": f"any_value({_name(name)})",
+        }
+        gathered.append(f"{together[kind]} AS {_name(name)}")
+        shown.append(f"{_quantile(name)} AS {_name(name)}" if kind == "number" else _name(name))
+    return (
+        f"SELECT study, trial, state, {', '.join(shown)} FROM (SELECT study, trial, {', '.join(gathered)} FROM trials "
+        f"WHERE duplicate_of IS NULL GROUP BY study, trial HAVING count(*) >= {wanted})"
+    )
+
+
+def _sorted(name: str) -> str:
+    """The numbers of all replicates, infinite for one that failed or did not come to a finite one."""
+    value = f"coalesce({_finite(name)}::DOUBLE, {_INFINITE})"
+    return f"list_sort(list(CASE WHEN state = '{COMPLETE}' THEN {value} ELSE {_INFINITE} END))"
+
+
+def _quantile(name: str) -> str:
+    """The quantile at `place` of a sorted list, null where it is infinite."""
+    low, high = (f"{_name(name)}[{end}(place)::BIGINT + 1]" for end in ("floor", "ceil"))
+    between = f"{low} + (place - floor(place)) * ({high} - {low})"
+    return f"nullif(CASE WHEN {low} = {high} THEN {low} ELSE {between} END, {_INFINITE})"
+
+
+def _finite(name: str) -> str:
+    return f"CASE WHEN isfinite({_name(name)}::DOUBLE) THEN {_name(name)} END"
+
+
+def _by_study(values: Mapping[str, str]) -> str:
+    """An expression that is another in each study."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    cases = " ".join(f"WHEN {_text(study)} THEN {value}" for study, value in values.items())
+    return f"CASE study {cases} END"
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

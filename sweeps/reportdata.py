@@ -1,0 +1,141 @@
+"""What a report draws on: the trials of a study, the best first, and the rows of their replicates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from .query import read_study_file, standing
+from .ranking import Rules, dimensions, rules_of, swept_columns
+from .rendering import PERCENT_COLUMNS
+from .store import StudyTables
+from .trials import COMPLETE, FAIL, PRUNED
+
+_COLUMNS: Final = (
+    *("trial", "replicate", "state", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),
+    *("started_at", "finished_at", "seconds", "evaluations", "engine_used", "device", "data_hash"),
+    *("python_version", "torch_version", "pinnsweep_version"),
+)
+
+
+@dataclass(frozen=True)
+class ReportStudy:
+    """A study as its report sees it.
+
+    `ranked`, `failed` and `pruned` are lines of `query.standing`, without the failed trials that were trained again;
+    `rows` are those of their replicates, and `best` is the whole row of one, of the best trial.
+    """
+
+    folder: Path
+    file: dict[str, Any]
+    tables: StudyTables
+    rules: Rules
+    ranked: pa.Table
+    failed: pa.Table
+    pruned: pa.Table
+    rows: pa.Table
+    best: dict[str, Any] | None
+    repeated: tuple[int, ...]  # trials that were not trained because another has their configuration
+    again: tuple[tuple[int, int], ...]  # failed trials and those that repeat them
+
+    @property
+    def name(self) -> str:
+        return str(self.file.get("study", self.folder.name))
+
+    @property
+    def objective(self) -> str:
+        """What trials rank by first."""
+        return self.rules.objectives[0]
+
+    @property
+    def middle(self) -> str:
+        """What the value of a trial is of its replicates."""
+        special = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
+        return special.get(self.rules.quantile, f"{100 * self.rules.quantile:g} % quantile")
+
+    def values_of(self, trial: int, metric: str) -> list[float]:
+        """A metric of every replicate of a trial, infinite where it failed."""
+        own = self.rows.filter(pc.equal(self.rows["trial"], trial)).sort_by("replicate")
+        pairs = zip(own["state"].to_pylist(), own[metric].to_pylist(), strict=True)
+        return [value if state == COMPLETE and is_finite(value) else math.inf for state, value in pairs]
+
+    def settings(self, lines: pa.Table) -> dict[str, list[Any]]:
+        """The values of the swept fields in some trials, as far as the table `trials` has them."""
+        columns = zip(dimensions(self.file), swept_columns(self.file), strict=True)
+        return {name: lines[column].to_pylist() for name, column in columns if column in lines.column_names}
+
+    def exists(self, name: str, settings: dict[str, list[Any]], line: int) -> bool:
+        """Whether a swept field exists beside the others of a trial, by its condition (`when`)."""
+        dimension = (self.file.get("space") or {}).get(name) or {}
+        for parent, wanted in (dimension.get("when") or {}).items():
+            allowed = wanted if isinstance(wanted, list) else [wanted]
+            if parent in settings and not (settings[parent][line] in allowed and self.exists(parent, settings, line)):
+                return False
+        return True
+
+
+def read(study_dir: Path) -> ReportStudy:
+    """Read what a report draws on. Raises `StudyError` for a folder that is no study or a damaged table."""
+    file = read_study_file(study_dir)
+    tables, rules = StudyTables(study_dir), rules_of(file)
+    lines = standing([study_dir])
+    metrics = [name for name in rules.objectives if name not in _COLUMNS]
+    rows = tables.read("trials", columns=[*_COLUMNS, *metrics])
+    copies = rows.filter(pc.is_valid(rows["duplicate_of"]))
+    rows = rows.filter(pc.is_null(rows["duplicate_of"]))
+    retries = rows.filter(pc.is_valid(rows["retry_of"]))
+    again = sorted(set(zip(retries["retry_of"].to_pylist(), retries["trial"].to_pylist(), strict=True)))
+    is_complete = pc.and_(pc.equal(lines["state"], COMPLETE), pc.is_valid(lines[rules.objectives[0]]))
+    is_failed = pc.and_(pc.equal(lines["state"], FAIL), pc.invert(pc.is_in(lines["trial"], retries["retry_of"])))
+    ranked = lines.filter(is_complete)
+    return ReportStudy(
+        folder=study_dir,
+        file=file,
+        tables=tables,
+        rules=rules,
+        ranked=ranked,
+        failed=lines.filter(is_failed),
+        pruned=lines.filter(pc.equal(lines["state"], PRUNED)),
+        rows=rows,
+        best=_best(tables, rows, ranked, rules.objectives[0]),
+        repeated=tuple(sorted(set(copies["trial"].to_pylist()))),
+        again=tuple(again),
+    )
+
+
+def is_row(row: dict[str, Any]) -> ds.Expression:
+    """What belongs to one replicate, in any table."""
+    return (ds.field("trial") == row["trial"]) & (ds.field("replicate") == row["replicate"])
+
+
+def in_per_cent(metric: str) -> tuple[str, float]:
+    """A metric as figures call it, and the factor on it there."""
+    return (f"{metric} in %", 100.0) if metric in PERCENT_COLUMNS else (metric, 1.0)
+
+
+def is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def listed(numbers: Sequence[object], most: int = 12) -> str:
+    """The first of many things, with commas, and how many more there are."""
+    more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
+    return ", ".join(map(str, numbers[:most])) + more
+
+
+def _best(tables: StudyTables, rows: pa.Table, ranked: pa.Table, objective: str) -> dict[str, Any] | None:
+    """The row of the best trial's replicate whose objective is nearest to the trial's own."""
+    if not ranked.num_rows:
+        return None
+    middle, chosen = ranked[objective][0].as_py(), pc.equal(rows["trial"], ranked["trial"][0])
+    own = [row for row in rows.filter(chosen).to_pylist() if row["state"] == COMPLETE and is_finite(row[objective])]
+    nearest = min(own, key=lambda row: (abs(row[objective] - middle), row[objective], row["replicate"]))
+    row: dict[str, Any] = tables.read("trials", where=is_row(nearest)).to_pylist()[0]
+    return row

@@ -1,0 +1,168 @@
+"""Figures of many trials side by side: against a setting, their replicates, their compromises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from .drawing import BEST, FAILED, INK, POINTS, QUIET, STYLE, Array, Format, drawn, plain_ticks, readable_scale
+
+Scale = Literal["category", "linear", "log"]
+
+_MARKS: Final = {"failed": ("x", FAILED), "pruned": ("|", QUIET)}
+
+
+@matplotlib.rc_context(STYLE)
+def error_against(
+    name: str,
+    values: Sequence[Any],
+    errors: Array,
+    *,
+    scale: Scale,
+    best: int | None = None,
+    unfinished: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    label: str = "rel_l2 in %",
+    format: Format = "svg",
+) -> bytes:
+    """The error of every trial against one setting.
+
+    `values` and `errors` have one entry a trial, `best` is the index of the best. `unfinished` holds the values of
+    trials without an error, by what became of them (failed, pruned); they are marked on the upper edge. Categories
+    stand side by side, their trials spread out a little and their median a bar.
+    """
+    figure = Figure(figsize=(3.6, 2.6), layout="constrained")
+    axes = figure.subplots()
+    others = [value for each in unfinished.values() for value in each]
+    if scale == "category":
+        names = sorted({*values, *others}, key=_category_order)
+        place = {value: number for number, value in enumerate(names)}
+        at, *others_at = (
+            np.array([place[value] for value in each], dtype=float) + _spread(len(each))
+            for each in (values, *unfinished.values())
+        )
+        axes.set_xticks(range(len(names)), [_category_name(value) for value in names])
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.grid(False, axis="x")
+        for value, number in place.items():
+            own = [error for other, error in zip(values, errors, strict=True) if other == value]
+            if own:
+                axes.plot([number - 0.3, number + 0.3], [np.median(own)] * 2, color=INK, linewidth=1.4)
+    else:
+        at, *others_at = (np.array(each, dtype=float) for each in (values, *unfinished.values()))
+        axes.set_xscale(scale)
+        if scale == "log":
+            plain_ticks(axes.xaxis, np.concatenate([at, *others_at]))
+        if scale == "linear" and all(float(value).is_integer() for value in values):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.scatter(at, errors, s=20, color=POINTS, alpha=0.65, linewidths=0, rasterized=len(errors) > 500)
+    if best is not None:
+        axes.scatter(at[best], errors[best], s=70, facecolors="none", edgecolors=BEST, linewidths=1.8)
+    for (end, each), place_of in zip(unfinished.items(), others_at, strict=True):
+        if len(each):
+            marker, color = _MARKS[end]
+            height = np.full(len(each), 0.98)
+            axes.scatter(
+                place_of,
+                height,
+                s=22,
+                marker=marker,
+                color=color,
+                linewidths=1.2,
+                transform=axes.get_xaxis_transform(),
+                label=end,
+                clip_on=False,
+            )
+    if others:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), handletextpad=0.1, borderpad=0.1, ncols=2)
+    readable_scale(axes, errors)
+    axes.set_ylabel(label)
+    axes.set_title(name)
+    return drawn(figure, format)
+
+
+@matplotlib.rc_context(STYLE)
+def replicate_spread(
+    trials: Mapping[int, Sequence[float]], middles: Sequence[float], *, label: str, middle: str, format: Format = "svg"
+) -> bytes:
+    """The replicates of some trials as points on a line each, the first trial on top, with a bar at its value.
+
+    `trials` maps a trial to the values of its replicates, not finite where one failed; `middles` are the trials' own
+    values, called `middle`.
+    """
+    figure = Figure(figsize=(9.2, 1.0 + 0.3 * len(trials)), layout="constrained")
+    axes = figure.subplots()
+    for row, (values, own) in enumerate(zip(trials.values(), middles, strict=True)):
+        color = BEST if row == 0 else POINTS
+        array = np.asarray(values, dtype=float)
+        seen = array[np.isfinite(array)]
+        axes.plot([seen.min(), seen.max()], [row, row], color=color, linewidth=1, alpha=0.35)
+        axes.scatter(seen, np.full(len(seen), row), s=24, color=color, alpha=0.65, linewidths=0)
+        axes.plot([own, own], [row - 0.32, row + 0.32], color=INK, linewidth=2, label=None if row else middle)
+        if failed := len(array) - len(seen):
+            told = f"{failed} failed"
+            axes.annotate(told, (1.0, row), xycoords=("axes fraction", "data"), color=FAILED, ha="right", va="center")
+    readable_scale(axes, [value for values in trials.values() for value in values], along="x")
+    axes.set_yticks(range(len(trials)), [f"trial {number}" for number in trials])
+    axes.set_ylim(len(trials) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(label)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
+    return drawn(figure, format)
+
+
+@matplotlib.rc_context(STYLE)
+def compromises(values: Array, on_front: NDArray[np.bool_], *, labels: Sequence[str], format: Format = "svg") -> bytes:
+    """Every trial by its first two objectives, those that none dominates standing out.
+
+    `values`: shape [trials, 2]; `on_front`: shape [trials]; `labels`: the names of the two.
+    """
+    figure = Figure(figsize=(9.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for chosen, color, size, told in ((~on_front, POINTS, 20, None), (on_front, BEST, 42, "Pareto front")):
+        first, second = values[chosen].T
+        axes.scatter(
+            first, second, s=size, color=color, alpha=0.7, linewidths=0, label=told, rasterized=len(first) > 500
+        )
+    readable_scale(axes, values[:, 0], along="x")
+    readable_scale(axes, values[:, 1])
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
+    return drawn(figure, format)
+
+
+def guessed_scale(values: Sequence[Any], *, kind: str = "") -> Scale:
+    """The scale on which a setting is drawn; `kind` is the space's word for it (choice, int, loguniform, ...)."""
+    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if kind == "choice" or len(numbers) < len(values) or not numbers:
+        return "category"
+    if kind.startswith("log"):
+        return "log"
+    if all(float(number).is_integer() for number in numbers) and max(numbers) - min(numbers) < 10:
+        return "category"
+    return "log" if kind == "" and min(numbers) > 0 and max(numbers) / min(numbers) > 50 else "linear"
+
+
+def _spread(count: int) -> Array:
+    """Offsets in -0.22..0.22 that keep neighbours apart and are always the same."""
+    golden = (math.sqrt(5) - 1) / 2
+    return np.asarray(0.44 * (np.arange(1, count + 1) * golden % 1.0) - 0.22, dtype=np.float64)
+
+
+def _category_order(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (not number, float(value) if number else 0.0, str(value))
+
+
+def _category_name(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return (text if len(text) <= 14 else "…" + text[-13:]).replace("$", r"\$")  # matplotlib reads $ as mathematics
