@@ -109,7 +109,7 @@ def _parsed(text: str) -> Constraint:
 def _syntax(error: Exception, line: str) -> str:
     """Return what is wrong with the grammar of a rule, and where."""
     if not isinstance(error, SyntaxError):
-        return "cannot be read as an expression"
+        return "is not a valid expression"  # as older releases of Python say of a NUL, with another exception
     is_inside = error.offset and error.offset <= len(line)
     return f"is not a valid expression ({error.msg}, {f'in column {error.offset}' if is_inside else 'at its end'})"
 
