@@ -11,6 +11,7 @@ from .errors import ClusterError as ClusterError
 from .errors import JobError as JobError
 from .errors import JobNotFound as JobNotFound
 from .errors import LogsNotKept as LogsNotKept
+from .executor import Check as Check
 from .executor import Executor as Executor
 from .inline import InlineExecutor as InlineExecutor
 from .job import Job as Job
@@ -18,3 +19,4 @@ from .job import JobHandle as JobHandle
 from .job import JobState as JobState
 from .job import Resources as Resources
 from .local import LocalExecutor as LocalExecutor
+from .profile import Profile as Profile

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from .job import Job, JobHandle
+
+
+@dataclass(frozen=True)
+class Check:
+    """One step of looking whether a place can be used: `what` must hold; `problem` says why not and what to mend."""
+
+    what: str
+    problem: str = ""
 
 
 class Executor(ABC):
@@ -17,6 +26,14 @@ class Executor(ABC):
 
         A command that does not exist is not such a job: it fails with exit code 127, as it would far away.
         """
+
+    @abstractmethod
+    def preview(self, job: Job) -> str:
+        """Exactly what `submit` would send or run, as text, with secrets left out; nothing is done."""
+
+    @abstractmethod
+    def checks(self) -> Iterator[Check]:
+        """Look step by step whether the place can be used, from the near to the far; ends at the first problem."""
 
     @abstractmethod
     def attach(self, job_id: str) -> JobHandle:

@@ -7,7 +7,9 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import signal
+import tempfile
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ClusterError, JobError, JobNotFound, LogsNotKept
-from .executor import Executor
+from .executor import Check, Executor
 from .job import Job, JobHandle, JobState, Resources
 from .supervisor import CANCEL, ENDED, JOB, LOG, PROCESS, start_mark, write_json
 
+FILES = "files"  # the folder with what travels with the job, in which its command starts
 PIECE_BYTES = 1 << 16
 FOLLOW_PAUSE_S = 0.1
 
@@ -37,7 +40,7 @@ class FolderHandle(JobHandle):
         try:
             record = json.loads((folder / JOB).read_text())
             self._job = Job.from_json(record)
-            self.submitted_at = datetime.fromisoformat(record["submitted_at"])
+            self._submitted_at = datetime.fromisoformat(record["submitted_at"])
         except (ValueError, KeyError, TypeError) as error:
             raise ClusterError(f"{folder / JOB} is not a job record ({error}); remove the folder") from error
 
@@ -48,6 +51,10 @@ class FolderHandle(JobHandle):
     @property
     def job(self) -> Job:
         return self._job
+
+    @property
+    def submitted_at(self) -> datetime:
+        return self._submitted_at
 
     def state(self) -> JobState:
         if ended := self._read(ENDED):
@@ -112,10 +119,24 @@ class FolderExecutor(Executor):
         self._jobs_dir = jobs_dir.absolute()
         self._now = now
 
+    def preview(self, job: Job) -> str:
+        lines = [f"folder: {self._jobs_dir}/<number>", f"command: {shlex.join(job.argv)}"]
+        lines += [f"environment: {name}={value}" for name, value in job.environment.items()]
+        return "\n".join([*lines, *(f"file: {name}, {len(content)} bytes" for name, content in job.files.items())])
+
+    def checks(self) -> Iterator[Check]:
+        yield check_folder(self._jobs_dir)
+
     def submit(self, job: Job) -> FolderHandle:
         check_fits(job.resources)
         folder = self._new_folder()
-        record = {**job.to_json(), "cwd": str((job.cwd or Path()).absolute())}
+        start = job.cwd or Path()
+        if job.files:
+            start = folder / FILES
+            start.mkdir()
+            for name, content in job.files.items():
+                (start / name).write_bytes(content)
+        record = {**job.to_json(), "cwd": str(start.absolute())}
         write_json(folder / JOB, {**record, "submitted_at": self._now().isoformat()})
         self._run(folder)
         return FolderHandle(folder)
@@ -148,6 +169,17 @@ class FolderExecutor(Executor):
                 number += 1
             else:
                 return folder
+
+
+def check_folder(folder: Path) -> Check:
+    """Whether jobs can be recorded in a folder, which is made if need be."""
+    what = f"{folder} can be written to"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return Check(what)
+    except OSError as error:
+        return Check(what, f"{folder} cannot be written to ({error.strerror}): make it writable, or take another root")
 
 
 def check_fits(resources: Resources) -> None:

@@ -6,8 +6,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -67,8 +68,9 @@ class Resources:
 class Job:
     """A command to be run somewhere: words, never a shell string and never a Python object.
 
-    `environment` is added to the environment of the machine that runs the command; `cwd` is where it starts
-    (None: where it is submitted from).
+    `environment` is added to the environment of the machine that runs the command. `files` travel with the job: the
+    command starts in a folder that holds them under these names. Without files it starts in `cwd` (None: where it is
+    submitted from, or where the back-end says).
     """
 
     argv: tuple[str, ...]
@@ -76,6 +78,7 @@ class Job:
     resources: Resources = Resources()
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.argv, str) or not self.argv or not all(isinstance(word, str) for word in self.argv):
@@ -85,11 +88,17 @@ class Job:
                 raise JobError(f"environment must map names to text, got {name!r}: {value!r}")
         if any("\0" in text for text in (*self.argv, *self.environment, *self.environment.values())):
             raise JobError("argv and environment must not contain the character NUL")
+        if self.files and self.cwd is not None:
+            raise JobError(f"a job with files starts in their folder, so cwd must be left out, got {self.cwd}")
+        for name in self.files:
+            if not name or name != PurePosixPath(name).name or name in (".", ".."):
+                raise JobError(f"files must have plain names without folders, got {name!r}")
         object.__setattr__(self, "argv", tuple(self.argv))
-        object.__setattr__(self, "environment", MappingProxyType(dict(self.environment)))
+        for name in ("environment", "files"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def to_json(self) -> dict[str, Any]:
-        """The job as plain JSON values."""
+        """The job as plain JSON values, its files left out."""
         return {
             "name": self.name,
             "argv": list(self.argv),
@@ -100,7 +109,7 @@ class Job:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Job:
-        """The job that `to_json` wrote."""
+        """The job that `to_json` wrote, without its files."""
         return cls(
             name=record["name"],
             argv=tuple(record["argv"]),
@@ -121,7 +130,12 @@ class JobHandle(ABC):
     @property
     @abstractmethod
     def job(self) -> Job:
-        """What was submitted."""
+        """What was submitted, as far as the place keeps it: its name, and its command where it is known."""
+
+    @property
+    @abstractmethod
+    def submitted_at(self) -> datetime:
+        """When it was submitted, with its zone."""
 
     @abstractmethod
     def state(self) -> JobState:
@@ -131,7 +145,7 @@ class JobHandle(ABC):
     def exit_code(self) -> int | None:
         """The command's exit code: 128 + n where signal n ended it, 126 or 127 where it could not start.
 
-        None while the job is not finished, and for a lost one.
+        None while the job is not finished, for a lost one, and where the place does not tell.
         """
 
     @abstractmethod
@@ -145,7 +159,8 @@ class JobHandle(ABC):
     def cancel(self, *, grace_s: float = 10.0) -> None:
         """Ask the job to stop: SIGTERM, and after `grace_s` SIGKILL to all it started. Nothing if it is finished.
 
-        Returns at once, except for a job that has lost its supervisor; `wait` tells when it has stopped.
+        Where the place fixes the grace when a job is submitted, that of its profile counts. Returns soon; `wait` tells
+        when the job has stopped.
         """
 
     def wait(self, timeout_s: float | None = None) -> JobState:

@@ -1,0 +1,33 @@
+"""What a user says once of a place where jobs run: the base of every back-end's profile."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from annotated_types import MinLen
+
+from .executor import Executor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile(ABC):
+    """A place where jobs run, as its section of `clusters.yaml` describes it.
+
+    `root` is the folder, or `s3://` or `gs://` address, of the studies as the machines there see it; `command` the
+    words that start pinnsweep there; `environment` is set for every job.
+    """
+
+    kind: ClassVar[str]
+    joins: ClassVar[bool] = True  # whether a job finds a Ray cluster there that it has to join
+    shares_files: ClassVar[bool] = False  # whether paths of this machine mean the same there
+
+    root: Annotated[str, MinLen(1)]
+    command: Annotated[tuple[str, ...], MinLen(1)] = ("pinnsweep",)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @abstractmethod
+    def executor(self, name: str) -> Executor:
+        """The place; `name` is what the user calls the profile. Nothing is contacted or written yet."""
