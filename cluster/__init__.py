@@ -19,4 +19,6 @@ from .job import JobHandle as JobHandle
 from .job import JobState as JobState
 from .job import Resources as Resources
 from .local import LocalExecutor as LocalExecutor
+from .local import LocalProfile as LocalProfile
 from .profile import Profile as Profile
+from .rayjobs import RayProfile as RayProfile

@@ -19,9 +19,10 @@ from typing import Any
 
 from .errors import ClusterError, JobError, JobNotFound, LogsNotKept
 from .executor import Check, Executor
-from .job import Job, JobHandle, JobState, Resources
+from .job import Job, JobHandle, JobState, Resources, without_secrets
 from .supervisor import CANCEL, ENDED, JOB, LOG, PROCESS, start_mark, write_json
 
+JOBS_FOLDER = ".jobs"  # under a root of studies
 FILES = "files"  # the folder with what travels with the job, in which its command starts
 PIECE_BYTES = 1 << 16
 FOLLOW_PAUSE_S = 0.1
@@ -121,7 +122,7 @@ class FolderExecutor(Executor):
 
     def preview(self, job: Job) -> str:
         lines = [f"folder: {self._jobs_dir}/<number>", f"command: {shlex.join(job.argv)}"]
-        lines += [f"environment: {name}={value}" for name, value in job.environment.items()]
+        lines += [f"environment: {name}={value}" for name, value in without_secrets(job.environment).items()]
         return "\n".join([*lines, *(f"file: {name}, {len(content)} bytes" for name, content in job.files.items())])
 
     def checks(self) -> Iterator[Check]:

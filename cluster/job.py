@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import JobError
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY(_|$)", re.IGNORECASE)
 
 
 class JobState(StrEnum):
@@ -117,6 +120,11 @@ class Job:
             environment=record["environment"],
             cwd=None if record["cwd"] is None else Path(record["cwd"]),
         )
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment as it may be shown: values whose name speaks of a secret are left out."""
+    return {name: "(not shown)" if _SECRET.search(name) else value for name, value in environment.items()}
 
 
 class JobHandle(ABC):

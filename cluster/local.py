@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from . import supervisor
 from .errors import ClusterError
-from .folder import FolderExecutor
+from .folder import JOBS_FOLDER, FolderExecutor
+from .profile import Profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalProfile(Profile):
+    """This machine, with a root, an environment or a command of its own."""
+
+    kind: ClassVar[str] = "local"
+    joins: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = True
+
+    command: tuple[str, ...] = (sys.executable, "-m", "sweeps.cli")
+
+    def executor(self, name: str) -> LocalExecutor:
+        return LocalExecutor(Path(self.root).expanduser() / JOBS_FOLDER)
 
 
 class LocalExecutor(FolderExecutor):

@@ -20,6 +20,7 @@ class Profile(ABC):
     words that start pinnsweep there; `environment` is set for every job.
     """
 
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}  # for whoever reads profiles with pydantic
     kind: ClassVar[str]
     joins: ClassVar[bool] = True  # whether a job finds a Ray cluster there that it has to join
     shares_files: ClassVar[bool] = False  # whether paths of this machine mean the same there

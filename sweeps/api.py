@@ -9,20 +9,17 @@ Mistakes are raised as subclasses of `sweeps.SweepError`; failed trials are no e
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster import InlineExecutor, Job, JobHandle, LocalExecutor
+from cluster import JobHandle
 
 from . import steering
 from .errors import Mistake, SpecError, StudyError
 from .given import Given, read_given
-from .housekeeping import JOBS_FOLDER
 from .studyfile import SPEC_FILE, identified, whole_text
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from .spec import StudySpec
 
 DEFAULT_ROOT: Final = "runs"
-TARGETS: Final = ("local", "inline")  # where a submitted study runs
 _KEYS: Final = {  # what brings the rows of a table in order
     "trials": ("trial", "replicate"),
     "curves": ("trial", "replicate"),
@@ -195,63 +191,26 @@ def run(
 def submit(
     spec: Given,
     to: str = "local",
-    root: str | os.PathLike[str] = DEFAULT_ROOT,
+    root: str | os.PathLike[str] | None = None,
     *,
     trials: int | None = None,
     cpus: int | None = None,
 ) -> JobHandle:
-    """Run a study as a job: in the background of this machine (`local`) or here and now (`inline`).
+    """Run a study as a job: in the background of this machine (`local`), here and now (`inline`), or on a cluster.
 
-    Returns the job's handle: its `state()`, `logs()`, `wait()`, `cancel()`. The rest is as in `run`. Raises `SpecError`
-    for a wrong file before anything is started.
+    `to` may name a profile of `clusters.yaml`; `root` is `runs`, or the profile's. Returns the job's handle: its
+    `state()`, `logs()`, `wait()`, `cancel()`. The rest is as in `run`. Raises `SpecError` for a wrong file or profile
+    before anything is started, and `cluster.ClusterError` where the place refuses.
     """
     _refuse_less_than_one(trials=trials, cpus=cpus)
-    _refuse_unknown(to)
-    given, root = read_given(spec), Path(root)
-    if not isinstance(given, Path):
-        text, study = given.to_yaml(), given.study
-        file = root / JOBS_FOLDER / f"{study}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")  # the job reads it when it starts
-    elif given.is_dir():
-        file, study, root = given, Study(given).name, given.absolute().parent
-    else:
-        from .spec import load_spec
+    from .submission import prepare
 
-        file, study = given, load_spec(given).study
-    return submit_file(file, study, to, root=root, trials=trials, cpus=cpus)
+    return prepare(spec, to, root, trials=trials, cpus=cpus).submit()
 
 
 def open(path: str | os.PathLike[str]) -> Study:
     """The study in a folder. Raises `StudyError` where there is none."""
     return Study(path)
-
-
-def submit_file(
-    file: Path,
-    study: str,
-    to: str,
-    *,
-    root: Path,
-    overrides: Sequence[str] = (),
-    trials: int | None = None,
-    cpus: int | None = None,
-) -> JobHandle:
-    """Hand the study `study`, by its file or folder, to a back-end; nothing is looked at before it starts."""
-    _refuse_unknown(to)
-    options = [word for assignment in overrides for word in ("--set", assignment)]
-    options += ["--trials", str(trials)] if trials else []
-    options += ["--cpus", str(cpus)] if cpus else []
-    options += ["--plain"] if to == "local" else []
-    command = [sys.executable, "-m", "sweeps.cli", "run", str(file.absolute()), "--root", str(root.absolute())]
-    job = Job(argv=(*command, *options), name=study, environment={"PYTHONUNBUFFERED": "1"})
-    jobs_dir = root / JOBS_FOLDER
-    return (LocalExecutor(jobs_dir) if to == "local" else InlineExecutor(jobs_dir)).submit(job)
-
-
-def _refuse_unknown(to: str) -> None:
-    if to not in TARGETS:
-        raise StudyError(f"to: must be one of {', '.join(TARGETS)}, got {to!r}")
 
 
 def _finished(outcome: RunOutcome) -> Study:

@@ -212,6 +212,7 @@ app.command()(cli_jobs.submit)
 app.command()(cli_jobs.jobs)
 app.command()(cli_jobs.logs)
 app.command()(cli_jobs.cancel)
+app.command()(cli_jobs.doctor)
 app.command()(cli_bench.bench)
 
 

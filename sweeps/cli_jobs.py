@@ -1,84 +1,104 @@
-"""The commands about jobs: a study handed to a back-end of `cluster`, looked at, stopped."""
+"""The commands about jobs: a study handed to a place, looked at, stopped; and whether a place can be used."""
 
 from __future__ import annotations
 
 import shlex
-from enum import StrEnum
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cluster import ClusterError, JobState, LocalExecutor
+from cluster import Check, ClusterError, JobHandle
 
-from . import api
-from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, own_name, print_json
-from .housekeeping import JOBS_FOLDER
+from . import submission
+from .cli_errors import WRONG
+from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, own_name, print_json, warn
+from .profiles import INLINE, LOCAL
+from .submission import full_id
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Number of the job, as `jobs` lists it.")]
-
-
-class Target(StrEnum):
-    """Where a submitted study runs."""
-
-    LOCAL = "local"
-    INLINE = "inline"
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="NAME/ID as `jobs` lists it; a number alone is a job of this machine.")
+]
+JobsRoot = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder that holds this machine's jobs.")]
 
 
 def submit(
     spec: Spec,
-    to: Annotated[Target, typer.Option("--to", help="local: in the background of this machine; inline: here.")],
-    root: Root = DEFAULT_ROOT,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="NAME",
+            help="Profile of clusters.yaml; local: in the background of this machine; inline: here.",
+        ),
+    ],
+    root: Annotated[
+        str | None, typer.Option("--root", metavar="DIR|URL", help="Where the studies lie (default: the profile's).")
+    ] = None,
     overrides: Set = None,
     trials: Trials = None,
     cpus: Cpus = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="DIR|postgresql://...", help="Where the study's database lies.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print its log until the job has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study as a job, in the background or here."""
-    from .spec import load_spec
-
-    study = load_spec(spec, overrides or ())  # a wrong file is refused here, not found in a log later
-    handle = api.submit_file(
-        spec, study.study, to.value, root=root, overrides=overrides or (), trials=trials, cpus=cpus
-    )
+    """Run a study as a job: in the background, here, or on a cluster."""
+    options: dict[str, Any] = {"trials": trials, "cpus": cpus, "state": state}
+    prepared = submission.prepare(spec, to, root, overrides=overrides or (), **options)
+    if dry_run:
+        typer.echo(prepared.executor.preview(prepared.job))
+        return
+    handle = prepared.submit()
+    job = full_id(to, handle)
     if as_json:
-        print_json({"job": handle.id, "study": study.study, "state": handle.state().value})
-    elif to is Target.LOCAL:
-        at = "" if root == DEFAULT_ROOT else f" --root {shlex.quote(str(root))}"
-        typer.echo(f"job {handle.id} runs study {study.study} in the background")
-        typer.echo(f"  {own_name()} logs {handle.id} -f{at}\n  {own_name()} cancel {handle.id}{at}")
-    raise typer.Exit(handle.exit_code() or 0)
+        print_json({"job": job, "study": prepared.study, "state": handle.state().value, "root": prepared.root})
+    elif to != INLINE:
+        at = f" --root {shlex.quote(prepared.root)}" if to == LOCAL and root and Path(root) != DEFAULT_ROOT else ""
+        where = "in the background" if to == LOCAL else f"on {to}, into {prepared.root}"
+        typer.echo(f"job {job} runs study {prepared.study} {where}")
+        if not follow:
+            typer.echo(f"  {own_name()} logs {job} -f{at}\n  {own_name()} cancel {job}{at}")
+    if follow and to != INLINE:
+        _print_log(handle, follow=True)
+    raise typer.Exit(handle.exit_code() or 0 if follow or to == INLINE else 0)
 
 
-def jobs(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """List submitted jobs, oldest first."""
-    handles = _executor(root).list()
-    records = [
-        {
-            "job": handle.id,
-            "study": handle.job.name,
-            "state": handle.state().value,
-            "exit_code": handle.exit_code(),
-            "submitted_at": handle.submitted_at.isoformat(timespec="seconds"),
-        }
-        for handle in handles
-    ]
+def jobs(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Profiles, or local (default: all).")
+    ] = None,
+    root: JobsRoot = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """List submitted jobs, those of each place oldest first."""
+    records = []
+    for name in names or submission.places():
+        try:
+            records += [_record(name, handle) for handle in submission.place(name, root).list()]
+        except ClusterError as problem:
+            if names:
+                raise
+            warn([f"{name}: {problem}"])  # one place out of reach does not hide the others
     if as_json:
         print_json(records)
     elif not records:
-        typer.echo(f"no job in {root}")
-    for record in () if as_json else records:
-        typer.echo(f"{record['job']:>4}  {record['state']:<10} {record['submitted_at']}  {record['study']}")
+        typer.echo(f"no job in {root}" if not names else f"no job on {', '.join(names)}")
+    else:
+        _print_table(records)
 
 
 def logs(
     job: JobId,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job has ended.")] = False,
-    root: Root = DEFAULT_ROOT,
+    root: JobsRoot = DEFAULT_ROOT,
 ) -> None:
     """Print what a job has written."""
-    for piece in _executor(root).attach(job).logs(follow=follow):
-        typer.echo(piece, nl=False)
+    _print_log(submission.find_job(job, root), follow=follow)
 
 
 def cancel(
@@ -86,21 +106,62 @@ def cancel(
     grace_s: Annotated[
         float, typer.Option("--grace", metavar="SECONDS", min=0, help="Time to end well before it is killed.")
     ] = 30.0,
-    root: Root = DEFAULT_ROOT,
+    root: JobsRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a job; running its study again goes on from there."""
-    handle = _executor(root).attach(job)
+    """Stop a job; submitting its study again goes on from there."""
+    handle = submission.find_job(job, root)
     handle.cancel(grace_s=grace_s)
     state = handle.wait(grace_s + 10)
     if as_json:
-        print_json({"job": handle.id, "study": handle.job.name, "state": state.value})
+        print_json({"job": job, "study": handle.job.name, "state": state.value})
     else:
-        typer.echo(f"job {handle.id}: {state.value}")
-    if state is JobState.RUNNING:
-        raise ClusterError(f"job {handle.id} still runs; its log says more: {own_name()} logs {handle.id}")
+        typer.echo(f"job {job}: {state.value}")
+    if not state.finished:
+        raise ClusterError(f"job {job} is still {state.value}; its log says more: {own_name()} logs {job}")
 
 
-def _executor(root: Path) -> LocalExecutor:
-    """Jobs of both targets share a folder, so either back-end finds them all."""
-    return LocalExecutor(root / JOBS_FOLDER)
+def doctor(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Profile of clusters.yaml, or local for this machine.")
+    ] = LOCAL,
+    run: Annotated[bool, typer.Option("--run", help="Have a job look around there, too.")] = False,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Check step by step whether a place can run studies, and say what to mend."""
+    from . import doctor as doctors
+
+    found: list[Check] = []
+    for check in doctors.check_here(str(root)) if name == LOCAL else doctors.check_profile(name, run=run):
+        found.append(check)
+        if not as_json:
+            typer.echo(f"{'NO' if check.problem else 'ok':<3} {check.what}")
+    if as_json:
+        print_json([{"what": check.what, "ok": not check.problem, "problem": check.problem} for check in found])
+    if found[-1].problem:
+        typer.echo(f"error: {found[-1].problem}", err=True)
+        raise typer.Exit(WRONG)
+
+
+def _record(name: str, handle: JobHandle) -> dict[str, Any]:
+    return {
+        "job": full_id(name, handle),
+        "study": handle.job.name,
+        "state": handle.state().value,
+        "exit_code": handle.exit_code(),
+        "submitted_at": handle.submitted_at.isoformat(timespec="seconds"),
+    }
+
+
+def _print_table(records: Sequence[dict[str, Any]]) -> None:
+    widths = {name: max(len(str(record[name])) for record in records) for name in ("job", "state")}
+    for record in records:
+        submitted = datetime.fromisoformat(record["submitted_at"]).astimezone()
+        job, state = f"{record['job']:>{widths['job']}}", f"{record['state']:<{widths['state']}}"
+        typer.echo(f"{job}  {state}  {submitted:%Y-%m-%d %H:%M:%S}  {record['study']}")
+
+
+def _print_log(handle: JobHandle, *, follow: bool) -> None:
+    for piece in handle.logs(follow=follow):
+        typer.echo(piece, nl=False)

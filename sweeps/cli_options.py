@@ -28,7 +28,8 @@ Set = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; errors too, on stderr.")]
 Cpus = Annotated[int | None, typer.Option("--cpus", metavar="N", min=1, help="CPU cores to use (default: all).")]
 Address = Annotated[
-    str | None, typer.Option("--address", metavar="ADDR", help="Ray cluster to join (default: this machine).")
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT|auto", help="Ray cluster to join (default: none but this machine)."),
 ]
 Plain = Annotated[bool, typer.Option("--plain", help="Progress as plain lines, not as a live view.")]
 Trials = Annotated[

@@ -46,9 +46,14 @@ def run(
     address: Address = None,
     cpus: Cpus = None,
     plain: Plain = False,
+    inputs: Annotated[Path | None, typer.Option("--inputs", hidden=True)] = None,  # for jobs: files that came with it
     as_json: AsJson = False,
 ) -> None:
     """Train the trials of a study, or go on where it stopped."""
+    if inputs is not None:
+        from .bundle import unpack
+
+        unpack(inputs, root)
     if new_study and branch:
         raise typer.BadParameter("--new-study begins anew and --branch does not: give one of the two")
     words = list(overrides or ())

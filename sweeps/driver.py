@@ -44,6 +44,7 @@ RAY_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+AUTO = "auto"  # instead of an address: where RAY_ADDRESS points, or the cluster this machine belongs to
 ADDRESS_TIMEOUT_S = 5.0
 _GO_ON = "Mend what is wrong and run the study again: it goes on where it was"
 LOOK_S = 0.5  # between two looks at the owner for the progress view
@@ -145,10 +146,15 @@ def _ray(address: str | None, cpus: int | None) -> Iterator[Any]:
 
 def _refuse_silent_address(address: str) -> None:
     """Ray itself waits for minutes for an address at which nobody listens."""
+    if address == AUTO:  # a job of a cluster finds it in its environment, or Ray on its machine
+        address = os.environ.get("RAY_ADDRESS", "")
+        if not address or address == AUTO:
+            return
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise StudyError(
-            f"--address: must be HOST:PORT of a Ray head node (its port is 6379 by default), got {address!r}"
+            "--address: must be HOST:PORT of a Ray head node (its port is 6379 by default), or auto for the cluster of "
+            f"RAY_ADDRESS or of this machine, got {address!r}"
         )
     try:
         socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()

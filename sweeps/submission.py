@@ -1,0 +1,119 @@
+"""A study as a job: what is sent to a place, and the place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cluster import Executor, InlineExecutor, Job, JobHandle, LocalExecutor, LocalProfile
+from cluster.folder import JOBS_FOLDER
+
+from .errors import Mistake, SpecError, StudyError
+from .given import Given, read_given
+from .profiles import INLINE, LOCAL, all_profiles, find_profile
+from .studyfile import SPEC_FILE
+
+if TYPE_CHECKING:
+    from .spec import StudySpec
+
+DEFAULT_ROOT: Final = "runs"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A study and the job that runs it, in the place `to`; its results will lie in `root`."""
+
+    study: str
+    to: str
+    root: str
+    job: Job
+    executor: Executor
+
+    def submit(self) -> JobHandle:
+        """Hand it over."""
+        return self.executor.submit(self.job)
+
+
+def prepare(
+    given: Given,
+    to: str = LOCAL,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    cpus: int | None = None,
+    state: str | None = None,
+) -> Submission:
+    """What submitting a study would send; nothing is sent or written.
+
+    `given` is a study file, its text or content, or the folder of a study that goes on. Raises `SpecError` with every
+    mistake of study file or profile, `StudyError` and `ClusterError` for what cannot run in that place.
+    """
+    profile = None if to in (LOCAL, INLINE) else find_profile(to)
+    from .bundle import bundle  # only now: it brings torch
+
+    spec, home = _study(given, overrides)
+    if profile is None:
+        where = str(root or home or DEFAULT_ROOT)
+        profile = LocalProfile(root=where if "://" in where else str(Path(where).absolute()))
+    where = str(root) if root and to not in (LOCAL, INLINE) else profile.root
+    if profile.joins and cpus is not None:
+        raise SpecError([Mistake("cpus", cpus, f"is what the profile {to} says, so it cannot be given here")])
+    if "://" not in where and not Path(where).is_absolute():
+        raise SpecError([Mistake("root", where, "must be an absolute path, or an s3:// or gs:// address")])
+    words = [*profile.command, "run", SPEC_FILE, "--root", where]
+    words += [] if profile.shares_files else ["--inputs", "."]
+    words += [] if to == INLINE else ["--plain"]
+    words += ["--address", "auto"] if profile.joins else []
+    for option, value in (("--trials", trials), ("--cpus", cpus), ("--state", state)):
+        words += [option, str(value)] if value is not None else []
+    job = Job(
+        argv=tuple(words),
+        name=spec.study,
+        environment={"PYTHONUNBUFFERED": "1", **profile.environment},
+        files=bundle(spec, where, shares_files=profile.shares_files),
+    )
+    return Submission(spec.study, to, where, job, place(to, where))
+
+
+def place(to: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> Executor:
+    """Where jobs run; jobs of this machine lie under `root`. Raises `SpecError` for an unknown or wrong profile."""
+    if to in (LOCAL, INLINE):
+        folder = Path(DEFAULT_ROOT if "://" in str(root) else root) / JOBS_FOLDER
+        return LocalExecutor(folder) if to == LOCAL else InlineExecutor(folder)
+    return find_profile(to).executor(to)
+
+
+def places() -> list[str]:
+    """Every place that keeps jobs. Raises `SpecError` with every mistake of every profile."""
+    return [LOCAL, *all_profiles()]
+
+
+def find_job(job: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> JobHandle:
+    """The job PLACE/ID, or ID for one of this machine. Raises `SpecError` and `ClusterError`."""
+    to, slash, job_id = job.rpartition("/")
+    return place(to if slash else LOCAL, root).attach(job_id)
+
+
+def full_id(to: str, handle: JobHandle) -> str:
+    """What `find_job` takes for a job of a place."""
+    return handle.id if to in (LOCAL, INLINE) else f"{to}/{handle.id}"
+
+
+def _study(given: Given, overrides: Sequence[str]) -> tuple[StudySpec, Path | None]:
+    """The study that is meant, and the root it lies in where it is there already."""
+    found = read_given(given)
+    if not isinstance(found, Path):
+        return found, None
+    if not found.is_dir():
+        from .spec import load_spec
+
+        return load_spec(found, overrides), None
+    from .folder import read_spec
+
+    if not (found / SPEC_FILE).is_file():
+        raise StudyError(f"there is no study in {found}: it has no {SPEC_FILE}")
+    return read_spec(found, overrides), found.absolute().parent

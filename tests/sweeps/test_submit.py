@@ -1,0 +1,144 @@
+"""`submit` and its neighbours on a real Ray cluster with a token: followed, left, found again, stopped, gone on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeps.spec import load_spec
+from tests.cluster.ray_place import Head, ray_head
+from tests.cluster.waiting import eventually
+
+from .clusters import command, wait_for
+from .small import assert_same_tables, prepare, run_all, table, write_study
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+PROFILE = '{name}: {{kind: ray, address: "{head.dashboard}", root: {root}, token_file: {token}, command: [{python}]}}\n'
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with ray_head(tmp_path_factory.mktemp("head")) as found:
+        yield found
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """That of a user without a token and without profiles of his own."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    (tmp_path / "home").mkdir()
+    return plain | {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+
+
+@pytest.fixture
+def call(tmp_path: Path, environment: dict[str, str]) -> Call:
+    """A `pinnsweep` command, called where clusters.yaml lies."""
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words), capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path, env=environment
+        )
+
+    return run
+
+
+def write_profile(folder: Path, head: Head, *, token: object) -> Path:
+    """A profile `lab` for a cluster; returns the root of its studies."""
+    python = ", ".join(json.dumps(word) for word in command())
+    text = PROFILE.format(name="lab", head=head, root=folder / "root", token=token, python=python)
+    (folder / "clusters.yaml").write_text(text)
+    return folder / "root"
+
+
+def refused(found: subprocess.CompletedProcess[str]) -> str:
+    """What a command says that ends as for a user's mistake: one sentence, exit code 2."""
+    assert found.returncode == 2, found.stdout + found.stderr
+    assert "Traceback" not in found.stderr and len(found.stderr.splitlines()) == 1, found.stderr
+    return found.stderr
+
+
+def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_with(
+    head: Head, call: Call, environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = write_study(tmp_path / "data", epochs=6000, iterations=200, thin=1, trials=10)
+    root = write_profile(tmp_path, head, token=head.token_file)
+    assert call("doctor", "lab").returncode == 0
+    submitted = json.loads(call("submit", file, "--to", "lab", "--json").stdout)
+    job = submitted["job"]
+    assert job.startswith("lab/small-") and submitted["root"] == str(root)
+
+    client = subprocess.Popen(
+        command("logs", job, "-f"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert client.stdout is not None
+    wait_for(lambda: client.stdout is not None and "starting study small" in client.stdout.readline(), client)
+    client.kill()
+    client.communicate()
+
+    eventually(lambda: list((root / "small" / "checkpoints").rglob("*.json")))
+    listed = {each["job"]: each["state"] for each in json.loads(call("jobs", "--json").stdout)}
+    assert listed[job] == "running"
+    stopped = call("cancel", job)
+    assert stopped.returncode == 0 and "cancelled" in stopped.stdout, stopped.stdout + stopped.stderr
+    told = call("logs", job).stdout
+    assert "stopping: the running stretch is finished and saved" in told and "Interrupted" in told
+    assert "RUNNING" not in call("status", "small", "--root", root).stdout
+
+    again = call("submit", file, "--to", "lab", "--follow")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "resuming study small" in again.stdout
+    alone, _ = prepare(tmp_path / "alone", load_spec(file))
+    run_all(alone, segment_s=5.0)
+    assert_same_tables(alone, root / "small", places_differ=True)
+    assert set(table(root / "small", "trials")["state"].to_pylist()) == {"COMPLETE"}
+
+
+def test_without_a_token_it_is_refused_and_told_how_to_give_it(head: Head, call: Call, tmp_path: Path) -> None:
+    file = write_study(tmp_path / "data")
+    profile = write_profile(tmp_path, head, token="null")
+    told = refused(call("submit", file, "--to", "lab"))
+    assert "wants its token: give it in RAY_AUTH_TOKEN" in told
+    assert not profile.exists()
+
+
+def test_an_old_token_is_refused(head: Head, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("0123456789abcdef0123456789abcdef")
+    write_profile(tmp_path, head, token=tmp_path / "old")
+    assert "refuses this token: it is an old one" in refused(call("jobs", "lab"))
+    listed = call("jobs")  # the others are listed all the same
+    assert listed.returncode == 0 and "refuses this token" in listed.stderr
+
+
+def test_a_token_file_that_is_not_there(head: Head, call: Call, tmp_path: Path) -> None:
+    write_profile(tmp_path, head, token=tmp_path / "gone")
+    assert f"token_file: {tmp_path / 'gone'} cannot be read" in refused(call("jobs", "lab"))
+
+
+def test_a_cluster_that_is_not_there(call: Call, tmp_path: Path) -> None:
+    write_profile(tmp_path, Head("http://127.0.0.1:1", "", Path("token")), token="null")
+    assert "no Ray dashboard answers at http://127.0.0.1:1" in refused(call("jobs", "lab"))
+    found = call("doctor", "lab")
+    assert found.returncode == 2 and "NO  http://127.0.0.1:1 can be reached" in found.stdout
+    assert "no Ray dashboard answers" in found.stderr
+
+
+def test_what_would_be_sent_is_shown_without_a_cluster(call: Call, tmp_path: Path) -> None:
+    file = write_study(tmp_path / "data")
+    root = write_profile(tmp_path, Head("http://127.0.0.1:1", "", Path("token")), token="null")
+    shown = call("submit", file, "--to", "lab", "--dry-run")
+    assert shown.returncode == 0
+    assert f"run study.yaml --root {root} --inputs . --plain --address auto" in shown.stdout
+    assert "RAY_JOB_STOP_WAIT_TIME_S" in shown.stdout and "study.yaml" in shown.stdout
+    assert shown.stdout.count(".csv") == 3
