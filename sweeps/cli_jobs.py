@@ -129,7 +129,7 @@ def doctor(
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Check step by step whether a place can run studies, and say what to mend."""
+    """Check step by step whether a place can run studies."""
     from . import doctor as doctors
 
     found: list[Check] = []

@@ -17,7 +17,7 @@ import yaml
 
 import sweeps
 from cluster import Job, JobHandle, JobState
-from sweeps import api
+from sweeps import submission
 from sweeps.spec import load_spec
 
 from .invoking import StandIn, made_study, run_here
@@ -229,11 +229,11 @@ class TestSubmit:
     def instead_of_training(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Jobs print their command line."""
 
-        class Printing(api.LocalExecutor):
+        class Printing(submission.LocalExecutor):
             def submit(self, job: Job) -> Any:
                 return super().submit(replace(job, argv=("/bin/echo", *job.argv[1:])))
 
-        monkeypatch.setattr(api, "LocalExecutor", Printing)
+        monkeypatch.setattr(submission, "LocalExecutor", Printing)
 
     def command_of(self, job: JobHandle) -> list[str]:
         assert job.wait(30) is JobState.DONE
@@ -242,29 +242,27 @@ class TestSubmit:
     def test_a_mapping_is_kept_until_the_job_reads_it(self, tmp_path: Path) -> None:
         job = sweeps.submit(SPEC, root=tmp_path, trials=7, cpus=1)
         assert job.job.name == "first"
-        words = self.command_of(job)
-        assert words[:3] == ["-m", "sweeps.cli", "run"] and words[4:] == [
-            "--root", str(tmp_path), "--trials", "7", "--cpus", "1", "--plain",
+        assert self.command_of(job) == [
+            "-m", "sweeps.cli", "run", "study.yaml", "--root", str(tmp_path), "--plain", "--trials", "7", "--cpus", "1",
         ]  # fmt: skip
-        assert load_spec(Path(words[3])).search.trials == 3 and Path(words[3]).parent == tmp_path / ".jobs"
+        assert load_spec(tmp_path / ".jobs" / "1" / "files" / "study.yaml").search.trials == 3
 
     def test_a_study_goes_on_in_its_root(self, study: sweeps.Study) -> None:
         words = self.command_of(sweeps.submit(study.path, "local"))
-        assert words[3:6] == [str(study.path), "--root", str(study.path.parent)]
+        assert words[3:6] == ["study.yaml", "--root", str(study.path.parent)]
 
     def test_a_file_is_read_first(self, tmp_path: Path) -> None:
         file = tmp_path / "a.yaml"
         file.write_text("study: a\nsearch: {trials: 0}\n")
         with pytest.raises(sweeps.SpecError, match=r"search\.trials"):
             sweeps.submit(file, root=tmp_path / "runs")
-        file.write_text("study: a\nsearch: {trials: 1}\n")
-        assert sweeps.submit(file, root=tmp_path / "runs").job.argv[3:5] == ("run", str(file))
+        assert not (tmp_path / "runs").exists()
 
-    def test_no_other_back_end(self, tmp_path: Path) -> None:
-        with pytest.raises(sweeps.StudyError, match="to: must be one of local, inline, got 'moon'"):
+    def test_no_other_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(sweeps.SpecError, match="there is no profile of this name"):
             sweeps.submit(SPEC, "moon", tmp_path)
         assert list(tmp_path.iterdir()) == []
-        assert api.TARGETS == ("local", "inline")
 
 
 @pytest.mark.slow

@@ -7,13 +7,13 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from typer.testing import Result
 
 from cluster import ClusterError, Job, JobHandle, LocalExecutor
 from pinncore.errors import DataError
-from sweeps import api
+from sweeps import submission
 from sweeps.errors import Mistake, SpecError, StudyError
 
 from .invoking import StandIn, errors_of, invoke, raising
@@ -38,6 +38,7 @@ COMMANDS = [
     "jobs",
     "logs",
     "cancel",
+    "doctor",
     "bench",
     "data check",
 ]
@@ -121,7 +122,6 @@ class TestMistakes:
             ["delete"],
             ["query", "runs/first"],
             ["top", "runs/first", "-n", "0"],
-            ["submit", "study.yaml", "--to", "moon"],
             ["submit", "study.yaml"],
             ["data", "check", "a.csv"],
             ["data", "check", "a.csv", "b.csv", "c.csv", "--elocal-factor", "100"],
@@ -259,41 +259,78 @@ class TestDataCheck:
 
 class TestJobs:
     @pytest.fixture(autouse=True)
-    def instead_of_training(self, monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> None:
-        """Jobs print their command line, and the study named `long` then sleeps."""
+    def instead_of_training(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Jobs print their command line and study file; that of the study `long` then sleeps, that of `bad` fails."""
         code = (
-            "import sys, time; print(*sys.argv[1:]); sys.stdout.flush()\n"
-            "time.sleep(600 if 'long' in sys.argv[5] else 0); sys.exit(3 * ('bad' in sys.argv[5]))"
+            "import sys, time; print(*sys.argv[2:]); print(open('study.yaml').read()); sys.stdout.flush()\n"
+            "time.sleep(600 * (sys.argv[1] == 'long')); sys.exit(3 * (sys.argv[1] == 'bad'))"
         )
 
         def printing(executor: type[LocalExecutor]) -> type[LocalExecutor]:
             class Printing(executor):  # type: ignore[valid-type, misc]
                 def submit(self, job: Job) -> JobHandle:
-                    return super().submit(replace(job, argv=(sys.executable, "-c", code, *job.argv)))
+                    return super().submit(replace(job, argv=(sys.executable, "-c", code, job.name, *job.argv)))
 
             return Printing
 
         for name in ("LocalExecutor", "InlineExecutor"):
-            monkeypatch.setattr(api, name, printing(getattr(api, name)))
-        stand_in("spec", load_spec=lambda path, overrides: SimpleNamespace(study=path.stem))
+            monkeypatch.setattr(submission, name, printing(getattr(submission, name)))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def submit(self, root: Path, name: str, *words: object) -> Result:
+        file = root / f"{name}.yaml"
+        file.write_text(f"study: {name}\nsearch: {{trials: 1}}\n")
+        return invoke("submit", file, "--to", *words)
 
     def test_submit_follow_list(self, tmp_path: Path) -> None:
-        result = invoke("submit", "a.yaml", "--to", "local", "--root", tmp_path, "--set", "a=1", "--trials", "2")
+        root = tmp_path / "root"
+        result = self.submit(
+            tmp_path, "a", "local", "--root", root, "--set", "search.seed=5", "--trials", "2", "--cpus", "1"
+        )
         assert result.exit_code == 0
         assert result.stdout.startswith("job 1 runs study a in the background\n")
-        assert f"logs 1 -f --root {tmp_path}" in result.stdout
-        arguments = f"run {Path('a.yaml').absolute()} --root {tmp_path} --set a=1 --trials 2 --plain"
-        assert invoke("logs", "1", "-f", "--root", tmp_path).stdout == f"{sys.executable} -m sweeps.cli {arguments}\n"
-        assert json.loads(invoke("jobs", "--root", tmp_path, "--json").stdout)[0]["state"] == "done"
-        assert invoke("jobs", "--root", tmp_path).stdout.split()[:2] == ["1", "done"]
+        assert f"logs 1 -f --root {root}" in result.stdout
+        told = invoke("logs", "1", "-f", "--root", root).stdout
+        arguments = f"run study.yaml --root {root} --plain --trials 2 --cpus 1"
+        assert told.startswith(f"{sys.executable} -m sweeps.cli {arguments}\n")
+        assert "seed: 5" in told
+        assert json.loads(invoke("jobs", "--root", root, "--json").stdout)[0]["state"] == "done"
+        assert invoke("jobs", "--root", root).stdout.split()[:2] == ["1", "done"]
+
+    def test_the_study_file_is_that_of_the_moment_of_submission(self, tmp_path: Path) -> None:
+        self.submit(tmp_path, "a", "local")
+        (tmp_path / "a.yaml").write_text("study: a\nsearch: {trials: 99}\n")
+        assert "trials: 1\n" in invoke("logs", "1", "-f").stdout
 
     def test_inline_gives_the_exit_code_of_its_job(self, tmp_path: Path) -> None:
-        result = invoke("submit", "bad.yaml", "--to", "inline", "--root", tmp_path, "--json")
+        result = self.submit(tmp_path, "bad", "inline", "--json")
         assert result.exit_code == 3
-        assert json.loads(result.stdout) == {"job": "1", "study": "bad", "state": "failed"}
+        assert json.loads(result.stdout) == {
+            "job": "1",
+            "study": "bad",
+            "state": "failed",
+            "root": str(tmp_path / "runs"),
+        }
+
+    def test_follow_gives_the_exit_code_of_its_job(self, tmp_path: Path) -> None:
+        result = self.submit(tmp_path, "bad", "local", "--follow")
+        assert result.exit_code == 3
+        assert "study: bad" in result.stdout
+
+    def test_a_dry_run_shows_all_and_does_nothing(self, tmp_path: Path) -> None:
+        result = self.submit(tmp_path, "a", "local", "--dry-run")
+        assert f"run study.yaml --root {tmp_path / 'runs'} --plain" in result.stdout
+        assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
+
+    def test_an_unknown_place(self, tmp_path: Path) -> None:
+        (tmp_path / "clusters.yaml").write_text("lab: {kind: local, root: /r}\n")
+        message = errors_of(self.submit(tmp_path, "a", "leb"))
+        assert 'there is no profile of this name, got "leb". Did you mean lab?' in message
+        assert len(message.splitlines()) == 1
 
     def test_cancel(self, tmp_path: Path) -> None:
-        invoke("submit", "long.yaml", "--to", "local", "--root", tmp_path)
+        self.submit(tmp_path, "long", "local", "--root", tmp_path)
         assert invoke("cancel", "1", "--root", tmp_path).stdout == "job 1: cancelled\n"
         assert json.loads(invoke("cancel", "1", "--root", tmp_path, "--json").stdout)["state"] == "cancelled"
 
@@ -306,7 +343,7 @@ class TestJobs:
         assert json.loads(invoke("jobs", "--root", tmp_path, "--json").stdout) == []
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_wrong_study_file_is_never_submitted(self, tmp_path: Path, stand_in: StandIn) -> None:
-        stand_in("spec", load_spec=raising(SpecError([Mistake("a", 1, "must be 2")])))
-        errors_of(invoke("submit", "a.yaml", "--to", "local", "--root", tmp_path))
-        assert list(tmp_path.iterdir()) == []
+    def test_a_wrong_study_file_is_never_submitted(self, tmp_path: Path) -> None:
+        (tmp_path / "a.yaml").write_text("study: a\nsearch: {trials: 0}\n")
+        errors_of(invoke("submit", "a.yaml", "--to", "local"))
+        assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
