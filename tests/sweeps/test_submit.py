@@ -67,7 +67,7 @@ def refused(found: subprocess.CompletedProcess[str]) -> str:
 def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_with(
     head: Head, call: Call, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    file = write_study(tmp_path / "data", epochs=6000, iterations=200, thin=1, trials=10)
+    file = write_study(tmp_path / "data", epochs=4000, iterations=200, thin=2, trials=6)
     root = write_profile(tmp_path, head, token=head.token_file)
     assert call("doctor", "lab").returncode == 0
     submitted = json.loads(call("submit", file, "--to", "lab", "--json").stdout)

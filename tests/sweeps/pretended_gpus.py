@@ -1,0 +1,30 @@
+"""Set up in every worker process of a test: GPUs that Ray counts and nobody has; packs train on the CPU instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+
+def pretend() -> None:
+    """Note which GPU each pack was given, from when to when, in the folder of PRETENDED_GPUS."""
+    import pinncore
+
+    class OnCpu(pinncore.Pack):
+        def __init__(self, *arguments: Any, device: str, **options: Any) -> None:
+            super().__init__(*arguments, device="cpu", **options)
+            import ray
+
+            note = {
+                "node": ray.get_runtime_context().get_node_id(),
+                "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+                "device": device,
+                "pid": os.getpid(),
+            }
+            file = Path(os.environ["PRETENDED_GPUS"]) / f"{time.time_ns()}-{os.getpid()}.json"
+            file.write_text(json.dumps(note))
+
+    pinncore.Pack = OnCpu  # type: ignore[misc]
