@@ -1,4 +1,4 @@
-"""One contract for every back-end: a command goes in, state, logs and exit code come out."""
+"""Jobs of this machine, beyond the contract of every place: processes, signals, and the folder of a job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,13 +28,13 @@ from cluster import (
     Resources,
 )
 from cluster.supervisor import start_mark
+from tests.cluster.waiting import WAIT_S, eventually
 
 Make = Callable[[Path], Executor]
 BACK_ENDS: dict[str, Make] = {
     "inline": lambda folder: InlineExecutor(folder, capture=True),
     "local": lambda folder: LocalExecutor(folder),
 }
-WAIT_S = 30.0  # far above what any job here takes: a loaded machine must not fail a test
 
 
 def python(code: str, **settings: object) -> Job:
@@ -44,17 +43,6 @@ def python(code: str, **settings: object) -> Job:
 
 
 SLEEP = python("import time; print('asleep', flush=True); time.sleep(600)")
-STUBBORN = python(
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('asleep', flush=True); time.sleep(600)"
-)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -80,7 +68,7 @@ def has_printed(handle: JobHandle, text: str) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("back_end", BACK_ENDS)
-class TestContract:
+class TestThisMachine:
     @pytest.fixture
     def make(self, back_end: str) -> Make:
         return BACK_ENDS[back_end]
@@ -88,20 +76,6 @@ class TestContract:
     @pytest.fixture
     def executor(self, make: Make, tmp_path: Path) -> Executor:
         return make(tmp_path / "jobs")
-
-    def test_command_that_succeeds(self, executor: Executor) -> None:
-        job = python("import sys; print('out'); print('err', file=sys.stderr)", name="two streams")
-        handle = executor.submit(job)
-        assert handle.wait(WAIT_S) is JobState.DONE
-        assert handle.exit_code() == 0
-        assert "".join(handle.logs()) == "out\nerr\n"
-        assert handle.job.argv == job.argv
-        assert handle.job.name == "two streams"
-
-    def test_command_that_fails(self, executor: Executor) -> None:
-        handle = executor.submit(python("import sys; sys.exit(3)"))
-        assert handle.wait(WAIT_S) is JobState.FAILED
-        assert handle.exit_code() == 3
 
     def test_command_ended_by_a_signal(self, executor: Executor) -> None:
         handle = executor.submit(python("import os; os.kill(os.getpid(), 9)"))
@@ -119,13 +93,6 @@ class TestContract:
         handle = executor.submit(python("", cwd=tmp_path / "gone"))
         assert handle.wait(WAIT_S) is JobState.FAILED
         assert str(tmp_path / "gone") in "".join(handle.logs())
-
-    def test_words_reach_the_command_as_they_are(self, executor: Executor) -> None:
-        words = ("a b", "$HOME", "*", "; exit 7", "'", '"', "\\", "", "é")
-        show = "import json, sys; print(json.dumps(sys.argv[1:]))"
-        handle = executor.submit(Job(argv=(sys.executable, "-c", show, *words)))
-        assert handle.wait(WAIT_S) is JobState.DONE
-        assert tuple(json.loads("".join(handle.logs()))) == words
 
     def test_environment_and_folder_are_passed(
         self, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -152,22 +119,6 @@ class TestContract:
         with pytest.raises(JobNotFound, match="known jobs: 1"):
             executor.attach(job_id)
 
-    def test_cancel(self, make: Make, tmp_path: Path) -> None:
-        with running(make, tmp_path, SLEEP) as handle:
-            eventually(has_printed(handle, "asleep"))
-            assert handle.state() is JobState.RUNNING
-            assert handle.exit_code() is None
-            handle.cancel()
-            assert handle.wait(WAIT_S) is JobState.CANCELLED
-            assert handle.exit_code() == 128 + signal.SIGTERM
-
-    def test_cancel_of_a_command_that_will_not_stop(self, make: Make, tmp_path: Path) -> None:
-        with running(make, tmp_path, STUBBORN) as handle:
-            eventually(has_printed(handle, "asleep"))
-            handle.cancel(grace_s=0.3)
-            assert handle.wait(WAIT_S) is JobState.CANCELLED
-            assert handle.exit_code() == 128 + signal.SIGKILL
-
     def test_cancel_ends_what_the_command_left_behind(self, make: Make, tmp_path: Path) -> None:
         child = "import time; time.sleep(600)"
         start = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {child!r}])"
@@ -179,39 +130,10 @@ class TestContract:
             handle.wait(WAIT_S)
             eventually(lambda: start_mark(pid) is None)
 
-    def test_cancel_of_a_finished_job_changes_nothing(self, executor: Executor) -> None:
-        handle = executor.submit(python(""))
-        handle.wait(WAIT_S)
-        handle.cancel()
-        assert handle.state() is JobState.DONE
-
     def test_time_limit(self, executor: Executor) -> None:
         handle = executor.submit(python("import time; time.sleep(600)", resources=Resources(timeout_min=0.005)))
         assert handle.wait(WAIT_S) is JobState.TIMED_OUT
         assert handle.exit_code() == 128 + signal.SIGTERM
-
-    def test_follow_gives_pieces_as_they_come(self, make: Make, tmp_path: Path) -> None:
-        gate = tmp_path / "gate"
-        wait = f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)"
-        code = f"import os, time\nprint('before')\n{wait}\nprint('after')"
-        with running(make, tmp_path / "jobs", python(code)) as handle:
-            pieces = handle.logs(follow=True)
-            assert next(pieces) == "before\n"
-            assert handle.state() is JobState.RUNNING
-            gate.touch()
-            assert "".join(pieces) == "after\n"
-            assert handle.state() is JobState.DONE
-
-    def test_wait_gives_up_after_its_time(self, make: Make, tmp_path: Path) -> None:
-        with running(make, tmp_path, SLEEP) as handle:
-            assert handle.wait(0.05) is JobState.RUNNING
-
-    def test_another_client_sees_the_same(self, make: Make, executor: Executor, tmp_path: Path) -> None:
-        executor.submit(python("print('here'); raise SystemExit(5)")).wait(WAIT_S)
-        handle = make(tmp_path / "jobs").attach("1")
-        assert handle.state() is JobState.FAILED
-        assert handle.exit_code() == 5
-        assert "".join(handle.logs(follow=True)) == "here\n"
 
     def test_job_of_another_machine_is_not_judged(self, make: Make, tmp_path: Path) -> None:
         with running(make, tmp_path, SLEEP) as handle:
