@@ -18,6 +18,7 @@ from .job import Job as Job
 from .job import JobHandle as JobHandle
 from .job import JobState as JobState
 from .job import Resources as Resources
+from .kubernetes import KubernetesProfile as KubernetesProfile
 from .local import LocalExecutor as LocalExecutor
 from .local import LocalProfile as LocalProfile
 from .profile import Profile as Profile

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import JobError
 
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY(_|$)", re.IGNORECASE)
+_SECRET = re.compile(r"(^|_)(TOKEN|KEY)(_|$)|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 class JobState(StrEnum):

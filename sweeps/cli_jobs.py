@@ -165,3 +165,18 @@ def _print_table(records: Sequence[dict[str, Any]]) -> None:
 def _print_log(handle: JobHandle, *, follow: bool) -> None:
     for piece in handle.logs(follow=follow):
         typer.echo(piece, nl=False)
+
+
+def job_status(job: str) -> dict[str, Any]:
+    """How a job of a profile stands, and the last line of its log, which for a study says how far that is."""
+    handle = submission.find_job(job)
+    record = _record(job.rpartition("/")[0], handle)
+    lines = [] if record["state"] == JobState.PENDING else "".join(handle.logs()).split("\n")
+    return {**record, "last_line": next((line.strip() for line in reversed(lines) if line.strip()), "")}
+
+
+def job_status_text(found: dict[str, Any]) -> str:
+    """The same for a reader."""
+    ended = "" if found["exit_code"] is None else f", exit code {found['exit_code']}"
+    text = f"job {found['job']}: {found['state']}{ended}, study {found['study']}, submitted {found['submitted_at']}"
+    return f"{text}\n  {found['last_line']}" if found["last_line"] else text

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import LocalProfile, Profile, RayProfile
+from cluster import KubernetesProfile, LocalProfile, Profile, RayProfile
 
 from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
@@ -21,7 +21,7 @@ from .specmistakes import Sections, did_you_mean, in_file_order, mistakes_of
 FILE: Final = "clusters.yaml"
 LOCAL: Final = "local"  # always there: the background of this machine
 INLINE: Final = "inline"  # always there: this machine, here and now
-KINDS: Final[Mapping[str, type[Profile]]] = {kind.kind: kind for kind in (LocalProfile, RayProfile)}
+KINDS: Final[Mapping[str, type[Profile]]] = {kind.kind: kind for kind in (LocalProfile, RayProfile, KubernetesProfile)}
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 
@@ -53,6 +53,11 @@ def all_profiles() -> dict[str, Profile]:
     if mistakes:
         raise SpecError(mistakes)
     return profiles
+
+
+def profile_names() -> list[str]:
+    """The names of all profiles, right or wrong. Raises `SpecError` for files that are none."""
+    return list(_sections())
 
 
 def _sections() -> dict[str, tuple[Path, Any]]:

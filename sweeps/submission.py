@@ -13,7 +13,7 @@ from cluster.folder import JOBS_FOLDER
 
 from .errors import Mistake, SpecError, StudyError
 from .given import Given, read_given
-from .profiles import INLINE, LOCAL, all_profiles, find_profile
+from .profiles import INLINE, LOCAL, all_profiles, find_profile, profile_names
 from .studyfile import SPEC_FILE
 
 if TYPE_CHECKING:
@@ -96,6 +96,12 @@ def find_job(job: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> JobHandle
     """The job PLACE/ID, or ID for one of this machine. Raises `SpecError` and `ClusterError`."""
     to, slash, job_id = job.rpartition("/")
     return place(to if slash else LOCAL, root).attach(job_id)
+
+
+def is_job(name: str) -> bool:
+    """Whether a name is that of a job of a profile, and not the path of a study."""
+    to, slash, _ = name.rpartition("/")
+    return bool(slash) and not Path(name).exists() and to in profile_names()
 
 
 def full_id(to: str, handle: JobHandle) -> str:

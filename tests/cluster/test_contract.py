@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster import Executor, InlineExecutor, Job, JobHandle, JobNotFound, JobState, LocalExecutor
+from tests.cluster.kubernetes_api import kubernetes_place
 from tests.cluster.ray_place import ray_place
 from tests.cluster.waiting import WAIT_S, eventually
 
@@ -34,6 +35,7 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Clients]]] = {
     "inline": inline_place,
     "local": local_place,
     "ray": ray_place,
+    "kubernetes": kubernetes_place,
 }
 
 
