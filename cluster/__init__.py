@@ -23,3 +23,5 @@ from .local import LocalExecutor as LocalExecutor
 from .local import LocalProfile as LocalProfile
 from .profile import Profile as Profile
 from .rayjobs import RayProfile as RayProfile
+from .slurm import SlurmProfile as SlurmProfile
+from .vms import VmsProfile as VmsProfile

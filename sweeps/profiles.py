@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import KubernetesProfile, LocalProfile, Profile, RayProfile
+from cluster import KubernetesProfile, LocalProfile, Profile, RayProfile, SlurmProfile, VmsProfile
 
 from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
@@ -21,7 +21,8 @@ from .specmistakes import Sections, did_you_mean, in_file_order, mistakes_of
 FILE: Final = "clusters.yaml"
 LOCAL: Final = "local"  # always there: the background of this machine
 INLINE: Final = "inline"  # always there: this machine, here and now
-KINDS: Final[Mapping[str, type[Profile]]] = {kind.kind: kind for kind in (LocalProfile, RayProfile, KubernetesProfile)}
+_ALL: Final = (LocalProfile, RayProfile, SlurmProfile, KubernetesProfile, VmsProfile)
+KINDS: Final[Mapping[str, type[Profile]]] = {profile.kind: profile for profile in _ALL}
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 

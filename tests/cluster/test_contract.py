@@ -16,6 +16,8 @@ import pytest
 from cluster import Executor, InlineExecutor, Job, JobHandle, JobNotFound, JobState, LocalExecutor
 from tests.cluster.kubernetes_api import kubernetes_place
 from tests.cluster.ray_place import ray_place
+from tests.cluster.slurm_stand_in import slurm_place
+from tests.cluster.vms_place import vms_place
 from tests.cluster.waiting import WAIT_S, eventually
 
 Clients = Callable[[], Executor]
@@ -35,7 +37,9 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Clients]]] = {
     "inline": inline_place,
     "local": local_place,
     "ray": ray_place,
+    "slurm": slurm_place,
     "kubernetes": kubernetes_place,
+    "vms": vms_place,
 }
 
 
