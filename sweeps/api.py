@@ -20,7 +20,9 @@ from cluster import JobHandle
 from . import steering
 from .errors import Mistake, SpecError, StudyError
 from .given import Given, read_given
-from .studyfile import SPEC_FILE, identified, whole_text
+from .homes import local
+from .remote import Remote, uri_of
+from .studyfile import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,33 +47,40 @@ class StoppedError(StudyError):
 
 
 class Study:
-    """A study in its folder. Whatever is read, is read now: a study that runs meanwhile answers differently later."""
+    """A study in its folder or its object store. Whatever is read, is read now: a study that runs meanwhile answers
+    differently later."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        folder = Path(path).expanduser().absolute()
-        if not (folder / SPEC_FILE).is_file():
-            raise StudyError(f"there is no study in {folder}: it has no {SPEC_FILE}")
-        self._path = folder
+        uri = uri_of(path)
+        self._place = Path(path).expanduser().absolute() if uri is None else Remote(uri)
+        if isinstance(self._place, Remote):
+            read_text(self._place)
+        elif not (self._place / SPEC_FILE).is_file():
+            raise StudyError(f"there is no study in {self._place}: it has no {SPEC_FILE}")
 
     def __repr__(self) -> str:
-        return f"sweeps.open({str(self._path)!r})"
+        return f"sweeps.open({str(self._place)!r})"
 
     @property
     def name(self) -> str:
         """Its name."""
-        return identified(whole_text(self._path), self._path)[0]
+        folder = self._place if isinstance(self._place, Path) else Path(self._place.name)
+        return identified(whole_text(self._place), folder)[0]
 
     @property
     def path(self) -> Path:
-        """Its folder, absolute."""
-        return self._path
+        """Its folder, absolute; of one in an object store the folder on this machine from which it is run.
+
+        Raises `StudyError` where its database is on another machine.
+        """
+        return local(Path(str(self._place)))
 
     @property
     def spec(self) -> StudySpec:
         """Its study file, with every default written out."""
         from .folder import read_spec
 
-        return read_spec(self._path)
+        return read_spec(self.path)
 
     def status(self) -> dict[str, Any]:
         """How it stands, in milliseconds, as `pinnsweep status --json` has it.
@@ -80,7 +89,7 @@ class Study:
         trained once more), `objective`, `best` (trial, value, params; None where no trial is complete), `held_by`
         (who runs it, or None).
         """
-        return steering.study_status(self._path)
+        return steering.study_status(self.path)
 
     def best(self) -> dict[str, Any]:
         """Number (`trial`), objective (`value`) and swept values (`params`) of the best trial.
@@ -90,7 +99,7 @@ class Study:
         """
         found: dict[str, Any] | None = self.status()["best"]
         if found is None:
-            raise StudyError(f"{self._path}: no trial is complete, so none is the best")
+            raise StudyError(f"{self._place}: no trial is complete, so none is the best")
         return found
 
     def trials(self) -> pa.Table:
@@ -117,18 +126,18 @@ class Study:
         """The answer to one SELECT over trials, curves, fields, weights and events. Raises `QueryError`."""
         from .query import query
 
-        return query([self._path], text)
+        return query([self._place], text)
 
     def stop(self, *, wait: bool = False) -> None:
         """Ask whoever runs it to save and leave; with `wait`, come back when that is done.
 
         Raises `StudyError` where nobody runs it.
         """
-        steering.stop(self._path, wait=wait)
+        steering.stop(self.path, wait=wait)
 
     def extend(self, n: int, *, address: str | None = None, cpus: int | None = None, plain: bool = True) -> Study:
         """Train `n` trials more than it has now; returns the study. Raises as `run` does."""
-        return self._go_on(trials=steering.more_trials(self._path, n), address=address, cpus=cpus, plain=plain)
+        return self._go_on(trials=steering.more_trials(self.path, n), address=address, cpus=cpus, plain=plain)
 
     def retry(
         self,
@@ -139,22 +148,22 @@ class Study:
         plain: bool = True,
     ) -> Study:
         """Train failed trials once more, all not retried yet unless named; returns the study. Raises as `run`."""
-        return self._go_on(retry=steering.to_retry(self._path, trials), address=address, cpus=cpus, plain=plain)
+        return self._go_on(retry=steering.to_retry(self.path, trials), address=address, cpus=cpus, plain=plain)
 
     def _go_on(self, **options: Any) -> Study:
         from .driver import run as drive
 
-        return _finished(drive(self._path, root=self._path.parent, **options))
+        return _finished(drive(self.path, root=self.path.parent, **options))
 
     def _read(self, table: str, trial: int | None = None) -> pa.Table:
         import pyarrow.dataset as ds
 
-        from .store import StudyTables
+        from .store import tables_of
 
-        tables = StudyTables(self._path)
+        tables = tables_of(self._place)
         where = None if trial is None else ds.field("trial") == trial
         if trial is not None and not tables.read("trials", columns=["trial"], where=where).num_rows:
-            raise StudyError(f"{self._path}: there is no finished trial {trial}")
+            raise StudyError(f"{self._place}: there is no finished trial {trial}")
         return tables.read(table, where=where).sort_by([(key, "ascending") for key in _KEYS[table]])
 
 
@@ -170,7 +179,8 @@ def run(
     """Train the trials of a study, or go on with them where it stopped; returns the study, failed trials or not.
 
     `spec` is the path of a study file or of a study's folder, the text of a study file, or the same as a mapping;
-    relative paths in a text or mapping start at the current folder. The study lies in `root`. `trials` replaces the
+    relative paths in a text or mapping start at the current folder. The study lies in `root`: a folder or, where its
+    file says where the database lies (`state`), a prefix in an object store (s3://, gs://). `trials` replaces the
     number in the file, `address` is the Ray cluster to join (HOST:PORT), `cpus` the cores to use of this machine;
     `plain` prints progress as lines. Raises `SpecError` with every mistake of the file, `StudyError` for a study that
     is damaged, another one, or run by somebody else, and `StoppedError` where it is stopped.
@@ -209,7 +219,7 @@ def submit(
 
 
 def open(path: str | os.PathLike[str]) -> Study:
-    """The study in a folder. Raises `StudyError` where there is none."""
+    """The study in a folder, or at s3://BUCKET/PREFIX/STUDY. Raises `StudyError` where there is none."""
     return Study(path)
 
 

@@ -14,7 +14,7 @@ import typer
 
 from . import cli_bench, cli_jobs, cli_run, cli_studies
 from .cli_errors import Commands
-from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Studies, Study, print_json, study_dir, warn
+from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Studies, Study, print_json, study_place, warn
 
 app = typer.Typer(
     name="pinnsweep",
@@ -133,10 +133,10 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Ask the result tables of studies in SQL, read-only."""
-    folders = [study_dir(study, root) for study in studies]
+    places = [study_place(study, root) for study in studies]
     from . import query as querying
 
-    answer = querying.query(folders, sql)
+    answer = querying.query(places, sql)
     typer.echo(querying.render(answer, "json" if as_json else output.value))
 
 
@@ -149,10 +149,10 @@ def top(
     as_json: AsJson = False,
 ) -> None:
     """List the best trials with their swept values."""
-    folders = [study_dir(study, root) for study in studies]
+    places = [study_place(study, root) for study in studies]
     from . import query as querying
 
-    best = querying.top(folders, n=number, by=by)
+    best = querying.top(places, n=number, by=by)
     typer.echo(querying.render(best, "json" if as_json else "table"))
 
 
@@ -165,10 +165,10 @@ def report(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Write a study's report, one self-contained HTML page."""
-    folder = study_dir(study, root)
+    place = study_place(study, root)
     from .report import write_report
 
-    typer.echo(write_report(folder, out))
+    typer.echo(write_report(place, out))
 
 
 @data_app.command()

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import Check, ClusterError, JobHandle
+from cluster import Check, ClusterError, JobHandle, JobState
 
 from . import submission
 from .cli_errors import WRONG
 from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, own_name, print_json, warn
-from .profiles import INLINE, LOCAL
-from .submission import full_id
+from .submission import INLINE, LOCAL, full_id
 
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="NAME/ID as `jobs` lists it; a number alone is a job of this machine.")

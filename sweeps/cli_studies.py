@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import housekeeping, steering
+from . import cli_jobs, housekeeping, steering, submission
 from .cli_options import (
     DEFAULT_ROOT,
     AsJson,
@@ -23,29 +23,40 @@ from .cli_options import (
     warn,
 )
 from .errors import StudyError, SweepError
+from .homes import local
+from .remote import uri_of
 
 
 def status(
-    study: Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="Default: all studies in ROOT.")] = None,
+    study: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY|JOB]", help="Study, or job NAME/ID (default: all studies in ROOT).")
+    ] = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Say how far a study is, and which trial is best."""
-    if study is not None:
+    if study is not None and submission.is_job(str(study)):
+        job = cli_jobs.job_status(str(study))
+        print_json(job) if as_json else typer.echo(cli_jobs.job_status_text(job))
+    elif study is not None:
         found = steering.study_status(study_dir(study, root))
         print_json(found) if as_json else typer.echo(_status_text(found))
-        return
+    else:
+        _status_of_all(root, as_json=as_json)
+
+
+def _status_of_all(root: Path, *, as_json: bool) -> None:
     all_found = [_status_or_error(folder) for folder in study_dirs(root)]
     if as_json:
         print_json(all_found)
     else:
-        typer.echo("\n".join(map(_status_text, all_found)) or f"no study in {root}")
+        typer.echo("\n".join(map(_status_text, all_found)) or f"no study in {uri_of(root) or root}")
 
 
 def _status_or_error(folder: Path) -> dict[str, Any]:
     """One damaged study must not hide the others."""
     try:
-        return steering.study_status(folder)
+        return steering.study_status(local(folder))
     except SweepError as error:
         return {"study": folder.name, "error": str(error)}
 
@@ -86,7 +97,7 @@ def list_studies(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         heads = ("study", "trials", "failed", "best", "size", "last change", "run by")
         typer.echo(_table([heads, *map(_line, found)]))
     else:
-        typer.echo(f"no study in {root}")
+        typer.echo(f"no study in {uri_of(root) or root}")
 
 
 def _line(study: Mapping[str, Any]) -> Sequence[str]:
@@ -161,12 +172,12 @@ def gc(
     passed_over = []
     for folder in [study_dir(study, root) for study in studies or ()] or study_dirs(root):
         try:
-            found += [(folder.name, waste) for waste in housekeeping.collect(folder, dry_run=dry_run)]
+            found += [(folder.name, waste) for waste in housekeeping.collect(local(folder), dry_run=dry_run)]
         except StudyError as error:
             if studies:
                 raise
             passed_over.append(str(error))
-    if not studies:
+    if not studies and uri_of(root) is None:
         found += [("", waste) for waste in housekeeping.collect_jobs(root, dry_run=dry_run)]
     if as_json:
         records = [{"study": name or None, "what": w.what, "path": str(w.path), "bytes": w.bytes} for name, w in found]

@@ -11,8 +11,10 @@ from pathlib import Path
 from cluster import Check, Job, JobState
 from cluster.folder import JOBS_FOLDER, check_folder
 
+from .errors import StudyError
 from .machine import available_cpus
 from .profiles import find_profile
+from .remote import Remote, uri_of
 
 RUN_TIMEOUT_S = 600.0  # for a job that only looks: a queue may hold it
 
@@ -25,8 +27,16 @@ def check_here(root: str) -> Iterator[Check]:
             yield Check(package, f"the package {package} is not installed here: pip install {package}")
             return
         yield Check(f"{package} {importlib.metadata.version(package)}")
-    if "://" not in root:
+    uri = uri_of(root)
+    if uri is None:
         yield check_folder(Path(root) / JOBS_FOLDER)
+        return
+    what, problem = f"{uri} can be written to and read", ""
+    try:
+        Remote(uri).check()
+    except StudyError as error:
+        problem = str(error)
+    yield Check(what, problem)
 
 
 def check_profile(name: str, *, run: bool = False) -> Iterator[Check]:

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from pinncore.errors import PinnError
 
+from . import homes
 from .asking import Machines
 from .compiling import compile_ahead
 from .errors import RunLostError, StudyError, SweepError
@@ -48,6 +49,7 @@ AUTO = "auto"  # instead of an address: where RAY_ADDRESS points, or the cluster
 ADDRESS_TIMEOUT_S = 5.0
 _GO_ON = "Mend what is wrong and run the study again: it goes on where it was"
 LOOK_S = 0.5  # between two looks at the owner for the progress view
+OWNER_PATIENCE_S = 30.0  # without an answer from the owner
 STOP_PATIENCE_S = 60.0  # for workers to finish their stretch
 RESTARTS = 3  # of a worker in its lane; the owner gives up on members long before
 EXIT_DONE, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 1, 130
@@ -84,7 +86,9 @@ def run(
     with Progress(Console(stderr=False), plain=plain) as progress:
         for warning in spec.warnings:
             progress.message(f"warning: {warning}")
-        progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {study_dir}")
+        remote = homes.remote_of(study_dir)
+        where = study_dir if remote is None else f"{remote}, from {study_dir}"
+        progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {where}")
         try:
             # twice: ray.init puts a handler of its own in place of the first
             with _sigterm_interrupts():
@@ -97,19 +101,21 @@ def run(
 
 
 def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpec, Path]:
-    """The study that a file or a folder names, and the root it lies in."""
+    """The study that a file, a folder or a place in an object store names, and the root it lies in."""
+    target = homes.local(target)
     if not target.is_dir():
         return load_spec(target, overrides), root
     study_dir = target.resolve()
     if not (study_dir / SPEC_FILE).is_file():
         raise StudyError(f"{target} is not a study: it has no {SPEC_FILE}")
+    homes.refresh(study_dir)
     spec = read_spec(study_dir, overrides)
     if spec.study != study_dir.name and not any(override.startswith("study=") for override in overrides):
         raise StudyError(
             f"{study_dir} holds the study {spec.study}, and a study's folder has its name. Rename the folder to "
             f"{spec.study}, or begin a study of another name from its {SPEC_FILE}: --set study=NAME"
         )
-    return spec, study_dir.parent
+    return spec, homes.root_of(study_dir)
 
 
 @contextlib.contextmanager
@@ -204,6 +210,8 @@ def _run_on(
     except ray.exceptions.RayError as problem:
         cause = "its process died" if isinstance(problem, ray.exceptions.ActorDiedError) else _last_line(problem)
         raise RunLostError(f"the owner of {study_dir} is gone ({cause}). {_GO_ON}") from None
+    if watcher.lost_owner:
+        raise RunLostError(f"the owner of {study_dir} gave no answer for {OWNER_PATIENCE_S:g} s. {_GO_ON}")
     if broken:
         raise RunLostError(f"{study_dir}: results could not be recorded ({broken}). {_GO_ON}")
     progress.update(snapshot)
@@ -342,6 +350,7 @@ class _Watcher:
         self._over, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.told = 0  # finished trials that were shown
+        self.lost_owner = False
 
     def __enter__(self) -> _Watcher:
         self._thread.start()
@@ -372,22 +381,28 @@ class _Watcher:
 
     def _watch(self) -> None:
         deadline: float | None = None
+        heard = time.monotonic()
         while not self._over.wait(LOOK_S):
             try:
                 if self._stopping.is_set() and deadline is None:
+                    self._ray.get(self._actor.stop.remote())
                     deadline = time.monotonic() + STOP_PATIENCE_S
                     self._progress.message(
                         "stopping: the running stretch is finished and saved; once more to stop at once"
                     )
-                    self._ray.get(self._actor.stop.remote())
                 snapshot = self._ray.get(self._actor.snapshot.remote(self.told))
                 self._progress.update(snapshot)
                 self.told = snapshot["finished_count"]
                 if self._shares:
                     lanes = self._shares.lanes(is_hungry=bool(snapshot["counts"]["WAITING"]))
                     self._actor.share.remote(lanes, _places(self._ray, self._resources))
-            except self._ray.exceptions.RayError:  # the owner is gone, but Tune would start its workers again
-                if not self._over.is_set():
+                heard = time.monotonic()
+            except self._ray.exceptions.RayError as problem:
+                died = isinstance(problem, self._ray.exceptions.ActorDiedError)
+                if not died and time.monotonic() < heard + OWNER_PATIENCE_S:
+                    continue  # a busy cluster may not get through to it for a moment
+                if not self._over.is_set():  # the owner is gone, but Tune would start its workers again
+                    self.lost_owner = True
                     self._stopping.set()
                     _thread.interrupt_main()
                 return

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from pinncore.checkpoint import sync_folder
 from pinncore.data import load_data
 
-from . import lock, state
+from . import homes, lock, state
 from .errors import SpecError, StudyError
 from .identity import LATER_FIELDS as LATER_FIELDS
 from .identity import MAY_CHANGE as MAY_CHANGE
@@ -25,6 +25,7 @@ from .identity import identity_sha256 as identity_sha256
 from .identity import refuse_other as refuse_other
 from .ledger import Ledger
 from .preflight import source_digest
+from .remote import uri_of
 from .spec import StudySpec, parse_spec
 from .status import LIMIT, OBJECTIVES
 from .studyfile import END, STUDY_YAML, identified, is_whole, read_text, whole_text
@@ -45,11 +46,14 @@ class OpenStudy(NamedTuple):
 def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     """The study's folder, made if need be, and whether it is new; nothing in it is changed.
 
-    Raises `StudyError` where another driver runs it, or where it is another study of that name.
+    Of a root in an object store it is the study's home on this machine. Raises `StudyError` where another driver runs
+    it, or where it is another study of that name.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(root)):
-        raise StudyError(f"--root: must be a folder of a file system that this machine sees, got {str(root)!r}")
-    study_dir = root / spec.study
+    uri = uri_of(root)
+    if uri is None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(root)):
+        got = f"{str(root).partition(':')[0]}:..."
+        raise StudyError(f"--root: must be a folder that this machine sees, s3://BUCKET/PREFIX or gs://..., got {got}")
+    study_dir = root / spec.study if uri is None else homes.open_home(uri, spec)
     lock.refuse_held(study_dir)
     is_new = not (study_dir / SPEC_FILE).is_file()
     if study_dir.exists() and not study_dir.is_dir():
@@ -145,7 +149,7 @@ def write_whole(file: Path, content: str | bytes) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a start that was cut short may have left this."""
-    return path.name in (lock.FILE, "stop") or path.name.startswith((f".{SPEC_FILE}", state.FILE))
+    return path.name in (lock.FILE, "stop", homes.FILE) or path.name.startswith((f".{SPEC_FILE}", state.FILE))
 
 
 # ---- the study file and its copy in the database ------------------------------------------------------------------
@@ -163,7 +167,7 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, known: Mapping[str
     text, changes = f"{spec.to_yaml()}{END}\n", dict[str, Any]()
     if known.get(STUDY_YAML) != text:
         changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives)}
-        changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: str(study_dir.resolve())}
+        changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: _home(study_dir)}
         changes[LIMIT] = None  # how many trials that makes, the owner says when it knows
     if "data_hash" not in known and "data" not in spec.space:  # else every trial's row has its own
         changes["data_hash"] = _data_hash(spec)
@@ -171,6 +175,12 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, known: Mapping[str
         ledger.set_attributes(changes)
     if not (study_dir / SPEC_FILE).is_file() or read_text(study_dir) != text:
         write_whole(study_dir / SPEC_FILE, text)
+
+
+def _home(study_dir: Path) -> str:
+    """Where the study lies, for all machines that share its database."""
+    remote = homes.remote_of(study_dir)
+    return str(study_dir.resolve() if remote is None else remote)
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
@@ -207,7 +217,7 @@ def _refuse_used(ledger: Ledger, known: Mapping[str, Any], spec: StudySpec, stud
             f"{label} holds {len(ledger)} trials of a study {spec.study!r}, and {study_dir / SPEC_FILE} is not there. "
             f"Restore that file, or give this study another name (--set study={spec.study}-2)"
         )
-    if home not in (None, str(study_dir.resolve())):
+    if home not in (None, _home(study_dir)):
         raise StudyError(
             f"{label} already holds a study {spec.study!r}, that of {home}. Give this one another name "
             f"(--set study={spec.study}-2), or another database"

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from cluster import LocalExecutor
 
-from . import lock, records, state
+from . import homes, lock, records, state
 from .errors import StudyError
+from .remote import Remote, uri_of
 from .steering import study_status
 from .studyfile import SPEC_FILE, identified, whole_text
 
@@ -37,18 +38,32 @@ class Waste:
 
 
 def overview(study_dir: Path) -> dict[str, Any]:
-    """One line on a study: how it stands, its bytes on disk and when it last changed; `error` where it is damaged."""
+    """One line on a study: how it stands, its bytes on disk and when it last changed; `error` where it is damaged.
+
+    Of one in an object store the bytes are those of its objects.
+    """
     bytes_, changed = 0, 0.0
+    for size, changed_s in _sizes(study_dir):
+        bytes_, changed = bytes_ + size, max(changed, changed_s)
+    when = datetime.datetime.fromtimestamp(changed, datetime.UTC).isoformat(timespec="seconds")
+    where = uri_of(study_dir) or str(study_dir)
+    record = {"study": study_dir.name, "path": where, "bytes": bytes_, "changed_at": when}
+    try:
+        return record | study_status(homes.local(study_dir))
+    except StudyError as error:
+        return record | {"error": str(error)}
+
+
+def _sizes(study_dir: Path) -> Iterator[tuple[int, float]]:
+    """The bytes of each file of a study, and when it changed."""
+    uri = uri_of(study_dir)
+    if uri is not None:
+        yield from ((stored.bytes, stored.time_ns / 1e9) for stored in Remote(uri).objects().values())
+        return
     for file in _files(study_dir):
         with contextlib.suppress(FileNotFoundError):  # a study that runs renames and removes files
             found = file.lstat()
-            bytes_, changed = bytes_ + found.st_size, max(changed, found.st_mtime)
-    when = datetime.datetime.fromtimestamp(changed, datetime.UTC).isoformat(timespec="seconds")
-    record = {"study": study_dir.name, "path": str(study_dir), "bytes": bytes_, "changed_at": when}
-    try:
-        return record | study_status(study_dir)
-    except StudyError as error:
-        return record | {"error": str(error)}
+            yield found.st_size, found.st_mtime
 
 
 # ---- delete --------------------------------------------------------------------------------------------------------
@@ -72,7 +87,10 @@ def delete(study_dir: Path) -> str | None:
     """
     refuse_deletion(study_dir)
     with _held(study_dir):
-        stays = _delete_from_database(study_dir)
+        stays = _delete_from_database(study_dir)  # refused where another machine runs the study
+        remote = homes.remote_of(study_dir)
+        if remote is not None:
+            homes.remove_stored(remote)
         last = (SPEC_FILE, lock.FILE)  # until they are gone it is a study, which can be deleted once more
         for path in [*(each for each in study_dir.iterdir() if each.name not in last), *(study_dir / n for n in last)]:
             _remove(path)
@@ -142,9 +160,13 @@ def _delete_from_server(where: state.Database, name: str) -> None:
 def collect(study_dir: Path, *, dry_run: bool = False) -> list[Waste]:
     """Remove what nobody needs of a study, or only look for it; returns what that is.
 
-    Raises `StudyError` where somebody runs the study, and for a damaged one, of which nothing is removed.
+    Raises `StudyError` where somebody runs the study, for a damaged one, of which nothing is removed, and for one in an
+    object store.
     """
     _refuse_running(study_dir)
+    remote = homes.remote_of(study_dir)
+    if remote is not None:
+        raise StudyError(f"gc looks into folders, and {remote} is cleaned by every start of the study: run it again")
     if dry_run:
         return list(_waste(study_dir))
     with _held(study_dir):
@@ -175,6 +197,8 @@ def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = Non
 
 def _waste(study_dir: Path) -> Iterator[Waste]:
     from . import starting
+    from .checkpoints import FOLDER as CHECKPOINTS
+    from .checkpoints import checkpoints_of
     from .folder import read_spec
     from .ledger import Ledger
     from .store import StudyTables
@@ -186,11 +210,11 @@ def _waste(study_dir: Path) -> Iterator[Waste]:
     finally:
         ledger.close()
     starting.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: then nothing is waste
-    saved = starting.saved_members(study_dir)
+    saved = checkpoints_of(study_dir).saved_members()
     unfinished = {trial.number: trial.pack for trial in book if not trial.finished}
     needed = {pack for label, pack in saved.items() if label // book.replicates in unfinished}
     needed |= set(unfinished.values())  # a torn checkpoint there is for the next start to judge
-    for pack in sorted((study_dir / starting.CHECKPOINTS).glob("pack-*")):
+    for pack in sorted((study_dir / CHECKPOINTS).glob("pack-*")):
         number = pack.name.removeprefix("pack-")
         if number.isdigit() and int(number) not in needed:
             yield Waste("checkpoints of finished trials", pack, _size(pack))

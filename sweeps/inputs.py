@@ -29,7 +29,7 @@ WEIGHTS, WARM_START = "initial_weights", "warm_start"  # attributes of the study
 
 
 def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str, str]:
-    """The study's own copies of its files of initial weights, by what the study file calls them.
+    """The study's own copies of its files of initial weights, in its folder, by what the study file calls them.
 
     Raises `StudyError` where a source is not what it was when the study began, or is gone and so is its copy.
     """
@@ -57,7 +57,8 @@ def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str
                 f"{init}: the file has changed since the study began (hash {digest[:12]}). Restore it, or start a "
                 "study of another name"
             )
-        found[init] = f"{copy.absolute()}#{group}" if group and init.startswith(FILE_PREFIX) else str(copy.absolute())
+        name = f"{FOLDER}/{copy.name}"
+        found[init] = f"{name}#{group}" if group and init.startswith(FILE_PREFIX) else name
     if digests != known:
         ledger.set_attribute(WEIGHTS, digests)
     return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import gc
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,8 +22,9 @@ import pinncore
 from pinncore.checkpoint import MemberState
 from pinncore.networks import unflatten
 
+from .checkpoints import checkpoints_of
 from .lock import stop_file
-from .packs import Answer, MemberTask, PackReport, PackTask, checkpoint_folder, failed_row, identity_columns
+from .packs import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
 from .pruning import has_stalled
 
 TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock
@@ -49,7 +49,7 @@ class PackRun:
     ) -> None:
         self.task, self._study_dir, self._clock = task, study_dir, clock
         self._now = now or (lambda: datetime.datetime.now(datetime.UTC))
-        self._folder = checkpoint_folder(study_dir, task.pack)
+        self._checkpoints = checkpoints_of(study_dir)
         self._segment = 0
         self._tasks: dict[int, MemberTask] = {}
         self._rungs: dict[int, list[int]] = {}
@@ -132,11 +132,8 @@ class PackRun:
         self._segment += 1
         rebatched = any(self._tasks[label].rebatched for label in self._labels())
         values = {"padded": list(self._pack.engine.layout.padded), "rebatched": rebatched}
-        pinncore.write_checkpoint(self._folder / name, self._pack.state(), values=values)
+        self._checkpoints.write(self.task.pack, name, self._pack.state(), values)
         self._saved = True
-        for older in _checkpoints(self._folder):
-            if older.name < name:  # a worker that should have ended leaves those of its successor alone
-                shutil.rmtree(older, ignore_errors=True)
 
     # ---- members come and go --------------------------------------------------------------------------------------
 
@@ -171,7 +168,7 @@ class PackRun:
             tasks = [task for task in tasks if task.label in going_on]
             if values.get("rebatched"):
                 tasks = self._rebatched(tasks)
-        members = [task.member_of_pack() for task in tasks]
+        members = [task.member_of_pack(self._study_dir) for task in tasks]
         if self._pack and self.active:
             pack = self._pack.joined(members)
         else:
@@ -189,7 +186,7 @@ class PackRun:
         able = []
         for task in tasks:
             try:
-                pinncore.Pack([task.member_of_pack()], device=self.task.device)
+                pinncore.Pack([task.member_of_pack(self._study_dir)], device=self.task.device)
                 able.append(task)
             except pinncore.PinnError as own:
                 self._failures[task.label] = str(own)
@@ -237,14 +234,14 @@ class PackRun:
         values: dict[str, Any] = {}
         own = self.task.pack  # last: newer than where members came from
         for pack in [*sorted({task.origin for task in tasks if task.origin is not None} - {own}), own]:
-            newest = max(_checkpoints(checkpoint_folder(self._study_dir, pack)), default=None)
-            if newest is None:
-                continue
             try:
-                found, values = pinncore.read_checkpoint(newest)
+                newest = self._checkpoints.newest(pack)
             except pinncore.CheckpointError as problem:
                 self._notes.append(f"checkpoint set aside: {problem}")
                 continue
+            if newest is None:
+                continue
+            found, values = newest
             states |= {state.label: state for state in found if state.label in labels}
         return list(states.values()), values
 
@@ -349,11 +346,6 @@ def is_out_of_memory(problem: BaseException) -> bool:
     if isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(problem, RuntimeError) and "allocate memory" in str(problem)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints of a pack, oldest first."""
-    return sorted(folder.glob("attempt-*")) if folder.is_dir() else []
 
 
 def _weight_columns(result: pinncore.MemberResult) -> dict[str, Any]:

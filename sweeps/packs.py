@@ -24,7 +24,7 @@ class MemberTask:
     """One training: a seed of a trial, with the whole configuration.
 
     `label` names it in packs and checkpoints; `origin` is the pack whose checkpoint it goes on from, `weights` the
-    study's own copy of the file its initial weights come from.
+    study's own copy of the file its initial weights come from, in its folder.
     """
 
     label: int
@@ -37,11 +37,11 @@ class MemberTask:
     retry_of: int | None = None
     rebatched: bool = False  # its pack is not the one it was planned for, which the engine's last digits depend on
 
-    def member_of_pack(self) -> pinncore.Member:
+    def member_of_pack(self, study_dir: Path) -> pinncore.Member:
         """The member as pinncore trains it."""
         train, problem = build_settings(self.config)
         if self.weights is not None:
-            train = dataclasses.replace(train, init=f"file:{self.weights}")
+            train = dataclasses.replace(train, init=f"file:{study_dir / self.weights}")
         return pinncore.Member(train, problem, self.seed, self.label)
 
 

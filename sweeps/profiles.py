@@ -17,10 +17,9 @@ from cluster import KubernetesProfile, LocalProfile, Profile, RayProfile, SlurmP
 from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
 from .specmistakes import Sections, did_you_mean, in_file_order, mistakes_of
+from .submission import INLINE, LOCAL
 
 FILE: Final = "clusters.yaml"
-LOCAL: Final = "local"  # always there: the background of this machine
-INLINE: Final = "inline"  # always there: this machine, here and now
 _ALL: Final = (LocalProfile, RayProfile, SlurmProfile, KubernetesProfile, VmsProfile)
 KINDS: Final[Mapping[str, type[Profile]]] = {profile.kind: profile for profile in _ALL}
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")

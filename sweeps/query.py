@@ -22,9 +22,10 @@ from . import specfile, studyfile
 from .errors import QueryError, SpecError, StudyError
 from .machine import available_cpus
 from .ranking import KEY_METRICS, Kind, Rules, rules_of, standing_sql, swept_columns, with_front
+from .remote import Remote, uri_of
 from .rendering import render as render
 from .statement import checked_tree, did_you_mean, plain_message, shows_tables, tables_used
-from .store import StudyTables
+from .store import StudyTables, tables_of
 
 _MISTAKES_IN_SQL: Final = (
     duckdb.BinderException,
@@ -46,7 +47,7 @@ class _Limits:
 
 
 def query(
-    study_dirs: Sequence[Path],
+    study_dirs: Sequence[Path | Remote],
     sql: str,
     *,
     memory_limit: str = "1GiB",
@@ -60,7 +61,7 @@ def query(
     statement that does more than read them, that is wrong, or that meets a limit, and `StudyError` for a folder that
     is no study or a damaged file.
     """
-    studies = _named_studies(study_dirs)
+    studies = _tables(study_dirs)
     limits = _Limits(memory_limit, spill_limit, time_limit_s, threads)
     with _database(limits) as connection:
         tree = checked_tree(connection, sql)
@@ -70,7 +71,7 @@ def query(
         return _answer(connection, sql, studies, columns, limits)
 
 
-def standing(study_dirs: Sequence[Path], by: str | None = None, *, limit: int | None = None) -> pa.Table:
+def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limit: int | None = None) -> pa.Table:
     """Return every whole trial in a line, the best first: study, trial, state, objectives, swept settings, key metrics.
 
     Trials rank by the first objective of their study unless `by` names another number, those of several objectives
@@ -78,8 +79,9 @@ def standing(study_dirs: Sequence[Path], by: str | None = None, *, limit: int | 
     Raises `QueryError` where `by` is no number in `trials` or the studies have different objectives, and `StudyError`
     for what is no study.
     """
-    studies = _named_studies(study_dirs)
-    files = {name: read_study_file(tables.study_dir) for name, tables in studies.items()}
+    places = _named_studies(study_dirs)
+    files = {name: read_study_file(place) for name, place in places.items()}
+    studies = {name: tables_of(place) for name, place in places.items()}
     rules = {name: rules_of(file) for name, file in files.items()}
     metrics = (by,) if by else _common_objectives(rules)
     with _database(_Limits()) as connection:
@@ -101,7 +103,7 @@ def standing(study_dirs: Sequence[Path], by: str | None = None, *, limit: int | 
     return found if len(metrics) == 1 else with_front(found, metrics).slice(0, limit)
 
 
-def top(study_dirs: Sequence[Path], n: int = 10, by: str | None = None) -> pa.Table:
+def top(study_dirs: Sequence[Path | Remote], n: int = 10, by: str | None = None) -> pa.Table:
     """Return the `n` best complete trials, smallest `by` first: the objective of the studies unless given.
 
     Columns: study (of several), trial, the objectives, with several of these `pareto`, with replicates how far they
@@ -110,16 +112,16 @@ def top(study_dirs: Sequence[Path], n: int = 10, by: str | None = None) -> pa.Ta
     if n < 1:
         raise QueryError(f"the number of trials must be at least 1, got {n}")
     found = standing(study_dirs, by, limit=n)
-    several = len({Path(folder).resolve() for folder in study_dirs}) > 1
+    several = len(_named_studies(study_dirs)) > 1
     first = [name for name in ("study", "trial") if several or name != "study"]
     names = [name for name in found.column_names if name not in ("study", "trial", "state")]
     return found.select([*first, *names])
 
 
-def read_study_file(study_dir: Path) -> dict[str, Any]:
-    """Return the study file in a study's folder as plain values. Raises `StudyError`."""
-    path = study_dir / studyfile.SPEC_FILE
-    if not path.is_file():
+def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
+    """Return the study file of a study as plain values. Raises `StudyError`."""
+    path = f"{study_dir}/{studyfile.SPEC_FILE}"
+    if isinstance(study_dir, Path) and not (study_dir / studyfile.SPEC_FILE).is_file():
         found = "which does not exist" if not study_dir.exists() else "where there is no study.yaml"
         raise StudyError(
             f"a study is a folder with a study.yaml in it, got {study_dir}, {found}. "
@@ -145,15 +147,27 @@ def _common_objectives(rules: Mapping[str, Rules]) -> tuple[str, ...]:
 # ---- the tables ----------------------------------------------------------------------------------------------------
 
 
-def _named_studies(study_dirs: Sequence[Path]) -> dict[str, StudyTables]:
+def place_of(study_dir: Path | Remote) -> Path | Remote:
+    """Return where a study is: its folder, or what an object store's URI names."""
+    uri = uri_of(str(study_dir))
+    return Path(str(study_dir)).resolve() if uri is None else Remote(uri)
+
+
+def _named_studies(study_dirs: Sequence[Path | Remote]) -> dict[str, Path | Remote]:
     """The studies by the name of their folder, or by its path where two folders share a name."""
-    folders = list(dict.fromkeys(Path(folder).resolve() for folder in study_dirs))
-    if not folders:
+    places = list(dict.fromkeys(map(place_of, study_dirs)))
+    if not places:
         raise QueryError("a query needs at least one study. Give its folder, such as runs/quickstart.")
-    for folder in folders:
-        read_study_file(folder)
-    names = [folder.name for folder in folders]
-    return {str(folder) if names.count(folder.name) > 1 else folder.name: StudyTables(folder) for folder in folders}
+    names = [place.name for place in places]
+    return {str(place) if names.count(place.name) > 1 else place.name: place for place in places}
+
+
+def _tables(study_dirs: Sequence[Path | Remote]) -> dict[str, StudyTables]:
+    """The tables of the studies, by name. Raises `StudyError` for what is no study."""
+    studies = _named_studies(study_dirs)
+    for place in studies.values():
+        read_study_file(place)
+    return {name: tables_of(place) for name, place in studies.items()}
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from .errors import SpecError, StudyError
 from .page import Html, document, section, table, tag, tile
 from .query import top
 from .ranking import dimensions
+from .remote import uri_of
 from .rendering import duration, shown, span
 from .reportdata import ReportStudy, listed, read
 from .reportpictures import against_settings, compromises, fields, seed_spread, training, weights
@@ -37,6 +38,8 @@ def write_report(study_dir: Path, out: Path | None = None) -> Path:
 
     Raises `StudyError` for a folder that is no study, a damaged table, or a file that cannot be written.
     """
+    if out is None and uri_of(study_dir):
+        raise StudyError(f"{uri_of(study_dir)}: a report is a file on this machine. Say where: -o FILE")
     target = Path(out) if out is not None else Path(study_dir) / "report.html"
     if not target.name or target.is_dir():
         raise StudyError(f"{target} is a folder, and the report is a file. Give a file's name.")
@@ -208,7 +211,7 @@ def _notes(study: ReportStudy) -> Html:
 
 def _study_warnings(study: ReportStudy) -> Iterator[str]:
     try:
-        yield from parse_spec(whole_text(study.folder), base=study.folder.absolute()).warnings
+        yield from parse_spec(whole_text(study.folder), base=Path(str(study.folder))).warnings
     except SpecError as error:
         yield f"The study file can no longer be used as it is: {error}"
     near = study.best.get("distance_to_local") if study.best else None

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from .query import read_study_file, standing
+from .query import place_of, read_study_file, standing
 from .ranking import Rules, dimensions, rules_of, swept_columns
+from .remote import Remote
 from .rendering import PERCENT_COLUMNS
-from .store import StudyTables
+from .store import StudyTables, tables_of
 from .trials import COMPLETE, FAIL, PRUNED
 
 _COLUMNS: Final = (
@@ -33,7 +34,7 @@ class ReportStudy:
     `rows` are those of their replicates, and `best` is the whole row of one, of the best trial.
     """
 
-    folder: Path
+    folder: Path | Remote
     file: dict[str, Any]
     tables: StudyTables
     rules: Rules
@@ -83,9 +84,10 @@ class ReportStudy:
 
 def read(study_dir: Path) -> ReportStudy:
     """Read what a report draws on. Raises `StudyError` for a folder that is no study or a damaged table."""
-    file = read_study_file(study_dir)
-    tables, rules = StudyTables(study_dir), rules_of(file)
-    lines = standing([study_dir])
+    place = place_of(study_dir)
+    file = read_study_file(place)
+    tables, rules = tables_of(place), rules_of(file)
+    lines = standing([place])
     metrics = [name for name in rules.objectives if name not in _COLUMNS]
     rows = tables.read("trials", columns=[*_COLUMNS, *metrics])
     copies = rows.filter(pc.is_valid(rows["duplicate_of"]))
@@ -96,7 +98,7 @@ def read(study_dir: Path) -> ReportStudy:
     is_failed = pc.and_(pc.equal(lines["state"], FAIL), pc.invert(pc.is_in(lines["trial"], retries["retry_of"])))
     ranked = lines.filter(is_complete)
     return ReportStudy(
-        folder=study_dir,
+        folder=place,
         file=file,
         tables=tables,
         rules=rules,

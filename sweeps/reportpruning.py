@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,7 @@ FEW: Final = 20  # trials of which a rank correlation is little more than chance
 def pruning(study: ReportStudy) -> Html:
     """A table of the rungs: what pruning there went by, or would have gone by."""
     try:
-        spec = parse_spec(whole_text(study.folder), base=study.folder, look=False)
+        spec = parse_spec(whole_text(study.folder), base=Path(str(study.folder)), look=False)
     except SpecError:
         told = "The rungs are not known: the study file can no longer be used as it is."
         return section("Pruning", tag("p", told, class_="quiet")) if study.pruned.num_rows else Html()

@@ -1,9 +1,7 @@
-"""What a start finds, brought in order: the trials of the database, the rows of the tables, the checkpoints."""
+"""What a start finds, brought in order: the trials of the database, the rows of the tables."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,6 @@ from .trials import (
     end_of,
     finish,
 )
-
-CHECKPOINTS = "checkpoints"
 
 
 def read_book(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) -> Book:
@@ -154,38 +150,6 @@ def remove_orphans(tables: StudyTables, events: EventLog) -> None:
         events.add("reconciled", f"removed the unfinished publication {orphan}")
 
 
-def saved_members(study_dir: Path) -> dict[int, int]:
-    """The pack whose checkpoint holds each member, by label; of several the one written last."""
-    newest: dict[int, tuple[int, int]] = {}
-    for folder in (study_dir / CHECKPOINTS).glob("pack-*"):
-        number = folder.name.removeprefix("pack-")
-        checkpoint = max(folder.glob("attempt-*"), default=None)
-        if checkpoint is None or not number.isdigit():
-            continue
-        try:
-            written, labels = (checkpoint / "pack.json").stat().st_mtime_ns, _labels(checkpoint / "pack.json")
-        except (OSError, ValueError):
-            continue  # whoever trains its members says that it is torn
-        for label in labels:
-            newest[label] = max(newest.get(label, (0, 0)), (written, int(number)))
-    return {label: pack for label, (_, pack) in newest.items()}
-
-
-def highest_pack(study_dir: Path, book: Book) -> int:
-    """The highest number a pack ever had, -1 where there was none."""
-    folders = (folder.name.removeprefix("pack-") for folder in (study_dir / CHECKPOINTS).glob("pack-*"))
-    return max([*(int(name) for name in folders if name.isdigit()), *(trial.pack for trial in book)], default=-1)
-
-
-def remove_checkpoints(study_dir: Path, *, but: Iterable[int]) -> None:
-    """Delete the checkpoints of all packs that nobody goes on from."""
-    needed = set(but)
-    for folder in (study_dir / CHECKPOINTS).glob("pack-*"):
-        number = folder.name.removeprefix("pack-")
-        if number.isdigit() and int(number) not in needed:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _labels(file: Path) -> list[int]:
-    content: Mapping[str, Any] = json.loads(file.read_text())
-    return [int(label) for label in content["members"]]
+def highest_pack(saved: Iterable[int], book: Book) -> int:
+    """The highest number a pack ever had, by those that have checkpoints and the trials, -1 where there was none."""
+    return max([*saved, *(trial.pack for trial in book)], default=-1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import lock, records, state
 from .errors import StudyError
+from .homes import local, remote_of
 from .status import read_status
 from .studyfile import SPEC_FILE, identified, whole_text
 from .trials import RETRY_OF
@@ -30,6 +31,9 @@ def stop(study_dir: Path, *, wait: bool = False) -> str:
     """
     holder, word = lock.held_by(study_dir), lock.read_holder(study_dir).get("word")
     if holder is None:
+        remote = remote_of(study_dir)
+        if remote is not None:
+            raise StudyError(f"{remote} is not being run on this machine. If another one runs it, stop it there")
         raise StudyError(f"{study_dir} is not being run by anybody, so there is nothing to stop")
     lock.stop_file(study_dir).touch()
     while wait and lock.held_by(study_dir) and lock.read_holder(study_dir).get("word") == word:
@@ -133,12 +137,13 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     from .folder import read_spec
     from .spec import load_spec
 
+    target = local(target)
     if target.is_dir():
         old = target.resolve()
         spec = read_spec(target, [*overrides, named(name)])
     else:
         spec = load_spec(target, overrides)
-        old = root.absolute() / spec.study
+        old = local(root / spec.study).absolute()
     if not (old / SPEC_FILE).is_file():
         raise StudyError(f"--branch: there is no study in {old} to go on from. Leave --branch out to begin one")
     if name == old.name:

@@ -2,16 +2,18 @@
 
 A flush is published as one file per table. Curves, fields and weights are written first and trials last, so a flush
 exists exactly when its trials file does; what a crash leaves behind is an orphan no reader here looks at. Files are
-written beside their name, fsynced and renamed, and never touched again.
+written beside their name, fsynced and renamed, and never touched again. Of a study in an object store a file counts
+once it is there: it is put there before it is renamed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 from pinncore.checkpoint import sync_folder
 
 from .errors import StudyError
+from .remote import Remote, at_once
 from .schemas import TABLES as TABLES
 from .schemas import column_of as column_of
 from .schemas import config_of as config_of
@@ -31,6 +34,7 @@ from .schemas import trials_schema as trials_schema
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 
+_WITH_TRIALS = ("curves", "fields", "weights")  # of a flush, published before its trials
 _FLUSH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -38,13 +42,20 @@ class StudyTables:
     """The five tables in a study's folder. One process writes, any number read.
 
     The loss terms and the problem fix the schemas, so that all files of a table have the same columns whatever a
-    row lacks.
+    row lacks. In the object store `publish_in` every file is published too.
     """
 
+    _filesystem: Any = None  # Arrow's, of the files
+
     def __init__(
-        self, study_dir: Path, *, problem: str = "nonlocal_strain", terms: Sequence[str] | None = None
+        self,
+        study_dir: Path,
+        *,
+        problem: str = "nonlocal_strain",
+        terms: Sequence[str] | None = None,
+        publish_in: Remote | None = None,
     ) -> None:
-        self.study_dir = Path(study_dir)
+        self.study_dir, self._publish_in = Path(study_dir), publish_in
         self.schemas: dict[str, pa.Schema] = {
             "trials": trials_schema(problem, terms),
             "curves": curves_schema(problem, terms),
@@ -73,8 +84,12 @@ class StudyTables:
             for name, columns in (("curves", curves), ("fields", fields), ("weights", weights))
         }
         built["trials"] = _from_rows(trials, self.schemas["trials"])  # last, and so written last
-        for name, table in built.items():
-            self._write(name, flush, table)
+        if self._publish_in is None:
+            for name, table in built.items():
+                self._write(name, flush, table)
+        else:  # its answers take longer than a disk's
+            at_once(lambda name: self._write(name, flush, built[name]), _WITH_TRIALS)
+            self._write("trials", flush, built["trials"])
 
     def publish_events(self, flush: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Publish events under the name `flush`."""
@@ -82,11 +97,11 @@ class StudyTables:
         self._write("events", flush, _from_rows(rows, self.schemas["events"]))
 
     def orphans(self) -> list[Path]:
-        """What an interrupted publication left behind. To anybody but the writer one in progress looks the same."""
+        """What an interrupted publication left here. To anybody but the writer one in progress looks the same."""
         published = set(self.flushes())
         left = [path for name in TABLES for path in sorted((self.study_dir / name).glob(".*.parquet.tmp"))]
-        for name in ("curves", "fields", "weights"):
-            left += [path for path in _parquet_files(self.study_dir / name) if path.stem not in published]
+        for name in _WITH_TRIALS:
+            left += [path for path in self._parquet_files(name) if path.stem not in published]
         return left
 
     def remove_orphans(self) -> list[str]:
@@ -96,16 +111,26 @@ class StudyTables:
             path.unlink()
         for folder in {path.parent for path in orphans}:
             sync_folder(folder)
-        return [path.relative_to(self.study_dir).as_posix() for path in orphans]
+        names = [path.relative_to(self.study_dir).as_posix() for path in orphans]
+        if self._publish_in is not None:
+            stored = self._stored_orphans(self._publish_in)
+            self._publish_in.remove(stored)
+            names = list(dict.fromkeys([*names, *stored]))
+        return names
+
+    def _stored_orphans(self, store: Remote) -> list[str]:
+        published = set(self.flushes())
+        stored = (name for table in _WITH_TRIALS for name in store.objects(table))
+        return sorted(name for name in stored if PurePosixPath(name).stem not in published)
 
     def newest_attempt(self) -> int:
         """The highest attempt number among the events, 0 where there are none."""
-        names = [path.stem.split("-") for path in _parquet_files(self.study_dir / "events")]
+        names = [path.stem.split("-") for path in self._parquet_files("events")]
         return max((int(parts[1]) for parts in names if parts[0] == "attempt" and parts[1].isdigit()), default=0)
 
     def flushes(self) -> list[str]:
         """The names of the published flushes, sorted."""
-        return [path.stem for path in _parquet_files(self.study_dir / "trials")]
+        return [path.stem for path in self._parquet_files("trials")]
 
     def files(self, table: str, flushes: Collection[str] | None = None) -> list[Path]:
         """The published files of a table, of `flushes` alone where given.
@@ -114,7 +139,7 @@ class StudyTables:
         flushes once and hands them to each. Events belong to no flush and are always all there.
         """
         published = set(self.flushes() if flushes is None else flushes)
-        return [path for path in _parquet_files(self.study_dir / table) if table == "events" or path.stem in published]
+        return [path for path in self._parquet_files(table) if table == "events" or path.stem in published]
 
     def dataset(self, table: str, flushes: Collection[str] | None = None) -> ds.Dataset:
         """A table as an Arrow dataset of its published files, empty where there is none yet.
@@ -122,7 +147,7 @@ class StudyTables:
         Raises `StudyError` naming a file that is not a whole Parquet file.
         """
         paths = self.files(table, flushes)
-        schemas = [self.schemas[table], *(_footer(path) for path in paths)]
+        schemas = [self.schemas[table], *self._footers(paths)]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
         if not paths:
             return ds.dataset(schema.empty_table())
@@ -130,6 +155,7 @@ class StudyTables:
         return ds.dataset(
             [str(path) for path in paths],
             schema=schema,
+            filesystem=self._filesystem,
             format=ds.ParquetFileFormat(default_fragment_scan_options=scan),
         )
 
@@ -165,10 +191,25 @@ class StudyTables:
     def check_files(self, tables: Sequence[str] = TABLES) -> None:
         """Read every page of every published file; raises `StudyError` naming the first damaged one."""
         for path in (path for table in tables for path in self.files(table)):
-            try:
-                pq.read_table(path, page_checksum_verification=True)
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(path, error) from error
+            with self._damage_named(path):
+                pq.read_table(str(path), page_checksum_verification=True, filesystem=self._filesystem)
+
+    def _parquet_files(self, table: str) -> list[Path]:
+        return sorted(path for path in (self.study_dir / table).glob("*.parquet") if not path.name.startswith("."))
+
+    def _footers(self, paths: Iterable[Path]) -> list[pa.Schema]:
+        return [self._footer(path) for path in paths]
+
+    def _footer(self, path: Path) -> pa.Schema:
+        with self._damage_named(path):
+            return pq.read_schema(str(path), filesystem=self._filesystem)
+
+    @contextlib.contextmanager
+    def _damage_named(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from error
 
     def _refuse_published(self, table: str, flush: str) -> None:
         if not _FLUSH_NAME.fullmatch(flush):
@@ -190,8 +231,40 @@ class StudyTables:
             pq.write_table(rows, stream, compression="zstd", row_group_size=ROWS_PER_GROUP, write_page_checksum=True)
             stream.flush()
             os.fsync(stream.fileno())
+        if self._publish_in is not None:
+            self._publish_in.put(f"{table}/{flush}.parquet", temporary)
         os.replace(temporary, folder / f"{flush}.parquet")
         sync_folder(folder)
+
+
+class StoredTables(StudyTables):
+    """The tables of a study in an object store, to be read."""
+
+    def __init__(self, remote: Remote) -> None:
+        super().__init__(Path(remote.path("")))
+        self._remote = remote
+
+    @property
+    def _filesystem(self) -> Any:
+        return self._remote.filesystem
+
+    def _parquet_files(self, table: str) -> list[Path]:
+        return sorted(
+            Path(self._remote.path(name)) for name in self._remote.objects(table) if name.endswith(".parquet")
+        )
+
+    def _footers(self, paths: Iterable[Path]) -> list[pa.Schema]:
+        return at_once(self._footer, paths)
+
+    @contextlib.contextmanager
+    def _damage_named(self, path: Path) -> Iterator[None]:
+        with super()._damage_named(path), self._remote.explained():
+            yield
+
+
+def tables_of(place: Path | Remote) -> StudyTables:
+    """The tables of a study in a folder or an object store."""
+    return StoredTables(place) if isinstance(place, Remote) else StudyTables(place)
 
 
 def _from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -232,17 +305,6 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
     if kind == pa.string() and value is not None and not isinstance(value, str):
         return json.dumps(value, sort_keys=True)
     return float(value) if kind == pa.float64() and isinstance(value, int) else value
-
-
-def _parquet_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-
-
-def _footer(path: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> StudyError:

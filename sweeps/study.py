@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +19,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import folder, inputs, lock, starting
+from . import folder, homes, inputs, lock, starting
 from .asking import Asker, Machines
 from .budget import Spent, spent_reason
+from .checkpoints import checkpoints_of
 from .errors import StudyError
 from .events import EventLog
 from .judging import Judge
-from .packs import Answer, MemberTask, PackReport, PackTask, checkpoint_folder
+from .packs import Answer, MemberTask, PackReport, PackTask
 from .recording import Recorder
 from .search import Search
 from .spec import StudySpec
@@ -103,7 +103,11 @@ class StudyOwner:
     def _begin(self, driver_pid: int, notes: Sequence[str], retry: Sequence[int]) -> None:
         """Everything that wants the lock held."""
         lock.stop_file(self.study_dir).unlink(missing_ok=True)
-        self._tables = StudyTables(self.study_dir)
+        self._remote = remote = homes.remote_of(self.study_dir)
+        self._tables = StudyTables(self.study_dir, publish_in=remote)
+        self._checkpoints = checkpoints_of(self.study_dir)
+        if remote is not None:
+            homes.reconcile(self.study_dir, remote, self._tables, self._lock.word)
         known = self._ledger.attributes()
         self.attempt = 1 + max(int(known.get("attempts", 0)), self._tables.newest_attempt())
         self._ledger.set_attribute("attempts", self.attempt)
@@ -113,6 +117,8 @@ class StudyOwner:
         for note in notes:
             self._events.add("reconciled", note)
         self._weights = inputs.settle_weights(self.study_dir, self.spec, self._ledger)
+        if remote is not None:
+            homes.push_weights(self.study_dir, remote)
         self._started, self._hours_before = self._clock(), float(known.get("hours", 0.0))
         self._hours_noted = self._started
         self._closed, self._broken, self._leaving = False, None, False  # type: bool, str | None, bool
@@ -154,7 +160,7 @@ class StudyOwner:
             self._book,
             self._search,
             self._events,
-            guard=self._lock.check,
+            guard=self._check_ours,
             rows=rows,
         )
         reusable, gone = inputs.reusable(spec)
@@ -170,15 +176,20 @@ class StudyOwner:
             self._recorder,
             reusable,
         )
-        self._asker.next_pack = 1 + starting.highest_pack(self.study_dir, self._book)
+        self._asker.next_pack = 1 + starting.highest_pack(self._checkpoints.packs(), self._book)
         for original in [trial for trial in self._book if trial.finished and trial.number in self._book.copies]:
             self._recorder.copy_of(original)
         for trial in [trial for trial in self._book if trial.taken_from is not None and not trial.finished]:
             self._recorder.take_over(trial)
 
+    def _check_ours(self) -> None:
+        self._lock.check()
+        if self._remote is not None:
+            homes.check_owner(self._remote, self._lock.word)
+
     def _unfinished(self) -> list[Group]:
         """Members left of earlier starts: those with a checkpoint first, then pack by pack."""
-        saved = starting.saved_members(self.study_dir)
+        saved = self._checkpoints.saved_members()
         packs: dict[int, list[Seat]] = {}
         for trial in self._book:
             if not trial.finished and trial.duplicate_of is None and self._is_wanted(trial):
@@ -198,7 +209,7 @@ class StudyOwner:
                 groups[place].seats.append(seat)
         left = [seat for seats in packs.values() for seat in seats]
         self._origins = {seat.label: seat.origin for seat in left if seat.origin is not None}
-        starting.remove_checkpoints(self.study_dir, but=self._origins.values())
+        self._checkpoints.remove(set(self._checkpoints.packs()) - set(self._origins.values()))
         return [groups[place] for place in sorted(groups)]
 
     def _can_be_rebuilt(self, pack: int, seats: Sequence[Seat]) -> bool:
@@ -445,7 +456,7 @@ class StudyOwner:
     def _put_back(self, seats: Sequence[Seat], *, alone: bool = False) -> None:
         """Let members wait again, first in line, with the checkpoint they have."""
         groups: dict[Any, Group] = {}
-        saved = starting.saved_members(self.study_dir)
+        saved = self._checkpoints.saved_members()
         self._origins |= {seat.label: saved[seat.label] for seat in seats if seat.label in saved}
         for seat in seats:
             seat = replace(seat, origin=self._origins.get(seat.label))
@@ -516,8 +527,8 @@ class StudyOwner:
         """Delete checkpoints that nobody goes on from any more."""
         packs = lane.packs - ({lane.task.pack} if lane.seats else set())
         free = packs - set(self._origins.values()) - {other.task.pack for other in self._lanes.values() if other.seats}
-        for pack in free:
-            shutil.rmtree(checkpoint_folder(self.study_dir, pack), ignore_errors=True)
+        self._checkpoints.remove(free)
+        lane.packs -= free - {lane.task.pack}
 
     # ---- the end --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from . import records, specfile, state
 from .errors import SpecError, StudyError
+from .remote import Remote
 from .state import Database
 
 SPEC_FILE: Final = "study.yaml"
@@ -15,10 +16,10 @@ END: Final = "# end of the study file"  # its last line; versions before wrote n
 STUDY_YAML: Final = "study_yaml"  # attribute of the study in its database: the whole text
 
 
-def whole_text(study_dir: Path) -> str:
+def whole_text(study_dir: Path | Remote) -> str:
     """The study file, or the copy in the database where the file is but its beginning. Raises `StudyError`."""
     text = read_text(study_dir)
-    if is_whole(text):
+    if is_whole(text) or isinstance(study_dir, Remote):  # an object is never torn
         return text
     copy = _copy(study_dir, text)
     if copy is None:  # of a version that kept none
@@ -31,15 +32,24 @@ def whole_text(study_dir: Path) -> str:
     return copy
 
 
-def read_text(study_dir: Path) -> str:
+def read_text(study_dir: Path | Remote) -> str:
     """The study file as it stands. Raises `StudyError`."""
-    file = study_dir / SPEC_FILE
+    file = f"{study_dir}/{SPEC_FILE}"
     try:
-        return file.read_bytes().decode("utf-8")
+        return _content(study_dir).decode("utf-8")
     except OSError as problem:
         raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
     except UnicodeDecodeError:
         raise StudyError(f"{file} cannot be read: it is not text in UTF-8. Restore it") from None
+
+
+def _content(study_dir: Path | Remote) -> bytes:
+    if isinstance(study_dir, Path):
+        return (study_dir / SPEC_FILE).read_bytes()
+    content = study_dir.get(SPEC_FILE)
+    if content is None:
+        raise StudyError(f"there is no study in {study_dir}: it has no {SPEC_FILE}")
+    return content
 
 
 def is_whole(text: str) -> bool:

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cluster import Executor, InlineExecutor, Job, JobHandle, LocalExecutor, LocalProfile
+from cluster import Executor, InlineExecutor, Job, JobHandle, LocalExecutor, LocalProfile, Profile
 from cluster.folder import JOBS_FOLDER
 
 from .errors import Mistake, SpecError, StudyError
 from .given import Given, read_given
-from .profiles import INLINE, LOCAL, all_profiles, find_profile, profile_names
+from .remote import uri_of
 from .studyfile import SPEC_FILE
 
 if TYPE_CHECKING:
     from .spec import StudySpec
 
 DEFAULT_ROOT: Final = "runs"
+LOCAL: Final = "local"  # always there: the background of this machine
+INLINE: Final = "inline"  # always there: this machine, here and now
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,14 @@ def prepare(
     `given` is a study file, its text or content, or the folder of a study that goes on. Raises `SpecError` with every
     mistake of study file or profile, `StudyError` and `ClusterError` for what cannot run in that place.
     """
-    profile = None if to in (LOCAL, INLINE) else find_profile(to)
+    profile = None if to in (LOCAL, INLINE) else _profile(to)
     from .bundle import bundle  # only now: it brings torch
 
     spec, home = _study(given, overrides)
     if profile is None:
-        where = str(root or home or DEFAULT_ROOT)
-        profile = LocalProfile(root=where if "://" in where else str(Path(where).absolute()))
-    where = str(root) if root and to not in (LOCAL, INLINE) else profile.root
+        place_of = root or home or DEFAULT_ROOT
+        profile = LocalProfile(root=uri_of(place_of) or str(Path(place_of).absolute()))
+    where = uri_of(root) or str(root) if root and to not in (LOCAL, INLINE) else profile.root
     if profile.joins and cpus is not None:
         raise SpecError([Mistake("cpus", cpus, f"is what the profile {to} says, so it cannot be given here")])
     if "://" not in where and not Path(where).is_absolute():
@@ -82,13 +84,15 @@ def prepare(
 def place(to: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> Executor:
     """Where jobs run; jobs of this machine lie under `root`. Raises `SpecError` for an unknown or wrong profile."""
     if to in (LOCAL, INLINE):
-        folder = Path(DEFAULT_ROOT if "://" in str(root) else root) / JOBS_FOLDER
+        folder = Path(DEFAULT_ROOT if uri_of(root) else root) / JOBS_FOLDER
         return LocalExecutor(folder) if to == LOCAL else InlineExecutor(folder)
-    return find_profile(to).executor(to)
+    return _profile(to).executor(to)
 
 
 def places() -> list[str]:
     """Every place that keeps jobs. Raises `SpecError` with every mistake of every profile."""
+    from .profiles import all_profiles
+
     return [LOCAL, *all_profiles()]
 
 
@@ -101,12 +105,22 @@ def find_job(job: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> JobHandle
 def is_job(name: str) -> bool:
     """Whether a name is that of a job of a profile, and not the path of a study."""
     to, slash, _ = name.rpartition("/")
-    return bool(slash) and not Path(name).exists() and to in profile_names()
+    if not slash or Path(name).exists():
+        return False
+    from .profiles import profile_names
+
+    return to in profile_names()
 
 
 def full_id(to: str, handle: JobHandle) -> str:
     """What `find_job` takes for a job of a place."""
     return handle.id if to in (LOCAL, INLINE) else f"{to}/{handle.id}"
+
+
+def _profile(name: str) -> Profile:
+    from .profiles import find_profile  # only now: it brings pydantic
+
+    return find_profile(name)
 
 
 def _study(given: Given, overrides: Sequence[str]) -> tuple[StudySpec, Path | None]:

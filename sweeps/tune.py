@@ -15,6 +15,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from . import homes
 from .errors import StudyError
 from .packs import Answer, PackReport, PackTask
 from .preflight import Expected, check_here
@@ -138,9 +139,12 @@ def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
             self._worker: LaneWorker | None = None  # not before the first step: Tune may yet drop this actor
             self._node: str = ray.get_runtime_context().get_node_id()
             self._unfit: str | None = None
+            self._study_dir = Path(context.study_dir)
             if self._node != context.driver_node:  # it may have joined after the driver looked at all of them
                 try:
-                    check_here(Path(context.study_dir), context.expected)
+                    check_here(self._study_dir, context.expected)
+                    if context.expected.store is not None:
+                        self._study_dir = homes.worker_home(context.expected.store)
                 except StudyError as problem:
                     self._unfit = str(problem)
                     ray.get(self._owner.unfit.remote(self._lane, self._unfit))
@@ -149,8 +153,8 @@ def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
             if self._unfit is not None:  # it keeps its place, or Tune would start the next lane right here
                 time.sleep(IDLE_S)
                 return {"lane": self._lane, "done": not ray.get(self._owner.has_work.remote())}
-            owner, study_dir = _RemoteOwner(self._owner), Path(context.study_dir)
-            self._worker = self._worker or LaneWorker(owner, study_dir, self._lane, self._node)
+            owner = _RemoteOwner(self._owner)
+            self._worker = self._worker or LaneWorker(owner, self._study_dir, self._lane, self._node)
             self._worker.segment(SEGMENT_S)
             return {"lane": self._lane, "done": self._worker.done}
 

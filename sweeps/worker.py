@@ -10,6 +10,7 @@ from typing import Protocol
 
 from .packrun import PackRun
 from .packs import Answer, PackReport, PackTask
+from .remote import StoreError
 
 IDLE_S = 0.2  # between two questions for members that are not there yet
 
@@ -68,6 +69,10 @@ class LaneWorker:
         """Train, report, do what the owner answers."""
         try:
             report = run.train(until)
+        except StoreError as problem:  # its checkpoints cannot be read: no fault of the members
+            self._owner.cannot_write(str(problem))
+            self._run = None
+            return
         except Exception as problem:  # a bug would come again: the owner finds the member that meets it
             report = run.crash_report(f"unexpected {type(problem).__name__}: {problem}", traceback.format_exc())
         answer = self._owner.report(report)
@@ -84,9 +89,12 @@ class LaneWorker:
                 self._take_pack()
 
     def _checkpoint(self, run: PackRun) -> None:
-        """A disk that cannot be written to ends the attempt, not the study."""
+        """A disk or store that cannot be written to ends the attempt, not the study."""
         try:
             run.checkpoint()
+        except StoreError as problem:
+            self._owner.cannot_write(str(problem))
+            self._run = None
         except OSError as problem:
             where = f": {problem.filename}" if problem.filename else ""
             self._owner.cannot_write(f"{problem.strerror or problem}{where}")

@@ -43,7 +43,15 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Clients]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PLACES])
+pytestmark = pytest.mark.parametrize(
+    "clients",
+    [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PLACES],  # a place is started once
+    indirect=True,
+    scope="module",
+)
+
+
+@pytest.fixture(scope="module")
 def clients(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     """What makes one more client of a place; every test of this file shares it, and so finds jobs of the others."""
     with PLACES[request.param](tmp_path_factory.mktemp(request.param)) as make:

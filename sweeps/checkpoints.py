@@ -1,0 +1,172 @@
+"""The checkpoints of a study: a folder each where the study's folder is, or an archive each in its object store.
+
+They lie by pack, and of each pack the newest counts.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pinncore
+from pinncore.checkpoint import MemberState
+
+from .homes import remote_of
+from .packs import checkpoint_folder
+from .remote import Remote, at_once
+
+FOLDER: Final = "checkpoints"
+INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members
+ENDING: Final = ".tar"
+
+Found = tuple[list[MemberState], dict[str, Any]]  # members, and the values of the pack as a whole
+
+
+class Checkpoints(Protocol):
+    """Where members that still train are kept."""
+
+    def write(self, pack: int, name: str, states: Sequence[MemberState], values: dict[str, Any]) -> None:
+        """Write a pack's checkpoint `name`, and remove those whose names come before."""
+
+    def newest(self, pack: int) -> Found | None:
+        """The newest checkpoint of a pack. Raises `CheckpointError` for a torn one."""
+
+    def saved_members(self) -> dict[int, int]:
+        """The pack whose checkpoint holds each member, by label; of several the one written last."""
+
+    def packs(self) -> list[int]:
+        """The packs that have checkpoints."""
+
+    def remove(self, packs: Iterable[int]) -> None:
+        """Remove all checkpoints of some packs."""
+
+
+def checkpoints_of(study_dir: Path) -> Checkpoints:
+    """Those of the study in a folder, or whose home it is."""
+    remote = remote_of(study_dir)
+    return FolderCheckpoints(study_dir) if remote is None else StoredCheckpoints(remote)
+
+
+class FolderCheckpoints:
+    """Checkpoints in the study's folder."""
+
+    def __init__(self, study_dir: Path) -> None:
+        self._study_dir = study_dir
+
+    def write(self, pack: int, name: str, states: Sequence[MemberState], values: dict[str, Any]) -> None:
+        folder = checkpoint_folder(self._study_dir, pack)
+        pinncore.write_checkpoint(folder / name, states, values=values)
+        for older in folder.glob("attempt-*"):
+            if older.name < name:  # a worker that should have ended leaves those of its successor alone
+                shutil.rmtree(older, ignore_errors=True)
+
+    def newest(self, pack: int) -> Found | None:
+        folder = max(checkpoint_folder(self._study_dir, pack).glob("attempt-*"), default=None)
+        return None if folder is None else pinncore.read_checkpoint(folder)
+
+    def saved_members(self) -> dict[int, int]:
+        newest: dict[int, tuple[int, int]] = {}
+        for pack in self.packs():
+            folder = max(checkpoint_folder(self._study_dir, pack).glob("attempt-*"), default=None)
+            if folder is None:
+                continue
+            try:
+                written, labels = (folder / INDEX).stat().st_mtime_ns, _labels((folder / INDEX).read_bytes())
+            except (OSError, ValueError):
+                continue  # whoever trains its members says that it is torn
+            for label in labels:
+                newest[label] = max(newest.get(label, (0, 0)), (written, pack))
+        return {label: pack for label, (_, pack) in newest.items()}
+
+    def packs(self) -> list[int]:
+        return _numbers(folder.name for folder in (self._study_dir / FOLDER).glob("pack-*"))
+
+    def remove(self, packs: Iterable[int]) -> None:
+        for pack in packs:
+            shutil.rmtree(checkpoint_folder(self._study_dir, pack), ignore_errors=True)
+
+
+class StoredCheckpoints:
+    """Checkpoints in an object store, each one object: an archive of the files a folder would hold, its index first."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def write(self, pack: int, name: str, states: Sequence[MemberState], values: dict[str, Any]) -> None:
+        folder, stream = _folder(pack), io.BytesIO()
+        with tempfile.TemporaryDirectory(prefix="pinnsweep-checkpoint-") as scratch:
+            pinncore.write_checkpoint(Path(scratch, name), states, values=values)
+            with tarfile.open(fileobj=stream, mode="w") as archive:
+                for file in sorted(Path(scratch, name).iterdir(), key=lambda file: (file.name != INDEX, file.name)):
+                    archive.add(file, file.name)
+        self._remote.put(f"{folder}/{name}{ENDING}", stream.getvalue())
+        self._remote.remove([older for older in self._remote.objects(folder) if older < f"{folder}/{name}"])
+
+    def newest(self, pack: int) -> Found | None:
+        name = max(self._remote.objects(_folder(pack)), default=None)
+        if name is None:
+            return None
+        content = self._remote.get(name)
+        with tempfile.TemporaryDirectory(prefix="pinnsweep-checkpoint-") as scratch:
+            try:
+                with tarfile.open(fileobj=io.BytesIO(content or b"")) as archive:
+                    for member in archive:
+                        file = archive.extractfile(member)
+                        if file is not None:
+                            Path(scratch, Path(member.name).name).write_bytes(file.read())
+            except tarfile.TarError as problem:
+                raise pinncore.CheckpointError(f"{self._remote}/{name} cannot be read ({problem})") from None
+            return pinncore.read_checkpoint(Path(scratch))
+
+    def saved_members(self) -> dict[int, int]:
+        newest: dict[int, tuple[int, int]] = {}
+        stored = self._remote.objects(FOLDER)
+        last = {pack: max(names) for pack, names in _by_pack(stored).items()}
+        for pack, labels in zip(last, at_once(self._labels, last.values()), strict=True):
+            for label in labels:
+                newest[label] = max(newest.get(label, (0, 0)), (stored[last[pack]].time_ns, pack))
+        return {label: pack for label, (_, pack) in newest.items()}
+
+    def packs(self) -> list[int]:
+        return list(_by_pack(self._remote.objects(FOLDER)))
+
+    def remove(self, packs: Iterable[int]) -> None:
+        for pack in packs:
+            self._remote.remove_folder(_folder(pack))
+
+    def _labels(self, name: str) -> list[int]:
+        """The labels in an archive, of which only the beginning is read."""
+        try:
+            with self._remote.reading(name) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+                index = archive.next()
+                file = index and archive.extractfile(index)
+                return _labels(file.read()) if file else []
+        except (FileNotFoundError, tarfile.TarError, ValueError):
+            return []  # whoever trains its members says that it is torn
+
+
+def _folder(pack: int) -> str:
+    return checkpoint_folder(Path(), pack).as_posix()
+
+
+def _by_pack(names: Iterable[str]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for name in names:
+        for pack in _numbers([name.split("/")[1]]):
+            found.setdefault(pack, []).append(name)
+    return found
+
+
+def _numbers(folders: Iterable[str]) -> list[int]:
+    numbers = (folder.removeprefix("pack-") for folder in folders)
+    return [int(number) for number in numbers if number.isdigit()]
+
+
+def _labels(index: bytes) -> list[int]:
+    return [int(label) for label in json.loads(index)["members"]]

@@ -1,0 +1,217 @@
+"""The home of a study whose root is an object store: the folder on this machine where its lock and database work.
+
+Tables are written there and published in the store, from which another machine's home can be made anew where the
+database is one that both reach. Homes of studies with their database in a folder lie beside it, others in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from . import lock, state
+from .errors import StudyError
+from .remote import Remote, Stored, replace, uri_of
+from .studyfile import SPEC_FILE, identified, read_text, whole_text
+
+if TYPE_CHECKING:
+    from .spec import StudySpec
+    from .store import StudyTables
+
+FILE: Final = "object_store"  # in a home: the URI of the study in its store
+OWNER: Final = "owner"  # in the store: the word in the lock of the home that publishes there
+WEIGHTS: Final = "initial_weights"  # files that workers need
+_OF_FLUSHES: Final = ("curves", "fields", "weights")  # tables whose files count where there are trials to them
+
+
+def remote_of(study_dir: Path) -> Remote | None:
+    """Where a study is published whose home this folder is; None for a folder that holds the study itself."""
+    try:
+        return Remote((study_dir / FILE).read_text(encoding="utf-8").strip())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def root_of(study_dir: Path) -> Path:
+    """The root of the study in a folder, or whose home it is."""
+    remote = remote_of(study_dir)
+    return study_dir.parent if remote is None else Path(remote.uri.rpartition("/")[0])
+
+
+def open_home(root: str, spec: StudySpec) -> Path:
+    """The home of a study in an object store, made if need be.
+
+    Raises `StudyError` where the study has no database outside the store, where that is another machine's, and where
+    the store cannot be used.
+    """
+    remote = Remote(f"{root}/{spec.study}")
+    if spec.state is None:
+        raise StudyError(
+            f"--root: an object store cannot hold a study's database, got {root}. Say where it shall lie: --state DIR "
+            "on this machine, or --state postgresql://HOST/DATABASE for several machines"
+        )
+    home = _home(remote, spec.state)
+    _refuse_taken(home, remote)
+    remote.check()
+    if _published(remote) is not None and not home.joinpath(SPEC_FILE).exists() and not _has_database(home, spec.state):
+        raise StudyError(
+            f"{remote} holds a study whose database is not in {spec.state}. Give the --state it was begun with, on the "
+            f"machine where it was, or another name (--set study={spec.study}-2)"
+        )
+    _furnish(home, remote, is_shared=_is_server(spec.state))
+    return home
+
+
+def local(place: Path) -> Path:
+    """The folder of a study on this machine: its home, where `place` is in an object store, else the folder itself.
+
+    Raises `StudyError` where there is no such study, or its database is on another machine.
+    """
+    uri = uri_of(place)
+    if uri is None:
+        return place
+    remote = Remote(uri)
+    text = read_text(remote)
+    where = identified(text, Path(remote.name))[1]
+    if where.is_shared:
+        home = _home(remote, state.POSTGRESQL)
+        _furnish(home, remote, is_shared=True)
+        return home
+    assert where.file is not None  # all that is no server
+    home = where.file.with_suffix("")
+    if remote_of(home) != remote or not where.file.is_file():
+        raise StudyError(
+            f"{remote}: its database is {where.file} on the machine that runs it, and is not here. Ask there; query, "
+            "top and report read the store alone"
+        )
+    return home
+
+
+def refresh(study_dir: Path) -> None:
+    """Take into a home what another machine, that shares its database, has changed in the study file."""
+    remote = remote_of(study_dir)
+    if remote is not None and identified(whole_text(study_dir), study_dir)[1].is_shared:
+        _furnish(study_dir, remote, is_shared=True)
+
+
+def worker_home(uri: str) -> Path:
+    """A folder for the workers of a study on a machine that is not its driver's, with the initial weights in it."""
+    remote = Remote(uri)
+    folder = _cache(remote) / "workers" / remote.name
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / name for name in remote.objects(WEIGHTS)}
+    remote.pull({name: file for name, file in files.items() if not file.is_file()})
+    _write(folder / FILE, f"{uri}\n")
+    return folder
+
+
+def reconcile(study_dir: Path, remote: Remote, tables: StudyTables, word: str) -> None:
+    """Bring a home and its store together: afterwards both have every published file, and the store's are those.
+
+    `word` is that of the home's lock. Who began the study elsewhere may have published since.
+    """
+    remote.put(OWNER, word.encode())
+    remote.put(SPEC_FILE, study_dir / SPEC_FILE)
+    stored, here = remote.objects(), set(tables.flushes())
+    there = {PurePosixPath(name).stem for name in stored if name.startswith("trials/")}
+
+    def is_wanted(name: str) -> bool:
+        table, flush = PurePosixPath(name).parts[0], PurePosixPath(name).stem
+        if table in (*_OF_FLUSHES, "trials"):
+            # a file of a flush that was never whole here may be another one than the store's of that name
+            return flush in there and (flush not in here or _differs(study_dir / name, stored[name]))
+        return table in ("events", WEIGHTS) and _differs(study_dir / name, stored[name])
+
+    _trials_last(remote.pull, {name: study_dir / name for name in stored if is_wanted(name)})
+    files = {f"{table}/{file.name}": file for table in tables.schemas for file in tables.files(table)}
+    _trials_last(remote.push, {name: file for name, file in files.items() if name not in stored})
+
+
+def _trials_last(transfer: Callable[[Mapping[str, Path]], None], files: Mapping[str, Path]) -> None:
+    """What is cut short in between is then no publication."""
+    for of_trials in (False, True):
+        transfer({name: file for name, file in files.items() if name.startswith("trials/") is of_trials})
+
+
+def _differs(file: Path, stored: Stored) -> bool:
+    return not file.is_file() or file.stat().st_size != stored.bytes
+
+
+def check_owner(remote: Remote, word: str) -> None:
+    """Raise `StudyError` where the study in the store is no longer that of the home whose lock has this word."""
+    if remote.get(OWNER) != word.encode():
+        raise StudyError(
+            f"{remote} was taken over by another machine while this study was running. Nothing more is recorded from "
+            "here. Let only one driver run it, then run the study again: it goes on where it was"
+        )
+
+
+def push_weights(study_dir: Path, remote: Remote) -> None:
+    """Publish the study's initial weights, for workers on other machines."""
+    stored = remote.objects(WEIGHTS)
+    files = {f"{WEIGHTS}/{file.name}": file for file in (study_dir / WEIGHTS).glob("*.npz")}
+    remote.push({name: file for name, file in files.items() if name not in stored})
+
+
+def remove_stored(remote: Remote) -> None:
+    """Remove a study from its store; as long as the study file is there, it is one."""
+    for folder in ("checkpoints", WEIGHTS, *_OF_FLUSHES, "events", "trials"):
+        remote.remove_folder(folder)
+    remote.remove([OWNER, SPEC_FILE])
+
+
+# ---- where homes lie -----------------------------------------------------------------------------------------------
+
+
+def _home(remote: Remote, where: str) -> Path:
+    return (_cache(remote) if _is_server(where) else Path(where)) / remote.name
+
+
+def _cache(remote: Remote) -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return base / "pinnsweep" / hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
+
+
+def _is_server(where: str) -> bool:
+    return where.startswith(state.POSTGRESQL)
+
+
+def _has_database(home: Path, where: str) -> bool:
+    file = state.database(home, where).file
+    return file is None or file.exists()
+
+
+def _refuse_taken(home: Path, remote: Remote) -> None:
+    other = remote_of(home)
+    is_used = home.is_dir() and any(not path.name.startswith(".") for path in home.iterdir())
+    if other != remote and (other is not None or is_used):
+        what = f"the home of {other}" if other else "there already"
+        raise StudyError(f"{home} is {what}, so it cannot be the home of {remote}. Choose another --state or name")
+
+
+def _furnish(home: Path, remote: Remote, *, is_shared: bool) -> None:
+    """Make a home what it must be before the study can be opened: of the store, and with the study's file.
+
+    Where several machines share the database, the study file in the store counts: another one may have changed it, if
+    the study is not being run here.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    _write(home / FILE, f"{remote}\n")
+    text = _published(remote)
+    may_differ = is_shared and lock.held_by(home) is None
+    if text is not None and (may_differ or not (home / SPEC_FILE).exists()):
+        _write(home / SPEC_FILE, text)
+
+
+def _published(remote: Remote) -> str | None:
+    """The study file in the store."""
+    content = remote.get(SPEC_FILE)
+    return None if content is None else content.decode("utf-8")
+
+
+def _write(file: Path, text: str) -> None:
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        replace(file, text.encode())

@@ -1,0 +1,130 @@
+"""An object store for tests: a server on this machine that speaks S3 over HTTP, with credentials that mean nothing."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+KEY, SECRET = "AKIADUMMYDUMMYDUMMY0", "dummy-secret-that-nobody-may-write-down"
+_numbers = itertools.count(1)
+
+
+class ObjectStore:
+    """The server; `stop` takes the network away, `start` gives it back on the same port, empty or as it was."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port, verbose=False)
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Without a network."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def bucket(self) -> str:
+        """A new bucket."""
+        name = f"bucket-{next(_numbers)}"
+        self.request("PUT", f"/{name}")
+        return name
+
+    def request(self, method: str, path: str, content: bytes = b"") -> bytes:
+        """What the server answers."""
+        headers = {"Content-Type": "text/plain"}
+        asked = urllib.request.Request(self.url + path, data=content, method=method, headers=headers)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
+            return bytes(answer.read())
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Nobody may do anything."""
+        self.request("POST", "/moto-api/reset-auth", b"0")
+        try:
+            yield
+        finally:
+            self.request("POST", "/moto-api/reset-auth", b"inf")
+
+
+class _Denying(BaseHTTPRequestHandler):
+    def do_PUT(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def denying() -> Iterator[str]:
+    """The URL of a server that denies everything, as S3 does with credentials that allow nothing, or without any."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Denying) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def environment(url: str) -> dict[str, str]:
+    """What a user sets to reach a store."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[ObjectStore]:
+    """One server for the tests of a module."""
+    store = ObjectStore()
+    yield store
+    store.stop()
+
+
+@pytest.fixture
+def store(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
+    """The server, with the environment that reaches it and a cache of the test's own."""
+    for name, value in environment(s3.url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    return s3
+
+
+@pytest.fixture
+def root(store: ObjectStore) -> str:
+    """A root for studies in a bucket of its own."""
+    return f"s3://{store.bucket()}/some/prefix"
