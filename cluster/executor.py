@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .errors import ClusterError
 from .job import Job, JobHandle
 
 
@@ -15,6 +16,17 @@ class Check:
 
     what: str
     problem: str = ""
+
+
+def checked(steps: Iterable[tuple[str, Callable[[], object]]]) -> Iterator[Check]:
+    """Look at what must hold, one after the other; a look raises `ClusterError` where it does not, and is the last."""
+    for what, look in steps:
+        try:
+            look()
+        except ClusterError as problem:
+            yield Check(what, str(problem))
+            return
+        yield Check(what)
 
 
 class Executor(ABC):

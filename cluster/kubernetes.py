@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from . import rayjob_manifest as manifest
 from .errors import ClusterError, JobError, JobNotFound
-from .executor import Check, Executor
+from .executor import Check, Executor, checked
 from .job import Job, without_secrets
 from .kubernetes_client import RAYJOBS, KubernetesClient, Refused, context_of
 from .kubernetes_job import KubernetesHandle
@@ -125,13 +125,7 @@ class KubernetesExecutor(Executor):
         return sorted((KubernetesHandle(self._api, item) for item in found["items"]), key=lambda job: job.submitted_at)
 
     def checks(self) -> Iterator[Check]:
-        for what, look in self._steps():
-            try:
-                look()
-            except ClusterError as problem:
-                yield Check(what, str(problem))
-                return
-            yield Check(what)
+        return checked(self._steps())
 
     def _steps(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """What must hold, and how to look, which raises `ClusterError` where it does not hold."""

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from annotated_types import Ge, MinLen
 
 from .errors import ClusterError, JobError, JobNotFound
-from .executor import Check, Executor
+from .executor import Check, Executor, checked
 from .job import Job, JobHandle, JobState, without_secrets
 from .profile import Profile
 
@@ -115,18 +115,13 @@ class RayExecutor(Executor):
 
     def checks(self) -> Iterator[Check]:
         address = self._profile.address
-        for what, look in (
-            (f"{address} can be reached", lambda: _refuse_silent(address)),
-            ("a token can be read, where one is named", lambda: _token(self._profile)),
-            ("the Jobs API takes this client and its token", lambda: self._client().list_jobs()),
-        ):
-            try:
-                with _explained(self._profile):
-                    look()
-            except ClusterError as problem:
-                yield Check(what, str(problem))
-                return
-            yield Check(what)
+        return checked(
+            (
+                (f"{address} can be reached", lambda: _refuse_silent(address)),
+                ("a token can be read, where one is named", lambda: _token(self._profile)),
+                ("the Jobs API takes this client and its token", self.list),
+            )
+        )
 
     def attach(self, job_id: str) -> JobHandle:
         known = self.list()

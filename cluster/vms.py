@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from .errors import ClusterError, JobError, JobNotFound
-from .executor import Check, Executor
+from .executor import Check, Executor, checked
 from .job import Job, JobHandle, without_secrets
 from .profile import Profile
 from .rayjobs import RayExecutor, RayProfile
@@ -144,13 +144,10 @@ class VmsExecutor(Executor):
         )
 
     def checks(self) -> Iterator[Check]:
-        for what, look in steps_here(self._profile.provider, self._config()):
-            try:
-                look()
-            except ClusterError as problem:
-                yield Check(what, str(problem))
+        for check in checked(steps_here(self._profile.provider, self._config())):
+            yield check
+            if check.problem:
                 return
-            yield Check(what)
         what = f"the head of the cluster {self._cluster} can be reached"
         try:
             place = self._place()

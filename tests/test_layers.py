@@ -14,8 +14,9 @@ import sweeps
 SERVICE = {"ray", "optuna", "pyarrow", "duckdb", "pydantic"}
 PUBLIC = {
     cluster: {
-        "ClusterError", "Executor", "InlineExecutor", "Job", "JobError", "JobHandle", "JobNotFound", "JobState",
-        "LocalExecutor", "LogsNotKept", "Resources",
+        "Check", "ClusterError", "Executor", "InlineExecutor", "Job", "JobError", "JobHandle", "JobNotFound",
+        "JobState", "KubernetesProfile", "LocalExecutor", "LocalProfile", "LogsNotKept", "Profile", "RayProfile",
+        "Resources", "SlurmProfile", "VmsProfile",
     },
     sweeps: set(),
 }  # fmt: skip

@@ -16,6 +16,7 @@ import pytest
 from cluster import Executor, InlineExecutor, Job, JobHandle, JobNotFound, JobState, LocalExecutor
 from tests.cluster.kubernetes_api import kubernetes_place
 from tests.cluster.ray_place import ray_place
+from tests.cluster.slurm_daemons import real_slurm_place
 from tests.cluster.slurm_stand_in import slurm_place
 from tests.cluster.vms_place import vms_place
 from tests.cluster.waiting import WAIT_S, eventually
@@ -38,14 +39,19 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Clients]]] = {
     "local": local_place,
     "ray": ray_place,
     "slurm": slurm_place,
+    "real slurm": real_slurm_place,
     "kubernetes": kubernetes_place,
     "vms": vms_place,
 }
 
 
+MARKS = {
+    "vms": [pytest.mark.slow],  # jobs there are those of `ray`, through a tunnel
+    "real slurm": [pytest.mark.slow],
+}
 pytestmark = pytest.mark.parametrize(
     "clients",
-    [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PLACES],  # a place is started once
+    [pytest.param(name, marks=(pytest.mark.xdist_group(name), *MARKS.get(name, ()))) for name in PLACES],
     indirect=True,
     scope="module",
 )

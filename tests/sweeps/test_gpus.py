@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 from .clusters import command
 from .small import table, write_study
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from sweeps.spec import load_spec
@@ -15,7 +18,7 @@ from tests.cluster.ray_place import Head, ray_head
 from tests.cluster.waiting import eventually
 
 from .clusters import command, wait_for
-from .small import assert_same_tables, prepare, run_all, table, write_study
+from .small import assert_same_tables, prepare, run_all, write_study
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
@@ -67,7 +70,9 @@ def refused(found: subprocess.CompletedProcess[str]) -> str:
 def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_with(
     head: Head, call: Call, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    file = write_study(tmp_path / "data", epochs=4000, iterations=200, thin=2, trials=6)
+    file = write_study(
+        tmp_path / "data", epochs=3000, iterations=100, thin=2, trials=200
+    )  # far more than are waited for
     root = write_profile(tmp_path, head, token=head.token_file)
     assert call("doctor", "lab").returncode == 0
     submitted = json.loads(call("submit", file, "--to", "lab", "--json").stdout)
@@ -96,13 +101,13 @@ def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_w
     assert "stopping: the running stretch is finished and saved" in told and "Interrupted" in told
     assert "RUNNING" not in call("status", "small", "--root", root).stdout
 
-    again = call("submit", file, "--to", "lab", "--follow")
+    again = call("submit", file, "--to", "lab", "--trials", 4, "--follow")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "resuming study small" in again.stdout
-    alone, _ = prepare(tmp_path / "alone", load_spec(file))
+    alone, _ = prepare(tmp_path / "alone", load_spec(file, ["search.trials=4"]))
     run_all(alone, segment_s=5.0)
-    assert_same_tables(alone, root / "small", places_differ=True)
-    assert set(table(root / "small", "trials")["state"].to_pylist()) == {"COMPLETE"}
+    first = partial(pa.Table.filter, mask=pc.field("trial") < 4)  # others may have been finished when it was stopped
+    assert_same_tables(alone, root / "small", places_differ=True, of=first)
 
 
 def test_without_a_token_it_is_refused_and_told_how_to_give_it(head: Head, call: Call, tmp_path: Path) -> None:
