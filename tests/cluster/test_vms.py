@@ -289,6 +289,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow  # with a real Ray head behind the tunnel
 @pytest.mark.xdist_group("vms")
 class TestJobs:
     def test_cluster_is_started_by_the_first_job_alone(self, clients: Callable[[], Executor]) -> None:
