@@ -130,7 +130,7 @@ class KubernetesExecutor(Executor):
     def _steps(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """What must hold, and how to look, which raises `ClusterError` where it does not hold."""
         profile, api = self._profile, self._api
-        yield "the Python package kubernetes is installed", lambda: api.library
+        yield "the Python package kubernetes is installed", lambda: api.package
         yield f"the kubeconfig has {context_of(profile)}", lambda: api.client
         yield "the API server answers, and knows this user", api.groups
         yield f"RayJobs are served, by {manifest.KUBERAY}", self._look_for_kuberay
@@ -162,7 +162,7 @@ class KubernetesExecutor(Executor):
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": asked},
         }
-        authorization = self._api.library.client.AuthorizationV1Api(self._api.client)
+        authorization = self._api.package.client.AuthorizationV1Api(self._api.client)
         if not self._api.call(authorization.create_self_subject_access_review, body=review).status.allowed:
             raise ClusterError(
                 f"this user may not create RayJobs in namespace {self._profile.namespace}; ask for a role that allows "

@@ -41,7 +41,7 @@ class KubernetesClient:
         self._profile, self._name = profile, name
 
     @functools.cached_property
-    def library(self) -> Any:
+    def package(self) -> Any:
         try:
             import kubernetes  # slow to import, and an optional dependency
         except ImportError:
@@ -52,14 +52,14 @@ class KubernetesClient:
 
     @functools.cached_property
     def client(self) -> Any:
-        configuration = self.library.client.Configuration()
+        configuration = self.package.client.Configuration()
         configuration.retries = False  # whoever waits asks again; whoever checks wants to know now
         file = self._profile.kubeconfig and str(Path(self._profile.kubeconfig).expanduser())
         try:
-            return self.library.config.new_client_from_config(
+            return self.package.config.new_client_from_config(
                 file, self._profile.context, persist_config=False, client_configuration=configuration
             )
-        except (self.library.config.ConfigException, OSError, ValueError, yaml.YAMLError) as problem:
+        except (self.package.config.ConfigException, OSError, ValueError, yaml.YAMLError) as problem:
             raise ClusterError(
                 f"{self._name}: the kubeconfig {file or '($KUBECONFIG or ~/.kube/config)'} does not give "
                 f"{context_of(self._profile)} ({_one_line(problem)}); see `kubectl config get-contexts`"
@@ -67,15 +67,15 @@ class KubernetesClient:
 
     @property
     def core(self) -> Any:
-        return self.library.client.CoreV1Api(self.client)
+        return self.package.client.CoreV1Api(self.client)
 
     @property
     def objects(self) -> Any:
-        return self.library.client.CustomObjectsApi(self.client)
+        return self.package.client.CustomObjectsApi(self.client)
 
     def groups(self) -> dict[str, list[str]]:
         """The API groups that are served, and their versions, the preferred one first."""
-        found = self.call(self.library.client.ApisApi(self.client).get_api_versions).groups
+        found = self.call(self.package.client.ApisApi(self.client).get_api_versions).groups
         return {
             group.name: sorted(
                 (entry.version for entry in group.versions),
