@@ -93,7 +93,8 @@ class RayExecutor(Executor):
                     (Path(folder) / name).write_bytes(content)
                 environment["working_dir"] = folder
             asked = job.resources
-            self._client().submit_job(
+            client = self._client()
+            client.submit_job(
                 entrypoint=_entrypoint(job),
                 submission_id=number,
                 runtime_env=environment,
@@ -102,7 +103,7 @@ class RayExecutor(Executor):
                 entrypoint_num_gpus=asked.gpus,
                 entrypoint_memory=None if asked.memory_gb is None else int(asked.memory_gb * 1e9),
             )
-        return self.attach(number)
+            return _RayHandle(self._profile, client, client.get_job_info(number))
 
     def preview(self, job: Job) -> str:
         environment = self._environment(job, f"{_slug(job)}-...")
