@@ -7,7 +7,6 @@ neither of the two can be lost or torn without the other one showing it.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from .identity import MAY_CHANGE as MAY_CHANGE
 from .identity import identity_sha256 as identity_sha256
 from .identity import refuse_other as refuse_other
 from .ledger import Ledger
-from .preflight import source_digest
+from .provenance import code_version
 from .remote import uri_of
 from .spec import StudySpec, parse_spec
 from .status import LIMIT, OBJECTIVES
@@ -106,7 +105,7 @@ def settle(study_dir: Path, spec: StudySpec) -> None:
 def record_version(ledger: Ledger, attempt: int) -> None:
     """Note in the database which code runs the study from this attempt on, where that has changed."""
     known = list(ledger.attributes().get(VERSIONS, []))
-    version = f"{importlib.metadata.version('pinnsweep')}+{source_digest()[:12]}"
+    version = code_version()
     if not known or known[-1]["version"] != version:
         ledger.set_attribute(VERSIONS, [*known, {"attempt": attempt, "version": version}])
 

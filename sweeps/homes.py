@@ -90,6 +90,20 @@ def local(place: Path) -> Path:
     return home
 
 
+def is_study(place: Path) -> bool:
+    """Whether a study is in a folder, or where an object store's URI points."""
+    uri = uri_of(place)
+    return (place / SPEC_FILE).is_file() if uri is None else Remote(uri).get(SPEC_FILE) is not None
+
+
+def studies_in(root: Path) -> list[Path]:
+    """The places of all studies in a root, by name."""
+    uri = uri_of(root)
+    if uri is None:
+        return sorted(path.parent for path in root.glob(f"*/{SPEC_FILE}"))
+    return [root / name for name in Remote(uri).folders() if is_study(root / name)]
+
+
 def refresh(study_dir: Path) -> None:
     """Take into a home what another machine, that shares its database, has changed in the study file."""
     remote = remote_of(study_dir)
@@ -158,9 +172,11 @@ def push_weights(study_dir: Path, remote: Remote) -> None:
 
 def remove_stored(remote: Remote) -> None:
     """Remove a study from its store; as long as the study file is there, it is one."""
-    for folder in ("checkpoints", WEIGHTS, *_OF_FLUSHES, "events", "trials"):
+    from .storedtables import FOLDER, MANIFEST
+
+    for folder in ("checkpoints", WEIGHTS, FOLDER, *_OF_FLUSHES, "events", "trials"):
         remote.remove_folder(folder)
-    remote.remove([OWNER, SPEC_FILE])
+    remote.remove([OWNER, MANIFEST, SPEC_FILE])
 
 
 # ---- where homes lie -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cluster import LocalExecutor
 
@@ -22,6 +22,9 @@ from .errors import StudyError
 from .remote import Remote, uri_of
 from .steering import study_status
 from .studyfile import SPEC_FILE, identified, whole_text
+
+if TYPE_CHECKING:
+    from .compaction import Compacted
 
 JOBS_FOLDER: Final = ".jobs"  # in the folder that holds the studies
 JOBS_KEPT_DAYS: Final = 30
@@ -154,6 +157,34 @@ def _delete_from_server(where: state.Database, name: str) -> None:
         ledger.close()
 
 
+# ---- compact -------------------------------------------------------------------------------------------------------
+
+
+def compact(study_dir: Path) -> Compacted:
+    """Merge the small files of a study's tables; returns how many there were and are.
+
+    Raises `StudyError` where somebody runs the study, for a damaged file, and where there is no room.
+    """
+    from . import compaction
+    from .ledger import Ledger
+    from .store import StudyTables
+
+    _refuse_running(study_dir)
+    name, where = identified(whole_text(study_dir), study_dir)
+    with _held(study_dir), contextlib.ExitStack() as stack:
+        if where.is_shared:  # and the lock says nothing of other machines
+            ledger = Ledger(where, name)
+            stack.callback(ledger.close)
+            ledger.take(f"process {os.getpid()}, to compact its tables")
+        try:
+            return compaction.compact(StudyTables(study_dir), homes.remote_of(study_dir))
+        except OSError as problem:
+            reason = problem.strerror or str(problem)
+            raise StudyError(
+                f"{study_dir} cannot be compacted ({reason}). Nothing is lost; mend that and try again"
+            ) from None
+
+
 # ---- gc ------------------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +227,7 @@ def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = Non
 
 
 def _waste(study_dir: Path) -> Iterator[Waste]:
-    from . import starting
+    from . import compaction, starting
     from .checkpoints import FOLDER as CHECKPOINTS
     from .checkpoints import checkpoints_of
     from .folder import read_spec
@@ -221,6 +252,8 @@ def _waste(study_dir: Path) -> Iterator[Waste]:
         else:
             for older in [*sorted(pack.glob("attempt-*"))[:-1], *pack.glob(".*.new")]:
                 yield Waste("checkpoints with a newer one", older, _size(older))
+    if (anew := compaction.leftover(study_dir)) is not None:
+        yield Waste("tables that a compaction left", anew, _size(anew))
     for orphan in sorted(tables.orphans()):
         yield Waste("unfinished publications", orphan, _size(orphan))
     for folder in (study_dir, *(path for path in study_dir.iterdir() if path.name == "initial_weights")):

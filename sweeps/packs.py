@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
-import platform
-import socket
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pinncore
 
+from .provenance import versions
 from .spec import build_settings, config_sha256
 from .specmodel import PrunerSettings
 from .store import setting_columns
@@ -134,6 +133,16 @@ def identity_columns(
     }
 
 
+def no_objective(result: pinncore.MemberResult, objectives: Sequence[str]) -> str | None:
+    """Why a study counts a training as failed that ended well: what it is judged by could not be computed."""
+    values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
+    for name in objectives:
+        value = values.get(name)
+        if value is None or not math.isfinite(value):
+            return f"the objective {name} could not be computed"
+    return None
+
+
 def failed_row(
     task: PackTask, member: MemberTask, failure: str, started: datetime.datetime, finished: datetime.datetime
 ) -> dict[str, Any]:
@@ -144,14 +153,3 @@ def failed_row(
 def checkpoint_folder(study_dir: Path, pack: int) -> Path:
     """Where a pack's checkpoints lie."""
     return study_dir / "checkpoints" / f"pack-{pack:06d}"
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Where and with what this process computes."""
-    return {
-        "host": socket.gethostname(),
-        "python_version": platform.python_version(),
-        "torch_version": importlib.metadata.version("torch"),
-        "pinnsweep_version": importlib.metadata.version("pinnsweep"),
-    }

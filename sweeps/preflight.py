@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
-import importlib.util
 import platform
 import socket
 import uuid
@@ -22,11 +20,11 @@ from typing import Any, Final
 from . import lock
 from .errors import StudyError
 from .homes import OWNER, remote_of
+from .provenance import source_digest
 from .remote import PROOF, Remote
 from .studyfile import identified, whole_text
 
 TIMEOUT_S: Final = 60.0  # for all machines together
-PACKAGES: Final = ("cluster", "pinncore", "sweeps")
 _NO_ANSWER: Final = [f"did not answer in {TIMEOUT_S:g} s: see whether Ray can start a process there"]
 _SAME_FOLDER: Final = "mount one file system at the same path on every machine"
 _SAME_STORE: Final = "give every machine the same AWS_ENDPOINT_URL and credentials of the same account"
@@ -201,19 +199,6 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("torch", "numpy")},
     }
-
-
-@functools.cache
-def source_digest() -> str:
-    """SHA-256 over every Python file of the project, by name."""
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        found = importlib.util.find_spec(package)
-        for folder in map(Path, (found and found.submodule_search_locations) or ()):
-            for file in sorted(folder.rglob("*.py")):
-                content = file.read_bytes()
-                digest.update(f"{package}/{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
 
 
 def _last_line(problem: BaseException) -> str:

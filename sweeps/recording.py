@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from .errors import StudyError
 from .events import EventLog
 from .ledger import Ledger
-from .packs import versions
+from .provenance import versions
 from .search import Search
 from .spec import StudySpec
 from .store import StudyTables, setting_columns

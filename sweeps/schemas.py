@@ -21,7 +21,7 @@ from pinncore.settings import TrainSettings
 Section = Literal["train", "problem"]
 
 TABLES = ("trials", "curves", "fields", "weights", "events")
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LOSS_TERMS = {"nonlocal_strain": ("residual", "lrb", "btb")}
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -53,10 +53,9 @@ _RESULTS = (
     *_columns(pa.int64(), "count", "adam_evaluations lbfgs_evaluations evaluations"),
     *_columns(pa.float64(), "s", "adam_seconds lbfgs_seconds seconds"),
     *_columns(_TIME, None, "started_at finished_at"),
-    *_columns(
-        pa.string(), None, "engine_used lbfgs_memory_used device host python_version torch_version pinnsweep_version"
-    ),
-    *_columns(pa.string(), None, "data_hash config_hash spec_hash"),
+    *_columns(pa.string(), None, "engine_used lbfgs_memory_used device cpu host"),
+    *_columns(pa.string(), None, "python_version torch_version numpy_version scipy_version numba_version"),
+    *_columns(pa.string(), None, "pinnsweep_version code_version data_hash config_hash spec_hash"),
 )
 
 

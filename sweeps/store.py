@@ -4,25 +4,30 @@ A flush is published as one file per table. Curves, fields and weights are writt
 exists exactly when its trials file does; what a crash leaves behind is an orphan no reader here looks at. Files are
 written beside their name, fsynced and renamed, and never touched again. Of a study in an object store a file counts
 once it is there: it is put there before it is renamed.
+
+`compaction` merges the files of many flushes. Who reads takes a snapshot first, and another one where files were
+merged away while it was read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeVar
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pinncore.checkpoint import sync_folder
 
+from .building import from_columns, from_rows
 from .errors import StudyError
 from .remote import Remote, at_once
 from .schemas import TABLES as TABLES
@@ -34,8 +39,36 @@ from .schemas import trials_schema as trials_schema
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 
+COMPACTION: Final = ".compaction"  # the folder in which table folders are made anew
+MARK: Final = ".generation-"  # begins the name of the file that says how often a table was compacted
+MERGED: Final = "compacted-"  # begins the names of files that a compaction made
+MOST_ANEW: Final = 10  # times that something is read again because a compaction came in between
+SWAP_PATIENCE_S: Final = 10.0  # for a compaction between two renames
+SWAP_LOOK_S: Final = 0.02
+
 _WITH_TRIALS = ("curves", "fields", "weights")  # of a flush, published before its trials
+_ENUMERATED: Final = ("phase",)  # columns of few words in tables of many rows
+_Made = TypeVar("_Made")
 _FLUSH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Listing(NamedTuple):
+    """The files in the folder of a table, published or not, and how often it was compacted."""
+
+    generation: int
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The published files of some tables at one moment, by table, and how often each was compacted until then."""
+
+    generations: Mapping[str, int]
+    files: Mapping[str, tuple[Path, ...]]
+
+
+class _SwappingError(Exception):
+    """The folder of a table is between two names."""
 
 
 class StudyTables:
@@ -80,10 +113,10 @@ class StudyTables:
         """
         self._refuse_published("trials", flush)
         built = {
-            name: _from_columns(columns, self.schemas[name])
+            name: from_columns(columns, self.schemas[name])
             for name, columns in (("curves", curves), ("fields", fields), ("weights", weights))
         }
-        built["trials"] = _from_rows(trials, self.schemas["trials"])  # last, and so written last
+        built["trials"] = from_rows(trials, self.schemas["trials"])  # last, and so written last
         if self._publish_in is None:
             for name, table in built.items():
                 self._write(name, flush, table)
@@ -94,14 +127,14 @@ class StudyTables:
     def publish_events(self, flush: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Publish events under the name `flush`."""
         self._refuse_published("events", flush)
-        self._write("events", flush, _from_rows(rows, self.schemas["events"]))
+        self._write("events", flush, from_rows(rows, self.schemas["events"]))
 
     def orphans(self) -> list[Path]:
         """What an interrupted publication left here. To anybody but the writer one in progress looks the same."""
         published = set(self.flushes())
         left = [path for name in TABLES for path in sorted((self.study_dir / name).glob(".*.parquet.tmp"))]
         for name in _WITH_TRIALS:
-            left += [path for path in self._parquet_files(name) if path.stem not in published]
+            left += [path for path in self._listing(name).files if not _counts(path.stem, published)]
         return left
 
     def remove_orphans(self) -> list[str]:
@@ -125,45 +158,87 @@ class StudyTables:
 
     def newest_attempt(self) -> int:
         """The highest attempt number among the events, 0 where there are none."""
-        names = [path.stem.split("-") for path in self._parquet_files("events")]
-        return max((int(parts[1]) for parts in names if parts[0] == "attempt" and parts[1].isdigit()), default=0)
+        names = [path.stem.split("-") for path in self._listing("events").files]
+        named = [int(parts[1]) for parts in names if parts[0] == "attempt" and parts[1].isdigit()]
+        merged = self.dataset("events", self._part("events", lambda stem: stem.startswith(MERGED)))
+        return max([*named, pc.max(merged.to_table(columns=["attempt"])["attempt"]).as_py() or 0])
 
     def flushes(self) -> list[str]:
-        """The names of the published flushes, sorted."""
-        return [path.stem for path in self._parquet_files("trials")]
+        """The names of the published flushes, sorted; after a compaction, of the files they were merged into."""
+        return [path.stem for path in self._listing("trials").files]
 
-    def files(self, table: str, flushes: Collection[str] | None = None) -> list[Path]:
-        """The published files of a table, of `flushes` alone where given.
+    def snapshot(self, tables: Sequence[str] = TABLES) -> Snapshot:
+        """The published files of some tables at one moment.
 
-        Trials are listed first, so that a flush seen is a flush whole. Who reads several tables together lists the
-        flushes once and hands them to each. Events belong to no flush and are always all there.
+        Trials are listed first, so that a flush seen is a flush whole. A compaction swaps them last: where another
+        table is ahead of them, nothing may have been published in between. Raises `StudyError` where a compaction was
+        cut short between two renames.
         """
-        published = set(self.flushes() if flushes is None else flushes)
-        return [path for path in self._parquet_files(table) if table == "events" or path.stem in published]
+        deadline = time.monotonic() + SWAP_PATIENCE_S
+        while True:
+            try:
+                trials = self._listing("trials")
+                found = {name: trials if name == "trials" else self._listing(name) for name in tables}
+                if all(each.generation <= trials.generation for each in found.values()):
+                    break
+                if self._listing("trials") == trials:
+                    break
+            except _SwappingError:
+                if time.monotonic() > deadline:
+                    raise StudyError(
+                        f"{self.study_dir}: a compaction of its tables was cut short. It is finished by the next start "
+                        "of the study, and by pinnsweep compact"
+                    ) from None
+                time.sleep(SWAP_LOOK_S)
+        published = {path.stem for path in trials.files}
+        files = {
+            name: tuple(path for path in each.files if name == "events" or _counts(path.stem, published))
+            for name, each in found.items()
+        }
+        return Snapshot({name: each.generation for name, each in found.items()}, files)
 
-    def dataset(self, table: str, flushes: Collection[str] | None = None) -> ds.Dataset:
+    def has_moved(self, snapshot: Snapshot) -> bool:
+        """Whether a compaction has taken files of a snapshot away since."""
+        try:
+            return any(self._listing(name).generation != number for name, number in snapshot.generations.items())
+        except _SwappingError:
+            return True
+
+    def files(self, table: str) -> tuple[Path, ...]:
+        """The published files of a table."""
+        return self.snapshot([table]).files[table]
+
+    def dataset(self, table: str, snapshot: Snapshot | None = None, *, enumerated: bool = False) -> ds.Dataset:
         """A table as an Arrow dataset of its published files, empty where there is none yet.
 
-        Raises `StudyError` naming a file that is not a whole Parquet file.
+        `enumerated` reads columns of few words as dictionaries, which is quicker to group by. Raises `StudyError`
+        naming a file that is not a whole Parquet file.
         """
-        paths = self.files(table, flushes)
-        schemas = [self.schemas[table], *self._footers(paths)]
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
+        paths = (snapshot or self.snapshot([table])).files[table]
+        schema = unified([self.schemas[table], *self._footers(paths)])
         if not paths:
             return ds.dataset(schema.empty_table())
+        words = [name for name in _ENUMERATED if enumerated and name in schema.names]
+        for name in words:
+            place = schema.get_field_index(name)
+            schema = schema.set(place, schema.field(place).with_type(pa.dictionary(pa.int32(), pa.string())))
         scan = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         return ds.dataset(
             [str(path) for path in paths],
             schema=schema,
             filesystem=self._filesystem,
-            format=ds.ParquetFileFormat(default_fragment_scan_options=scan),
+            format=ds.ParquetFileFormat(dictionary_columns=words, default_fragment_scan_options=scan),
         )
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
         """The rows of a table that satisfy `where`. Raises `StudyError` naming a damaged file."""
-        dataset = self.dataset(table)
-        try:
+
+        def rows(snapshots: Mapping[str, Snapshot]) -> pa.Table:
+            dataset = self.dataset(table, snapshots[""])
             return dataset.to_table(columns=list(columns) if columns else None, filter=where)
+
+        try:
+            return exactly({"": self}, [table], rows)
         except (pa.ArrowException, OSError):
             self.check_files([table])
             raise
@@ -176,17 +251,18 @@ class StudyTables:
         """Every published trials row, its flush as `flush`. Raises `StudyError` for a damaged file."""
         if not self.flushes():
             return []
-        dataset = self.dataset("trials")
-        try:
-            rows = dataset.scanner(columns=[*columns, "__filename"]).to_table().to_pylist()
-        except (pa.ArrowException, OSError):
-            self.check_files(["trials"])
-            raise
+        rows = self.read("trials", columns=[*columns, "__filename"]).to_pylist()
         return [{**row, "flush": Path(row.pop("__filename")).stem} for row in rows]
 
     def rows_of(self, flushes: Collection[str]) -> list[dict[str, Any]]:
         """The whole trials rows of some flushes."""
-        return self.dataset("trials", flushes).to_table().select(self.schemas["trials"].names).to_pylist()
+        dataset = self.dataset("trials", self._part("trials", lambda stem: stem in flushes))
+        return dataset.to_table().select(self.schemas["trials"].names).to_pylist()
+
+    def _part(self, table: str, is_wanted: Callable[[str], bool]) -> Snapshot:
+        """The files of a table with such names."""
+        snapshot = self.snapshot([table])
+        return replace(snapshot, files={table: tuple(p for p in snapshot.files[table] if is_wanted(p.stem))})
 
     def check_files(self, tables: Sequence[str] = TABLES) -> None:
         """Read every page of every published file; raises `StudyError` naming the first damaged one."""
@@ -194,8 +270,18 @@ class StudyTables:
             with self._damage_named(path):
                 pq.read_table(str(path), page_checksum_verification=True, filesystem=self._filesystem)
 
-    def _parquet_files(self, table: str) -> list[Path]:
-        return sorted(path for path in (self.study_dir / table).glob("*.parquet") if not path.name.startswith("."))
+    def _listing(self, table: str) -> Listing:
+        """Every file of a table in one look at its folder."""
+        folder = self.study_dir / table
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            if (self.study_dir / COMPACTION).exists() and not folder.exists():
+                raise _SwappingError from None
+            names = []
+        generation = max((int(name[len(MARK) :]) for name in names if name.startswith(MARK)), default=0)
+        shown = sorted(name for name in names if name.endswith(".parquet") and not name.startswith("."))
+        return Listing(generation, tuple(folder / name for name in shown))
 
     def _footers(self, paths: Iterable[Path]) -> list[pa.Schema]:
         return [self._footer(path) for path in paths]
@@ -227,84 +313,53 @@ class StudyTables:
             folder.mkdir(parents=True, exist_ok=True)
             sync_folder(self.study_dir)
         temporary = folder / f".{flush}.parquet.tmp"  # neither *.parquet nor visible: no reader's pattern meets it
-        with temporary.open("wb") as stream:
-            pq.write_table(rows, stream, compression="zstd", row_group_size=ROWS_PER_GROUP, write_page_checksum=True)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_parquet(rows, temporary)
         if self._publish_in is not None:
             self._publish_in.put(f"{table}/{flush}.parquet", temporary)
         os.replace(temporary, folder / f"{flush}.parquet")
         sync_folder(folder)
 
 
-class StoredTables(StudyTables):
-    """The tables of a study in an object store, to be read."""
+def exactly(
+    studies: Mapping[str, StudyTables], tables: Sequence[str], work: Callable[[Mapping[str, Snapshot]], _Made]
+) -> _Made:
+    """What `work` makes of a snapshot of each study; made anew where a compaction took files away meanwhile."""
+    for _ in range(MOST_ANEW):
+        snapshots = {name: each.snapshot(tables) for name, each in studies.items()}
+        try:
+            return work(snapshots)
+        except Exception:
+            if not any(each.has_moved(snapshots[name]) for name, each in studies.items()):
+                raise
+    raise StudyError(f"the tables were compacted again and again while they were read, {MOST_ANEW} times. Ask again")
 
-    def __init__(self, remote: Remote) -> None:
-        super().__init__(Path(remote.path("")))
-        self._remote = remote
 
-    @property
-    def _filesystem(self) -> Any:
-        return self._remote.filesystem
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """One schema with the columns of all, where files are of different versions."""
+    different = {schema.serialize().to_pybytes(): schema for schema in schemas}
+    return pa.unify_schemas(list(different.values()), promote_options="permissive")
 
-    def _parquet_files(self, table: str) -> list[Path]:
-        return sorted(
-            Path(self._remote.path(name)) for name in self._remote.objects(table) if name.endswith(".parquet")
-        )
 
-    def _footers(self, paths: Iterable[Path]) -> list[pa.Schema]:
-        return at_once(self._footer, paths)
-
-    @contextlib.contextmanager
-    def _damage_named(self, path: Path) -> Iterator[None]:
-        with super()._damage_named(path), self._remote.explained():
-            yield
+def write_parquet(rows: pa.Table, file: Path) -> None:
+    """Write a whole file, down to the disk."""
+    with file.open("wb") as stream:
+        pq.write_table(rows, stream, compression="zstd", row_group_size=ROWS_PER_GROUP, write_page_checksum=True)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def tables_of(place: Path | Remote) -> StudyTables:
     """The tables of a study in a folder or an object store."""
-    return StoredTables(place) if isinstance(place, Remote) else StudyTables(place)
+    if isinstance(place, Remote):
+        from .storedtables import StoredTables
+
+        return StoredTables(place)
+    return StudyTables(place)
 
 
-def _from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    for row in rows:
-        _refuse_unknown(row, schema)
-    arrays = [pa.array([_plain(row.get(field.name), field.type) for row in rows], field.type) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _from_columns(parts: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables([schema.empty_table(), *(_from_part(part, schema) for part in parts)])
-
-
-def _from_part(part: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    _refuse_unknown(part, schema)
-    lengths = {name: len(value) for name, value in part.items() if isinstance(value, (np.ndarray, list, tuple))}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns of one trial must be equally long, got {lengths}")
-    length = next(iter(lengths.values()), 1)
-    arrays = [
-        pa.array(part[field.name], field.type)
-        if field.name in lengths
-        else pa.repeat(pa.scalar(_plain(part.get(field.name), field.type), field.type), length)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _refuse_unknown(columns: Mapping[str, Any], schema: pa.Schema) -> None:
-    if unknown := sorted(set(columns) - set(schema.names)):
-        raise ValueError(f"no such columns in the table {schema.metadata[b'pinnsweep_table'].decode()}: {unknown}")
-
-
-def _plain(value: Any, kind: pa.DataType) -> Any:
-    """A value as its column stores it: lists and dicts as JSON text, numpy scalars as Python ones."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if kind == pa.string() and value is not None and not isinstance(value, str):
-        return json.dumps(value, sort_keys=True)
-    return float(value) if kind == pa.float64() and isinstance(value, int) else value
+def _counts(stem: str, published: Collection[str]) -> bool:
+    """Whether a file holds published rows; only such are merged by a compaction."""
+    return stem in published or stem.startswith(MERGED)
 
 
 def _damaged(path: Path, error: Exception) -> StudyError:

@@ -324,7 +324,7 @@ def test_code_versions_are_noted_where_they_change(study_dir: Path, monkeypatch:
     ledger = open_study(study_dir).ledger
     record_version(ledger, 1)
     record_version(ledger, 2)
-    monkeypatch.setattr(folder, "source_digest", lambda: "0" * 64)
+    monkeypatch.setattr(folder, "code_version", lambda: "0.1.0+" + "0" * 12)
     record_version(ledger, 3)
     versions = ledger.attributes()["code_versions"]
     ledger.close()

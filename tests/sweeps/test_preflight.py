@@ -11,20 +11,10 @@ from typing import Any
 
 import pytest
 
-from sweeps import preflight
+from sweeps import preflight, provenance
 from sweeps.errors import StudyError
 from sweeps.lock import StudyLock
-from sweeps.preflight import (
-    PROOF,
-    Expected,
-    check_here,
-    check_nodes,
-    expected_here,
-    problems_of,
-    report_node,
-    source_digest,
-    versions,
-)
+from sweeps.preflight import PROOF, Expected, check_here, check_nodes, expected_here, problems_of, report_node, versions
 
 
 @pytest.fixture
@@ -117,16 +107,16 @@ def test_versions_are_those_that_are_imported() -> None:
 
 
 def test_the_digest_is_of_every_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in preflight.PACKAGES:
+    for package in provenance.PACKAGES:
         (tmp_path / package / "inner").mkdir(parents=True)
         (tmp_path / package / "__init__.py").write_text("")
         (tmp_path / package / "inner" / "code.py").write_text("one = 1\n")
 
     def digest() -> str:
-        return str(source_digest.__wrapped__())
+        return str(provenance.source_digest.__wrapped__())
 
     monkeypatch.setattr(
-        preflight.importlib.util,
+        provenance.importlib.util,
         "find_spec",
         lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path / name)]),
     )

@@ -1,0 +1,47 @@
+"""Where and with what this process computes: its machine, the libraries, and which code of our own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import socket
+from pathlib import Path
+from typing import Final
+
+import llvmlite.binding
+
+PACKAGES: Final = ("cluster", "pinncore", "sweeps")
+LIBRARIES: Final = ("torch", "numpy", "scipy", "numba")  # that numbers depend on
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """The columns of a trials row that say where and with what it was trained."""
+    return {
+        "host": socket.gethostname(),
+        "cpu": llvmlite.binding.get_host_cpu_name(),
+        "python_version": platform.python_version(),
+        **{f"{name}_version": importlib.metadata.version(name) for name in (*LIBRARIES, "pinnsweep")},
+        "code_version": code_version(),
+    }
+
+
+def code_version() -> str:
+    """The version of pinnsweep and the first digits of `source_digest`."""
+    return f"{importlib.metadata.version('pinnsweep')}+{source_digest()[:12]}"
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 over every Python file of the project, by name."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        found = importlib.util.find_spec(package)
+        for folder in map(Path, (found and found.submodule_search_locations) or ()):
+            for file in sorted(folder.rglob("*.py")):
+                content = file.read_bytes()
+                digest.update(f"{package}/{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()

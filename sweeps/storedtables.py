@@ -1,0 +1,104 @@
+"""The tables of a study in an object store, to be read.
+
+Nothing can be swapped there, so the files of flushes stay, and a manifest names the larger ones they were merged into.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import pyarrow as pa
+
+from .remote import Remote, at_once
+from .store import TABLES, Listing, Snapshot, StudyTables
+
+MANIFEST: Final = "manifest.json"
+FOLDER: Final = "compacted"  # of the merged files
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged file: its name below the study, its rows, the names of the files that are in it."""
+
+    file: str
+    rows: int
+    flushes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What compactions made of a study's tables; each has the flushes of the one before it."""
+
+    generation: int = 0
+    tables: Mapping[str, Sequence[Merged]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As it stands in the store."""
+        tables = {
+            name: [{"file": each.file, "rows": each.rows, "flushes": each.flushes} for each in merged]
+            for name, merged in self.tables.items()
+        }
+        return json.dumps({"generation": self.generation, "tables": tables}, indent=1) + "\n"
+
+
+def read_manifest(remote: Remote) -> Manifest:
+    """The manifest of a study, an empty one where nothing was compacted."""
+    content = remote.get(MANIFEST)
+    if content is None:
+        return Manifest()
+    found = json.loads(content)
+    tables = {
+        name: [Merged(each["file"], each["rows"], tuple(each["flushes"])) for each in merged]
+        for name, merged in found["tables"].items()
+    }
+    return Manifest(found["generation"], tables)
+
+
+class StoredTables(StudyTables):
+    """The tables of a study in an object store."""
+
+    def __init__(self, remote: Remote) -> None:
+        super().__init__(Path(remote.path("")))
+        self._remote = remote
+
+    @property
+    def _filesystem(self) -> Any:
+        return self._remote.filesystem
+
+    def snapshot(self, tables: Sequence[str] = TABLES) -> Snapshot:
+        """The published files of some tables at one moment."""
+        manifest = read_manifest(self._remote)  # first: what is listed then has all of its flushes
+        names = list(dict.fromkeys(["trials", *tables]))
+        listed = dict(zip(names, at_once(lambda name: self._listing(name).files, names), strict=True))
+        published = {path.stem for path in listed["trials"]}
+        files = {}
+        for name in tables:
+            merged = manifest.tables.get(name, ())
+            replaced = {flush for each in merged for flush in each.flushes}
+            wanted = (path for path in listed[name] if name == "events" or path.stem in published)
+            files[name] = (
+                *(Path(self._remote.path(each.file)) for each in merged),
+                *(path for path in wanted if path.stem not in replaced),
+            )
+        return Snapshot(dict.fromkeys(tables, manifest.generation), files)
+
+    def has_moved(self, snapshot: Snapshot) -> bool:
+        """Whether a compaction has taken files of a snapshot away since."""
+        return any(number != read_manifest(self._remote).generation for number in set(snapshot.generations.values()))
+
+    def _listing(self, table: str) -> Listing:
+        names = sorted(name for name in self._remote.objects(table) if PurePosixPath(name).suffix == ".parquet")
+        return Listing(0, tuple(Path(self._remote.path(name)) for name in names))
+
+    def _footers(self, paths: Iterable[Path]) -> list[pa.Schema]:
+        return at_once(self._footer, paths)
+
+    @contextlib.contextmanager
+    def _damage_named(self, path: Path) -> Iterator[None]:
+        with super()._damage_named(path), self._remote.explained():
+            yield

@@ -1,0 +1,58 @@
+"""A process that publishes and compacts without end, to be killed: `python -m tests.sweeps.publishing STUDY`.
+
+It says in two files beside the study how many flushes it has begun and how many it has published.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from sweeps import compaction
+from sweeps.store import StudyTables
+
+TRIALS, ROWS = 3, 5  # of a flush; of a trial in the table curves
+
+
+def flush_name(number: int) -> str:
+    """The name of a flush."""
+    return f"trials-{number:06d}"
+
+
+def publish(tables: StudyTables, number: int) -> None:
+    """Publish a flush of small rows."""
+    trials = range(number * TRIALS, (number + 1) * TRIALS)
+    tables.publish(
+        flush_name(number),
+        trials=[{"trial": trial, "replicate": 0, "state": "COMPLETE", "rel_l2": 1.0} for trial in trials],
+        curves=[
+            {"trial": trial, "replicate": 0, "phase": "adam", "step": list(range(ROWS)), "loss": 1.0}
+            for trial in trials
+        ],
+    )
+
+
+def main(study: Path) -> None:
+    """Go on where a killed process was, as an owner does: bring in order, then publish."""
+    tables = StudyTables(study)
+    compaction.recover(study)
+    tables.remove_orphans()
+    number = len(tables.read("trials", columns=["trial"])) // TRIALS
+    while True:
+        _say(study, "begun", number + 1)
+        publish(tables, number)
+        number += 1
+        _say(study, "published", number)
+        if number % 7 == 0:
+            compaction.compact(tables)
+
+
+def _say(study: Path, what: str, number: int) -> None:
+    beside = study.with_name(f"{what}.new")
+    beside.write_text(str(number))
+    os.replace(beside, study.with_name(what))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
