@@ -13,6 +13,7 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from .api import StoppedError as StoppedError
+    from .api import Studies as Studies
     from .api import Study as Study
     from .api import open as open
     from .api import run as run
@@ -25,7 +26,7 @@ if _typing.TYPE_CHECKING:
     from .errors import SweepError as SweepError
 
 _HOMES = {
-    "api": ("StoppedError", "Study", "open", "run", "submit"),
+    "api": ("StoppedError", "Studies", "Study", "open", "run", "submit"),
     "errors": ("Mistake", "QueryError", "RunLostError", "SpecError", "StudyError", "SweepError"),
 }
 __all__ = [*_HOMES["api"], *_HOMES["errors"]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,24 +20,19 @@ from cluster import JobHandle
 from . import steering
 from .errors import Mistake, SpecError, StudyError
 from .given import Given, read_given
-from .homes import local
+from .homes import is_study, local, studies_in
 from .remote import Remote, uri_of
+from .results import Results
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pinncore
 
     from .driver import RunOutcome
+    from .rows import Rows
     from .spec import StudySpec
 
 DEFAULT_ROOT: Final = "runs"
-_KEYS: Final = {  # what brings the rows of a table in order
-    "trials": ("trial", "replicate"),
-    "curves": ("trial", "replicate"),
-    "fields": ("trial", "replicate"),
-    "weights": ("trial", "replicate", "epoch", "layer", "row", "column"),
-    "events": ("time",),
-}
 
 
 class StoppedError(StudyError):
@@ -46,13 +41,13 @@ class StoppedError(StudyError):
     exit_code = 130
 
 
-class Study:
+class Study(Results):
     """A study in its folder or its object store. Whatever is read, is read now: a study that runs meanwhile answers
     differently later."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        uri = uri_of(path)
-        self._place = Path(path).expanduser().absolute() if uri is None else Remote(uri)
+        self._place = _place(path)
+        super().__init__({self._place.name: self._place}, named=False)
         if isinstance(self._place, Remote):
             read_text(self._place)
         elif not (self._place / SPEC_FILE).is_file():
@@ -102,31 +97,23 @@ class Study:
             raise StudyError(f"{self._place}: no trial is complete, so none is the best")
         return found
 
-    def trials(self) -> pa.Table:
-        """One row a finished trial and replicate, by number: every setting and metric, times in s, lengths in mm."""
-        return self._read("trials")
-
-    def curves(self, trial: int | None = None) -> pa.Table:
+    def curves(self, trial: int | None = None) -> Rows:
         """The course of training, of one trial or of all: loss, its terms and rel_l2 by step; `time_s` in s."""
-        return self._read("curves", trial)
+        return self._of(trial, super().curves())
 
-    def fields(self, trial: int) -> pa.Table:
-        """The field of a trial at every Gauss point: `x_mm`, `y_mm` in mm; predicted, reference and local strain."""
-        return self._read("fields", trial)
+    def fields(self, trial: int | None = None) -> Rows:
+        """The field at every Gauss point, of one trial or of all: `x_mm`, `y_mm` in mm; predicted, reference, local."""
+        return self._of(trial, super().fields())
 
-    def weights(self, trial: int) -> pa.Table:
-        """The weights of a trial at its kept epochs, one row a number; the bias is row -1."""
-        return self._read("weights", trial)
+    def weights(self, trial: int | None = None) -> Rows:
+        """The weights at the kept epochs, of one trial or of all, one row a number; the bias is row -1."""
+        return self._of(trial, super().weights())
 
-    def events(self) -> pa.Table:
-        """What happened when, in order; times in UTC."""
-        return self._read("events")
+    def network(self, trial: int, replicate: int = 0) -> pinncore.TrainedNetwork:
+        """The trained network of a trial: `predict(x_mm, y_mm)`, `gradient`, `residual`. Raises `StudyError`."""
+        from .onetrial.trained import network_of
 
-    def sql(self, text: str) -> pa.Table:
-        """The answer to one SELECT over trials, curves, fields, weights and events. Raises `QueryError`."""
-        from .query import query
-
-        return query([self._place], text)
+        return network_of(self._place, trial, replicate)
 
     def stop(self, *, wait: bool = False) -> None:
         """Ask whoever runs it to save and leave; with `wait`, come back when that is done.
@@ -155,16 +142,34 @@ class Study:
 
         return _finished(drive(self.path, root=self.path.parent, **options))
 
-    def _read(self, table: str, trial: int | None = None) -> pa.Table:
-        import pyarrow.dataset as ds
-
-        from .store import tables_of
-
-        tables = tables_of(self._place)
-        where = None if trial is None else ds.field("trial") == trial
-        if trial is not None and not tables.read("trials", columns=["trial"], where=where).num_rows:
+    def _of(self, trial: int | None, rows: Rows) -> Rows:
+        if trial is None:
+            return rows
+        if not len(self.trials().filter(trial=trial)):
             raise StudyError(f"{self._place}: there is no finished trial {trial}")
-        return tables.read(table, where=where).sort_by([(key, "ascending") for key in _KEYS[table]])
+        return rows.filter(trial=trial)
+
+
+class Studies(Results, Mapping[str, Study]):
+    """Several studies, by name, whose tables are read as one: the first column `study` says whose a row is."""
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        from .query import named_studies
+
+        super().__init__(named_studies([_place(path) for path in paths]), named=True)
+        self._studies = {name: Study(str(place)) for name, place in self._places.items()}
+
+    def __repr__(self) -> str:
+        return f"sweeps.open({', '.join(repr(str(place)) for place in self._places.values())})"
+
+    def __getitem__(self, name: str) -> Study:
+        return self._studies[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._studies)
+
+    def __len__(self) -> int:
+        return len(self._studies)
 
 
 def run(
@@ -218,9 +223,25 @@ def submit(
     return prepare(spec, to, root, trials=trials, cpus=cpus).submit()
 
 
-def open(path: str | os.PathLike[str]) -> Study:
-    """The study in a folder, or at s3://BUCKET/PREFIX/STUDY. Raises `StudyError` where there is none."""
-    return Study(path)
+def open(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Study | Any:  # or Studies
+    """The `Study` in a folder, or at s3://BUCKET/PREFIX/STUDY; the `Studies` in a folder of them, or of several paths.
+
+    Raises `StudyError` where there is none.
+    """
+    if others:
+        return Studies([path, *others])
+    place = _place(path)
+    if is_study(Path(str(place))):
+        return Study(path)
+    found = studies_in(Path(str(place)))
+    if not found:
+        raise StudyError(f"there is no study in {place}: neither it nor a folder in it has a {SPEC_FILE}")
+    return Studies(found)
+
+
+def _place(path: str | os.PathLike[str]) -> Path | Remote:
+    uri = uri_of(path)
+    return Path(path).expanduser().absolute() if uri is None else Remote(uri)
 
 
 def _finished(outcome: RunOutcome) -> Study:

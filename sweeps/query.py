@@ -6,69 +6,80 @@ and the configuration locked. Before it runs, the statement is parsed, and only 
 
 from __future__ import annotations
 
-import re
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-from . import specfile, studyfile
+from . import confined, specfile, studyfile, views
+from .confined import Limits
 from .errors import QueryError, SpecError, StudyError
-from .machine import available_cpus
-from .ranking import KEY_METRICS, Kind, Rules, rules_of, standing_sql, swept_columns, with_front
-from .remote import Remote, uri_of
-from .rendering import render as render
-from .statement import checked_tree, did_you_mean, plain_message, shows_tables, tables_used
-from .store import StudyTables, tables_of
-
-_MISTAKES_IN_SQL: Final = (
-    duckdb.BinderException,
-    duckdb.CatalogException,
-    duckdb.ConversionException,
-    duckdb.InterruptException,
+from .ranking import (
+    KEY_METRICS,
+    Kind,
+    check_numbers,
+    common_objectives,
+    rules_of,
+    standing_sql,
+    swept_columns,
+    with_front,
 )
-_NUMBERS: Final = ("DOUBLE", "INTEGER", "BIGINT")
+from .remote import Remote, uri_of
+from .rendering import SPREAD
+from .rendering import render as render
+from .rows import dataset_of
+from .statement import checked_tree, did_you_mean, names_used, shows_tables
+from .store import TABLES, Snapshot, StudyTables, exactly, tables_of
+from .tablefiles import unit_of
+
+Schemas = Mapping[str, pa.Schema]  # of each table that is registered
+NAMES: Final = (*TABLES, *views.NEEDS)  # that a statement may read
+_DEFAULTS: Final = Limits()
+_Made = TypeVar("_Made")
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """What a query may take."""
+def query(study_dirs: Sequence[Path | Remote], sql: str, limits: Limits = _DEFAULTS) -> pa.Table:
+    """Answer one SELECT, WITH, DESCRIBE, SUMMARIZE or SHOW over the tables of the studies, `.tables` or `.schema`.
 
-    memory: str = "1GiB"
-    spill: str = "4GiB"
-    time_s: float = 120.0
-    threads: int | None = None
+    The tables trials, curves, fields, weights and events and the views have a first column `study`. Raises
+    `QueryError` for a statement that does more than read them, that is wrong, or that meets a limit, and `StudyError`
+    for a folder that is no study or a damaged file.
+    """
+    return answered(study_dirs, sql, lambda schema, batches: confined.gathered(schema, batches, limits), limits)
 
 
-def query(
+def answered(
     study_dirs: Sequence[Path | Remote],
     sql: str,
-    *,
-    memory_limit: str = "1GiB",
-    spill_limit: str = "4GiB",
-    time_limit_s: float = 120.0,
-    threads: int | None = None,
-) -> pa.Table:
-    """Answer one SELECT, WITH, DESCRIBE, SUMMARIZE or SHOW over the tables of the studies.
+    consume: Callable[[pa.Schema, Iterator[pa.RecordBatch]], _Made],
+    limits: Limits = _DEFAULTS,
+) -> _Made:
+    """Hand an answer to `consume` as it is computed, so that it may be larger than the memory. Raises as `query` does.
 
-    The tables trials, curves, fields, weights and events have a first column `study`. Raises `QueryError` for a
-    statement that does more than read them, that is wrong, or that meets a limit, and `StudyError` for a folder that
-    is no study or a damaged file.
+    `consume` is called again, from the beginning, where a compaction took files away meanwhile.
     """
-    studies = _tables(study_dirs)
-    limits = _Limits(memory_limit, spill_limit, time_limit_s, threads)
-    with _database(limits) as connection:
-        tree = checked_tree(connection, sql)
-        columns = _register(connection, studies, tables_used(tree))
-        if shows_tables(tree):
-            return _tables_shown(connection, columns)
-        return _answer(connection, sql, studies, columns, limits)
+    places = named_studies(study_dirs)
+    command, wanted = _command(sql)
+    if command is None:
+        with confined.database(limits) as connection:
+            tree = checked_tree(connection, sql, NAMES)
+        command = ".tables" if shows_tables(tree) else None
+    used = list(NAMES) if command else names_used(tree, NAMES)
+    files = {name: read_study_file(place) for name, place in places.items()}
+    studies = {name: tables_of(place) for name, place in places.items()}
+
+    def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> _Made:
+        ground = views.ground_of(files, {table: schema.names for table, schema in schemas.items()})
+        for view in (name for name in views.NEEDS if name in used):
+            views.create(connection, view, ground, filled=command is None)
+        if command is None:
+            return consume(*confined.batches(connection, sql))
+        found = _listed(connection) if command == ".tables" else _described(connection, wanted, schemas)
+        return consume(found.schema, iter(found.to_batches()))
+
+    return asked(studies, [name for name in TABLES if name in used or name in _needed(used)], limits, answer)
 
 
 def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limit: int | None = None) -> pa.Table:
@@ -79,43 +90,24 @@ def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limi
     Raises `QueryError` where `by` is no number in `trials` or the studies have different objectives, and `StudyError`
     for what is no study.
     """
-    places = _named_studies(study_dirs)
+    places = named_studies(study_dirs)
     files = {name: read_study_file(place) for name, place in places.items()}
     studies = {name: tables_of(place) for name, place in places.items()}
     rules = {name: rules_of(file) for name, file in files.items()}
-    metrics = (by,) if by else _common_objectives(rules)
-    with _database(_Limits()) as connection:
-        columns = _register(connection, studies, ["trials"])
+    metrics = (by,) if by else common_objectives(rules)
+
+    def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> pa.Table:
         kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
-        numbers = [name for name, kind in kinds.items() if kind in _NUMBERS and name not in ("trial", "replicate")]
-        for metric in metrics:
-            if metric not in numbers:
-                raise QueryError(
-                    f"trials are ranked by a number in the table trials that is no key, got {metric!r}."
-                    + did_you_mean(metric, numbers)
-                )
+        check_numbers(metrics, kinds)
         swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
         wanted = swept | KEY_METRICS
         others = {name: kind for name, kind in wanted.items() if name in kinds and name not in metrics}
         first = None if len(metrics) > 1 else limit
         sql = standing_sql(rules, metrics, others, ranked_only=limit is not None, limit=first)
-        found = _answer(connection, sql, studies, columns, _Limits())
+        return connection.sql(sql).to_arrow_table()
+
+    found = asked(studies, ["trials"], _DEFAULTS, answer)
     return found if len(metrics) == 1 else with_front(found, metrics).slice(0, limit)
-
-
-def top(study_dirs: Sequence[Path | Remote], n: int = 10, by: str | None = None) -> pa.Table:
-    """Return the `n` best complete trials, smallest `by` first: the objective of the studies unless given.
-
-    Columns: study (of several), trial, the objectives, with several of these `pareto`, with replicates how far they
-    spread, then the swept settings and the key metrics. Raises as `standing` does.
-    """
-    if n < 1:
-        raise QueryError(f"the number of trials must be at least 1, got {n}")
-    found = standing(study_dirs, by, limit=n)
-    several = len(_named_studies(study_dirs)) > 1
-    first = [name for name in ("study", "trial") if several or name != "study"]
-    names = [name for name in found.column_names if name not in ("study", "trial", "state")]
-    return found.select([*first, *names])
 
 
 def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
@@ -136,14 +128,6 @@ def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
     return content
 
 
-def _common_objectives(rules: Mapping[str, Rules]) -> tuple[str, ...]:
-    found = sorted({each.objectives for each in rules.values()})
-    if len(found) > 1:
-        told = ", ".join(" and ".join(objectives) for objectives in found)
-        raise QueryError(f"the studies have different objectives ({told}): say by which to rank")
-    return found[0]
-
-
 # ---- the tables ----------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +137,7 @@ def place_of(study_dir: Path | Remote) -> Path | Remote:
     return Path(str(study_dir)).resolve() if uri is None else Remote(uri)
 
 
-def _named_studies(study_dirs: Sequence[Path | Remote]) -> dict[str, Path | Remote]:
+def named_studies(study_dirs: Sequence[Path | Remote]) -> dict[str, Path | Remote]:
     """The studies by the name of their folder, or by its path where two folders share a name."""
     places = list(dict.fromkeys(map(place_of, study_dirs)))
     if not places:
@@ -162,95 +146,65 @@ def _named_studies(study_dirs: Sequence[Path | Remote]) -> dict[str, Path | Remo
     return {str(place) if names.count(place.name) > 1 else place.name: place for place in places}
 
 
-def _tables(study_dirs: Sequence[Path | Remote]) -> dict[str, StudyTables]:
-    """The tables of the studies, by name. Raises `StudyError` for what is no study."""
-    studies = _named_studies(study_dirs)
-    for place in studies.values():
-        read_study_file(place)
-    return {name: tables_of(place) for name, place in studies.items()}
+def asked(
+    studies: Mapping[str, StudyTables],
+    used: Sequence[str],
+    limits: Limits,
+    answer: Callable[[duckdb.DuckDBPyConnection, Schemas], _Made],
+) -> _Made:
+    """What `answer` finds in a locked database with these tables of the studies, all of one moment."""
+    schemas: dict[str, pa.Schema] = {}
+
+    def check_files() -> None:
+        for tables in studies.values():
+            tables.check_files(used)
+
+    def attempt(snapshots: Mapping[str, Snapshot]) -> _Made:
+        with confined.database(limits) as connection:
+            for table in used:
+                dataset = dataset_of(table, studies, snapshots, enumerated=True)
+                connection.register(table, dataset)
+                schemas[table] = dataset.schema
+            confined.lock(connection)
+            with confined.within(limits, connection, schemas, check_files):
+                return answer(connection, schemas)
+
+    return exactly(studies, used, attempt)
 
 
-@contextmanager
-def _database(limits: _Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database in memory, with a folder to spill to as long as it is open."""
-    with tempfile.TemporaryDirectory(prefix="pinnsweep-query-") as spill:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": limits.memory,
-            "temp_directory": spill,
-            "max_temp_directory_size": limits.spill,
-            "threads": str(limits.threads or available_cpus()),
-            "python_enable_replacements": "false",  # no variable of this process is a table
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "allow_community_extensions": "false",
-        }
-        with duckdb.connect(":memory:", config=settings) as connection:
-            yield connection
+def _command(text: str) -> tuple[str | None, str]:
+    """The command that a text is, with its argument; None for SQL. Raises `QueryError` for another one."""
+    words = text.strip().removesuffix(";").split(maxsplit=1)
+    if not words or not words[0].startswith("."):
+        return None, ""
+    if words[0] not in (".tables", ".schema"):
+        raise QueryError(f"the commands are .tables and .schema [TABLE], got {words[0]}. Anything else is SQL.")
+    return words[0], words[1].strip() if len(words) > 1 else ""
 
 
-def _register(
-    connection: duckdb.DuckDBPyConnection, studies: dict[str, StudyTables], used: Sequence[str]
-) -> dict[str, list[str]]:
-    """Make a view of each table, all of the same publications, and lock the rest; returns their columns."""
-    flushes = {name: tables.flushes() for name, tables in studies.items()}
-    columns = {}
-    for table in used:
-        parts = []
-        found = ["study"]
-        for number, (name, tables) in enumerate(studies.items()):
-            dataset = tables.dataset(table, flushes[name])
-            connection.register(f"__{table}_{number}", dataset)
-            quoted = name.replace("'", "''")
-            parts.append(f"SELECT '{quoted}' AS study, * FROM __{table}_{number}")
-            found += [column for column in dataset.schema.names if column not in found]
-        connection.execute(f"CREATE VIEW {table} AS " + " UNION ALL BY NAME ".join(parts))
-        columns[table] = found
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return columns
+def _needed(used: Sequence[str]) -> set[str]:
+    """The tables that the views among names are made of."""
+    return {table for view, table in views.NEEDS.items() if view in used}
 
 
-def _answer(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    studies: dict[str, StudyTables],
-    columns: dict[str, list[str]],
-    limits: _Limits,
-) -> pa.Table:
-    timer = threading.Timer(limits.time_s, connection.interrupt)
-    timer.start()
-    try:
-        return connection.sql(sql).to_arrow_table()
-    except duckdb.Error as error:
-        if not isinstance(error, _MISTAKES_IN_SQL):
-            for tables in studies.values():
-                tables.check_files(list(columns))
-        raise _explained(error, columns, limits) from None
-    finally:
-        timer.cancel()
+def _listed(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """The tables and views; only tables are counted."""
+    counted = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in TABLES}
+    columns = [len(connection.execute(f"DESCRIBE {name}").fetchall()) for name in NAMES]
+    kinds = ["table" if name in TABLES else "view" for name in NAMES]
+    rows = pa.array([counted.get(name) for name in NAMES], pa.int64())
+    return pa.table({"name": NAMES, "kind": kinds, "rows": rows, "columns": columns})
 
 
-def _tables_shown(connection: duckdb.DuckDBPyConnection, columns: dict[str, list[str]]) -> pa.Table:
-    rows = [connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in columns]
-    return pa.table({"name": list(columns), "rows": rows, "columns": [len(found) for found in columns.values()]})
-
-
-# ---- errors --------------------------------------------------------------------------------------------------------
-
-
-def _explained(error: duckdb.Error, columns: dict[str, list[str]], limits: _Limits) -> QueryError:
-    message = plain_message(error)
-    if isinstance(error, duckdb.InterruptException):
-        return QueryError(f"the query took longer than {limits.time_s:g} s. Filter more, or ask for fewer columns.")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return QueryError(
-            f"the query needs more than its {limits.memory} of memory and its room on disk. Filter more, or aggregate."
-        )
-    missing = re.search(r'column "([^"]+)" not found|column named "([^"]+)"', message)
-    if missing and columns:
-        name = missing[1] or missing[2]
-        known = list(dict.fromkeys(column for found in columns.values() for column in found))
-        whose = f"Columns of {' and '.join(columns)}"
-        return QueryError(f"no column is called {name!r} here." + did_you_mean(name, known, whose))
-    return QueryError(message)
+def _described(connection: duckdb.DuckDBPyConnection, wanted: str, schemas: Schemas) -> pa.Table:
+    """The columns of the tables and views, of one alone where it is named, with types and units."""
+    name = wanted.lower()
+    if name and name not in NAMES:
+        raise QueryError(f"no table is called {wanted!r}." + did_you_mean(name, NAMES, "Tables and views"))
+    units = {field.name: unit_of(field) for schema in schemas.values() for field in schema}
+    lines = [
+        (each, column, kind, units.get(column) or units.get(SPREAD.sub("", column), ""))
+        for each in ([name] if name else NAMES)
+        for column, kind, *_ in connection.execute(f"DESCRIBE {each}").fetchall()
+    ]
+    return pa.table(dict(zip(("table", "column", "type", "unit"), map(list, zip(*lines, strict=True)), strict=True)))

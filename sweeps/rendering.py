@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from rich.box import SIMPLE_HEAD
@@ -20,21 +18,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .tablefiles import FileFormat, text_of
+
 # Fractions shown to people as per cent; scripts get them as they are stored.
 PERCENT_COLUMNS = frozenset({"rel_l2", "process_zone_error", "distance_to_local"})
+SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # ends the name of a column about a column
 GAP = 2  # blanks between two columns
 
 
-def render(table: pa.Table, format: Literal["table", "csv", "json"] = "table", *, width: int | None = None) -> str:
-    """Return a table as text: `table` for people, `csv` and `json` (a list of objects) for scripts.
+def render(table: pa.Table, format: str = "table", *, width: int | None = None) -> str:
+    """Return a table as text: `table` for people, `csv` or `json` (a list of objects) for scripts.
 
     For people, numbers have four significant digits and relative errors are per cent; where rows are wider than
     `width` (the terminal's unless given, unlimited where there is none), each becomes a column.
     """
-    if format == "csv":
-        return _csv(table)
-    if format == "json":
-        return json.dumps(_records(table), indent=2, ensure_ascii=False)
+    if format != "table":
+        return text_of(table, FileFormat(format)).rstrip("\n")
     names = [printable(name) for name in table.column_names]
     rows = [[shown(name, value) for name, value in row] for row in _rows(table)]
     numbers = [_is_number(field.type) for field in table.schema]
@@ -55,7 +54,7 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        is_share = name.removesuffix("_min").removesuffix("_max") in PERCENT_COLUMNS and math.isfinite(value)
+        is_share = SPREAD.sub("", name) in PERCENT_COLUMNS and math.isfinite(value)
         return f"{100 * value:.4g} %" if is_share else f"{value:.4g}"
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
@@ -137,36 +136,3 @@ def _rows(table: pa.Table) -> Iterator[list[tuple[str, Any]]]:
     columns = [column.to_pylist() for column in table.columns]
     for values in zip(*columns, strict=True):
         yield list(zip(table.column_names, values, strict=True))
-
-
-def _csv(table: pa.Table) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table.column_names)
-    writer.writerows([_csv_value(value) for _, value in row] for row in _rows(table))
-    return stream.getvalue()
-
-
-def _csv_value(value: Any) -> Any:
-    if isinstance(value, (list, dict)):
-        return json.dumps(_json_value(value), ensure_ascii=False)
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _records(table: pa.Table) -> list[dict[str, Any]]:
-    return [{name: _json_value(value) for name, value in row} for row in _rows(table)]
-
-
-def _json_value(value: Any) -> Any:
-    """A value JSON has: not-a-number and infinity become null, times ISO 8601 text."""
-    if isinstance(value, dict):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_value(item) for item in value]
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -5,30 +5,32 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final
 
 import duckdb
 
 from .errors import QueryError
-from .schemas import TABLES
 
+LONGEST: Final = 50_000  # characters of a statement: far longer ones may nest deeper than the parser's stack
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _TAKING_A_TABLE = frozenset({"histogram", "histogram_values"})
 _TABLE_FUNCTIONS = _TAKING_A_TABLE | {"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"}
 
 
-def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    """Return the parsed statement. Raises `QueryError` unless it is one statement that reads our tables only."""
+def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> Any:
+    """Return the parsed statement. Raises `QueryError` unless it is one statement that reads `tables` only."""
+    if len(sql) > LONGEST:
+        raise QueryError(f"a statement may be {LONGEST:,} characters long, got {len(sql):,}. Split it.")
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(_with_reserved_word(plain_message(error))) from None
+        raise QueryError(_with_reserved_word(plain_message(str(error)))) from None
     if not statements:
         raise QueryError("a query is one statement, got none. Try: SELECT trial, rel_l2 FROM trials ORDER BY rel_l2")
     if len(statements) > 1:
         raise QueryError(f"a query is one statement, got {len(statements)}. Ask them one at a time.")
-    kind = statements[0].type.name
+    kind = _kind(statements[0])
     if kind == "MULTI":
         raise QueryError("a PIVOT must list its columns, so that it only reads: PIVOT ... ON width IN (8, 16) ...")
     if kind != "SELECT":
@@ -40,12 +42,19 @@ def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
         raise QueryError("the statement is nested too deeply to be checked. Split it.") from None
     if tree["error"]:
         raise QueryError(f"the statement cannot be checked: {tree['error_message']}")
-    _refuse_more_than_reading(tree)
+    _refuse_more_than_reading(tree, tables)
     return tree
 
 
-def _refuse_more_than_reading(tree: Any) -> None:
-    common = set(TABLES) | {entry["key"].lower() for node in _nodes(tree) for entry in _common_tables(node)}
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # a kind that DuckDB's Python package has no name for
+        return "another statement"
+
+
+def _refuse_more_than_reading(tree: Any, tables: Collection[str]) -> None:
+    common = set(tables) | {entry["key"].lower() for node in _nodes(tree) for entry in _common_tables(node)}
     for node in _nodes(tree):
         kind = node.get("type")
         if kind == "VALUE_PARAMETER":
@@ -55,11 +64,11 @@ def _refuse_more_than_reading(tree: Any) -> None:
         name = _function(node)
         if name is not None and name not in _TABLE_FUNCTIONS:
             raise QueryError(
-                f"a query reads only the study's tables ({', '.join(TABLES)}), got {name}(...). "
+                f"a query reads only the study's tables ({', '.join(tables)}), got {name}(...). "
                 f"Functions that make rows: {', '.join(sorted(_TABLE_FUNCTIONS))}."
             )
-        if kind == "BASE_TABLE" and node["table_name"].lower() not in common:
-            name = node["table_name"]
+        name = _table(node)
+        if name is not None and name.lower() not in common:
             raise QueryError(f"no table is called {name!r}." + did_you_mean(name, sorted(common), "Tables"))
 
 
@@ -78,17 +87,27 @@ def _common_tables(node: dict[str, Any]) -> list[dict[str, Any]]:
     return found["map"] if isinstance(found, dict) else []
 
 
-def tables_used(tree: Any) -> list[str]:
-    """Return which of our tables a statement names; all where it lists the tables or hands one to a function."""
-    if shows_tables(tree) or any(name in _TAKING_A_TABLE for name in map(_function, _nodes(tree))):
-        return list(TABLES)
-    named = {node["table_name"].lower() for node in _nodes(tree) if node.get("type") == "BASE_TABLE"}
-    return [table for table in TABLES if table in named]
+def names_used(tree: Any, tables: Collection[str]) -> list[str]:
+    """Return which of `tables` a statement names; all where it hands one to a function."""
+    if any(name in _TAKING_A_TABLE for name in map(_function, _nodes(tree))):
+        return list(tables)
+    named = {name.lower() for name in map(_table, _nodes(tree)) if name is not None}
+    return [table for table in tables if table in named]
 
 
 def shows_tables(tree: Any) -> bool:
-    """Return whether a statement is SHOW TABLES or its like."""
-    return any(node.get("type") == "SHOW_REF" and node.get("query") is None for node in _nodes(tree))
+    """Return whether a statement is SHOW TABLES or its like, and not SHOW trials."""
+    return any(_is_bare_show(node) and node["show_type"] != "SHOW" for node in _nodes(tree))
+
+
+def _table(node: dict[str, Any]) -> str | None:
+    """The name of the table that a node reads, where it is one."""
+    is_named = _is_bare_show(node) and node["show_type"] == "SHOW"
+    return node["table_name"] if is_named or node.get("type") == "BASE_TABLE" else None
+
+
+def _is_bare_show(node: dict[str, Any]) -> bool:
+    return node.get("type") == "SHOW_REF" and node.get("query") is None
 
 
 def _function(node: dict[str, Any]) -> str | None:
@@ -96,9 +115,9 @@ def _function(node: dict[str, Any]) -> str | None:
     return node["function"]["function_name"].lower() if node.get("type") == "TABLE_FUNCTION" else None
 
 
-def plain_message(error: duckdb.Error) -> str:
+def plain_message(error: str) -> str:
     """DuckDB's message without its class and blank lines; the caret line stays, it shows the place."""
-    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in error.splitlines() if line.strip()]
     return re.sub(r"^[A-Za-z ]+ Error: ", "", "\n".join(lines))
 
 

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import yaml
 
@@ -25,8 +27,8 @@ from .invoking import stand_in as stand_in
 from .small import write_study
 
 PUBLIC = {
-    "Mistake", "QueryError", "RunLostError", "SpecError", "StoppedError", "Study", "StudyError", "SweepError",
-    "open", "run", "submit",
+    "Mistake", "QueryError", "RunLostError", "SpecError", "StoppedError", "Studies", "Study", "StudyError",
+    "SweepError", "open", "run", "submit",
 }  # fmt: skip
 DOCUMENT = Path(__file__).parents[2] / "docs" / "python.md"
 SPEC = {"study": "first", "search": {"trials": 3}, "space": {"width": {"choice": [4, 8]}}}
@@ -36,10 +38,10 @@ class TestNames:
     def test_public_names_are_these_and_documented(self) -> None:
         assert set(sweeps.__all__) == PUBLIC and set(dir(sweeps)) >= PUBLIC
         assert [name for name in PUBLIC if not getattr(sweeps, name).__doc__] == []
-        methods = {name for name in vars(sweeps.Study) if not name.startswith("_")}
+        methods = {name for name in dir(sweeps.Study) if not name.startswith("_")}
         assert methods == {
             "name", "path", "spec", "status", "best", "trials", "curves", "fields", "weights", "events", "sql", "stop",
-            "extend", "retry",
+            "extend", "retry", "network",
         }  # fmt: skip
         assert [name for name in methods if not getattr(sweeps.Study, name).__doc__] == []
 
@@ -169,15 +171,58 @@ class TestOpen:
         assert study.curves()["trial"].to_pylist() == [0] * 3 + [1] * 3 + [2] * 3
         assert study.curves(1)["trial"].to_pylist() == [1] * 3
         assert study.curves(1)["step"].to_pylist() == [0, 5, 10]  # as it was recorded
-        assert study.fields(0).num_rows == study.weights(0).num_rows == study.events().num_rows == 0
+        assert len(study.fields(0)) == len(study.weights(0)) == len(study.events()) == len(study.fields()) == 0
         assert study.sql("SELECT count(*) AS n FROM curves").to_pydict() == {"n": [9]}
+
+    def test_nothing_is_read_before_it_is_asked_for(self, study: sweeps.Study) -> None:
+        trials = study.trials()
+        for file in (study.path / "trials").glob("*.parquet"):
+            file.write_bytes(b"torn")
+        assert repr(trials) == "<trials of first>"
+        with pytest.raises(sweeps.StudyError, match="not a whole Parquet file"):
+            trials.to_arrow()
+
+    def test_a_lazy_table_is_narrowed_and_read(self, study: sweeps.Study) -> None:
+        trials = study.trials()
+        assert trials.schema.field("rel_l2").metadata == {b"unit": b"1"} and "width" in trials.columns
+        chosen = trials.filter(pc.field("trial") < 2, state=["COMPLETE", "PRUNED"]).select("rel_l2", "state")
+        assert chosen.columns == ["rel_l2", "state"] and len(chosen) == 1
+        assert chosen.to_pylist() == [{"rel_l2": 0.1, "state": "COMPLETE"}]
+        assert repr(chosen) == "<trials of first, filtered: rel_l2, state>"
+        assert [batch.num_rows for batch in chosen.batches() if batch.num_rows] == [1]
+        assert pa.table(chosen).to_pylist() == chosen.to_pandas().to_dict("records") == chosen.to_pylist()
+        assert "<td>10 %</td><td>COMPLETE</td>" in chosen._repr_html_() and "1 rows" in chosen._repr_html_()
+        for wrong in (lambda: trials.select("rel_l"), lambda: trials.filter(rel_l=1), lambda: trials["rel_l"]):
+            with pytest.raises(sweeps.QueryError, match=r"no column is called 'rel_l'\. Did you mean rel_l2"):
+                wrong()
+
+    def test_polars(self, study: sweeps.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+        polars = pytest.importorskip("polars")
+        rows = study.trials().filter(state="COMPLETE").select("trial", "rel_l2")
+        assert rows.to_polars().rows() == rows.lazy().collect().rows() == [(0, 0.1)]
+        assert rows.lazy().filter(polars.col("rel_l2") > 1).collect().height == 0
+        monkeypatch.setitem(sys.modules, "polars", None)
+        with pytest.raises(sweeps.QueryError, match="this needs polars, which is not installed: pip install polars"):
+            rows.to_polars()
+
+    def test_several_studies_are_read_as_one(self, study: sweeps.Study, tmp_path: Path) -> None:
+        second = made_study(tmp_path, "second", ["COMPLETE"])
+        for both in (sweeps.open(tmp_path), sweeps.open(study.path, second)):
+            assert isinstance(both, sweeps.Studies) and list(both) == ["first", "second"] and len(both) == 2
+            assert both["second"].path == second and repr(both) == f"sweeps.open('{study.path}', '{second}')"
+            assert both.trials().columns[:2] == ["study", "trial"]
+            assert both.trials()["study"].to_pylist() == ["first"] * 3 + ["second"]
+            assert both.curves().filter(study="second")["step"].to_pylist() == [0, 5, 10]
+            assert len(both.fields()) == len(both.weights()) == len(both.events()) == 0
+            assert both.sql("SELECT count(DISTINCT study) AS n FROM trials").to_pydict() == {"n": [2]}
+        assert len(sweeps.open(study.path, study.path)) == 1
 
     def test_what_is_not_there(self, study: sweeps.Study, tmp_path: Path) -> None:
         for read in (study.curves, study.fields, study.weights):
             with pytest.raises(sweeps.StudyError, match="no finished trial 9"):
                 read(9)
-        with pytest.raises(sweeps.StudyError, match=r"it has no study\.yaml"):
-            sweeps.open(tmp_path)
+        with pytest.raises(sweeps.StudyError, match=r"neither it nor a folder in it has a study\.yaml"):
+            sweeps.open(tmp_path / "first" / "trials")
         with pytest.raises(sweeps.QueryError):
             study.sql("SELECT nonsense FROM trials")
         with pytest.raises(sweeps.StudyError, match="not being run"):
@@ -207,10 +252,10 @@ def test_a_study_run_extended_and_retried(tmp_path: Path, stand_in: StandIn) -> 
     assert set(states) == {"COMPLETE", "FAIL"}, "the seed has to bring both"
     assert study.status()["failures"] == states.count("FAIL")
 
-    before = study.trials()
+    before = study.trials().to_arrow()
     study.extend(2)
-    assert study.status()["limit"] == 8 and study.trials().num_rows == 8
-    assert study.trials().slice(0, 6).equals(before), "finished rows never change"
+    assert study.status()["limit"] == 8 and len(study.trials()) == 8
+    assert study.trials().to_arrow().slice(0, 6).equals(before), "finished rows never change"
 
     failed = [row["trial"] for row in study.trials().to_pylist() if row["state"] == "FAIL"]
     study.retry()
@@ -219,7 +264,7 @@ def test_a_study_run_extended_and_retried(tmp_path: Path, stand_in: StandIn) -> 
     assert study.status()["failures"] == len(failed) and study.status()["counts"]["FAIL"] == 2 * len(failed)
     with pytest.raises(sweeps.StudyError, match=f"trial {failed[0]} is repeated by trial 8 already"):
         study.retry([failed[0]])
-    assert study.fields(study.best()["trial"]).num_rows > 0 and study.weights(study.best()["trial"]).num_rows > 0
+    assert len(study.fields(study.best()["trial"])) > 0 and len(study.weights(study.best()["trial"])) > 0
     times = study.events()["time"].to_pylist()
     assert times == sorted(times) and study.spec.search.trials == 8
 

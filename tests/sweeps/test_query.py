@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from sweeps.cli_query import EXPORT_TIME_LIMIT_S
+from sweeps.confined import Limits
 from sweeps.errors import QueryError, StudyError
-from sweeps.query import query, read_study_file, render, top
-from sweeps.ranking import swept_columns
+from sweeps.query import query, read_study_file, render, standing
+from sweeps.statement import LONGEST
 from sweeps.store import TABLES, StudyTables
+from sweeps.views import NEEDS
 
 from . import synthetic
+from .invoking import invoke
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +46,8 @@ def test_the_tables_are_joined_under_one_study_column(study: Path) -> None:
     ("sql", "rows"),
     [
         ("DESCRIBE curves", 13),
-        ("SHOW TABLES", 5),
-        ("SHOW ALL TABLES", 5),
+        ("SHOW TABLES", 10),
+        ("SHOW ALL TABLES", 10),
         ("SUMMARIZE weights", 8),
         ("FROM histogram(trials, rel_l2)", None),
         ("FROM trials", 14),
@@ -62,6 +67,24 @@ def test_reading_statements_are_answered(study: Path, sql: str, rows: int | None
     assert rows is None or found.num_rows == rows
 
 
+def test_the_tables_and_views_are_listed(study: Path) -> None:
+    listed = query([study], ".tables").to_pylist()
+    assert [each["name"] for each in listed] == [*TABLES, *NEEDS]
+    assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 90}
+    assert {each["rows"] for each in listed[5:]} == {None} and query([study], "SHOW TABLES").to_pylist() == listed
+
+
+def test_the_schema_says_types_and_units(study: Path) -> None:
+    whole = {(line["table"], line["column"]): line for line in query([study], ".schema").to_pylist()}
+    assert whole["curves", "time_s"] == {"table": "curves", "column": "time_s", "type": "DOUBLE", "unit": "s"}
+    assert whole["fields", "x_mm"]["unit"] == "mm" and whole["by_config", "rel_l2_median"]["unit"] == "1"
+    assert whole["trials", "study"]["unit"] == "" and whole["curves", "phase"]["type"] == "VARCHAR"
+    assert query([study], ".schema Curves").num_rows == 13
+    for wrong, message in ((".schema curve", "Did you mean curves"), (".quit", r"the commands are \.tables and")):
+        with pytest.raises(QueryError, match=message):
+            query([study], wrong)
+
+
 def test_several_studies_are_told_apart(study: Path, tmp_path: Path) -> None:
     other = tmp_path / "it's another"
     namesake = tmp_path / "elsewhere" / "demo"
@@ -70,7 +93,6 @@ def test_several_studies_are_told_apart(study: Path, tmp_path: Path) -> None:
     counted = "SELECT study, count(*) AS n FROM trials GROUP BY ALL ORDER BY n"
     assert query([study, other, study], counted).to_pydict() == {"study": ["it's another", "demo"], "n": [2, 14]}
     assert query([study, namesake], counted)["study"].to_pylist() == [str(namesake), str(study)]
-    assert "study" in top([study, other]).column_names and "study" not in top([study]).column_names
 
 
 def test_a_study_of_another_schema_version_is_read_beside(study: Path, tmp_path: Path) -> None:
@@ -86,21 +108,21 @@ def test_a_study_without_results_has_empty_tables(tmp_path: Path, table: str) ->
     (tmp_path / "study.yaml").write_text("study: new\n")
     assert query([tmp_path], f"SELECT * FROM {table}").num_rows == 0
     assert query([tmp_path], f"SELECT * FROM {table}").column_names[0] == "study"
-    assert top([tmp_path]).num_rows == 0
+    assert standing([tmp_path]).num_rows == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
 
 
 def test_tables_of_one_query_are_of_the_same_publications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush published while a query lists the files is in all of its tables or in none."""
     tables = synthetic.make_study(tmp_path / "demo", trials=4, failed=0)
-    real = StudyTables.dataset
+    real = StudyTables._listing
 
-    def published_meanwhile(self: StudyTables, table: str, flushes: list[str]) -> object:
-        if table == "curves":
+    def published_meanwhile(self: StudyTables, table: str) -> object:
+        if table == "curves" and "meanwhile" not in tables.flushes():
             synthetic.publish(tables, "meanwhile", [9])
-        return real(self, table, flushes)
+        return real(self, table)
 
-    monkeypatch.setattr(StudyTables, "dataset", published_meanwhile)
+    monkeypatch.setattr(StudyTables, "_listing", published_meanwhile)
     found = query(
         [tmp_path / "demo"], "SELECT (SELECT max(trial) FROM trials) AS t, (SELECT max(trial) FROM curves) AS c"
     )
@@ -114,103 +136,6 @@ def test_an_unfinished_publication_is_not_seen(study: Path, tmp_path: Path) -> N
     assert query([tables.study_dir], "SELECT max(trial) AS m FROM curves")["m"].to_pylist() == [3]
 
 
-# ---- confinement ---------------------------------------------------------------------------------------------------
-
-ATTACKS = [
-    "INSERT INTO trials VALUES (1)",
-    "UPDATE trials SET rel_l2 = 0",
-    "DELETE FROM trials",
-    "CREATE TABLE t (a INT)",
-    "CREATE VIEW v AS SELECT 1",
-    "DROP VIEW trials",
-    "COPY trials TO '{out}'",
-    "COPY (SELECT 1) TO '{out}'",
-    "EXPORT DATABASE '{out}'",
-    "ATTACH '{out}'",
-    "DETACH memory",
-    "USE temp",
-    "INSTALL httpfs",
-    "LOAD httpfs",
-    "PRAGMA database_list",
-    "PRAGMA enable_profiling='json'",
-    "SET enable_external_access = true",
-    "SET threads = 1",
-    "RESET memory_limit",
-    "CALL pragma_version()",
-    "CHECKPOINT",
-    "VACUUM",
-    "BEGIN",
-    "PREPARE p AS SELECT 1",
-    "EXPLAIN ANALYZE SELECT 1",
-    "MERGE INTO trials USING events ON true WHEN MATCHED THEN DELETE",
-    "WITH a AS (INSERT INTO trials VALUES (1) RETURNING *) SELECT * FROM a",
-    "WITH a AS (DELETE FROM trials RETURNING *) SELECT * FROM a",
-    "SELECT * FROM read_csv('/etc/passwd')",
-    "SELECT * FROM main.read_csv('/etc/passwd')",
-    "SELECT * FROM READ_CSV_AUTO('/etc/passwd')",
-    "SELECT * FROM read_text('/etc/passwd')",
-    "SELECT * FROM read_blob('/etc/passwd')",
-    "SELECT * FROM read_parquet('{file}')",
-    "SELECT * FROM parquet_metadata('{file}')",
-    "SELECT * FROM read_duckdb('{out}')",
-    "SELECT * FROM '/etc/passwd'",
-    "SELECT * FROM '{file}'",
-    "SELECT (SELECT count(*) FROM glob('/etc/*'))",
-    "SELECT 1 WHERE EXISTS (FROM glob('/etc/*'))",
-    "WITH a AS (FROM glob('/etc/*')) FROM a",
-    "SELECT getenv('HOME')",
-    "SELECT * FROM query('SELECT 1')",
-    "SELECT * FROM query_table('__trials_0')",
-    "SELECT * FROM __trials_0",
-    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
-    "SELECT * FROM enable_logging(storage='file', storage_path='{out}')",
-    "SELECT * FROM enable_profiling(save_location='{out}')",
-    "SELECT * FROM create_external_resource('a')",
-    "SELECT * FROM checkpoint()",
-    "SELECT * FROM arrow_scan(1, 2, 3)",
-    "SELECT * FROM pandas_scan(1)",
-    "SELECT * FROM duckdb_settings()",
-    "SELECT * FROM duckdb_secrets()",
-    "SELECT * FROM a_variable_of_python",
-    "SELECT 1; COPY trials TO '{out}'",
-    "SELECT 1; SELECT 2",
-]
-
-
-@pytest.mark.parametrize("sql", ATTACKS)
-def test_anything_but_reading_the_tables_is_refused(study: Path, tmp_path: Path, sql: str) -> None:
-    a_variable_of_python = pa.table({"a": [1]})  # noqa: F841  DuckDB would find it by its name
-    before = {path: path.stat().st_mtime_ns for path in study.rglob("*")}
-    with pytest.raises(QueryError) as caught:
-        query([study], sql.format(out=tmp_path / "out", file=study / "trials" / "pack-000000.parquet"))
-    assert caught.value.exit_code == 2
-    assert before == {path: path.stat().st_mtime_ns for path in study.rglob("*")}
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_external_access_is_off_even_where_the_statement_check_would_fail(study: Path) -> None:
-    """The second wall alone: with the check of the statement gone, DuckDB itself refuses."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.statement._refuse_more_than_reading", lambda tree: None)
-        for sql in (
-            "FROM read_text('/etc/passwd')",
-            "FROM glob('/etc/*')",
-            "FROM enable_logging()",
-            "WITH a AS (INSERT INTO trials VALUES (1) RETURNING *) SELECT * FROM a",
-        ):
-            with pytest.raises(QueryError):
-                query([study], sql)
-        assert query([study], "SELECT current_setting('enable_external_access') AS x")["x"].to_pylist() == [False]
-        assert query([study], "SELECT current_setting('lock_configuration') AS x")["x"].to_pylist() == [True]
-
-
-def test_limits_on_time_memory_and_spill_end_a_query_with_a_message(study: Path) -> None:
-    with pytest.raises(QueryError, match=r"longer than 0\.3 s"):
-        query([study], "SELECT sum(random()) FROM range(100000000000)", time_limit_s=0.3)
-    with pytest.raises(QueryError, match="more than its 40MB of memory"):
-        query([study], "FROM range(30000000) ORDER BY hash(range)", memory_limit="40MB", spill_limit="1MB")
-
-
 # ---- mistakes ------------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +147,7 @@ def test_limits_on_time_memory_and_spill_end_a_query_with_a_message(study: Path)
             "no column is called 'rel_l' here. Did you mean rel_l2? Columns of curves: study, ",
         ),
         ("SELECT t.widht FROM trials t", "Did you mean width?"),
-        ("SELECT * FROM trails", "no table is called 'trails'. Did you mean trials? Tables: curves, events, fields"),
+        ("SELECT * FROM trails", "no table is called 'trails'. Did you mean trials? Tables: best, by_config, curves, "),
         ("SELECT column FROM weights", "write it in double quotes"),
         ("SELEC 1", 'syntax error at or near "SELEC"'),
         ("", "a query is one statement, got none"),
@@ -243,7 +168,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"nowhere, which does not exist\. Give the folder that pinnsweep run made"):
         query([tmp_path / "nowhere"], "FROM trials")
     with pytest.raises(StudyError, match=r"where there is no study\.yaml"):
-        top([tmp_path])
+        standing([tmp_path])
     with pytest.raises(QueryError, match="at least one study"):
         query([], "FROM trials")
     (tmp_path / "study.yaml").write_text("space: [")
@@ -264,61 +189,57 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         query([tmp_path / "demo"], "SELECT sum(predicted), sum(x_mm), sum(y_mm), sum(reference) FROM fields")
 
 
-# ---- top -----------------------------------------------------------------------------------------------------------
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
+STATEMENTS = [line for block in re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
 
 
-def test_top_ranks_complete_trials_by_the_objective_and_shows_what_was_swept(study: Path) -> None:
-    found = top([study], 5)
-    assert found.column_names == [
-        "trial",
-        "rel_l2",
-        "width",
-        "depth",
-        "adam_lr",
-        "lbfgs_history",
-        "init",
-        "scale_factor",
-        "loss",
-        "heldout_residual",
-        "seconds",
-        "stop_reason",
-    ]
-    assert found["rel_l2"].to_pylist() == sorted(map(synthetic.error_of, range(12)))[:5]
-    assert top([study], 100).num_rows == 12
-    assert top([study], by="seconds").column_names[:2] == ["trial", "seconds"]
-    assert top([study], by="seconds")["trial"].to_pylist() == list(range(10))  # ties in the order of trials
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    for name in ("widths", "optimisers"):
+        synthetic.make_study(folder / "runs" / name, trials=4, failed=1, replicates=3)
+    return folder
 
 
-def test_top_follows_another_objective_and_swept_settings_named_like_metrics(tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
-    text = synthetic.STUDY_FILE.replace("space:", "space:\n  loss: {{choice: [norm, mean_square]}}")
-    synthetic.make_study(folder, trials=3, failed=1, objective="process_zone_error", text=text)
-    assert swept_columns(read_study_file(folder))[0] == "problem_loss"
-    assert top([folder]).column_names[:3] == ["trial", "process_zone_error", "problem_loss"]
-
-
-def test_top_refuses_what_cannot_rank(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        QueryError, match=r"ranked by a number in the table trials that is no key, got 'rel_l3'\. Did you mean rel_l2"
+def test_the_page_is_about_every_view_and_limit() -> None:
+    assert len(COMMANDS) >= 14 and len(STATEMENTS) >= 6
+    limits = Limits()
+    assert [name for name in NEEDS if f"| `{name}` |" not in PAGE or f"FROM {name}" not in PAGE] == []
+    for words in (
+        f"{limits.memory_gib:g} GiB of memory",
+        f"{limits.spill_gib:g} GiB on disk",
+        f"{limits.time_s:g} s (`--",
     ):
-        top([study], by="rel_l3")
-    for name in ("init", "trial"):
-        with pytest.raises(QueryError, match=f"a number in the table trials that is no key, got '{name}'"):
-            top([study], by=name)
-    with pytest.raises(QueryError, match="at least 1, got 0"):
-        top([study], 0)
-    synthetic.make_study(tmp_path / "other", trials=1, objective="loss")
-    with pytest.raises(QueryError, match=r"different objectives \(loss, rel_l2\)"):
-        top([study, tmp_path / "other"])
-    assert top([study, tmp_path / "other"], by="rel_l2").num_rows == 10
+        assert words in PAGE
+    assert f"{LONGEST:,} characters" in PAGE and f"{EXPORT_TIME_LIMIT_S:g} s in `export`" in PAGE
 
 
-def test_trials_without_a_finite_objective_are_not_ranked(tmp_path: Path) -> None:
-    tables = synthetic.make_study(tmp_path / "demo", trials=2, failed=0)
-    tables.publish(
-        "odd", trials=[synthetic.trial_row(7) | {"rel_l2": float("nan")}, synthetic.trial_row(8) | {"rel_l2": None}]
-    )
-    assert set(top([tmp_path / "demo"])["trial"].to_pylist()) == {0, 1}
+@pytest.mark.parametrize("line", COMMANDS)
+def test_each_command_of_the_page_runs(root: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    result = invoke(*shlex.split(line)[1:])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+def test_each_statement_of_the_page_is_answered(root: Path, sql: str) -> None:
+    assert query([root / "runs" / "widths"], sql).num_rows > 0
+
+
+@pytest.mark.parametrize("view", NEEDS)
+def test_the_page_lists_the_columns_of_a_view(root: Path, view: str) -> None:
+    (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{view}` |")]
+    told = set(re.findall(r"`(\w+)`", line))
+    swept = {"width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"}
+    own = set(query([root / "runs" / "widths"], f"DESCRIBE {view}")["column_name"].to_pylist()) - swept
+    own -= {name for name in own if name.startswith("rel_l2")}
+    if "those of `trials`" in line or "those of `curves`" in line:
+        table = "trials" if "those of `trials`" in line else "curves"
+        own -= set(query([root / "runs" / "widths"], f"DESCRIBE {table}")["column_name"].to_pylist())
+    assert own <= told
 
 
 # ---- rendering -----------------------------------------------------------------------------------------------------
@@ -360,7 +281,7 @@ def test_rows_wider_than_the_terminal_become_columns() -> None:
 
 def test_rendered_for_scripts() -> None:
     assert render(SMALL, "csv").splitlines()[0] == "trial,rel_l2,loss,stop_reason"
-    assert render(SMALL, "csv").splitlines()[1] == "3,0.0131319,6.14e-07,done"
+    assert render(SMALL, "csv").splitlines()[1] == '3,0.0131319,6.14e-7,"done"'
     rows = json.loads(render(SMALL, "json"))
     assert rows[0] == {"trial": 3, "rel_l2": 0.0131319, "loss": 6.14e-07, "stop_reason": "done"}
     assert rows[1]["loss"] is None and rows[1]["rel_l2"] is None
@@ -380,4 +301,5 @@ def test_every_kind_of_value_is_rendered(study: Path) -> None:
     assert record["huge"] == 91 and record["list"] == [0, 1] and record["record"] == {"a": 1.5}
     assert record["time"] == "2026-03-01T08:00:00+00:00" and record["day"] == "2026-01-02" and record["exact"] == 1.25
     assert "2026-03-01 08:00:00+00:00" in render(kinds)
-    assert render(kinds, "csv").splitlines()[1].startswith('91,"[0, 1]","{""a"": 1.5}",2026-03-01T08:00:00+00:00')
+    line = '"91","[0, 1]","{""a"": 1.5}","2026-03-01T08:00:00.000000Z",'
+    assert render(kinds, "csv").splitlines()[1].startswith(line)

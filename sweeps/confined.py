@@ -1,0 +1,191 @@
+"""A database in memory that reaches nothing outside, and takes no more memory, disk and time than it is given."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from .errors import QueryError
+from .machine import available_cpus
+from .statement import did_you_mean, plain_message
+
+GRACE_S: Final = 5.0  # that a query has to end once its time is up, where the process may be ended
+_GIB: Final = 1 << 30
+_BESIDES_BYTES: Final = 3 * _GIB  # that a process may take beside a query's memory: the answer, and reading ahead
+_STATM_DATA: Final = 5  # place of the pages of data in /proc/self/statm
+_BATCH_ROWS: Final = 65_536
+_NO_DAMAGE: Final = ("Binder", "Catalog", "Conversion", "INTERRUPT", "Out of Memory")  # kinds no damaged file makes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a query may take."""
+
+    memory_gib: float = 1.0
+    spill_gib: float = 4.0
+    time_s: float = 120.0
+    answer_gib: float = 1.0
+    threads: int | None = None
+
+
+class _ReadError(Exception):
+    """What the database says while its answer is read, which Arrow tells as a failed reading."""
+
+
+@contextlib.contextmanager
+def database(limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty database in memory, with a folder to spill to as long as it is open."""
+    with tempfile.TemporaryDirectory(prefix="pinnsweep-query-") as spill:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{limits.memory_gib:g}GiB",
+            "temp_directory": spill,
+            "max_temp_directory_size": f"{limits.spill_gib:g}GiB",
+            "threads": str(limits.threads or available_cpus()),
+            "python_enable_replacements": "false",  # no variable of this process is a table
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "allow_community_extensions": "false",
+        }
+        with duckdb.connect(":memory:", config=settings) as connection:
+            yield connection
+
+
+def lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """Switch off everything outside for good; no `allowed_directories`, in which COPY and ATTACH could write."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def batches(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Return the columns of an answer and its rows, which are computed while they are read."""
+    reader = connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+    return reader.schema, _read(reader)
+
+
+def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (pa.ArrowException, OSError) as error:
+            raise _ReadError(str(error)) from None
+        yield batch
+
+
+def gathered(schema: pa.Schema, found: Iterable[pa.RecordBatch], limits: Limits) -> pa.Table:
+    """Return an answer as a table. Raises `QueryError` where it is larger than an answer may be."""
+    kept, taken = [], 0
+    for batch in found:
+        kept.append(batch)
+        taken += batch.nbytes
+        if taken > limits.answer_gib * _GIB:
+            raise QueryError(
+                f"the answer is larger than {limits.answer_gib:g} GiB. Filter or aggregate, or write it to a file: "
+                "pinnsweep query STUDY SQL -o answer.parquet"
+            )
+    return pa.Table.from_batches(kept, schema)
+
+
+@contextlib.contextmanager
+def within(
+    limits: Limits,
+    connection: duckdb.DuckDBPyConnection,
+    schemas: Mapping[str, pa.Schema],
+    check_files: Callable[[], None],
+) -> Iterator[None]:
+    """End a query at its limit of time, and say in a `QueryError` what is wrong with one.
+
+    `schemas` are those of the tables; `check_files` raises where a file is damaged.
+    """
+    timer = threading.Timer(limits.time_s, connection.interrupt)
+    timer.start()
+    try:
+        yield
+    except (duckdb.Error, _ReadError) as error:
+        if not str(error).startswith(_NO_DAMAGE):
+            check_files()
+        raise _explained(error, schemas, limits) from None
+    except MemoryError:
+        raise _too_much_memory(limits) from None
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def process_confined(limits: Limits) -> Iterator[None]:
+    """Let the operating system enforce what the database cannot, where the process is the query's own.
+
+    One value of gigabytes, SELECT repeat('x', 4000000000), is neither counted by the database nor interrupted. On
+    Linux the memory of the process is bounded as long as this holds; its time is everywhere.
+    """
+    killer = threading.Timer(limits.time_s + GRACE_S, _end_process, [limits])
+    killer.daemon = True
+    killer.start()
+    try:
+        with _memory_bounded(int(limits.memory_gib * _GIB) + _BESIDES_BYTES):
+            yield
+    finally:
+        killer.cancel()
+
+
+@contextlib.contextmanager
+def _memory_bounded(more_bytes: int) -> Iterator[None]:
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    used = int(statm.read_text().split()[_STATM_DATA]) * resource.getpagesize()
+    bounds = [each for each in (used + more_bytes, soft, hard) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _end_process(limits: Limits) -> None:
+    sys.stderr.write(f"error: {_too_long(limits)}\n")
+    sys.stderr.flush()
+    os._exit(QueryError.exit_code)
+
+
+def _explained(error: Exception, schemas: Mapping[str, pa.Schema], limits: Limits) -> QueryError:
+    message = plain_message(str(error))
+    if str(error).startswith("INTERRUPT"):
+        return QueryError(_too_long(limits))
+    if str(error).startswith("Out of Memory"):
+        return _too_much_memory(limits)
+    missing = re.search(r'column "([^"]+)" not found|column named "([^"]+)"', message)
+    if missing and schemas:
+        name = missing[1] or missing[2]
+        known = list(dict.fromkeys(column for schema in schemas.values() for column in schema.names))
+        whose = f"Columns of {' and '.join(schemas)}"
+        return QueryError(f"no column is called {name!r} here." + did_you_mean(name, known, whose))
+    return QueryError(message)
+
+
+def _too_long(limits: Limits) -> str:
+    return f"the query took longer than {limits.time_s:g} s. Filter more, or give it longer: --time-limit"
+
+
+def _too_much_memory(limits: Limits) -> QueryError:
+    return QueryError(
+        f"the query needs more than its {limits.memory_gib:g} GiB of memory or its {limits.spill_gib:g} GiB on disk. "
+        "Filter more or aggregate, or give it more: --memory-limit"
+    )

@@ -1,0 +1,231 @@
+"""Tables of one study or of several as one: read when they are asked for, and each time as they stand then."""
+
+from __future__ import annotations
+
+import html
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from .errors import QueryError, StudyError
+from .rendering import shown
+from .statement import did_you_mean
+from .store import Snapshot, StudyTables, exactly, unified
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ORDER: Final = {  # what brings the rows of a table in order
+    "trials": ("trial", "replicate"),
+    "curves": ("trial", "replicate"),
+    "fields": ("trial", "replicate"),
+    "weights": ("trial", "replicate", "epoch", "layer", "row", "column"),
+    "events": ("time",),
+}
+BATCH_ROWS: Final = 65_536
+_HEAD_ROWS: Final = 10  # that a notebook shows
+_Made = TypeVar("_Made")
+
+
+def dataset_of(
+    table: str,
+    studies: Mapping[str, StudyTables],
+    snapshots: Mapping[str, Snapshot],
+    *,
+    named: bool = True,
+    enumerated: bool = False,
+) -> ds.Dataset:
+    """A table of all studies as one Arrow dataset; what a study lacks is null.
+
+    Where `named`, the first column `study` holds the names of `studies`. Raises `StudyError` naming a damaged file.
+    """
+    found = {name: each.dataset(table, snapshots[name], enumerated=enumerated) for name, each in studies.items()}
+    schema = unified(each.schema for each in found.values())
+    if named:
+        schema = pa.schema([pa.field("study", pa.string()), *schema], metadata=schema.metadata)
+    parts = [_part(dataset, schema, name if named else None) for name, dataset in found.items()]
+    filled = [part for part in parts if part is not None]
+    return ds.UnionDataset(schema, filled) if filled else ds.dataset(schema.empty_table())
+
+
+def _part(dataset: ds.Dataset, schema: pa.Schema, study: str | None) -> ds.Dataset | None:
+    """The files of one study; its name is as constant in them as what a folder of a partitioned data set says."""
+    if not isinstance(dataset, ds.FileSystemDataset):  # no files yet
+        return None
+    if study is None:
+        return dataset.replace_schema(schema)
+    is_its = ds.field("study") == study
+    files = [
+        dataset.format.make_fragment(each.path, filesystem=each.filesystem, partition_expression=is_its)
+        for each in dataset.get_fragments()
+    ]
+    return ds.FileSystemDataset(files, schema, dataset.format, dataset.filesystem)
+
+
+class Rows:
+    """Rows of a result table. Nothing is read before it is asked for; asked again, it is read again.
+
+    `to_arrow` and what is built on it come in the order of trials; `batches`, `lazy` and Arrow streams in the order
+    of publication, so that they need no memory for more than a batch. Every reading method raises `StudyError` naming
+    a damaged file.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        studies: Mapping[str, StudyTables],
+        *,
+        named: bool,
+        where: ds.Expression | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> None:
+        self._table, self._studies, self._named = table, dict(studies), named
+        self._where, self._columns = where, None if columns is None else tuple(columns)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns with their types; the unit of each stands in its metadata. Reads no row."""
+        whole = self._exactly(lambda dataset: dataset.schema)
+        return whole if self._columns is None else pa.schema([whole.field(name) for name in self._columns])
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return self.schema.names
+
+    def select(self, *columns: str) -> Rows:
+        """These columns alone. Raises `QueryError` for one that is not there."""
+        self._refuse_unknown(columns)
+        return self._with(columns=columns)
+
+    def filter(self, *conditions: ds.Expression, **equal: Any) -> Rows:
+        """The rows for which all conditions hold.
+
+        A condition is an Arrow expression, `pyarrow.compute.field("rel_l2") < 0.02`, or a column and its value or
+        list of values, `width=[8, 16]`. Raises `QueryError` for a column that is not there.
+        """
+        self._refuse_unknown(tuple(equal))
+        where = self._where
+        several = [ds.field(name).isin(value) for name, value in equal.items() if isinstance(value, (list, tuple))]
+        single = [ds.field(name) == value for name, value in equal.items() if not isinstance(value, (list, tuple))]
+        for condition in (*conditions, *several, *single):
+            where = condition if where is None else where & condition
+        return self._with(where=where)
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as an Arrow table, in the order of studies, trials and replicates, events in that of time."""
+        keys = [*(["study"] if self._named else []), *ORDER[self._table]]
+        chosen = self._columns
+        read = None if chosen is None else list(dict.fromkeys([*chosen, *keys]))
+        found = self._exactly(lambda dataset: dataset.to_table(columns=read, filter=self._where))
+        ordered = found.sort_by([(key, "ascending") for key in keys])
+        return ordered if chosen is None else ordered.select(list(chosen))
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas data frame. Raises `QueryError` where pandas is not installed."""
+        _imported("pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> pl.DataFrame:
+        """All rows as a Polars data frame. Raises `QueryError` where Polars is not installed."""
+        return _imported("polars").from_arrow(self.to_arrow())
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """All rows as dictionaries."""
+        return self.to_arrow().to_pylist()
+
+    def lazy(self) -> pl.LazyFrame:
+        """A Polars query over the files, which reads what it needs. Raises `QueryError` without Polars."""
+        frame = _imported("polars").scan_pyarrow_dataset(self.dataset())
+        return frame if self._columns is None else frame.select(self._columns)
+
+    def dataset(self) -> ds.Dataset:
+        """The rows as an Arrow dataset of the files there are now, all columns, for DuckDB, Dask and their like."""
+        return self._exactly(lambda dataset: dataset if self._where is None else dataset.filter(self._where))
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as record batches, a bounded number in memory.
+
+        Raises `StudyError` where a compaction takes files away meanwhile.
+        """
+        snapshots: dict[str, Snapshot] = {}
+
+        def begun(taken: Mapping[str, Snapshot]) -> pa.RecordBatchReader:
+            snapshots.update(taken)
+            return self._scanner(dataset_of(self._table, self._studies, taken, named=self._named)).to_reader()
+
+        try:
+            yield from exactly(self._studies, [self._table], begun)
+        except (pa.ArrowException, OSError):
+            if any(each.has_moved(snapshots[name]) for name, each in self._studies.items()):
+                raise StudyError(f"{self._table} was compacted while it was read. Read it again") from None
+            self._check_files()
+            raise
+
+    def _scanner(self, dataset: ds.Dataset) -> ds.Scanner:
+        columns = None if self._columns is None else list(self._columns)
+        return dataset.scanner(columns=columns, filter=self._where, batch_size=BATCH_ROWS)
+
+    def __len__(self) -> int:
+        return self._exactly(lambda dataset: dataset.count_rows(filter=self._where))
+
+    def __getitem__(self, column: str) -> pa.ChunkedArray:
+        return self.select(column).to_arrow()[column]
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        chosen = "" if self._where is None else ", filtered"
+        columns = "" if self._columns is None else f": {', '.join(self._columns)}"
+        return f"<{self._table} of {', '.join(self._studies)}{chosen}{columns}>"
+
+    def _repr_html_(self) -> str:
+        head = self._exactly(lambda dataset: self._scanner(dataset).head(_HEAD_ROWS))
+        names = "".join(f"<th>{html.escape(name)}</th>" for name in head.column_names)
+        lines = [
+            "".join(f"<td>{html.escape(shown(name, value))}</td>" for name, value in row.items())
+            for row in head.to_pylist()
+        ]
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        told = html.escape(f"{self._table} of {', '.join(self._studies)}: {len(self)} rows, {len(head.schema)} columns")
+        return f"<p>{told}</p><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _with(self, *, where: ds.Expression | None = None, columns: Sequence[str] | None = None) -> Rows:
+        where = self._where if where is None else where
+        columns = self._columns if columns is None else columns
+        return Rows(self._table, self._studies, named=self._named, where=where, columns=columns)
+
+    def _exactly(self, read: Callable[[ds.Dataset], _Made]) -> _Made:
+        """What `read` makes of the published rows at one moment."""
+        try:
+            return exactly(
+                self._studies,
+                [self._table],
+                lambda snapshots: read(dataset_of(self._table, self._studies, snapshots, named=self._named)),
+            )
+        except (pa.ArrowException, OSError):
+            self._check_files()
+            raise
+
+    def _check_files(self) -> None:
+        for each in self._studies.values():
+            each.check_files([self._table])
+
+    def _refuse_unknown(self, columns: Sequence[str]) -> None:
+        known = self._exactly(lambda dataset: dataset.schema).names
+        for name in columns:
+            if name not in known:
+                whose = f"Columns of {self._table}"
+                raise QueryError(f"no column is called {name!r}." + did_you_mean(name, known, whose))
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise QueryError(f"this needs {name}, which is not installed: pip install {name}") from None

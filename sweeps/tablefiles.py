@@ -1,0 +1,213 @@
+"""Tables as files: CSV, JSON, Parquet, Arrow, Excel; written batch by batch beside their name, renamed when whole."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from .errors import QueryError
+
+Write = Callable[[pa.RecordBatch], None]
+ROWS_PER_GROUP: Final = 131_072  # of a Parquet file, of which row groups are gathered in memory
+
+
+class FileFormat(StrEnum):
+    """How a table is written to a file."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    XLSX = "xlsx"
+
+
+def format_of(place: Path, among: Iterable[FileFormat] = FileFormat) -> FileFormat:
+    """The format that the end of a file's name says. Raises `QueryError` where it says none of `among`."""
+    end = place.suffix.lower().removeprefix(".")
+    found = {"feather": "arrow"}.get(end, end)
+    known = list(among)
+    if found not in known:
+        ends = ", ".join(f".{each}" for each in known)
+        raise QueryError(f"a file's name must end in one of {ends}, or --format say what it is; got {place}")
+    return FileFormat(found)
+
+
+def write_file(place: Path, format: FileFormat, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a table to a file, which appears whole or not at all; what was there is replaced. Returns the rows.
+
+    Raises `QueryError` where the format cannot hold the table, or where the folder is not there.
+    """
+    if not place.parent.is_dir():
+        raise QueryError(f"there is no folder {place.parent} to write {place.name} into")
+    if place.exists() and not place.is_file():
+        raise QueryError(f"{place} is no file, so it is not replaced by one")
+    rows = 0
+    with _beside(place) as stream, _WRITERS[format](stream, schema) as write:
+        for batch in batches:
+            write(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def text_of(table: pa.Table, format: FileFormat) -> str:
+    """Return a table as text in a format that is text."""
+    stream = io.BytesIO()
+    with _WRITERS[format](stream, table.schema) as write:
+        for batch in table.to_batches():
+            write(batch)
+    return stream.getvalue().decode()
+
+
+def unit_of(field: pa.Field) -> str:
+    """The unit of a column: `mm`, `s`, `count`, `1` for what has no dimension, empty where none is stated."""
+    return (field.metadata or {}).get(b"unit", b"").decode()
+
+
+def json_value(value: Any) -> Any:
+    """A value JSON has: not-a-number and infinity become null, times ISO 8601 text."""
+    if isinstance(value, dict):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+@contextlib.contextmanager
+def _beside(place: Path) -> Iterator[IO[bytes]]:
+    """A file beside `place` that takes its name in the end."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # as any new file; made temporarily, it is the owner's alone
+        os.replace(temporary, place)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _csv(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
+    """Null is empty, times are ISO 8601 in UTC, lists and records are JSON."""
+    plain = pa.schema([pa.field(field.name, _csv_type(field.type)) for field in schema])
+    stream.write(_csv_line(schema.names))
+    options = pa.csv.WriteOptions(include_header=False)
+    with pa.csv.CSVWriter(stream, plain, write_options=options) as writer:
+
+        def write(batch: pa.RecordBatch) -> None:
+            columns = [_csv_column(column) for column in batch.columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=plain))
+
+        yield write
+
+
+def _csv_line(words: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(words)
+    return text.getvalue().encode()
+
+
+def _csv_type(kind: pa.DataType) -> pa.DataType:
+    is_plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return kind if is_plain else pa.string()
+
+
+def _csv_column(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if _csv_type(kind) == kind:
+        return column
+    if pa.types.is_timestamp(kind):
+        return pc.strftime(column, format="%Y-%m-%dT%H:%M:%S" + ("Z" if kind.tz else ""))  # queries run in UTC
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_temporal(kind):
+        return pa.array([_json_text(value) for value in column.to_pylist()], pa.string())
+    return column.cast(pa.string())
+
+
+def _json_text(value: Any) -> str | None:
+    plain = json_value(value)
+    return plain if plain is None or isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+@contextlib.contextmanager
+def _json(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
+    """A list of objects, one a line."""
+    between = "[\n"
+
+    def write(batch: pa.RecordBatch) -> None:
+        nonlocal between
+        columns = [column.to_pylist() for column in batch.columns]
+        for values in zip(*columns, strict=True):
+            record = dict(zip(schema.names, map(json_value, values), strict=True))
+            stream.write(f"{between}{json.dumps(record, ensure_ascii=False)}".encode())
+            between = ",\n"
+
+    yield write
+    stream.write(b"[]\n" if between == "[\n" else b"\n]\n")
+
+
+@contextlib.contextmanager
+def _parquet(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        gathered: list[pa.RecordBatch] = []
+
+        def write(batch: pa.RecordBatch) -> None:
+            gathered.append(batch)
+            if sum(each.num_rows for each in gathered) >= ROWS_PER_GROUP:
+                flush()
+
+        def flush() -> None:
+            if gathered:
+                writer.write_table(pa.Table.from_batches(gathered, schema))
+                gathered.clear()
+
+        yield write
+        flush()
+
+
+@contextlib.contextmanager
+def _arrow(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
+    """An Arrow IPC file, which is Feather version 2."""
+    with pa.ipc.new_file(stream, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        yield writer.write_batch
+
+
+@contextlib.contextmanager
+def _xlsx(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
+    from .excel import sheet
+
+    with sheet(stream, schema) as write:
+        yield write
+
+
+_WRITERS: Final = {
+    FileFormat.CSV: _csv,
+    FileFormat.JSON: _json,
+    FileFormat.PARQUET: _parquet,
+    FileFormat.ARROW: _arrow,
+    FileFormat.XLSX: _xlsx,
+}

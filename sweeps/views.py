@@ -1,0 +1,205 @@
+"""The ready views: questions that everybody asks, usable in SQL like tables. `docs/query.md` lists their columns.
+
+Trials that repeat another's configuration are left out of all but `curves_last`. A trial is worth what `ranking` says:
+the quantile of the objective over its replicates, in which a failed one counts as infinitely bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from .ranking import Kind, Rules, front, rules_of, standing_sql, swept_columns
+from .trials import COMPLETE, FAIL, PRUNED
+
+NEEDS: Final = {  # each view, and the table it is made of
+    "best": "trials",
+    "by_config": "trials",
+    "curves_last": "curves",
+    "failures": "trials",
+    "pareto": "trials",
+}
+_COST: Final = "seconds"  # what the error is weighed against where there is one objective
+_SECOND_STAGES: Final = "'lbfgs', 'bfgs', 'ssbfgs', 'ssbroyden', 'scipy', 'second_stage'"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the views of some studies rest on: how each values its trials, what they swept, the columns there are."""
+
+    rules: Mapping[str, Rules]
+    swept: Sequence[str]
+    columns: Mapping[str, Sequence[str]]  # of each table that is there
+
+    def settings(self, besides: Sequence[str] = ()) -> list[str]:
+        """The swept settings of all studies, as far as they are columns."""
+        return [name for name in self.swept if name in self.columns["trials"] and name not in besides]
+
+    def ranked(self) -> dict[tuple[str, ...], dict[str, Rules]]:
+        """The studies by their objectives, those whose objective is a column."""
+        found: dict[tuple[str, ...], dict[str, Rules]] = {}
+        for study, rules in self.rules.items():
+            objectives = tuple(name for name in rules.objectives if name in self.columns["trials"])
+            if objectives:
+                found.setdefault(objectives, {})[study] = rules
+        return found
+
+
+def ground_of(files: Mapping[str, Mapping[str, Any]], columns: Mapping[str, Sequence[str]]) -> Ground:
+    """Return what views rest on, from the study files by study and the columns by table."""
+    swept = dict.fromkeys(name for file in files.values() for name in swept_columns(file))
+    return Ground({name: rules_of(file) for name, file in files.items()}, list(swept), columns)
+
+
+def create(connection: duckdb.DuckDBPyConnection, view: str, ground: Ground, *, filled: bool = True) -> None:
+    """Make a view over the registered tables. `filled=False` will do where only its columns are asked for."""
+    if view == "pareto":
+        connection.register("pareto", _pareto(connection, ground, filled=filled))
+    else:
+        connection.execute(f"CREATE VIEW {view} AS {_STATEMENTS[view](ground)}")
+
+
+def _best(ground: Ground) -> str:
+    """The rows of the trial that is worth most in each study, of all where several are worth the same."""
+    worth = [
+        f"SELECT study, trial, {_name(objectives[0])} AS worth FROM "
+        f"({standing_sql(studies, objectives[:1], {}, ranked_only=True)}) WHERE study IN ({_texts(studies)})"
+        for objectives, studies in ground.ranked().items()
+    ] or ["SELECT study, trial, NULL::DOUBLE AS worth FROM trials WHERE false"]
+    return (
+        f"WITH worth AS ({' UNION ALL '.join(worth)}), "
+        "first AS (FROM worth QUALIFY worth = min(worth) OVER (PARTITION BY study)) "
+        "SELECT study, trial, replicate, worth, trials.* EXCLUDE (study, trial, replicate) "
+        "FROM trials JOIN first USING (study, trial) ORDER BY study, trial, replicate"
+    )
+
+
+def _by_config(ground: Ground) -> str:
+    """One line a configuration: a seed counts once, a failed one as infinitely bad, a pruned one only in `pruned`."""
+    metrics = list(dict.fromkeys(name for objectives in ground.ranked() for name in objectives))
+    numbers = [f"{_value(name)} AS {_name('value ' + name)}" for name in metrics]
+    spread = [part for name in metrics for part in _spread(name)]
+    settings = [f"any_value({_name(name)}) AS {_name(name)}" for name in ground.settings(metrics)]
+    order = f"ORDER BY {_name(metrics[0] + '_median')}, configuration" if metrics else "ORDER BY configuration"
+    shown = ", ".join(["count(*) AS n", *_counts(), *spread, *settings])
+    return (
+        f"WITH rows AS (SELECT {', '.join(['*', *numbers])}, "
+        "coalesce(data_hash, any_value(data_hash) OVER (PARTITION BY study, config_hash), '') AS data_trained_on, "
+        "coalesce(config_hash, study || '/' || trial) AS configuration FROM trials WHERE duplicate_of IS NULL AND "
+        "(study, trial) NOT IN (SELECT (study, retry_of) FROM trials WHERE retry_of IS NOT NULL)), "
+        "once AS (FROM rows QUALIFY row_number() OVER (PARTITION BY configuration, data_trained_on, "
+        "coalesce(seed::VARCHAR, study || '/' || trial || '/' || replicate) ORDER BY "
+        f"CASE state WHEN '{COMPLETE}' THEN 0 WHEN '{PRUNED}' THEN 1 ELSE 2 END, study, trial, replicate) = 1) "
+        "SELECT string_agg(DISTINCT study, ', ' ORDER BY study) AS studies, count(DISTINCT (study, trial)) AS trials, "
+        f"{shown}, configuration AS config_hash FROM once GROUP BY configuration, data_trained_on {order}"
+    )
+
+
+def _counts() -> list[str]:
+    return [f"count(*) FILTER (state = '{state}') AS {name}" for state, name in ((FAIL, "failed"), (PRUNED, "pruned"))]
+
+
+def _value(name: str) -> str:
+    """What a row counts for in the spread of a metric, null where that is not known."""
+    finite = f"CASE WHEN isfinite({_name(name)}::DOUBLE) THEN {_name(name)}::DOUBLE ELSE 'inf' END"
+    return f"CASE state WHEN '{COMPLETE}' THEN {finite} WHEN '{FAIL}' THEN 'inf'::DOUBLE END"
+
+
+def _spread(name: str) -> list[str]:
+    """Quartiles and range, null where not finite; the largest stays infinite where a seed failed."""
+    value = _name("value " + name)
+    parts = {"min": f"min({value})", "max": f"max({value})"}
+    parts |= {end: f"quantile_cont({value}, {at})" for end, at in (("q1", 0.25), ("median", 0.5), ("q3", 0.75))}
+    found = {
+        end: part if end == "max" else f"CASE WHEN isfinite({part}) THEN {part} END" for end, part in parts.items()
+    }
+    return [f"{found[end]} AS {_name(f'{name}_{end}')}" for end in ("median", "min", "q1", "q3", "max")]
+
+
+def _curves_last(ground: Ground) -> str:
+    """The last row of each trial and replicate; the first of the second stage has the evaluations of the one before.
+
+    Few rows have the most evaluations, which is quick to see; only these are put in order.
+    """
+    columns, keys = ground.columns["curves"], "study, trial, replicate"
+    order = f"(phase IN ({_SECOND_STAGES}), step)"
+    others = [
+        f"arg_max_null({_name(name)}, {order}) AS {_name(name)}" for name in columns if name not in keys.split(", ")
+    ]
+    return (
+        f"WITH most AS (SELECT {keys}, max(evaluations) AS most FROM curves GROUP BY {keys}), "
+        f"few AS (SELECT curves.* FROM curves JOIN most USING ({keys}) WHERE evaluations IS NOT DISTINCT FROM most) "
+        f"SELECT {', '.join([keys, *others])} FROM few GROUP BY {keys} ORDER BY {keys}"
+    )
+
+
+def _failures(ground: Ground) -> str:
+    """Failed rows with the reason, what to do about it, the trial that trained them again, and the settings."""
+    again = (
+        "SELECT study, retry_of AS trial, max(trial) AS retried_by FROM trials WHERE retry_of IS NOT NULL GROUP BY ALL"
+    )
+    told = ["stop_reason", "failure", "stop_advice", "retried_by"]
+    columns = dict.fromkeys([*told, *ground.settings(), "seed", "device", "host", "finished_at"])
+    return (
+        f"SELECT study, trial, replicate, {', '.join(map(_name, columns))} FROM trials LEFT JOIN ({again}) "
+        f"USING (study, trial) WHERE state = '{FAIL}' AND duplicate_of IS NULL ORDER BY study, trial, replicate"
+    )
+
+
+def _pareto(connection: duckdb.DuckDBPyConnection, ground: Ground, *, filled: bool) -> pa.Table:
+    """The trials of each study that no other is as good as in everything and better in something.
+
+    Computed at once and not by SQL: for more than two objectives SQL would compare all trials with all.
+    """
+    parts = [_front_of(connection, ground, *group, filled=filled) for group in ground.ranked().items()]
+    keys = pa.schema([("study", pa.string()), ("trial", pa.int32())])
+    return pa.concat_tables([keys.empty_table(), *parts], promote_options="permissive")
+
+
+def _front_of(
+    connection: duckdb.DuckDBPyConnection,
+    ground: Ground,
+    objectives: tuple[str, ...],
+    studies: Mapping[str, Rules],
+    *,
+    filled: bool,
+) -> pa.Table:
+    metrics = list(objectives) if len(objectives) > 1 else list(dict.fromkeys([*objectives, _COST]))
+    settings = ground.settings(metrics)
+    kinds: dict[str, Kind] = dict.fromkeys(metrics[1:], "number")
+    kinds |= dict.fromkeys(settings, "setting")
+    ranked = standing_sql(studies, metrics[:1], kinds, ranked_only=True, limit=None if filled else 1)
+    own = f"* REPLACE (CASE WHEN taken_from IS NULL THEN {_COST} END AS {_COST})"  # else another study paid
+    shown = ", ".join(map(_name, ["study", "trial", *metrics, *settings]))
+    found = connection.sql(
+        f"WITH trials AS (SELECT {own} FROM main.trials WHERE study IN ({_texts(studies)})) "
+        f"SELECT {shown} FROM ({ranked}) ORDER BY study, {_name(metrics[0])}, trial"
+    ).to_arrow_table()
+    values = np.stack([found[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
+    names = found["study"].to_numpy()
+    finite, first = np.isfinite(values).all(axis=1), np.zeros(len(values), dtype=bool)
+    for study in studies:
+        own_rows = np.flatnonzero(finite & (names == study))
+        first[own_rows[front(values[own_rows])]] = True
+    return found.filter(pa.array(first & filled))
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _texts(values: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+_STATEMENTS: Final[dict[str, Callable[[Ground], str]]] = {
+    "best": _best,
+    "by_config": _by_config,
+    "curves_last": _curves_last,
+    "failures": _failures,
+}
