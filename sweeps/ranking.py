@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from pinncore.settings import TrainSettings
 
-from .schemas import column_of
+from .errors import QueryError
+from .schemas import Section, column_of
+from .statement import did_you_mean
 from .trials import COMPLETE, FAIL, PRUNED
 
 Kind = Literal["setting", "number", "text"]  # equal in all replicates; their quantile; each different text
@@ -28,6 +30,7 @@ KEY_METRICS: Final[dict[str, Kind]] = {
     "seconds": "number",
     "stop_reason": "text",
 }
+_NUMBERS: Final = ("DOUBLE", "INTEGER", "BIGINT")
 _INFINITE: Final = "'inf'::DOUBLE"
 
 
@@ -48,6 +51,26 @@ def rules_of(study_file: Mapping[str, Any]) -> Rules:
     return Rules(objectives, int(search.get("replicates") or 1), float(search.get("quantile", 0.5)))
 
 
+def common_objectives(rules: Mapping[str, Rules]) -> tuple[str, ...]:
+    """Return the objectives that studies share. Raises `QueryError` where they have different ones."""
+    found = sorted({each.objectives for each in rules.values()})
+    if len(found) > 1:
+        told = ", ".join(" and ".join(objectives) for objectives in found)
+        raise QueryError(f"the studies have different objectives ({told}): say by which to rank")
+    return found[0]
+
+
+def check_numbers(metrics: Sequence[str], kinds: Mapping[str, str]) -> None:
+    """Raise `QueryError` unless trials can be ranked by `metrics`, `kinds` being DuckDB's types of their columns."""
+    numbers = [name for name, kind in kinds.items() if kind in _NUMBERS and name not in ("trial", "replicate")]
+    for metric in metrics:
+        if metric not in numbers:
+            raise QueryError(
+                f"trials are ranked by a number in the table trials that is no key, got {metric!r}."
+                + did_you_mean(metric, numbers)
+            )
+
+
 def dimensions(study_file: Mapping[str, Any]) -> dict[str, str]:
     """Return the swept fields of a study with the kind of each (choice, int, ...), in the order of its file."""
     space = study_file.get("space") or {}
@@ -58,8 +81,12 @@ def dimensions(study_file: Mapping[str, Any]) -> dict[str, str]:
 
 def swept_columns(study_file: Mapping[str, Any]) -> list[str]:
     """Return the trials columns of the swept fields of a study, in the order of its file."""
-    train = {field.name for field in fields(TrainSettings)}
-    return [column_of("train" if name in train else "problem", name) for name in dimensions(study_file)]
+    return [column_of(section_of(name), name) for name in dimensions(study_file)]
+
+
+def section_of(field: str) -> Section:
+    """Return the section of the study file that a field belongs to."""
+    return "train" if any(field == known.name for known in fields(TrainSettings)) else "problem"
 
 
 def standing_sql(
@@ -82,6 +109,42 @@ def standing_sql(
     chosen = f" WHERE {ranked}" if ranked_only else ""
     order = f" ORDER BY {ranked} DESC, CASE WHEN {ranked} THEN {_name(metrics[0])} END, study, trial"
     return f"WITH standing AS ({lines}) FROM standing{chosen}{order}" + (f" LIMIT {limit}" if limit else "")
+
+
+def members_sql(studies: Mapping[str, Rules], columns: Sequence[str]) -> str:
+    """Return the beginning of a statement that defines the table `members`: the replicates of whole trials.
+
+    Its columns are configuration, share, study, trial, replicate, state and `columns`. Equal numbers `configuration`
+    mean equal configurations on equal data, in studies that rank by the same quantile, `share`. Trials that were pruned
+    or trained again are left out, and of a configuration each seed counts once.
+    """
+    share = _by_study({name: f"{rules.quantile!r}::DOUBLE" for name, rules in studies.items()})
+    wanted = _by_study({name: str(rules.replicates) for name, rules in studies.items()})
+    named = "".join(f", {_name(column)}" for column in columns)
+    once = "QUALIFY row_number() OVER (PARTITION BY configuration, coalesce(seed, replicate) ORDER BY study, trial) = 1"
+    return (
+        f"WITH found AS (SELECT study, trial, replicate, state, seed{named}, {share} AS share, {wanted} AS wanted, "
+        "CASE WHEN config_hash || data_hash || seed IS NULL THEN hash(study, trial) "
+        f"ELSE hash(config_hash, data_hash, {share}) END AS configuration FROM trials WHERE duplicate_of IS NULL "
+        "AND (study, trial) NOT IN (SELECT (study, retry_of) FROM trials WHERE retry_of IS NOT NULL)), "
+        "whole AS (SELECT study, trial FROM found GROUP BY study, trial "
+        f"HAVING count(*) >= any_value(wanted) AND count(*) FILTER (state = '{PRUNED}') = 0), "
+        f"members AS (SELECT configuration, share, study, trial, replicate, state{named} "
+        f"FROM found SEMI JOIN whole USING (study, trial){' ' + once if len(studies) > 1 else ''})"
+    )
+
+
+def configurations_sql(studies: Mapping[str, Rules], metrics: Sequence[str]) -> str:
+    """Return the statement for the configurations whose first metric is finite, the best first: number and metrics."""
+    gathered = ", ".join(f"{_sorted(name)} AS {_name(name)}" for name in metrics)
+    shown = ", ".join(f"{_quantile(name)} AS {_name(name)}" for name in metrics)
+    return (
+        f"{members_sql(studies, metrics)}, gathered AS (SELECT configuration, min(study) AS study, "
+        f"min(trial) AS trial, any_value(share) * (count(*) - 1) AS place, {gathered} FROM members "
+        "GROUP BY configuration) "
+        f"SELECT configuration, {shown} FROM gathered WHERE {_quantile(metrics[0])} IS NOT NULL "
+        f"ORDER BY {_quantile(metrics[0])}, study, trial"
+    )
 
 
 def with_front(standing: pa.Table, objectives: Sequence[str]) -> pa.Table:

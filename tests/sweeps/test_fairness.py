@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from sweeps.fairness import RungFairness, rung_correlations
+from sweeps.judgement.fairness import RungFairness, rung_correlations
 from sweeps.pruning import rungs_of
 from sweeps.specmodel import PrunerSettings
 

@@ -16,33 +16,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sweeps.errors import QueryError
-from sweeps.query import render, standing, top
+from sweeps.judgement import leaderboard
+from sweeps.query import render, standing
 from sweeps.ranking import Rules, dimensions, front, rules_of, swept_columns
 from sweeps.rendering import span
 from sweeps.store import StudyTables
 from sweeps.trials import Book, Trial, end_of
 
 from . import synthetic
-
-Row = dict[str, Any]
-
-
-def study(folder: Path, search: str, rows: list[Row]) -> Path:
-    """A study of bare rows: what is not given is null."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(f"study: {folder.name}\nsearch: {{{search}}}\n")
-    StudyTables(folder).publish("rows", trials=rows)
-    return folder
+from .bare_rows import Row, replicates, row, study
 
 
-def row(trial: int, rel_l2: float | None, replicate: int = 0, **columns: Any) -> Row:
-    """A member that came to an error, or failed without one."""
-    state = "FAIL" if rel_l2 is None else "COMPLETE"
-    return {"trial": trial, "replicate": replicate, "state": state, "rel_l2": rel_l2, **columns}
-
-
-def replicates(trial: int, *errors: float | None, **columns: Any) -> list[Row]:
-    return [row(trial, error, replicate, **columns) for replicate, error in enumerate(errors)]
+def top(studies: list[Path], n: int = 10, by: str | None = None) -> pa.Table:
+    """The best configurations as people see them."""
+    return leaderboard.top(studies, n, by).shown()
 
 
 # ---- replicates ----------------------------------------------------------------------------------------------------

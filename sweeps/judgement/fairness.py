@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from pinncore.settings import TrainSettings
 
-from .pruning import rungs_of
-from .specmodel import PrunerSettings
+from ..pruning import rungs_of
+from ..remote import Remote
+from ..spec import parse_spec
+from ..specmodel import PrunerSettings
+from ..starting import pruning_metrics
+from ..store import tables_of
+from ..studyfile import whole_text
+from ..trials import COMPLETE, PRUNED
 
 Array = NDArray[Any]
+
+MOST_JUDGED: Final = 10_000  # trials; of more so many are drawn, which says the same
 
 _SECOND_STAGES: Final = pa.array(typing.get_args(typing.get_type_hints(TrainSettings)["second_stage"]))
 _FEWEST: Final = 3  # of fewer trials a rank correlation says nothing
@@ -35,6 +45,42 @@ class RungFairness:
     trials: int
     correlation: float | None
     pruned: int
+
+
+@dataclass(frozen=True)
+class StudyRungs:
+    """The rungs of a study: what `metric` at each tells of `objective` at the end.
+
+    `settings` is its pruner, with that metric; `drawn` says how many trials were drawn for it, None for all.
+    """
+
+    settings: PrunerSettings
+    metric: str
+    objective: str
+    rungs: tuple[RungFairness, ...]
+    drawn: int | None
+
+
+def rungs_of_study(place: Path | Remote) -> StudyRungs:
+    """Return how fair pruning is, or would be, at each rung of a study, by its first objective.
+
+    Raises `SpecError` where its study file can no longer be used.
+    """
+    spec = parse_spec(whole_text(place), base=Path(str(place)), look=False)
+    tables, metric, objective, drawn = tables_of(place), pruning_metrics(spec)[0], spec.objectives[0], None
+    settings = spec.search.pruner.model_copy(update={"metric": metric})
+    columns = ["trial", "replicate", "state", "adam_epochs", "lbfgs_iterations", objective]
+    trials = tables.read("trials", columns=columns, where=ds.field("duplicate_of").is_null())
+    numbers = pc.unique(trials.filter(pc.is_in(trials["state"], pa.array([COMPLETE, PRUNED])))["trial"])
+    if len(numbers) > MOST_JUDGED:
+        drawn = MOST_JUDGED
+        chosen = pa.array(np.random.default_rng(0).choice(numbers.to_numpy(), drawn, replace=False))
+        trials = trials.filter(pc.is_in(trials["trial"], chosen))
+    members = ds.field("trial").isin(trials["trial"].unique()) if drawn else None
+    names = ("trial", "replicate", "phase", "step", metric)
+    curves = tables.read("curves", columns=names, where=members)
+    found = rung_correlations(curves, trials, settings, objective)
+    return StudyRungs(settings, metric, objective, tuple(found), drawn)
 
 
 def rung_correlations(

@@ -1,0 +1,86 @@
+"""What a quantile over a few seeds is worth: percentile bootstrap (Efron 1979), seeds drawn again with replacement.
+
+The generator is fixed, so the same numbers give the same intervals. A failed seed is an infinite value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LEVEL: Final = 0.95
+FEWEST_SEEDS: Final = 5  # with fewer, such intervals hold the true median in less than 90 % of cases
+DRAWS: Final = 4000
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How one set of seeds compares with another: the ratio of their quantiles, with its interval.
+
+    `ratio`, `low` and `high` are None where a value is not positive; a ratio to a failed one is 0. `p_value` is twice
+    the smaller share of draws in which either is the better. All are None below `FEWEST_SEEDS` seeds on either side.
+    """
+
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+
+    @property
+    def told_apart(self) -> bool | None:
+        """Whether the interval excludes that both are equal, None where it is not known."""
+        return None if self.p_value is None else self.p_value < 1 - LEVEL
+
+
+def quantiles(values: Any, share: float) -> Array:
+    """Return the quantile over the last axis as `trials.quantile` does: linear between neighbours, infinities kept."""
+    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
+    place = share * (ordered.shape[-1] - 1)
+    low, high = ordered[..., int(np.floor(place))], ordered[..., int(np.ceil(place))]
+    with np.errstate(invalid="ignore"):
+        return np.where(low == high, low, low + (place - np.floor(place)) * (high - low))
+
+
+def resampled(values: Any, share: float, generator: np.random.Generator, draws: int = DRAWS) -> Array:
+    """Return the quantiles of `draws` resamples of `values`, shape [..., seeds], as [..., draws]."""
+    values = np.asarray(values, dtype=float)
+    seeds = values.shape[-1]
+    drawn = generator.integers(0, seeds, (*values.shape[:-1], draws * seeds))
+    return quantiles(np.take_along_axis(values, drawn, axis=-1).reshape(*values.shape[:-1], draws, seeds), share)
+
+
+def interval(values: Any, share: float, generator: np.random.Generator) -> tuple[float, float] | None:
+    """Return both ends of the 95 % interval of a quantile over seeds, None below `FEWEST_SEEDS`."""
+    return ends(resampled(values, share, generator)) if len(values) >= FEWEST_SEEDS else None
+
+
+def contrast(values: Any, others: Any, share: float, generator: np.random.Generator) -> Contrast:
+    """Return how the quantile of `values` compares with that of `others`, the seeds of both drawn independently."""
+    ratio = _ratio(quantiles(values, share), quantiles(others, share))
+    if min(len(values), len(others)) < FEWEST_SEEDS:
+        return Contrast(ratio, None, None, None)
+    drawn, other = resampled(values, share, generator), resampled(others, share, generator)
+    p_value = min(1.0, 2 * min(float(np.mean(drawn <= other)), float(np.mean(drawn >= other))))
+    if ratio is None:
+        return Contrast(None, None, None, p_value)
+    with np.errstate(invalid="ignore"):
+        low, high = ends(np.where(drawn == other, 1.0, drawn / other))  # two failed ones are equal
+    return Contrast(ratio, low, high, p_value)
+
+
+def ends(drawn: Array) -> tuple[float, float]:
+    """Return both ends of the central 95 % of draws: values that were drawn, none between a number and infinity."""
+    tail = (1 - LEVEL) / 2
+    low = np.quantile(drawn, tail, method="lower")
+    return float(low), float(np.quantile(drawn, 1 - tail, method="higher"))
+
+
+def _ratio(value: Array, other: Array) -> float | None:
+    if not (value > 0 and other > 0):
+        return None
+    return 1.0 if value == other else float(value / other)

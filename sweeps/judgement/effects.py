@@ -1,0 +1,112 @@
+"""The marginal effect of each hyperparameter: how good trials are at its values, whatever the others were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..trials import PRUNED
+from .judged import Axis, Judged
+
+FEWEST_TRIALS: Final = 4
+PER_BIN: Final = 4  # trials in a stretch of a range, at least
+_MOST_BINS: Final = 5
+_MOST_VALUES: Final = 8  # of a whole number that are shown one by one
+_CHANCE: Final = 0.01  # that a value has so many failures, over all values of a dimension
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials with one value of a dimension, or with values from `low` to `high`.
+
+    `trials` ended, of which some are `complete`, `failed` or `pruned`; `median`, `lower` and `upper` quartile and the
+    `best` are of the values of complete ones, None where there are none.
+    """
+
+    label: str
+    low: float | None
+    high: float | None
+    trials: int
+    complete: int
+    failed: int
+    pruned: int
+    median: float | None
+    lower: float | None
+    upper: float | None
+    best: float | None
+
+
+@dataclass(frozen=True)
+class MarginalEffect:
+    """A dimension's groups, in the order of its values; `is_log` where these differ by ratios.
+
+    `failing` names the group whose trials fail more often than chance would have it, None where there is none.
+    """
+
+    name: str
+    is_log: bool
+    groups: tuple[Group, ...]
+    failing: str | None
+
+
+def marginal_effects(study: Judged) -> tuple[MarginalEffect, ...]:
+    """Return the effect of every dimension with more than one value; nothing below four trials."""
+    if len(study.trials) < FEWEST_TRIALS:
+        return ()
+    return tuple(_effect(study, axis) for axis in study.axes if not axis.is_constant)
+
+
+def _effect(study: Judged, axis: Axis) -> MarginalEffect:
+    groups = tuple(_group(study, *each) for each in _groups(axis))
+    return MarginalEffect(axis.name, axis.is_log, groups, _failing(groups))
+
+
+def _groups(axis: Axis) -> Iterator[tuple[str, float | None, float | None, NDArray[np.bool_]]]:
+    """Label, ends and trials of each group."""
+    values = np.unique(axis.places[axis.exists])
+    if axis.categories is not None or (axis.is_whole and len(values) <= _MOST_VALUES):
+        for value in values:
+            end = None if axis.categories is not None else float(value)
+            yield label(axis.value(value)), end, end, axis.places == value
+        return
+    bins = int(np.clip(np.count_nonzero(axis.exists) // PER_BIN, 1, _MOST_BINS))
+    edges = np.unique(np.quantile(axis.places[axis.exists], np.arange(1, bins) / bins, method="inverted_cdf"))
+    number = np.where(axis.exists, np.searchsorted(edges, axis.places, side="left"), -1)
+    for each in np.unique(number[axis.exists]):
+        own = axis.places[number == each]
+        low, high = axis.value(own.min()), axis.value(own.max())
+        yield f"{label(low)} – {label(high)}", float(low), float(high), number == each
+
+
+def _group(study: Judged, name: str, low: float | None, high: float | None, own: NDArray[np.bool_]) -> Group:
+    states = study.states[own]
+    values = study.values[own & study.complete]
+    pruned = int(np.count_nonzero(states == PRUNED))
+    counts = (len(states), len(values), len(states) - len(values) - pruned, pruned)
+    if not len(values):
+        return Group(name, low, high, *counts, None, None, None, None)
+    lower, median, upper = map(float, np.quantile(values, [0.25, 0.5, 0.75]))
+    return Group(name, low, high, *counts, median, lower, upper, float(values.min()))
+
+
+def _failing(groups: tuple[Group, ...]) -> str | None:
+    """The group with more failures than chance gives it (hypergeometric test, corrected for the number of groups)."""
+    from scipy.stats import hypergeom  # takes long to import
+
+    trials, failed = sum(group.trials for group in groups), sum(group.failed for group in groups)
+    if not failed or len(groups) < 2:
+        return None
+    chances = [float(hypergeom.sf(group.failed - 1, trials, failed, group.trials)) for group in groups]
+    least = int(np.argmin(chances))
+    return groups[least].label if chances[least] * len(groups) < _CHANCE else None
+
+
+def label(value: Any) -> str:
+    """Return a value as people read it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower().replace("none", "null")
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,189 @@
+"""Two studies beside each other: what differs, best against best, and equal configurations in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import QueryError
+from ..query import named_studies, query, read_study_file, standing
+from ..ranking import common_objectives, rules_of, swept_columns
+from ..remote import Remote
+from ..trials import COMPLETE
+from . import bootstrap
+from .comparability import DECIDING, obstacles, versions_differ
+from .comparing import ConfigurationComparison, Difference, compare_configurations, configuration, differences
+
+Line = Mapping[str, Any]  # of a standing
+Pair = tuple[Line, Line]
+
+_FEWEST_PAIRS: Final = 6  # of fewer the signed-rank test cannot come below 5 %
+_WORK: Final = 4_000_000  # pairs times resamples
+_SECTIONS: Final = ("problem", "train", "search", "space")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Configurations that both studies have, paired.
+
+    `matched_by` is `configuration` where they are equal, else the swept fields both have, in which they are equal.
+    `better`, `worse` and `equal` count the first study's; `ratio` is the median of first over second, with its 95 %
+    bootstrap interval over pairs, and `p_value` Wilcoxon's signed-rank test of its logarithm, None below six pairs.
+    `ambiguous` counts configurations of the first study that are equal in these fields to several.
+    """
+
+    matched_by: tuple[str, ...]
+    number: int
+    better: int
+    worse: int
+    equal: int
+    ambiguous: int
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    obstacles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StudyComparison:
+    """Two studies by `metric`; `best` is None where one has no complete trial, `pairs` where they share nothing."""
+
+    first: str
+    second: str
+    metric: str
+    complete: tuple[int, int]
+    settings: tuple[Difference, ...]
+    best: ConfigurationComparison | None
+    pairs: Pairs | None
+    notes: tuple[str, ...]
+
+
+def compare_studies(first: Path | Remote, second: Path | Remote) -> StudyComparison:
+    """Compare two studies by their common first objective. Raises `QueryError` where they have none, or are one."""
+    places = named_studies([first, second])
+    if len(places) < 2:
+        raise QueryError(f"two studies are compared, got {first} twice. Name two of its trials: {first}/0 {first}/1")
+    files = {name: read_study_file(place) for name, place in places.items()}
+    metric = common_objectives({name: rules_of(file) for name, file in files.items()})[0]
+    lines = standing(list(places.values()), metric).to_pylist()
+    ranked = {
+        name: [
+            line for line in lines if line["study"] == name and line["state"] == COMPLETE and line[metric] is not None
+        ]
+        for name in places
+    }
+    names, (one, other) = tuple(places), tuple(ranked.values())
+    best = None
+    if one and other:
+        trials = zip(places.values(), (one, other), strict=True)
+        best = compare_configurations(*(configuration(place, own[0]["trial"]) for place, own in trials))
+    facts = _facts(list(places.values()))
+    return StudyComparison(
+        first=names[0],
+        second=names[1],
+        metric=metric,
+        complete=(len(one), len(other)),
+        settings=tuple(differences(*(_flat(file) for file in files.values()))),
+        best=best,
+        pairs=_pairs(one, other, metric, files, places, facts),
+        notes=tuple(_notes(facts, metric, len(one), len(other))),
+    )
+
+
+def _flat(file: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study file says of problem, training, search and space, by path."""
+    return {f"{section}.{key}": value for section in _SECTIONS for key, value in (file.get(section) or {}).items()}
+
+
+def _facts(places: Sequence[Path | Remote]) -> list[dict[str, Any]]:
+    """The different values of what decides whether results compare."""
+    known = set(query(places, "DESCRIBE trials")["column_name"].to_pylist())
+    names = ", ".join(name for name in DECIDING if name in known)
+    return query(places, f"SELECT DISTINCT study, {names} FROM trials WHERE state = '{COMPLETE}'").to_pylist()
+
+
+def _notes(facts: Sequence[Mapping[str, Any]], metric: str, one: int, other: int) -> Iterator[str]:
+    for why in obstacles(metric, facts):
+        yield f"Not every {metric} of these studies compares: {why}."
+    if told := versions_differ(facts):
+        yield f"Trained with different software or machines: {told}."
+    if one != other and min(one, other):
+        yield f"Best against best favours the study of more trials ({one:,} and {other:,}), which had more chances."
+
+
+# ---- pairs ---------------------------------------------------------------------------------------------------------
+
+
+def _pairs(
+    one: Sequence[Mapping[str, Any]],
+    other: Sequence[Mapping[str, Any]],
+    metric: str,
+    files: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, Path | Remote],
+    facts: Sequence[Mapping[str, Any]],
+) -> Pairs | None:
+    hashes = _hashes(list(places.values()))
+    found, ambiguous = _matched(one, other, lambda line: hashes.get((line["study"], line["trial"])))
+    by: tuple[str, ...] = ("configuration",)
+    same: Sequence[str] = [name for name in DECIDING if name != "data_hash"]
+    if not found:
+        fields = [set(swept_columns(file)) for file in files.values()]
+        by = tuple(name for name in swept_columns(next(iter(files.values()))) if name in fields[0] & fields[1])
+        same = by
+        found, ambiguous = _matched(one, other, lambda line: tuple(line[name] for name in by) if by else None)
+    if not found:
+        return None
+    values = np.array([[line[metric], match[metric]] for line, match in found], dtype=float)  # [pairs, 2]
+    below, above = (int(np.sum(each)) for each in (values[:, 0] < values[:, 1], values[:, 0] > values[:, 1]))
+    counts = (len(found), below, above, len(found) - below - above, ambiguous)
+    why_not = tuple(obstacles(metric, [{key: row[key] for key in row if key not in same} for row in facts]))
+    if why_not:
+        return Pairs(by, *counts, None, None, None, None, why_not)
+    return Pairs(by, *counts, *ratio_of(values), why_not)
+
+
+def _hashes(places: Sequence[Path | Remote]) -> dict[tuple[str, int], str]:
+    """The hash of every trial's configuration and data."""
+    sql = "SELECT study, trial, any_value(config_hash || data_hash) AS hash FROM trials GROUP BY ALL"
+    return {(row["study"], row["trial"]): row["hash"] for row in query(places, sql).to_pylist()}
+
+
+def _matched(one: Sequence[Line], other: Sequence[Line], key: Callable[[Line], Any]) -> tuple[list[Pair], int]:
+    """Lines of both studies with the same key, which no other has; and how many of the first share theirs."""
+    mine, theirs = _by_key(one, key), _by_key(other, key)
+    shared = [name for name in mine if name in theirs]
+    alone = [name for name in shared if len(mine[name]) == len(theirs[name]) == 1]
+    ambiguous = sum(len(mine[name]) for name in shared) - len(alone)
+    return [(mine[name][0], theirs[name][0]) for name in alone], ambiguous
+
+
+def _by_key(lines: Sequence[Line], key: Callable[[Line], Any]) -> dict[Any, list[Line]]:
+    found: dict[Any, list[Line]] = {}
+    for line in lines:
+        if (own := key(line)) is not None:
+            found.setdefault(own, []).append(line)
+    return found
+
+
+def ratio_of(values: NDArray[np.float64]) -> tuple[float | None, float | None, float | None, float | None]:
+    """Return median ratio, both ends of its interval, and p-value of values of shape [pairs, 2], as in `Pairs`."""
+    from scipy.stats import wilcoxon  # takes long to import
+
+    values = values[(values > 0).all(axis=1)]
+    number, ratios = len(values), values[:, 0] / values[:, 1]
+    if not number:
+        return None, None, None, None
+    median = float(np.median(ratios))
+    if number < _FEWEST_PAIRS:
+        return median, None, None, None
+    draws = max(100, min(bootstrap.DRAWS, _WORK // number))
+    low, high = bootstrap.ends(bootstrap.resampled(ratios, 0.5, np.random.default_rng(0), draws))
+    is_equal = bool((ratios == 1).all())
+    p_value = 1.0 if is_equal else float(wilcoxon(np.log(ratios), zero_method="zsplit").pvalue)
+    return median, low, high, p_value

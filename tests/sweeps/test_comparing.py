@@ -1,0 +1,220 @@
+"""`compare`: two configurations or two studies beside each other, and what must not be compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeps.errors import QueryError
+from sweeps.judgement.comparing import compare_configurations, configuration
+from sweeps.judgement.comparingtext import plain, text
+from sweeps.judgement.studies import compare_studies, ratio_of
+
+from .bare_rows import SPACE, Row, drawn, replicates, row, study
+from .invoking import errors_of, invoke
+
+KNOWN: Row = {"problem": "nonlocal_strain", "data_hash": "d", "boundary_weight": 0.05, "torch_version": "2.13.0"}
+LINES = "space:\n  width: {choice: [8, 16]}\n  adam_lr: {loguniform: [0.0001, 0.01]}\n"
+
+
+def ten(middle: float, seed: int, number: int = 10) -> list[float]:
+    return [float(value) for value in middle * np.exp(np.random.default_rng(seed).normal(0, 0.15, number))]
+
+
+def compared(folder: Path, *trials: list[Row]) -> Any:
+    """The comparison of the first two trials of a study with ten replicates."""
+    place = study(folder, "replicates: 10", [each for rows in trials for each in rows], LINES)
+    return compare_configurations(configuration(place, 0), configuration(place, 1))
+
+
+def paired(
+    root: Path, *, factor: float, number: int = 30, second: Row | None = None, **first: Any
+) -> tuple[Path, Path]:
+    """Two studies of the same points, the errors of the second `factor` times those of the first, but for noise."""
+    draw, points = np.random.default_rng(1), drawn(SPACE, number)
+    errors = 0.01 * np.exp(draw.normal(0, 0.5, number))
+    others = errors * factor * np.exp(draw.normal(0, 0.1, number))
+    spaces = "space:\n" + "".join(f"  {name}: {kind}\n" for name, kind in SPACE.items()).replace("'", "")
+    made = []
+    for name, own, more in (("one", errors, first), ("two", others, second or {})):
+        rows = [row(n, float(own[n]), seed=n, **(KNOWN | point | more)) for n, point in enumerate(points)]
+        made.append(study(root / name, "sampler: random", rows, spaces + f"train: {{dtype: {name}}}\n"))
+    return made[0], made[1]
+
+
+# ---- configurations ------------------------------------------------------------------------------------------------
+
+
+def test_the_better_of_two_configurations_is_named_with_its_ratio(tmp_path: Path) -> None:
+    first = replicates(0, *ten(0.02, 0), width=8, adam_lr=1e-3, **KNOWN)
+    found = compared(tmp_path / "demo", first, replicates(1, *ten(0.04, 1), width=16, adam_lr=1e-3, **KNOWN))
+    assert found.verdict.startswith("demo/0 is better with 10 seeds each: rel_l2 0.")
+    assert [(each.setting, each.first, each.second) for each in found.settings] == [("width", 8, 16)]
+    (error, *_) = found.metrics
+    assert (
+        error.contrast is not None and error.contrast.told_apart and error.contrast.ratio == pytest.approx(0.5, rel=0.2)
+    )
+    assert error.contrast.low < error.contrast.ratio < error.contrast.high < 1
+    printed = text(found)
+    assert "width    8       16" in printed and "in brackets 95 % bootstrap intervals" in printed
+
+
+def test_the_second_may_be_the_better_one(tmp_path: Path) -> None:
+    found = compared(tmp_path / "demo", replicates(0, *ten(0.04, 0)), replicates(1, *ten(0.02, 1)))
+    assert found.verdict.startswith("demo/1 is better with 10 seeds each: rel_l2 ")
+
+
+def test_equal_ones_cannot_be_told_apart(tmp_path: Path) -> None:
+    found = compared(tmp_path / "demo", replicates(0, *ten(0.02, 0), **KNOWN), replicates(1, *ten(0.02, 1), **KNOWN))
+    assert found.verdict.startswith("demo/0 and demo/1 cannot be told apart with 10 seeds each: rel_l2 ")
+    assert found.settings == () and "The configurations are the same" in found.notes[-1]
+
+
+@pytest.mark.parametrize(("number", "told"), [(1, "1 seed each"), (3, "3 seeds each")])
+def test_few_seeds_tell_nothing_apart(tmp_path: Path, number: int, told: str) -> None:
+    rows = [*replicates(0, *ten(0.02, 0, number)), *replicates(1, *ten(0.2, 1, number))]
+    place = study(tmp_path / "demo", f"replicates: {number}", rows)
+    verdict = compare_configurations(configuration(place, 0), configuration(place, 1)).verdict
+    assert f"cannot be told apart with {told}" in verdict and "takes 5 each, better 10" in verdict
+
+
+def test_a_configuration_without_a_result_is_not_compared(tmp_path: Path) -> None:
+    found = compared(tmp_path / "demo", replicates(0, *[None] * 10), replicates(1, *ten(0.02, 1)))
+    assert found.verdict == "demo/0 has no rel_l2 to compare: so many of its seeds failed or were pruned."
+    assert "demo/0: 10 of 10 seeds have no result (FAIL)" in found.notes[0]
+    json.dumps(plain(found), allow_nan=False)
+
+
+def test_a_few_failed_seeds_are_infinitely_bad(tmp_path: Path) -> None:
+    found = compared(tmp_path / "demo", replicates(0, *ten(0.02, 0)[:7], None, None, None), replicates(1, *ten(0.1, 1)))
+    assert found.metrics[0].first.largest is None and found.metrics[0].contrast.ratio < 0.5
+    assert "– ∞" in text(found)
+    json.dumps(plain(found), allow_nan=False)
+
+
+def test_errors_on_other_data_and_losses_of_another_form_are_refused(tmp_path: Path) -> None:
+    first = replicates(0, *ten(0.02, 0), loss=1.0, **KNOWN)
+    other = replicates(1, *ten(0.04, 1), loss=1.0, **KNOWN | {"data_hash": "e"})
+    found = compared(tmp_path / "data", first, other)
+    assert found.verdict.startswith("rel_l2 does not compare: the data differ (data_hash)")
+    assert found.metrics[0].contrast is None and found.metrics[0].first.value is not None
+    other = replicates(1, *ten(0.04, 1), loss=1.0, **KNOWN | {"boundary_weight": 0.1})
+    found = compared(tmp_path / "loss", first, other)
+    assert found.verdict.startswith("loss/0 is better")
+    assert "loss does not compare: the losses are not made alike: boundary_weight 0.05 and 0.1." in text(found)
+    other = replicates(1, *ten(0.04, 1), loss=1.0, **KNOWN | {"torch_version": "2.4.0", "scale_scope": "all"})
+    found = compared(tmp_path / "versions", [each | {"scale_scope": "consistent"} for each in first], other)
+    assert found.notes == ("Trained with different software or machines: torch_version 2.13.0 and 2.4.0.",)
+    assert "they solve different equations: scale_scope all and consistent" in found.verdict
+
+
+def test_a_repeated_trial_has_the_results_of_the_one_it_repeats(tmp_path: Path) -> None:
+    place = study(tmp_path / "demo", "", [row(0, 0.1), row(1, 0.1, duplicate_of=0)])
+    assert configuration(place, 1).name == "demo/0"
+
+
+def test_a_trial_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match="demo has no finished trial 7; it has trials 0 to 1"):
+        configuration(study(tmp_path / "demo", "", [row(0, 0.1), row(1, 0.1)]), 7)
+    with pytest.raises(QueryError, match="empty has no finished trial 0; none has ended yet"):
+        configuration(study(tmp_path / "empty", "", []), 0)
+
+
+# ---- studies -------------------------------------------------------------------------------------------------------
+
+
+def test_equal_points_are_paired_and_the_better_study_named(tmp_path: Path) -> None:
+    found = compare_studies(*paired(tmp_path, factor=1.5))
+    assert [(each.setting, each.first, each.second) for each in found.settings] == [("train.dtype", "one", "two")]
+    pairs = found.pairs
+    assert pairs is not None and pairs.matched_by == tuple(SPACE)
+    assert (pairs.number, pairs.equal, pairs.ambiguous) == (30, 0, 0) and pairs.better > 28 > pairs.worse
+    assert pairs.low is not None and pairs.low < 1 / 1.5 < (pairs.high or 0) and (pairs.p_value or 1) < 1e-5
+    assert "one is better." in text(found)
+
+
+@pytest.mark.parametrize(("factor", "low", "high"), [(1.0, 2, 20), (2.0, 195, 200)])
+def test_pairs_that_are_alike_are_told_apart_in_about_one_of_twenty_cases(factor: float, low: int, high: int) -> None:
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.3, (200, 12, 2)))
+    p_values = [ratio_of(own * [1.0, factor])[3] for own in noise]
+    assert low <= sum(p_value is not None and p_value < 0.05 for p_value in p_values) <= high
+
+
+def test_studies_that_are_alike_cannot_be_told_apart(tmp_path: Path) -> None:
+    assert "They cannot be told apart." in text(compare_studies(*paired(tmp_path, factor=1.0)))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 5])
+def test_few_pairs_tell_nothing(number: int) -> None:
+    assert ratio_of(np.full((number, 2), [1.0, 2.0])) == ((0.5 if number else None), None, None, None)
+
+
+def test_equal_configurations_pair_by_their_hash(tmp_path: Path) -> None:
+    rows = [row(n, 0.1 + n / 100, config_hash=f"c{n}", **KNOWN) for n in range(8)]
+    one = study(tmp_path / "one", "", rows)
+    other = study(tmp_path / "two", "", [{**each, "trial": 9 - each["trial"]} for each in rows[:7]])
+    pairs = compare_studies(one, other).pairs
+    assert pairs is not None and pairs.matched_by == ("configuration",) and (pairs.number, pairs.equal) == (7, 7)
+    assert "the same to the last digit" in text(compare_studies(one, other))
+
+
+def test_configurations_that_several_share_are_left_out_of_the_pairs(tmp_path: Path) -> None:
+    one = study(tmp_path / "one", "", [row(n, 0.1 + n, width=8, **KNOWN) for n in range(2)], LINES)
+    rows = [row(0, 0.2, width=8, **KNOWN), row(1, 0.3, width=16, **KNOWN)]
+    found = compare_studies(one, study(tmp_path / "two", "", rows, "space: {width: {choice: [8, 16]}}"))
+    assert found.pairs is None and "there are no pairs" in text(found)
+
+
+def test_studies_on_other_data_are_not_judged(tmp_path: Path) -> None:
+    found = compare_studies(*paired(tmp_path, factor=1.5, second={"data_hash": "e"}))
+    assert found.pairs is not None and found.pairs.ratio is None and found.best is not None
+    assert "rel_l2 does not compare: the data differ" in found.best.verdict
+    assert "but rel_l2 does not compare: the data differ" in text(found) and "is better." not in text(found)
+
+
+def test_a_study_without_a_complete_trial_is_told(tmp_path: Path) -> None:
+    one = study(tmp_path / "one", "", [row(0, None), row(1, 0.1) | {"rel_l2": math.nan}])
+    for other in (study(tmp_path / "two", "", []), study(tmp_path / "three", "", [row(0, 0.1)])):
+        found = compare_studies(one, other)
+        assert found.best is None and found.pairs is None
+        assert "no complete trial" in text(found)
+        json.dumps(plain(found), allow_nan=False)
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    one = study(tmp_path / "one", "", [row(0, 0.1)])
+    loss = study(tmp_path / "two", "objective: loss", [row(0, 0.1, loss=1.0)])
+    with pytest.raises(QueryError, match="different objectives"):
+        compare_studies(one, loss)
+    with pytest.raises(QueryError, match="two studies are compared"):
+        compare_studies(one, one)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_takes_studies_and_trials(tmp_path: Path) -> None:
+    one, other = paired(tmp_path, factor=1.5)
+    assert "30 pairs of equal adam_lr" in invoke("compare", "one", "two", "--root", tmp_path).stdout
+    printed = invoke("compare", "one/0", f"{other}/0", "--root", tmp_path).stdout
+    assert "one/0 and two/0 cannot be told apart with 1 seed each" in printed
+    assert json.loads(invoke("compare", one, other, "--json").stdout)["pairs"]["number"] == 30
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("one/999", "one has no finished trial 999; it has trials 0 to 29"),
+        ("one", "two studies or two trials are compared"),
+        ("one/x", "no study at one/x"),
+        ("elsewhere/3", "no study at elsewhere or"),
+    ],
+)
+def test_a_wrong_target_is_one_message(tmp_path: Path, second: str, message: str) -> None:
+    paired(tmp_path, factor=1.5)
+    assert message in errors_of(invoke("compare", "one/0", second, "--root", tmp_path))
