@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import matplotlib
 import numpy as np
 import pytest
 
-from sweeps import drawing, figures, trialfigures
+from sweeps.figures import courses, drawing
+from sweeps.figures import fields as fieldfigures
+from sweeps.figures import studies as studyfigures
+from sweeps.figures import trials as trialfigures
 
 from . import synthetic
 
@@ -14,23 +19,23 @@ from . import synthetic
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_figures_are_pictures_and_always_the_same(format: drawing.Format, start: bytes) -> None:
     curve = synthetic.curve(1)
-    drawn = [figures.training_curves(curve, title="Trial 1", format=format) for _ in range(2)]
+    drawn = [courses.training_curves(curve, title="Trial 1", format=format) for _ in range(2)]
     assert drawn[0] == drawn[1] and drawn[0].startswith(start)
 
 
 def test_figures_leave_the_settings_of_matplotlib_alone() -> None:
     before = dict(matplotlib.rcParams)
     x_mm, y_mm, local, reference = synthetic.small_points()
-    figures.strain_field(x_mm, y_mm, reference, title="a", limits=(0.0, 4e-4))
-    figures.strain_error(x_mm, y_mm, local - reference, title="a")
+    fieldfigures.strain_field(x_mm, y_mm, reference, title="a", limits=(0.0, 4e-4))
+    fieldfigures.strain_error(x_mm, y_mm, local - reference, title="a")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_figures_of_odd_values_are_drawn() -> None:
     x_mm, y_mm, _, reference = synthetic.small_points()
-    figures.strain_error(x_mm, y_mm, 0 * reference, title="exact")
-    figures.strain_field(x_mm, y_mm, 0 * reference, title="zero", limits=(0.0, 0.0))
-    figures.strain_field(x_mm, y_mm, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4))
+    fieldfigures.strain_error(x_mm, y_mm, 0 * reference, title="exact")
+    fieldfigures.strain_field(x_mm, y_mm, 0 * reference, title="zero", limits=(0.0, 0.0))
+    fieldfigures.strain_field(x_mm, y_mm, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4))
     trialfigures.error_against(
         "init", ["$x$", "torch", "file:/a/very/long/path.npz"], np.array([0.0, 1.0, 2.0]), scale="category"
     )
@@ -40,13 +45,52 @@ def test_figures_of_odd_values_are_drawn() -> None:
     trialfigures.error_against(
         "adam_lr", [1e-3], np.array([3.0]), scale="log", unfinished={"failed": [1e-4], "pruned": [1e-5, 1e-2]}
     )
-    figures.weight_maps({0: np.zeros((3, 1))}, title="zeros")
+    courses.weight_maps({"epoch 0": np.zeros((3, 1))}, title="zeros")
     one_row = {
         name: values[:1] if name not in ("trial", "replicate") else values
         for name, values in synthetic.curve(0).items()
     }
-    figures.training_curves(one_row | {"loss_lrb": np.array([np.nan])}, title="one row")
-    figures.error_curves({0: (np.array([0.0]), np.array([np.nan]))}, best=None, title="none")
+    courses.training_curves(one_row | {"loss_lrb": np.array([np.nan])}, title="one row")
+    courses.error_curves({0: (np.array([0.0]), np.array([np.nan]))}, best=None, title="none")
+
+
+def test_figures_of_a_whole_study_are_drawn_for_odd_values() -> None:
+    columns = [
+        studyfigures.Scaled("lbfgs_max_evaluations", [None, 500, 900], "log"),
+        studyfigures.Scaled("a$b", ["torch", None, None], "category"),
+        studyfigures.Scaled("same", [2.0, 2.0, 2.0], "linear"),
+        studyfigures.Scaled("absent", [None, None, None], "category"),
+        studyfigures.Scaled("rel_l2 in %", [0.0, 1.0, 2.0], "linear"),
+    ]
+    for good in (1, 3):
+        studyfigures.parallel_coordinates(columns, good=good, others=3 - good)
+    once, front = np.array([2.0]), np.array([True])
+    studyfigures.cost_against_error(once, 0 * once, front, label="loss", title="one")
+    studyfigures.cost_distribution({"complete": once}, title="one")
+    studyfigures.cost_distribution({"complete": np.geomspace(1, 1e4, 40), "failed": once}, title="many")
+    studyfigures.loss_shares({"start": {"residual": 1.0, "lrb": 0.0}})
+    studyfigures.importances({"$x$": (0.0, 0.0, 0.0), "y": (1.0, 0.9, 1.0)}, {"$x$": 0.0, "y": 3.0})
+
+
+def test_the_plate_is_drawn_on_any_points() -> None:
+    x_mm, y_mm, _, reference = synthetic.small_points()
+    line = np.arange(3.0)
+    fieldfigures.strain_field(line, line, line, title="on a line", limits=(0.0, 1.0))
+    plate = (np.array([0.0, 100.0, 100.0, 0.0]), np.array([0.0, 0.0, 100.0, 100.0]))
+    fieldfigures.residual_map(x_mm, y_mm, reference, within=plate, title="residual", notch=((0, 0), (30, 0)))
+
+
+def test_pictures_for_dark_pages_differ_in_their_colours_alone() -> None:
+    svg = trialfigures.error_against("width", [8, 16], np.array([3.0, 9.0]), scale="category", best=0)
+    dark = drawing.for_dark_pages(svg)
+    assert len(dark) == len(svg)
+    colours = [set(re.findall(rb"#[0-9a-f]{6}", picture)) for picture in (svg, dark)]
+    assert colours[0] and not colours[0] & colours[1]
+
+
+def test_round_numbers_lie_between_the_ends() -> None:
+    assert drawing.round_numbers(0.0012, 0.019, log=True).tolist() == [0.002, 0.005, 0.01]
+    assert drawing.round_numbers(0.0, 1.0, log=False).tolist() == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,21 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import StudyError
+from sweeps.figures import courses, drawing
+from sweeps.figures import fields as fieldfigures
+from sweeps.figures import studies as studyfigures
+from sweeps.figures import trials as trialfigures
 from sweeps.report import write_report
+from sweeps.report.snippet import snippet
 from sweeps.search import Search
-from sweeps.snippet import snippet
 from sweeps.spec import parse_spec
 from sweeps.store import StudyTables, config_of
 
 from . import synthetic
+from .test_reportmesh import on_elements
 
 VOID = {"meta", "img", "wbr"}
+SETTINGS = ("width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor")
 
 
 class Page(HTMLParser):
@@ -49,9 +55,9 @@ class Page(HTMLParser):
     def text(self) -> str:
         return " ".join(self.texts)
 
-    def pictures(self) -> Iterator[tuple[str, bytes]]:
+    def pictures(self, ground: str = "on-light") -> Iterator[tuple[str, bytes]]:
         for tag, attributes in self.tags:
-            if tag == "img":
+            if tag == "img" and attributes["class"] == ground:
                 kind, data = attributes["src"].split(",", 1)
                 assert kind == "data:image/svg+xml;base64"
                 yield attributes["alt"], base64.b64decode(data, validate=True)
@@ -60,21 +66,72 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("root") / "demo"
-    synthetic.make_study(folder, trials=8, failed=2, at=synthetic.points())
+    synthetic.make_study(folder, trials=8, failed=2, at=on_elements())
     return folder
 
 
 @pytest.fixture(scope="module")
-def page(study: Path) -> Page:
-    return Page(write_report(study).read_text(encoding="utf-8"))
+def figures(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    return write_report(study, figures=tmp_path_factory.mktemp("pictures") / "new").figures
 
 
-def test_the_report_is_beside_the_study_unless_told_otherwise(study: Path, page: Page, tmp_path: Path) -> None:
-    assert write_report(study, tmp_path / "other.html") == tmp_path / "other.html"
+@pytest.fixture(scope="module")
+def page(study: Path, figures: tuple[Path, ...]) -> Page:
+    return Page((study / "report.html").read_text(encoding="utf-8"))
+
+
+def leave_undrawn(patched: pytest.MonkeyPatch) -> None:
+    """Figures are the dearest part of a page, and some tests look at its words alone."""
+    for module in (courses, fieldfigures, studyfigures, trialfigures):
+        patched.setattr(module, "drawn", lambda figure, format: b"<svg/>")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_undrawn(monkeypatch)
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder).page.read_text(encoding="utf-8"))
+
+
+def test_the_report_is_beside_the_study_unless_told_otherwise(
+    study: Path, page: Page, figures: tuple[Path, ...], tmp_path: Path
+) -> None:
+    written = write_report(study, tmp_path / "other.html", figures=tmp_path / "svg")
+    assert written.page == tmp_path / "other.html"
     assert (study / "report.html").read_bytes() == (tmp_path / "other.html").read_bytes()  # nothing of the clock in it
-    assert [path.name for path in tmp_path.iterdir()] == ["other.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.html", "svg"]
+    drawn = [picture for _, picture in page.pictures()]
+    for paths in (written.figures, figures):
+        assert [path.read_bytes() for path in paths] == drawn
     with pytest.raises(StudyError, match="cannot be written"):
         write_report(study, tmp_path / "no-folder" / "report.html")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_figures_that_cannot_be_written_are_told(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match="figures cannot be written to"):
+        write_report(study, tmp_path / "report.html", figures=tmp_path / "file")
+
+
+def test_every_picture_is_a_file_of_its_own_where_asked(page: Page, figures: tuple[Path, ...]) -> None:
+    names = [path.name for path in figures]
+    assert names == [
+        *("field-predicted.svg", "field-reference.svg", "field-error.svg"),
+        *("training-best.svg", "training-many.svg", "parallel.svg"),
+        *(f"against-{name}.svg" for name in SETTINGS),
+        "importance.svg",
+        *("weights-layer-1.svg", "weights-layer-2.svg", "weights-layer-3.svg", "cost-times.svg", "cost-error.svg"),
+    ]
+    assert len(list(page.pictures())) == len(names)
+
+
+def test_dark_pages_have_pictures_of_their_own(page: Page) -> None:
+    light, dark = dict(page.pictures()), dict(page.pictures("on-dark"))
+    assert list(light) == list(dict.fromkeys(light)) == list(dark)
+    assert all(drawing.INK.encode() in light[name] and drawing.INK.encode() not in dark[name] for name in light)
 
 
 def test_the_report_loads_nothing_and_runs_nothing(study: Path, page: Page) -> None:
@@ -83,7 +140,9 @@ def test_the_report_loads_nothing_and_runs_nothing(study: Path, page: Page) -> N
     assert all(
         value.startswith("data:image/") for _, found in page.tags for key, value in found.items() if key == "src"
     )
-    assert not any(key.startswith("on") or key == "href" for _, found in page.tags for key in found)
+    assert not any(key.startswith("on") for _, found in page.tags for key in found)
+    anchors = {found["id"] for _, found in page.tags if "id" in found}
+    assert {found["href"].removeprefix("#") for _, found in page.tags if "href" in found} == anchors
     assert "@import" not in source and "url(" not in source
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert ("meta", {"http-equiv": "Content-Security-Policy", "content": policy}) in page.tags
@@ -106,7 +165,14 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
         "Field of the best trial",
         "Training",
         "rel_l2 against each swept setting",
-        "The 8 best trials",
+        "The 8 best configurations",
+        "Six known ways to be wrong without noticing; none to look at here.",
+        "drawn on their 36 elements",
+        "The residual at points never trained on cannot be shown: the weights of",
+        "Loss terms by phase",
+        "All settings together",
+        "How differently the 5 best of 10 trials are spread over a setting",
+        "90 % of them 21.8 to 21.8 s",
         "Weights of the best trial by epoch",
         "Failures",
         "loss became NaN in L-BFGS iteration 12",
@@ -119,19 +185,12 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
     ):
         assert expected in page.text, expected
     described = [alt for alt, _ in page.pictures()]
-    assert len(described) == 3 + 2 + 6 + 3  # fields, training, one a swept setting, one a layer
-    assert described[:2] == [
+    assert described[:3] == [
         f"Non-local strain predicted by trial {best}",
         "Finite-element reference, on the same colour scale",
+        next(alt for alt in described if alt.startswith("Prediction minus reference, largest ")),
     ]
-    assert [alt.rsplit(" ", 1)[1] for alt in described[5:11]] == [
-        "width",
-        "depth",
-        "adam_lr",
-        "lbfgs_history",
-        "init",
-        "scale_factor",
-    ]
+    assert [alt.rsplit(" ", 1)[1] for alt in described if "against" in alt][:6] == list(SETTINGS)
 
 
 def test_both_themes_a_phone_and_paper_are_thought_of(study: Path, page: Page) -> None:
@@ -161,6 +220,7 @@ def test_texts_that_yaml_would_misread_are_quoted_in_the_snippet(study: Path) ->
     assert "study: 12-best" in snippet("12", {}, row)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_text_is_escaped(tmp_path: Path) -> None:
     evil = "</style><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
     folder = tmp_path / "demo"
@@ -182,31 +242,36 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
             },
         ],
     )
-    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    page = page_of(folder)
     assert not any(tag == "script" or "onerror" in found for tag, found in page.tags)
     assert page.text.count(evil) >= 6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_without_complete_trials_says_why(tmp_path: Path) -> None:
     synthetic.make_study(tmp_path / "new", trials=0, failed=0)
-    assert "No finished trial yet" in Page(write_report(tmp_path / "new").read_text(encoding="utf-8")).text
+    assert "No finished trial yet" in page_of(tmp_path / "new").text
     synthetic.make_study(tmp_path / "failed", trials=0, failed=3)
-    text = Page(write_report(tmp_path / "failed").read_text(encoding="utf-8")).text
+    text = page_of(tmp_path / "failed").text
     assert "All 3 trials so far failed" in text and "No finished trial yet" not in text
     assert f"Failures trials stop_ reason what went wrong which trials 3 not_finite {synthetic.FAILURE} 0, 1, 2" in text
     asha = synthetic.with_search(synthetic.STUDY_FILE, "pruner: asha")
     tables = synthetic.make_study(tmp_path / "pruned", trials=0, failed=1, text=asha)
     synthetic.publish_pruned(tables, "pruned", range(4, 6), at_step=175)
-    text = Page(write_report(tmp_path / "pruned").read_text(encoding="utf-8")).text
+    text = page_of(tmp_path / "pruned").text
     assert "No trial is complete" in text and "1 failed and 2 were pruned" in text and "11.1 % 0 not known 2" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_that_were_not_kept_or_have_no_reference_are_left_out(tmp_path: Path) -> None:
     tables = synthetic.make_study(tmp_path / "bare", trials=0, failed=0, objective="loss")
     tables.publish("a", trials=[synthetic.trial_row(0) | {"rel_l2": None, "seconds": None}])
-    text = Page(write_report(tmp_path / "bare").read_text(encoding="utf-8")).text
+    text = page_of(tmp_path / "bare").text
     assert (
-        "It was not kept" in text and "No curves were kept" in text and "Weights of" not in text and "not known" in text
+        "It was not kept" in text
+        and "No curves were kept" in text
+        and "They were not kept" in text
+        and "not known" in text
     )
 
     tables = synthetic.make_study(tmp_path / "unknown", trials=0, failed=0, objective="loss")
@@ -217,24 +282,26 @@ def test_results_that_were_not_kept_or_have_no_reference_are_left_out(tmp_path: 
         curves=[synthetic.curve(0) | {"rel_l2": None}],
         fields=[field],
     )
-    page = Page(write_report(tmp_path / "unknown").read_text(encoding="utf-8"))
+    page = page_of(tmp_path / "unknown")
     assert "The data have no reference field" in page.text and "Finite-element reference" not in str(page.tags)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_settings_without_a_value_are_a_category_and_swept_data_are_told(tmp_path: Path) -> None:
     swept = "space:\n  lbfgs_max_evaluations: {{choice: [null, 500]}}\n  data: {{choice: [strb100]}}"
     text = synthetic.STUDY_FILE.replace(", data: strb100", "").replace("space:", swept)
     tables = synthetic.make_study(tmp_path / "demo", trials=2, failed=0, text=text)
     tables.publish("more", trials=[synthetic.trial_row(7) | {"lbfgs_max_evaluations": 500}])
-    page = Page(write_report(tmp_path / "demo").read_text(encoding="utf-8"))
+    page = page_of(tmp_path / "demo")
     assert "rel_l2 of every trial against lbfgs_max_evaluations" in [alt for alt, _ in page.pictures()]
     assert "The data were swept" in page.text and "no longer be used" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_file_that_can_no_longer_be_used_is_a_note(tmp_path: Path) -> None:
     text = synthetic.STUDY_FILE.replace(
         "data: strb100", "data: {{gauss_points: /gone/a.csv, lrb: /gone/b.csv, btb: /gone/c.csv}}"
     )
     synthetic.make_study(tmp_path / "demo", trials=2, failed=0, text=text)
-    found = Page(write_report(tmp_path / "demo").read_text(encoding="utf-8")).text
+    found = page_of(tmp_path / "demo").text
     assert "The data cannot be read here" in found and "/gone/a.csv" in found

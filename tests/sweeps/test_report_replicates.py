@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps import figures, reportpruning, trialfigures
-from sweeps.query import top
-from sweeps.report import write_report
-from sweeps.reportdata import read
+from sweeps.figures import trials as trialfigures
+from sweeps.judgement import fairness
+from sweeps.judgement.leaderboard import top
+from sweeps.report.data import read
+from sweeps.report.pruning import pruning
 from sweeps.store import StudyTables
 
 from . import synthetic
-from .test_report import Page
+from .test_report import Page, leave_undrawn, page_of, undrawn
+
+__all__ = ["undrawn"]  # a fixture
 
 SEEDS = 5
-
-
-def page_of(folder: Path) -> Page:
-    return Page(write_report(folder).read_text(encoding="utf-8"))
 
 
 def errors_of(trial: int) -> list[float]:
@@ -35,16 +34,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are the dearest part of a page, and some tests look at its words alone."""
-    for module in (figures, trialfigures):
-        monkeypatch.setattr(module, "drawn", lambda figure, format: b"<svg/>")
-
-
 @pytest.fixture(scope="module")
 def page(study: Path) -> Page:
-    return page_of(study)
+    with pytest.MonkeyPatch.context() as patched:
+        leave_undrawn(patched)
+        return page_of(study)
 
 
 def test_trials_are_counted_by_what_became_of_them(page: Page) -> None:
@@ -58,7 +52,7 @@ def test_the_ranking_is_that_of_top(study: Path, page: Page) -> None:
     medians = {trial: float(np.median(errors_of(trial))) for trial in (*range(3), *range(4, 20), 34)}
     best = min(medians, key=medians.__getitem__)
     low, high = min(errors_of(best)), max(errors_of(best))
-    first = top([study], 1).to_pylist()[0]
+    first = top([study], 1).table.to_pylist()[0]
     assert first["trial"] == best and (first["rel_l2_min"], first["rel_l2_max"]) == (low, high)
     assert f"{100 * medians[best]:.4g} % relative L2 error of the best trial, median" in page.text
     assert f"{100 * low:.3g} – {100 * high:.3g} % rel_l2 over its 5 replicates" in page.text
@@ -79,6 +73,7 @@ def test_pictures_are_of_the_replicate_nearest_the_median(tmp_path: Path) -> Non
     assert f"rel_l2 {100 * errors_of(best)[place]:.4g} %" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_spread_over_the_seeds_is_drawn(study: Path, page: Page, tmp_path: Path) -> None:
     assert "Spread over the seeds" in page.text
     assert "rel_l2 of every replicate of the 10 best trials" in [alt for alt, _ in page.pictures()]
@@ -127,8 +122,8 @@ def test_patience_has_no_rungs_of_its_own(tmp_path: Path) -> None:
 
 
 def test_of_very_many_trials_some_are_judged(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reportpruning, "MOST_JUDGED", 9)
-    assert "9 trials were drawn for it" in str(reportpruning.pruning(read(study)))
+    monkeypatch.setattr(fairness, "MOST_JUDGED", 9)
+    assert "9 trials were drawn for it" in str(pruning(read(study)))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,64 +14,88 @@ import pyarrow.compute as pc
 from pinncore.data import load_data
 from pinncore.errors import PinnError
 
-from .errors import SpecError, StudyError
-from .page import Html, document, section, table, tag, tile
-from .query import top
-from .ranking import dimensions
-from .remote import uri_of
-from .rendering import duration, shown, span
-from .reportdata import ReportStudy, listed, read
-from .reportpictures import against_settings, compromises, fields, seed_spread, training, weights
-from .reportpruning import pruning
+from ..errors import SpecError, StudyError
+from ..figures.drawing import Format
+from ..judgement.leaderboard import top
+from ..ranking import dimensions
+from ..remote import uri_of
+from ..rendering import duration, shown, span
+from ..spec import parse_spec
+from ..studyfile import whole_text
+from ..trials import FAIL
+from .cost import cost
+from .data import ReportStudy, listed, read
+from .field import fields
+from .gallery import Gallery, write
+from .judgement import importance, what_to_try
+from .page import Html, breakable, contents, document, section, table, tag, tile
+from .pruning import pruning
 from .snippet import SEEDS, snippet
-from .spec import parse_spec
-from .studyfile import whole_text
-from .trials import COMPLETE, FAIL
+from .training import training
+from .traps import traps
+from .trials import against_settings, compromises, parallel, seed_spread
+from .weights import weights
 
 ROWS_SHOWN: Final = 10
 METRICS: Final = ("rel_l2", "process_zone_error", "paper_metric", "distance_to_local", "heldout_residual")
-IDENTITY_TRAP: Final = 0.05  # relative distance to u = e below which a prediction is suspected to copy its forcing
 
 
-def write_report(study_dir: Path, out: Path | None = None) -> Path:
+@dataclass(frozen=True)
+class Written:
+    """The files of a report: its page, and those of its figures where these were asked for."""
+
+    page: Path
+    figures: tuple[Path, ...]
+
+
+def write_report(
+    study_dir: Path, out: Path | None = None, *, figures: Path | None = None, format: Format = "svg"
+) -> Written:
     """Write the report of a study as one HTML file, `report.html` in its folder unless `out` says otherwise.
 
-    Raises `StudyError` for a folder that is no study, a damaged table, or a file that cannot be written.
+    Where a folder `figures` is given, every picture goes there too, as a file of its own in that `format`. Raises
+    `StudyError` for a folder that is no study, a damaged table, or a file that cannot be written.
     """
     if out is None and uri_of(study_dir):
         raise StudyError(f"{uri_of(study_dir)}: a report is a file on this machine. Say where: -o FILE")
     target = Path(out) if out is not None else Path(study_dir) / "report.html"
     if not target.name or target.is_dir():
         raise StudyError(f"{target} is a folder, and the report is a file. Give a file's name.")
-    page = _page(read(Path(study_dir)))
-    temporary = target.with_name(f".{target.name}.tmp")
+    gallery = Gallery(format if figures is not None else None)
+    page = _page(read(Path(study_dir)), gallery)
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
+        write(target, page.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StudyError(f"{target} cannot be written: {error.strerror}. Give another file.") from None
-    return target
+    return Written(target, gallery.save(figures) if figures is not None else ())
 
 
-def _page(study: ReportStudy) -> str:
-    sections = [_header(study)]
-    if study.best is None:
-        sections += [_nothing_complete(study), pruning(study) if study.pruned.num_rows else Html()]
-    else:
-        sections += [
-            _best(study, study.best),
-            fields(study, study.best),
-            training(study, study.best),
-            _ranking(study),
-            seed_spread(study),
-            compromises(study),
-            against_settings(study),
-            pruning(study),
-            weights(study, study.best),
+def _page(study: ReportStudy, gallery: Gallery) -> str:
+    best = study.best
+    if best is None:
+        parts = [
+            ("Results", _nothing_complete(study)),
+            ("Pruning", pruning(study) if study.pruned.num_rows else Html()),
         ]
-    sections += [_failures(study), _notes(study), _footer(study)]
-    return document(f"{study.name} · pinnsweep report", *sections)
+    else:
+        parts = [
+            ("Best", _best(study, best)),
+            ("Next", what_to_try(study)),
+            ("Traps", traps(study, best)),
+            ("Field", fields(study, best, gallery)),
+            ("Training", training(study, best, gallery)),
+            ("Ranking", _ranking(study)),
+            ("Seeds", seed_spread(study, gallery)),
+            ("Compromises", compromises(study, gallery)),
+            ("All settings", parallel(study, gallery)),
+            ("Each setting", against_settings(study, gallery)),
+            ("Importance", importance(study, gallery)),
+            ("Pruning", pruning(study)),
+            ("Weights", weights(study, best, gallery)),
+        ]
+    parts += [("Cost", cost(study, gallery)), ("Failures", _failures(study)), ("Notes", _notes(study))]
+    shown = contents([(name, part) for name, part in parts if part])
+    return document(f"{study.name} · pinnsweep report", _header(study), shown, _footer(study))
 
 
 # ---- sections ------------------------------------------------------------------------------------------------------
@@ -137,7 +161,7 @@ def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
     losses = [name for name in best if name == "loss" or name.startswith("loss_")]
     metrics = [*METRICS, *losses, "grad_norm", "parameters", "evaluations", "seconds", "stop_reason"]
     pairs = [(name, shown(name, best[name])) for name in metrics if best[name] is not None]
-    terms = [part for name, value in pairs for part in (tag("dt", name), tag("dd", value))]
+    terms = [part for name, value in pairs for part in (tag("dt", *breakable(name)), tag("dd", value))]
     notes = [f"Advice: {best['stop_advice']}"] if best.get("stop_advice") else []
     if study.rules.replicates > 1:
         whose = f"These and the pictures are of replicate {best['replicate']}, the nearest to the {study.middle}."
@@ -151,16 +175,14 @@ def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
 
 
 def _ranking(study: ReportStudy) -> Html:
-    ranked = top([study.folder], ROWS_SHOWN)
-    if study.rules.replicates > 1:
+    ranking = top([study.folder], ROWS_SHOWN)
+    ranked = ranking.shown().drop_columns("stop_reason")
+    if "replicates" in ranked.column_names and set(ranked["replicates"].to_pylist()) == {study.rules.replicates}:
         ranked = ranked.drop_columns("replicates")
     heads = [(name, not isinstance(ranked.column(name)[0].as_py(), str)) for name in ranked.column_names]
     rows = [[(shown(name, row[name]), number) for name, number in heads] for row in ranked.to_pylist()]
-    title = f"The {ranked.num_rows} best trials" if ranked.num_rows > 1 else "The best trial"
-    told = (
-        f"Numbers are the {study.middle} of {study.rules.replicates} replicates; min and max say how far these spread."
-    )
-    notes = [tag("p", told, class_="quiet")] if study.rules.replicates > 1 else []
+    title = f"The {ranked.num_rows} best configurations" if ranked.num_rows > 1 else "The best configuration"
+    notes = [tag("p", note, class_="quiet") for note in ranking.notes]
     return section(title, *notes, table(heads, rows, best=0))
 
 
@@ -200,9 +222,7 @@ def _notes(study: ReportStudy) -> Html:
         parts.append(tag("p", f"{told} They are left out of rankings and figures.", class_="quiet"))
     if taken := _different(study.rows, "taken_from"):
         parts.append(tag("p", f"Taken over and not trained here: {listed(taken)}.", class_="quiet"))
-    is_ranked = pc.is_in(study.rows["trial"], study.ranked["trial"])
-    complete = study.rows.filter(pc.and_(is_ranked, pc.equal(study.rows["state"], COMPLETE)))
-    if stops := Counter(reason or "" for reason in complete["stop_reason"].to_pylist()):
+    if stops := Counter(reason or "" for reason in study.complete()["stop_reason"].to_pylist()):
         counted = ", ".join(f"{reason} {count:,}" for reason, count in stops.most_common())
         whose = "replicates" if study.rules.replicates > 1 else "trials"
         parts.append(tag("p", f"How complete {whose} stopped: {counted}.", class_="quiet"))
@@ -214,12 +234,6 @@ def _study_warnings(study: ReportStudy) -> Iterator[str]:
         yield from parse_spec(whole_text(study.folder), base=Path(str(study.folder))).warnings
     except SpecError as error:
         yield f"The study file can no longer be used as it is: {error}"
-    near = study.best.get("distance_to_local") if study.best else None
-    if near is not None and near < IDENTITY_TRAP:
-        yield (
-            f"The best prediction is within {shown('distance_to_local', near)} of the local strain: "
-            "the identity u = e has no loss and is not the solution."
-        )
 
 
 def _data_notes(study: ReportStudy) -> Iterator[str]:

@@ -21,7 +21,7 @@ class Html(str):
 
 def document(title: str, *children: str) -> str:
     """A whole page with its style."""
-    style = importlib.resources.files("sweeps").joinpath("report.css").read_text(encoding="utf-8")
+    style = importlib.resources.files("sweeps.report").joinpath("report.css").read_text(encoding="utf-8")
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -52,11 +52,31 @@ def tile(value: str, what: str, *, main: bool = False) -> Html:
     return tag("div", tag("b", value), tag("span", what), class_="tile main" if main else "tile")
 
 
-def picture(svg: bytes, description: str, *, wide: bool = False, caption: bool = True) -> Html:
-    """A picture inside the page; as an image of its own, its names cannot clash with another's."""
-    source = "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
-    image = tag("div", tag("img", src=source, alt=description), class_="picture scroll wide" if wide else "picture")
-    return tag("figure", image, *([tag("figcaption", description)] if caption else []))
+def picture(svg: bytes, dark: bytes, description: str, *, wide: bool = False, caption: bool = True) -> Html:
+    """A picture inside the page, another one on dark screens; as images of their own, their names cannot clash."""
+    found = re.search(rb'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    size = dict(zip(("width", "height"), found.groups(), strict=True)) if found else {}
+    room = {name: f"{float(value):.0f}" for name, value in size.items()}  # kept free while the picture loads
+    images = [
+        tag(
+            "img",
+            class_=ground,
+            src="data:image/svg+xml;base64," + base64.b64encode(each).decode("ascii"),
+            alt=description,
+            **room,
+        )
+        for ground, each in (("on-light", svg), ("on-dark", dark))
+    ]
+    card = tag("div", *images, class_="picture scroll wide" if wide else "picture")
+    return tag("figure", card, *([tag("figcaption", description)] if caption else []))
+
+
+def contents(parts: Sequence[tuple[str, Html]]) -> Html:
+    """Links to the parts of a page, and these below, each under a name."""
+    names = {name: re.sub("[^a-z0-9]+", "-", name.lower()) for name, _ in parts}
+    links = [tag("a", name, href=f"#{anchor}") for name, anchor in names.items()]
+    listed = tag("nav", *links, aria_label="Contents") if len(links) > 3 else Html()
+    return Html(listed + "".join(tag("div", part, id=names[name]) for name, part in parts))
 
 
 def table(
@@ -69,8 +89,7 @@ def table(
     """A table of (text, is it a number) cells, as wide as the page unless `narrow`; the row `best` stands out."""
 
     def cell(kind: str, text: str, number: bool) -> Html:
-        words = re.split("(_)", text) if kind == "th" else [text]  # long names may break after an underscore
-        parts = [Html("_<wbr>") if word == "_" else word for word in words]
+        parts = breakable(text) if kind == "th" else [text]
         return tag(kind, *parts, class_="number" if number else "text" if len(text) > 40 else "short")
 
     head = tag("thead", tag("tr", *(cell("th", *item) for item in heads)))
@@ -79,3 +98,8 @@ def table(
         for at, row in enumerate(rows)
     ]
     return tag("div", tag("table", head, tag("tbody", *body)), class_="scroll narrow" if narrow else "scroll")
+
+
+def breakable(name: str) -> list[str]:
+    """A name as children of an element that may break after an underscore."""
+    return [Html("_<wbr>") if word == "_" else word for word in re.split("(_)", name)]

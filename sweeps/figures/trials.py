@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from .drawing import BEST, FAILED, INK, POINTS, QUIET, STYLE, Array, Format, drawn, plain_ticks, readable_scale
+from .drawing import (
+    BEST,
+    CROWD,
+    FAILED,
+    INK,
+    POINTS,
+    QUIET,
+    STYLE,
+    Array,
+    Format,
+    drawn,
+    plain_ticks,
+    readable_scale,
+    safe,
+)
 
 Scale = Literal["category", "linear", "log"]
 
 _MARKS: Final = {"failed": ("x", FAILED), "pruned": ("|", QUIET)}
+
+
+@dataclass(frozen=True)
+class Band:
+    """The quartiles of the trials between two values of a setting."""
+
+    low: float
+    high: float
+    lower: float
+    median: float
+    upper: float
 
 
 @matplotlib.rc_context(STYLE)
@@ -28,6 +55,7 @@ def error_against(
     *,
     scale: Scale,
     best: int | None = None,
+    bands: Sequence[Band] = (),
     unfinished: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     label: str = "rel_l2 in %",
     format: Format = "svg",
@@ -36,35 +64,48 @@ def error_against(
 
     `values` and `errors` have one entry a trial, `best` is the index of the best. `unfinished` holds the values of
     trials without an error, by what became of them (failed, pruned); they are marked on the upper edge. Categories
-    stand side by side, their trials spread out a little and their median a bar.
+    stand side by side, their trials spread out a little. Bars are medians, on a ground from lower to upper quartile:
+    of each category, or of the `bands` of a range.
     """
     figure = Figure(figsize=(3.6, 2.6), layout="constrained")
     axes = figure.subplots()
     others = [value for each in unfinished.values() for value in each]
+    axes.margins(y=0.12 if others else 0.05)
     if scale == "category":
-        names = sorted({*values, *others}, key=_category_order)
+        names = sorted({*values, *others}, key=category_order)
         place = {value: number for number, value in enumerate(names)}
         at, *others_at = (
-            np.array([place[value] for value in each], dtype=float) + _spread(len(each))
+            np.array([place[value] for value in each], dtype=float) + spread(len(each))
             for each in (values, *unfinished.values())
         )
-        axes.set_xticks(range(len(names)), [_category_name(value) for value in names])
+        axes.set_xticks(range(len(names)), [category_name(value) for value in names])
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.grid(False, axis="x")
         for value, number in place.items():
             own = [error for other, error in zip(values, errors, strict=True) if other == value]
             if own:
-                axes.plot([number - 0.3, number + 0.3], [np.median(own)] * 2, color=INK, linewidth=1.4)
+                _band(axes, Band(number - 0.3, number + 0.3, *map(float, np.quantile(own, [0.25, 0.5, 0.75]))))
     else:
         at, *others_at = (np.array(each, dtype=float) for each in (values, *unfinished.values()))
         axes.set_xscale(scale)
         if scale == "log":
-            plain_ticks(axes.xaxis, np.concatenate([at, *others_at]))
+            plain_ticks(axes.xaxis, np.concatenate([at, *others_at]), dense_below=0.5, sparse_above=1.7)
+        for band in bands:
+            _band(axes, band)
         if scale == "linear" and all(float(value).is_integer() for value in values):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.scatter(at, errors, s=20, color=POINTS, alpha=0.65, linewidths=0, rasterized=len(errors) > 500)
+    crowd = min(1.0, (200 / max(len(errors), 1)) ** 0.5)
+    axes.scatter(
+        at,
+        errors,
+        s=max(5.0, 20 * crowd),
+        color=CROWD if (crowded := len(errors) > 500) else POINTS,
+        alpha=max(0.4, 0.65 * crowd),
+        linewidths=0,
+        rasterized=crowded,
+    )
     if best is not None:
-        axes.scatter(at[best], errors[best], s=70, facecolors="none", edgecolors=BEST, linewidths=1.8)
+        axes.scatter(at[best], errors[best], s=70, facecolors="none", edgecolors=BEST, linewidths=1.8, zorder=4)
     for (end, each), place_of in zip(unfinished.items(), others_at, strict=True):
         if len(each):
             marker, color = _MARKS[end]
@@ -127,10 +168,12 @@ def compromises(values: Array, on_front: NDArray[np.bool_], *, labels: Sequence[
     """
     figure = Figure(figsize=(9.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    for chosen, color, size, told in ((~on_front, POINTS, 20, None), (on_front, BEST, 42, "Pareto front")):
+    crowded = len(values) > 500
+    others = CROWD if crowded else POINTS
+    for chosen, color, size, told in ((~on_front, others, 20, None), (on_front, BEST, 42, "Pareto front")):
         first, second = values[chosen].T
         axes.scatter(
-            first, second, s=size, color=color, alpha=0.7, linewidths=0, label=told, rasterized=len(first) > 500
+            first, second, s=size, color=color, alpha=0.7, linewidths=0, label=told, rasterized=crowded and told is None
         )
     readable_scale(axes, values[:, 0], along="x")
     readable_scale(axes, values[:, 1])
@@ -152,17 +195,22 @@ def guessed_scale(values: Sequence[Any], *, kind: str = "") -> Scale:
     return "log" if kind == "" and min(numbers) > 0 and max(numbers) / min(numbers) > 50 else "linear"
 
 
-def _spread(count: int) -> Array:
+def _band(axes: Axes, band: Band) -> None:
+    axes.fill_between([band.low, band.high], band.lower, band.upper, color=POINTS, alpha=0.13, linewidth=0)
+    axes.plot([band.low, band.high], [band.median] * 2, color=INK, linewidth=1.4, zorder=3)
+
+
+def spread(count: int) -> Array:
     """Offsets in -0.22..0.22 that keep neighbours apart and are always the same."""
     golden = (math.sqrt(5) - 1) / 2
     return np.asarray(0.44 * (np.arange(1, count + 1) * golden % 1.0) - 0.22, dtype=np.float64)
 
 
-def _category_order(value: Any) -> tuple[bool, float, str]:
+def category_order(value: Any) -> tuple[bool, float, str]:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return (not number, float(value) if number else 0.0, str(value))
 
 
-def _category_name(value: Any) -> str:
+def category_name(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return (text if len(text) <= 14 else "…" + text[-13:]).replace("$", r"\$")  # matplotlib reads $ as mathematics
+    return safe(text if len(text) <= 14 else "…" + text[-13:])

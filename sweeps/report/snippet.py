@@ -9,11 +9,11 @@ from typing import Any
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
-from . import specfile
-from .errors import SpecError
-from .ranking import dimensions
-from .rendering import printable, shown
-from .schemas import config_of
+from .. import specfile
+from ..errors import SpecError
+from ..ranking import dimensions
+from ..rendering import printable, shown
+from ..schemas import config_of
 
 SEEDS = 10  # replicates of the one configuration: seeds alone spread errors more than most settings do
 

@@ -5,23 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from .query import place_of, read_study_file, standing
-from .ranking import Rules, dimensions, rules_of, swept_columns
-from .remote import Remote
-from .rendering import PERCENT_COLUMNS
-from .store import StudyTables, tables_of
-from .trials import COMPLETE, FAIL, PRUNED
+from pinncore import PinnError, TrainedNetwork
+
+from ..errors import SweepError
+from ..judgement.importance import Importance, importance
+from ..judgement.judged import Judged, judged
+from ..onetrial.trained import network_of
+from ..query import place_of, read_study_file, standing
+from ..ranking import Rules, dimensions, rules_of, swept_columns
+from ..remote import Remote
+from ..rendering import PERCENT_COLUMNS
+from ..store import StudyTables, tables_of
+from ..trials import COMPLETE, FAIL, PRUNED
 
 _COLUMNS: Final = (
-    *("trial", "replicate", "state", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),
-    *("started_at", "finished_at", "seconds", "evaluations", "engine_used", "device", "data_hash"),
+    *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),
+    *("inputs", "problem_loss", "scale_factor", "scale_scope", "first_stage", "adam_convention", "adam_eps"),
+    *("second_stage", "lbfgs_iterations", "lbfgs_lr", "lbfgs_evaluations", "lbfgs_iterations_done", "dtype"),
+    *("rel_l2", "loss", "distance_to_local", "started_at", "finished_at"),
+    *("seconds", "adam_seconds", "lbfgs_seconds", "evaluations", "engine_used", "device", "host", "data_hash"),
     *("python_version", "torch_version", "pinnsweep_version"),
 )
 
@@ -60,6 +71,40 @@ class ReportStudy:
         """What the value of a trial is of its replicates."""
         special = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
         return special.get(self.rules.quantile, f"{100 * self.rules.quantile:g} % quantile")
+
+    @cached_property
+    def judged(self) -> Judged:
+        """Every whole trial, as judgement sees it."""
+        return judged(self.folder)
+
+    @cached_property
+    def importance(self) -> Importance:
+        """How much each swept field decided which trials are among the best."""
+        return importance(self.judged)
+
+    @cached_property
+    def network(self) -> TrainedNetwork | str:
+        """The trained network of the best row, or why there is none."""
+        if self.best is None:
+            return "no trial is complete"
+        try:
+            return network_of(self.folder, self.best["trial"], self.best["replicate"])
+        except (SweepError, PinnError) as error:
+            return str(error).replace(str(self.folder), self.name)  # a page says nothing of folders
+
+    @cached_property
+    def trained_residual(self) -> float | None:
+        """RMS of the residual at the best row's training points over that of the local strain there, where known."""
+        if isinstance(self.network, str):
+            return None
+        gauss = self.network.problem.data.gauss
+        residual = self.network.residual(gauss.x_mm, gauss.y_mm, g_mm2=gauss.g_mm2, elocal=gauss.elocal)
+        return rms(residual) / rms(gauss.elocal)
+
+    def complete(self) -> pa.Table:
+        """The rows of complete replicates of the trials that rank."""
+        is_ranked = pc.is_in(self.rows["trial"], self.ranked["trial"])
+        return self.rows.filter(pc.and_(is_ranked, pc.equal(self.rows["state"], COMPLETE)))
 
     def values_of(self, trial: int, metric: str) -> list[float]:
         """A metric of every replicate of a trial, infinite where it failed."""
@@ -122,6 +167,10 @@ def in_per_cent(metric: str) -> tuple[str, float]:
     return (f"{metric} in %", 100.0) if metric in PERCENT_COLUMNS else (metric, 1.0)
 
 
+def rms(values: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
 def is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
@@ -130,6 +179,15 @@ def listed(numbers: Sequence[object], most: int = 12) -> str:
     """The first of many things, with commas, and how many more there are."""
     more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
     return ", ".join(map(str, numbers[:most])) + more
+
+
+def drawn_of(count: int, most: int) -> list[int]:
+    """The places of at most `most` of `count` things, evenly spread, the first among them."""
+    return (
+        sorted({round(place * (count - 1) / max(most - 1, 1)) for place in range(most)})
+        if count > most
+        else [*range(count)]
+    )
 
 
 def _best(tables: StudyTables, rows: pa.Table, ranked: pa.Table, objective: str) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""Pictures: functions from arrays to the bytes of an SVG or PNG."""

@@ -1,0 +1,133 @@
+"""What all figures share: one style, bytes out, logarithmic axes with plain numbers, colours for dark pages."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any, Final, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Format = Literal["svg", "png"]
+
+INK, QUIET, GRID = "#22272e", "#68707c", "#dfe2e6"
+BEST, POINTS, FAILED = "#c8321e", "#2f6db3", "#9a6a00"
+CROWD = "#4b86cc"  # points that are rasterised, legible on either ground
+FAINT, CARD, ON_COLOR = "#98a2ae", "#fefefe", "#fdfdfd"  # what stands back, the ground, text on coloured areas
+TERM_COLORS = ("#2f6db3", "#d9822b", "#3c8c5a", "#8456a8", "#8a6d3b", "#4b9fa8")
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "pinnsweep",  # the same arrays give the same bytes
+}
+
+_IN_THE_DARK: Final = {
+    INK: "#e7eaee",
+    QUIET: "#a3adb9",
+    GRID: "#3a424c",
+    BEST: "#ff7a63",
+    POINTS: "#6fa8e6",
+    FAILED: "#e0b04a",
+    FAINT: "#7d8894",
+    CARD: "#1d2127",
+    ON_COLOR: "#14171b",
+    "#d9822b": "#f0a45c",
+    "#3c8c5a": "#6cc08b",
+    "#8456a8": "#b98add",
+    "#8a6d3b": "#c9a86c",
+    "#4b9fa8": "#74c7d0",
+}
+
+
+def drawn(figure: Figure, format: Format) -> bytes:
+    """A figure as the bytes of a picture; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
+    figure.savefig(stream, format=format, transparent=True, dpi=200, metadata=metadata)
+    return stream.getvalue()
+
+
+def for_dark_pages(svg: bytes) -> bytes:
+    """A picture of this house in colours that stand out from a dark ground; what is rasterised stays as it is."""
+    text = svg.decode()
+    for light, dark in _IN_THE_DARK.items():
+        text = text.replace(light, dark)
+    return text.encode()
+
+
+def positive(values: Any) -> Array:
+    """Values a logarithmic axis can show; the rest become gaps."""
+    array = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(array) & (array > 0), array, np.nan)
+
+
+def readable_scale(axes: Axes, values: Any, *, along: Literal["x", "y"] = "y") -> None:
+    """A logarithmic axis with plain numbers, where the values are positive and span enough for it to help."""
+    array = np.asarray(values, dtype=float)
+    seen = array[np.isfinite(array)]
+    if spans_decades(seen):
+        axes.set(**{f"{along}scale": "log"})
+        plain_ticks(axes.xaxis if along == "x" else axes.yaxis, seen, dense_below=1.3 if along == "x" else 1.0)
+
+
+def spans_decades(values: Array) -> bool:
+    """Whether finite values are positive and far enough apart for a logarithmic axis."""
+    return bool(len(values) and values.min() > 0 and values.max() > 4 * values.min())
+
+
+def plain_ticks(axis: Axis, values: Array, *, dense_below: float = 1.0, sparse_above: float = 2.2) -> None:
+    """Ticks of a logarithmic axis at round numbers, written out, as many as its decades leave room for."""
+    axis.set_major_locator(LogLocator(10, subs=_subs(values, dense_below, sparse_above)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def round_numbers(low: float, high: float, *, log: bool) -> Array:
+    """Round numbers between two limits, for an axis drawn by hand."""
+    if log:
+        found = np.asarray(LogLocator(10, subs=_subs(np.array([low, high]), 1.0, 2.2)).tick_values(low, high))
+    else:
+        found = np.asarray(MaxNLocator(5).tick_values(low, high))
+    slack = 1e-9 * (high - low)
+    return found[(found >= low - slack) & (found <= high + slack)]
+
+
+def safe(text: str) -> str:
+    """Text as matplotlib shows it letter for letter: it would read $ as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _subs(values: Array, dense_below: float, sparse_above: float) -> tuple[float, ...]:
+    decades = math.log10(values.max() / values.min())
+    if decades < dense_below:
+        return (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    return (1.0, 2.0, 5.0) if decades < sparse_above else (1.0,)

@@ -1,0 +1,50 @@
+"""The pictures of a report: drawn into its page, and as files of their own where that is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import StudyError
+from ..figures.drawing import Format, for_dark_pages
+from .page import Html, picture
+
+Drawing = Callable[..., bytes]  # of a keyword `format`
+
+
+@dataclass
+class Gallery:
+    """Pictures by their names, which are those of their files; `format` is that of the files, None without any."""
+
+    format: Format | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def hang(self, name: str, draw: Drawing, description: str, *, wide: bool = False, caption: bool = True) -> Html:
+        """Draw a picture and return it as a figure of the page."""
+        svg = draw(format="svg")
+        if self.format is not None:
+            self.files[f"{name}.{self.format}"] = svg if self.format == "svg" else draw(format=self.format)
+        return picture(svg, for_dark_pages(svg), description, wide=wide, caption=caption)
+
+    def save(self, folder: Path) -> tuple[Path, ...]:
+        """Write the files into a folder, made where it is missing. Raises `StudyError` where that fails."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in self.files.items():
+                write(folder / name, content)
+        except OSError as error:
+            raise StudyError(f"figures cannot be written to {folder}: {error.strerror}. Give another folder.") from None
+        return tuple(folder / name for name in self.files)
+
+
+def write(target: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or as it was before."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

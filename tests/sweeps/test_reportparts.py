@@ -1,0 +1,138 @@
+"""Parts of the report that rest on numbers of their own: loss terms, weights, residual, cost, sampling, the command."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.figures.drawing import Format
+from sweeps.figures.studies import loss_shares
+from sweeps.report import trials as reporttrials
+from sweeps.report.data import drawn_of, read
+from sweeps.report.field import fields
+from sweeps.report.gallery import Gallery
+from sweeps.report.training import training
+from sweeps.report.weights import weights
+from sweeps.store import StudyTables
+
+from . import synthetic
+from .invoking import errors_of, invoke
+from .test_report import Page, page_of, undrawn
+from .trained_studies import sampled
+
+__all__ = ["undrawn"]  # a fixture
+
+
+def study_of(folder: Path, trials: int = 4, **rows: Any) -> StudyTables:
+    tables = synthetic.make_study(folder, trials=0, failed=0)
+    made = [synthetic.trial_row(trial) | rows for trial in range(trials)]
+    numbers = range(trials)
+    tables.publish(
+        "a", trials=made, curves=[synthetic.curve(n) for n in numbers], weights=[synthetic.weights(n) for n in numbers]
+    )
+    return tables
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_loss_terms_stand_with_their_share_at_the_end_of_each_phase(tmp_path: Path) -> None:
+    tables = synthetic.make_study(tmp_path / "demo", trials=0, failed=0)
+    curve = synthetic.curve(0)
+    curve["loss"] = curve["loss_residual"] + 0.1 * (curve["loss_lrb"] + curve["loss_btb"])
+    tables.publish("a", trials=[synthetic.trial_row(0)], curves=[curve])
+    study = read(tables.study_dir)
+    assert study.best is not None
+    texts = Page(str(training(study, study.best, Gallery()))).texts
+    for name, at in (("start", 0), ("after Adam", 41), ("after L-BFGS", -1)):
+        row = texts[texts.index(name) :][:4]
+        share = 100 * curve["loss_residual"][at] / curve["loss"][at]
+        assert row[1] == f"{curve['evaluations'][at]:,}"
+        assert row[3] == f"{curve['loss_residual'][at]:.4g} ({share:.0f} %)"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_terms_that_do_not_add_up_to_the_loss_have_no_share(tmp_path: Path) -> None:
+    tables = study_of(tmp_path / "demo", boundary_weight=7.0)
+    gallery = Gallery("svg")
+    study = read(tables.study_dir)
+    assert study.best is not None
+    text = Page(str(training(study, study.best, gallery))).text
+    assert "Loss terms by phase" in text and "In brackets" not in text and "loss-terms.svg" not in gallery.files
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_epochs_that_were_asked_for_and_not_kept_are_told(tmp_path: Path) -> None:
+    tables = study_of(tmp_path / "demo", 1, keep_epochs=[0, 50, 700, 2000])
+    study = read(tables.study_dir)
+    assert study.best is not None
+    text = Page(str(weights(study, study.best, Gallery()))).text
+    assert "Epoch 700, 2000 of keep_epochs was not kept." in text
+    text = Page(str(weights(study, study.best | {"keep_epochs": "[0, 2000]"}, Gallery()))).text
+    assert "Epoch 2000 of keep_epochs was not kept: its first stage ended after 1000." in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_residual_between_the_points_is_that_of_the_trained_network(tmp_path: Path) -> None:
+    study = read(sampled(tmp_path, trials=2))
+    assert study.best is not None
+    gallery = Gallery("svg")
+    text = Page(str(fields(study, study.best, gallery))).text
+    assert list(gallery.files)[-1] == "heldout-residual.svg"
+    assert f"never trained on: RMS {study.best['heldout_residual']:.3g} of that of the local strain" in text
+    assert "200 points, which are those of no mesh of quadrilaterals" in text and "notch" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_cost_counts_what_led_nowhere(tmp_path: Path) -> None:
+    tables = study_of(tmp_path / "demo", 3, seconds=60.0, adam_seconds=45.0, lbfgs_seconds=15.0, evaluations=1000)
+    lost = synthetic.trial_row(7, failure=synthetic.FAILURE) | {"seconds": 20.0, "evaluations": 1000, "device": "cuda"}
+    tables.publish("b", trials=[lost])
+    text = page_of(tables.study_dir).text
+    assert "0.05 cpu hours, 0.00556 cuda hours of training: 3 min 20 s for 4,000 evaluations" in text
+    assert "(50 ms each). 75 % of the time went into first stages" in text
+    assert "20 s (10 %) went into trainings that failed." in text
+    assert "pack members device host time evaluations ms each 0 3 cpu node-1 3 min 00 s 3,000 60 1 1 cuda" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporttrials, "LINES_SHOWN", 5)
+    monkeypatch.setattr(reporttrials, "POINTS_SHOWN", 9)
+    tables = synthetic.make_study(tmp_path / "demo", trials=0, failed=0)
+    tables.publish("a", trials=[synthetic.trial_row(trial) for trial in range(20)])
+    text = page_of(tables.study_dir).text
+    assert "Of the 20 trials the 3 best are drawn, and 5 spread over the rest." in text
+    assert "Of 20 trials 9 are drawn, evenly over their ranks" in text
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 5), (3, 5), (5, 5), (100, 7), (100, 1)])
+def test_what_is_drawn_of_many_is_spread_and_has_the_first(count: int, most: int) -> None:
+    chosen = drawn_of(count, most)
+    assert len(chosen) == min(count, most) and chosen == sorted(set(chosen))
+    assert count == 0 or (chosen[0] == 0 and (most == 1 or chosen[-1] == count - 1))
+
+
+@pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_pictures_are_files_in_the_format_asked(tmp_path: Path, format: Format, start: bytes) -> None:
+    gallery = Gallery(format)
+    drawing = partial(loss_shares, {"start": {"residual": 1.0}})
+    shown = str(gallery.hang("loss-terms", drawing, "Shares"))
+    assert shown.count("data:image/svg+xml;base64,") == 2, "on the page it is the same for all"
+    (path,) = gallery.save(tmp_path / "new" / "figures")
+    assert path.name == f"loss-terms.{format}" and path.read_bytes().startswith(start)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command_lists_what_it_wrote(tmp_path: Path) -> None:
+    study = study_of(tmp_path / "demo").study_dir
+    out, folder = tmp_path / "page.html", tmp_path / "figures"
+    told = json.loads(invoke("report", study, "-o", out, "--figures", folder, "--json").stdout)
+    assert told["page"] == str(out) and out.is_file()
+    assert sorted(told["figures"]) == sorted(map(str, folder.iterdir()))
+    plain = invoke("report", study, "--figures", folder, "--format", "png").stdout.split()
+    assert plain[0] == str(study / "report.html") and plain[1] == str(folder / "training-best.png")
+    assert "'jpeg' is not one of 'svg', 'png'" in errors_of(invoke("report", study, "--format", "jpeg"))
