@@ -22,6 +22,7 @@ from .problems import NonlocalStrain as NonlocalStrain
 from .problems import NonlocalStrainSettings as NonlocalStrainSettings
 from .results import MemberResult as MemberResult
 from .settings import TrainSettings as TrainSettings
+from .trained import TrainedNetwork as TrainedNetwork
 from .training import Member as Member
 from .training import Pack as Pack
 from .training import pack_key as pack_key

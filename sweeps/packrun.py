@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import gc
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,8 +22,9 @@ from pinncore.checkpoint import MemberState
 from pinncore.networks import unflatten
 
 from .checkpoints import checkpoints_of
+from .deviceuse import DeviceUse
 from .lock import stop_file
-from .packs import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
+from .packs import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns, no_objective
 from .pruning import has_stalled
 
 TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock
@@ -64,6 +64,7 @@ class PackRun:
         self._pack: pinncore.Pack | None = None
         self._size, self._saved, self._told_at = task.size, False, clock()
         torch.set_num_threads(task.cpus)
+        self._use = DeviceUse(task.device, clock=clock)
         self._take_in(task.members, task.rungs)
 
     @property
@@ -300,6 +301,7 @@ class PackRun:
             "under_way": sum(pack.fraction(row) for row in range(pack.active)),  # in members
             "evaluations": sum(sum(each.evaluations.values()) for each in pack.progress),
             "seconds": sum(sum(each.seconds.values()) for each in pack.progress),
+            **self._use.look(),
         }
 
     def _add(self, report: PackReport, result: pinncore.MemberResult) -> None:
@@ -316,10 +318,8 @@ class PackRun:
     def _row(self, task: MemberTask, result: pinncore.MemberResult) -> dict[str, Any]:
         failure = result.failure
         values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
-        for name in self.task.objectives:
-            value = values.get(name)
-            if failure is None and (value is None or not math.isfinite(value)):
-                failure = f"the objective {name} could not be computed"
+        if failure is None:
+            failure = no_objective(result, self.task.objectives)
         pruned = result.stop_reason is pinncore.StopReason.PRUNED
         state = "FAIL" if failure is not None else "PRUNED" if pruned else "COMPLETE"
         started = self._started[task.label]

@@ -97,9 +97,9 @@ class NonlocalStrain(Problem):
         self.scaling = Scaling.of(self.settings, self.data)
         weight = self.settings.boundary_weight
         self.point_sets = (
-            self._points("residual", self.data.gauss, 1.0),
-            self._points("lrb", self.data.lrb, weight),
-            self._points("btb", self.data.btb, weight),
+            self.points("residual", self.data.gauss, 1.0),
+            self.points("lrb", self.data.lrb, weight),
+            self.points("btb", self.data.btb, weight),
         )
 
     def residual(self, term: str, u: Jet, data: Mapping[str, Tensor]) -> Tensor:
@@ -119,7 +119,7 @@ class NonlocalStrain(Problem):
     @cached_property
     def held_out(self) -> PointSet | None:
         """The equation between the training points, where there is a between."""
-        return self._points("residual", self.data.held_out, 1.0) if self.data.held_out is not None else None
+        return self.points("residual", self.data.held_out, 1.0) if self.data.held_out is not None else None
 
     def to_physical(self, output: Array) -> Array:
         return output / self.scaling.strain
@@ -172,7 +172,8 @@ class NonlocalStrain(Problem):
             found["process_zone_error"] = _relative(u[zone], true[zone]) if zone.any() else None
         return found
 
-    def _points(self, term: str, points: Points, weight: float) -> PointSet:
+    def points(self, term: str, points: Points, weight: float) -> PointSet:
+        """Physical points as the network and a term of its loss take them."""
         scaling = self.scaling
         columns = {
             "x": scaling.length * (points.x_mm - scaling.centre_mm[0]),

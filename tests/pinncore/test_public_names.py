@@ -20,6 +20,7 @@ PUBLIC = {
     "PinnError",
     "SettingError",
     "StopReason",
+    "TrainedNetwork",
     "TrainSettings",
     "WeightsError",
     "load_data",

@@ -1,0 +1,1 @@
+"""One trial: shown, trained again, evaluated, written into a file."""

@@ -1,0 +1,90 @@
+"""A trained network as an ONNX model of the whole function: places in mm in, physical strain out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, checker, helper, numpy_helper
+
+from pinncore import TrainedNetwork
+from pinncore.networks import unflatten
+
+OPSET: Final = 18  # a form of every operation here that runtimes have long had
+IR_VERSION: Final = 8  # of the same age
+NAMES: Final = {"x": "x_mm", "y": "y_mm", "g": "g_mm2", "elocal": "elocal"}
+OUTPUT: Final = "strain"
+
+_TYPES: Final = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+
+
+def model(network: TrainedNetwork, metadata: Mapping[str, str]) -> bytes:
+    """The serialised model: inputs x_mm, y_mm (and g_mm2, elocal where it sees them) and output strain, each [points].
+
+    Inputs and output are doubles whatever the precision within, which is that of the training.
+    """
+    graph = _Graph(network.train.dtype)
+    scaling = network.problem.scaling
+    centre = dict(zip(("x", "y"), scaling.centre_mm, strict=True))
+    factor = {"x": scaling.length, "y": scaling.length, "g": scaling.coefficient, "elocal": scaling.strain}
+    columns = []
+    for name in network.problem.settings.inputs:
+        moved = graph.add("Sub", NAMES[name], graph.double(centre.get(name, 0.0)))
+        column = graph.add("Mul", moved, graph.double(factor[name]))
+        columns.append(graph.add("Unsqueeze", column, graph.constant(np.array([1]))))
+    value = graph.add("Cast", graph.add("Concat", *columns, axis=1), to=_TYPES[network.train.dtype])
+    weights = unflatten(network.parameters, network.layers)
+    for level, (w, b) in enumerate(weights, start=1):
+        value = graph.add("Add", graph.add("MatMul", value, graph.weight(w)), graph.weight(b))
+        if level < len(weights):
+            value = graph.activation(network.activation, value)
+    value = graph.add("Cast", graph.add("Squeeze", value, graph.constant(np.array([1]))), to=TensorProto.DOUBLE)
+    graph.add("Div", value, graph.double(scaling.strain), output=OUTPUT)
+    return graph.serialised([NAMES[name] for name in network.problem.settings.inputs], metadata)
+
+
+class _Graph:
+    """Nodes and constants in the order in which they are made."""
+
+    def __init__(self, dtype: str) -> None:
+        self._dtype = np.dtype(dtype)
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def add(self, operation: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        name = output or f"v{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operation, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, array: NDArray[Any]) -> str:
+        name = f"c{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def double(self, value: float) -> str:
+        return self.constant(np.array(value, dtype=np.float64))
+
+    def weight(self, values: NDArray[np.float64]) -> str:
+        return self.constant(np.ascontiguousarray(values, dtype=self._dtype))
+
+    def activation(self, name: str, z: str) -> str:
+        if name == "silu":
+            return self.add("Mul", z, self.add("Sigmoid", z))
+        if name == "gelu":
+            erf = self.add("Erf", self.add("Mul", z, self.weight(np.array(math.sqrt(0.5)))))
+            share = self.add("Mul", self.add("Add", erf, self.weight(np.array(1.0))), self.weight(np.array(0.5)))
+            return self.add("Mul", z, share)
+        return self.add({"tanh": "Tanh", "sin": "Sin"}[name], z)
+
+    def serialised(self, inputs: list[str], metadata: Mapping[str, str]) -> bytes:
+        ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["points"]) for name in (*inputs, OUTPUT)]
+        graph = helper.make_graph(self._nodes, "network", ends[:-1], ends[-1:], self._constants)
+        made = helper.make_model(
+            graph, producer_name="pinnsweep", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        helper.set_model_props(made, dict(metadata))
+        checker.check_model(made, full_check=True)
+        return bytes(made.SerializeToString())

@@ -1,0 +1,161 @@
+"""A trial trained once more, alone and outside its study, and compared with what the study has of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import pinncore
+
+from .. import inputs, records, state
+from ..errors import StudyError
+from ..homes import local
+from ..packs import no_objective
+from ..query import read_study_file
+from ..ranking import rules_of
+from ..remote import Remote
+from ..specinputs import FILE_PREFIX
+from ..studyfile import identified, whole_text
+from ..trials import COMPLETE, FAIL, PRUNED
+from ..weightsource import TRIAL_PREFIX
+from .reasons import reasons
+from .sameness import Difference, Stored, compare
+from .trained import Row, kept_weights, original, part_of, row_of, settings_of
+
+TICKS_BETWEEN_LOOKS: Final = 20
+LABEL: Final = 0  # of the only member
+
+Look = Callable[[pinncore.Pack], None]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A replicate trained again: what it came to, and every way in which that differs from the study's row.
+
+    `first` is the first difference in the course of training, `ends` are those of the final numbers, `compared` says
+    how much was compared; `reasons` why they may differ, and nothing where they do not. `result` is None where it could
+    not begin, for the reason `failure`.
+    """
+
+    row: Row
+    settings: pinncore.TrainSettings
+    problem: Any
+    device: str
+    result: pinncore.MemberResult | None
+    failure: str | None
+    compared: dict[str, int]
+    first: Difference | None
+    ends: tuple[Difference, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether every number is the same, bit for bit."""
+        return self.first is None and not self.ends
+
+    @property
+    def state(self) -> str:
+        """What became of it here."""
+        if self.failure is not None:
+            return FAIL
+        return PRUNED if self.result and self.result.stop_reason is pinncore.StopReason.PRUNED else COMPLETE
+
+
+def retrain(
+    place: Path | Remote, trial: int, replicate: int = 0, *, engine: str | None = None, look: Look | None = None
+) -> Retrained:
+    """Train a replicate from its initial weights as its study did, to where it ended there, and compare.
+
+    A trial that repeats another stands for the other; a pruned one goes as far as it went. The engine is the one that
+    was used, and the device too where there is one of its kind. `look` is called with the pack now and then. Nothing in
+    the study changes. Raises `StudyError` where it was never trained, or its initial weights are gone.
+    """
+    study_file = read_study_file(place)
+    row = original(place, row_of(place, trial, replicate))
+    if row["seed"] is None or (row["state"] == PRUNED and row["evaluations"] is None):
+        why = row["failure"] or row["stop_reason"] or "no reason given"
+        raise StudyError(f"trial {trial} of {place} was never trained ({why}), so it cannot be trained again")
+    train, problem = settings_of(row)
+    used: Any = engine or row["engine_used"] or train.engine
+    device = _device(row["device"], used)
+    settings = dataclasses.replace(train, engine=used, init=_own_copy(place, train.init))
+    member = pinncore.Member(settings, problem, row["seed"], LABEL)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(_cpus_there(study_file))
+    try:
+        result, failure = _train(member, device, row["evaluations"] if row["state"] == PRUNED else None, look)
+    finally:
+        torch.set_num_threads(threads)
+    if result is not None and failure is None:
+        failure = no_objective(result, rules_of(study_file).objectives)
+    compared, first, ends = compare(row, _stored(place, row, settings), result, failure)
+    why_not = reasons(row, result, settings) if first or ends else ()
+    return Retrained(row, settings, problem, device, result, failure, compared, first, ends, why_not)
+
+
+def _train(
+    member: pinncore.Member, device: str, limit: int | None, look: Look | None
+) -> tuple[pinncore.MemberResult | None, str | None]:
+    """The result, or why there is none; a `limit` on evaluations is where it was pruned."""
+    try:
+        pack = pinncore.Pack([member], device=device)
+    except pinncore.PinnError as problem:
+        return None, str(problem)
+    done = 0
+    while pack.active and (limit is None or done < limit):
+        ticks = TICKS_BETWEEN_LOOKS if limit is None else min(TICKS_BETWEEN_LOOKS, limit - done)
+        pack.step(ticks)
+        done += ticks
+        if look is not None and pack.active:
+            look(pack)
+    pack.stop(LABEL, pinncore.StopReason.PRUNED)
+    return pack.results[0], pack.results[0].failure
+
+
+def _stored(place: Path | Remote, row: Row, settings: pinncore.TrainSettings) -> Stored:
+    curves = part_of(place, "curves", row)
+    order = np.argsort(curves["evaluations"], kind="stable")
+    ordered: dict[str, NDArray[Any]] = {name: values[order] for name, values in curves.items()}
+    stage = {settings.first_stage: 0, settings.second_stage: settings.adam_epochs}
+    epochs = [int(step) + stage.get(phase, 0) for phase, step in zip(ordered["phase"], ordered["step"], strict=True)]
+    return Stored(
+        ordered, epochs, kept_weights(place, row), part_of(place, "fields", row).get("predicted", np.empty(0))
+    )
+
+
+def _device(there: str | None, engine: str) -> str:
+    """A device of the kind it was trained on, where there is one; engine fused is for a CPU."""
+    if engine == "fused" or (there == "cuda" and not torch.cuda.is_available()):
+        return "cpu"
+    return there or "auto"
+
+
+def _cpus_there(study_file: Mapping[str, Any]) -> int:
+    """Cores of a worker of the study: engines other than fused may round by their number."""
+    return int((study_file.get("resources") or {}).get("cpus_per_pack") or 1)
+
+
+def _own_copy(place: Path | Remote, init: str) -> str:
+    """Initial weights out of the study's own copy, where they came from a file or another trial."""
+    if not init.startswith((FILE_PREFIX, TRIAL_PREFIX)):
+        return init
+    study_dir = local(Path(str(place)))
+    name, where = identified(whole_text(study_dir), study_dir)
+    connection = state.connect(where)
+    try:
+        known = records.attributes(connection, records.study_id(connection, name)).get(inputs.WEIGHTS, {})
+    finally:
+        connection.close()
+    copy = study_dir / inputs.FOLDER / f"{known.get(init)}.npz"
+    if not os.path.isfile(copy):
+        raise StudyError(f"the initial weights {init} are gone: {study_dir} has no copy of them")
+    group = init.partition("#")[2] if init.startswith(FILE_PREFIX) else ""
+    return f"{FILE_PREFIX}{copy}" + (f"#{group}" if group else "")

@@ -1,0 +1,125 @@
+"""Trained networks as files that other programs read: NumPy, safetensors, PyTorch, ONNX.
+
+`npz`, `safetensors` and `state_dict` hold the network alone, which sees inputs in its own units; ONNX holds the whole
+function from places in mm to physical strain. What the units are stands in the metadata, as JSON.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+
+from pinncore import TrainedNetwork
+from pinncore.networks import unflatten
+
+from ..errors import StudyError
+from ..folder import write_whole
+
+Format = Literal["npz", "safetensors", "state_dict", "onnx"]
+
+METADATA: Final = "pinnsweep"  # the key of the metadata, in those formats that have room for it
+ENDINGS: Final[Mapping[str, Format]] = MappingProxyType(
+    {".npz": "npz", ".safetensors": "safetensors", ".pt": "state_dict", ".pth": "state_dict", ".onnx": "onnx"}
+)
+
+
+def format_of(file: Path) -> Format:
+    """The format that a file's ending names. Raises `StudyError`."""
+    if file.suffix.lower() not in ENDINGS:
+        raise StudyError(f"{file}: must end in {', '.join(ENDINGS)}, or say --format")
+    return ENDINGS[file.suffix.lower()]
+
+
+def refuse_taken(file: Path) -> None:
+    """Refuse to write over a file, and into a folder that is not there. Raises `StudyError`."""
+    if file.exists():
+        raise StudyError(f"{file} is there already: remove it first, or give another name")
+    if not file.absolute().parent.is_dir():
+        raise StudyError(f"{file}: the folder {file.absolute().parent} is not there")
+
+
+def write_network(
+    network: TrainedNetwork, file: Path, format: Format | None = None, *, metadata: Mapping[str, Any] | None = None
+) -> Format:
+    """Write a network, in the format of the file's ending unless given; returns the format.
+
+    `metadata` are kept beside what `about` says. Raises `StudyError` where the file is there already, where its ending
+    names no format, and where a library is missing.
+    """
+    refuse_taken(file)
+    chosen = format or format_of(file)
+    write_whole(file.absolute(), _WRITERS[chosen](network, {**(metadata or {}), **about(network)}))
+    return chosen
+
+
+def about(network: TrainedNetwork) -> dict[str, Any]:
+    """What is needed to use the bare network: layers, activation, and its units.
+
+    An input x_mm enters as length_per_mm (x_mm - centre_mm), g_mm2 times `coefficient`, elocal times `strain`; the
+    output divided by `strain` is the physical non-local strain.
+    """
+    scaling = network.problem.scaling
+    return {
+        "layers": list(network.layers),
+        "activation": network.activation,
+        "dtype": network.train.dtype,
+        "inputs": list(network.problem.settings.inputs),
+        "scaling": {
+            "centre_mm": list(scaling.centre_mm),
+            "length_per_mm": scaling.length,
+            "coefficient": scaling.coefficient,
+            "strain": scaling.strain,
+        },
+    }
+
+
+def _npz(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
+    """W1 [in, out], b1 [out], W2, ... in float64, as `init: file:PATH` reads them."""
+    arrays: dict[str, Any] = {METADATA: np.array(json.dumps(metadata))}
+    for level, (w, b) in enumerate(unflatten(network.parameters, network.layers), start=1):
+        arrays |= {f"W{level}": w, f"b{level}": b}
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def _safetensors(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
+    from safetensors.torch import save
+
+    return save(_state_dict(network), metadata={METADATA: json.dumps(metadata)})
+
+
+def _pt(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(_state_dict(network), stream)
+    return stream.getvalue()
+
+
+def _state_dict(network: TrainedNetwork) -> dict[str, torch.Tensor]:
+    """0.weight [out, in], 0.bias [out], 2.weight, ...: Linear layers and activations in turn, in a Sequential."""
+    dtype = getattr(torch, network.train.dtype)
+    tensors = {}
+    for level, (w, b) in enumerate(unflatten(network.parameters, network.layers)):
+        tensors[f"{2 * level}.weight"] = torch.tensor(w.T.copy(), dtype=dtype)
+        tensors[f"{2 * level}.bias"] = torch.tensor(b, dtype=dtype)
+    return tensors
+
+
+def _onnx(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
+    try:
+        from .onnxfile import model
+    except ImportError:
+        raise StudyError("ONNX files need the package onnx: pip install 'pinnsweep[onnx]'") from None
+    return model(network, {METADATA: json.dumps(metadata)})
+
+
+_WRITERS: Final[Mapping[Format, Callable[[TrainedNetwork, Mapping[str, Any]], bytes]]] = MappingProxyType(
+    {"npz": _npz, "safetensors": _safetensors, "state_dict": _pt, "onnx": _onnx}
+)

@@ -1,0 +1,41 @@
+"""What docs/trials.md tells a reader to type works, in the order of the page."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.onetrial.trained import network_of
+from sweeps.spec import load_spec
+
+from .invoking import invoke
+from .small import prepare, run_all, write_study
+
+TEXT = (Path(__file__).parents[2] / "docs" / "trials.md").read_text()
+COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    pinnsweep ")]
+SCRIPTS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+DIFFERENT = "--engine torch"  # the one command that ends with exit code 1
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ["study=widths", "search.replicates=2", "results.fields=none", "space.dtype={choice: [float32]}"]
+    spec = load_spec(write_study(tmp_path / "data", trials=6, pack=6, epochs=4, iterations=3), overrides)
+    run_all(prepare(tmp_path / "runs", spec)[0], segment_s=5.0)
+    monkeypatch.chdir(tmp_path)
+    Path("points.csv").write_text("x_mm,y_mm\n10,20\n50,50\n")
+    assert {line.split()[1] for line in COMMANDS} == {"show", "retrain", "predict", "weights"}
+    for line in dict.fromkeys(COMMANDS):
+        words = shlex.split(line, comments=True)[1:]
+        done = invoke(*words)
+        assert done.exit_code == (1 if DIFFERENT in line else 0), (line, done.output)
+        if words[-1] == "network.npz":
+            Path("network.npz").unlink()
+    names: dict[str, Any] = {}
+    for script in SCRIPTS:
+        exec(compile(script, "docs/trials.md", "exec"), names)
+    expected = network_of(Path("runs/widths"), 5).predict([10.0, 50.0], [20.0, 50.0])
+    assert names["strain"].tolist() == pytest.approx(expected.tolist(), rel=1e-5), "of the training, in float32"

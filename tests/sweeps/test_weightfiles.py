@@ -1,0 +1,143 @@
+"""Trained networks as files: read back by what they are for, with the numbers of `predict`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from pinncore import NonlocalStrainSettings, TrainedNetwork, TrainSettings
+from pinncore.data import load_data
+from pinncore.initialisation import initial_parameters, read_weights
+from sweeps.errors import StudyError
+from sweeps.onetrial.trained import kept_weights, network_of, row_of
+from sweeps.onetrial.weightfiles import write_network
+
+from .invoking import errors_of, invoke
+from .trained_studies import EXPLODING, PLAIN, SINGLE, every_end, sampled
+
+ACTIVATIONS = ("tanh", "sin", "silu", "gelu")
+SIGMA = {"tanh": torch.tanh, "sin": torch.sin, "silu": torch.nn.SiLU(), "gelu": torch.nn.GELU()}
+X_MM, Y_MM = np.random.default_rng(0).uniform(0, 100, (2, 40))
+G_MM2, ELOCAL = np.full(40, 8.0), np.random.default_rng(1).uniform(0, 8e-4, 40)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return every_end(tmp_path_factory)
+
+
+def network(activation: str, dtype: str = "float64", inputs: tuple[str, ...] = ("x", "y")) -> TrainedNetwork:
+    settings = TrainSettings(width=7, depth=3, activation=activation, dtype=dtype, engine="torch")  # type: ignore[arg-type]
+    start = initial_parameters("keras", (len(inputs), 7, 7, 7, 1), seed=3)
+    parameters = start + np.random.default_rng(2).normal(0, 0.1, len(start))  # biases too
+    problem = NonlocalStrainSettings(scale_factor=2.0, inputs=inputs)
+    return TrainedNetwork(
+        problem, settings, np.float32(parameters) if dtype == "float32" else parameters, data=load_data()
+    )
+
+
+def predicted(made: TrainedNetwork) -> NDArray[np.float64]:
+    return made.predict(X_MM, Y_MM, g_mm2=G_MM2, elocal=ELOCAL)
+
+
+def off(found: Any, made: TrainedNetwork) -> float:
+    """The largest difference to `predict` over its largest value."""
+    expected = predicted(made)
+    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("inputs", [("x", "y"), ("x", "y", "g", "elocal")], ids=["two", "four"])
+@pytest.mark.parametrize(
+    # the reference evaluator computes the error function of gelu in float32
+    ("activation", "dtype", "tolerance"),
+    [(name, "float64", 1e-6 if name == "gelu" else 1e-13) for name in ACTIVATIONS] + [("tanh", "float32", 1e-5)],
+)
+def test_onnx_is_the_whole_function(
+    tmp_path: Path, activation: str, dtype: str, tolerance: float, inputs: tuple[str, ...]
+) -> None:
+    reference = pytest.importorskip("onnx.reference")
+    made = network(activation, dtype, inputs)
+    write_network(made, tmp_path / "n.onnx", metadata={"study": "s"})
+    feed = {"x_mm": X_MM, "y_mm": Y_MM} | ({"g_mm2": G_MM2, "elocal": ELOCAL} if len(inputs) == 4 else {})
+    (strain,) = reference.ReferenceEvaluator(str(tmp_path / "n.onnx")).run(["strain"], feed)
+    assert strain.dtype == np.float64 and off(strain, made) < tolerance
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_state_dict_is_the_bare_network_of_the_documented_layers(tmp_path: Path, activation: str) -> None:
+    made = network(activation)
+    write_network(made, tmp_path / "n.pt")
+    write_network(made, tmp_path / "n.safetensors", metadata={"study": "s"})
+    tensors = torch.load(tmp_path / "n.pt", weights_only=True)
+    with safe_open(tmp_path / "n.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["pinnsweep"])
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118
+            name: tensor.tolist() for name, tensor in tensors.items()
+        }
+    assert about["study"] == "s" and about["layers"] == [2, 7, 7, 7, 1] and about["activation"] == activation
+    scaling = about["scaling"]
+    value = torch.tensor(np.stack([X_MM, Y_MM], axis=1) - scaling["centre_mm"]) * scaling["length_per_mm"]
+    for level in range(4):
+        value = torch.nn.functional.linear(value, tensors[f"{2 * level}.weight"], tensors[f"{2 * level}.bias"])
+        value = SIGMA[activation](value) if level < 3 else value
+    assert off(value[:, 0] / scaling["strain"], made) < 1e-13
+
+
+def test_an_npz_is_the_start_of_another_study(study: Path, tmp_path: Path) -> None:
+    """Written by the command, read by a study file: the kept weights of epoch 0 are the final ones of before."""
+    file = tmp_path / "final.npz"
+    assert invoke("weights", study, PLAIN, "-o", file).exit_code == 0
+    parameters = network_of(study, PLAIN).parameters
+    assert np.array_equal(read_weights(str(file), (2, 5, 5, 1)), parameters)
+    with np.load(file) as arrays:
+        about = json.loads(str(arrays["pinnsweep"]))
+    row = row_of(study, PLAIN)
+    assert (about["trial"], about["config_hash"], about["rel_l2"]) == (PLAIN, row["config_hash"], row["rel_l2"])
+    assert about["activation"] == "tanh" and about["scaling"]["strain"] > 1
+    overrides = (f"train.init=file:{file}", "train.width=5", "space={scale_factor: {choice: [1]}}")
+    begun = sampled(tmp_path / "next", *overrides, trials=1)
+    assert np.array_equal(kept_weights(begun, row_of(begun, 0))[0], parameters)
+
+
+def test_a_kept_epoch_and_the_precision_of_training(study: Path, tmp_path: Path) -> None:
+    assert invoke("weights", study, PLAIN, "-o", tmp_path / "start.npz", "--epoch", 0).exit_code == 0
+    first = kept_weights(study, row_of(study, PLAIN))[0]
+    assert np.array_equal(read_weights(str(tmp_path / "start.npz"), (2, 5, 5, 1)), first)
+    told = json.loads(invoke("weights", study, SINGLE, "-o", tmp_path / "n.pt", "--json").stdout)
+    assert (told["format"], told["dtype"], told["layers"], told["epoch"]) == (
+        "state_dict",
+        "float32",
+        [2, 6, 6, 1],
+        None,
+    )
+    assert torch.load(tmp_path / "n.pt", weights_only=True)["0.weight"].dtype == torch.float32
+
+
+def test_a_file_is_not_written_over_and_appears_whole(study: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.npz"
+    file.write_text("mine")
+    assert "is there already" in errors_of(invoke("weights", study, PLAIN, "-o", file))
+    assert file.read_text() == "mine"
+    assert "or say --format" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "a.bin"))
+    assert "is not there" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "none" / "a.npz"))
+    assert invoke("weights", study, PLAIN, "-o", tmp_path / "a.bin", "--format", "npz").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "mine.npz"], "nothing is left beside them"
+
+
+def test_weights_that_are_not_there_are_named(study: Path, tmp_path: Path) -> None:
+    assert "kept: 0, 23" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "a.npz", "--epoch", 7))
+    assert "it has no trained network" in errors_of(invoke("weights", study, EXPLODING, "-o", tmp_path / "a.npz"))
+
+
+def test_without_the_package_onnx_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sweeps.onetrial.onnxfile", None)
+    with pytest.raises(StudyError, match=r"pip install 'pinnsweep\[onnx\]'"):
+        write_network(network("tanh"), tmp_path / "n.onnx")
