@@ -2,9 +2,10 @@
 
 Both are drawn from snapshots, plain dicts; nothing here asks for anything. Their keys: study; limit (trials asked for,
 repeated ones included); counts (trials by state); failures (failed trials that were not trained once more); objective;
-best (trial, value, params, or None); packs (each pack, members, phase, under_way in members, evaluations, seconds);
-under_way (trained parts of unfinished trials, in trials); elapsed_s; remaining_s; finished (the trials that finished
-since the snapshot before); finished_count (all of them in this start); over_budget (why no new trial starts, or None).
+best (trial, value, params, or None); packs (each pack, members, phase, under_way in members, evaluations, seconds, and
+what `deviceuse` measured); places (packs that the machines have room for); cores_per_pack; under_way (trained parts of
+unfinished trials, in trials); elapsed_s; budget_left_s (or None); finished (the trials that finished since the snapshot
+before); finished_count (all of them in this start); over_budget (why no new trial starts, or None).
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from rich.rule import Rule
 from rich.text import Text
 
 from .descriptions import STAGES
+from .pace import Pace
 from .rendering import duration, printable, shown
 
 PLAIN_INTERVAL_S = 5.0
 PACKS_SHOWN = 6
 FINISHED_SHOWN = 5
+FAILED_SHOWN = 3  # beside those among the finished
 BAR_WIDTH = 18
 
 Snapshot = Mapping[str, Any]
@@ -45,9 +48,12 @@ class Progress:
         self._live: Live | None = None
         if not plain and console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
+        self._pace = Pace(clock)
         self._recent: deque[Mapping[str, Any]] = deque(maxlen=FINISHED_SHOWN)
+        self._failed: deque[Mapping[str, Any]] = deque(maxlen=FINISHED_SHOWN + FAILED_SHOWN)
         self._last_line = self._newest_line = ""
         self._next_line_at = float("-inf")
+        self._left_s: float | None = None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -64,11 +70,17 @@ class Progress:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the state of the study."""
-        self._recent.extend(snapshot["finished"])
-        if self._live:
-            self._live.update(view({**snapshot, "finished": list(self._recent)}), refresh=True)
-        else:
+        if snapshot["packs"] or self._left_s is not None:
+            done = _done(snapshot) + snapshot["under_way"]
+            self._left_s = self._pace.left_s(done, snapshot["limit"] - done)
+        snapshot = {**snapshot, "left_s": self._left_s}
+        if not self._live:
             self._print_lines(snapshot)
+            return
+        self._recent.extend(snapshot["finished"])
+        self._failed.extend(trial for trial in snapshot["finished"] if trial["state"] == "FAIL")
+        failed = [trial for trial in self._failed if trial not in self._recent][-FAILED_SHOWN:]
+        self._live.update(view({**snapshot, "finished": list(self._recent), "failed": failed}), refresh=True)
 
     def message(self, text: str) -> None:
         """Print a line that stays, above the live view where there is one."""
@@ -109,9 +121,13 @@ def finished_line(trial: Mapping[str, Any], objective: str) -> str:
 
 
 def view(snapshot: Snapshot) -> RenderableType:
-    """The live view: how far the study is, its best trial, the packs at work, the last finished trials."""
+    """The live view: how far the study is, its best trial, the packs at work, the last finished and failed trials.
+
+    Two keys more than a snapshot's: left_s (seconds, or None), and failed (trials that are not among the finished).
+    """
     title = Rule(Text(printable(snapshot["study"]), style="bold"), align="left", style="dim")
-    blocks = (_overall(snapshot), _packs(snapshot["packs"]), _finished(snapshot["finished"], snapshot["objective"]))
+    trials = [*_failed(snapshot["failed"]), *_finished(snapshot["finished"], snapshot["objective"])]
+    blocks = (_overall(snapshot), _packs(snapshot["packs"]), trials)
     lines = [line for block in blocks if block for line in (Text(), *block)][1:]
     for line in lines:  # one line each, however narrow the terminal
         line.no_wrap, line.overflow = True, "ellipsis"
@@ -122,19 +138,33 @@ def _overall(snapshot: Snapshot) -> list[Text]:
     done, failed = _done(snapshot), snapshot["failures"]
     trials = _bar((done + snapshot["under_way"]) / max(int(snapshot["limit"]), 1))
     trials.append(f"  {done}/{snapshot['limit']} trials", style="bold")
+    trials.append(f", {failed} failed" if failed else "", style="red")
+    trials.append(f", {pruned} pruned" if (pruned := _count(snapshot, "PRUNED")) else "")
     states = [state for state in ("RUNNING", "WAITING") if _count(snapshot, state)]
     trials.append("".join(f", {_count(snapshot, state)} {state.lower()}" for state in states))
-    pruned = _count(snapshot, "PRUNED")
-    trials.append(f", {pruned} pruned" if pruned else "")
-    trials.append(f", {failed} failed" if failed else "", style="red")
     lines = [Text.assemble(("trials  ", "dim"), trials), Text.assemble(("time    ", "dim"), _times(snapshot))]
     if best := snapshot["best"]:
         value = (f"{snapshot['objective']} {_value(snapshot)}", "bold green")
         settings = (_settings(best["params"]), "dim")
         lines.append(Text.assemble(("best    ", "dim"), value, f", trial {best['trial']}  ", settings))
+    if snapshot["packs"]:
+        lines.append(Text.assemble(("devices ", "dim"), _devices(snapshot)))
     if reason := snapshot["over_budget"]:
         lines.append(Text.assemble(("ending  ", "dim"), printable(reason)))
     return lines
+
+
+def _devices(snapshot: Snapshot) -> str:
+    """How many packs train, and what their workers measured."""
+    packs = snapshot["packs"]
+    parts = [f"{len(packs)} pack{'s' if len(packs) != 1 else ''} in training, room for {snapshot['places']}"]
+    if cores := [pack["cores_busy"] for pack in packs if "cores_busy" in pack]:
+        parts.append(f"cores {100 * sum(cores) / len(cores) / snapshot['cores_per_pack']:.0f} % busy")
+    if gpus := [pack["gpu_busy"] for pack in packs if "gpu_busy" in pack]:
+        parts.append(f"GPUs {100 * sum(gpus) / len(gpus):.0f} % busy")
+    if held := sum(pack.get("gpu_bytes", 0.0) for pack in packs):
+        parts.append(f"{held / 1e9:.3g} GB of GPU memory")
+    return ", ".join(parts)
 
 
 def _packs(packs: Sequence[Mapping[str, Any]]) -> list[Text]:
@@ -149,6 +179,14 @@ def _packs(packs: Sequence[Mapping[str, Any]]) -> list[Text]:
         lines.append(Text.assemble(label, _bar(share), f"  {members:11} {phase:14}  ", evaluations))
     more = len(packs) - PACKS_SHOWN
     return [*lines, Text(f"and {more} more packs", style="dim")] if more > 0 else lines
+
+
+def _failed(failed: Sequence[Mapping[str, Any]]) -> list[Text]:
+    lines = []
+    for trial in failed:
+        why = trial.get("failure") or trial.get("stop_reason") or "no reason was recorded"
+        lines.append(Text.assemble(("failed  ", "dim"), (printable(f"trial {trial['trial']}: {why}"), "red")))
+    return lines
 
 
 def _finished(finished: Sequence[Mapping[str, Any]], objective: str) -> list[Text]:
@@ -176,9 +214,11 @@ def _value(snapshot: Snapshot) -> str:
 
 
 def _times(snapshot: Snapshot) -> str:
-    remaining = snapshot["remaining_s"]
-    left = f", about {duration(remaining)} left" if remaining is not None else ""
-    return duration(snapshot["elapsed_s"]) + left
+    left, budget = snapshot["left_s"], snapshot["budget_left_s"]
+    told = f", about {duration(left)} left" if left is not None else ""
+    if budget is not None and (left is None or budget < left):
+        told = f", {duration(budget)} of the budget left"
+    return duration(snapshot["elapsed_s"]) + told
 
 
 def _settings(params: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ def stop(study_dir: Path, *, wait: bool = False) -> str:
         raise StudyError(f"{study_dir} is not being run by anybody, so there is nothing to stop")
     lock.stop_file(study_dir).touch()
     while wait and lock.held_by(study_dir) and lock.read_holder(study_dir).get("word") == word:
+        lock.stop_file(study_dir).touch()  # a driver that is just starting removes an old one
         time.sleep(LOOK_S)
     return holder
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import folder, homes, inputs, lock, starting
+from . import compaction, folder, homes, inputs, lock, starting
 from .asking import Asker, Machines
 from .budget import Spent, spent_reason
 from .checkpoints import checkpoints_of
@@ -32,7 +32,7 @@ from .search import Search
 from .spec import StudySpec
 from .status import LIMIT
 from .store import StudyTables
-from .trials import COMPLETE, DEATHS, FINISHED, PRUNED, RUNNING, WAITING, Trial
+from .trials import COMPLETE, DEATHS, PRUNED, RUNNING, WAITING, Trial
 from .waiting import Group, Seat, Waiting
 
 WAIT: Final = -1  # instead of a lane: nothing to hand out now, perhaps later
@@ -106,6 +106,7 @@ class StudyOwner:
         self._remote = remote = homes.remote_of(self.study_dir)
         self._tables = StudyTables(self.study_dir, publish_in=remote)
         self._checkpoints = checkpoints_of(self.study_dir)
+        compaction.recover(self.study_dir)
         if remote is not None:
             homes.reconcile(self.study_dir, remote, self._tables, self._lock.word)
         known = self._ledger.attributes()
@@ -588,33 +589,46 @@ class StudyOwner:
         starting.release_leases(self._ledger, self._book)
         self._ledger.set_attribute("hours", self._hours())
         counts = ", ".join(f"{number} {state}" for state, number in self._counts().items() if number)
+        if not self._leaving:  # who stops a study does not want to wait
+            self._compact()
         self._events.add("ended", counts)
         self._events.flush()
         lock.stop_file(self.study_dir).unlink(missing_ok=True)
 
+    def _compact(self) -> None:
+        """Merge the tables' small files; where that fails they stay, and nothing is lost."""
+        if compaction.is_due(self._tables):
+            self._events.flush()
+            try:
+                found = compaction.compact(self._tables, self._remote)
+            except (OSError, StudyError) as problem:
+                self._events.add("not compacted", _in_words(problem))
+            else:
+                self._events.add("compacted", f"{found.before:,} files of the tables became {found.after:,}")
+
     def snapshot(self, since: int = 0) -> dict[str, Any]:
         """How the study stands, for progress views; trials finished in this attempt after the first `since` of them."""
         self._note_hours()
-        elapsed_s = self._clock() - self._started
         recorder, book, best = self._recorder, self._book, self._book.best
-        under_way = sum(lane.progress.get("under_way", 0.0) for lane in self._lanes.values()) / book.replicates
-        finished = recorder.finished_before + len(recorder.finished)
-        done = finished + under_way
-        limit = self._search.limit + len(book.retried)
-        left = limit - sum(book.counts[state] for state in FINISHED) - under_way
+        in_training = {seat.trial for lane in self._lanes.values() for seat in lane.seats.values()}
+        members = sum(lane.progress.get("under_way", 0.0) for lane in self._lanes.values())
+        members += sum(len(book[number].done) for number in in_training)
+        hours, resources = self.spec.budget.hours, self.spec.resources
         return {
             "study": self.spec.study,
-            "limit": limit,
+            "limit": self._search.limit + len(book.retried),
             "counts": self._counts(),
             "failures": book.failures,
             "objective": self.spec.objectives[0],
             "best": best and {"trial": best.number, "value": best.values and best.values[0], "params": best.params},
             "packs": [{"pack": lane.task.pack, **lane.progress} for lane in self._lanes.values() if lane.progress],
-            "under_way": under_way,
-            "elapsed_s": elapsed_s,
-            "remaining_s": elapsed_s * max(left, 0.0) / done if done > 0 else None,
+            "places": self._places,
+            "cores_per_pack": resources.cpus_per_pack,
+            "under_way": members / book.replicates,
+            "elapsed_s": self._clock() - self._started,
+            "budget_left_s": None if hours is None else max(3600 * (hours - self._hours()), 0.0),
             "finished": recorder.finished[max(0, since - recorder.finished_before) :],
-            "finished_count": finished,
+            "finished_count": recorder.finished_before + len(recorder.finished),
             "over_budget": self.over_budget(),
         }
 

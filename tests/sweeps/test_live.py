@@ -37,16 +37,18 @@ def snapshot(**changes: Any) -> dict[str, Any]:
         ],
         "under_way": 2.25,
         "elapsed_s": 136.0,
-        "remaining_s": 72.0,
+        "places": 2,
+        "cores_per_pack": 1,
+        "budget_left_s": None,
+        "left_s": 72.0,
+        "failed": [],
         "finished": [trial(0), trial(1), trial(2, value=None, state="FAIL")],
         "finished_count": 3,
         "over_budget": None,
     } | changes
 
 
-EMPTY = snapshot(
-    counts={}, failures=0, best=None, packs=[], under_way=0.0, remaining_s=None, finished=[], elapsed_s=0.2
-)
+EMPTY = snapshot(counts={}, failures=0, best=None, packs=[], under_way=0.0, left_s=None, finished=[], elapsed_s=0.2)
 
 
 def drawn(shown: dict[str, Any], width: int = 100) -> list[str]:
@@ -72,25 +74,50 @@ def test_the_view_shows_counts_time_best_packs_and_finished_trials() -> None:
     lines = drawn(snapshot())
     assert lines[0].startswith("quickstart ──")
     assert lines[1].startswith("trials  ━━━━━━────") and lines[1].endswith(
-        "3/16 trials, 8 running, 5 waiting, 1 failed"
+        "3/16 trials, 1 failed, 8 running, 5 waiting"
     )
     assert lines[2] == "time    2 min 16 s, about 1 min 12 s left"
     assert lines[3] == "best    rel_l2 1.31 %, trial 1  width=16 init=keras"
-    assert lines[5] == "pack 3  ━━━━━━━━━─────────  4 members   L-BFGS          25,914 evaluations"
-    assert lines[6] == "pack 4  ━━━━──────────────  1 member    both stages     12 evaluations"
-    assert lines[8] == "trial 0: rel_l2 1.31 % (iterations_done) in 22 s  width=16 adam_lr=0.001235 init=keras"
-    assert lines[10] == "trial 2: failed (not_finite) in 22 s  width=16 adam_lr=0.001235 init=keras"
+    assert lines[4] == "devices 2 packs in training, room for 2"
+    assert lines[6] == "pack 3  ━━━━━━━━━─────────  4 members   L-BFGS          25,914 evaluations"
+    assert lines[7] == "pack 4  ━━━━──────────────  1 member    both stages     12 evaluations"
+    assert lines[9] == "trial 0: rel_l2 1.31 % (iterations_done) in 22 s  width=16 adam_lr=0.001235 init=keras"
+    assert lines[11] == "trial 2: failed (not_finite) in 22 s  width=16 adam_lr=0.001235 init=keras"
 
 
 def test_the_view_shows_what_was_pruned_retried_and_what_ends_the_study() -> None:
     counts = {"COMPLETE": 2, "FAIL": 1, "PRUNED": 3, "RUNNING": 1, "WAITING": 0}
     ending = snapshot(counts=counts, failures=0, over_budget="budget.hours: 2 h are used up (2.01 h)")
     lines = drawn(ending)
-    assert lines[1].endswith("6/16 trials, 1 running, 3 pruned")  # the failed one was trained once more
-    assert lines[4] == "ending  budget.hours: 2 h are used up (2.01 h)"
+    assert lines[1].endswith("6/16 trials, 3 pruned, 1 running")  # the failed one was trained once more
+    assert lines[5] == "ending  budget.hours: 2 h are used up (2.01 h)"
     assert status_line(ending).startswith("quickstart: 6/16 trials, 1 running, 3 pruned, best")
     pruned = trial(7, value=None, state="PRUNED") | {"stop_reason": "pruned"}
     assert finished_line(pruned, "rel_l2").startswith("trial 7: pruned in 22 s  width=16")
+
+
+def test_the_view_shows_what_the_workers_measured() -> None:
+    packs = [{**pack, "cores_busy": busy} for pack, busy in zip(snapshot()["packs"], (1.96, 1.0), strict=True)]
+    assert (
+        drawn(snapshot(packs=packs, cores_per_pack=2))[4] == "devices 2 packs in training, room for 2, cores 74 % busy"
+    )
+    gpu = {"cores_busy": 0.5, "gpu_busy": 0.9, "gpu_bytes": 3e9}
+    lines = drawn(snapshot(packs=[{**packs[0], **gpu}, packs[1]], places=4))
+    assert lines[4] == "devices 2 packs in training, room for 4, cores 75 % busy, GPUs 90 % busy, 3 GB of GPU memory"
+    assert "devices" not in "".join(drawn(snapshot(packs=[])))
+
+
+@pytest.mark.parametrize(
+    ("left_s", "budget_left_s", "told"),
+    [
+        (72.0, 600.0, ", about 1 min 12 s left"),
+        (7200.0, 600.0, ", 10 min 00 s of the budget left"),
+        (None, 600.0, ", 10 min 00 s of the budget left"),
+        (None, None, ""),
+    ],
+)
+def test_the_time_left_ends_with_the_budget(left_s: float | None, budget_left_s: float | None, told: str) -> None:
+    assert drawn(snapshot(left_s=left_s, budget_left_s=budget_left_s))[2] == f"time    2 min 16 s{told}"
 
 
 def test_the_view_stays_small_and_inside_the_terminal() -> None:
@@ -98,7 +125,7 @@ def test_the_view_stays_small_and_inside_the_terminal() -> None:
         packs=[snapshot()["packs"][0] | {"pack": n} for n in range(40)], finished=[trial(n) for n in range(900)]
     )
     lines = drawn(many)
-    assert len(lines) <= 20 and "and 34 more packs" in lines[11] and lines[-1].startswith("trial 899")
+    assert len(lines) <= 20 and "and 34 more packs" in lines[12] and lines[-1].startswith("trial 899")
     for width in (40, 60, 80):
         assert all(len(line) <= width for line in drawn(snapshot(), width))
         assert drawn(snapshot(), width)[2].startswith("time    2 min 16 s")
@@ -121,7 +148,7 @@ def test_a_log_gets_each_finished_trial_once_and_the_state_at_most_every_five_se
     with log.progress as progress:
         for log.now in range(12):
             new = [trial(log.now // 3)] if log.now % 3 == 2 else []  # a trial finishes every three seconds
-            progress.update(snapshot(elapsed_s=float(log.now), remaining_s=None, finished=new))
+            progress.update(snapshot(elapsed_s=float(log.now), finished=new))
         progress.message("a word [in] between")
     finished = [line for line in log.lines if line.startswith("trial ")]
     states = [line for line in log.lines if line.startswith("quickstart: ")]
@@ -162,6 +189,22 @@ def test_the_live_view_keeps_the_trials_that_finished_last() -> None:
     assert [line.split(":")[0] for line in last.splitlines() if line.startswith("trial ")] == [
         f"trial {n}" for n in range(2, 7)
     ]
+
+
+def test_the_live_view_keeps_the_last_failures_in_sight() -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={"TERM": "xterm"})
+    with Progress(console, plain=False) as progress:
+        for number in range(5):
+            failed = trial(number, value=None, state="FAIL") | {"failure": f"reason {number}"}
+            progress.update(snapshot(finished=[failed]))
+        progress.update(snapshot(finished=[trial(number) for number in range(5, 9)]))
+    last = console.file.getvalue().rpartition("quickstart ──")[2]  # type: ignore[attr-defined]
+    told = [line.partition("  width")[0].rstrip() for line in last.splitlines() if "trial" in line][2:]
+    assert told[:4] == [
+        *(f"failed  trial {n}: reason {n}" for n in (1, 2, 3)),
+        "trial 4: failed, reason 4 (not_finite) in 22 s",
+    ]
+    assert [line.split(":")[0] for line in told[4:]] == [f"trial {n}" for n in (5, 6, 7, 8)]
 
 
 def test_the_view_is_left_standing_when_the_study_is_interrupted() -> None:

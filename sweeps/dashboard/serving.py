@@ -1,0 +1,125 @@
+"""optuna-dashboard on a study, with pictures of its trials as their artifacts. It reads; nothing in it writes."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, NoReturn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from ..errors import StudyError
+
+if TYPE_CHECKING:
+    from ..store import StudyTables
+
+PICTURES_KEPT: Final = 200  # in memory, about 60 kB each
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Dashboard(NamedTuple):
+    """optuna-dashboard of a study: a WSGI application, and the path in it at which the study is shown."""
+
+    app: App
+    path: str
+
+
+def dashboard(study_dir: Path) -> Dashboard:
+    """Make the dashboard of a study.
+
+    Raises `StudyError` where the package is missing or the study cannot be read.
+    """
+    try:
+        import optuna_dashboard
+    except ImportError:
+        raise StudyError(
+            "the dashboard needs the package optuna-dashboard: pip install 'pinnsweep[dashboard]'"
+        ) from None
+    from .storage import StudyStorage
+
+    storage = StudyStorage(study_dir)
+    storage.look()
+    app = optuna_dashboard.wsgi(storage, artifact_store=_Pictures(storage.tables))
+    return Dashboard(_read_only(app), f"/dashboard/studies/{storage.get_study_id_from_name(storage.name)}")
+
+
+def serve(app: App, host: str, port: int) -> WSGIServer:
+    """A server that listens at `host`, on any free port where `port` is 0; its `serve_forever` answers.
+
+    Raises `StudyError` where it cannot listen there.
+    """
+    kind = type("Server", (_Server,), {"address_family": socket.AF_INET6}) if ":" in host else _Server
+    try:
+        server = kind((host, port), _Handler)
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise StudyError(
+                f"port {port} of {host} is taken by another program. Give another: --port {port + 1}, or --port 0 for "
+                "any that is free"
+            ) from None
+        raise StudyError(f"the dashboard cannot listen at {host}, port {port} ({problem.strerror})") from None
+    server.set_app(app)
+    return server
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # so that Ctrl-C waits for nobody
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Pictures:
+    """The pictures of trials as an Optuna artifact store: each is drawn when it is first asked for, one at a time."""
+
+    def __init__(self, tables: StudyTables) -> None:
+        self._tables = tables
+        self._lock = threading.Lock()  # Matplotlib's style is the same for all threads
+        self._picture = functools.lru_cache(PICTURES_KEPT)(self._drawn)
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """A picture by its name."""
+        from .storage import told
+
+        with self._lock, told():
+            return io.BytesIO(self._picture(artifact_id))
+
+    def _drawn(self, artifact_id: str) -> bytes:
+        from .pictures import trial_picture
+        from .storage import pictured
+
+        trial, replicate, name = pictured(artifact_id)
+        return trial_picture(self._tables, name, trial, replicate)
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> NoReturn:
+        """Nothing is kept."""
+        raise NotImplementedError
+
+    def remove(self, artifact_id: str) -> NoReturn:
+        """Nothing is removed."""
+        raise NotImplementedError
+
+
+def _read_only(app: App) -> App:
+    """The same application, which refuses whatever is more than a look."""
+    from .storage import READ_ONLY
+
+    refusal = json.dumps({"reason": READ_ONLY}).encode()
+
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "application/json"), ("Content-Length", str(len(refusal)))])
+        return [refusal]
+
+    return guarded

@@ -1,0 +1,249 @@
+"""optuna-dashboard on a study: what it shows, live, and that nobody can change the study with it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from optuna.trial import FrozenTrial
+
+from sweeps.dashboard import serving as serving
+from sweeps.dashboard.storage import METRICS, READ_ONLY, StudyStorage, artifact_id
+from sweeps.ledger import Ledger
+from sweeps.lock import StudyLock
+from sweeps.search import Search
+from sweeps.spec import parse_spec
+from sweeps.state import database
+from sweeps.store import StudyTables
+
+from . import synthetic
+from .chromium import Browser, ink_contrast
+from .invoking import errors_of, invoke
+
+pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (pip install 'pinnsweep[dashboard]')")
+
+
+class Shown:
+    """A study of two replicates a trial: 0 and 1 complete, 2 failed, 3 running, 4 waiting."""
+
+    def __init__(self, folder: Path) -> None:
+        synthetic.make_study(folder, trials=2, failed=1, replicates=2)
+        self.dir, self.tables = folder, StudyTables(folder)
+        self.search = Search(parse_spec((folder / "study.yaml").read_text(), base=folder))
+        self.ledger = Ledger(database(folder), folder.name, create=True)
+        for number in range(5):
+            self.enter(number)
+        for number in (0, 1):
+            self.ledger.mark(number, "COMPLETE", [self.value(number)])
+        self.ledger.mark(2, "FAIL")
+        self.ledger.mark(3, "RUNNING")
+
+    def enter(self, number: int) -> None:
+        params = self.search.propose(number).params
+        self.ledger.enter(number, self.search.stored(params), self.search.distributions(params), {"pack": 7})
+
+    def value(self, number: int) -> float:
+        return float(np.median([synthetic.error_of(number, replicate) for replicate in range(2)]))
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Iterator[Shown]:
+    shown = Shown(tmp_path / "shown")
+    yield shown
+    shown.ledger.close()
+
+
+def trials_of(shown: Shown) -> list[FrozenTrial]:
+    return StudyStorage(shown.dir).get_all_trials(1)
+
+
+def pictures_of(trial: FrozenTrial) -> list[str]:
+    kept = [json.loads(value) for key, value in trial.system_attrs.items() if key.startswith("artifacts:")]
+    assert {each["mimetype"] for each in kept} <= {"image/png"}
+    return [each["filename"] for each in kept]
+
+
+def get(app: serving.App, path: str, method: str = "GET", **sent: Any) -> tuple[str, bytes]:
+    """Status and body of an answer, without a server."""
+    body = json.dumps(sent).encode()
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body)}
+    environ |= {"CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json", "HTTP_ACCEPT_ENCODING": ""}
+    setup_testing_defaults(environ)
+    said: list[str] = []
+    answer = app(environ, lambda status, headers, *rest: said.append(status))
+    return said[0], b"".join(answer)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_trials_are_shown_as_the_database_has_them_with_metrics_and_pictures(shown: Shown) -> None:
+    trials = trials_of(shown)
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "FAIL", "WAITING", "WAITING"]
+    assert [trial.values for trial in trials[:3]] == [[shown.value(0)], [shown.value(1)], None]
+    assert trials[1].params == shown.search.propose(1).params
+    assert trials[1].distributions == shown.search.distributions(trials[1].params)
+    errors = [synthetic.error_of(1, replicate) for replicate in range(2)]
+    assert trials[1].user_attrs["rel_l2"] in errors and trials[1].user_attrs.keys() <= set(METRICS)
+    names = ("predicted", "reference", "error", "training", "replicates")
+    assert pictures_of(trials[1]) == [f"trial-1-{place}-{name}.png" for place, name in enumerate(names, start=1)]
+    assert trials[2].user_attrs["failure"] == synthetic.FAILURE
+    assert [trial.user_attrs for trial in trials[3:]] == [{}, {}] and pictures_of(trials[4]) == []
+
+
+def test_what_a_killed_driver_left_running_waits_and_what_a_living_one_trains_runs(shown: Shown) -> None:
+    assert trials_of(shown)[3].state.name == "WAITING"
+    held = StudyLock(shown.dir, driver_pid=os.getpid())
+    assert trials_of(shown)[3].state.name == "RUNNING"
+    held.release()
+
+
+def test_a_running_study_is_seen_to_go_on(shown: Shown) -> None:
+    storage = StudyStorage(shown.dir)
+    before = storage.get_all_trials(1)
+    synthetic.publish(shown.tables, "later", [3], replicates=2)
+    shown.ledger.mark(3, "COMPLETE", [shown.value(3)])
+    shown.enter(5)
+    after = storage.get_all_trials(1)
+    assert [trial.number for trial in after] == [0, 1, 2, 3, 4, 5] and after[:3] == before[:3]
+    assert after[3].values == [shown.value(3)] and "trial-3-3-error.png" in pictures_of(after[3])
+    assert storage.get_best_trial(1).number == min((0, 1, 3), key=shown.value)
+
+
+def test_the_page_gets_the_study_and_its_pictures(shown: Shown) -> None:
+    app, path = serving.dashboard(shown.dir)
+    assert path == "/dashboard/studies/1" and get(app, path)[0] == "200 OK"
+    status, answer = get(app, "/api/studies/1")
+    study = json.loads(answer)
+    assert status == "200 OK" and study["name"] == "shown" and study["objective_names"] == ["rel_l2"]
+    assert READ_ONLY in study["note"]["body"] and len(study["trials"]) == 5
+    for artifact in study["trials"][0]["artifacts"]:
+        status, png = get(app, f"/artifacts/1/1/{artifact['artifact_id']}")
+        pixels = imread(io.BytesIO(png), format="png")
+        assert status == "200 OK" and (pixels[..., 3] == 1).all(), "nothing of a dark page shines through"
+        assert (pixels[0, 0] == 1).all() and ink_contrast(np.rint(255 * pixels[..., :3]).astype(np.uint8)) > 10
+        assert get(app, f"/artifacts/1/1/{artifact['artifact_id']}") == (status, png)
+    assert get(app, f"/artifacts/1/1/{artifact_id(1, 0, 'error')}")[0].startswith("404"), "of another trial"
+    assert get(app, "/csv/1")[1].startswith(b"Number,State,rel_l2,")
+
+
+def test_a_picture_of_what_was_not_kept_says_so(shown: Shown) -> None:
+    app, _ = serving.dashboard(shown.dir)
+    training = artifact_id(2, 0, "training")  # of a trial that failed before it had a curve
+    status, png = get(app, f"/artifacts/1/3/{training}")
+    assert status == "200 OK" and 0 < (imread(io.BytesIO(png), format="png") < 0.5).mean() < 0.05, "some words on white"
+
+
+def test_a_repeated_trial_has_the_pictures_of_the_first(shown: Shown) -> None:
+    rows = [synthetic.trial_row(0, replicate) | {"trial": 3, "duplicate_of": 0} for replicate in range(2)]
+    shown.tables.publish("copy", trials=rows)
+    shown.ledger.mark(3, "COMPLETE", [shown.value(0)])
+    trials = trials_of(shown)
+    own = [key for key in trials[0].system_attrs if key.startswith("artifacts:")]
+    assert own and own == [key for key in trials[3].system_attrs if key.startswith("artifacts:")]
+
+
+def test_a_study_that_keeps_no_fields_has_curves_alone(shown: Shown) -> None:
+    file = shown.dir / "study.yaml"
+    file.write_text(file.read_text() + "results: {fields: none}\n")
+    assert pictures_of(trials_of(shown)[0]) == ["trial-0-4-training.png", "trial-0-5-replicates.png"]
+
+
+def test_nothing_can_be_changed(shown: Shown) -> None:
+    import optuna_dashboard
+
+    before = content(shown.dir)
+    app, _ = serving.dashboard(shown.dir)
+    storage = StudyStorage(shown.dir)
+    routes = optuna_dashboard.wsgi(storage).routes
+    changing = {(route.method, route.rule.replace(":int", "")) for route in routes if route.method != "GET"}
+    assert len(changing) >= 10
+    for method, rule in changing:
+        path = rule.replace("<study_id>", "1").replace("<trial_id>", "1")
+        assert get(app, path, method, state="Fail") == ("403 Forbidden", json.dumps({"reason": READ_ONLY}).encode())
+    status, answer = get(optuna_dashboard.wsgi(storage), "/api/studies/1", "DELETE")  # not even past that
+    assert status.startswith("403") and json.loads(answer)["reason"] == READ_ONLY
+    assert content(shown.dir) == before
+
+
+def test_a_study_that_cannot_be_read_any_more_is_told_and_comes_back(shown: Shown) -> None:
+    app, _ = serving.dashboard(shown.dir)
+    file = shown.dir / "study.db"
+    aside = file.rename(shown.dir / "aside.db")
+    status, answer = get(app, "/api/studies/1")
+    assert status.startswith("503") and "study.db is missing" in json.loads(answer)["reason"]
+    aside.rename(file)
+    status, answer = get(app, "/api/studies/1")
+    training = json.loads(answer)["trials"][0]["artifacts"][3]["artifact_id"]
+    assert status == "200 OK"
+    for curves in (shown.dir / "curves").glob("*.parquet"):
+        curves.write_bytes(b"torn")
+    assert get(app, f"/artifacts/1/1/{training}")[0].startswith("503")
+
+
+def test_what_is_wrong_is_one_sentence(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*words: object) -> str:
+        message = errors_of(invoke("dashboard", *words))
+        assert message.startswith("error: ") and message.count("\n") == 1
+        return message
+
+    assert "no study at" in told(tmp_path / "none", "--root", tmp_path)
+    with serving.serve(serving.dashboard(shown.dir).app, "127.0.0.1", 0) as server:
+        port = server.server_address[1]
+        assert f"port {port} of 127.0.0.1 is taken" in told(shown.dir, "--port", port)
+    assert "cannot listen at 192.0.2.1" in told(shown.dir, "--host", "192.0.2.1")
+    (shown.dir / "study.db").unlink()
+    assert "study.db is missing" in told(shown.dir)
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    assert "pip install 'pinnsweep[dashboard]'" in told(shown.dir)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_command_says_where_and_ends_with_ctrl_c(shown: Shown, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    def interrupted(server: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serving.WSGIServer, "serve_forever", interrupted)
+    result = invoke("dashboard", shown.dir, "--port", 0, "--host", host)
+    assert result.exit_code == 0 and result.stdout.startswith(f"shown: http://{host}:")
+    assert result.stdout.endswith("/dashboard/studies/1  (Ctrl-C ends it)\n")
+    assert ("no password" in result.stderr) == (host == "0.0.0.0")
+    answer = json.loads(invoke("dashboard", shown.dir, "--port", 0, "--json").stdout)
+    assert answer["study"] == "shown" and answer["url"].endswith("/dashboard/studies/1")
+
+
+@pytest.fixture
+def address(shown: Shown) -> Iterator[str]:
+    app, path = serving.dashboard(shown.dir)
+    with serving.serve(app, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}{path}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.xdist_group("chromium")
+def test_in_a_browser(shown: Shown, address: str, browser: Browser) -> None:
+    with browser.open(address) as page:
+        page.eventually("document.body.innerText.includes('Hyperparameter Importance')")
+        page.go(f"{address}/trials?numbers=0")
+        ours = "[...document.images].filter(image => image.alt.startsWith('trial-0-'))"
+        page.eventually(f"{ours}.filter(image => image.complete && image.naturalWidth > 300).length === 5")
+        assert page.complaints == [] and page.outside == []
+        page.go(address.partition("/dashboard")[0])  # the list of studies
+        page.click("[aria-label='delete study']")
+        page.click("[role=dialog] button")  # yes
+        page.eventually("document.body.innerText.includes('Failed to delete study')")
+    assert len(trials_of(shown)) == 5
