@@ -22,7 +22,7 @@ demo: install  ## run a small sweep on the real data, then show its best trials 
 	$(BIN)/pinnsweep report runs/quickstart
 	@printf '\nThree commands to try next:\n'
 	@printf '  $(BIN)/pinnsweep %s\n' 'query runs/quickstart "SELECT init, min(rel_l2) AS best FROM trials GROUP BY init"' \
-	  'run runs/quickstart --trials 32' 'plan examples/quickstart.yaml --set search.trials=200'
+	  'dashboard runs/quickstart' 'run runs/quickstart --trials 32'
 
 test: check  ## check, then every test but the slow ones
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup -m "not slow"

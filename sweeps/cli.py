@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_jobs, cli_run, cli_studies
+from . import cli_bench, cli_dashboard, cli_jobs, cli_judgement, cli_query, cli_report, cli_run, cli_studies, cli_trials
 from .cli_errors import Commands
-from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Studies, Study, print_json, study_place, warn
+from .cli_options import AsJson, Cpus, Set, Spec, print_json, warn
 
 app = typer.Typer(
     name="pinnsweep",
@@ -28,14 +28,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data", help="Data tables of your own.")
-
-
-class Format(StrEnum):
-    """How a table is printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
 
 
 class ElocalFactor(StrEnum):
@@ -121,54 +113,16 @@ def schema() -> None:
 app.command()(cli_studies.status)
 app.command("list")(cli_studies.list_studies)
 app.command()(cli_studies.delete)
+app.command()(cli_studies.compact)
 app.command()(cli_studies.gc)
 
 
-@app.command()
-def query(
-    studies: Studies,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT over trials, curves, fields, weights, events.")],
-    root: Root = DEFAULT_ROOT,
-    output: Annotated[Format, typer.Option("--format", help="How the answer is printed.")] = Format.TABLE,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the result tables of studies in SQL, read-only."""
-    places = [study_place(study, root) for study in studies]
-    from . import query as querying
-
-    answer = querying.query(places, sql)
-    typer.echo(querying.render(answer, "json" if as_json else output.value))
-
-
-@app.command()
-def top(
-    studies: Studies,
-    number: Annotated[int, typer.Option("-n", min=1, help="How many trials.")] = 10,
-    by: Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column (default: the objective).")] = None,
-    root: Root = DEFAULT_ROOT,
-    as_json: AsJson = False,
-) -> None:
-    """List the best trials with their swept values."""
-    places = [study_place(study, root) for study in studies]
-    from . import query as querying
-
-    best = querying.top(places, n=number, by=by)
-    typer.echo(querying.render(best, "json" if as_json else "table"))
-
-
-@app.command()
-def report(
-    study: Study,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: report.html in the study.")
-    ] = None,
-    root: Root = DEFAULT_ROOT,
-) -> None:
-    """Write a study's report, one self-contained HTML page."""
-    place = study_place(study, root)
-    from .report import write_report
-
-    typer.echo(write_report(place, out))
+app.command()(cli_query.query)
+app.command()(cli_query.export)
+app.command()(cli_judgement.top)
+app.command()(cli_judgement.compare)
+app.command()(cli_judgement.effects)
+app.command()(cli_report.report)
 
 
 @data_app.command()
@@ -208,6 +162,11 @@ def check(
     typer.echo(f"sha256 {data.sha256}")
 
 
+app.command()(cli_dashboard.dashboard)
+app.command()(cli_trials.show)
+app.command()(cli_trials.retrain)
+app.command()(cli_trials.predict)
+app.command()(cli_trials.weights)
 app.command()(cli_jobs.submit)
 app.command()(cli_jobs.jobs)
 app.command()(cli_jobs.logs)

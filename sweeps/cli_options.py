@@ -13,9 +13,8 @@ from typing import Annotated
 import typer
 
 from .errors import StudyError
-from .homes import local
-from .remote import Remote, uri_of
-from .studyfile import SPEC_FILE
+from .homes import is_study, local, studies_in
+from .remote import uri_of
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder or URI, or the name of a study in ROOT.")]
@@ -43,20 +42,12 @@ Trials = Annotated[
 DEFAULT_ROOT = Path("runs")
 
 
-def study_dirs(root: Path) -> Sequence[Path]:
-    """Every study folder in `root`, by name; in an object store its places."""
-    uri = uri_of(root)
-    if uri is not None:
-        return [root / name for name in Remote(uri).folders() if _is_study(root / name)]
-    return sorted(path.parent for path in root.glob(f"*/{SPEC_FILE}"))
-
-
 def study_place(study: Path, root: Path) -> Path:
     """Where a study is that is given by path or by name, which may be in an object store. Raises `StudyError`."""
     for place in (study,) if uri_of(study) else (study, root / study):
-        if _is_study(place):
+        if is_study(place):
             return place
-    known = ", ".join(place.name for place in study_dirs(root)) or "none"
+    known = ", ".join(place.name for place in studies_in(root)) or "none"
     places = [uri_of(place) or str(place) for place in (study, root / study)]
     looked = places[0] if uri_of(study) else " or ".join(places)
     raise StudyError(f"no study at {looked}; studies in {uri_of(root) or root}: {known}")
@@ -65,11 +56,6 @@ def study_place(study: Path, root: Path) -> Path:
 def study_dir(study: Path, root: Path) -> Path:
     """The folder of a study given by path or by name, of one in an object store its home here. Raises `StudyError`."""
     return local(study_place(study, root))
-
-
-def _is_study(place: Path) -> bool:
-    uri = uri_of(place)
-    return (place / SPEC_FILE).is_file() if uri is None else Remote(uri).get(SPEC_FILE) is not None
 
 
 def warn(warnings: Sequence[str]) -> None:

@@ -11,19 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from . import cli_jobs, housekeeping, steering, submission
-from .cli_options import (
-    DEFAULT_ROOT,
-    AsJson,
-    Root,
-    SomeStudies,
-    Studies,
-    print_json,
-    study_dir,
-    study_dirs,
-    warn,
-)
+from .cli_options import DEFAULT_ROOT, AsJson, Root, SomeStudies, Studies, print_json, study_dir, warn
 from .errors import StudyError, SweepError
-from .homes import local
+from .homes import local, studies_in
 from .remote import uri_of
 
 
@@ -46,7 +36,7 @@ def status(
 
 
 def _status_of_all(root: Path, *, as_json: bool) -> None:
-    all_found = [_status_or_error(folder) for folder in study_dirs(root)]
+    all_found = [_status_or_error(folder) for folder in studies_in(root)]
     if as_json:
         print_json(all_found)
     else:
@@ -90,7 +80,7 @@ def _counts(status: Mapping[str, Any]) -> str:
 
 def list_studies(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """List the studies in ROOT: trials, best value, size, who runs it."""
-    found = [housekeeping.overview(folder) for folder in study_dirs(root)]
+    found = [housekeeping.overview(folder) for folder in studies_in(root)]
     if as_json:
         print_json(found)
     elif found:
@@ -170,7 +160,7 @@ def gc(
     """Remove what nobody needs: old checkpoints, leftovers, old jobs."""
     found: list[tuple[str, housekeeping.Waste]] = []
     passed_over = []
-    for folder in [study_dir(study, root) for study in studies or ()] or study_dirs(root):
+    for folder in [study_dir(study, root) for study in studies or ()] or studies_in(root):
         try:
             found += [(folder.name, waste) for waste in housekeeping.collect(local(folder), dry_run=dry_run)]
         except StudyError as error:
@@ -189,3 +179,18 @@ def gc(
         typer.echo(f"{name or root}: {what}: {len(same)}, {_size(sum(same))}")
     total = _size(sum(waste.bytes for _, waste in found))
     typer.echo(f"{'would remove' if dry_run else 'removed'} {total}" if found else "nothing to remove")
+
+
+def compact(studies: Studies, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+    """Merge the many small files of the result tables into few.
+
+    The end of a run does that too. The rows stay the same; who reads the tables meanwhile sees each of them once.
+    """
+    folders = [study_dir(study, root) for study in studies]
+    found = {folder: housekeeping.compact(folder) for folder in folders}
+    if as_json:
+        records = [{"study": path.name, "before": each.before, "after": each.after} for path, each in found.items()]
+        print_json(records)
+        return
+    for path, each in found.items():
+        typer.echo(f"{path.name}: {each.before:,} files of the tables, now {each.after:,}")

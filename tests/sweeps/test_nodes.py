@@ -25,6 +25,7 @@ def head(tmp_path: Path) -> Iterator[Node]:
         node.kill()
 
 
+@pytest.mark.slow
 def test_a_node_that_joins_late_gets_work(tmp_path: Path, head: Node) -> None:
     file = write_study(tmp_path / "data", epochs=6000, iterations=300, thin=1, trials=8, pack=1)
     words = command("run", file, "--root", tmp_path, "--address", head.address, "--plain")

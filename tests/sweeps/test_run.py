@@ -42,6 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return file, study_dir
 
 
+@pytest.mark.slow
 def test_sigterm_stops_a_run_with_130_and_says_how_to_go_on(whole: tuple[Path, Path], tmp_path: Path) -> None:
     file, uninterrupted = whole
     study_dir = tmp_path / "small"
@@ -100,6 +101,7 @@ def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert "no node of the cluster has a GPU" in refused.stderr and "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_found_by_the_owner_is_one_sentence(tmp_path: Path) -> None:
     file = write_study(tmp_path / "data", trials=4)
     study_dir, _ = prepare(tmp_path, load_spec(file))

@@ -58,12 +58,19 @@ def cuts(size: int, text: bytes) -> list[int]:
     return sorted({*places, *(draw.randrange(size) for _ in range(3))} & set(range(size)))
 
 
-def test_a_torn_file_is_mended_or_named(halfway: tuple[Path, Path], tmp_path: Path) -> None:
+def some(places: list[int]) -> list[int]:
+    """Cuts that leave nothing, half, and all but the end."""
+    return sorted({places[0], places[len(places) // 2], places[-1]})
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
+def test_a_torn_file_is_mended_or_named(halfway: tuple[Path, Path], tmp_path: Path, every: bool) -> None:
     killed, finished = halfway
     tried = 0
     for name in kinds(killed):
         content = (killed / name).read_bytes()
-        for at in cuts(len(content), content if name == "study.yaml" else b""):
+        places = cuts(len(content), content if name == "study.yaml" else b"")
+        for at in places if every else some(places):
             study_dir = tmp_path / f"{tried}" / "small"
             shutil.copytree(killed, study_dir)
             (study_dir / name).write_bytes(content[:at])
@@ -71,7 +78,7 @@ def test_a_torn_file_is_mended_or_named(halfway: tuple[Path, Path], tmp_path: Pa
             said = outcome(study_dir, finished)
             assert said is None or Path(name).name in said, f"{name} cut at {at} of {len(content)}: {said}"
             shutil.rmtree(study_dir)
-    assert tried > 40
+    assert tried > (40 if every else 20)
 
 
 def outcome(study_dir: Path, finished: Path) -> str | None:
