@@ -61,6 +61,8 @@ def write_report(
     target = Path(out) if out is not None else Path(study_dir) / "report.html"
     if not target.name or target.is_dir():
         raise StudyError(f"{target} is a folder, and the report is a file. Give a file's name.")
+    if not target.parent.is_dir():  # known before anything is drawn
+        raise StudyError(f"{target} cannot be written: there is no folder {target.parent}. Give another file.")
     gallery = Gallery(format if figures is not None else None)
     page = _page(read(Path(study_dir)), gallery)
     try:

@@ -44,6 +44,7 @@ def test_a_node_that_joins_late_gets_work(tmp_path: Path, head: Node) -> None:
             late.kill()
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_see_the_root_is_named(tmp_path: Path, head: Node) -> None:
     root = tmp_path / "root"
     root.mkdir()

@@ -624,6 +624,7 @@ def test_a_path_made_of_a_uri_is_one_again(scheme: str) -> None:
 # ---- the command --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_a_real_run(calm: Calm, root: str, tmp_path: Path) -> None:
     words = ("run", calm.file, "--root", root, "--state", tmp_path / "state", "--plain")

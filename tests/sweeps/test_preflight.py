@@ -218,6 +218,7 @@ def test_a_cluster_of_one_machine_is_not_asked(study_dir: Path) -> None:
     assert ray.options_given == []
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_on_a_real_cluster(study_dir: Path) -> None:
     ray = pytest.importorskip("ray")

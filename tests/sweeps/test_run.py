@@ -74,6 +74,7 @@ def head(tmp_path: Path) -> Iterator[Node]:
         node.kill()
 
 
+@pytest.mark.slow
 def test_a_run_joins_an_existing_cluster(tmp_path: Path, head: Node) -> None:
     file = write_study(tmp_path / "data", trials=4)
     joined = run("run", file, "--root", tmp_path, "--address", head.address, "--json")
@@ -90,6 +91,7 @@ def test_an_address_where_nobody_answers_is_one_sentence(tmp_path: Path, address
     assert not list((tmp_path / "small").glob("study.db"))
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     import torch
 
