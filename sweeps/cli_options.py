@@ -49,7 +49,7 @@ def study_place(study: Path, root: Path) -> Path:
             return place
     known = ", ".join(place.name for place in studies_in(root)) or "none"
     places = [uri_of(place) or str(place) for place in (study, root / study)]
-    looked = places[0] if uri_of(study) else " or ".join(places)
+    looked = places[0] if uri_of(study) else " or ".join(dict.fromkeys(places))
     raise StudyError(f"no study at {looked}; studies in {uri_of(root) or root}: {known}")
 
 
