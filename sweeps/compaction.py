@@ -90,12 +90,13 @@ def leftover(study_dir: Path) -> Path | None:
 
 
 def _in_folder(tables: StudyTables) -> Compacted:
-    files = tables.snapshot(TABLES).files
+    snapshot = tables.snapshot(TABLES)
+    files = snapshot.files
     before = sum(map(len, files.values()))
     parts = {name: _to_merge(paths, FULL_ROWS[name]) for name, paths in files.items()}
     if not any(parts.values()):
         return Compacted(before, before)
-    anew, generation = tables.study_dir / COMPACTION, 1 + max(tables.snapshot(TABLES).generations.values())
+    anew, generation = tables.study_dir / COMPACTION, 1 + max(snapshot.generations.values())
     try:
         for name in _ORDER:
             _make_folder(tables, name, parts[name], anew / name, generation)

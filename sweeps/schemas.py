@@ -22,6 +22,7 @@ Section = Literal["train", "problem"]
 
 TABLES = ("trials", "curves", "fields", "weights", "events")
 SCHEMA_VERSION = 3
+SECOND_STAGES: tuple[str, ...] = typing.get_args(typing.get_type_hints(TrainSettings)["second_stage"])  # as phases
 LOSS_TERMS = {"nonlocal_strain": ("residual", "lrb", "btb")}
 
 _TIME = pa.timestamp("us", tz="UTC")

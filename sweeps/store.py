@@ -334,6 +334,11 @@ def exactly(
     raise StudyError(f"the tables were compacted again and again while they were read, {MOST_ANEW} times. Ask again")
 
 
+def of_member(trial: int, replicate: int) -> ds.Expression:
+    """What belongs to one replicate of a trial, in any table."""
+    return (ds.field("trial") == trial) & (ds.field("replicate") == replicate)
+
+
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """One schema with the columns of all, where files are of different versions."""
     different = {schema.serialize().to_pybytes(): schema for schema in schemas}

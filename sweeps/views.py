@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from .ranking import Kind, Rules, front, rules_of, standing_sql, swept_columns
+from .schemas import SECOND_STAGES
 from .trials import COMPLETE, FAIL, PRUNED
 
 NEEDS: Final = {  # each view, and the table it is made of
@@ -25,7 +26,6 @@ NEEDS: Final = {  # each view, and the table it is made of
     "pareto": "trials",
 }
 _COST: Final = "seconds"  # what the error is weighed against where there is one objective
-_SECOND_STAGES: Final = "'lbfgs', 'bfgs', 'ssbfgs', 'ssbroyden', 'scipy', 'second_stage'"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _curves_last(ground: Ground) -> str:
     Few rows have the most evaluations, which is quick to see; only these are put in order.
     """
     columns, keys = ground.columns["curves"], "study, trial, replicate"
-    order = f"(phase IN ({_SECOND_STAGES}), step)"
+    order = f"(phase IN ({_texts(SECOND_STAGES)}), step)"
     others = [
         f"arg_max_null({_name(name)}, {order}) AS {_name(name)}" for name in columns if name not in keys.split(", ")
     ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pinncore.networks import Layers
 
 from .errors import StudyError
-from .store import StudyTables
+from .store import StudyTables, of_member
 
 TRIAL_PREFIX: Final = "trial:"
 _STUDY_FILE: Final = "study.yaml"
@@ -51,7 +51,7 @@ def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
     if not is_study(path):
         raise StudyError(f"there is no study in {path}")
     tables = StudyTables(path)
-    ended = tables.read("trials", columns=["state", "duplicate_of"], where=_first_replicate(trial)).to_pylist()
+    ended = tables.read("trials", columns=["state", "duplicate_of"], where=of_member(trial, 0)).to_pylist()
     if not ended:
         raise StudyError(f"the study {path} has no finished trial {trial}")
     if ended[-1]["state"] != "COMPLETE":
@@ -59,7 +59,7 @@ def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
         raise StudyError(f"trial {trial} of {path} is {ended[-1]['state']}, and {rule}")
     original = trial if ended[-1]["duplicate_of"] is None else ended[-1]["duplicate_of"]
     columns = ["epoch", "layer", "row", "column", "value"]
-    rows = tables.read("weights", columns=columns, where=_first_replicate(original))
+    rows = tables.read("weights", columns=columns, where=of_member(original, 0))
     if not len(rows):
         raise StudyError(f"trial {trial} of {path} kept no weights")
     rows = rows.filter(pc.equal(rows["epoch"], pc.max(rows["epoch"])))
@@ -77,10 +77,6 @@ def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
             raise StudyError(f"the weights of trial {trial} of {path} are not whole")
         weights |= {f"W{number}": whole[1:], f"b{number}": whole[0]}
     return weights
-
-
-def _first_replicate(trial: int) -> pc.Expression:
-    return (pc.field("trial") == trial) & (pc.field("replicate") == 0)
 
 
 def layers_of(weights: dict[str, NDArray[np.float64]]) -> Layers:

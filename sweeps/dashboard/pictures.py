@@ -16,7 +16,7 @@ from matplotlib.image import imread, imsave
 from ..figures import courses
 from ..figures import fields as fieldfigures
 from ..figures.drawing import STYLE, drawn
-from ..store import StudyTables
+from ..store import StudyTables, of_member
 
 FIELDS: Final = ("predicted", "reference", "error")
 TRAINING: Final = "training"
@@ -76,9 +76,7 @@ def _replicates(tables: StudyTables, trial: int) -> bytes | None:
 
 
 def _rows(tables: StudyTables, table: str, columns: tuple[str, ...] | None, trial: int, replicate: int) -> pa.Table:
-    return tables.read(
-        table, columns=columns, where=(ds.field("trial") == trial) & (ds.field("replicate") == replicate)
-    )
+    return tables.read(table, columns=columns, where=of_member(trial, replicate))
 
 
 def _named(trial: int, replicate: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +13,9 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from pinncore.settings import TrainSettings
-
 from ..pruning import rungs_of
 from ..remote import Remote
+from ..schemas import SECOND_STAGES
 from ..spec import parse_spec
 from ..specmodel import PrunerSettings
 from ..starting import pruning_metrics
@@ -29,7 +27,6 @@ Array = NDArray[Any]
 
 MOST_JUDGED: Final = 10_000  # trials; of more so many are drawn, which says the same
 
-_SECOND_STAGES: Final = pa.array(typing.get_args(typing.get_type_hints(TrainSettings)["second_stage"]))
 _FEWEST: Final = 3  # of fewer trials a rank correlation says nothing
 
 
@@ -121,7 +118,7 @@ class _Courses:
         known = np.append(members, -1)[place] == rows
         member = place[known]
         epochs = _integers(trials["adam_epochs"])
-        second = pc.is_in(curves["phase"], value_set=_SECOND_STAGES).to_numpy()
+        second = pc.is_in(curves["phase"], value_set=pa.array(SECOND_STAGES)).to_numpy()
         step = _integers(curves["step"])[known] + np.where(second[known], epochs[member], 0)
         self._planned = epochs + _integers(trials["lbfgs_iterations"])  # [members]
         self._first, self._last = np.full(len(members), step.max(initial=0) + 1), np.full(len(members), -1)

@@ -21,7 +21,7 @@ from ..query import read_study_file, standing
 from ..ranking import rules_of, swept_columns
 from ..remote import Remote
 from ..schemas import column_of, config_of
-from ..store import tables_of
+from ..store import of_member, tables_of
 from ..trials import COMPLETE, FAIL, PRUNED, quantile
 from .trained import Row, asked_trial, original, part_of, row_of, rows_of
 
@@ -227,7 +227,7 @@ def _events(place: Path | Remote, trial: int, packs: set[int]) -> list[dict[str,
 
 def _kept(place: Path | Remote, row: Row) -> dict[str, Any]:
     """What the tables hold of one replicate beside its row."""
-    where = (ds.field("trial") == row["trial"]) & (ds.field("replicate") == row["replicate"])
+    where = of_member(row["trial"], row["replicate"])
     tables = tables_of(place)
     epochs = tables.read("weights", columns=["epoch"], where=where)["epoch"]
     return {

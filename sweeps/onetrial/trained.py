@@ -21,7 +21,7 @@ from ..homes import local
 from ..remote import Remote
 from ..schemas import config_of
 from ..spec import build_settings
-from ..store import tables_of
+from ..store import of_member, tables_of
 from ..studyfile import identified, whole_text
 from ..trials import FAIL
 
@@ -53,7 +53,7 @@ def original(place: Path | Remote, row: Row) -> Row:
 
 def part_of(place: Path | Remote, table: str, row: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """The columns of `curves`, `fields` or `weights` that belong to a row."""
-    where = (ds.field("trial") == row["trial"]) & (ds.field("replicate") == row["replicate"])
+    where = of_member(row["trial"], row["replicate"])
     found = tables_of(place).read(table, where=where).drop_columns(["trial", "replicate"])
     return {
         name: np.asarray(found[name].to_pylist() if name == "phase" else found[name]) for name in found.column_names

@@ -24,7 +24,7 @@ from ..query import place_of, read_study_file, standing
 from ..ranking import Rules, dimensions, rules_of, swept_columns
 from ..remote import Remote
 from ..rendering import PERCENT_COLUMNS
-from ..store import StudyTables, tables_of
+from ..store import StudyTables, of_member, tables_of
 from ..trials import COMPLETE, FAIL, PRUNED
 
 _COLUMNS: Final = (
@@ -159,7 +159,7 @@ def read(study_dir: Path) -> ReportStudy:
 
 def is_row(row: dict[str, Any]) -> ds.Expression:
     """What belongs to one replicate, in any table."""
-    return (ds.field("trial") == row["trial"]) & (ds.field("replicate") == row["replicate"])
+    return of_member(row["trial"], row["replicate"])
 
 
 def in_per_cent(metric: str) -> tuple[str, float]:
