@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .disk import sync_folder, write_synced
 from .errors import CheckpointError
 
 VERSION = 3  # of the names in the states
@@ -41,10 +42,10 @@ def write_checkpoint(folder: Path, states: Sequence[MemberState], *, values: dic
         payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()})
         digest = hashlib.sha256(payload).hexdigest()
         header = {"version": VERSION, "label": state.label, "sha256": digest, "values": state.values}
-        _write(beside / f"member-{state.label:06d}.safetensors", payload)
-        _write(beside / f"member-{state.label:06d}.json", json.dumps(header).encode())
+        write_synced(beside / f"member-{state.label:06d}.safetensors", payload)
+        write_synced(beside / f"member-{state.label:06d}.json", json.dumps(header).encode())
     pack = {"version": VERSION, "members": [state.label for state in states], "values": values or {}}
-    _write(beside / "pack.json", json.dumps(pack).encode())
+    write_synced(beside / "pack.json", json.dumps(pack).encode())
     sync_folder(beside)
     os.rename(beside, folder)
     sync_folder(folder.parent)
@@ -86,19 +87,3 @@ def _read_json(file: Path, *keys: str) -> dict[str, Any]:
 
 def _anew(folder: Path) -> str:
     return f"remove {folder} to train its members anew"
-
-
-def _write(file: Path, payload: bytes) -> None:
-    with open(file, "wb") as stream:
-        stream.write(payload)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, as fsync makes a file's content."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

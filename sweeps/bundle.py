@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pinncore.disk import write_whole
+
 from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
-from .folder import write_whole
 from .studyfile import SPEC_FILE
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pinncore.checkpoint import sync_folder
+from pinncore.disk import sync_folder
 
 from .remote import Remote
 from .store import COMPACTION, MARK, MERGED, TABLES, StudyTables, unified, write_parquet

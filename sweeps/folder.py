@@ -6,15 +6,13 @@ neither of the two can be lost or torn without the other one showing it.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pinncore.checkpoint import sync_folder
 from pinncore.data import load_data
+from pinncore.disk import write_whole
 
 from . import homes, lock, state
 from .errors import SpecError, StudyError
@@ -128,22 +126,6 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
         return parse_spec(whole_text(study_dir), base=study_dir.absolute(), overrides=overrides, look=is_other)
     except SpecError as problem:
         raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
-
-
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Write beside, sync, rename, sync the folder: the file is the old one or the new one, never a part."""
-    beside = file.with_name(f".{file.name}.new")
-    try:
-        with open(beside, "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-    sync_folder(file.parent)
 
 
 def _is_ours(path: Path) -> bool:

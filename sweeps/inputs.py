@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 
 from pinncore.data import load_data
+from pinncore.disk import write_whole
 
 from .errors import StudyError
-from .folder import read_spec, write_whole
+from .folder import read_spec
 from .ledger import Ledger
 from .search import Search, Told
 from .spec import StudySpec, config_sha256

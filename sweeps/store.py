@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pinncore.checkpoint import sync_folder
+from pinncore.disk import sync_folder
 
 from .building import from_columns, from_rows
 from .errors import StudyError

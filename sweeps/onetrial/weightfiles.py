@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from pinncore import TrainedNetwork
+from pinncore.disk import write_whole
 from pinncore.networks import unflatten
 
 from ..errors import StudyError
-from ..folder import write_whole
 
 Format = Literal["npz", "safetensors", "state_dict", "onnx"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from pinncore.disk import write_whole
 
 from ..errors import StudyError
 from ..figures.drawing import Format, for_dark_pages
@@ -33,18 +34,7 @@ class Gallery:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():
-                write(folder / name, content)
+                write_whole(folder / name, content)
         except OSError as error:
             raise StudyError(f"figures cannot be written to {folder}: {error.strerror}. Give another folder.") from None
         return tuple(folder / name for name in self.files)
-
-
-def write(target: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or as it was before."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

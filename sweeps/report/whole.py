@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pinncore.data import load_data
+from pinncore.disk import write_whole
 from pinncore.errors import PinnError
 
 from ..errors import SpecError, StudyError
@@ -26,7 +27,7 @@ from ..trials import FAIL
 from .cost import cost
 from .data import ReportStudy, listed, read
 from .field import fields
-from .gallery import Gallery, write
+from .gallery import Gallery
 from .judgement import importance, what_to_try
 from .page import Html, breakable, contents, document, section, table, tag, tile
 from .pruning import pruning
@@ -66,7 +67,7 @@ def write_report(
     gallery = Gallery(format if figures is not None else None)
     page = _page(read(Path(study_dir)), gallery)
     try:
-        write(target, page.encode())
+        write_whole(target, page)
     except OSError as error:
         raise StudyError(f"{target} cannot be written: {error.strerror}. Give another file.") from None
     return Written(target, gallery.save(figures) if figures is not None else ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from pinncore import TrainSettings
 from sweeps import folder, identity, lock
 from sweeps.errors import StudyError
-from sweeps.folder import open_folder, open_study, read_spec, record_version, settle, write_whole
+from sweeps.folder import open_folder, open_study, read_spec, record_version, settle
 from sweeps.ledger import Ledger
 from sweeps.spec import SearchSettings, StudySpec, parse_spec
 from sweeps.state import connect, database
@@ -350,31 +349,3 @@ def test_a_held_study_is_refused_at_once(study_dir: Path) -> None:
 def test_an_address_is_no_folder() -> None:
     with pytest.raises(StudyError, match="--root"):
         open_folder(Path("s3://bucket/studies"), spec_of())
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_whole(tmp_path / "a", "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
-            write_whole(tmp_path / "a", "new")
-    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-    write_whole(tmp_path / "a", b"new")
-    assert (tmp_path / "a").read_text() == "new"
-
-
-def test_the_folder_is_synced_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced = []
-    fsync = os.fsync
-
-    def noting(descriptor: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", noting)
-    write_whole(tmp_path / "a", "text")
-    assert synced == [str(tmp_path / ".a.new"), str(tmp_path)]
