@@ -10,7 +10,16 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("pinnsweep", deadline=None)  # a shared core makes single examples slow, not wrong
 settings.load_profile("pinnsweep")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a module stay in one process, which makes once what they share; a mark of their own goes before."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -90,7 +90,7 @@ def test_adam_equals_torch_on_strb100(strb100: FieldData) -> None:
     assert_equals_torch(strb100, ADAM, size=4)
 
 
-@pytest.mark.parametrize("size", [1, 5, 12])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(12, marks=pytest.mark.slow)])
 def test_each_optimiser_equals_torch(coarse: FieldData, size: int) -> None:
     """Fewer points, and the true gradients: rounding comes back through them."""
     assert_equals_torch(coarse, EVERYONE, size=size)

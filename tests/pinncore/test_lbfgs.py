@@ -94,7 +94,7 @@ def on_strb100(strb100: FieldData) -> Strb100Paths:
     return Strb100Paths(strb100)
 
 
-@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 4, 16])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 16])
 def test_iterates_on_strb100(on_strb100: Strb100Paths, size: int) -> None:
     for first in range(0, len(GRID), size):
         on_strb100.assert_equal(range(first, first + size))

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
+
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -60,11 +62,10 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | s
 
 def below(pid: int) -> list[int]:
     """All processes below one."""
-    found = [pid]
-    for parent in found:
-        children = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
-        found += map(int, children.split())
-    return found[1:]
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def named(roots: list[int], word: str) -> list[int]:

@@ -67,6 +67,7 @@ def refused(found: subprocess.CompletedProcess[str]) -> str:
     return found.stderr
 
 
+@pytest.mark.slow
 def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_with(
     head: Head, call: Call, environment: dict[str, str], tmp_path: Path
 ) -> None:
