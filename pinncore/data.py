@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import LinearNDInterpolator
 
 from .errors import DataError
 
@@ -79,7 +78,8 @@ class FieldData:
 
         None where there is no between: fewer than three Gauss points, or all on one line.
         """
-        from scipy.stats import qmc  # takes a second to import
+        from scipy.interpolate import LinearNDInterpolator  # these take a second to import
+        from scipy.stats import qmc
 
         corners = np.stack([self.gauss.x_mm, self.gauss.y_mm], axis=1)
         if np.linalg.matrix_rank(corners - corners[0]) < 2:

@@ -23,7 +23,8 @@ from .data import FieldData, load_data
 from .engines import Engine, choose_engine
 from .errors import CheckpointError, SettingError
 from .initialisation import initial_parameters
-from .networks import Layers, layer_sizes
+from .member import Member, pack_key
+from .networks import Layers
 from .optim import (
     FirstOrderSettings,
     LBFGSSettings,
@@ -44,21 +45,6 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PHASES = ("adam", "lbfgs")  # the two stages, whatever optimiser they run
 
 
-@dataclass(frozen=True)
-class Member:
-    """One network to be trained: its settings, its problem's settings, the seed of its initial weights, a label."""
-
-    train: TrainSettings
-    problem: NonlocalStrainSettings
-    seed: int = 0
-    label: int = 0
-
-    @property
-    def layers(self) -> Layers:
-        """Layer sizes of its network."""
-        return layer_sizes(len(self.problem.inputs), width=self.train.width, depth=self.train.depth)
-
-
 @dataclass
 class _Progress:
     """Where a member stands and what it has recorded."""
@@ -70,14 +56,6 @@ class _Progress:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     curves: list[list[float]] = field(default_factory=list)
     kept: dict[int, Array] = field(default_factory=dict)
-
-
-def pack_key(member: Member) -> tuple[str, ...]:
-    """Members with equal keys can share a pack."""
-    train = member.train
-    data = json.dumps(member.problem.data, sort_keys=True)
-    shape = (str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, train.engine)
-    return (data, *shape, str(train.allow_tf32), str(train.second_stage == "scipy"))
 
 
 def choose_device(device: str) -> torch.device:

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 import pinncore
-from pinncore.engines import choose_engine
+from pinncore.member import is_padded
 
 from .events import EventLog
 from .grouping import Asked, grouped, pack_size, trials_of_pack, window_size
@@ -107,7 +105,7 @@ class Asker:
 
     def is_fixed(self, config: Mapping[str, Mapping[str, Any]]) -> bool:
         """Whether the last digits of a member depend on its company, so that its pack must stay as it is."""
-        return choose_engine(config["train"]["engine"], torch.device(self._machines.device)).pads
+        return is_padded(config["train"]["engine"], self._machines.device)
 
     def seed_of(self, trial: Trial, replicate: int) -> int:
         """The seed of a member's initial weights; a trial trained again has those of the trial it repeats."""

@@ -12,10 +12,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import pinncore
-from pinncore.checkpoint import MemberState
 
 from .homes import remote_of
 from .packs import checkpoint_folder
@@ -25,13 +24,13 @@ FOLDER: Final = "checkpoints"
 INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members
 ENDING: Final = ".tar"
 
-Found = tuple[list[MemberState], dict[str, Any]]  # members, and the values of the pack as a whole
+Found: TypeAlias = "tuple[list[pinncore.MemberState], dict[str, Any]]"  # members, and the values of the pack as a whole
 
 
 class Checkpoints(Protocol):
     """Where members that still train are kept."""
 
-    def write(self, pack: int, name: str, states: Sequence[MemberState], values: dict[str, Any]) -> None:
+    def write(self, pack: int, name: str, states: Sequence[pinncore.MemberState], values: dict[str, Any]) -> None:
         """Write a pack's checkpoint `name`, and remove those whose names come before."""
 
     def newest(self, pack: int) -> Found | None:
@@ -59,7 +58,7 @@ class FolderCheckpoints:
     def __init__(self, study_dir: Path) -> None:
         self._study_dir = study_dir
 
-    def write(self, pack: int, name: str, states: Sequence[MemberState], values: dict[str, Any]) -> None:
+    def write(self, pack: int, name: str, states: Sequence[pinncore.MemberState], values: dict[str, Any]) -> None:
         folder = checkpoint_folder(self._study_dir, pack)
         pinncore.write_checkpoint(folder / name, states, values=values)
         for older in folder.glob("attempt-*"):
@@ -98,7 +97,7 @@ class StoredCheckpoints:
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
 
-    def write(self, pack: int, name: str, states: Sequence[MemberState], values: dict[str, Any]) -> None:
+    def write(self, pack: int, name: str, states: Sequence[pinncore.MemberState], values: dict[str, Any]) -> None:
         folder, stream = _folder(pack), io.BytesIO()
         with tempfile.TemporaryDirectory(prefix="pinnsweep-checkpoint-") as scratch:
             pinncore.write_checkpoint(Path(scratch, name), states, values=values)

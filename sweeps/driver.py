@@ -25,7 +25,6 @@ from pinncore.errors import PinnError
 
 from . import homes
 from .asking import Machines
-from .compiling import compile_ahead
 from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
@@ -93,6 +92,8 @@ def run(
             # twice: ray.init puts a handler of its own in place of the first
             with _sigterm_interrupts():
                 if address is None:
+                    from .compiling import compile_ahead  # with torch, which the owner does without
+
                     compile_ahead(spec)
                 with _ray(address, cpus) as ray, _sigterm_interrupts():
                     return _run_on(ray, spec, study_dir, progress, retry, address is not None)

@@ -20,6 +20,7 @@ import pinncore
 from pinncore.engines import Engine, choose_engine
 from pinncore.engines.fused import STRETCH_POINTS
 from pinncore.engines.torch_engine import CHANNELS, CHUNK_BYTES
+from pinncore.member import is_padded
 from pinncore.networks import parameter_count
 from pinncore.optim.memory import memory_bytes
 
@@ -258,7 +259,7 @@ def _pack_seconds(
 ) -> float:
     """Evaluations and memories of all members; where the engine pads, each costs what the widest does."""
     counts = [parameter_count(member.layers) for member in pack]
-    if _engine(pack, device).pads:
+    if is_padded(pack[0].train.engine, torch.device(device).type):
         counts = [max(counts)] * len(counts)
     seconds = 0.0
     for train, count in zip((member.train for member in pack), counts, strict=True):

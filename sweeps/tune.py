@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -20,7 +20,9 @@ from .errors import StudyError
 from .packs import Answer, PackReport, PackTask
 from .preflight import Expected, check_here
 from .study import WAIT
-from .worker import LaneWorker
+
+if TYPE_CHECKING:
+    from .worker import LaneWorker
 
 SUGGEST_WAIT_S = 0.008  # suggest runs in Tune's loop and must not hold it up
 SEGMENT_S = 5.0  # between two checkpoints
@@ -153,8 +155,10 @@ def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
             if self._unfit is not None:  # it keeps its place, or Tune would start the next lane right here
                 time.sleep(IDLE_S)
                 return {"lane": self._lane, "done": not ray.get(self._owner.has_work.remote())}
-            owner = _RemoteOwner(self._owner)
-            self._worker = self._worker or LaneWorker(owner, self._study_dir, self._lane, self._node)
+            if self._worker is None:
+                from .worker import LaneWorker  # with torch, which a driver on a cluster does without
+
+                self._worker = LaneWorker(_RemoteOwner(self._owner), self._study_dir, self._lane, self._node)
             self._worker.segment(SEGMENT_S)
             return {"lane": self._lane, "done": self._worker.done}
 

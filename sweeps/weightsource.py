@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pinncore.networks import Layers
 
 from .errors import StudyError
-from .store import StudyTables, of_member
 
 TRIAL_PREFIX: Final = "trial:"
 _STUDY_FILE: Final = "study.yaml"
@@ -48,6 +46,10 @@ def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
     `path` is the folder of its study; a trial that repeats another has the other's. Raises `StudyError` where there is
     no such study or trial, where the trial did not complete, kept no weights, or has one that is not finite.
     """
+    import pyarrow.compute as pc  # of a study file that names no trial nothing here is needed
+
+    from .store import StudyTables, of_member
+
     if not is_study(path):
         raise StudyError(f"there is no study in {path}")
     tables = StudyTables(path)

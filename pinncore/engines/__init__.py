@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..member import engine_name
 from .base import Engine as Engine
 from .base import Evaluation as Evaluation
 from .compiled_engine import CompiledTorchEngine as CompiledTorchEngine
@@ -17,7 +18,5 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 def choose_engine(name: str, device: torch.device) -> type[Engine]:
-    """The engine of that name; `auto` takes the fastest there is: `fused` on a CPU, `torch` elsewhere."""
-    if name == "auto":
-        return FusedEngine if device.type == "cpu" else TorchEngine
-    return ENGINES[name]
+    """The engine that `name` means on a device; `auto` is the fastest."""
+    return ENGINES[engine_name(name, device.type)]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..activations import activation_of
 from ..errors import SettingError
-from ..networks import Layers, Layout, PackedLayout
+from ..layouts import Layout, PackedLayout
+from ..networks import Layers
 from ..problems.base import Array, PointSet, Problem
 
 
@@ -32,7 +33,6 @@ class Engine(abc.ABC):
     """
 
     name: ClassVar[str]
-    pads: ClassVar[bool] = False  # every member costs what the widest does
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ..activations import ACTIVATIONS, Activation
 from ..errors import SettingError
-from ..networks import PackedLayout
+from ..layouts import PackedLayout
 from ..problems.base import Problem
 from .torch_engine import CHANNELS, StackedSet, TorchEngine, Views
 

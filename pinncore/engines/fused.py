@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import SettingError
-from ..networks import CompactLayout, Layers, Layout
+from ..layouts import CompactLayout, Layout
+from ..networks import Layers
 from ..problems.base import Jet, PointSet, Problem
 from ..simd import VECTOR_BYTES, lanes_of
 from . import fused_kernels as kernels

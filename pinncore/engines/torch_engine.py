@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..activations import Activation, Slopes, activation_of
-from ..networks import PackedLayout
+from ..layouts import PackedLayout
 from ..problems.base import Jet, PointSet, Problem
 from .base import Engine, Evaluation, combine, loss_shape
 from .precision import matrix_products
@@ -52,7 +52,6 @@ class TorchEngine(Engine):
     """All members at once as batched matrix products."""
 
     name = "torch"
-    pads = True
     layout: PackedLayout
     chunk_bytes = CHUNK_BYTES
     chunk_points = CHUNK_POINTS

@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
 from ..data import FieldData, Points, load_data
 from ..errors import SettingError
 from ..settings import NonNegativeFloat, PositiveFloat, check_rules
 from .base import Array, Jet, PointSet, Predictor, Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INPUT_SETS = (("x", "y"), ("x", "y", "g", "elocal"))
 PROCESS_ZONE_X_MM, PROCESS_ZONE_Y_MM = (25.0, 47.5), 2.5

@@ -101,7 +101,7 @@ def build_case(shape: Shape, *, members: int, data: Data = "strb100") -> Case:
     from pinncore import NonlocalStrain, load_data
     from pinncore.engines import ReferenceEngine
     from pinncore.initialisation import initial_parameters
-    from pinncore.networks import PackedLayout
+    from pinncore.layouts import PackedLayout
 
     problem = NonlocalStrain(data=load_data(data))
     interior, lrb, btb = problem.point_sets

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinncore.networks import PackedLayout, parameter_count
+from pinncore.layouts import PackedLayout
+from pinncore.networks import parameter_count
 from pinncore.optim import LBFGSSettings, PackedLBFGS
 from pinncore.optim.memory import Form
 

@@ -8,7 +8,6 @@ from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import qmc
 
 from .combinations import Product, Table, combinations
 from .points import MOST_TRIES, Points
@@ -102,6 +101,8 @@ class QuasiRandom(PureSampler):
 
     def _drawn(self, first: int) -> npt.NDArray[np.float64]:
         """Return the points from `first` on; the engine only goes forward, so an earlier block needs a new one."""
+        from scipy.stats import qmc  # takes a second to import
+
         if self._engine is None or self._engine.num_generated > first:
             fields = len(self._points.space)
             self._engine = qmc.Sobol(fields, scramble=True, rng=np.random.default_rng(self._seed))

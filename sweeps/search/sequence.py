@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 
-from .cmaes import CmaEs
 from .learning import Gp, Nsga2, Tpe
 from .points import Points
 from .pure import Grid, Listed, QuasiRandom, Random
@@ -100,5 +99,7 @@ def _sampler(points: Points, history: Iterable[Told], warm: Iterable[Told]) -> S
         case "nsga2":
             return Nsga2(points, history=history, warm=warm)
         case "cmaes":
+            from .cmaes import CmaEs  # takes a second to import
+
             return CmaEs(points, history=history)
     raise ValueError(f"sampler must be a known one, got {spec.search.sampler!r}")

@@ -8,7 +8,7 @@ import torch
 import pinncore
 from pinncore.engines import TorchEngine
 from pinncore.initialisation import initial_parameters
-from pinncore.networks import PackedLayout
+from pinncore.layouts import PackedLayout
 from pinncore.problems import NonlocalStrain, NonlocalStrainSettings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

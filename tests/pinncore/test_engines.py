@@ -18,8 +18,10 @@ from torch import Tensor
 from pinncore import FieldData, NonlocalStrain, NonlocalStrainSettings, SettingError
 from pinncore.activations import ACTIVATIONS
 from pinncore.data import Points
-from pinncore.engines import Engine, FusedEngine, ReferenceEngine, TorchEngine, choose_engine
-from pinncore.networks import Layers, PackedLayout, layer_sizes, unflatten
+from pinncore.engines import ENGINES, Engine, FusedEngine, ReferenceEngine, TorchEngine, choose_engine
+from pinncore.layouts import PackedLayout
+from pinncore.member import PADDING, is_padded
+from pinncore.networks import Layers, layer_sizes, unflatten
 from pinncore.problems import Jet, PointSet, Problem
 
 from .helpers import CPU, alone, assert_close, build, difference, unpacked
@@ -326,6 +328,13 @@ def test_members_of_a_pack_share_points(coarse: FieldData, strb100: FieldData) -
 def test_choice_of_engine() -> None:
     names = ("auto", "fused", "torch", "reference")
     assert [choose_engine(name, CPU).name for name in names] == ["fused", "fused", "torch", "reference"]
+    assert choose_engine("auto", torch.device("cuda")).name == "torch"
+
+
+def test_padding_is_known_without_the_engines() -> None:
+    """Engines of batched products, whose matrices are those of the widest member."""
+    assert {name for name, kind in ENGINES.items() if issubclass(kind, TorchEngine)} == PADDING
+    assert is_padded("auto", "cuda") and not is_padded("auto", "cpu")
 
 
 def test_layers_of_different_chunks(strb100: FieldData) -> None:

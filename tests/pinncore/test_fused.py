@@ -18,7 +18,8 @@ from pinncore import FieldData, NonlocalStrainSettings, SettingError, TrainSetti
 from pinncore.data import Points
 from pinncore.engines import Engine, FusedEngine, ReferenceEngine
 from pinncore.initialisation import initial_parameters
-from pinncore.networks import CompactLayout, layer_sizes, parameter_count
+from pinncore.layouts import CompactLayout
+from pinncore.networks import layer_sizes, parameter_count
 from pinncore.problems import Jet, NonlocalStrain
 
 from .helpers import CPU, assert_close, build, unpacked

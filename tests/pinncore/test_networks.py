@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinncore import SettingError
-from pinncore.networks import Layers, PackedLayout, flatten, layer_sizes, parameter_count, unflatten
+from pinncore.layouts import PackedLayout
+from pinncore.networks import Layers, flatten, layer_sizes, parameter_count, unflatten
 
 from .helpers import CPU
 

@@ -6,7 +6,7 @@ import torch
 
 from pinncore import NonlocalStrain
 from pinncore.engines import Evaluation, choose_engine
-from pinncore.networks import PackedLayout
+from pinncore.layouts import PackedLayout
 from pinncore.problems.base import PointSet
 
 from ..case import Array, Case

@@ -1,0 +1,47 @@
+"""One network to be trained, and with which others it can share a pack."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from .networks import Layers, layer_sizes
+from .problems import NonlocalStrainSettings
+from .settings import TrainSettings
+
+PADDING = frozenset({"torch", "torch_compiled"})  # engines that compute every member at the shape of the widest
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network to be trained: its settings, its problem's settings, the seed of its initial weights, a label."""
+
+    train: TrainSettings
+    problem: NonlocalStrainSettings
+    seed: int = 0
+    label: int = 0
+
+    @property
+    def layers(self) -> Layers:
+        """Layer sizes of its network."""
+        return layer_sizes(len(self.problem.inputs), width=self.train.width, depth=self.train.depth)
+
+
+def pack_key(member: Member) -> tuple[str, ...]:
+    """Members with equal keys can share a pack."""
+    train = member.train
+    data = json.dumps(member.problem.data, sort_keys=True)
+    shape = (str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, train.engine)
+    return (data, *shape, str(train.allow_tf32), str(train.second_stage == "scipy"))
+
+
+def engine_name(name: str, device: str) -> str:
+    """The engine that `name` means on a device: `auto` is the fastest, `fused` on a CPU and `torch` elsewhere."""
+    if name != "auto":
+        return name
+    return "fused" if device == "cpu" else "torch"
+
+
+def is_padded(engine: str, device: str) -> bool:
+    """Whether a member costs what the widest of its pack does, and its last digits depend on its company."""
+    return engine_name(engine, device) in PADDING

@@ -1,0 +1,12 @@
+from .api import StoppedError as StoppedError
+from .api import Studies as Studies
+from .api import Study as Study
+from .api import open as open
+from .api import run as run
+from .api import submit as submit
+from .errors import Mistake as Mistake
+from .errors import QueryError as QueryError
+from .errors import RunLostError as RunLostError
+from .errors import SpecError as SpecError
+from .errors import StudyError as StudyError
+from .errors import SweepError as SweepError
