@@ -6,12 +6,13 @@ whatever its trials had.
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields as dataclass_fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -129,13 +130,38 @@ def setting_columns(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"problem": config["problem"]["name"], **settings}
 
 
+class Setting(NamedTuple):
+    """A field of the study file's train or problem section: its trials column, and its default as plain JSON value."""
+
+    section: Section
+    name: str
+    column: str
+    hint: Any
+    default: Any
+
+
+@functools.cache
+def all_settings(problem: str | None) -> tuple[Setting, ...]:
+    """Every setting of training and of a problem, None for training alone, in the order of their columns."""
+    sections: list[tuple[Section, type]] = [("train", TrainSettings)]
+    if problem is not None:
+        sections.append(("problem", PROBLEMS[problem]))
+    found = []
+    for section, settings in sections:
+        hints = typing.get_type_hints(settings, include_extras=True)
+        for field in dataclass_fields(settings):
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            found.append(Setting(section, field.name, column_of(section, field.name), hints[field.name], default))
+    return tuple(found)
+
+
 def config_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The resolved configuration in a trials row: what `setting_columns` made a row of, as plain JSON values."""
     config: dict[str, dict[str, Any]] = {"train": {}, "problem": {"name": row["problem"]}}
-    for section, field, hint in _settings(row["problem"]):
-        value = row[column_of(section, field)]
-        as_json = isinstance(value, str) and hint is not str and value.startswith(("[", "{"))
-        config[section][field] = json.loads(value) if as_json else value
+    for setting in all_settings(row["problem"]):
+        value = row[setting.column]
+        as_json = isinstance(value, str) and setting.hint is not str and value.startswith(("[", "{"))
+        config[setting.section][setting.name] = json.loads(value) if as_json else value
     return config
 
 
@@ -147,19 +173,11 @@ def column_of(section: Section, name: str) -> str:
 
 def _setting_fields(problem: str) -> list[pa.Field]:
     found = [_column("problem", pa.string())]
-    for section, name, hint in _settings(problem):
-        kind = _arrow_type(hint)
+    for setting in all_settings(problem):
+        kind = _arrow_type(setting.hint)
         unit = "1" if kind == pa.float64() else "count" if kind == pa.int64() else None
-        found.append(_column(column_of(section, name), kind, unit))
+        found.append(_column(setting.column, kind, unit))
     return found
-
-
-def _settings(problem: str) -> Iterator[tuple[Section, str, Any]]:
-    """Section, name and annotation of every setting."""
-    sections: tuple[tuple[Section, type], ...] = (("train", TrainSettings), ("problem", PROBLEMS[problem]))
-    for section, settings in sections:
-        hints = typing.get_type_hints(settings, include_extras=True)
-        yield from ((section, field.name, hints[field.name]) for field in dataclass_fields(settings))
 
 
 def _arrow_type(hint: Any) -> pa.DataType:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from pinncore.problems import PROBLEMS
-from pinncore.settings import TrainSettings
 
 from ..errors import QueryError
 from ..query import named_studies, query, read_study_file
 from ..ranking import Rules, rules_of
 from ..remote import Remote
-from ..schemas import column_of
+from ..schemas import all_settings
 from ..trials import COMPLETE
 from . import bootstrap
 from .bootstrap import Contrast
@@ -83,10 +82,9 @@ class Configuration:
     def settings(self) -> dict[str, Any]:
         """Every setting by its column in trials, without those that an older version did not have."""
         row = self.seeds.rows[0]
-        problem = PROBLEMS.get(row["problem"])
-        names = [column_of("train", field.name) for field in fields(TrainSettings)]
-        names += [column_of("problem", field.name) for field in fields(problem)] if problem else []
-        return {name: row[name] for name in ("problem", *names) if name in row}
+        known = row["problem"] if row["problem"] in PROBLEMS else None
+        names = ("problem", *(setting.column for setting in all_settings(known)))
+        return {name: row[name] for name in names if name in row}
 
 
 def configuration(study_dir: Path | Remote, trial: int) -> Configuration:

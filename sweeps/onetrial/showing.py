@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import shlex
@@ -13,14 +12,11 @@ from typing import Any, Final
 
 import pyarrow.dataset as ds
 
-from pinncore.problems import PROBLEMS
-from pinncore.settings import TrainSettings
-
 from ..errors import StudyError
 from ..query import read_study_file, standing
 from ..ranking import rules_of, swept_columns
 from ..remote import Remote
-from ..schemas import column_of, config_of
+from ..schemas import all_settings, config_of
 from ..store import of_member, tables_of
 from ..trials import COMPLETE, FAIL, PRUNED, quantile
 from .trained import Row, asked_trial, original, part_of, row_of, rows_of
@@ -167,12 +163,9 @@ def _settings(row: Row, swept: Sequence[str]) -> dict[str, dict[str, Any]]:
     config = config_of(row)
     found: dict[str, dict[str, Any]] = {"swept": {}, "changed": {}, "default": {}}
     named = {}
-    sections = (("train", TrainSettings), ("problem", PROBLEMS[row["problem"]]))
-    for section, kind in sections:
-        for field in dataclasses.fields(kind):
-            value = config[section][field.name]
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            named[column_of("train" if section == "train" else "problem", field.name)] = value, value == default
+    for setting in all_settings(row["problem"]):
+        value = config[setting.section][setting.name]
+        named[setting.column] = value, value == setting.default
     for name in swept:
         found["swept"][name] = named.pop(name)[0]
     for name, (value, is_default) in named.items():

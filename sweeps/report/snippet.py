@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any
-
-from pinncore.problems import PROBLEMS
-from pinncore.settings import TrainSettings
 
 from .. import specfile
 from ..errors import SpecError
 from ..ranking import dimensions
 from ..rendering import printable, shown
-from ..schemas import config_of
+from ..schemas import Section, all_settings, config_of
 
 SEEDS = 10  # replicates of the one configuration: seeds alone spread errors more than most settings do
 
@@ -25,12 +21,12 @@ def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
     search = study_file.get("search") or {}
     objective = {"objective": search["objective"]} if search.get("objective", "rel_l2") != "rel_l2" else {}
     problem = {"name": config["problem"].pop("name")}
-    problem |= _worth_writing(PROBLEMS[problem["name"]], config["problem"], swept)
+    problem |= _worth_writing(problem["name"], "problem", config["problem"], swept)
     content: dict[str, Any] = {
         "study": f"{name[:90]}-best",
         "problem": problem,
         "search": {"sampler": "grid", "replicates": SEEDS} | objective,  # an empty space is one trial
-        "train": _worth_writing(TrainSettings, config["train"], swept),
+        "train": _worth_writing(problem["name"], "train", config["train"], swept),
     }
     result = shown("rel_l2", row["rel_l2"]) or "not known"
     lines = [f"# Trial {row['trial']} of {printable(name)}: rel_l2 {result}", f"# with seed {row['seed']}"]
@@ -53,8 +49,8 @@ def _line(key: str, value: Any) -> str:
     return f"{key}: {json.dumps(value, ensure_ascii=False)}"
 
 
-def _worth_writing(settings: type, values: dict[str, Any], swept: set[str]) -> dict[str, Any]:
+def _worth_writing(problem: str, section: Section, values: dict[str, Any], swept: set[str]) -> dict[str, Any]:
     """Settings without those at their defaults, or that the version which trained the row did not have."""
-    defaults = {field.name: list(d) if isinstance(d := field.default, tuple) else d for field in fields(settings)}
+    defaults = {setting.name: setting.default for setting in all_settings(problem) if setting.section == section}
     known = {name: value for name, value in values.items() if value is not None or defaults.get(name) is None}
     return {name: value for name, value in known.items() if name in swept or value != defaults.get(name)}
