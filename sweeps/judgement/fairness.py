@@ -96,8 +96,8 @@ def rung_correlations(
     trials = trials.sort_by([("trial", "ascending"), ("replicate", "ascending")])
     courses = _Courses(curves, trials, metric)
     number, state = trials["trial"].to_numpy(), trials["state"].to_numpy()  # [members]
-    pruned = state == "PRUNED"
-    complete = (state == "COMPLETE") & ~np.isin(number, number[pruned])  # of a pruned trial some replicates may be
+    pruned = state == PRUNED
+    complete = (state == COMPLETE) & ~np.isin(number, number[pruned])  # of a pruned trial some replicates may be
     stopped_at = _last_rungs(courses, settings, number, pruned)
     ended, finals = _medians(number[complete], _floats(trials[objective])[complete])
     found = []

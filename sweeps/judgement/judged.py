@@ -121,17 +121,21 @@ def _axes(file: Mapping[str, Any], lines: pa.Table) -> tuple[Axis, ...]:
         for name, column in columns.items()
         if column in lines.column_names
     }
-    return tuple(_axis(name, space.get(name), values[name], _existing(name, space, values)) for name in values)
+    return tuple(_axis(name, space.get(name), values[name], existing(name, file, values)) for name in values)
 
 
-def _existing(name: str, space: Mapping[str, Any], values: Mapping[str, list[Any]]) -> NDArray[np.bool_]:
-    """In which trials a dimension exists beside the others, which themselves must exist."""
+def existing(name: str, file: Mapping[str, Any], values: Mapping[str, list[Any]]) -> NDArray[np.bool_]:
+    """Return in which trials a swept field exists beside the others (`when`), which themselves must exist.
+
+    `values` are those of the swept fields in the trials, as the table has them or as the study file writes them.
+    """
+    space = file.get("space") or {}
     exists = np.ones(len(values[name]), dtype=bool)
     for parent, wanted in ((space.get(name) or {}).get("when") or {}).items():
         if parent in values:
             allowed = {_key(value) for value in (wanted if isinstance(wanted, list) else [wanted])}
-            exists &= np.array([_key(value) in allowed for value in values[parent]], dtype=bool)
-            exists &= _existing(parent, space, values)
+            exists &= np.array([_key(_plain(value)) in allowed for value in values[parent]], dtype=bool)
+            exists &= existing(parent, file, values)
     return exists
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 from pinncore import PinnError, TrainedNetwork
 
 from ..errors import SweepError
 from ..judgement.importance import Importance, importance
-from ..judgement.judged import Judged, judged
+from ..judgement.judged import Judged, existing, judged
 from ..onetrial.trained import network_of
 from ..query import place_of, read_study_file, standing
 from ..ranking import Rules, dimensions, rules_of, swept_columns
@@ -117,14 +118,9 @@ class ReportStudy:
         columns = zip(dimensions(self.file), swept_columns(self.file), strict=True)
         return {name: lines[column].to_pylist() for name, column in columns if column in lines.column_names}
 
-    def exists(self, name: str, settings: dict[str, list[Any]], line: int) -> bool:
-        """Whether a swept field exists beside the others of a trial, by its condition (`when`)."""
-        dimension = (self.file.get("space") or {}).get(name) or {}
-        for parent, wanted in (dimension.get("when") or {}).items():
-            allowed = wanted if isinstance(wanted, list) else [wanted]
-            if parent in settings and not (settings[parent][line] in allowed and self.exists(parent, settings, line)):
-                return False
-        return True
+    def exists(self, name: str, settings: dict[str, list[Any]]) -> NDArray[np.bool_]:
+        """In which of the trials with these `settings` a swept field exists beside the others."""
+        return existing(name, self.file, settings)
 
 
 def read(study_dir: Path) -> ReportStudy:

@@ -87,9 +87,8 @@ def parallel(study: ReportStudy, gallery: Gallery) -> Html:
     columns = []
     for name, kind in dimensions(study.file).items():
         if name in settings:
-            values = [
-                value if study.exists(name, settings, line) else None for line, value in enumerate(settings[name])
-            ]
+            there = study.exists(name, settings)
+            values = [value if exists else None for value, exists in zip(settings[name], there, strict=True)]
             scale = guessed_scale([value for value in values if value is not None], kind=kind)
             columns.append(Scaled(name, values, scale))
     if not columns or number < 3:
@@ -124,10 +123,7 @@ def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
     for name, kind in dimensions(study.file).items():
         if name not in settings[""]:
             continue  # a setting of another problem than this version knows
-        kept = {
-            end: [line for line in range(len(each[name])) if study.exists(name, each, line)]
-            for end, each in settings.items()
-        }
+        kept = {end: np.flatnonzero(study.exists(name, each)).tolist() for end, each in settings.items()}
         values, failed, pruned = (
             ["none" if each[name][line] is None else each[name][line] for line in kept[end]]
             for end, each in settings.items()

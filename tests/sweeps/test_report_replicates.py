@@ -152,7 +152,7 @@ def test_a_setting_with_a_condition_shows_the_trials_in_which_it_exists(tmp_path
     synthetic.make_study(tmp_path / "demo", trials=8, failed=0, text=text)
     report = read(tmp_path / "demo")
     settings = report.settings(report.ranked)
-    shown = [report.exists("lbfgs_history", settings, line) for line in range(8)]
+    shown = report.exists("lbfgs_history", settings).tolist()
     assert shown == [init != "tf1" for init in settings["init"]] and len(set(shown)) == 2
     assert "shows the trials in which it exists" in page_of(tmp_path / "demo").text
 
