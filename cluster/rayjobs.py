@@ -14,7 +14,6 @@ import re
 import secrets
 import shlex
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from .errors import ClusterError, JobError, JobNotFound
 from .executor import Check, Executor, checked
 from .job import Job, JobHandle, JobState, without_secrets
 from .profile import Profile
+from .scratch import scratch_folder
 
 PACKAGES: Final = ("cluster", "pinncore", "sweeps")
 RECORD: Final = "pinnsweep"  # key of a job's metadata under which its record stands
@@ -86,12 +86,12 @@ class RayExecutor(Executor):
 
     def submit(self, job: Job) -> JobHandle:
         number = _new_id(job)
-        with tempfile.TemporaryDirectory(prefix="pinnsweep-job-") as folder, _explained(self._profile):
+        with scratch_folder("job") as folder, _explained(self._profile):
             environment = self._environment(job, number)
             if job.files:
                 for name, content in job.files.items():
-                    (Path(folder) / name).write_bytes(content)
-                environment["working_dir"] = folder
+                    (folder / name).write_bytes(content)
+                environment["working_dir"] = str(folder)
             asked = job.resources
             client = self._client()
             client.submit_job(

@@ -10,7 +10,6 @@ Mistakes are raised as subclasses of `sweeps.SweepError`; failed trials are no e
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from .given import Given, read_given
 from .homes import is_study, local, studies_in
 from .remote import Remote, uri_of
 from .results import Results
+from .scratch import scratch_folder
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ def run(
     given = read_given(spec)
     if isinstance(given, Path):
         return _finished(drive(given, root=Path(root), **options))
-    with tempfile.TemporaryDirectory(prefix="pinnsweep-") as folder:
-        file = Path(folder) / SPEC_FILE
+    with scratch_folder("run") as folder:
+        file = folder / SPEC_FILE
         file.write_text(given.to_yaml(), encoding="utf-8")
         return _finished(drive(file, root=Path(root), **options))
 

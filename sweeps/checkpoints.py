@@ -9,7 +9,6 @@ import io
 import json
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -19,6 +18,7 @@ import pinncore
 from .homes import remote_of
 from .packs import checkpoint_folder
 from .remote import Remote, at_once
+from .scratch import scratch_folder
 
 FOLDER: Final = "checkpoints"
 INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members
@@ -99,10 +99,10 @@ class StoredCheckpoints:
 
     def write(self, pack: int, name: str, states: Sequence[pinncore.MemberState], values: dict[str, Any]) -> None:
         folder, stream = _folder(pack), io.BytesIO()
-        with tempfile.TemporaryDirectory(prefix="pinnsweep-checkpoint-") as scratch:
-            pinncore.write_checkpoint(Path(scratch, name), states, values=values)
+        with scratch_folder("checkpoint") as scratch:
+            pinncore.write_checkpoint((scratch / name), states, values=values)
             with tarfile.open(fileobj=stream, mode="w") as archive:
-                for file in sorted(Path(scratch, name).iterdir(), key=lambda file: (file.name != INDEX, file.name)):
+                for file in sorted((scratch / name).iterdir(), key=lambda file: (file.name != INDEX, file.name)):
                     archive.add(file, file.name)
         self._remote.put(f"{folder}/{name}{ENDING}", stream.getvalue())
         self._remote.remove([older for older in self._remote.objects(folder) if older < f"{folder}/{name}"])
@@ -112,16 +112,16 @@ class StoredCheckpoints:
         if name is None:
             return None
         content = self._remote.get(name)
-        with tempfile.TemporaryDirectory(prefix="pinnsweep-checkpoint-") as scratch:
+        with scratch_folder("checkpoint") as scratch:
             try:
                 with tarfile.open(fileobj=io.BytesIO(content or b"")) as archive:
                     for member in archive:
                         file = archive.extractfile(member)
                         if file is not None:
-                            Path(scratch, Path(member.name).name).write_bytes(file.read())
+                            (scratch / Path(member.name).name).write_bytes(file.read())
             except tarfile.TarError as problem:
                 raise pinncore.CheckpointError(f"{self._remote}/{name} cannot be read ({problem})") from None
-            return pinncore.read_checkpoint(Path(scratch))
+            return pinncore.read_checkpoint(scratch)
 
     def saved_members(self) -> dict[int, int]:
         newest: dict[int, tuple[int, int]] = {}

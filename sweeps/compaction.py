@@ -14,7 +14,6 @@ import ctypes
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import pyarrow.parquet as pq
 from pinncore.disk import sync_folder
 
 from .remote import Remote
+from .scratch import scratch_folder
 from .store import COMPACTION, MARK, MERGED, TABLES, StudyTables, unified, write_parquet
 from .storedtables import FOLDER, MANIFEST, Manifest, Merged, read_manifest
 
@@ -191,8 +191,8 @@ def _in_store(tables: StudyTables, remote: Remote) -> Compacted:
     """Merge from the files in the study's home, which are those of the store."""
     old, files = read_manifest(remote), tables.snapshot(TABLES).files
     generation = old.generation + 1
-    with tempfile.TemporaryDirectory(prefix="pinnsweep-") as scratch:
-        made = dict(_put_merged(tables, files, old, generation, remote, Path(scratch)))
+    with scratch_folder("compact") as scratch:
+        made = dict(_put_merged(tables, files, old, generation, remote, scratch))
         new = Manifest(generation, made)
         if new.tables == old.tables:
             new = old

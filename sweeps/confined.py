@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pyarrow as pa
 
 from .errors import QueryError
 from .machine import available_cpus
+from .scratch import remove_scratch, scratch_folder
 from .statement import did_you_mean, plain_message
 
 GRACE_S: Final = 5.0  # that a query has to end once its time is up, where the process may be ended
@@ -46,10 +46,10 @@ class _ReadError(Exception):
 @contextlib.contextmanager
 def database(limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty database in memory, with a folder to spill to as long as it is open."""
-    with tempfile.TemporaryDirectory(prefix="pinnsweep-query-") as spill:
+    with scratch_folder("query") as spill:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{limits.memory_gib:g}GiB",
-            "temp_directory": spill,
+            "temp_directory": str(spill),
             "max_temp_directory_size": f"{limits.spill_gib:g}GiB",
             "threads": str(limits.threads or available_cpus()),
             "python_enable_replacements": "false",  # no variable of this process is a table
@@ -162,6 +162,7 @@ def _memory_bounded(more_bytes: int) -> Iterator[None]:
 def _end_process(limits: Limits) -> None:
     sys.stderr.write(f"error: {_too_long(limits)}\n")
     sys.stderr.flush()
+    remove_scratch()
     os._exit(QueryError.exit_code)
 
 

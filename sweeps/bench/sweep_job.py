@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import yaml
 from pinncore.initialisation import initial_parameters
 
 from ..driver import RAY_SETTINGS, run
+from ..scratch import scratch_folder
 from ..search import Search, stable_hash
 from ..spec import load_spec
 from ..store import StudyTables
@@ -91,8 +91,8 @@ class SweepJob(Job):
     def __init__(self, work: Work) -> None:
         self._work = work
         brief = replace(work, trials=1, schedule=replace(work.schedule, epochs=2, iterations=2))
-        with tempfile.TemporaryDirectory() as folder:  # compiles, and reads every library from the disk once
-            self.sweep(brief, Path(folder))
+        with scratch_folder("sweep") as folder:  # compiles, and reads every library from the disk once
+            self.sweep(brief, folder)
 
     def sweep(self, work: Work, folder: Path) -> dict[str, Any]:
         """Run it; returns errors and evaluations of the trials."""
@@ -105,9 +105,9 @@ class SweepJob(Job):
         seconds = ray_s = 0.0
         found: dict[str, Any] = {}
         for _ in range(amount):
-            with tempfile.TemporaryDirectory() as folder, _ray_timed() as spent:
+            with scratch_folder("sweep") as folder, _ray_timed() as spent:
                 started = time.perf_counter()
-                found = self.sweep(self._work, Path(folder))
+                found = self.sweep(self._work, folder)
                 seconds += time.perf_counter() - started
             ray_s += sum(spent)
         return {"seconds": seconds, "ray_seconds": ray_s, **found}

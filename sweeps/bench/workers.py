@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
+from ..scratch import scratch_folder
+
 REST_S: Final = 0.02  # between two timings: threads that spin while they wait for work must have gone to sleep
 END_S: Final = 30.0
 TIMEOUT_S: Final = 6 * 3600.0  # of one request: a whole trial by the slowest is one
@@ -105,8 +107,8 @@ class Workers:
 
     def __enter__(self) -> Self:
         # the path must stay short: Ray puts its sockets below it
-        self._folder = tempfile.TemporaryDirectory(prefix="pinnsweep-bench-", ignore_cleanup_errors=True)
-        self.folder = Path(self._folder.name)
+        self._scratch = contextlib.ExitStack()
+        self.folder = self._scratch.enter_context(scratch_folder("bench"))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -114,7 +116,7 @@ class Workers:
             for worker in self._running.values():
                 worker.interrupt()
         self.end()
-        self._folder.cleanup()
+        self._scratch.close()
 
     def open(self, job: str, threads: int, key: str, *, group: str = "", **arguments: Any) -> dict[str, Any]:
         """Have a worker prepare a piece of work. Raises `WorkerError`."""

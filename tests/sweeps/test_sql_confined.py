@@ -6,6 +6,7 @@ import hashlib
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,11 +223,25 @@ def test_the_command_refuses_one_value_of_gigabytes(study: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_DATA) == bound
 
 
-def test_a_process_ends_where_the_database_does_not() -> None:
+def test_a_process_ends_where_the_database_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     code = (
-        "import time\nfrom sweeps import confined\nconfined.GRACE_S = 0.1\n"
-        "with confined.process_confined(confined.Limits(time_s=0.1)): time.sleep(60)"
+        "import time\nfrom sweeps import confined\nconfined.GRACE_S = 0.1\nlimits = confined.Limits(time_s=0.1)\n"
+        "with confined.database(limits), confined.process_confined(limits): time.sleep(60)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: the query took longer than 0.1 s")
+    assert list(tmp_path.iterdir()) == []  # what it spilled
+
+
+def test_the_next_query_removes_what_a_killed_one_spilled(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "import os\nfrom sweeps import confined\nwith confined.database(confined.Limits()): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], timeout=50, check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    query([study], "SELECT 1")
+    assert list(tmp_path.iterdir()) == []
