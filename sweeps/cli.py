@@ -1,7 +1,7 @@
 """The command `pinnsweep`: arguments in, text or JSON out; what it does is done by the modules it calls.
 
-Exit codes: 0 done, 1 finished with failed trials, 2 usage or study file wrong, 130 interrupted. Heavy libraries are
-imported inside the commands, so that `--help` answers at once.
+Exit codes: 0 done, 1 finished with failed trials, 2 usage or study file wrong, 130 interrupted, 141 nobody reads the
+output any more. Heavy libraries are imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
-from typing import Any
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +21,8 @@ from .errors import NOT_GIVEN, SpecError, SweepError
 
 WRONG = 2
 INTERRUPTED = 130
+UNREAD = 141  # as the shell has it of what SIGPIPE ended
+_READER_IS_GONE = select.POLLERR | select.POLLHUP
 # What the user's disk says, not our code: no rights, no space, a file where a folder should be.
 DISK_ERRORS = {
     errno.EACCES,
@@ -36,13 +44,21 @@ class Commands(TyperGroup):
         ctx.meta["json"] = "--json" in args  # before any parsing, since the mistake may stand in the arguments
         return super().parse_args(ctx, args)
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _quiet_where_unread():  # --help and --version print here
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
+        with _quiet_where_unread():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        except (typer.Exit, typer.Abort):
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
             message = _explained(error)
@@ -53,6 +69,71 @@ class Commands(TyperGroup):
             else:
                 typer.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)  # one a mistake
             raise typer.Exit(getattr(error, "exit_code", WRONG)) from None
+
+
+def end_with_the_reader() -> None:
+    """Have this process end as soon as nobody reads its output any more, for a command that waits for more to print.
+
+    Only who writes is told that the reader of a pipe is gone; `logs -f | head -1` would stay until the job writes.
+    """
+    watched = _poll(sys.stdout)
+    if watched is None:
+        return
+
+    def look() -> None:
+        while not any(found & _READER_IS_GONE for _, found in watched.poll()):
+            pass
+        os._exit(UNREAD)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _quiet_where_unread() -> Iterator[None]:
+    """End without a word where nobody reads the output any more: `pinnsweep list | head -1` is no mistake."""
+    try:
+        try:
+            yield
+        finally:
+            _flush()
+    except BrokenPipeError as problem:
+        unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+        if not unread:  # another pipe, and so a bug, which typer would hide
+            raise RuntimeError("a process that this one wrote to is gone") from problem
+        for stream in unread:
+            _drop(stream)
+        raise typer.Exit(UNREAD) from None
+
+
+def _flush() -> None:
+    """Write what is still in a buffer now: where that fails when Python ends, Python says so in its own words."""
+    try:
+        if sys.stdout is not None:  # closed: `>&-`
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:  # a full disk, which was told when it was first written to
+        _drop(sys.stdout)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let all that is written to a stream go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _is_unread(stream: TextIO) -> bool:
+    watched = _poll(stream)
+    return watched is not None and any(found & _READER_IS_GONE for _, found in watched.poll(0))
+
+
+def _poll(stream: TextIO) -> select.poll | None:
+    """What tells the end of a stream's reader, and nothing else; None of a stream that is no file of the system."""
+    found = select.poll()
+    try:
+        found.register(stream.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # None, of a closed one, among them
+        return None
+    return found
 
 
 def _is_usage(error: Exception) -> bool:

@@ -13,7 +13,7 @@ import typer
 from cluster import Check, ClusterError, JobHandle, JobState
 
 from . import submission
-from .cli_errors import WRONG
+from .cli_errors import WRONG, end_with_the_reader
 from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, own_name, print_json, warn
 from .submission import INLINE, LOCAL, full_id
 
@@ -162,6 +162,8 @@ def _print_table(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_log(handle: JobHandle, *, follow: bool) -> None:
+    if follow:
+        end_with_the_reader()
     for piece in handle.logs(follow=follow):
         typer.echo(piece, nl=False)
 

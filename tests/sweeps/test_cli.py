@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +14,13 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import Result
 
-from cluster import ClusterError, Job, JobHandle, LocalExecutor
+from cluster import ClusterError, Job, JobHandle, JobState, LocalExecutor
 from pinncore.errors import DataError
 from sweeps import submission
 from sweeps.errors import Mistake, SpecError, StudyError
 
-from .invoking import StandIn, errors_of, invoke, raising
+from .clusters import command
+from .invoking import StandIn, errors_of, invoke, made_study, raising
 from .invoking import stand_in as stand_in
 
 COMMANDS = [
@@ -148,6 +151,64 @@ class TestMistakes:
     def test_interrupted(self, stand_in: StandIn) -> None:
         stand_in("driver", run=raising(KeyboardInterrupt()))
         assert invoke("run", "study.yaml").exit_code == 130
+
+
+class TestReaders:
+    """Who reads what a command prints may leave: the command ends then, without a word."""
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--help"],
+            ["run", "--help"],
+            ["--version"],
+            ["schema"],
+            ["list", "--root", "."],
+            ["jobs", "--json"],
+            ["query", "first", "SELECT * FROM trials", "--format", "csv", "--root", "."],
+        ],
+        ids=" ".join,
+    )
+    def test_a_pipe_that_nobody_reads(self, tmp_path: Path, words: list[str]) -> None:
+        made_study(tmp_path)
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        ended = subprocess.run(
+            command(*words), stdout=write_end, stderr=subprocess.PIPE, cwd=tmp_path, timeout=60, check=False
+        )
+        os.close(write_end)
+        assert (ended.returncode, ended.stderr) == (141, b"")
+
+    def test_a_log_that_is_followed(self, tmp_path: Path) -> None:
+        handle = LocalExecutor(tmp_path / ".jobs").submit(Job(argv=("sh", "-c", "echo begun; exec sleep 600")))
+        try:
+            words = command("logs", "1", "-f", "--root", tmp_path)
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+                assert following.stdout is not None and following.stderr is not None
+                assert following.stdout.readline() == "begun\n"
+                following.stdout.close()
+                assert following.wait(timeout=30) == 141  # though the job writes nothing more
+                assert following.stderr.read() == ""
+            assert handle.state() is JobState.RUNNING
+        finally:
+            handle.cancel(grace_s=0)
+
+    def test_another_pipe_is_a_bug(self, stand_in: StandIn) -> None:
+        stand_in("driver", run=raising(BrokenPipeError(32, "Broken pipe")))
+        assert isinstance(invoke("run", "study.yaml").exception, RuntimeError)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is full")
+    def test_a_full_disk_is_told_once(self, tmp_path: Path) -> None:
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(
+                command("list", "--root", tmp_path), stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+            )
+        assert (ended.returncode, ended.stderr) == (2, b"error: No space left on device\n")
+
+    def test_no_output_at_all(self, tmp_path: Path) -> None:
+        words = ["sh", "-c", 'exec "$@" >&-', "sh", *command("list", "--root", tmp_path)]
+        ended = subprocess.run(words, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 class TestTables:
