@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,15 +9,28 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import Check, ClusterError, JobHandle, JobState
+from cluster import Check, ClusterError, JobHandle, JobState, LogsNotKept
 
 from . import submission
 from .cli_errors import WRONG, end_with_the_reader
-from .cli_options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, own_name, print_json, warn
+from .cli_options import (
+    DEFAULT_ROOT,
+    AsJson,
+    Cpus,
+    Root,
+    Set,
+    Spec,
+    Trials,
+    aligned,
+    own_name,
+    print_json,
+    root_option,
+    warn,
+)
 from .submission import INLINE, LOCAL, full_id
 
 JobId = Annotated[
-    str, typer.Argument(metavar="JOB", help="NAME/ID as `jobs` lists it; a number alone is a job of this machine.")
+    str, typer.Argument(metavar="JOB", help="As `jobs` lists it: NAME/ID, or a number for a job of this machine.")
 ]
 JobsRoot = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder that holds this machine's jobs.")]
 
@@ -57,7 +69,7 @@ def submit(
     if as_json:
         print_json({"job": job, "study": prepared.study, "state": handle.state().value, "root": prepared.root})
     elif to != INLINE:
-        at = f" --root {shlex.quote(prepared.root)}" if to == LOCAL and root and Path(root) != DEFAULT_ROOT else ""
+        at = root_option(Path(prepared.root)) if to == LOCAL else ""
         where = "in the background" if to == LOCAL else f"on {to}, into {prepared.root}"
         typer.echo(f"job {job} runs study {prepared.study} {where}")
         if not follow:
@@ -88,7 +100,7 @@ def jobs(
     elif not records:
         typer.echo(f"no job in {root}" if not names else f"no job on {', '.join(names)}")
     else:
-        _print_table(records)
+        typer.echo(aligned([("job", "state", "submitted", "study"), *map(_line, records)]))
 
 
 def logs(
@@ -117,7 +129,9 @@ def cancel(
     else:
         typer.echo(f"job {job}: {state.value}")
     if not state.finished:
-        raise ClusterError(f"job {job} is still {state.value}; its log says more: {own_name()} logs {job}")
+        raise ClusterError(
+            f"job {job} is still {state.value}; its log says more: {own_name()} logs {job}{root_option(root)}"
+        )
 
 
 def doctor(
@@ -153,12 +167,9 @@ def _record(name: str, handle: JobHandle) -> dict[str, Any]:
     }
 
 
-def _print_table(records: Sequence[dict[str, Any]]) -> None:
-    widths = {name: max(len(str(record[name])) for record in records) for name in ("job", "state")}
-    for record in records:
-        submitted = datetime.fromisoformat(record["submitted_at"]).astimezone()
-        job, state = f"{record['job']:>{widths['job']}}", f"{record['state']:<{widths['state']}}"
-        typer.echo(f"{job}  {state}  {submitted:%Y-%m-%d %H:%M:%S}  {record['study']}")
+def _line(record: dict[str, Any]) -> Sequence[str]:
+    submitted = datetime.fromisoformat(record["submitted_at"]).astimezone()
+    return record["job"], record["state"], f"{submitted:%Y-%m-%d %H:%M:%S}", record["study"]
 
 
 def _print_log(handle: JobHandle, *, follow: bool) -> None:
@@ -168,12 +179,19 @@ def _print_log(handle: JobHandle, *, follow: bool) -> None:
         typer.echo(piece, nl=False)
 
 
-def job_status(job: str) -> dict[str, Any]:
-    """How a job of a profile stands, and the last line of its log, which for a study says how far that is."""
-    handle = submission.find_job(job)
-    record = _record(job.rpartition("/")[0], handle)
-    lines = [] if record["state"] == JobState.PENDING else "".join(handle.logs()).split("\n")
+def job_status(job: str, root: Path) -> dict[str, Any]:
+    """How a job stands, and the last line of its log, which for a study says how far that is."""
+    handle = submission.find_job(job, root)
+    record = _record(job.rpartition("/")[0] or LOCAL, handle)
+    lines = [] if record["state"] == JobState.PENDING else _log_of(handle).split("\n")
     return {**record, "last_line": next((line.strip() for line in reversed(lines) if line.strip()), "")}
+
+
+def _log_of(handle: JobHandle) -> str:
+    try:
+        return "".join(handle.logs())
+    except LogsNotKept:  # of a job that ran in the foreground
+        return ""
 
 
 def job_status_text(found: dict[str, Any]) -> str:

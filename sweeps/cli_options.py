@@ -69,6 +69,19 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words as columns, the first row their names."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def root_option(root: Path) -> str:
+    """The option that finds this machine's jobs in a root, where that is not the usual one."""
+    is_usual = root.absolute() == DEFAULT_ROOT.absolute()
+    return "" if is_usual else f" --root {shlex.quote(uri_of(root) or str(root))}"
+
+
 def own_name() -> str:
     """What the user has to type to call this command again."""
     typed = sys.argv[0]

@@ -10,8 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster import JobNotFound
+
 from . import cli_jobs, housekeeping, steering, submission
-from .cli_options import DEFAULT_ROOT, AsJson, Root, SomeStudies, Studies, print_json, study_dir, warn
+from .cli_options import (
+    DEFAULT_ROOT,
+    AsJson,
+    Root,
+    SomeStudies,
+    Studies,
+    aligned,
+    own_name,
+    print_json,
+    root_option,
+    study_dir,
+    study_place,
+    warn,
+)
 from .errors import StudyError, SweepError
 from .homes import local, studies_in
 from .remote import uri_of
@@ -19,20 +34,48 @@ from .remote import uri_of
 
 def status(
     study: Annotated[
-        Path | None, typer.Argument(metavar="[STUDY|JOB]", help="Study, or job NAME/ID (default: all studies in ROOT).")
+        Path | None,
+        typer.Argument(metavar="[STUDY|JOB]", help="Study, or job as `jobs` lists it (default: all studies in ROOT)."),
     ] = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Say how far a study is, and which trial is best."""
-    if study is not None and submission.is_job(str(study)):
-        job = cli_jobs.job_status(str(study))
-        print_json(job) if as_json else typer.echo(cli_jobs.job_status_text(job))
-    elif study is not None:
-        found = steering.study_status(study_dir(study, root))
-        print_json(found) if as_json else typer.echo(_status_text(found))
-    else:
+    if study is None:
         _status_of_all(root, as_json=as_json)
+        return
+    try:
+        place = study_place(study, root)
+    except StudyError as no_study:
+        if not submission.names_job(str(study)):
+            raise
+        _status_of_job(str(study), root, no_study, as_json=as_json)
+        return
+    warn(_ambiguous(str(study), place, root))
+    found = steering.study_status(local(place))
+    print_json(found) if as_json else typer.echo(_status_text(found))
+
+
+def _status_of_job(job: str, root: Path, no_study: StudyError, *, as_json: bool) -> None:
+    try:
+        found = cli_jobs.job_status(job, root)
+    except JobNotFound as no_job:
+        raise StudyError(f"{no_study}; {no_job}") from None
+    print_json(found) if as_json else typer.echo(cli_jobs.job_status_text(found))
+
+
+def _ambiguous(name: str, place: Path, root: Path) -> list[str]:
+    """What to say where a study has the name of a job."""
+    if not submission.names_job(name):
+        return []
+    other_way = "ask from another folder"
+    if "/" not in name:
+        try:
+            submission.find_job(name, root)
+        except JobNotFound:
+            return []
+        other_way = f"{own_name()} status {submission.LOCAL}/{name}{root_option(root)}"
+    return [f"{place} is a study, and this is about it. About the job of this name: {other_way}"]
 
 
 def _status_of_all(root: Path, *, as_json: bool) -> None:
@@ -85,7 +128,7 @@ def list_studies(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         print_json(found)
     elif found:
         heads = ("study", "trials", "failed", "best", "size", "last change", "run by")
-        typer.echo(_table([heads, *map(_line, found)]))
+        typer.echo(aligned([heads, *map(_line, found)]))
     else:
         typer.echo(f"no study in {uri_of(root) or root}")
 
@@ -99,12 +142,6 @@ def _line(study: Mapping[str, Any]) -> Sequence[str]:
     done = f"{counts['COMPLETE'] + counts['PRUNED'] + study['failures']}/{study['limit']}"
     value = f"{study['objective'].partition(',')[0]} {_short(best['value'])}" if best else ""
     return study["study"], done, str(study["failures"] or ""), value, size, when, study["held_by"] or ""
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
 
 
 def _short(value: object) -> str:

@@ -102,11 +102,13 @@ def find_job(job: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> JobHandle
     return place(to if slash else LOCAL, root).attach(job_id)
 
 
-def is_job(name: str) -> bool:
-    """Whether a name is that of a job of a profile, and not the path of a study."""
-    to, slash, _ = name.rpartition("/")
-    if not slash or Path(name).exists():
-        return False
+def names_job(name: str) -> bool:
+    """Whether a name is one that jobs have: a number, or PLACE/ID of a place that there is."""
+    to, slash, job_id = name.rpartition("/")
+    if not slash:
+        return job_id.isdecimal()
+    if to in (LOCAL, INLINE):
+        return True
     from .profiles import profile_names
 
     return to in profile_names()

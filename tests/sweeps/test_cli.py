@@ -353,7 +353,44 @@ class TestJobs:
         assert told.startswith(f"{sys.executable} -m sweeps.cli {arguments}\n")
         assert "seed: 5" in told
         assert json.loads(invoke("jobs", "--root", root, "--json").stdout)[0]["state"] == "done"
-        assert invoke("jobs", "--root", root).stdout.split()[:2] == ["1", "done"]
+        heads, line = invoke("jobs", "--root", root).stdout.splitlines()
+        assert heads.split() == ["job", "state", "submitted", "study"]
+        assert line.split()[:2] == ["1", "done"] and line.index("a") == heads.index("study")
+
+    @pytest.mark.parametrize("job", ["1", "local/1", "lab/1"])
+    def test_every_command_knows_a_job_by_the_name_it_is_listed_by(self, tmp_path: Path, job: str) -> None:
+        place, root = job.rpartition("/")[0] or "local", tmp_path / "root"
+        profile = f"kind: local, root: {tmp_path}/lab, command: [sh, -c, 'cat study.yaml; exit 3', sh]"
+        (tmp_path / "clusters.yaml").write_text(f"lab: {{{profile}}}\n")
+        self.submit(tmp_path, "bad", place, "--root", root, "--follow")
+        listed = json.loads(invoke("jobs", place, "--root", root, "--json").stdout)
+        assert [each["job"] for each in listed] == [job.removeprefix("local/")]
+        told = invoke("status", job, "--root", root)
+        assert told.stdout.startswith(f"job {listed[0]['job']}: failed, exit code 3, study bad, submitted ")
+        assert json.loads(invoke("status", job, "--root", root, "--json").stdout)["last_line"]
+        assert "study: bad" in invoke("logs", job, "--root", root).stdout
+        assert invoke("cancel", job, "--root", root).stdout == f"job {job}: failed\n"
+
+    def test_the_status_of_a_job_that_kept_no_log(self, tmp_path: Path) -> None:
+        self.submit(tmp_path, "bad", "inline")
+        assert invoke("status", "1").stdout.startswith("job 1: failed, exit code 3, study bad, submitted ")
+
+    def test_a_study_goes_before_a_job_of_its_name(self, tmp_path: Path) -> None:
+        made_study(tmp_path / "runs").rename(tmp_path / "runs" / "1")
+        assert invoke("status", "1").stderr == ""  # there is no such job yet
+        self.submit(tmp_path, "bad", "local", "--follow")
+        told = invoke("status", "1")
+        assert told.stdout.startswith("first: 3 trials")
+        assert "runs/1 is a study, and this is about it" in told.stderr and "status local/1\n" in told.stderr
+        assert invoke("status", "local/1").stdout.startswith("job 1: failed")
+
+    @pytest.mark.parametrize("name", ["9", "local/9"])
+    def test_what_is_neither_study_nor_job(self, tmp_path: Path, name: str) -> None:
+        made_study(tmp_path / "runs")
+        self.submit(tmp_path, "bad", "local", "--follow")
+        message = errors_of(invoke("status", name))
+        assert "studies in runs: first; no job '9'" in message and message.endswith("known jobs: 1\n")
+        assert "no job" not in errors_of(invoke("status", "furst"))
 
     def test_the_study_file_is_that_of_the_moment_of_submission(self, tmp_path: Path) -> None:
         self.submit(tmp_path, "a", "local")
