@@ -23,7 +23,7 @@ from .executor import Check, Executor, checked
 from .job import Job, JobHandle, without_secrets
 from .profile import Profile
 from .rayjobs import RayExecutor, RayProfile
-from .vms_checks import command, steps_here
+from .vms_checks import command, steps_here, typed
 from .vms_config import cluster_config, cluster_name, cluster_yaml
 from .vms_tunnel import NoHeadError, Tunnel, last_line, tunnel_command
 
@@ -134,9 +134,9 @@ class VmsExecutor(Executor):
                 f"# {self._file}",
                 cluster_yaml(shown),
                 "# where no head of this cluster is up",
-                shlex.join(self._up_command("ray")),
+                shlex.join(self._up_command(typed("ray"))),
                 "# the job, through a tunnel",
-                shlex.join(tunnel_command("ray", self._file, "PORT")),
+                shlex.join(tunnel_command(typed("ray"), self._file, "PORT")),
                 RayExecutor(RayProfile(address="http://127.0.0.1:PORT", **self._settings())).preview(job),
                 "# all machines go after head_idle_shutdown_min without a job, and at once by",
                 self._down_command(),
@@ -186,7 +186,7 @@ class VmsExecutor(Executor):
         return (ray, "up", "-y", "--disable-usage-stats", "--log-style=pretty", str(self._file))
 
     def _down_command(self) -> str:
-        return shlex.join(["ray", "down", "-y", str(self._file)])
+        return shlex.join([typed("ray"), "down", "-y", str(self._file)])
 
     def _settings(self) -> dict[str, Any]:
         """What the cluster has in common with a Ray cluster that is already there."""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from .errors import ClusterError
@@ -51,6 +52,12 @@ def command(name: str) -> str:
         how = "pip install 'ray[default]'" if name == "ray" else f"install it, for instance: apt install {name}"
         raise ClusterError(f"the command {name}, which Ray's launcher needs, is not on PATH; {how}")
     return found
+
+
+def typed(name: str) -> str:
+    """What a user has to type for a command: its name where that is on PATH, else its path."""
+    beside_python = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside_python.is_file() else str(beside_python)
 
 
 def _refuse_missing(provider: str) -> None:

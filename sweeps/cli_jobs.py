@@ -22,11 +22,11 @@ from .cli_options import (
     Spec,
     Trials,
     aligned,
-    own_name,
     print_json,
     root_option,
     warn,
 )
+from .ownname import own_name
 from .submission import INLINE, LOCAL, full_id
 
 JobId = Annotated[

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -80,12 +78,3 @@ def root_option(root: Path) -> str:
     """The option that finds this machine's jobs in a root, where that is not the usual one."""
     is_usual = root.absolute() == DEFAULT_ROOT.absolute()
     return "" if is_usual else f" --root {shlex.quote(uri_of(root) or str(root))}"
-
-
-def own_name() -> str:
-    """What the user has to type to call this command again."""
-    typed = sys.argv[0]
-    if Path(typed).name != "pinnsweep":
-        return "python -m sweeps.cli"
-    found = shutil.which("pinnsweep")
-    return "pinnsweep" if found and Path(found).resolve() == Path(typed).resolve() else shlex.quote(typed)

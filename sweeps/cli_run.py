@@ -22,10 +22,10 @@ from .cli_options import (
     Set,
     Study,
     Trials,
-    own_name,
     print_json,
     study_dir,
 )
+from .ownname import own_name
 from .studyfile import SPEC_FILE
 
 

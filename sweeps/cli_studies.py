@@ -20,7 +20,6 @@ from .cli_options import (
     SomeStudies,
     Studies,
     aligned,
-    own_name,
     print_json,
     root_option,
     study_dir,
@@ -29,6 +28,7 @@ from .cli_options import (
 )
 from .errors import StudyError, SweepError
 from .homes import local, studies_in
+from .ownname import own_name
 from .remote import uri_of
 
 

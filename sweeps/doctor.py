@@ -13,6 +13,7 @@ from cluster.folder import JOBS_FOLDER, check_folder
 
 from .errors import StudyError
 from .machine import available_cpus
+from .ownname import own_name
 from .profiles import find_profile
 from .remote import Remote, uri_of
 
@@ -59,7 +60,8 @@ def check_profile(name: str, *, run: bool = False) -> Iterator[Check]:
     told = "".join(handle.logs()).rstrip() if state.finished else ""
     check = Check(f"{what}:\n{told}" if told else what)
     if not state.finished:
-        problem = f"it has not ended in {RUN_TIMEOUT_S:g} s and is {state.value}; see `logs {name}/{handle.id}` later"
+        later = f"look later: {own_name()} logs {name}/{handle.id}"
+        problem = f"it has not ended in {RUN_TIMEOUT_S:g} s and is {state.value}; {later}"
         check = replace(check, problem=problem)
     elif state is not JobState.DONE:
         check = replace(check, problem=f"it ended as {state.value} (exit code {handle.exit_code()}); mend what it says")

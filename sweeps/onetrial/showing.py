@@ -13,6 +13,7 @@ from typing import Any, Final
 import pyarrow.dataset as ds
 
 from ..errors import StudyError
+from ..ownname import own_name
 from ..query import read_study_file, standing
 from ..ranking import rules_of, swept_columns
 from ..remote import Remote
@@ -122,7 +123,7 @@ def _unfinished(place: Path | Remote, trial: int, study_file: Mapping[str, Any])
         "state": asked.state,
         "settings": {"swept": {name: _decoded(value) for name, value in asked.params.items()}},
         "events": _events(place, trial, set()),
-        "next": [f"pinnsweep status {shlex.quote(str(place))}"],
+        "next": [f"{own_name()} status {shlex.quote(str(place))}"],
     }
 
 
@@ -234,17 +235,17 @@ def _next(
     place: Path | Remote, trial: int, replicate: int | None, state: str, row: Row, *, has_weights: bool
 ) -> list[str]:
     """Commands that go on from here."""
-    study = shlex.quote(str(place))
+    command, study = own_name(), shlex.quote(str(place))
     which = f"{study} {trial}" + (f" --replicate {replicate}" if replicate else "")
     if row["seed"] is None:
-        return [f"pinnsweep retry {study} {trial}"]
+        return [f"{command} retry {study} {trial}"]
     if state == FAIL:
-        return [f"pinnsweep retrain {which}", f"pinnsweep retry {study} {trial}"]
+        return [f"{command} retrain {which}", f"{command} retry {study} {trial}"]
     if not has_weights:
-        return [f"pinnsweep retrain {which} -o network.npz"]
+        return [f"{command} retrain {which} -o network.npz"]
     return [
-        f"pinnsweep retrain {which}",
-        f"pinnsweep predict {which} points.csv",
-        f"pinnsweep weights {which} -o network.npz",
-        f'pinnsweep query {study} "SELECT phase, step, loss, rel_l2 FROM curves WHERE trial = {trial}"',
+        f"{command} retrain {which}",
+        f"{command} predict {which} points.csv",
+        f"{command} weights {which} -o network.npz",
+        f'{command} query {study} "SELECT phase, step, loss, rel_l2 FROM curves WHERE trial = {trial}"',
     ]

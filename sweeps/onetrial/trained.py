@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pinncore.networks import flatten, parameter_count
 from .. import records, state
 from ..errors import StudyError
 from ..homes import local
+from ..ownname import own_name
 from ..remote import Remote
 from ..schemas import config_of
 from ..spec import build_settings
@@ -105,8 +107,8 @@ def network_of(
     kept = kept_weights(place, row)
     if not kept:
         raise StudyError(
-            f"{named} kept no weights: its study has results.weights: none. pinnsweep retrain {place} {trial} -o FILE "
-            "makes them anew"
+            f"{named} kept no weights: its study has results.weights: none. This makes them anew: "
+            f"{own_name()} retrain {shlex.quote(str(place))} {trial} -o network.npz"
         )
     chosen = max(kept) if epoch is None else epoch
     if chosen not in kept:

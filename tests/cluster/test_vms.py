@@ -29,6 +29,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster import ClusterError, Executor, Job, JobError, JobNotFound, JobState, Resources, vms_guard, vms_idle
 from cluster.vms import VmsExecutor, VmsProfile
+from cluster.vms_checks import typed
 from cluster.vms_config import cluster_config, cluster_yaml
 from cluster.vms_tunnel import Tunnel
 from tests.cluster.vms_place import AWS, NAME, stand_in, vms_place
@@ -241,6 +242,15 @@ class TestClusterThatIsDown:
 
 
 class TestChecks:
+    def test_what_is_not_on_path_is_called_by_its_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+        assert typed("ray") == "ray"  # it is nowhere: `doctor` says so
+        (tmp_path / "ray").touch(mode=0o755)
+        assert typed("ray") == f"{tmp_path}/ray"
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert typed("ray") == "ray"
+
     def test_cluster_that_is_down_is_no_problem(self, lab: VmsExecutor) -> None:
         found = list(lab.checks())
         assert [check.problem for check in found] == [""] * 6

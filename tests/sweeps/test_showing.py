@@ -10,6 +10,7 @@ import pytest
 
 from sweeps.onetrial.showing import about_trial
 from sweeps.onetrial.showtext import text
+from sweeps.ownname import own_name
 from sweeps.query import standing
 
 from .invoking import errors_of, invoke, made_study
@@ -73,7 +74,7 @@ def test_the_text_has_it_all_on_80_columns(study: Path) -> None:
         "config_hash        000000000000",
         "asked pack 1",
         "weights at epochs 0, 50, 1000, 1500",
-        f"pinnsweep retrain {study} 4",
+        f"{own_name()} retrain {study} 4",
     ):
         assert words in found
     assert "metrics (seed 101004)" in told(study, 4, replicate=1)
@@ -81,7 +82,7 @@ def test_the_text_has_it_all_on_80_columns(study: Path) -> None:
 
 def test_a_failed_trial_says_why_and_how_to_go_on(study: Path) -> None:
     found = told(study, 12)
-    assert "trial 12: FAIL" in found and f"failed: {FAILURE}" in found and f"pinnsweep retry {study} 12" in found
+    assert "trial 12: FAIL" in found and f"failed: {FAILURE}" in found and f"{own_name()} retry {study} 12" in found
     assert about_trial(study, 12)["rank"] is None and "predict" not in found
 
 
@@ -92,7 +93,7 @@ def test_pruned_repeated_and_retried_trials_say_so(pruned: Path) -> None:
     assert "trains trial 32 once more, which failed" in told(pruned, 34)
     assert "trial 3: COMPLETE" in told(pruned, 3) and "∞" in told(pruned, 3), "a replicate of trial 3 failed"
     assert about_trial(pruned, 3, 1)["state"] == "FAIL"
-    assert about_trial(pruned, 21)["next"] == [f"pinnsweep retrain {pruned} 21 -o network.npz"], "kept no weights"
+    assert about_trial(pruned, 21)["next"] == [f"{own_name()} retrain {pruned} 21 -o network.npz"], "kept no weights"
 
 
 def test_a_trained_study_shows_every_end(tmp_path_factory: pytest.TempPathFactory) -> None:
