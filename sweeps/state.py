@@ -7,6 +7,7 @@ heavy is imported here, so that a look into a study costs no second.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,10 @@ POSTGRESQL = "postgresql://"
 TIMEOUT_S = 60  # how long a statement waits for another program that writes to an SQLite file
 CONNECT_TIMEOUT_S = 10
 _RESTORE = "Restore it, or start a study of another name"
+_ANEW = (
+    "Restore it from a copy. Without it the study cannot go on: its results stay in its tables, for query, top and "
+    "report, and --new-study NAME begins the study anew"
+)
 _AGAIN = "and run the study again: it goes on where it was"
 _WAYS_OUT = {  # by SQLite's primary result code
     sqlite3.SQLITE_BUSY: f"Close the program that has it open {_AGAIN}",
@@ -61,7 +66,7 @@ def database(study_dir: Path, state: str | None = None) -> Database:
 def connect(where: Database) -> Connection:
     """Open a database that is there; nothing is made or changed. Raises `StudyError`."""
     if where.file is not None and not (where.file.is_file() and where.file.stat().st_size):
-        raise StudyError(f"{where.file} is missing or empty: restore it, or start a study of another name")
+        raise StudyError(f"{where.file} is missing or empty. {_ANEW}")
     with explained(where):
         if where.file is None:
             return Connection(where, _postgresql(where), "%s")
@@ -92,20 +97,22 @@ class Connection:
     def __init__(self, where: Database, opened: Any, placeholder: str) -> None:
         self.database, self._opened, self._placeholder = where, opened, placeholder
         self.lock, self._depth, self._failed = threading.RLock(), 0, False
+        self._file_id = _file_id(where)
+        self._lost: str | None = None
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """What a SELECT, or a statement with RETURNING, gives."""
-        with self.lock, explained(self.database):
+        with self.lock, self._explained():
             return list(self._opened.execute(self._dialect(sql), values).fetchall())
 
     def run(self, sql: str, *values: Any) -> int:
         """Run a statement; returns the number of rows it changed."""
-        with self.lock, explained(self.database):
+        with self.lock, self._explained():
             return int(self._opened.execute(self._dialect(sql), values).rowcount)
 
     def run_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Run a statement once a row of values."""
-        with self.lock, explained(self.database):
+        with self.lock, self._explained():
             self._opened.cursor().executemany(self._dialect(sql), list(rows))
 
     @property
@@ -143,6 +150,54 @@ class Connection:
             finally:
                 self._depth -= 1
 
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            with explained(self.database):
+                yield
+        except StudyError:  # SQLite calls a file read-only that is no longer at its path
+            with contextlib.suppress(OSError):  # of a disk that does not answer, of which the first error tells
+                self._lost = self._lost or self._found_lost()  # once: the file written anew is another one
+            if self._lost is None:
+                raise
+            raise StudyError(self._lost) from None
+
+    def _found_lost(self) -> str | None:
+        """What became of an SQLite file that is no longer what was opened, and the way out; None where it is that."""
+        file, found = self.database.file, _file_id(self.database)
+        if file is None:
+            return None
+        if found == self._file_id:
+            return None if file.stat().st_size else f"{file} was emptied while it was in use. {_ANEW}"
+        if found is not None:
+            return (
+                f"{file} was replaced by another file while it was in use, so nothing more is recorded. Run the study "
+                "again: it goes on from the file that is there now, or says what that one lacks"
+            )
+        if self._written_anew(file):
+            return (
+                f"{file} was deleted while it was in use. It has been written anew from what was still open of it. Run "
+                "the study again: it goes on where it was"
+            )
+        return f"{file} was deleted while it was in use. {_ANEW}"
+
+    def _written_anew(self, file: Path) -> bool:
+        """Write a deleted file again, as of the last transaction: who has it open can still read it."""
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            self._opened.rollback()
+            with contextlib.closing(sqlite3.connect(beside)) as copy:
+                self._opened.backup(copy)
+            if file.exists():  # another program was first
+                return False
+            beside.replace(file)
+        except (OSError, sqlite3.Error):
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+        return True
+
     def close(self) -> None:
         """Let the database go."""
         with self.lock, contextlib.suppress(Exception):
@@ -150,6 +205,15 @@ class Connection:
 
     def _dialect(self, sql: str) -> str:
         return sql if self._placeholder == "?" else sql.replace("?", self._placeholder)
+
+
+def _file_id(where: Database) -> tuple[int, int] | None:
+    """What tells an SQLite file from another one of its name; None where it is not there."""
+    try:
+        found = None if where.file is None else where.file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found and (found.st_dev, found.st_ino)
 
 
 @contextlib.contextmanager

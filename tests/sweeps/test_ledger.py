@@ -552,6 +552,60 @@ def test_a_database_that_cannot_be_written_is_told_as_one(tmp_path: Path) -> Non
     ledger.close()
 
 
+def taken(tmp_path: Path) -> Ledger:
+    """A ledger with two trials, in use."""
+    ledger = Ledger(database(tmp_path), "study", create=True)
+    ledger.take("me")
+    enter(ledger, 0)
+    enter(ledger, 1)
+    return ledger
+
+
+def test_a_file_that_is_deleted_while_it_is_in_use_is_written_anew(tmp_path: Path) -> None:
+    ledger, file = taken(tmp_path), tmp_path / "study.db"
+    with ledger.transaction():
+        ledger.mark(0, "RUNNING")
+        file.unlink()
+    assert ledger.counts()["RUNNING"] == 1  # what is open of it can be read, and was written to once more
+    for _ in range(2):
+        with pytest.raises(StudyError, match=r"study\.db was deleted while .*Run the study again: it goes on"):
+            ledger.mark(1, "RUNNING")
+    ledger.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+    again = Ledger(database(tmp_path), "study")
+    assert [record.state for record in again.records()] == ["RUNNING", "WAITING"]
+    assert again.take("another") == 2
+    again.close()
+
+
+def test_a_file_that_is_deleted_with_its_folder_is_told(tmp_path: Path) -> None:
+    ledger = taken(tmp_path / "folder")
+    shutil.rmtree(tmp_path / "folder")
+    with pytest.raises(StudyError, match=r"study\.db was deleted while it was in use\. Restore it .*--new-study"):
+        ledger.mark(0, "RUNNING")
+    ledger.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_replaced_while_it_is_in_use_is_told_and_left(tmp_path: Path) -> None:
+    ledger, file = taken(tmp_path), tmp_path / "study.db"
+    shutil.copy(file, tmp_path / "copy")
+    (tmp_path / "copy").replace(file)
+    before = file.read_bytes()
+    with pytest.raises(StudyError, match=r"study\.db was replaced by another file"):
+        ledger.mark(0, "RUNNING")
+    ledger.close()
+    assert file.read_bytes() == before and len(Ledger(database(tmp_path), "study")) == 2
+
+
+def test_a_file_that_is_emptied_while_it_is_in_use_is_told(tmp_path: Path) -> None:
+    ledger = taken(tmp_path)
+    (tmp_path / "study.db").write_bytes(b"")
+    with pytest.raises(StudyError, match=r"study\.db was emptied while it was in use\. Restore it"):
+        ledger.mark(0, "RUNNING")
+    ledger.close()
+
+
 def test_another_program_that_holds_the_file_is_told(tmp_path: Path) -> None:
     ledger = Ledger(database(tmp_path), "study", create=True)
     ledger.take("me")

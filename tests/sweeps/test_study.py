@@ -353,6 +353,20 @@ def test_status_of_a_killed_study_says_waiting_and_writes_nothing(study_dir: Pat
     assert (study_dir / "study.db").stat().st_size == 0
 
 
+@pytest.mark.parametrize("fate", ["deleted", "replaced by another file"])
+def test_a_study_whose_database_is_taken_away_says_so_and_goes_on(calm: Calm, study_dir: Path, fate: str) -> None:
+    owner, file = train_all(study_dir, least=3), study_dir / "study.db"
+    if fate == "deleted":
+        file.unlink()
+    else:
+        shutil.copy(file, study_dir / "copy")
+        (study_dir / "copy").replace(file)
+    owner.close()
+    assert owner._broken is not None and f"study.db was {fate} while it was in use" in owner._broken
+    assert owner._broken.count("Run the study again: it goes on") == 1
+    calm.finish(study_dir)
+
+
 @pytest.mark.parametrize("content", [b"garbage " * 1000, b"SQLite format 3\0" + b"\0" * 5000])
 def test_a_damaged_database_is_named(study_dir: Path, content: bytes) -> None:
     (study_dir / "study.db").write_bytes(content)
