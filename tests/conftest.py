@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores, so each takes one thread
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -13,8 +14,16 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 from hypothesis import settings
 
+from tests import backstop
+
 settings.register_profile("pinnsweep", deadline=None)  # a shared core makes single examples slow, not wrong
 settings.load_profile("pinnsweep")
+# A script's background jobs ignore SIGINT, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(backstop)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks

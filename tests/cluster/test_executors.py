@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from cluster import (
 )
 from cluster.supervisor import start_mark
 from tests.cluster.waiting import WAIT_S, eventually
+from tests.processes import line_of, started
 
 Make = Callable[[Path], Executor]
 BACK_ENDS: dict[str, Make] = {
@@ -169,10 +171,10 @@ sys.stdin.read()
 """
 
 
-def client(name: str, code: str, jobs_dir: Path) -> subprocess.Popen[str]:
+def client(name: str, code: str, jobs_dir: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     """Another Python process that submits one job, and then waits for its standard input to close."""
     argv = [sys.executable, "-c", CLIENT.format(name=name, code=code), str(jobs_dir)]
-    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return started(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 class TestLocal:
@@ -180,8 +182,7 @@ class TestLocal:
         gate = tmp_path / "gate"
         code = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('alive')"
         with client("LocalExecutor", code, tmp_path / "jobs") as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "submitted 1 None\n"
+            assert line_of(process) == "submitted 1 None\n"
             process.kill()
         handle = LocalExecutor(tmp_path / "jobs").attach("1")
         assert handle.state() is JobState.RUNNING
@@ -235,7 +236,7 @@ class TestLocal:
 class TestInline:
     def test_streams_are_those_of_the_client(self, tmp_path: Path) -> None:
         with client("InlineExecutor", "print('hello'); raise SystemExit(4)", tmp_path) as process:
-            output, _ = process.communicate()
+            output, _ = process.communicate(timeout=WAIT_S)
         assert output == "hello\nsubmitted 1 4\n"
         handle = InlineExecutor(tmp_path).attach("1")
         with pytest.raises(LogsNotKept, match="terminal"):
@@ -244,22 +245,21 @@ class TestInline:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signals_are_passed_on_once(self, tmp_path: Path, number: signal.Signals) -> None:
         code = (
-            "import signal, time\n"
-            "def count(number, frame): print('got', number)\n"
-            "signal.signal(signal.SIGINT, count); signal.signal(signal.SIGTERM, count)\n"
-            "print('ready'); signal.pause(); time.sleep(0.3); raise SystemExit(9)"
+            "import signal\n"
+            "both = {signal.SIGINT, signal.SIGTERM}\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, both)  # what comes early waits\n"
+            "print('ready'); print('got', int(signal.sigwait(both)))\n"
+            "raise SystemExit(9 if signal.sigtimedwait(both, 0.3) is None else 8)"
         )
         with client("InlineExecutor", code, tmp_path) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            assert line_of(process) == "ready\n"
             process.send_signal(number)
-            assert process.stdout.readline() == f"got {number.value}\n"
-            assert process.stdout.readline() == "submitted 1 9\n"
+            assert line_of(process) == f"got {number.value}\n"
+            assert line_of(process) == "submitted 1 9\n"
         assert InlineExecutor(tmp_path).attach("1").state() is JobState.CANCELLED
 
 
 def test_start_mark_of_remains() -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    eventually(lambda: start_mark(process.pid) is None)  # dead, though nobody has asked for its exit code
-    process.wait()
+    with started([sys.executable, "-c", ""]) as process:
+        eventually(lambda: start_mark(process.pid) is None)  # dead, though nobody has asked for its exit code
     assert start_mark(os.getpid()) == start_mark(os.getpid()) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-WAIT_S = 60.0  # far above what anything here takes
+WAIT_S = 120.0  # far above what anything takes on a machine that has other things to do
 
 
 def eventually(condition: Callable[[], object]) -> None:
