@@ -12,11 +12,12 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import backstop
 
-settings.register_profile("pinnsweep", deadline=None)  # a shared core makes single examples slow, not wrong
+# a shared core makes examples slow, not wrong
+settings.register_profile("pinnsweep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pinnsweep")
 # A script's background jobs ignore SIGINT, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

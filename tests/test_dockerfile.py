@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.cluster.waiting import WAIT_S
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VARIABLE = re.compile(r"\$\{([A-Za-z_]+)")
@@ -90,14 +92,15 @@ def test_every_variable_is_an_argument_declared_before() -> None:
 
 def test_shell_commands_can_be_parsed() -> None:
     for rest in all_of("RUN"):
-        subprocess.run(["sh", "-n", "-c", rest], check=True)
+        subprocess.run(["sh", "-n", "-c", rest], timeout=WAIT_S, check=True)
 
 
 @pytest.mark.parametrize(("release", "asked"), [("", "ray[default,tune]"), ("2.60.0", "ray[default,tune]==2.60.0")])
 def test_release_of_ray_can_be_chosen(release: str, asked: str) -> None:
     (install,) = (rest for rest in all_of("RUN") if "ray[" in rest)
     script = f'pip() {{ printf "%s\\n" "$@"; }}; {install}'
-    told = subprocess.run(["sh", "-c", script], env={"RAY": release}, capture_output=True, text=True, check=True)
+    words = ["sh", "-c", script]
+    told = subprocess.run(words, env={"RAY": release}, capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert told.stdout.splitlines()[-1] == asked
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 import cluster
+from tests.cluster.waiting import WAIT_S
 
 SERVICE = {"ray", "optuna", "pyarrow", "duckdb", "pydantic"}
 PUBLIC = {
@@ -21,7 +22,7 @@ PUBLIC = {
 def modules_after(statement: str) -> set[str]:
     """The top-level modules a fresh interpreter holds after a statement."""
     show = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}}, sep='\\n')"
-    result = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=WAIT_S, check=True)
     return set(result.stdout.split())
 
 

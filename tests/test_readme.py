@@ -7,7 +7,6 @@ real command runs on a real Ray.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -18,9 +17,9 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 import pytest
@@ -30,6 +29,8 @@ from sweeps import records, state
 from sweeps.cli import app
 from sweeps.spec import load_spec, parse_spec
 
+from .cluster.waiting import WAIT_S
+from .processes import line_of, started
 from .sweeps.clusters import wait_for
 from .sweeps.invoking import StandIn, invoke, run_here
 from .sweeps.invoking import stand_in as stand_in
@@ -120,9 +121,9 @@ def write_study(folder: Path, text: str) -> None:
 def with_answer(argv: list[str], answer: str) -> tuple[int, str]:
     """Exit code and output of a command that asks something on a terminal."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(argv, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    os.write(ours, answer.encode())
-    output, _ = process.communicate(timeout=240)
+    with started(argv, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        os.write(ours, answer.encode())
+        output, _ = process.communicate(timeout=240)
     os.close(ours)
     os.close(theirs)
     return process.returncode, output
@@ -158,6 +159,7 @@ def test_the_tour_is_executed(folder: Path, stand_in: StandIn, monkeypatch: pyte
 @pytest.mark.timeout(1800)
 def test_the_tour_is_executed_by_the_real_command(folder: Path) -> None:
     command = [sys.executable, "-m", "sweeps.cli"]
+    both: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
     def run(*argv: str, code: int = 0) -> str:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
@@ -173,16 +175,15 @@ def test_the_tour_is_executed_by_the_real_command(folder: Path) -> None:
             code, output = with_answer([*command, *step.words], "y\n")
             assert code == 0, output
         elif step.words[0] == "dashboard":
-            with started(*command, *step.words, "--port", "0", "--json") as process:
-                assert process.stdout
-                address = json.loads(process.stdout.readline())["url"]
+            with started([*command, *step.words, "--port", "0", "--json"], **both) as process:
+                address = json.loads(line_of(process))["url"]
                 assert urllib.request.urlopen(address, timeout=60).status == 200
                 process.send_signal(signal.SIGINT)
-                assert process.wait(timeout=60) == 0
+                assert process.wait(timeout=WAIT_S) == 0
         elif step.words[0] == "stop":
             study = Path(step.words[1])
             before = starts(study)
-            with started(*command, "extend", str(study), "64", "--plain") as process:
+            with started([*command, "extend", str(study), "64", "--plain"], **both) as process:
                 wait_for(functools.partial(has_begun, study, before), process)
                 run(*command, *step.words)
                 assert process.wait(timeout=120) == 130
@@ -202,16 +203,6 @@ def starts(study_dir: Path) -> int:
 
 def has_begun(study_dir: Path, before: int) -> bool:
     return starts(study_dir) > before
-
-
-@contextlib.contextmanager
-def started(*argv: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_the_readme_has_commands_to_test() -> None:

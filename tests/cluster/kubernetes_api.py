@@ -30,6 +30,8 @@ import yaml
 from cluster import Executor
 from cluster.kubernetes import KubernetesProfile
 
+from .waiting import WAIT_S
+
 NAMESPACE = "studies"
 CRD = Path(__file__).parent / "data" / "rayjob-crd.yaml"
 Json = dict[str, Any]
@@ -104,7 +106,7 @@ class StandIn:
         for job in list(self.jobs.values()):
             job.delete(grace_s=0)
         self._server.shutdown()
-        self._thread.join()
+        self._thread.join(WAIT_S)
         self._server.server_close()
 
     @property
@@ -250,7 +252,7 @@ class Running:
             pass
         is_late = time.monotonic() >= deadline
         self._stop()
-        reader.join()
+        reader.join(WAIT_S)
         code = self.process.returncode
         if is_late:
             self.set("Failed", "RUNNING", "DeadlineExceeded", "The RayJob has passed the activeDeadlineSeconds.")
@@ -292,12 +294,12 @@ class Running:
                 self.process.wait(self.grace_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.wait(WAIT_S)
 
     def delete(self, grace_s: float = float("inf")) -> None:
         self.grace_s = min(self.grace_s, grace_s)
         self.deleted.set()
-        self.stopped.wait()
+        assert self.stopped.wait(WAIT_S)
         self.place.jobs.pop(self.name, None)
         self.place.config_maps.pop(self.name, None)  # it is owned by the RayJob
 

@@ -15,6 +15,7 @@ import pytest
 
 from cluster import Executor
 from cluster.slurm import SlurmExecutor, SlurmProfile
+from tests.cluster.waiting import WAIT_S
 
 from .slurm_stand_in import kill_all
 from .waiting import eventually
@@ -88,7 +89,7 @@ def slurm_daemons() -> Iterator[Path]:
             _start(folder, "slurmd", "-D", "-N", node)
         eventually(lambda: _told("sinfo", "--noheader", "--format=%T %D", "--partition=main") == f"idle {len(NODES)}")
         yield folder
-        subprocess.run(["scancel", "--user", _user()], check=False)
+        subprocess.run(["scancel", "--user", _user()], timeout=WAIT_S, check=False)
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def _start(folder: Path, *argv: str) -> None:
 
 
 def _told(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(argv, capture_output=True, text=True, timeout=WAIT_S, check=False).stdout.strip()
 
 
 def _user() -> str:

@@ -462,4 +462,4 @@ class TestChecks:
 
 def test_library_is_imported_only_when_needed() -> None:
     code = "import sys, cluster.kubernetes; assert 'kubernetes' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], timeout=WAIT_S, check=True)

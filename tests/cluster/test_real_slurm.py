@@ -67,7 +67,7 @@ def test_a_job_cancelled_by_other_means(tmp_path: Path) -> None:
     handle = client(tmp_path).submit(python(SAVES_ON_TERM))
     eventually(begun(handle))
     number = (tmp_path / ".jobs" / "real" / "1" / "slurm_ids").read_text().split()[-1]
-    subprocess.run(["scancel", number], check=True)
+    subprocess.run(["scancel", number], timeout=WAIT_S, check=True)
     assert handle.wait(WAIT_S) is JobState.CANCELLED
 
 
@@ -76,7 +76,7 @@ def test_a_job_from_which_its_nodes_are_taken(tmp_path: Path) -> None:
     handle = client(tmp_path).submit(python(SAVES_ON_TERM))
     eventually(begun(handle))
     number = (tmp_path / ".jobs" / "real" / "1" / "slurm_ids").read_text().split()[-1]
-    subprocess.run(["scontrol", "requeue", number], check=True)
+    subprocess.run(["scontrol", "requeue", number], timeout=WAIT_S, check=True)
     eventually(lambda: handle.state() is JobState.PENDING)
     assert handle.wait(WAIT_S) is JobState.DONE
     assert "went on" in log_of(handle)

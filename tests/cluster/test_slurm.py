@@ -103,7 +103,9 @@ class TestScript:
         job = Job(argv=("a b", "$HOME", "'", '"', ";", "two\nlines", ""), environment={"A": "it's 5 $HOME"})
         text = self.text(job, setup=("module load x  # a comment", "source 'my venv/bin/activate'"), nodes=2)
         script = text[text.index("#!/bin/bash") :]
-        checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        checked = subprocess.run(
+            ["bash", "-n"], input=script, capture_output=True, text=True, timeout=WAIT_S, check=False
+        )
         assert (checked.returncode, checked.stderr) == (0, "")
 
     @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ class TestJobs:
     def test_a_job_cancelled_by_other_means(self, clients: Callable[..., Executor], slurm: Path) -> None:
         handle = clients().submit(python("print('begun'); import time; time.sleep(600)"))
         eventually(begun(handle))
-        subprocess.run(["scancel", "1"], check=True)
+        subprocess.run(["scancel", "1"], timeout=WAIT_S, check=True)
         assert handle.wait(WAIT_S) is JobState.CANCELLED
         assert handle.exit_code() is None
 

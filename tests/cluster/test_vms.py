@@ -34,6 +34,7 @@ from cluster.vms_config import cluster_config, cluster_yaml
 from cluster.vms_tunnel import Tunnel
 from tests.cluster.vms_place import AWS, NAME, stand_in, vms_place
 from tests.cluster.waiting import WAIT_S, eventually
+from tests.processes import end, line_of
 
 ECHO = Job(argv=("echo", "hello"), name="greeting")
 GCP = {**AWS, "provider": "gcp", "region": "us-west1", "availability_zone": "us-west1-a", "project_id": "lab-1"}
@@ -335,13 +336,16 @@ class TestJobs:
 
     def test_tunnel_ends_with_a_killed_client(self, clients: Callable[[], Executor]) -> None:
         clients().submit(ECHO)
-        process = subprocess.Popen([sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdin is not None and process.stdout is not None
-        with process.stdin, process.stdout:
-            _, port = map(int, process.stdout.readline().split())
+        process = subprocess.Popen(
+            [sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            _, port = map(int, line_of(process).split())
             eventually(lambda: listens(port))
             os.kill(process.pid, signal.SIGKILL)
             process.wait(WAIT_S)
+        finally:
+            end(process)
         eventually(lambda: not listens(port))
 
     def test_every_check_holds(self, clients: Callable[[], Executor]) -> None:
@@ -402,7 +406,7 @@ class TestIdleHead:
         thread.start()
         yield state
         server.shutdown()
-        thread.join()
+        thread.join(WAIT_S)
         server.server_close()
 
     @pytest.fixture
@@ -431,8 +435,7 @@ class TestIdleHead:
 
         yield start
         for process in started:
-            process.kill()
-            process.wait()
+            end(process)
 
     def test_machines_are_given_back_when_no_job_is_left(
         self,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pinncore
+from tests.cluster.waiting import WAIT_S
 
 PUBLIC = {
     "CheckpointError",
@@ -47,5 +48,5 @@ def test_errors_are_one_family() -> None:
 def test_importing_brings_none_of_the_sweep_libraries() -> None:
     """In a process of its own, so that other tests' imports do not hide one."""
     code = f"import sys, pinncore; print(*[name for name in {FORBIDDEN!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert done.stdout.split() == []

@@ -39,7 +39,11 @@ class Node:
                 start_new_session=True,
             )
         self.address = head or f"127.0.0.1:{self.port}"
-        wait_for(lambda: "Ray runtime started" in log.read_text(), self.process)
+        try:
+            wait_for(lambda: "Ray runtime started" in log.read_text(), self.process)
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """As a power cut does."""
@@ -54,7 +58,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | s
     deadline = time.monotonic() + 120
     while not condition():
         if process.poll() is not None:
-            said = process.stdout.read() if process.stdout else ""
+            said, _ = process.communicate(timeout=30)
             raise AssertionError(f"ended early with {process.returncode}: {said!s}")
         assert time.monotonic() < deadline, "nothing happened in two minutes"
         time.sleep(0.05)

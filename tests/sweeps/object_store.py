@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.cluster.waiting import WAIT_S
+
 KEY, SECRET = "AKIADUMMYDUMMYDUMMY0", "dummy-secret-that-nobody-may-write-down"
 _numbers = itertools.count(1)
 
@@ -91,9 +93,11 @@ def denying() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Denying) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(WAIT_S)
 
 
 def environment(url: str) -> dict[str, str]:

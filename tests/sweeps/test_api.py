@@ -21,6 +21,7 @@ import sweeps
 from cluster import Job, JobHandle, JobState
 from sweeps import submission
 from sweeps.spec import load_spec
+from tests.cluster.waiting import WAIT_S
 
 from .invoking import StandIn, made_study, run_here
 from .invoking import stand_in as stand_in
@@ -50,7 +51,9 @@ class TestNames:
             "import sys, sweeps\nbefore = set(sys.modules)\n"
             "sweeps.open, sweeps.run, sweeps.SpecError\nprint('sweeps.api' in before, *sys.modules)"
         )
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=True
+        )
         loaded = set(result.stdout.split())
         assert "False" in loaded and "sweeps.api" in loaded
         assert {name.partition(".")[0] for name in loaded} & {
@@ -281,7 +284,7 @@ class TestSubmit:
         monkeypatch.setattr(submission, "LocalExecutor", Printing)
 
     def command_of(self, job: JobHandle) -> list[str]:
-        assert job.wait(30) is JobState.DONE
+        assert job.wait(WAIT_S) is JobState.DONE
         return "".join(job.logs()).split()
 
     def test_a_mapping_is_kept_until_the_job_reads_it(self, tmp_path: Path) -> None:

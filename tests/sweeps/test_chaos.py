@@ -15,6 +15,7 @@ import pytest
 
 from sweeps.spec import load_spec
 from sweeps.store import TABLES, StudyTables
+from tests.processes import started
 
 from .clusters import Node, command, kill, named
 from .small import assert_same_tables, prepare, table, train_all, write_study
@@ -44,8 +45,7 @@ class Chaos:
         where = ["--address", nodes[0].address] if nodes else []
         words = command("run", self.file, "--root", self.root, "--plain", *self.options, *where)
         log = self.root.with_suffix(f".{self.kills}.log")
-        with open(log, "w") as output:
-            driver = subprocess.Popen(words, stdout=output, stderr=output)
+        with open(log, "w") as output, started(words, stdout=output, stderr=output) as driver:
             roots = [driver.pid, *(node.process.pid for node in nodes or [])]
             for target in targets:
                 while driver.poll() is None and not named(roots, "Trainable"):
@@ -57,7 +57,7 @@ class Chaos:
         self.published |= {file: file.read_bytes() for file in self.study_dir.glob("trials/*.parquet")}
         return driver.returncode
 
-    def _kill(self, target: str, driver: subprocess.Popen[bytes], roots: list[int], nodes: list[Node] | None) -> None:
+    def _kill(self, target: str, driver: subprocess.Popen[str], roots: list[int], nodes: list[Node] | None) -> None:
         if driver.poll() is not None:
             return
         if target == "driver":

@@ -18,6 +18,8 @@ import pytest
 import sweeps
 from sweeps import lock, steering
 from sweeps.errors import StudyError
+from tests.cluster.waiting import WAIT_S
+from tests.processes import line_of, started
 
 from .invoking import StandIn, errors_of, invoke, made_study, raising, run_here
 from .invoking import stand_in as stand_in
@@ -75,11 +77,9 @@ def spec_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def driver_process(study: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that runs the study until it is asked to stop."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(study)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout and process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    with started([sys.executable, "-c", HOLD, str(study)], stdout=subprocess.PIPE) as process:
+        assert line_of(process) == "held\n"
+        yield process
 
 
 class TestRun:
@@ -258,7 +258,7 @@ class TestStop:
         assert lock.held_by(study) is not None
         record = json.loads(result.stdout)
         assert record == {"study": "first", "held_by": lock.held_by(study), "stopped": False}
-        assert driver_process.wait(timeout=30) == 0
+        assert driver_process.wait(timeout=WAIT_S) == 0
 
     def test_a_study_that_nobody_runs(self, study: Path) -> None:
         assert "is not being run by anybody" in errors_of(invoke("stop", study))
@@ -308,7 +308,7 @@ class TestStatus:
             "print({name.partition('.')[0] for name in sys.modules} & {'torch', 'ray', 'optuna', 'pyarrow'})"
         )
         command = [sys.executable, "-c", code, *words, "--root", str(study.parent)]
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
         assert result.stdout.splitlines()[-1] == "set()" and "first" in result.stdout
 
 

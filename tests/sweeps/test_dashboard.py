@@ -25,6 +25,7 @@ from sweeps.search import Search
 from sweeps.spec import parse_spec
 from sweeps.state import database
 from sweeps.store import StudyTables
+from tests.cluster.waiting import WAIT_S
 
 from . import synthetic
 from .chromium import Browser, ink_contrast
@@ -231,7 +232,7 @@ def address(shown: Shown) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}{path}"
         server.shutdown()
-        thread.join()
+        thread.join(WAIT_S)
 
 
 @pytest.mark.xdist_group("chromium")

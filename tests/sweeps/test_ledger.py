@@ -391,7 +391,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study_dir
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(share=st.floats(0, 1, exclude_max=True), on_page=st.booleans())
 def test_a_database_cut_anywhere_is_refused(written: Path, tmp_path: Path, share: float, on_page: bool) -> None:
     whole = (written / "study.db").read_bytes()
@@ -403,7 +403,7 @@ def test_a_database_cut_anywhere_is_refused(written: Path, tmp_path: Path, share
     assert (tmp_path / "study.db").read_bytes() == whole[:size], "it is left as it is"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(page=st.integers(0, 1000))
 def test_a_page_of_zeros_is_refused_or_harmless(written: Path, tmp_path: Path, page: int) -> None:
     whole = bytearray((written / "study.db").read_bytes())

@@ -49,7 +49,8 @@ def test_a_node_that_does_not_see_the_root_is_named(tmp_path: Path, head: Node) 
     root = tmp_path / "root"
     root.mkdir()
     hidden = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {root} && exec "$@"', "sh"]
-    if not shutil.which("unshare") or subprocess.run([*hidden, "true"], capture_output=True, check=False).returncode:
+    tried = [*hidden, "true"]
+    if not shutil.which("unshare") or subprocess.run(tried, capture_output=True, timeout=60, check=False).returncode:
         pytest.skip("no mount namespaces here: the node cannot be made blind")
     blind = Node(tmp_path, "blind", head=head.address, wrapper=hidden)
     try:

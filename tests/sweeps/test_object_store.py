@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from sweeps.remote import Remote, StoreError, uri_of
 from sweeps.spec import StudySpec, load_spec
 from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
+from tests.cluster.waiting import WAIT_S
+from tests.processes import started
 
 from .clusters import Node, command, named, wait_for
 from .invoking import errors_of, invoke
@@ -637,8 +640,8 @@ def test_a_real_run(calm: Calm, root: str, tmp_path: Path) -> None:
 LONG = {"epochs": 6000, "iterations": 200, "thin": 1, "trials": 6, "pack": 1}  # seconds a trial
 
 
-def started(*words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def running(*words: object) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started(command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.slow
@@ -646,16 +649,16 @@ def started(*words: object) -> subprocess.Popen[str]:
 def test_a_run_ends_with_a_message_when_the_store_goes_away(root: str, tmp_path: Path, store: ObjectStore) -> None:
     file = write_study(tmp_path / "data", **LONG)  # type: ignore[arg-type]
     words = ("run", file, "--root", root, "--state", tmp_path / "state", "--plain")
-    driver = started(*words)
-    wait_for(lambda: [name for name in names(root) if name.startswith("checkpoints/")], driver)
-    with store.away():
-        output, _ = driver.communicate(timeout=200)
+    with running(*words) as driver:
+        wait_for(lambda: [name for name in names(root) if name.startswith("checkpoints/")], driver)
+        with store.away():
+            output, _ = driver.communicate(timeout=200)
     assert driver.returncode == 1, output
     said = output.splitlines()[-1]
     assert "results could not be recorded" in said and "it does not answer" in said and "run the study again" in said
     assert "Traceback" not in output
-    again = started(*words)
-    output, _ = again.communicate(timeout=200)
+    with running(*words) as again:
+        output, _ = again.communicate(timeout=200)
     assert again.returncode == 0, output
     assert table(fetched(root, tmp_path / "fetched"), "trials")["trial"].to_pylist() == list(range(6))
 
@@ -666,22 +669,21 @@ def test_a_node_that_does_not_see_the_home_trains_from_the_store(root: str, tmp_
     state = tmp_path / "state"
     state.mkdir()
     hidden = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {state} && exec "$@"', "sh"]
-    if not shutil.which("unshare") or subprocess.run([*hidden, "true"], capture_output=True, check=False).returncode:
+    tried = [*hidden, "true"]
+    if not shutil.which("unshare") or subprocess.run(tried, capture_output=True, timeout=60, check=False).returncode:
         pytest.skip("no mount namespaces here: the node cannot be made blind")
     nodes = [Node(tmp_path, "head")]
     try:
         nodes.append(Node(tmp_path, "blind", head=nodes[0].address, wrapper=hidden))
         file = write_study(tmp_path / "data", **LONG)  # type: ignore[arg-type]
         words = ("run", file, "--root", root, "--state", state, "--address", nodes[0].address, "--plain")
-        driver = started(*words)
-        wait_for(lambda: named([nodes[1].process.pid], "Trainable"), driver)
-        wait_for(
-            lambda: len({name.split("/")[1] for name in names(root) if name.startswith("checkpoints/")}) > 1, driver
-        )
-        driver.kill()
-        driver.wait()
-        again = started(*words)
-        output, _ = again.communicate(timeout=250)
+        with running(*words) as driver:
+            wait_for(lambda: named([nodes[1].process.pid], "Trainable"), driver)
+            wait_for(lambda: len({name.split("/")[1] for name in names(root) if "checkpoints/" in name}) > 1, driver)
+            driver.kill()
+            driver.wait(WAIT_S)
+        with running(*words) as again:
+            output, _ = again.communicate(timeout=250)
         assert again.returncode == 0, output
     finally:
         for node in nodes:

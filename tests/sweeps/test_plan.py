@@ -18,6 +18,7 @@ import torch
 from sweeps import plan as planning
 from sweeps.plan import Plan, plan, render
 from sweeps.spec import StudySpec, parse_spec
+from tests.cluster.waiting import WAIT_S
 from tests.sweeps.study_files import ELSEWHERE
 
 TRAIN = {"adam_epochs": 100, "lbfgs_iterations": 80, "lbfgs_history": 10}
@@ -96,7 +97,7 @@ def test_memory_is_what_a_worker_takes() -> None:
         "print(int(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1]) * 1024 / 1e6)\n"
     )
     command = [sys.executable, "-c", script, json.dumps(train)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert counted(spec).memory_mb_per_pack == pytest.approx(float(found.stdout) + 40, rel=0.25)
 
 

@@ -21,6 +21,7 @@ from sweeps.folder import database_of, open_folder, open_study, read_spec, settl
 from sweeps.ledger import Ledger
 from sweeps.state import Database, connect, database
 from sweeps.status import read_status
+from tests.cluster.waiting import WAIT_S
 
 from .test_folder import SMALL, spec_of
 from .test_ledger import LedgerContract, enter
@@ -121,7 +122,8 @@ class TestPostgresql(LedgerContract):
             "os.kill(os.getpid(), 9)"
         )
         url = where.url.replace("+psycopg", "")
-        assert subprocess.run([sys.executable, "-c", program, url], check=False).returncode == -9
+        words = [sys.executable, "-c", program, url]
+        assert subprocess.run(words, timeout=WAIT_S, check=False).returncode == -9
         ledger = Ledger(where, "study")
         assert ledger.take("me") == 2
         ledger.close()

@@ -11,6 +11,8 @@ import pytest
 
 from sweeps.search import Search, Told
 from sweeps.spec import load_spec
+from tests.cluster.waiting import WAIT_S
+from tests.processes import started
 
 from .clusters import command, named
 from .small import write_study
@@ -40,29 +42,30 @@ def memory_mb(pids: list[int]) -> float:
 
 def finished(study_dir: Path) -> int:
     """Trials that are done, as `pinnsweep status` says."""
-    told = subprocess.run(command("status", study_dir, "--json"), capture_output=True, text=True, check=False)
+    words = command("status", study_dir, "--json")
+    told = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, check=False)
     return int(json.loads(told.stdout)["counts"]["COMPLETE"]) if told.returncode == 0 else 0
 
 
 def test_ten_thousand_trials(tmp_path: Path) -> None:
     file = study_file(tmp_path / "data", "qmc", TRIALS)
     study_dir = tmp_path / "small"
-    started = time.monotonic()
+    begun = time.monotonic()
     log = tmp_path / "run.log"
-    with open(log, "w") as output:
-        driver = subprocess.Popen(command("run", file, "--root", tmp_path, "--plain"), stdout=output, stderr=output)
+    words = command("run", file, "--root", tmp_path, "--plain")
     early = late = 0.0
-    while driver.poll() is None:
-        time.sleep(2)
-        done = finished(study_dir) if (study_dir / "study.yaml").is_file() else 0
-        pids = [driver.pid, *named([driver.pid], "OwnerActor")]
-        try:
-            now = memory_mb(pids)
-        except OSError:
-            continue
-        early = early or (now if done >= EARLY else 0.0)
-        late = now if early and len(pids) == 2 else late
-    seconds = time.monotonic() - started
+    with open(log, "w") as output, started(words, stdout=output, stderr=output) as driver:
+        while driver.poll() is None:
+            time.sleep(2)
+            done = finished(study_dir) if (study_dir / "study.yaml").is_file() else 0
+            pids = [driver.pid, *named([driver.pid], "OwnerActor")]
+            try:
+                now = memory_mb(pids)
+            except OSError:
+                continue
+            early = early or (now if done >= EARLY else 0.0)
+            late = now if early and len(pids) == 2 else late
+    seconds = time.monotonic() - begun
     assert driver.returncode == 0, log.read_text()[-2000:]
     assert finished(study_dir) == TRIALS
     print(f"{seconds:.0f} s, {1000 * seconds / TRIALS:.1f} ms a trial; {early:.0f} MB, then {late:.0f} MB")

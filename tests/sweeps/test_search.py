@@ -21,6 +21,7 @@ from scipy.stats import qmc
 
 from sweeps.search import Search, Told, stable_hash
 from sweeps.search.seeds import shuffled
+from tests.cluster.waiting import WAIT_S
 
 from .searches import BOWL_WHEN, LEARNING, PURE, ROWS, SAMPLERS, Driver, points, study
 
@@ -113,7 +114,7 @@ for text, trials, first in json.load(sys.stdin):
         given.append((driver.spec.to_yaml(), [asdict(trial) for trial in driver.trials.values()], 22))
         expected.append([driver.search.propose(index).params for index in range(22, 25)])
     command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True)
+    ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert [json.loads(line) for line in ran.stdout.splitlines()] == expected
     assert ran.stderr == ""
 

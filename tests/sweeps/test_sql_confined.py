@@ -16,6 +16,7 @@ import pytest
 from sweeps.confined import Limits
 from sweeps.errors import QueryError
 from sweeps.query import query
+from tests.cluster.waiting import WAIT_S
 
 from . import synthetic
 from .invoking import errors_of, invoke
@@ -227,9 +228,9 @@ def test_a_process_ends_where_the_database_does_not(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     code = (
         "import time\nfrom sweeps import confined\nconfined.GRACE_S = 0.1\nlimits = confined.Limits(time_s=0.1)\n"
-        "with confined.database(limits), confined.process_confined(limits): time.sleep(60)"
+        "with confined.database(limits), confined.process_confined(limits): time.sleep(600)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: the query took longer than 0.1 s")
     assert list(tmp_path.iterdir()) == []  # what it spilled

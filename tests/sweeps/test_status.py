@@ -19,6 +19,7 @@ from sweeps.search import Search
 from sweeps.spec import StudySpec, parse_spec
 from sweeps.state import connect, database
 from sweeps.status import LIMIT, read_status
+from tests.cluster.waiting import WAIT_S
 
 from .test_ledger import multiply
 
@@ -172,7 +173,8 @@ def test_ten_thousand_trials_are_told_in_a_second(tmp_path: Path) -> None:
     ledger.close()
     multiply(database(study_dir), 10_000)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    answer = subprocess.run([sys.executable, "-c", PROGRAM, str(study_dir)], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", PROGRAM, str(study_dir)]
+    answer = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     status, heavy = json.loads(answer.stdout)
     assert status["counts"]["COMPLETE"] == 10_000 and status["best"]["trial"] == 0

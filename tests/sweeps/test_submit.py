@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +17,9 @@ import pytest
 from sweeps.spec import load_spec
 from tests.cluster.ray_place import Head, ray_head
 from tests.cluster.waiting import eventually
+from tests.processes import line_of, started
 
-from .clusters import command, wait_for
+from .clusters import command
 from .small import assert_same_tables, prepare, run_all, write_study
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
@@ -80,18 +82,10 @@ def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_w
     job = submitted["job"]
     assert job.startswith("lab/small-") and submitted["root"] == str(root)
 
-    client = subprocess.Popen(
-        command("logs", job, "-f"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert client.stdout is not None
-    wait_for(lambda: client.stdout is not None and "starting study small" in client.stdout.readline(), client)
-    client.kill()
-    client.communicate()
+    where: dict[str, Any] = {"cwd": tmp_path, "env": environment}
+    following = command("logs", job, "-f")
+    with started(following, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **where) as client:
+        assert any("starting study small" in line for line in iter(partial(line_of, client), ""))
 
     eventually(lambda: list((root / "small" / "checkpoints").rglob("*.json")))
     listed = {each["job"]: each["state"] for each in json.loads(call("jobs", "--json").stdout)}
