@@ -1,6 +1,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup --max-worker-restart 0
 OLD := pinnsweep needs Python 3.11 or newer, $(PYTHON) is older: set PYTHON, as in make PYTHON=python3.12
 
 .PHONY: help install demo test test-all check clean
@@ -25,10 +26,10 @@ demo: install  ## run a small sweep on the real data, then show its best trials 
 	  'dashboard runs/quickstart' 'run runs/quickstart --trials 32'
 
 test: check  ## check, then every test but the slow ones
-	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: check  ## check, then every test
-	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
+	$(PYTEST)
 
 check: install  ## ruff, mypy, import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

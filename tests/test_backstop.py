@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -57,6 +58,10 @@ import threading, time
 def test_passes():
     threading.Thread(target=time.sleep, args=(600,)).start()
 """
+WITHOUT_END = {"wait", "join"}  # where they are given nothing
+UNBOUNDED = {"readline", "pause"}  # whatever they are given
+RUNS = {"run", "check_call", "check_output", "call"}
+HERE = {"processes.py", "slurm_stand_in_commands.py"}  # where lines are read in time; what is killed from outside
 NEXT = "\ndef test_that_comes_next():\n    pass\n"
 
 
@@ -135,3 +140,24 @@ def test_processes_can_be_interrupted_also_where_the_caller_ignores_it(tmp_path:
 
 def test_this_process_can_be_interrupted() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def waits_freely(call: ast.Call) -> bool:
+    """Whether a call may wait for another process or thread without end."""
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    name, given = call.func.attr, {keyword.arg for keyword in call.keywords}
+    if name in RUNS and isinstance(call.func.value, ast.Name) and call.func.value.id == "subprocess":
+        return "timeout" not in given
+    if name == "communicate":
+        return "timeout" not in given
+    return name in UNBOUNDED or (name in WITHOUT_END and not call.args and not given)
+
+
+def test_no_test_waits_without_a_limit() -> None:
+    found = []
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        if file.name not in HERE:
+            found += [f"{file.name}:{call.lineno}" for call in calls if waits_freely(call)]
+    assert found == []

@@ -50,9 +50,10 @@ LEGIBLE = 4.5  # contrast ratio that WCAG 2 asks of text, level AA
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser for the length of the block; skips the test where this machine has none."""
-    program = next((path for name in NAMES if (path := shutil.which(name))), None)
+    places = os.pathsep.join((os.environ.get("PATH", ""), "/usr/bin", "/usr/local/bin"))  # also where PATH is bare
+    program = next((path for name in NAMES if (path := shutil.which(name, path=places))), None)
     if program is None:
-        pytest.skip(f"no Chromium on this machine: none of {', '.join(NAMES)} is on PATH")
+        pytest.skip(f"no Chromium on this machine: none of {', '.join(NAMES)} is installed (Debian: chromium)")
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         # Chromium reads commands from descriptor 3 and answers on 4
         piped = ("sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1', "sh")

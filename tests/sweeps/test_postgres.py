@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,10 @@ from .test_ledger import LedgerContract, enter
 
 
 def _program(name: str) -> str | None:
-    """A program of the server's package, which Debian keeps out of PATH."""
+    """A program of the server's package, which Debian keeps out of PATH; in its newest version."""
     versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
-    return shutil.which(name) or max(map(str, versions), default=None)
+    newest = max(versions, key=lambda path: float(path.parent.parent.name), default=None)
+    return shutil.which(name) or (newest and str(newest))
 
 
 INITDB, PG_CTL = _program("initdb"), _program("pg_ctl")
@@ -56,21 +58,19 @@ class Server:
 def server() -> Iterator[Server]:
     """PostgreSQL refuses to run as root: then it runs as the user of its package, or as nobody."""
     folder = Path(tempfile.mkdtemp(prefix="pinnsweep-pg-", dir="/tmp"))  # a socket's path must be short
-    run_as: list[str] = []
+    run_as: dict[str, Any] = {}
     if os.geteuid() == 0:
-        names = [entry.pw_name for entry in pwd.getpwall()]
-        user = next((name for name in ("postgres", "nobody") if name in names), None)
-        if user is None or shutil.which("runuser") is None:
-            pytest.skip("PostgreSQL refuses to run as root, and there is no other user to run it")
-        shutil.chown(folder, user)
-        run_as = ["runuser", "-u", user, "--"]
+        users = {entry.pw_name: entry for entry in pwd.getpwall()}
+        user = users.get("postgres") or users["nobody"]
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        run_as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     data, found = folder / "data", Server(folder, port)
 
     def run(*command: str | None) -> None:
-        subprocess.run([*run_as, *map(str, command)], check=True, capture_output=True, cwd="/tmp", timeout=120)
+        subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd="/tmp", timeout=WAIT_S, **run_as)
 
     run(INITDB, "-D", str(data), "-U", found.user, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c port={port} -c fsync=off"
