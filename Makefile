@@ -1,7 +1,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
-PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup --max-worker-restart 0
+PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 OLD := pinnsweep needs Python 3.11 or newer, $(PYTHON) is older: set PYTHON, as in make PYTHON=python3.12
 
 .PHONY: help install demo test test-all check clean

@@ -56,13 +56,6 @@ def pytest_enter_pdb() -> None:
     disarm()
 
 
-def pytest_unconfigure() -> None:
-    """A thread that a test has left behind keeps no process from ending."""
-    global _end_at
-    _end_at = time.monotonic() + END_AFTER_S
-    arm()
-
-
 def arm() -> None:
     if _end_at is not None:
         left_s = max(1.0, _end_at - time.monotonic())

@@ -23,13 +23,31 @@ settings.load_profile("pinnsweep")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Groups that take long, where they start first, so that all processes end together. While `ray` waits for Ray,
+# `test_fused` compiles the kernels that the others load.
+LONGEST = (
+    *("ray", "test_fused", "test_owner", "test_object_store", "test_study", "test_lbfgs", "test_search_learning"),
+    *("chromium", "test_compiled", "test_compaction", "test_bench", "test_engines", "test_failures"),
+    *("test_search_space", "test_memory", "test_replicates", "test_api", "test_pruned", "test_search"),
+    *("test_packrun", "test_readme", "test_postgres", "test_backstop", "test_store", "test_report"),
+)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(backstop)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of a module stay in one process, which makes once what they share; a mark of their own goes before."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    if config.getoption("loadgroup", default=False):
+        items.sort(key=place)
+
+
+def place(item: pytest.Item) -> int:
+    """Long groups before short ones."""
+    mark = item.get_closest_marker("xdist_group")
+    return LONGEST.index(mark.args[0]) if mark and mark.args[0] in LONGEST else len(LONGEST)

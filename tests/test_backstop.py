@@ -52,12 +52,6 @@ def hanging():
 def test_hangs(hanging):
     assert False
 """
-LEAVES_A_THREAD = """\
-import threading, time
-
-def test_passes():
-    threading.Thread(target=time.sleep, args=(600,)).start()
-"""
 WITHOUT_END = {"wait", "join"}  # where they are given nothing
 UNBOUNDED = {"readline", "pause"}  # whatever they are given
 RUNS = {"run", "check_call", "check_output", "call"}
@@ -98,11 +92,6 @@ def test_one_of_several_processes_that_ends_so_ends_the_run(tmp_path: Path) -> N
     ran = hung(tmp_path, IGNORES_EVERYTHING, "-n1", "--max-worker-restart=0", end_after_s=2)
     assert ran.returncode != 0
     assert "crashed while running 'test_it.py::test_hangs'" in ran.stdout
-
-
-def test_a_thread_that_is_left_keeps_no_process(tmp_path: Path) -> None:
-    ran = hung(tmp_path, LEAVES_A_THREAD, end_after_s=2)
-    assert "2 passed" in ran.stdout and "Timeout (0:00:0" in ran.stderr
 
 
 def test_a_process_that_says_nothing_is_killed_with_those_below_it() -> None:
