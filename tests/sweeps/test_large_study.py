@@ -91,12 +91,10 @@ def ask(study: Path) -> None:
     print(json.dumps({"count": count, "best": best, "by_width": by_width, "by_phase": by_phase, "figures": figures}))
 
 
-@pytest.mark.parametrize(
-    ("trials", "rows", "is_timed"),
-    [(4_000, 250, False), pytest.param(100_000, 1000, True, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
-    ids=["1e6", "1e8"],
-)
-def test_a_large_study_answers_at_once(tmp_path: Path, trials: int, rows: int, is_timed: bool) -> None:
+@pytest.mark.slow  # it promises seconds, which a machine that does other things too cannot keep
+@pytest.mark.parametrize(("trials", "rows"), [(4_000, 250), (100_000, 1000)], ids=["1e6", "1e8"])
+@pytest.mark.timeout(3600)
+def test_a_large_study_answers_at_once(tmp_path: Path, trials: int, rows: int) -> None:
     tables = make(tmp_path / "large", trials, rows)
     files = sum(len(tables.files(name)) for name in TABLES)
     command = [sys.executable, "-m", "tests.sweeps.test_large_study", str(tables.study_dir)]
@@ -109,11 +107,9 @@ def test_a_large_study_answers_at_once(tmp_path: Path, trials: int, rows: int, i
     errors = [synthetic.error_of(number) for number in range(trials)]
     assert found["best"][0]["trial"] == int(np.argmin(errors))
     assert files < 300
-    assert found["figures"]["peak_mb"] < MEMORY_MB
-    if not is_timed:
-        return
     idle = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # of a loaded machine nobody promises anything
     figures = found["figures"]
+    assert figures["peak_mb"] < MEMORY_MB
     assert figures["open_s"] < OPEN_S * idle and figures["top_s"] < TOP_S * idle
     assert figures["trials_s"] < GROUP_S * idle and figures["curves_s"] < GROUP_S * idle
 
