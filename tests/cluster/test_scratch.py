@@ -15,6 +15,8 @@ import pytest
 
 from cluster import scratch
 from cluster.scratch import PREFIX, remove_scratch, scratch_folder
+from tests.cluster.waiting import WAIT_S
+from tests.processes import end, line_of
 
 HOLDING = """\
 import sys, time
@@ -43,13 +45,11 @@ def hold() -> Iterator[Hold]:
     def start(what: str) -> tuple[subprocess.Popen[str], Path]:
         process = subprocess.Popen([sys.executable, "-c", HOLDING, what], stdout=subprocess.PIPE, text=True)
         started.append(process)
-        assert process.stdout is not None
-        return process, Path(process.stdout.readline().strip())
+        return process, Path(line_of(process).strip())
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 def test_it_is_private_and_gone_afterwards(temporary: Path) -> None:
@@ -71,7 +71,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(temporary: Path, 
     killed, left = hold("query")
     alive, used = hold("tune")
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.wait(timeout=WAIT_S)
     assert (left / "spilled").exists()
     with scratch_folder("other") as folder:
         assert sorted(temporary.iterdir()) == sorted([used, folder])
@@ -136,7 +136,7 @@ def test_where_folders_cannot_be_locked_none_is_taken_for_abandoned(
 ) -> None:
     process, left = hold("query")
     process.kill()
-    process.wait()
+    process.wait(timeout=WAIT_S)
 
     def refuse(lock: int, operation: int) -> None:
         raise OSError(9, "Bad file descriptor")

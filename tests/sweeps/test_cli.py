@@ -18,6 +18,8 @@ from cluster import ClusterError, Job, JobHandle, JobState, LocalExecutor
 from pinncore.errors import DataError
 from sweeps import submission
 from sweeps.errors import Mistake, SpecError, StudyError
+from tests.cluster.waiting import WAIT_S
+from tests.processes import line_of, started
 
 from .clusters import command
 from .invoking import StandIn, errors_of, invoke, made_study, raising
@@ -183,11 +185,11 @@ class TestReaders:
         handle = LocalExecutor(tmp_path / ".jobs").submit(Job(argv=("sh", "-c", "echo begun; exec sleep 600")))
         try:
             words = command("logs", "1", "-f", "--root", tmp_path)
-            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+            with started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
                 assert following.stdout is not None and following.stderr is not None
-                assert following.stdout.readline() == "begun\n"
+                assert line_of(following) == "begun\n"
                 following.stdout.close()
-                assert following.wait(timeout=30) == 141  # though the job writes nothing more
+                assert following.wait(timeout=WAIT_S) == 141  # though the job writes nothing more
                 assert following.stderr.read() == ""
             assert handle.state() is JobState.RUNNING
         finally:
