@@ -1,4 +1,4 @@
-"""kill -9 at random instants: of the driver, a worker, the owner, a node. The tables are those of a calm study."""
+"""kill -9 at random instants: of driver, worker, owner, Ray's head, a node. The tables are those of a calm study."""
 
 from __future__ import annotations
 
@@ -11,27 +11,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from sweeps.spec import load_spec
 from sweeps.store import TABLES, StudyTables
 from tests.processes import started
 
-from .clusters import Node, command, kill, named
+from .clusters import Node, below, command, kill, named
 from .small import assert_same_tables, prepare, table, train_all, write_study
 
+NAMES = {"worker": "Trainable", "owner": "OwnerActor"}  # in the names that Ray gives its processes
 pytestmark = [pytest.mark.xdist_group("ray")]
-LATEST_S = 14.0  # of a kill after the first sign of work
+LATEST_S = 8.0  # of a kill after the first sign of work
 LONG = {"epochs": 5000, "iterations": 200, "thin": 2, "trials": 16, "pack": 2}
+KINDS = {  # of studies: the sampler, and what else is set
+    "grid": ("grid", ()),
+    "qmc": ("qmc", ()),
+    "tpe": ("tpe", ("search.deterministic=true", "search.generation=4")),
+    "replicates": ("qmc", ("search.replicates=2", "search.trials=8")),
+    "asha": ("qmc", ("search.pruner={kind: asha, reduction: 2, rungs: 1, startup_trials: 2}",)),
+}
 
 
 class Chaos:
     """A study that is run again and again while something in it is killed."""
 
-    def __init__(self, folder: Path, sampler: str, seed: int, *, latest_s: float = LATEST_S, **size: int) -> None:
-        search = ["--set", "search.deterministic=true", "--set", "search.generation=4"] if sampler == "tpe" else []
-        size = LONG | size
-        self.file, self.trials = write_study(folder / "data", sampler=sampler, **size), size["trials"]  # type: ignore[arg-type]
+    def __init__(self, folder: Path, kind: str, seed: int, *, latest_s: float = LATEST_S, **size: int) -> None:
+        (sampler, settings), size = KINDS[kind], LONG | size
+        self.kind, search = kind, [word for setting in settings for word in ("--set", setting)]
+        self.file = write_study(folder / "data", sampler=sampler, **size)  # type: ignore[arg-type]
+        self.replicates = 2 if kind == "replicates" else 1
+        self.trials = size["trials"] // self.replicates
         if sampler == "grid":
             self.file.write_text(self.file.read_text().replace("adam_lr: {loguniform", "adam_lr: {choice"))
         self.options, self.draw, self.root, self.latest_s = search, random.Random(seed), folder / "chaos", latest_s
@@ -67,7 +79,7 @@ class Chaos:
             nodes.pop().kill()
             self.kills += 1
         else:
-            found = named(roots, {"worker": "Trainable", "owner": "OwnerActor"}[target])
+            found = _heads(driver.pid) if target == "head" else named(roots, NAMES[target])
             self.kills += bool(found) and kill(self.draw.choice(found))
 
     def finish(self, *, with_ray: bool = True) -> None:
@@ -79,12 +91,32 @@ class Chaos:
         else:
             train_all(self.study_dir, segment_s=5.0).close()
         study = optuna.load_study(study_name="small", storage=f"sqlite:///{self.study_dir}/study.db")
-        assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * self.trials, "no zombie"
-        assert table(self.study_dir, "trials")["trial"].to_pylist() == list(range(self.trials)), "no duplicate"
+        states = {"COMPLETE", "PRUNED"} if self.kind == "asha" else {"COMPLETE"}
+        assert {trial.state.name for trial in study.trials} <= states, "no zombie"
+        expected = [trial for trial in range(self.trials) for _ in range(self.replicates)]
+        assert table(self.study_dir, "trials")["trial"].to_pylist() == expected, "no duplicate"
         assert all(file.read_bytes() == content for file, content in self.published.items()), "finished rows unchanged"
         StudyTables(self.study_dir).check_files(TABLES)
         assert not list(self.study_dir.rglob("*.tmp")) and not list((self.study_dir / "checkpoints").glob("*"))
-        assert_same_tables(self.calm, self.study_dir)
+        assert_same_tables(self.calm, self.study_dir, of=self._never_pruned if self.kind == "asha" else None)
+
+    def _never_pruned(self, rows: pa.Table) -> pa.Table:
+        """Of trials that ended complete in both studies: whom asha prunes depends on who came first."""
+        both = (table(study_dir, "trials").to_pylist() for study_dir in (self.calm, self.study_dir))
+        complete = [{row["trial"] for row in found if row["state"] == "COMPLETE"} for found in both]
+        return rows.filter(pc.is_in(rows["trial"], value_set=pa.array(sorted(set.intersection(*complete)))))
+
+
+def _heads(pid: int) -> list[int]:
+    """The process that holds the state of a driver's own Ray cluster."""
+    return [found for found in below(pid) if _program(found).endswith("gcs_server")]
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
+    except OSError:
+        return ""
 
 
 @pytest.mark.timeout(300)
@@ -113,20 +145,20 @@ def nodes(tmp_path: Path) -> Iterator[list[Node]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("sampler", "kills"), [("grid", 40), ("qmc", 40), ("tpe", 20)])
-def test_a_hundred_kills(tmp_path: Path, sampler: str, kills: int) -> None:
+@pytest.mark.parametrize(("kind", "kills"), [(kind, 20) for kind in KINDS])
+def test_a_hundred_kills(tmp_path: Path, kind: str, kills: int) -> None:
     """Study after study, until so many processes were killed."""
     done = 0
     for seed in itertools.count():
-        chaos = Chaos(tmp_path / str(seed), sampler, seed)
-        ends = ("owner", "driver")
+        chaos = Chaos(tmp_path / str(seed), kind, seed)
+        ends = ("owner", "driver", "head")
         # One worker a study: a member that was there both times would rightly be taken for the cause.
         code = chaos.run("worker", chaos.draw.choice(ends))
         while code != 0 and done + chaos.kills < kills:
             code = chaos.run(chaos.draw.choice(ends))
         chaos.finish()
         done += chaos.kills
-        print(f"{sampler}: {done} kills in {seed + 1} studies")
+        print(f"{kind}: {done} kills in {seed + 1} studies", flush=True)
         if done >= kills:
             return
 

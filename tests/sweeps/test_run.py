@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 
 from sweeps.spec import load_spec
 
-from .clusters import Node, command, wait_for
+from .clusters import Node, below, command, kill, wait_for
 from .small import assert_same_tables, prepare, table, train_all, write_study
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
@@ -42,18 +45,37 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return file, study_dir
 
 
+def end(driver: subprocess.Popen[str], what: str) -> None:
+    """End a run from outside: by SIGTERM to it or to all of its group, or by killing the head of its Ray cluster."""
+    if what == "driver":
+        driver.terminate()
+    elif what == "group":
+        os.killpg(driver.pid, signal.SIGTERM)
+    else:
+        kill(next(pid for pid in below(driver.pid) if "gcs_server" in Path(f"/proc/{pid}/cmdline").read_text()))
+
+
 @pytest.mark.slow
-def test_sigterm_stops_a_run_with_130_and_says_how_to_go_on(whole: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["driver", "group", "head"])
+def test_a_run_ended_from_outside_saves_and_says_how_to_go_on(
+    whole: tuple[Path, Path], tmp_path: Path, what: str
+) -> None:
     file, uninterrupted = whole
     study_dir = tmp_path / "small"
     driver = subprocess.Popen(
-        command("run", file, "--root", tmp_path, "--plain"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command("run", file, "--root", tmp_path, "--plain"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     wait_for(lambda: list((study_dir / "checkpoints").rglob("*.json")), driver)
     held = run("run", file, "--root", tmp_path, "--plain")
     assert held.returncode == 2 and f"process {driver.pid}" in held.stderr, held.stdout + held.stderr
-    driver.terminate()
+    begun = time.monotonic()
+    end(driver, what)
     output, _ = driver.communicate(timeout=60)
+    print(f"{what}: {time.monotonic() - begun:.1f} s")
     assert driver.returncode == 130, output
     assert "run" in output and str(study_dir) in output
     assert "Traceback" not in output
