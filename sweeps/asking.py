@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pinncore
 from pinncore.member import is_padded
 
+from .capacity import ClusterCapacity
 from .events import EventLog
 from .grouping import Asked, grouped, pack_size, trials_of_pack, window_size
 from .ledger import Ledger
@@ -17,14 +17,6 @@ from .search import Search, stable_hash
 from .spec import StudySpec, build_settings, config_sha256
 from .trials import DUPLICATE_OF, FAIL, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
 from .waiting import Group, Seat
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What the owner knows of the cluster: how many packs run at once, on what device."""
-
-    slots: int
-    device: str
 
 
 class Asker:
@@ -36,7 +28,7 @@ class Asker:
     def __init__(
         self,
         spec: StudySpec,
-        machines: Machines,
+        capacity: ClusterCapacity,
         ledger: Ledger,
         book: Book,
         search: Search,
@@ -44,10 +36,15 @@ class Asker:
         recorder: Recorder,
         reusable: Mapping[str, str],
     ) -> None:
-        self._spec, self._machines, self._ledger, self._book = spec, machines, ledger, book
+        self._spec, self._ledger, self._book = spec, ledger, book
         self._search, self._events, self._recorder, self._reusable = search, events, recorder, reusable
-        self.size = pack_size(spec, search.limit, at_once=machines.slots, device=machines.device)
+        self.capacity = capacity
         self.next_pack = 0
+
+    @property
+    def size(self) -> int:
+        """Members of the packs that are planned now."""
+        return pack_size(self._spec, self._search.limit, at_once=self._at_once, device=self.capacity.device)
 
     @property
     def may_ask(self) -> bool:
@@ -62,7 +59,21 @@ class Asker:
     @property
     def ahead(self) -> int:
         """Members that should wait for a place: a window, or where the sampler learns as few as keep a pack busy."""
-        return self.size if self._search.learns else self.size * self._machines.slots
+        return self.size if self._search.learns else self.size * self._at_once
+
+    @property
+    def packs_to_ask(self) -> int:
+        """Packs of the trials that can be asked for before any other trial ends."""
+        if not self.may_ask:
+            return 0
+        generation = self._search.generation_of(self._book.asked)
+        end = generation.stop if len(generation) > 1 else self._search.limit
+        members = (min(end, self._search.limit) - self._book.asked) * self._book.replicates
+        return -(-members // max(self.size, self._book.replicates))
+
+    @property
+    def _at_once(self) -> int:
+        return self.capacity.planned(self._spec.resources.max_packs)
 
     def ask(self) -> list[Group]:
         """Ask for the next window and plan its packs, the costliest first."""
@@ -86,7 +97,7 @@ class Asker:
         window = (0, 0, self.size, pack)
         trial = self._enter(None, dict(original.params), {}, config, pack, window, retry_of=original.number)
         seats = self.seats(trial)
-        return [Group(pack, seats, fixed=self.is_fixed(config))] if seats else []
+        return [Group(pack, seats, is_planned=True)] if seats else []
 
     def seats(self, trial: Trial, *, finished: bool = False) -> list[Seat]:
         """The members of a trial that are not finished, or all of them; one that cannot be set up fails here."""
@@ -103,9 +114,10 @@ class Asker:
             if finished or replicate not in trial.done
         ]
 
-    def is_fixed(self, config: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether the last digits of a member depend on its company, so that its pack must stay as it is."""
-        return is_padded(config["train"]["engine"], self._machines.device)
+    @staticmethod
+    def is_padded(config: Mapping[str, Mapping[str, Any]], device: str) -> bool:
+        """Whether the last digits of a member depend on its company there, so that its pack must stay as it is."""
+        return is_padded(config["train"]["engine"], device)
 
     def seed_of(self, trial: Trial, replicate: int) -> int:
         """The seed of a member's initial weights; a trial trained again has those of the trial it repeats."""
@@ -163,7 +175,7 @@ class Asker:
             open_trials = [trial for trial in trials if not trial.finished and trial.duplicate_of is None]
             seats = [seat for trial in open_trials for seat in self.seats(trial)]
             if seats:
-                groups.append(Group(first_pack + i, seats, fixed=self.is_fixed(configs[members[0].number])))
+                groups.append(Group(first_pack + i, seats, is_planned=True))
         return groups
 
     def _enter(

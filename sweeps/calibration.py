@@ -13,6 +13,9 @@ import pinncore
 from pinncore.networks import parameter_count
 from pinncore.optim.memory import Form, MemorySpec, checked_form, make_memory
 
+from .search import Search
+from .spec import StudySpec, build_settings
+
 Clock = Callable[[], float]
 
 _MANY = 10**6  # epochs or iterations that no calibration reaches
@@ -42,6 +45,16 @@ def timed_extremes(
         return tuple(_timed(member, device, copies, clock) for member in extremes.values())
     finally:
         torch.set_num_threads(before)
+
+
+def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
+    """The first configurations of a study, as pinncore trains them; random ones where its sampler learns."""
+    search = Search(spec)
+    if search.learns:
+        random = spec.search.model_copy(update={"sampler": "random", "deterministic": False, "warm_start": []})
+        search = Search(dataclasses.replace(spec, search=random))
+    configs = (spec.config(search.propose(index).params) for index in range(count))
+    return [pinncore.Member(*build_settings(config)) for config in configs]
 
 
 def form_of(member: pinncore.Member, device: str) -> Form | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import shlex
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -25,8 +28,12 @@ from .cli_options import (
     print_json,
     study_dir,
 )
+from .machine import process_age_s
 from .ownname import own_name
 from .studyfile import SPEC_FILE
+
+if TYPE_CHECKING:
+    from .driver import RunOutcome
 
 
 def run(
@@ -98,17 +105,33 @@ def retry(
 
 def _train(target: Path, *, plain: bool, as_json: bool, **options: Any) -> NoReturn:
     """Run a study and end with its exit code."""
-    from .driver import run as run_study
-
+    began = time.monotonic() - process_age_s()
     # With --json, stdout is for the result alone: progress goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        outcome = run_study(target, plain=plain or as_json, **options)
+        if sys.stdout.isatty():
+            print(f"reading {target}", flush=True)  # somebody waits for the second that importing takes
+        from .driver import run as run_study
+
+        leave = functools.partial(_leave, as_json=as_json)
+        outcome = run_study(target, plain=plain or as_json, began=began, leave=leave, **options)
+    _say(outcome, as_json=as_json)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _leave(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
+    """End this process at once: its Ray cluster is lost, and Ray would wait for it and then abort."""
+    _say(outcome, as_json=as_json)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(outcome.exit_code)
+
+
+def _say(outcome: RunOutcome, *, as_json: bool) -> None:
     if as_json:
         record = {"exit_code": outcome.exit_code, "study_dir": str(outcome.study_dir)}
         print_json({**record, "counts": outcome.counts, "best": outcome.best})
     else:
         _print_next(outcome.exit_code, outcome.study_dir, failed=bool(outcome.counts.get("FAIL")))
-    raise typer.Exit(outcome.exit_code)
 
 
 def _print_next(exit_code: int, folder: Path, *, failed: bool) -> None:

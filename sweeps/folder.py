@@ -21,6 +21,7 @@ from .identity import MAY_CHANGE as MAY_CHANGE
 from .identity import identity_sha256 as identity_sha256
 from .identity import refuse_other as refuse_other
 from .ledger import Ledger
+from .log import LOG_FILE
 from .provenance import code_version
 from .remote import uri_of
 from .spec import StudySpec, parse_spec
@@ -130,7 +131,7 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
 
 def _is_ours(path: Path) -> bool:
     """Whether a start that was cut short may have left this."""
-    return path.name in (lock.FILE, "stop", homes.FILE) or path.name.startswith((f".{SPEC_FILE}", state.FILE))
+    return path.name in (lock.FILE, "stop", homes.FILE, LOG_FILE) or path.name.startswith((f".{SPEC_FILE}", state.FILE))
 
 
 # ---- the study file and its copy in the database ------------------------------------------------------------------

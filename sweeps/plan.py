@@ -6,7 +6,6 @@ a few evaluations of the smallest and the largest network on this machine, inter
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 import os
 import time
@@ -24,16 +23,18 @@ from pinncore.member import is_padded
 from pinncore.networks import parameter_count
 from pinncore.optim.memory import memory_bytes
 
-from .calibration import Clock, Timing, form_of, timed_extremes
+from .calibration import Clock, Timing, first_members, form_of, timed_extremes
 from .grouping import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
 from .machine import device_of
+from .precompile import is_compiled
 from .search import Search
-from .spec import StudySpec, build_settings
+from .spec import StudySpec
 
 EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
 EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001
 SMALL_STEP: Final = 0.1
-START_SECONDS: Final = 10.0  # Ray and the first workers, on two cores
+START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
+COMPILE_SECONDS: Final = 15.0  # more, where kernels are not compiled yet
 MOST_LOOKED_AT: Final = 1000  # configurations; beyond, the rest is taken to be like them
 PROCESS_MB: Final = 600  # a Ray worker with torch, Numba and compiled kernels, before the first member (measured)
 VECTORS: Final = 20  # of a member's length that its optimisers hold
@@ -62,6 +63,7 @@ class Plan:
     evaluations: int
     memory_mb_per_pack: float
     seconds: float | None
+    start_seconds: float
     seconds_least: float | None
     seconds_most: float | None
     device_hours: float | None
@@ -85,9 +87,10 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     if calibrate and (device == "cpu" or torch.cuda.is_available()):
         threads, copies = spec.resources.cpus_per_pack, min(size, LARGEST_PACK["cpu"])
         timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
-    seconds = (
-        [_study_seconds(packs, timings, at_once, share, device, **case) for case in _CASES] if timings else [None] * 3
-    )
+    start = START_SECONDS + (0.0 if device != "cpu" or is_compiled(spec) else COMPILE_SECONDS)
+    seconds: list[float | None] = [None] * 3
+    if timings:
+        seconds = [start + _study_seconds(packs, timings, at_once, share, device, **case) for case in _CASES]
     memory_mb = _largest_mb(packs, device)
     evaluations = round(share * replicates * sum(_evaluations(member.train) for member in members))
     device_hours = _device_hours(packs, timings, share, device) if timings else None
@@ -103,6 +106,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         evaluations=evaluations,
         memory_mb_per_pack=memory_mb,
         seconds=seconds[0],
+        start_seconds=start,
         seconds_least=seconds[1],
         seconds_most=seconds[2],
         device_hours=device_hours,
@@ -123,6 +127,7 @@ def render(estimate: Plan) -> str:
         "Evaluations": f"about {estimate.evaluations:,} of loss and gradient",
         "Memory": f"about {estimate.memory_mb_per_pack:,.0f} MB a pack, {at_once_mb:,.0f} MB at once",
         "Time": "not estimated (no calibration)",
+        "Start-up": _start_up(estimate.start_seconds),
         "How sure": estimate.how_sure,
     }
     if estimate.seconds is not None and estimate.seconds_least is not None and estimate.seconds_most is not None:
@@ -143,22 +148,17 @@ def render(estimate: Plan) -> str:
     return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
 
 
+def _start_up(seconds: float) -> str:
+    what = "Ray and a worker start" + (", kernels are compiled" if seconds > START_SECONDS else "")
+    return f"about {_duration(seconds)} of it, before the first network trains: {what}"
+
+
 def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
     slots = cpus // spec.resources.cpus_per_pack
     share = 1.0 if spec.resources.gpus_per_pack is None else spec.resources.gpus_per_pack
     if device == "cuda" and share > 0:
         slots = min(slots, int(max(torch.cuda.device_count(), 1) / share))
-    return max(slots, 1)
-
-
-def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
-    """The first configurations of a study, as pinncore trains them; random ones where its sampler learns."""
-    search = Search(spec)
-    if search.learns:
-        random = spec.search.model_copy(update={"sampler": "random", "deterministic": False, "warm_start": []})
-        search = Search(dataclasses.replace(spec, search=random))
-    configs = (spec.config(search.propose(index).params) for index in range(count))
-    return [pinncore.Member(*build_settings(config)) for config in configs]
+    return max(min(slots, spec.resources.max_packs or slots), 1)
 
 
 def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicates: int) -> list[list[pinncore.Member]]:
@@ -239,7 +239,7 @@ def _study_seconds(
     for pack in packs:
         seconds = _pack_seconds(pack, timings, device, iterations=iterations, searches=searches)
         heapq.heapreplace(workers, workers[0] + seconds)
-    return START_SECONDS + contention * share * max(workers)
+    return contention * share * max(workers)
 
 
 def _device_hours(

@@ -149,6 +149,16 @@ class ResourceSettings(BaseModel):
     gpus_per_pack: Annotated[float, Ge(0)] | None = Field(
         default=None, description="GPUs each pack gets, below 1 for a share; null: one on a GPU, none on a CPU."
     )
+    max_packs: Count | None = Field(
+        default=None,
+        description="Packs that train at once at most, and so how far a cluster is asked to grow; null: as many as the "
+        "waiting trials fill.",
+    )
+    wait_min: Annotated[float, Ge(0)] = Field(
+        default=30.0,
+        description="Minutes to wait for a node that can hold a pack, on a cluster that has none, before the run ends; "
+        "running the study again goes on.",
+    )
     priority: Annotated[int, Ge(1), Le(100)] = Field(
         default=1, description="Share of a cluster beside other studies: 2 gets twice the packs of 1."
     )

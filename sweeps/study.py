@@ -13,19 +13,20 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from . import compaction, folder, homes, inputs, lock, starting
-from .asking import Asker, Machines
+from .asking import Asker
 from .budget import Spent, spent_reason
+from .capacity import ClusterCapacity
 from .checkpoints import checkpoints_of
 from .errors import StudyError
 from .events import EventLog
 from .judging import Judge
+from .log import log_exception, write_log
 from .packs import Answer, MemberTask, PackReport, PackTask
 from .recording import Recorder
 from .search import Search
@@ -37,6 +38,7 @@ from .waiting import Group, Seat, Waiting
 
 WAIT: Final = -1  # instead of a lane: nothing to hand out now, perhaps later
 MOST_DEATHS: Final = 2  # of its worker, after which a member is not tried again
+SURPLUS_S: Final = 5.0  # that lanes nobody needs stay on offer
 MOST_NEVER_BEGUN: Final = 3  # workers that may fail to start
 HOURS_EVERY_S: Final = 30.0  # between two notes of the time a study has used
 MOST_IN_STOCK: Final = 64  # members handed to a worker beyond its places
@@ -47,7 +49,8 @@ STOCK_S: Final = 1.0  # of training that a stock should last
 class Lane:
     """What a worker holds: its task, the pack as it was planned, and those of its members that are not finished.
 
-    `packs` are those whose checkpoints its members may come from.
+    `packs` are those whose checkpoints its members may come from; `is_padded` says that last digits depend on the
+    company on the worker's device.
     """
 
     task: PackTask
@@ -55,34 +58,50 @@ class Lane:
     seats: dict[int, Seat]
     node: str | None
     packs: set[int]
+    is_padded: bool
     progress: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its members must stay together as they are."""
+        return self.is_padded and self.group.is_planned
 
     @property
     def key(self) -> tuple[str, ...] | None:
         """What members must share to join it, None where none may."""
-        return None if self.group.fixed or self.group.alone else self.group.key
+        return None if self.is_fixed or self.group.alone else self.group.key
+
+
+@dataclass(frozen=True)
+class LaneOffer:
+    """A lane for one more worker, and the device it shall ask Ray for."""
+
+    lane: int
+    device: str
 
 
 class StudyOwner:
     """Owns one study for one attempt, from the lock to the last event.
 
     `spec` is what the study file asks for, if that may have changed since the last attempt; `driver_pid` is the process
-    the user started; `retry` names failed trials to train once more. `is_alive` says whether a node of the cluster
-    still is there. Raises `StudyError` where the study is held, damaged or another one, or cannot be written to.
+    the user started; `retry` names failed trials to train once more; the first `offered` lanes have been handed out
+    already. `is_alive` says whether a node of the cluster still is there. Raises `StudyError` where the study is held,
+    damaged or another one, or cannot be written to.
     """
 
     def __init__(
         self,
         study_dir: Path,
-        machines: Machines,
+        capacity: ClusterCapacity,
         spec: StudySpec | None = None,
         *,
         driver_pid: int | None = None,
         retry: Sequence[int] = (),
+        offered: int = 0,
         is_alive: Callable[[str], bool] = lambda node: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.study_dir, self._machines, self._clock = Path(study_dir), machines, clock
+        self.study_dir, self._capacity, self._clock = Path(study_dir), capacity, clock
         self._is_alive = is_alive
         driver_pid = driver_pid or os.getpid()
         try:
@@ -92,15 +111,15 @@ class StudyOwner:
                 undo.callback(self._lock.release)
                 self.spec, self._ledger, notes = folder.open_study(self.study_dir, spec)
                 undo.callback(self._ledger.close)
-                self._begin(driver_pid, notes, retry)
+                self._begin(driver_pid, notes, retry, offered)
                 undo.pop_all()
         except OSError as problem:
             raise StudyError(
-                f"{self.study_dir} cannot be used ({_in_words(problem)}). Mend that, and run the study again: it goes "
-                "on where it was"
+                f"{self.study_dir} cannot be used ({self._in_words(problem)}). Mend that, and run the study again: it "
+                "goes on where it was"
             ) from None
 
-    def _begin(self, driver_pid: int, notes: Sequence[str], retry: Sequence[int]) -> None:
+    def _begin(self, driver_pid: int, notes: Sequence[str], retry: Sequence[int], offered: int) -> None:
         """Everything that wants the lock held."""
         lock.stop_file(self.study_dir).unlink(missing_ok=True)
         self._remote = remote = homes.remote_of(self.study_dir)
@@ -126,11 +145,15 @@ class StudyOwner:
         self._lanes: dict[int, Lane] = {}
         self._sizes: dict[tuple[str, ...], int] = {}  # where memory ran out: members that fit
         self._origins: dict[int, int] = {}  # the pack whose checkpoint holds a member
-        self._offered: set[int] = set()  # lanes that no worker has taken yet
+        # lanes that no worker has taken yet, and their device
+        self._offered = dict.fromkeys(range(1, offered + 1), self._capacity.device)
+        self._surplus_since: float | None = None  # when there began to be more of them than packs
         self._idle: set[int] = set()  # lanes whose worker asks again soon
-        self._next_lane, self._next_lease, self._never_begun = 0, 0, 0
+        self._preparing: dict[int, str] = {}  # what the worker of a lane makes ready before it asks for members
+        self._unfit: dict[int, str] = {}  # lanes whose machine cannot train this study, and why
+        self._next_lane, self._next_lease, self._never_begun = offered, 0, 0
         self._share: int | None = None
-        self._places = self._machines.slots  # workers that the cluster has room for now
+        self._most_requests: int | None = None  # workers to ask for while other studies want some too
         self._waiting = Waiting()
         self._reconcile(known)
         self._judge = Judge(self.spec, self._book, self._ledger, self._events)
@@ -169,7 +192,7 @@ class StudyOwner:
             self._events.add("reconciled", f"{other} is no study any more: what it completed is trained here")
         self._asker = Asker(
             spec,
-            self._machines,
+            self._capacity,
             self._ledger,
             self._book,
             self._search,
@@ -215,7 +238,7 @@ class StudyOwner:
 
     def _can_be_rebuilt(self, pack: int, seats: Sequence[Seat]) -> bool:
         """Whether the unfinished members of a pack must train in it as it was planned, and still can."""
-        if not seats or not self._asker.is_fixed(self.spec.config(self._book[seats[0].trial].params)):
+        if not seats or not self._is_padded(seats[0], self._capacity.device):
             return False
         if any(seat.replicate in self._book[seat.trial].deaths for seat in seats):
             return False
@@ -225,7 +248,10 @@ class StudyOwner:
         """A pack as it was planned, with the members that are finished: they may not be so in its checkpoint."""
         trials = [trial for trial in self._book if trial.pack == pack and trial.duplicate_of is None]
         seats = [seat for trial in trials for seat in self._asker.seats(trial, finished=True)]
-        return Group(pack, [replace(seat, origin=pack) for seat in seats], fixed=True)
+        return Group(pack, [replace(seat, origin=pack) for seat in seats], is_planned=True)
+
+    def _is_padded(self, seat: Seat, device: str) -> bool:
+        return self._asker.is_padded(self.spec.config(self._book[seat.trial].params), device)
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Whether a trial lies within the number of trials asked for, which may have been lowered."""
@@ -248,13 +274,56 @@ class StudyOwner:
         if self._is_over:
             return None
         vacant = len(self._offered) + len(self._idle)
-        # A lane beyond the places would start a process when another one ends, and by then want nothing.
-        is_full = len(self._lanes) + vacant >= (self._places if self._share is None else self._share)
-        if self._waiting.groups > vacant and not is_full and not self.over_budget():
+        is_full = self._requested >= self._may_request
+        if self._packs_wanted > vacant and not is_full and not self.over_budget():
             self._next_lane += 1
-            self._offered.add(self._next_lane)
+            self._offered[self._next_lane] = self._capacity.device
             return self._next_lane
         return WAIT if self._lanes or vacant or is_full else None
+
+    def offer(self) -> LaneOffer | int | None:
+        """The same, with the device."""
+        lane = self.next_lane()
+        return lane if lane is None or lane == WAIT else LaneOffer(lane, self._offered[lane])
+
+    def surplus(self) -> tuple[int, ...]:
+        """Take back lanes that no worker has taken and nobody needs any more: a cluster must not grow for them.
+
+        What is needed changes quickly, a worker starts slowly: so not before they have been too many for a while.
+        """
+        needed = min(self._packs_wanted - len(self._idle), self._may_request - (self._requested - len(self._offered)))
+        left = [lane for lane, device in self._offered.items() if device == self._capacity.device]
+        others = [lane for lane in self._offered if lane not in left]
+        surplus = left[max(0, needed) :]
+        if not surplus:
+            self._surplus_since = None
+        elif self._surplus_since is None:
+            self._surplus_since = self._clock()
+        is_lasting = self._surplus_since is not None and self._clock() - self._surplus_since >= SURPLUS_S
+        taken = [*others, *(surplus if is_lasting else ())]
+        for lane in taken:
+            del self._offered[lane]
+        return tuple(taken)
+
+    @property
+    def _requested(self) -> int:
+        """Workers that are there or asked for."""
+        return len(self._lanes) + len(self._offered) + len(self._idle) + len(self._unfit)
+
+    @property
+    def _may_request(self) -> int:
+        """Workers that may be there or asked for.
+
+        On a cluster that does not grow they are no more than its places: a lane beyond would start a process when
+        another one ends, and by then want nothing.
+        """
+        most = self._capacity.requests(self.spec.resources.max_packs)
+        return most if self._most_requests is None else min(most, max(1, self._most_requests))
+
+    @property
+    def _packs_wanted(self) -> int:
+        """Packs that could start now."""
+        return self._waiting.groups + (0 if self.over_budget() else self._asker.packs_to_ask)
 
     def ask_ahead(self) -> None:
         """Ask for trials while fewer wait than the workers may soon want."""
@@ -262,28 +331,31 @@ class StudyOwner:
             while len(self._waiting) < self._asker.ahead and self._asker.may_ask and not self.over_budget():
                 self._waiting.append(self._asker.ask())
         except Exception as problem:  # an error in Tune's loop would end the run without a word
-            self._broken = _in_words(problem)
+            self._broken = self._in_words(problem)
 
-    def lease(self, lane: int, node: str | None = None) -> PackTask:
-        """Hand members to the worker that holds a lane; without members there is nothing left for it.
+    def lease(self, lane: int, node: str | None = None, device: str | None = None) -> PackTask:
+        """Hand members to the worker that holds a lane, on the device it found; without any nothing is left for it.
 
         A lane that is leased while it is held has lost its worker.
         """
-        self._offered.discard(lane)
+        self._offered.pop(lane, None)
+        self._preparing.pop(lane, None)
         self._idle.discard(lane)
         self._never_begun = 0
         held = self._lanes.pop(lane, None)
         try:
             if held is not None and not self._is_over:
                 self._worker_died(held, "its process is gone")
-            return self._new_lease(lane, node)
+            return self._new_lease(lane, node, device or self._capacity.device)
         except Exception as problem:
-            self._broken = _in_words(problem)
-            return self._task(lane, Group(-1), 0)
+            self._broken = self._in_words(problem)
+            return self._nothing(lane)
 
-    def _new_lease(self, lane: int, node: str | None) -> PackTask:
+    def _new_lease(self, lane: int, node: str | None, device: str) -> PackTask:
         has_place = self._share is None or len(self._lanes) + len(self._idle) < self._share
-        is_open = has_place and not (self._is_over or self._is_leaving() or self.over_budget())
+        # A worker that asked for a core alone, before the cluster had a GPU, makes room for one that asks for both.
+        is_open = has_place and device == self._capacity.device
+        is_open = is_open and not (self._is_over or self._is_leaving() or self.over_budget())
         if is_open:
             self.ask_ahead()
         group = self._waiting.take_group() if is_open else None
@@ -291,18 +363,27 @@ class StudyOwner:
             yet = is_open and bool(self._lanes) and self._asker.has_more
             if yet:
                 self._idle.add(lane)
-            return replace(self._task(lane, Group(-1), 0), yet=yet)
-        size = len(group.seats) if group.fixed else min(self._asker.size, self._sizes.get(group.key, self._asker.size))
-        if not (group.fixed or group.alone):
-            group.seats += self._waiting.take(group.key, size - len(group.seats))
-        task = self._task(lane, group, size)
-        seats = [seat for seat in group.seats if seat.replicate not in self._book[seat.trial].done]
-        packs = {group.pack} | {seat.origin for seat in seats if seat.origin is not None}
-        self._lanes[lane] = Lane(task, group, {seat.label: seat for seat in seats}, node, packs)
-        self._lease_out(seats, group.pack)
+            return replace(self._nothing(lane), yet=yet)
+        is_padded = self._is_padded(group.seats[0], device)
+        unfinished = [seat for seat in group.seats if seat.replicate not in self._book[seat.trial].done]
+        if is_padded and group.is_planned:
+            size = len(group.seats)
+        else:
+            size = min(self._asker.size, self._sizes.get(group.key, self._asker.size))
+            if not group.alone:
+                unfinished += self._waiting.take(group.key, size - len(unfinished), spare_planned=is_padded)
+            group.seats = unfinished
+        task = self._task(lane, group, size, device, is_padded=is_padded)
+        packs = {group.pack} | {seat.origin for seat in unfinished if seat.origin is not None}
+        seats = {seat.label: seat for seat in unfinished}
+        self._lanes[lane] = Lane(task, group, seats, node, packs, is_padded)
+        self._lease_out(unfinished, group.pack)
         return task
 
-    def _task(self, lane: int, group: Group, size: int) -> PackTask:
+    def _nothing(self, lane: int) -> PackTask:
+        return self._task(lane, Group(-1), 0, self._capacity.device, is_padded=False)
+
+    def _task(self, lane: int, group: Group, size: int, device: str, *, is_padded: bool) -> PackTask:
         self._next_lease += 1
         resources, results, search = self.spec.resources, self.spec.results, self.spec.search
         return PackTask(
@@ -310,13 +391,13 @@ class StudyOwner:
             self._next_lease,
             self.attempt,
             group.pack,
-            tuple(self._member(seat, fixed=group.fixed) for seat in group.seats),
+            tuple(self._member(seat, rebatched=is_padded and not group.is_planned) for seat in group.seats),
             size,
-            self._machines.device,
+            device,
             resources.cpus_per_pack,
             self.spec.objectives,
             self.spec.sha256(),
-            fixed=group.fixed,
+            fixed=is_padded and group.is_planned,
             rungs=self._judge.rungs(group.seats),
             patience=search.pruner if search.pruner.kind == "patience" else None,
             metric=self._judge.metrics[0],
@@ -324,7 +405,7 @@ class StudyOwner:
             keep_weights=results.weights == "all",
         )
 
-    def _member(self, seat: Seat, *, fixed: bool = False) -> MemberTask:
+    def _member(self, seat: Seat, *, rebatched: bool) -> MemberTask:
         trial = self._book[seat.trial]
         config = self.spec.config(trial.params)
         return MemberTask(
@@ -336,7 +417,7 @@ class StudyOwner:
             seat.origin,
             self._weights.get(config["train"]["init"]),
             trial.retry_of,
-            rebatched=not fixed and self._asker.is_fixed(config),
+            rebatched=rebatched,
         )
 
     def _lease_out(self, seats: Sequence[Seat], pack: int) -> None:
@@ -350,9 +431,13 @@ class StudyOwner:
             self._events.add("leased", f"replicate {seat.replicate}", trial=seat.trial, pack=pack)
 
     def unfit(self, lane: int, reason: str) -> None:
-        """A worker's machine cannot train this study."""
-        self._offered.discard(lane)
-        self._events.add("worker unfit", reason)
+        """A worker's machine cannot train this study; where no other can, nothing more can be done."""
+        self._offered.pop(lane, None)
+        if lane not in self._unfit:
+            self._events.add("worker unfit", reason)
+        self._unfit[lane] = reason
+        if not self._lanes and len(self._unfit) >= self._capacity.places:
+            self._broken = self._broken or f"no machine of the cluster can train this study: {reason}"
 
     def has_work(self) -> bool:
         """Whether there is, or may be, something to train."""
@@ -381,7 +466,7 @@ class StudyOwner:
         try:
             return self._take(report, lane)
         except Exception as problem:
-            self._broken = _in_words(problem)
+            self._broken = self._in_words(problem)
             return Answer(taken=False)
 
     @property
@@ -402,6 +487,7 @@ class StudyOwner:
         self._remove_checkpoints(lane)
         lane.progress = report.progress
         if report.crashed is not None:
+            write_log(self.study_dir, f"worker of pack {report.pack}", report.detail)
             self._lanes.pop(report.lane)
             self._put_apart(lane, report.crashed, counts=False, detail=report.detail)
             return Answer(taken=True, leave=True)
@@ -409,7 +495,8 @@ class StudyOwner:
         for trial in self._judge.judge(report.rungs):
             self._end_waiting(trial)
         stop = tuple(label for label, seat in lane.seats.items() if seat.trial in self._judge.hopeless)
-        if self._is_leaving() or (self._share is not None and len(self._lanes) > self._share):
+        has_place = self._share is None or len(self._lanes) <= self._share
+        if self._is_leaving() or not has_place or lane.task.device != self._capacity.device:
             self._lanes.pop(report.lane)
             self._leave(lane, report.pack)
             return Answer(taken=True, leave=True)
@@ -419,7 +506,10 @@ class StudyOwner:
             self._remove_checkpoints(lane)
         self._events.flush()
         return Answer(
-            taken=True, stop=stop, add=tuple(self._member(seat) for seat in more), rungs=self._judge.rungs(more)
+            taken=True,
+            stop=stop,
+            add=tuple(self._member(seat, rebatched=lane.is_padded) for seat in more),
+            rungs=self._judge.rungs(more),
         )
 
     def _more_for(self, report: PackReport, lane: Lane, stopping: int) -> list[Seat]:
@@ -430,8 +520,10 @@ class StudyOwner:
         self.ask_ahead()
         rate = len(report.trials) / max(report.seconds, 1e-3)
         left = len(self._waiting) + (self._search.limit - self._book.asked) * self._book.replicates
-        spare = max(0, left - self._asker.size * self._places) // self._places  # what the others' places do not need
-        more = self._waiting.take(lane.key, places + min(int(rate * STOCK_S), MOST_IN_STOCK, spare))
+        workers = max(1, self._capacity.places)
+        spare = max(0, left - self._asker.size * workers) // workers  # what the others' places do not need
+        number = places + min(int(rate * STOCK_S), MOST_IN_STOCK, spare)
+        more = self._waiting.take(lane.key, number, spare_planned=lane.is_padded)
         lane.seats |= {seat.label: seat for seat in more}
         lane.packs |= {seat.origin for seat in more if seat.origin is not None}
         self._lease_out(more, report.pack)
@@ -450,7 +542,7 @@ class StudyOwner:
         seats = [lane.seats.pop(label) for label in report.given_back if label in lane.seats]
         self._sizes[lane.group.key] = report.size
         lane.task = replace(lane.task, size=report.size)
-        lane.group.fixed = False  # it is no longer the pack that was planned
+        lane.group.is_planned = False
         self._events.add("out of memory", f"{len(seats)} members put back, packs of {report.size}", pack=report.pack)
         self._put_back(seats)
 
@@ -471,7 +563,7 @@ class StudyOwner:
         """The worker writes a checkpoint and goes; its members wait as the pack they are."""
         self._origins |= dict.fromkeys(lane.seats, pack)
         group = lane.group
-        if not group.fixed:
+        if not lane.is_fixed:
             group = Group(pack, [replace(seat, origin=pack) for seat in lane.seats.values()], alone=group.alone)
         if lane.seats:
             self._waiting.put_first([group])
@@ -480,8 +572,10 @@ class StudyOwner:
     def lost(self, lane: int, reason: str) -> None:
         """Tune has given a lane up; raises nothing."""
         never_leased = lane in self._offered
-        self._offered.discard(lane)
+        self._offered.pop(lane, None)
+        self._preparing.pop(lane, None)
         self._idle.discard(lane)
+        self._unfit.pop(lane, None)
         held = self._lanes.pop(lane, None)
         try:
             if held is not None and not self._is_over:
@@ -489,7 +583,7 @@ class StudyOwner:
             elif never_leased:
                 self._never_begun += 1
         except Exception as problem:
-            self._broken = _in_words(problem)
+            self._broken = self._in_words(problem)
         if self._never_begun >= MOST_NEVER_BEGUN:
             self._broken = self._broken or f"workers do not start: {reason}"
 
@@ -497,7 +591,7 @@ class StudyOwner:
         """A process is gone: where its node is too that says nothing about its members, else each is tried alone."""
         if lane.node is not None and not self._is_alive(lane.node):
             self._events.add("worker lost", "its node is gone", pack=lane.task.pack)
-            if lane.group.fixed:
+            if lane.is_fixed:
                 self._waiting.put_first([lane.group])
             else:
                 self._put_back(list(lane.seats.values()), alone=lane.group.alone)
@@ -553,12 +647,24 @@ class StudyOwner:
         with contextlib.suppress(OSError):  # workers hear of it with their next report
             lock.stop_file(self.study_dir).touch()
 
-    def share(self, lanes: int | None, places: int | None = None) -> None:
+    def share(self, lanes: int | None, requests: int | None = None) -> None:
         """How many workers the study may have beside others of the cluster, None for as many as there is room for.
 
-        `places` is that room, where it has changed.
+        `requests` is the same for a cluster that has grown as far as it can.
         """
-        self._share, self._places = lanes, places or self._places
+        self._share, self._most_requests = lanes, requests if requests is not None else lanes
+
+    def set_capacity(self, capacity: ClusterCapacity) -> None:
+        """What the cluster has room for from now on."""
+        self._capacity = self._asker.capacity = capacity
+
+    def preparing(self, lane: int, what: str) -> None:
+        """A worker makes something ready that takes long."""
+        self._preparing[lane] = what
+
+    def failed(self, lane: int, detail: str) -> None:
+        """A worker met an exception that nobody expected, outside of training; Tune starts it again."""
+        write_log(self.study_dir, f"worker in lane {lane}", detail)
 
     def cannot_write(self, reason: str) -> None:
         """A worker could not write its checkpoint: nothing more can be recorded."""
@@ -578,7 +684,7 @@ class StudyOwner:
             if not self._is_over:
                 self._end()
         except Exception as problem:
-            self._broken = _in_words(problem)
+            self._broken = self._in_words(problem)
         self._closed = True
         self._ledger.close()
         with contextlib.suppress(OSError):
@@ -602,7 +708,7 @@ class StudyOwner:
             try:
                 found = compaction.compact(self._tables, self._remote)
             except (OSError, StudyError) as problem:
-                self._events.add("not compacted", _in_words(problem))
+                self._events.add("not compacted", self._in_words(problem))
             else:
                 self._events.add("compacted", f"{found.before:,} files of the tables became {found.after:,}")
 
@@ -622,10 +728,12 @@ class StudyOwner:
             "objective": self.spec.objectives[0],
             "best": best and {"trial": best.number, "value": best.values and best.values[0], "params": best.params},
             "packs": [{"pack": lane.task.pack, **lane.progress} for lane in self._lanes.values() if lane.progress],
-            "places": self._places,
+            "places": self._capacity.places,
+            "requested": self._requested,
+            "preparing": list(dict.fromkeys(self._preparing.values())),
+            "unfit": list(dict.fromkeys(self._unfit.values())),
             "cores_per_pack": resources.cpus_per_pack,
             "under_way": members / book.replicates,
-            "elapsed_s": self._clock() - self._started,
             "budget_left_s": None if hours is None else max(3600 * (hours - self._hours()), 0.0),
             "finished": recorder.finished[max(0, since - recorder.finished_before) :],
             "finished_count": recorder.finished_before + len(recorder.finished),
@@ -645,18 +753,14 @@ class StudyOwner:
         try:
             self._ledger.set_attribute("hours", self._hours())
         except StudyError as problem:
-            self._broken = _in_words(problem)
+            self._broken = self._in_words(problem)
+
+    def _in_words(self, problem: Exception) -> str:
+        if isinstance(problem, OSError) and problem.strerror:
+            return f"{problem.strerror}: {problem.filename}" if problem.filename else problem.strerror
+        return str(problem) if isinstance(problem, StudyError) else log_exception(self.study_dir, "owner", problem)
 
     def _is_leaving(self) -> bool:
         if not self._leaving and lock.stop_file(self.study_dir).exists():
             self._leaving = True
         return self._leaving
-
-
-def _in_words(problem: Exception) -> str:
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"{problem.strerror}: {problem.filename}" if problem.filename else problem.strerror
-    if isinstance(problem, StudyError):
-        return str(problem)
-    last = traceback.extract_tb(problem.__traceback__)[-1]  # a bug: where it is, for those who are told of it
-    return f"unexpected {type(problem).__name__}: {problem}, {Path(last.filename).name} line {last.lineno}"

@@ -6,22 +6,28 @@ A Tune trial is a lane: its worker takes one pack after the other until the owne
 
 from __future__ import annotations
 
+import contextlib
 import time
+import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from . import homes
 from .errors import StudyError
+from .log import LOG_FILE
 from .packs import Answer, PackReport, PackTask
 from .preflight import Expected, check_here
 from .study import WAIT
 
 if TYPE_CHECKING:
+    from .spec import StudySpec
     from .worker import LaneWorker
 
 SUGGEST_WAIT_S = 0.008  # suggest runs in Tune's loop and must not hold it up
@@ -40,31 +46,55 @@ class WorkerContext:
     namespace: str
     driver_node: str
     expected: Expected
+    spec: StudySpec
+
+
+class Question:
+    """A method of the owner, asked again and again without waiting for it: Tune's loop must not be held up.
+
+    An owner that cannot be reached gives no answer; the driver notices, and nothing is raised into Tune's loop.
+    """
+
+    def __init__(self, method: Any, *, every_s: float = 0.0) -> None:
+        self._method, self._every_s = method, every_s
+        self._asked: Any = None
+        self._next = 0.0
+
+    def answer(self, wait_s: float = 0.0, default: Any = None) -> Any:
+        """The newest answer, once; `default` while there is none."""
+        try:
+            if self._asked is None and time.monotonic() >= self._next:
+                self._asked, self._next = self._method.remote(), time.monotonic() + self._every_s
+            if self._asked is None or not ray.wait([self._asked], timeout=wait_s)[0]:
+                return default
+            asked, self._asked = self._asked, None
+            return ray.get(asked)
+        except ray.exceptions.RayError:
+            self._asked = None
+            return default
 
 
 class LaneSearcher(Searcher):
-    """Hands out the owner's lanes, without ever waiting for it in Tune's loop."""
+    """Hands out the owner's lanes, without ever waiting for it in Tune's loop; `first` is one it need not ask for."""
 
-    def __init__(self, owner: Any) -> None:
+    def __init__(self, owner: Any, first: tuple[int, str] | None) -> None:
         super().__init__()
-        self._owner = owner
-        self._asked: Any = None
+        self._owner, self._offers, self._first = owner, Question(owner.offer), first
         self._lanes: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next lane, None while there is none, FINISHED when there will be none."""
-        self._asked = self._asked if self._asked is not None else self._owner.next_lane.remote()
-        ready, _ = ray.wait([self._asked], timeout=SUGGEST_WAIT_S)
-        if not ready:
-            return None
-        lane = ray.get(self._asked)
-        self._asked = None
-        if lane is None:
+        if self._first is not None:
+            (lane, device), self._first = self._first, None
+            self._lanes[trial_id] = lane
+            return {"lane": lane, "device": device}
+        offer = self._offers.answer(SUGGEST_WAIT_S, default=WAIT)
+        if offer is None:
             return Searcher.FINISHED
-        if lane == WAIT:
+        if offer == WAIT:
             return None
-        self._lanes[trial_id] = lane
-        return {"lane": lane}
+        self._lanes[trial_id] = offer.lane
+        return {"lane": offer.lane, "device": offer.device}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: workers report to the owner themselves."""
@@ -73,7 +103,9 @@ class LaneSearcher(Searcher):
         """Tell the owner of a lane that Tune has given up."""
         lane = self._lanes.pop(trial_id, None)
         if error and lane is not None:
-            self._owner.lost.remote(lane, "its process died again and again; the log is in Ray's session folder")
+            self._owner.lost.remote(
+                lane, f"its process died again and again; see {LOG_FILE} of the study, and Ray's logs"
+            )
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the owner remembers."""
@@ -93,9 +125,8 @@ class LaneStopper(tune.Stopper):
     """
 
     def __init__(self, owner: Any) -> None:
-        self._owner = owner
-        self._asked: Any = None
-        self._next, self._idle_since = 0.0, float("inf")
+        self._idle = Question(owner.is_idle, every_s=LOOK_S)
+        self._idle_since = float("inf")
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Never: a lane ends when its worker says so."""
@@ -103,13 +134,30 @@ class LaneStopper(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether the owner has been idle for a while; does not wait for it."""
-        now = time.monotonic()
-        if self._asked is None and now >= self._next:
-            self._asked, self._next = self._owner.is_idle.remote(), now + LOOK_S
-        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
-            self._idle_since = min(self._idle_since, now) if ray.get(self._asked) else float("inf")
-            self._asked = None
+        now, is_idle = time.monotonic(), self._idle.answer()
+        if is_idle is not None:
+            self._idle_since = min(self._idle_since, now) if is_idle else float("inf")
         return now - self._idle_since > GRACE_S
+
+
+class LaneScheduler(FIFOScheduler):
+    """Starts workers as they come, and drops those that wait for a place which nobody needs any more.
+
+    An autoscaler would add a node for them.
+    """
+
+    def __init__(self, owner: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._surplus = Question(owner.surplus, every_s=LOOK_S)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The next worker to start."""
+        surplus = self._surplus.answer(default=())
+        if surplus:
+            for trial in [each for each in tune_controller.get_trials() if each.config["lane"] in surplus]:
+                if trial.status == "PENDING":
+                    tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
 
 
 class _RemoteOwner:
@@ -118,8 +166,8 @@ class _RemoteOwner:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    def lease(self, lane: int, node: str | None = None) -> PackTask:
-        task: PackTask = ray.get(self._actor.lease.remote(lane, node))
+    def lease(self, lane: int, node: str | None = None, device: str | None = None) -> PackTask:
+        task: PackTask = ray.get(self._actor.lease.remote(lane, node, device))
         return task
 
     def report(self, report: PackReport) -> Answer:
@@ -129,36 +177,73 @@ class _RemoteOwner:
     def cannot_write(self, reason: str) -> None:
         ray.get(self._actor.cannot_write.remote(reason))
 
+    def preparing(self, lane: int, what: str) -> None:
+        self._actor.preparing.remote(lane, what)  # without waiting: the owner may still be opening the study
+
+    def unfit(self, lane: int, reason: str) -> None:
+        ray.get(self._actor.unfit.remote(lane, reason))
+
+    def failed(self, lane: int, detail: str) -> None:
+        self._actor.failed.remote(lane, detail)  # without waiting, as above
+
+    def has_work(self) -> bool:
+        answer: bool = ray.get(self._actor.has_work.remote())
+        return answer
+
 
 def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
     """The trainable of one attempt: a segment a step."""
 
     class LaneTrainable(tune.Trainable):
-        """A worker in the lane named in its configuration."""
+        """A worker in the lane named in its configuration, on the device it was given there."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            self._owner, self._lane = ray.get_actor(context.owner, namespace=context.namespace), config["lane"]
+            actor = ray.get_actor(context.owner, namespace=context.namespace)
+            self._owner, self._lane, self._device = _RemoteOwner(actor), config["lane"], config["device"]
             self._worker: LaneWorker | None = None  # not before the first step: Tune may yet drop this actor
             self._node: str = ray.get_runtime_context().get_node_id()
-            self._unfit: str | None = None
             self._study_dir = Path(context.study_dir)
-            if self._node != context.driver_node:  # it may have joined after the driver looked at all of them
+            self._unfit: str | None = None
+            with self._logged():
                 try:
-                    check_here(self._study_dir, context.expected)
-                    if context.expected.store is not None:
-                        self._study_dir = homes.worker_home(context.expected.store)
+                    self._prepare()
                 except StudyError as problem:
                     self._unfit = str(problem)
-                    ray.get(self._owner.unfit.remote(self._lane, self._unfit))
 
         def step(self) -> dict[str, Any]:
-            if self._unfit is not None:  # it keeps its place, or Tune would start the next lane right here
-                time.sleep(IDLE_S)
-                return {"lane": self._lane, "done": not ray.get(self._owner.has_work.remote())}
-            if self._worker is None:
-                from .worker import LaneWorker  # with torch, which a driver on a cluster does without
+            with self._logged():
+                return self._step()
 
-                self._worker = LaneWorker(_RemoteOwner(self._owner), self._study_dir, self._lane, self._node)
+        @contextlib.contextmanager
+        def _logged(self) -> Iterator[None]:
+            """What nobody expected goes into the study's log; Tune starts the worker again."""
+            try:
+                yield
+            except ray.exceptions.RayError:
+                raise  # the owner is gone, or does not answer
+            except Exception:
+                self._owner.failed(self._lane, traceback.format_exc())
+                raise
+
+        def _prepare(self) -> None:
+            """All that takes time and does not need the owner, which may still be opening the study."""
+            if self._node != context.driver_node:  # it may have joined after the driver looked at all of them
+                check_here(self._study_dir, context.expected)
+                if context.expected.store is not None:
+                    self._study_dir = homes.worker_home(context.expected.store)
+            from .precompile import prepare  # with torch, which a driver does without
+
+            prepare(context.spec, self._device, lambda doing: self._owner.preparing(self._lane, doing))
+
+        def _step(self) -> dict[str, Any]:
+            if self._unfit is not None:  # it keeps its place, or Tune would start the next lane right here
+                self._owner.unfit(self._lane, self._unfit)
+                time.sleep(IDLE_S)
+                return {"lane": self._lane, "done": not self._owner.has_work()}
+            if self._worker is None:
+                from .worker import LaneWorker
+
+                self._worker = LaneWorker(self._owner, self._study_dir, self._lane, self._node, self._device)
             self._worker.segment(SEGMENT_S)
             return {"lane": self._lane, "done": self._worker.done}
 

@@ -21,13 +21,13 @@ class Seat:
 class Group:
     """Members that start together as pack `pack`.
 
-    A `fixed` one trains as it is: its engine's last digits depend on the company. `alone` marks members whose worker
-    died once: each gets a worker of its own.
+    `is_planned` says that it is the pack that was planned, with every member it had: where last digits depend on the
+    company it trains as it is. `alone` marks members whose worker died once: each gets a worker of its own.
     """
 
     pack: int
     seats: list[Seat] = field(default_factory=list)
-    fixed: bool = False
+    is_planned: bool = False
     alone: bool = False
 
     @property
@@ -62,16 +62,19 @@ class Waiting:
         """The next group."""
         return self._groups.pop(0) if self._groups else None
 
-    def take(self, key: tuple[str, ...], number: int) -> list[Seat]:
-        """Up to `number` members that may join a pack of `key`, in order."""
+    def take(self, key: tuple[str, ...], number: int, *, spare_planned: bool) -> list[Seat]:
+        """Up to `number` members that may join a pack of `key`, in order.
+
+        With `spare_planned`, packs that are still as they were planned stay whole.
+        """
         taken: list[Seat] = []
         for group in self._groups:
             if len(taken) >= number:
                 break
-            if group.fixed or group.alone or group.key != key:
+            if group.alone or group.key != key or (spare_planned and group.is_planned):
                 continue
             free = number - len(taken)
-            taken, group.seats = taken + group.seats[:free], group.seats[free:]
+            taken, group.seats, group.is_planned = taken + group.seats[:free], group.seats[free:], False
         self._groups = [group for group in self._groups if group.seats]
         return taken
 

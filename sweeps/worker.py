@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from .log import LOG_FILE
 from .packrun import PackRun
 from .packs import Answer, PackReport, PackTask
 from .remote import StoreError
@@ -18,7 +19,7 @@ IDLE_S = 0.2  # between two questions for members that are not there yet
 class Owner(Protocol):
     """What a worker asks of a study's owner, here or in another process."""
 
-    def lease(self, lane: int, node: str | None = None) -> PackTask: ...
+    def lease(self, lane: int, node: str | None = None, device: str | None = None) -> PackTask: ...
     def report(self, report: PackReport) -> Answer: ...
     def cannot_write(self, reason: str) -> None: ...
 
@@ -32,10 +33,12 @@ class LaneWorker:
         study_dir: Path,
         lane: int,
         node: str | None = None,
+        device: str | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._owner, self._study_dir, self._lane, self._node, self._clock = owner, study_dir, lane, node, clock
+        self._owner, self._study_dir, self._lane, self._clock = owner, study_dir, lane, clock
+        self._node, self._device = node, device
         self._take_pack()
 
     @property
@@ -61,7 +64,7 @@ class LaneWorker:
 
     def _take_pack(self) -> None:
         """The next pack of this lane, if there is one."""
-        task = self._owner.lease(self._lane, self._node)
+        task = self._owner.lease(self._lane, self._node, self._device)
         self._run = PackRun(task, self._study_dir, clock=self._clock) if task.members else None
         self._is_idle = task.yet
 
@@ -74,7 +77,10 @@ class LaneWorker:
             self._run = None
             return
         except Exception as problem:  # a bug would come again: the owner finds the member that meets it
-            report = run.crash_report(f"unexpected {type(problem).__name__}: {problem}", traceback.format_exc())
+            report = run.crash_report(
+                f"unexpected {type(problem).__name__}: {problem} (its traceback is in {LOG_FILE} of the study)",
+                traceback.format_exc(),
+            )
         answer = self._owner.report(report)
         if not answer.taken:
             self._run = None  # what it says is in the last checkpoint, and stays there

@@ -23,7 +23,8 @@ import yaml
 
 from pinncore.initialisation import initial_parameters
 
-from ..driver import RAY_SETTINGS, run
+from ..driver import run
+from ..ray_cluster import SETTINGS
 from ..scratch import scratch_folder
 from ..search import Search, stable_hash
 from ..spec import load_spec
@@ -130,7 +131,7 @@ class RaySweep(SweepJob):
 
     def sweep(self, work: Work, folder: Path) -> dict[str, Any]:
         for name in QUIET:
-            os.environ.setdefault(name, RAY_SETTINGS[name])
+            os.environ.setdefault(name, SETTINGS[name])
         import ray
         from ray import tune
 

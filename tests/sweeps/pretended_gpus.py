@@ -11,7 +11,11 @@ from typing import Any
 
 def pretend() -> None:
     """Note which GPU each pack was given, from when to when, in the folder of PRETENDED_GPUS."""
+    import torch
+
     import pinncore
+
+    torch.cuda.is_available = lambda: True
 
     class OnCpu(pinncore.Pack):
         def __init__(self, *arguments: Any, device: str, **options: Any) -> None:

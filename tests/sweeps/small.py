@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pinncore.data import Points, load_data
-from sweeps.asking import Machines
+from sweeps.capacity import ClusterCapacity
 from sweeps.folder import open_folder, settle
 from sweeps.spec import StudySpec, load_spec
 from sweeps.state import Connection
@@ -39,7 +39,7 @@ space:
 train: {{adam_epochs: {epochs}, lbfgs_iterations: {iterations}, record_every: 5, keep_epochs: [0]}}
 resources: {{pack: {pack}}}
 """
-MACHINES = Machines(slots=2, device="cpu")
+MACHINES = ClusterCapacity(places=2, device="cpu")
 PLACES = ("data", "config_hash", "spec_hash")  # hold the path of the tables
 OPERATIONS = ("replace", "rename", "fsync", "mkdir", "commit")  # on files, on folders, and of the database
 CHANGING = (
@@ -121,7 +121,12 @@ class Calm:
 
 
 def train_all(
-    study_dir: Path, *, segment_s: float = 0.05, least: int | None = None, machines: Machines = MACHINES, **options: Any
+    study_dir: Path,
+    *,
+    segment_s: float = 0.05,
+    least: int | None = None,
+    machines: ClusterCapacity = MACHINES,
+    **options: Any,
 ) -> StudyOwner:
     """Train what is left of a study in this process, or until `least` trials are finished; the owner is open then."""
     owner = StudyOwner(study_dir, machines, **options)

@@ -107,7 +107,10 @@ class TestRun:
 
     def test_options_reach_the_driver(self, driven: dict[str, Any]) -> None:
         options = ["--root", "r", "--set", "a=1", "--set", "b=[1, 2]", "--trials", "3", "--address", "auto"]
+        before = time.monotonic()
         invoke("run", "s.yaml", *options, "--cpus", "2", "--plain")
+        assert driven.pop("began") < before, "time counts from the start of the process"
+        assert callable(driven.pop("leave"))
         assert driven == {
             "target": Path("s.yaml"),
             "root": Path("r"),

@@ -119,7 +119,10 @@ def test_an_exception_in_training_fails_the_member_that_meets_it(
         owner = train_all(study_dir, segment_s=0.0)
     assert owner.snapshot()["failures"] == 1
     assert owner.close()["COMPLETE"] == 7
-    assert rows(study_dir)[culprit]["failure"] == "unexpected ValueError: a bug"
+    failure = rows(study_dir)[culprit]["failure"]
+    assert failure == "unexpected ValueError: a bug (its traceback is in pinnsweep.log of the study)"
+    log = (study_dir / "pinnsweep.log").read_text()
+    assert "worker of pack" in log and "in buggy" in log and "ValueError: a bug" in log
     assert_same_tables(calm.whole, study_dir, of=without(culprit))
     assert any("in buggy" in detail for _, detail in events(study_dir)), "the trace is kept"
     assert not list((study_dir / "checkpoints").glob("*"))

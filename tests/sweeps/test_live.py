@@ -38,6 +38,8 @@ def snapshot(**changes: Any) -> dict[str, Any]:
         "under_way": 2.25,
         "elapsed_s": 136.0,
         "places": 2,
+        "requested": 2,
+        "preparing": [],
         "cores_per_pack": 1,
         "budget_left_s": None,
         "left_s": 72.0,

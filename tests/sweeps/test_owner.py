@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps import packrun, study
-from sweeps.asking import Machines
+from sweeps.capacity import ClusterCapacity
 from sweeps.lock import stop_file
 from sweeps.packrun import PackRun
 from sweeps.packs import Answer
@@ -235,10 +235,10 @@ def test_lanes_packs_segments_refills_and_stock_make_no_difference(
         patch.setattr(study, "STOCK_S", stock)
         patch.setattr(packrun, "FREE_SHARE", free)
         patch.setattr(packrun, "TICKS_BETWEEN_LOOKS", ticks)
-        owner = StudyOwner(study_dir, Machines(slots=lanes, device="cpu"), spec)
+        owner = StudyOwner(study_dir, ClusterCapacity(places=lanes, device="cpu"), spec)
         train_together(owner, study_dir, draw, most=lanes, segments=segments)
         kill(owner)
-        owner = StudyOwner(study_dir, Machines(slots=lanes, device="cpu"), spec)
+        owner = StudyOwner(study_dir, ClusterCapacity(places=lanes, device="cpu"), spec)
         train_together(owner, study_dir, draw, most=lanes)
     assert owner.close() == calm.counts
     calm.compare(study_dir, but=("spec_hash",))

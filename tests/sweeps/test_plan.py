@@ -101,6 +101,21 @@ def test_memory_is_what_a_worker_takes() -> None:
     assert counted(spec).memory_mb_per_pack == pytest.approx(float(found.stdout) + 40, rel=0.25)
 
 
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that has the kernels already."""
+    monkeypatch.setattr(planning, "is_compiled", lambda spec: True)
+
+
+def test_the_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = study(resources={"pack": 1})
+    assert "Start-up     about 8 s of it" in planning.render(plan(spec, 1, calibrate=False))
+    monkeypatch.setattr(planning, "is_compiled", lambda spec: False)
+    cold = plan(spec, 1, calibrate=False)
+    assert cold.start_seconds == planning.START_SECONDS + planning.COMPILE_SECONDS
+    assert "kernels are compiled" in planning.render(cold)
+
+
 def test_time_follows_from_the_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two packs of one, an evaluation of 10 ms and 20 ms, 3 ms for the memory of an iteration."""
     timings = (planning.Timing("2-4-4-1", 37, 0.01, 0.01, 0.003), planning.Timing("2-8-8-1", 105, 0.02, 0.02, 0.003))
@@ -171,7 +186,8 @@ def test_the_text_says_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         "Packs            2 of one trial each, 2 at once on cpu",
         "Evaluations      about 400 of loss and gradient",
         "Memory           about 601 MB a pack, 1,202 MB at once",
-        "Time             about 14 s; 12 s if L-BFGS stops at once, 17 s if its line searches are long",
+        "Time             about 12 s; 10 s if L-BFGS stops at once, 15 s if its line searches are long",
+        "Start-up         about 8 s of it, before the first network trains: Ray and a worker start",
         "How sure         within a factor of two: L-BFGS may stop early, and its line searches vary; the machine was "
         "timed as it is now, with one pack at a time",
         "Network 2-4-4-1  37 parameters, 10 ms an evaluation in Adam, 10 ms in L-BFGS",

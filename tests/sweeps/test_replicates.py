@@ -241,7 +241,9 @@ def test_duplicates_of_a_failed_trial_fail_with_it(
         counts = run_all(study_dir)
     same = Counter(row["width"] for row in rows(study_dir))[rows(study_dir)[0]["width"]]
     assert counts["FAIL"] == same > 1
-    assert {row["failure"] for row in rows(study_dir) if row["state"] == "FAIL"} == {"unexpected ValueError: a bug"}
+    assert {row["failure"] for row in rows(study_dir) if row["state"] == "FAIL"} == {
+        "unexpected ValueError: a bug (its traceback is in pinnsweep.log of the study)"
+    }
     assert run_all(study_dir, retry=[0]) == counts | {"COMPLETE": counts["COMPLETE"] + 1}
     assert rows(study_dir)[6]["rel_l2"] == rows(doubled.whole)[0]["rel_l2"]
 

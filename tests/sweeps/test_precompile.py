@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ import pinncore
 from pinncore.engines import fused_kernels
 from pinncore.optim import rows
 from pinncore.optim.memory import pairs, symmetric
-from sweeps.compiling import compile_ahead
-from sweeps.plan import first_members
+from sweeps import precompile
+from sweeps.calibration import first_members
+from sweeps.errors import StudyError
 from sweeps.spec import parse_spec
 from tests.sweeps.study_files import ELSEWHERE
 
@@ -30,7 +32,14 @@ def signatures() -> dict[str, int]:
     }
 
 
-def test_training_a_study_compiles_nothing_more() -> None:
+@pytest.fixture
+def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for what says that kernels are compiled, as on a new machine."""
+    monkeypatch.setattr(precompile, "mark", lambda train: tmp_path / train.dtype / train.second_stage)
+    return tmp_path
+
+
+def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
     content = {
         "study": "s",
         "search": {"sampler": "grid"},
@@ -42,7 +51,9 @@ def test_training_a_study_compiles_nothing_more() -> None:
         "train": {"width": 3, "depth": 1, "activation": "sin", "adam_epochs": 2, "lbfgs_iterations": 6},
     }
     spec = parse_spec(json.dumps(content), base=ELSEWHERE)
-    compile_ahead(spec)
+    said: list[str] = []
+    precompile.prepare(spec, "cpu", said.append)
+    assert len(said) == 1 and "compiling" in said[0]
     before = signatures()
     assert before["pinncore.engines.fused_kernels.evaluate"] >= 2
     for member in first_members(spec, 12):
@@ -50,3 +61,20 @@ def test_training_a_study_compiles_nothing_more() -> None:
         pack.step(50)
         assert not pack.active
     assert signatures() == before
+
+
+def test_what_is_compiled_is_neither_loaded_nor_compiled_again(marks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = parse_spec('{"study": "s", "search": {"trials": 2}, "train": {"width": 3, "depth": 1}}', base=ELSEWHERE)
+    (mark,) = {precompile.mark(train) for train in precompile._smallest(spec)}
+    mark.parent.mkdir()
+    compiled: list[object] = []
+    monkeypatch.setattr(precompile, "_compile", compiled.append)
+    for _ in range(2):
+        precompile.prepare(spec, "cpu")
+    assert len(compiled) == 1 and mark.exists()
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_one_sentence() -> None:
+    spec = parse_spec('{"study": "s", "search": {"trials": 2}}', base=ELSEWHERE)
+    with pytest.raises(StudyError, match=r"has a GPU that its PyTorch cannot use.*resources\.device: cpu"):
+        precompile.prepare(spec, "cuda")
