@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,12 +33,13 @@ LOOKED_AT: Final = 64  # trials; others differ in numbers, hardly in what must b
 def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda doing: None) -> None:
     """Make ready what training on `device` needs; `tell` hears of what takes long.
 
-    Raises `StudyError` where this machine cannot train there, going on from the machine's name.
+    Raises `StudyError` where this machine cannot train there.
     """
     if device == "cuda":
         if not torch.cuda.is_available():
             raise StudyError(
-                "has a GPU that its PyTorch cannot use: install a PyTorch built for it, or set resources.device: cpu"
+                f"machine {socket.gethostname()} has a GPU that its PyTorch cannot use: install a PyTorch built for "
+                "it, or set resources.device: cpu"
             )
         return
     if CompiledTorchEngine.name in spec.values("engine"):

@@ -26,7 +26,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Groups that take long, where they start first, so that all processes end together. While `ray` waits for Ray,
 # `test_fused` compiles the kernels that the others load.
 LONGEST = (
-    *("ray", "test_fused", "test_owner", "test_object_store", "test_study", "test_lbfgs", "test_search_learning"),
+    *(
+        "ray",
+        "test_fused",
+        "ray growth",
+        "test_owner",
+        "test_object_store",
+        "test_study",
+        "test_lbfgs",
+        "test_search_learning",
+    ),
     *("chromium", "test_compiled", "test_compaction", "test_bench", "test_engines", "test_failures"),
     *("test_search_space", "test_memory", "test_replicates", "test_api", "test_pruned", "test_search"),
     *("test_packrun", "test_readme", "test_postgres", "test_backstop", "test_store", "test_report"),

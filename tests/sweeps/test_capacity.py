@@ -1,0 +1,136 @@
+"""What a cluster has room for, what Ray is asked for, and which requests are dropped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sweeps import capacity
+from sweeps.capacity import ASKED_BEYOND, ClusterCapacity, ClusterView
+from sweeps.errors import StudyError
+from sweeps.spec import load_spec, parse_spec
+from sweeps.study import SURPLUS_S, WAIT, StudyOwner
+from tests.sweeps.study_files import ELSEWHERE
+
+from .small import prepare, write_study
+
+HEAD: dict[str, float] = {"CPU": 0}
+
+
+def view(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[dict[str, float]],
+    kinds: list[tuple[dict[str, float], int]] | None = None,
+    **resources: Any,
+) -> ClusterView:
+    """A view of nodes that are there, and of the kinds that an autoscaler tells."""
+    ray = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    monkeypatch.setattr(capacity, "_node_kinds", lambda ray: kinds)
+    spec = parse_spec(json.dumps({"study": "s", "search": {"trials": 9}, "resources": resources}), base=ELSEWHERE)
+    return ClusterView(ray, spec)
+
+
+def test_room_is_counted_node_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes: list[dict[str, float]] = [{"CPU": 3}, {"CPU": 1}, HEAD]
+    assert view(monkeypatch, nodes).look().places == 4
+    assert view(monkeypatch, nodes, cpus_per_pack=2).look().places == 1
+    shared = view(monkeypatch, [{"CPU": 8, "GPU": 2}, {"CPU": 8}], gpus_per_pack=1 / 3).look()
+    assert (shared.places, shared.device) == (6, "cuda")
+
+
+def test_what_an_autoscaler_tells_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [({"CPU": 0.0}, 1), ({"CPU": 4.0}, 2), ({"CPU": 4.0, "GPU": 1.0}, 3)]
+    assert view(monkeypatch, [HEAD], kinds[:2]).look() == ClusterCapacity(0, "cpu", grows=True, at_most=8)
+    assert view(monkeypatch, [HEAD], kinds).look() == ClusterCapacity(0, "cuda", grows=True, at_most=3)
+    assert view(monkeypatch, [HEAD], kinds, device="cpu").look().at_most == 20
+    unlimited = view(monkeypatch, [HEAD], [({"CPU": 1.0}, -1)]).look()
+    assert unlimited.grows and unlimited.at_most is None
+
+
+def test_a_gpu_once_seen_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes: list[dict[str, float]] = [{"CPU": 4}]
+    seen = view(monkeypatch, nodes)
+    assert seen.look() == ClusterCapacity(4, "cpu")
+    nodes.append({"CPU": 1, "GPU": 1})
+    assert seen.look() == ClusterCapacity(1, "cuda")
+    nodes.pop()
+    assert seen.look() == ClusterCapacity(0, "cuda") and "needs 1 core and 1 GPU" in seen.missing()
+
+
+def test_only_what_can_never_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StudyError, match="no node can hold a pack of 2 cores; nodes have 1 core"):
+        view(monkeypatch, [{"CPU": 1}], cpus_per_pack=2).check_fits(may_grow=False)
+    with pytest.raises(StudyError, match="no node of the cluster has a GPU"):
+        view(monkeypatch, [{"CPU": 1}], device="cuda").check_fits(may_grow=False)
+    with pytest.raises(StudyError, match="no node can hold a pack of 8 cores"):
+        view(monkeypatch, [HEAD], [({"CPU": 4.0}, 5)], cpus_per_pack=8).check_fits(may_grow=True)
+    view(monkeypatch, [HEAD], cpus_per_pack=8).check_fits(may_grow=True)
+    view(monkeypatch, [HEAD], [({"CPU": 8.0}, 5)], cpus_per_pack=8).check_fits(may_grow=True)
+
+
+@pytest.mark.parametrize(
+    ("found", "max_packs", "planned", "requests"),
+    [
+        (ClusterCapacity(2, "cpu"), None, 2, 2),
+        (ClusterCapacity(2, "cpu"), 1, 1, 1),
+        (ClusterCapacity(0, "cpu"), None, 1, 1),
+        (ClusterCapacity(2, "cpu", grows=True, at_most=8), None, 8, 8),
+        (ClusterCapacity(2, "cpu", grows=True, at_most=8), 4, 4, 4),
+        (ClusterCapacity(2, "cpu", grows=True), None, 2, 2 + ASKED_BEYOND),
+        (ClusterCapacity(0, "cpu", grows=True), 6, 6, 6),
+    ],
+)
+def test_what_is_planned_and_asked_for(
+    found: ClusterCapacity, max_packs: int | None, planned: int, requests: int
+) -> None:
+    assert (found.planned(max_packs), found.requests(max_packs)) == (planned, requests)
+
+
+class TestRequests:
+    """The owner's lanes, on a cluster that grows."""
+
+    @pytest.fixture
+    def owner(self, tmp_path: Path) -> Any:
+        spec = load_spec(write_study(tmp_path / "data", trials=6, pack=2))
+        study_dir, _ = prepare(tmp_path, spec)
+        self.now = 0.0
+        found = StudyOwner(study_dir, ClusterCapacity(0, "cpu", grows=True, at_most=8), spec, clock=lambda: self.now)
+        yield found
+        found.close()
+
+    def lanes(self, owner: StudyOwner) -> list[int]:
+        return list(iter(lambda: owner.next_lane(), WAIT))  # type: ignore[arg-type]
+
+    def test_as_many_are_asked_for_as_the_trials_fill(self, owner: StudyOwner) -> None:
+        assert self.lanes(owner) == [1, 2, 3]
+        assert owner.snapshot()["requested"] == 3 and owner.snapshot()["places"] == 0
+
+    def test_those_that_nobody_needs_any_more_are_dropped_after_a_while(self, owner: StudyOwner) -> None:
+        lanes = self.lanes(owner)
+        owner.lease(lanes[0])
+        assert owner.surplus() == ()
+        owner.set_capacity(ClusterCapacity(2, "cpu", grows=True, at_most=2))
+        assert owner.surplus() == ()
+        self.now += SURPLUS_S
+        assert owner.surplus() == (lanes[2],) and owner.surplus() == ()
+
+    def test_those_of_another_device_are_dropped_at_once(self, owner: StudyOwner) -> None:
+        lanes = self.lanes(owner)
+        owner.set_capacity(ClusterCapacity(1, "cuda", grows=True, at_most=1))
+        assert owner.surplus() == tuple(lanes)
+        offer: Any = owner.offer()
+        assert offer.device == "cuda"
+        assert not owner.lease(lanes[0], None, "cpu").members, "it began before the GPU was seen, and makes room"
+        assert owner.lease(offer.lane, None, "cuda").device == "cuda"
+
+    def test_machines_that_cannot_train_end_the_study_where_there_is_no_other(self, owner: StudyOwner) -> None:
+        lanes = self.lanes(owner)
+        owner.set_capacity(ClusterCapacity(2, "cpu"))
+        owner.unfit(lanes[0], "machine a has other code")
+        assert owner.broken() is None and owner.snapshot()["unfit"] == ["machine a has other code"]
+        owner.unfit(lanes[1], "machine b has other code")
+        assert "no machine of the cluster can train this study: machine b has other code" in str(owner.broken())
