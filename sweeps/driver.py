@@ -29,7 +29,7 @@ from .scratch import scratch_folder
 from .shares import Shares
 from .spec import StudySpec, load_spec
 from .trials import FINISHED
-from .watcher import Pulse, Watcher
+from .watcher import Echoes, Pulse, Watcher
 
 GO_ON = "Run the study again to go on"
 RESTARTS = 3  # of a worker in its lane; the owner gives up on members long before
@@ -119,8 +119,11 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
         return
 
+    echoes = Echoes()
+
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        if not echoes.hears_one():
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -25,8 +25,23 @@ OWNER_PATIENCE_S: Final = 30.0  # without an answer from the owner
 ASK_S: Final = 5.0  # for one answer of the owner
 CLUSTER_PATIENCE_S: Final = 10.0  # without an answer from the head of a cluster of this machine
 SHARED_PATIENCE_S: Final = 40.0  # from another's, which may be restarted; after a minute Ray ends this process
+ECHO_S: Final = 1.0  # after a signal, in which another one says nothing new
 STOP_PATIENCE_S: Final = 60.0  # for workers to finish their stretch
 SAVE_S: Final = 8.0  # for them to save when the cluster is lost
+
+
+class Echoes:
+    """Tells a signal from its echo: `timeout` sends one to the process and one to its group, which has it too."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._last = clock, float("-inf")
+
+    def hears_one(self) -> bool:
+        """Whether the signal that comes now is the echo of the one before."""
+        now = self._clock()
+        is_echo = now - self._last < ECHO_S
+        self._last = self._last if is_echo else now
+        return is_echo
 
 
 class Pulse:
@@ -115,8 +130,11 @@ class Watcher:
             yield
             return
 
+        echoes = Echoes()
+
         def stop(number: int, frame: object) -> None:
-            if self._stopping.is_set():
+            is_echo = echoes.hears_one()
+            if self.lost or (self._stopping.is_set() and not is_echo):
                 raise KeyboardInterrupt
             self._stopping.set()
 

@@ -49,7 +49,8 @@ def end(driver: subprocess.Popen[str], what: str) -> None:
     """End a run from outside: by SIGTERM to it or to all of its group, or by killing the head of its Ray cluster."""
     if what == "driver":
         driver.terminate()
-    elif what == "group":
+    elif what == "group":  # as `timeout` does
+        driver.terminate()
         os.killpg(driver.pid, signal.SIGTERM)
     else:
         kill(next(pid for pid in below(driver.pid) if "gcs_server" in Path(f"/proc/{pid}/cmdline").read_text()))
