@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import StudyError
+from .machine import device_of
 
 if TYPE_CHECKING:
     from .spec import StudySpec
@@ -52,12 +53,11 @@ class ClusterView:
     """Looks at the nodes of a cluster for one study; `ray` is the module, connected."""
 
     def __init__(self, ray: Any, spec: StudySpec) -> None:
-        self._ray, self._resources = ray, spec.resources
+        self._ray, self._spec, self._resources = ray, spec, spec.resources
         share = self._resources.gpus_per_pack
         self._gpu_share = 1.0 if share is None else share
         if self._gpu_share > 1 and self._gpu_share != int(self._gpu_share):
             raise StudyError(f"resources.gpus_per_pack: must be a whole number or at most 1, got {self._gpu_share:g}")
-        self._wants_cpu = "fused" in spec.values("engine")  # that engine is for a CPU
         self._saw_gpu = False
 
     def request(self, device: str) -> dict[str, float]:
@@ -110,9 +110,7 @@ class ClusterView:
     def _device(self, nodes: Iterable[Mapping[str, float]]) -> str:
         """The device of packs; a GPU once seen counts, since the node that had it can come again."""
         self._saw_gpu = self._saw_gpu or any(node.get("GPU", 0) >= min(self._gpu_share, 1.0) > 0 for node in nodes)
-        if self._resources.device != "auto":
-            return self._resources.device
-        return "cuda" if self._saw_gpu and not self._wants_cpu else "cpu"
+        return device_of(self._spec, has_gpu=self._saw_gpu)
 
     @staticmethod
     def _have(nodes: Sequence[Mapping[str, float]]) -> str:

@@ -100,7 +100,7 @@ class StoredCheckpoints:
     def write(self, pack: int, name: str, states: Sequence[pinncore.MemberState], values: dict[str, Any]) -> None:
         folder, stream = _folder(pack), io.BytesIO()
         with scratch_folder("checkpoint") as scratch:
-            pinncore.write_checkpoint((scratch / name), states, values=values)
+            pinncore.write_checkpoint(scratch / name, states, values=values)
             with tarfile.open(fileobj=stream, mode="w") as archive:
                 for file in sorted((scratch / name).iterdir(), key=lambda file: (file.name != INDEX, file.name)):
                     archive.add(file, file.name)

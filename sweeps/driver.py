@@ -23,7 +23,7 @@ from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
 from .lock import refuse_held
 from .log import log_exception
-from .preflight import Expected, check_nodes, expected_here
+from .preflight import Expected, check_nodes, expected_here, last_line
 from .ray_cluster import NAMESPACE, RayCluster
 from .scratch import scratch_folder
 from .shares import Shares
@@ -167,11 +167,11 @@ def _run_on(
             leave=leave and (lambda: leave(RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None))),
         )
         with watcher, watcher.stops_on_signals():
-            hurried = _fit(ray, owner, study_dir, spec, view, is_shared=cluster.is_shared)
+            hurried = _fit(ray, owner, study_dir, spec, view, pulse.capacity.device, is_shared=cluster.is_shared)
         _wait_begun(ray, owner)
         return _outcome(ray, owner, watcher, study_dir, progress, hurried=hurried)
     except ray.exceptions.RayError as problem:
-        cause = "its process died" if isinstance(problem, ray.exceptions.ActorDiedError) else _last_line(problem)
+        cause = "its process died" if isinstance(problem, ray.exceptions.ActorDiedError) else last_line(problem)
         raise RunLostError(f"the owner of {study_dir} is gone ({cause}). {GO_ON}") from None
     finally:
         pulse.stop()
@@ -237,16 +237,14 @@ def _wait_begun(ray: Any, owner: _Owner) -> None:
         raise
     except ray.exceptions.RayError as problem:
         raise StudyError(
-            f"the study's owner could not be started on the cluster ({_last_line(problem)}). Where the cluster has "
+            f"the study's owner could not be started on the cluster ({last_line(problem)}). Where the cluster has "
             "authentication off, set RAY_AUTH_MODE=disabled"
         ) from None
 
 
-def _last_line(problem: BaseException) -> str:
-    return next((line.strip() for line in reversed(str(problem).splitlines()) if line.strip()), type(problem).__name__)
-
-
-def _fit(ray: Any, owner: _Owner, study_dir: Path, spec: StudySpec, view: ClusterView, *, is_shared: bool) -> bool:
+def _fit(
+    ray: Any, owner: _Owner, study_dir: Path, spec: StudySpec, view: ClusterView, device: str, *, is_shared: bool
+) -> bool:
     """Let Tune run workers until the owner has nothing left for them; returns whether it was cut short."""
     from ray import tune
 
@@ -255,7 +253,7 @@ def _fit(ray: Any, owner: _Owner, study_dir: Path, spec: StudySpec, view: Cluste
     here: str = ray.get_runtime_context().get_node_id()
     expected = expected_here(study_dir) if is_shared else Expected(None, False, {})
     context = WorkerContext(str(study_dir.absolute()), owner.name, NAMESPACE, here, expected, spec)
-    first = None if is_shared else (FIRST_LANE, view.look().device)
+    first = None if is_shared else (FIRST_LANE, device)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         request = view.request(config["device"])

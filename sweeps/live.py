@@ -42,8 +42,7 @@ class Progress:
 
     On a terminal the view stays below whatever else is printed and is left standing at the end. Elsewhere, or with
     `plain`, a line comes with every finished trial, and otherwise at most one in five seconds, or in a minute while
-    the study waits. One thread at a time
-    may update it. Time counts from `began` (by `clock`; default: now).
+    the study waits. One thread at a time may update it. Time counts from `began` (by `clock`; default: now).
     """
 
     def __init__(

@@ -83,7 +83,7 @@ def check_nodes(ray: Any, study_dir: Path) -> None:
                 name = f"{name} ({report.host})"
                 problems = [*problems_of(report, expected, study_dir), *_unseen(report, expected, study_dir)]
             except Exception as problem:  # whatever another version raises or returns
-                problems = [f"could not be asked ({_last_line(problem)}): install the same pinnsweep there"]
+                problems = [f"could not be asked ({last_line(problem)}): install the same pinnsweep there"]
         lines += [f"node {name} {'; '.join(problems)}"] if problems else []
     for left in study_dir.glob(f"{PROOF}*"):
         left.unlink(missing_ok=True)
@@ -201,5 +201,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def _last_line(problem: BaseException) -> str:
+def last_line(problem: BaseException) -> str:
+    """Return the last line of an exception's text, which with Ray is the one that says what happened."""
     return next((line.strip() for line in reversed(str(problem).splitlines()) if line.strip()), type(problem).__name__)

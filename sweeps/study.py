@@ -338,9 +338,7 @@ class StudyOwner:
 
         A lane that is leased while it is held has lost its worker.
         """
-        self._offered.pop(lane, None)
-        self._preparing.pop(lane, None)
-        self._idle.discard(lane)
+        self._vacate(lane)
         self._never_begun = 0
         held = self._lanes.pop(lane, None)
         try:
@@ -350,6 +348,12 @@ class StudyOwner:
         except Exception as problem:
             self._broken = self._in_words(problem)
             return self._nothing(lane)
+
+    def _vacate(self, lane: int) -> None:
+        """A lane is no longer one that waits for members."""
+        self._offered.pop(lane, None)
+        self._preparing.pop(lane, None)
+        self._idle.discard(lane)
 
     def _new_lease(self, lane: int, node: str | None, device: str) -> PackTask:
         has_place = self._share is None or len(self._lanes) + len(self._idle) < self._share
@@ -432,7 +436,7 @@ class StudyOwner:
 
     def unfit(self, lane: int, reason: str) -> None:
         """A worker's machine cannot train this study; where no other can, nothing more can be done."""
-        self._offered.pop(lane, None)
+        self._vacate(lane)
         if lane not in self._unfit:
             self._events.add("worker unfit", reason)
         self._unfit[lane] = reason
@@ -572,9 +576,7 @@ class StudyOwner:
     def lost(self, lane: int, reason: str) -> None:
         """Tune has given a lane up; raises nothing."""
         never_leased = lane in self._offered
-        self._offered.pop(lane, None)
-        self._preparing.pop(lane, None)
-        self._idle.discard(lane)
+        self._vacate(lane)
         self._unfit.pop(lane, None)
         held = self._lanes.pop(lane, None)
         try:
