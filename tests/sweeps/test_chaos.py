@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from sweeps.folder import SPEC_FILE
 from sweeps.spec import load_spec
 from sweeps.store import TABLES, StudyTables
 from tests.processes import started
@@ -60,7 +61,7 @@ class Chaos:
         with open(log, "w") as output, started(words, stdout=output, stderr=output) as driver:
             roots = [driver.pid, *(node.process.pid for node in nodes or [])]
             for target in targets:
-                while driver.poll() is None and not named(roots, "Trainable"):
+                while driver.poll() is None and not self._is_at_work(roots):
                     time.sleep(0.05)
                 time.sleep(self.draw.uniform(0, self.latest_s))
                 self._kill(target, driver, roots, nodes)
@@ -68,6 +69,10 @@ class Chaos:
         assert "Traceback" not in log.read_text() or "driver" in targets, log.read_text()
         self.published |= {file: file.read_bytes() for file in self.study_dir.glob("trials/*.parquet")}
         return driver.returncode
+
+    def _is_at_work(self, roots: list[int]) -> bool:
+        """Whether a worker lives and the study is there: the first worker starts while the owner opens the study."""
+        return (self.study_dir / SPEC_FILE).is_file() and bool(named(roots, NAMES["worker"]))
 
     def _kill(self, target: str, driver: subprocess.Popen[str], roots: list[int], nodes: list[Node] | None) -> None:
         if driver.poll() is not None:
