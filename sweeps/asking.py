@@ -15,7 +15,8 @@ from .ledger import Ledger
 from .recording import Recorder
 from .search import Search, stable_hash
 from .spec import StudySpec, build_settings, config_sha256
-from .trials import DUPLICATE_OF, FAIL, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
+from .states import FAIL
+from .trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
 from .waiting import Group, Seat
 
 

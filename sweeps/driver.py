@@ -28,7 +28,7 @@ from .ray_cluster import NAMESPACE, RayCluster
 from .scratch import scratch_folder
 from .shares import Shares
 from .spec import StudySpec, load_spec
-from .trials import FINISHED
+from .states import FINISHED
 from .watcher import Echoes, Pulse, Watcher
 
 GO_ON = "Run the study again to go on"

@@ -10,7 +10,8 @@ from .ledger import Ledger
 from .pruning import is_hopeless, rungs_of
 from .spec import StudySpec
 from .starting import pruning_metrics
-from .trials import PRUNED, RUNGS, Book, Trial, quantile
+from .states import PRUNED
+from .trials import RUNGS, Book, Trial, quantile
 from .waiting import Seat
 
 

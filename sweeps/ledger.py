@@ -20,12 +20,11 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from . import records
 from . import state as states
 from .errors import StudyError
-from .records import STATES
 from .records import TrialRecord as TrialRecord
 from .state import Database, explained
+from .states import FINISHED, STATES
 
 FENCE, HOLDER = "fence", "holder"  # attributes of the study: who may write, by number and in words
-FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 PATIENCE_S = 10.0  # how long a server may take to notice that a writer is gone
 
 _UPSERT_ATTRIBUTE = (

@@ -25,6 +25,7 @@ from rich.text import Text
 from .descriptions import STAGES
 from .pace import Pace
 from .rendering import duration, printable, shown
+from .states import FINISHED
 
 PLAIN_INTERVAL_S = 5.0
 STILL_INTERVAL_S = 60.0  # between two lines of a study that waits
@@ -269,7 +270,7 @@ def _count(snapshot: Snapshot, state: str) -> int:
 
 
 def _done(snapshot: Snapshot) -> int:
-    return sum(_count(snapshot, state) for state in ("COMPLETE", "FAIL", "PRUNED"))
+    return sum(_count(snapshot, state) for state in FINISHED)
 
 
 def _value(snapshot: Snapshot) -> str:

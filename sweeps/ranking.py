@@ -19,7 +19,7 @@ from pinncore.settings import TrainSettings
 from .errors import QueryError
 from .schemas import Section, column_of
 from .statement import did_you_mean
-from .trials import COMPLETE, FAIL, PRUNED
+from .states import COMPLETE, FAIL, PRUNED
 
 Kind = Literal["setting", "number", "text"]  # equal in all replicates; their quantile; each different text
 

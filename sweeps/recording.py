@@ -18,8 +18,9 @@ from .ledger import Ledger
 from .provenance import versions
 from .search import Search
 from .spec import StudySpec
+from .states import COMPLETE, FAIL, PRUNED
 from .store import StudyTables, setting_columns
-from .trials import COMPLETE, FAIL, PRUNED, Book, Trial, end_of, finish
+from .trials import Book, Trial, end_of, finish
 
 KEPT_FINISHED = 200  # finished trials a progress view can still be told of
 

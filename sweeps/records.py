@@ -6,12 +6,11 @@ import functools
 import json
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from .errors import StudyError
 from .state import Connection
-
-STATES: Final = ("COMPLETE", "FAIL", "PRUNED", "RUNNING", "WAITING")
+from .states import STATES
 
 
 @dataclass(slots=True)

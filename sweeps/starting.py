@@ -12,6 +12,7 @@ from .ledger import Ledger, TrialRecord
 from .search import Search, Told
 from .spec import StudySpec, config_sha256
 from .specinputs import NEEDS_REFERENCE
+from .states import RUNNING, WAITING
 from .store import StudyTables
 from .trials import (
     DEATHS,
@@ -21,9 +22,7 @@ from .trials import (
     PACK,
     RETRY_OF,
     RUNGS,
-    RUNNING,
     TAKEN_FROM,
-    WAITING,
     WINDOW,
     Book,
     Trial,

@@ -31,9 +31,10 @@ from .packs import Answer, MemberTask, PackReport, PackTask
 from .recording import Recorder
 from .search import Search
 from .spec import StudySpec
+from .states import COMPLETE, PRUNED, RUNNING, WAITING
 from .status import LIMIT
 from .store import StudyTables
-from .trials import COMPLETE, DEATHS, PRUNED, RUNNING, WAITING, Trial
+from .trials import DEATHS, Trial
 from .waiting import Group, Seat, Waiting
 
 WAIT: Final = -1  # instead of a lane: nothing to hand out now, perhaps later

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, WAITING
+
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-WAITING, RUNNING, COMPLETE, FAIL, PRUNED = "WAITING", "RUNNING", "COMPLETE", "FAIL", "PRUNED"
-FINISHED = (COMPLETE, FAIL, PRUNED)
 
 # user attributes of a trial in the database
 INDEX, PACK, WINDOW, HASH = "index", "pack", "window", "config_hash"

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from .ranking import Kind, Rules, front, rules_of, standing_sql, swept_columns
 from .schemas import SECOND_STAGES
-from .trials import COMPLETE, FAIL, PRUNED
+from .states import COMPLETE, FAIL, PRUNED
 
 NEEDS: Final = {  # each view, and the table it is made of
     "best": "trials",

@@ -17,7 +17,7 @@ from ..query import named_studies, query, read_study_file
 from ..ranking import Rules, rules_of
 from ..remote import Remote
 from ..schemas import all_settings
-from ..trials import COMPLETE
+from ..states import COMPLETE
 from . import bootstrap
 from .bootstrap import Contrast
 from .comparability import obstacles, versions_differ

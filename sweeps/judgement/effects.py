@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..trials import PRUNED
+from ..states import PRUNED
 from .judged import Axis, Judged
 
 FEWEST_TRIALS: Final = 4

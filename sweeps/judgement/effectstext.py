@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from ..errors import SpecError
 from ..rendering import PERCENT_COLUMNS, printable, render
+from ..states import PRUNED
 from ..tablefiles import json_value
-from ..trials import PRUNED
 from .bounds import FEWEST_TRIALS, Suggestion, suggestions
 from .effects import MarginalEffect, marginal_effects
 from .fairness import StudyRungs, rungs_of_study

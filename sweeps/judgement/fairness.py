@@ -19,9 +19,9 @@ from ..schemas import SECOND_STAGES
 from ..spec import parse_spec
 from ..specmodel import PrunerSettings
 from ..starting import pruning_metrics
+from ..states import COMPLETE, PRUNED
 from ..store import tables_of
 from ..studyfile import whole_text
-from ..trials import COMPLETE, PRUNED
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..search.mirror import quiet
-from ..trials import PRUNED
+from ..states import PRUNED
 from .judged import Axis, Judged
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..query import place_of, query, read_study_file, standing
 from ..ranking import dimensions, rules_of, swept_columns
 from ..remote import Remote
-from ..trials import COMPLETE
+from ..states import COMPLETE
 
 ADAPTIVE: Final = ("tpe", "gp", "cmaes", "nsga2")  # samplers that go where results were good
 _RANGES: Final = ("int", "logint", "uniform", "loguniform")

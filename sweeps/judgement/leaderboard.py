@@ -35,8 +35,8 @@ from ..ranking import (
 )
 from ..remote import Remote
 from ..schemas import trials_schema
+from ..states import COMPLETE
 from ..store import tables_of
-from ..trials import COMPLETE
 from . import bootstrap
 from .comparability import DECIDING, obstacles
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pinncore import TrainedNetwork
 
 from ..errors import StudyError
-from ..trials import FAIL
+from ..states import FAIL
 
 # what a column of the user's table may be called, by what it holds; lengths in mm, strains physical
 ALIASES: Final = {

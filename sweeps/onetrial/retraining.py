@@ -23,8 +23,8 @@ from ..query import read_study_file
 from ..ranking import rules_of
 from ..remote import Remote
 from ..specinputs import FILE_PREFIX
+from ..states import COMPLETE, FAIL, PRUNED
 from ..studyfile import identified, whole_text
-from ..trials import COMPLETE, FAIL, PRUNED
 from ..weightsource import TRIAL_PREFIX
 from .reasons import reasons
 from .sameness import Difference, Stored, compare

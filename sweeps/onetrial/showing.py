@@ -18,8 +18,9 @@ from ..query import read_study_file, standing
 from ..ranking import rules_of, swept_columns
 from ..remote import Remote
 from ..schemas import all_settings, config_of
+from ..states import COMPLETE, FAIL, PRUNED
 from ..store import of_member, tables_of
-from ..trials import COMPLETE, FAIL, PRUNED, quantile
+from ..trials import quantile
 from .trained import Row, asked_trial, original, part_of, row_of, rows_of
 
 METRICS: Final = (

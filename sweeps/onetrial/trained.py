@@ -23,9 +23,9 @@ from ..ownname import own_name
 from ..remote import Remote
 from ..schemas import config_of
 from ..spec import build_settings
+from ..states import FAIL
 from ..store import of_member, tables_of
 from ..studyfile import identified, whole_text
-from ..trials import FAIL
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]

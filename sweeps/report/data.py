@@ -25,8 +25,8 @@ from ..query import place_of, read_study_file, standing
 from ..ranking import Rules, dimensions, rules_of, swept_columns
 from ..remote import Remote
 from ..rendering import PERCENT_COLUMNS
+from ..states import COMPLETE, FAIL, PRUNED
 from ..store import StudyTables, of_member, tables_of
-from ..trials import COMPLETE, FAIL, PRUNED
 
 _COLUMNS: Final = (
     *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),

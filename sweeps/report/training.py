@@ -14,7 +14,7 @@ from ..descriptions import STAGES
 from ..figures import courses
 from ..figures import studies as studyfigures
 from ..rendering import shown
-from ..trials import COMPLETE
+from ..states import COMPLETE
 from .data import ReportStudy, is_row
 from .gallery import Gallery
 from .page import Html, section, table, tag

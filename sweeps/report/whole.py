@@ -22,8 +22,8 @@ from ..ranking import dimensions
 from ..remote import uri_of
 from ..rendering import duration, shown, span
 from ..spec import parse_spec
+from ..states import FAIL
 from ..studyfile import whole_text
-from ..trials import FAIL
 from .cost import cost
 from .data import ReportStudy, listed, read
 from .field import fields

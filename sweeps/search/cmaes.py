@@ -8,7 +8,7 @@ from typing import Any, Final, final
 import numpy as np
 from cmaes import CMA
 
-from ..trials import COMPLETE, FAIL, PRUNED
+from ..states import COMPLETE, FAIL, PRUNED
 from .learner import Learner
 from .points import Points
 from .told import Proposal, Told

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from ..trials import COMPLETE, PRUNED, RUNNING
+from ..states import COMPLETE, PRUNED, RUNNING
 from .points import Points
 from .pure import Random
 from .seeds import stable_hash

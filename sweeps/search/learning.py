@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ..trials import COMPLETE, PRUNED
+from ..states import COMPLETE, PRUNED
 from .learner import Learner, foreign
 from .mirror import ask, quiet, suggest
 from .points import Points

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from ..trials import COMPLETE, FAIL, FINISHED
+from ..states import COMPLETE, FAIL, FINISHED
 
 
 @dataclass(frozen=True)

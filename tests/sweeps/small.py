@@ -20,8 +20,8 @@ from sweeps.capacity import ClusterCapacity
 from sweeps.folder import open_folder, settle
 from sweeps.spec import StudySpec, load_spec
 from sweeps.state import Connection
+from sweeps.states import FINISHED
 from sweeps.study import WAIT, StudyOwner
-from sweeps.trials import FINISHED
 from sweeps.worker import LaneWorker
 
 STUDY = """\

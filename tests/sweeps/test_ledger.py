@@ -22,8 +22,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 from sweeps.errors import StudyError
-from sweeps.ledger import FINISHED, Ledger, TrialRecord
+from sweeps.ledger import Ledger, TrialRecord
 from sweeps.state import Connection, Database, connect, database
+from sweeps.states import FINISHED
 
 SPACE: dict[str, BaseDistribution] = {
     "adam_lr": FloatDistribution(1e-4, 1e-2, log=True),
