@@ -13,12 +13,14 @@ from .errors import JobNotFound as JobNotFound
 from .errors import LogsNotKept as LogsNotKept
 from .executor import Check as Check
 from .executor import Executor as Executor
+from .inline import INLINE as INLINE
 from .inline import InlineExecutor as InlineExecutor
 from .job import Job as Job
 from .job import JobHandle as JobHandle
 from .job import JobState as JobState
 from .job import Resources as Resources
 from .kubernetes import KubernetesProfile as KubernetesProfile
+from .local import LOCAL as LOCAL
 from .local import LocalExecutor as LocalExecutor
 from .local import LocalProfile as LocalProfile
 from .profile import Profile as Profile

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from .folder import FolderExecutor, utc_now
 from .supervisor import LOG, Supervisor
+
+INLINE: Final = "inline"  # the profile that is always there: this machine, here and now
 
 
 class InlineExecutor(FolderExecutor):

@@ -6,19 +6,21 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from . import supervisor
 from .errors import ClusterError
 from .folder import JOBS_FOLDER, FolderExecutor
 from .profile import Profile
 
+LOCAL: Final = "local"  # the profile that is always there: the background of this machine
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalProfile(Profile):
     """This machine, with a root, an environment or a command of its own."""
 
-    kind: ClassVar[str] = "local"
+    kind: ClassVar[str] = LOCAL
     joins: ClassVar[bool] = False
     shares_files: ClassVar[bool] = True
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster import JobHandle
+from cluster.scratch import scratch_folder
 
 from . import steering
 from .errors import Mistake, SpecError, StudyError
@@ -22,7 +23,6 @@ from .given import Given, read_given
 from .homes import is_study, local, studies_in
 from .remote import Remote, uri_of
 from .results import Results
-from .scratch import scratch_folder
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:

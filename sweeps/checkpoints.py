@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import pinncore
+from cluster.scratch import scratch_folder
 
 from .homes import remote_of
-from .packs import checkpoint_folder
 from .remote import Remote, at_once
-from .scratch import scratch_folder
 
 FOLDER: Final = "checkpoints"
 INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members
@@ -169,3 +168,8 @@ def _numbers(folders: Iterable[str]) -> list[int]:
 
 def _labels(index: bytes) -> list[int]:
     return [int(label) for label in json.loads(index)["members"]]
+
+
+def checkpoint_folder(study_dir: Path, pack: int) -> Path:
+    """Where a pack's checkpoints lie."""
+    return study_dir / "checkpoints" / f"pack-{pack:06d}"

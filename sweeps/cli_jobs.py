@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import Check, ClusterError, JobHandle, JobState, LogsNotKept
+from cluster import INLINE, LOCAL, Check, ClusterError, JobHandle, JobState, LogsNotKept
 
 from . import submission
 from .cli_errors import WRONG, end_with_the_reader
@@ -27,7 +27,7 @@ from .cli_options import (
     warn,
 )
 from .ownname import own_name
-from .submission import INLINE, LOCAL, full_id
+from .submission import full_id
 
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="As `jobs` lists it: NAME/ID, or a number for a job of this machine.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster import JobNotFound
+from cluster import LOCAL, JobNotFound
 
 from . import cli_jobs, housekeeping, steering, submission
 from .cli_options import (
@@ -74,7 +74,7 @@ def _ambiguous(name: str, place: Path, root: Path) -> list[str]:
             submission.find_job(name, root)
         except JobNotFound:
             return []
-        other_way = f"{own_name()} status {submission.LOCAL}/{name}{root_option(root)}"
+        other_way = f"{own_name()} status {LOCAL}/{name}{root_option(root)}"
     return [f"{place} is a study, and this is about it. About the job of this name: {other_way}"]
 
 

@@ -56,7 +56,7 @@ def show(
     """Tell all about one trial."""
     place = _place(study, root)
     from .onetrial import showing, showtext
-    from .tablefiles import json_value
+    from .values import json_value
 
     found = showing.about_trial(place, trial, replicate)
     print_json(json_value(found)) if as_json else typer.echo(showtext.text(found))
@@ -208,7 +208,7 @@ def _keep(place: Path | Remote, found: Retrained, output: Path) -> bool:
 def _record(place: Path | Remote, trial: int, found: Retrained, output: Path | None) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from .tablefiles import json_value
+    from .values import json_value
 
     differences = [{**asdict(each), "relative": each.relative} for each in found.ends]
     record = {

@@ -22,10 +22,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.scratch import scratch_folder
 from pinncore.disk import sync_folder
 
 from .remote import Remote
-from .scratch import scratch_folder
 from .store import COMPACTION, MARK, MERGED, TABLES, StudyTables, unified, write_parquet
 from .storedtables import FOLDER, MANIFEST, Manifest, Merged, read_manifest
 

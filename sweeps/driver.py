@@ -14,10 +14,12 @@ from typing import Any
 
 from rich.console import Console
 
+from cluster.scratch import scratch_folder
 from pinncore.errors import PinnError
 
 from . import homes
-from .capacity import ClusterCapacity, ClusterView
+from .capacity import ClusterCapacity
+from .cluster_view import ClusterView
 from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder, read_spec
 from .live import Progress
@@ -25,7 +27,6 @@ from .lock import refuse_held
 from .log import log_exception
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .ray_cluster import NAMESPACE, RayCluster
-from .scratch import scratch_folder
 from .shares import Shares
 from .spec import StudySpec, load_spec
 from .states import FINISHED

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 
 from .errors import QueryError
-from .tablefiles import json_value, unit_of
+from .values import json_value, unit_of
 
 MOST_ROWS: Final = 1_048_576  # of a sheet, the heads among them
 MOST_COLUMNS: Final = 16_384

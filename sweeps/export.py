@@ -14,7 +14,8 @@ from .errors import QueryError
 from .query import answered, named_studies, read_study_file
 from .remote import Remote
 from .rows import BATCH_ROWS, dataset_of
-from .store import TABLES, Snapshot, exactly, tables_of
+from .store import TABLES, Snapshot, exactly
+from .storedtables import tables_of
 from .studyfile import SPEC_FILE
 from .tablefiles import FileFormat, format_of, write_file
 

@@ -25,8 +25,7 @@ from .log import LOG_FILE
 from .provenance import code_version
 from .remote import uri_of
 from .spec import StudySpec, parse_spec
-from .status import LIMIT, OBJECTIVES
-from .studyfile import END, STUDY_YAML, identified, is_whole, read_text, whole_text
+from .studyfile import END, LIMIT, OBJECTIVES, STUDY_YAML, identified, is_whole, read_text, whole_text
 from .studyfile import SPEC_FILE as SPEC_FILE
 
 SCHEMA: Final = 1  # of folder and database; a study of a higher one is refused

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from .events import EventLog
 from .ledger import Ledger
-from .pruning import is_hopeless, rungs_of
+from .pruning import is_hopeless, pruning_metrics, rungs_of
 from .spec import StudySpec
-from .starting import pruning_metrics
 from .states import PRUNED
 from .trials import RUNGS, Book, Trial, quantile
 from .waiting import Seat

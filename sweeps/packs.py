@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,23 +131,8 @@ def identity_columns(
     }
 
 
-def no_objective(result: pinncore.MemberResult, objectives: Sequence[str]) -> str | None:
-    """Why a study counts a training as failed that ended well: what it is judged by could not be computed."""
-    values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
-    for name in objectives:
-        value = values.get(name)
-        if value is None or not math.isfinite(value):
-            return f"the objective {name} could not be computed"
-    return None
-
-
 def failed_row(
     task: PackTask, member: MemberTask, failure: str, started: datetime.datetime, finished: datetime.datetime
 ) -> dict[str, Any]:
     """The row of a member that could not be trained."""
     return identity_columns(task, member, "FAIL", started, finished) | {"failure": failure}
-
-
-def checkpoint_folder(study_dir: Path, pack: int) -> Path:
-    """Where a pack's checkpoints lie."""
-    return study_dir / "checkpoints" / f"pack-{pack:06d}"

@@ -24,8 +24,8 @@ from pinncore.networks import parameter_count
 from pinncore.optim.memory import memory_bytes
 
 from .calibration import Clock, Timing, first_members, form_of, timed_extremes
+from .cluster_view import device_of
 from .grouping import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
-from .machine import device_of
 from .precompile import is_compiled
 from .search import Search
 from .spec import StudySpec

@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import KubernetesProfile, LocalProfile, Profile, RayProfile, SlurmProfile, VmsProfile
+from cluster import INLINE, LOCAL, KubernetesProfile, LocalProfile, Profile, RayProfile, SlurmProfile, VmsProfile
 
 from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
 from .specmistakes import Sections, did_you_mean, in_file_order, mistakes_of
-from .submission import INLINE, LOCAL
 
 FILE: Final = "clusters.yaml"
 _ALL: Final = (LocalProfile, RayProfile, SlurmProfile, KubernetesProfile, VmsProfile)

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .spec import StudySpec
+from .specinputs import NEEDS_REFERENCE
 from .specmodel import PrunerSettings
 
 Array = NDArray[Any]
@@ -121,3 +123,12 @@ def _crowding(points: Array) -> Array:
             distances[order[[0, -1]]] = np.inf
             distances[order[1:-1]] += (row[order[2:]] - row[order[:-2]]) / spread
     return distances
+
+
+def pruning_metrics(spec: StudySpec) -> tuple[str, ...]:
+    """The columns of the curves that a pruner looks at: the one asked for, or the objectives that curves hold."""
+    if spec.search.pruner.metric is not None:
+        return (spec.search.pruner.metric,)
+    held = tuple(name for name in spec.objectives if name in ("rel_l2", "loss"))
+    has_reference = any(name in NEEDS_REFERENCE for name in spec.objectives)
+    return held or (("rel_l2",) if has_reference else ("loss",))

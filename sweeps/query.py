@@ -31,8 +31,9 @@ from .rendering import SPREAD
 from .rendering import render as render
 from .rows import dataset_of
 from .statement import checked_tree, did_you_mean, names_used, shows_tables
-from .store import TABLES, Snapshot, StudyTables, exactly, tables_of
-from .tablefiles import unit_of
+from .store import TABLES, Snapshot, StudyTables, exactly
+from .storedtables import tables_of
+from .values import unit_of
 
 Schemas = Mapping[str, pa.Schema]  # of each table that is registered
 NAMES: Final = (*TABLES, *views.NEEDS)  # that a statement may read

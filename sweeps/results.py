@@ -48,6 +48,6 @@ class Results:
 
     def _rows(self, table: str) -> Rows:
         from .rows import Rows
-        from .store import tables_of
+        from .storedtables import tables_of
 
         return Rows(table, {name: tables_of(place) for name, place in self._places.items()}, named=self._named)

@@ -11,7 +11,6 @@ from .events import EventLog
 from .ledger import Ledger, TrialRecord
 from .search import Search, Told
 from .spec import StudySpec, config_sha256
-from .specinputs import NEEDS_REFERENCE
 from .states import RUNNING, WAITING
 from .store import StudyTables
 from .trials import (
@@ -132,15 +131,6 @@ def release_leases(ledger: Ledger, book: Book) -> None:
         if trial.state == RUNNING:
             ledger.mark(trial.number, WAITING)
             book.mark(trial, WAITING)
-
-
-def pruning_metrics(spec: StudySpec) -> tuple[str, ...]:
-    """The columns of the curves that a pruner looks at: the one asked for, or the objectives that curves hold."""
-    if spec.search.pruner.metric is not None:
-        return (spec.search.pruner.metric,)
-    held = tuple(name for name in spec.objectives if name in ("rel_l2", "loss"))
-    has_reference = any(name in NEEDS_REFERENCE for name in spec.objectives)
-    return held or (("rel_l2",) if has_reference else ("loss",))
 
 
 def remove_orphans(tables: StudyTables, events: EventLog) -> None:

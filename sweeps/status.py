@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import lock, records, state
-from .studyfile import STUDY_YAML, identified, whole_text
-
-LIMIT, OBJECTIVES = "limit", "objectives"  # attributes of the study: what follows from its study file
+from .studyfile import LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
 
 
 def read_status(study_dir: Path) -> dict[str, Any]:

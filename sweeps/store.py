@@ -353,15 +353,6 @@ def write_parquet(rows: pa.Table, file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def tables_of(place: Path | Remote) -> StudyTables:
-    """The tables of a study in a folder or an object store."""
-    if isinstance(place, Remote):
-        from .storedtables import StoredTables
-
-        return StoredTables(place)
-    return StudyTables(place)
-
-
 def _counts(stem: str, published: Collection[str]) -> bool:
     """Whether a file holds published rows; only such are merged by a compaction."""
     return stem in published or stem.startswith(MERGED)

@@ -102,3 +102,10 @@ class StoredTables(StudyTables):
     def _damage_named(self, path: Path) -> Iterator[None]:
         with super()._damage_named(path), self._remote.explained():
             yield
+
+
+def tables_of(place: Path | Remote) -> StudyTables:
+    """Return the tables of a study in a folder or an object store."""
+    if isinstance(place, Remote):
+        return StoredTables(place)
+    return StudyTables(place)

@@ -32,8 +32,8 @@ from .recording import Recorder
 from .search import Search
 from .spec import StudySpec
 from .states import COMPLETE, PRUNED, RUNNING, WAITING
-from .status import LIMIT
 from .store import StudyTables
+from .studyfile import LIMIT
 from .trials import DEATHS, Trial
 from .waiting import Group, Seat, Waiting
 

@@ -14,6 +14,7 @@ from .state import Database
 SPEC_FILE: Final = "study.yaml"
 END: Final = "# end of the study file"  # its last line; versions before wrote none
 STUDY_YAML: Final = "study_yaml"  # attribute of the study in its database: the whole text
+LIMIT, OBJECTIVES = "limit", "objectives"  # attributes too: what follows from the study file
 
 
 def whole_text(study_dir: Path | Remote) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cluster import Executor, InlineExecutor, Job, JobHandle, LocalExecutor, LocalProfile, Profile
+from cluster import INLINE, LOCAL, Executor, InlineExecutor, Job, JobHandle, LocalExecutor, LocalProfile, Profile
 from cluster.folder import JOBS_FOLDER
 
 from .errors import Mistake, SpecError, StudyError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .spec import StudySpec
 
 DEFAULT_ROOT: Final = "runs"
-LOCAL: Final = "local"  # always there: the background of this machine
-INLINE: Final = "inline"  # always there: this machine, here and now
 
 
 @dataclass(frozen=True)

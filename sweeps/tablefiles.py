@@ -6,11 +6,9 @@ import contextlib
 import csv
 import io
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, Final
@@ -21,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from .errors import QueryError
+from .values import json_value
 
 Write = Callable[[pa.RecordBatch], None]
 ROWS_PER_GROUP: Final = 131_072  # of a Parquet file, of which row groups are gathered in memory
@@ -71,26 +70,6 @@ def text_of(table: pa.Table, format: FileFormat) -> str:
         for batch in table.to_batches():
             write(batch)
     return stream.getvalue().decode()
-
-
-def unit_of(field: pa.Field) -> str:
-    """The unit of a column: `mm`, `s`, `count`, `1` for what has no dimension, empty where none is stated."""
-    return (field.metadata or {}).get(b"unit", b"").decode()
-
-
-def json_value(value: Any) -> Any:
-    """A value JSON has: not-a-number and infinity become null, times ISO 8601 text."""
-    if isinstance(value, dict):
-        return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_value(item) for item in value]
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, WAITING
 
 if TYPE_CHECKING:
+    from pinncore import MemberResult
+
     from .ledger import Ledger
 
 
@@ -149,3 +151,13 @@ def quantile(values: Sequence[float], share: float) -> float:
     low = ordered[math.floor(place)]
     high = ordered[math.ceil(place)]
     return low if place == math.floor(place) or low == high else low + (place - math.floor(place)) * (high - low)
+
+
+def no_objective(result: MemberResult, objectives: Sequence[str]) -> str | None:
+    """Return why a study counts a training as failed that ended well: what it is judged by could not be computed."""
+    values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
+    for name in objectives:
+        value = values.get(name)
+        if value is None or not math.isfinite(value):
+            return f"the objective {name} could not be computed"
+    return None

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from .capacity import ClusterCapacity, ClusterView
+from .capacity import ClusterCapacity
+from .cluster_view import ClusterView
 from .live import Progress
 from .log import log_exception
 from .shares import Share, Shares

@@ -21,11 +21,11 @@ from typing import Any
 
 import yaml
 
+from cluster.scratch import scratch_folder
 from pinncore.initialisation import initial_parameters
 
 from ..driver import run
 from ..ray_cluster import SETTINGS
-from ..scratch import scratch_folder
 from ..search import Search, stable_hash
 from ..spec import load_spec
 from ..store import StudyTables

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from ..scratch import scratch_folder
+from cluster.scratch import scratch_folder
 
 REST_S: Final = 0.02  # between two timings: threads that spin while they wait for work must have gone to sleep
 END_S: Final = 30.0

@@ -30,7 +30,7 @@ from ..query import read_study_file
 from ..ranking import Rules, rules_of
 from ..state import Connection
 from ..states import COMPLETE
-from ..store import tables_of
+from ..storedtables import tables_of
 from ..studyfile import identified, whole_text
 from ..trials import DUPLICATE_OF, RETRY_OF, TAKEN_FROM
 from .pictures import FIELDS, PICTURES, REPLICATES, TRAINING

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ..rendering import printable, render, shown, span
-from ..tablefiles import json_value
+from ..values import json_value
 from .bootstrap import FEWEST_SEEDS
 from .comparing import ConfigurationComparison, Difference, Side, interval_text
 from .studies import Pairs, StudyComparison

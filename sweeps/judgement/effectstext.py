@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..errors import SpecError
 from ..rendering import PERCENT_COLUMNS, printable, render
 from ..states import PRUNED
-from ..tablefiles import json_value
+from ..values import json_value
 from .bounds import FEWEST_TRIALS, Suggestion, suggestions
 from .effects import MarginalEffect, marginal_effects
 from .fairness import StudyRungs, rungs_of_study

@@ -13,14 +13,13 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from ..pruning import rungs_of
+from ..pruning import pruning_metrics, rungs_of
 from ..remote import Remote
 from ..schemas import SECOND_STAGES
 from ..spec import parse_spec
 from ..specmodel import PrunerSettings
-from ..starting import pruning_metrics
 from ..states import COMPLETE, PRUNED
-from ..store import tables_of
+from ..storedtables import tables_of
 from ..studyfile import whole_text
 
 Array = NDArray[Any]

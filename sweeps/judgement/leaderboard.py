@@ -36,7 +36,7 @@ from ..ranking import (
 from ..remote import Remote
 from ..schemas import trials_schema
 from ..states import COMPLETE
-from ..store import tables_of
+from ..storedtables import tables_of
 from . import bootstrap
 from .comparability import DECIDING, obstacles
 

@@ -18,13 +18,13 @@ import pinncore
 from .. import inputs, records, state
 from ..errors import StudyError
 from ..homes import local
-from ..packs import no_objective
 from ..query import read_study_file
 from ..ranking import rules_of
 from ..remote import Remote
 from ..specinputs import FILE_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
 from ..studyfile import identified, whole_text
+from ..trials import no_objective
 from ..weightsource import TRIAL_PREFIX
 from .reasons import reasons
 from .sameness import Difference, Stored, compare

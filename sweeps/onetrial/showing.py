@@ -19,7 +19,8 @@ from ..ranking import rules_of, swept_columns
 from ..remote import Remote
 from ..schemas import all_settings, config_of
 from ..states import COMPLETE, FAIL, PRUNED
-from ..store import of_member, tables_of
+from ..store import of_member
+from ..storedtables import tables_of
 from ..trials import quantile
 from .trained import Row, asked_trial, original, part_of, row_of, rows_of
 

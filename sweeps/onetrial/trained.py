@@ -24,7 +24,8 @@ from ..remote import Remote
 from ..schemas import config_of
 from ..spec import build_settings
 from ..states import FAIL
-from ..store import of_member, tables_of
+from ..store import of_member
+from ..storedtables import tables_of
 from ..studyfile import identified, whole_text
 
 Row = dict[str, Any]

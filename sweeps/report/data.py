@@ -26,7 +26,8 @@ from ..ranking import Rules, dimensions, rules_of, swept_columns
 from ..remote import Remote
 from ..rendering import PERCENT_COLUMNS
 from ..states import COMPLETE, FAIL, PRUNED
-from ..store import StudyTables, of_member, tables_of
+from ..store import StudyTables, of_member
+from ..storedtables import tables_of
 
 _COLUMNS: Final = (
     *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),

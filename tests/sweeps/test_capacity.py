@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sweeps import capacity
-from sweeps.capacity import ASKED_BEYOND, ClusterCapacity, ClusterView
+from sweeps.capacity import ASKED_BEYOND, ClusterCapacity
+from sweeps.cluster_view import ClusterView
 from sweeps.errors import StudyError
 from sweeps.spec import load_spec, parse_spec
 from sweeps.study import SURPLUS_S, WAIT, StudyOwner

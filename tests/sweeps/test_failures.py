@@ -18,9 +18,10 @@ import pytest
 import pinncore
 from pinncore.networks import unflatten
 from sweeps import asking
+from sweeps.checkpoints import checkpoint_folder
 from sweeps.errors import StudyError
 from sweeps.packrun import PackRun
-from sweeps.packs import PackReport, checkpoint_folder
+from sweeps.packs import PackReport
 from sweeps.spec import build_settings, load_spec
 from sweeps.study import WAIT, StudyOwner
 from sweeps.worker import LaneWorker

@@ -16,8 +16,7 @@ from sweeps.folder import open_folder, open_study, read_spec, record_version, se
 from sweeps.ledger import Ledger
 from sweeps.spec import SearchSettings, StudySpec, parse_spec
 from sweeps.state import connect, database
-from sweeps.status import LIMIT
-from sweeps.studyfile import END, STUDY_YAML
+from sweeps.studyfile import END, LIMIT, STUDY_YAML
 
 SMALL = """\
 study: small

@@ -18,7 +18,8 @@ from sweeps.lock import StudyLock
 from sweeps.search import Search
 from sweeps.spec import StudySpec, parse_spec
 from sweeps.state import connect, database
-from sweeps.status import LIMIT, read_status
+from sweeps.status import read_status
+from sweeps.studyfile import LIMIT
 from tests.cluster.waiting import WAIT_S
 
 from .test_ledger import multiply
