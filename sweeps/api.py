@@ -19,8 +19,8 @@ from cluster.scratch import scratch_folder
 
 from . import steering
 from .errors import Mistake, SpecError, StudyError
-from .given import Given, read_given
 from .homes import is_study, local, studies_in
+from .loading import Given, read_given
 from .remote import Remote, uri_of
 from .results import Results
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
@@ -73,7 +73,7 @@ class Study(Results):
     @property
     def spec(self) -> StudySpec:
         """Its study file, with every default written out."""
-        from .folder import read_spec
+        from .loading import read_spec
 
         return read_spec(self.path)
 

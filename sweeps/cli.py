@@ -64,13 +64,15 @@ app.command()(cli_run.retry)
 @app.command()
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
     """Check a study file: every mistake at once."""
-    from .spec import load_spec
+    from .loading import load_spec
+    from .specwarnings import warnings_of
 
     study = load_spec(spec, overrides or ())
+    warnings = warnings_of(study)
     if as_json:
-        print_json({"study": study.study, "warnings": study.warnings, "spec_hash": study.sha256()})
+        print_json({"study": study.study, "warnings": warnings, "spec_hash": study.sha256()})
         return
-    warn(study.warnings)
+    warn(warnings)
     trials = study.search.trials or "all"
     swept = ", ".join(study.space) or "nothing"
     typer.echo(f"{spec}: valid. Study {study.study}, {trials} trials by {study.search.sampler}, sweeping {swept}.")
@@ -90,22 +92,22 @@ def plan(
     from dataclasses import asdict
 
     from . import plan as planning
+    from .loading import load_spec
     from .machine import available_cpus
-    from .spec import load_spec
 
     study = load_spec(spec, overrides or ())
     estimate = planning.plan(study, cpus=cpus or available_cpus(), calibrate=calibrate)
     if as_json:
         print_json(asdict(estimate))
         return
-    warn(study.warnings)
+    warn(estimate.warnings)
     typer.echo(planning.render(estimate))
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of study files, for editors."""
-    from .spec import json_schema
+    from .parse import json_schema
 
     print_json(json_schema())
 

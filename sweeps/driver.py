@@ -21,14 +21,16 @@ from . import homes
 from .capacity import ClusterCapacity
 from .cluster_view import ClusterView
 from .errors import RunLostError, StudyError, SweepError
-from .folder import SPEC_FILE, open_folder, read_spec
+from .folder import SPEC_FILE, open_folder
 from .live import Progress
+from .loading import load_spec, read_spec
 from .lock import refuse_held
 from .log import log_exception
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .ray_cluster import NAMESPACE, RayCluster
 from .shares import Shares
-from .spec import StudySpec, load_spec
+from .spec import StudySpec
+from .specwarnings import warnings_of
 from .states import FINISHED
 from .watcher import Echoes, Pulse, Watcher
 
@@ -74,7 +76,7 @@ def run(
         spec, root = _study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
         study_dir, is_new = open_folder(root, spec)
         refuse_held(study_dir)  # the owner makes sure of it, but Ray takes seconds to start
-        for warning in spec.warnings:
+        for warning in warnings_of(spec):
             progress.message(f"warning: {warning}")
         remote = homes.remote_of(study_dir)
         where = study_dir if remote is None else f"{remote}, from {study_dir}"

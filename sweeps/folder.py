@@ -7,7 +7,7 @@ neither of the two can be lost or torn without the other one showing it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,16 +15,17 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from . import homes, lock, state
-from .errors import SpecError, StudyError
+from .errors import StudyError
 from .identity import LATER_FIELDS as LATER_FIELDS
 from .identity import MAY_CHANGE as MAY_CHANGE
 from .identity import identity_sha256 as identity_sha256
 from .identity import refuse_other as refuse_other
 from .ledger import Ledger
+from .loading import read_spec
 from .log import LOG_FILE
 from .provenance import code_version
 from .remote import uri_of
-from .spec import StudySpec, parse_spec
+from .spec import StudySpec
 from .studyfile import END, LIMIT, OBJECTIVES, STUDY_YAML, identified, is_whole, read_text, whole_text
 from .studyfile import SPEC_FILE as SPEC_FILE
 
@@ -113,19 +114,6 @@ def database_of(study_dir: Path, spec: StudySpec | None = None) -> state.Databas
     if spec is not None:
         return state.database(study_dir, spec.state)
     return identified(whole_text(study_dir), study_dir)[1]
-
-
-def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """The study file of a study folder, or the database's copy of a torn one, with overrides on top.
-
-    Tables and weights that it names are looked for only where `overrides` make a study of another name of it. Raises
-    `StudyError`.
-    """
-    is_other = any(override.partition("=")[0].strip() == "study" for override in overrides)
-    try:
-        return parse_spec(whole_text(study_dir), base=study_dir.absolute(), overrides=overrides, look=is_other)
-    except SpecError as problem:
-        raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
 
 
 def _is_ours(path: Path) -> bool:

@@ -230,8 +230,8 @@ def _waste(study_dir: Path) -> Iterator[Waste]:
     from . import compaction, starting
     from .checkpoints import FOLDER as CHECKPOINTS
     from .checkpoints import checkpoints_of
-    from .folder import read_spec
     from .ledger import Ledger
+    from .loading import read_spec
     from .store import StudyTables
 
     spec, tables = read_spec(study_dir), StudyTables(study_dir)

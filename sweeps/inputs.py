@@ -17,13 +17,13 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from .errors import StudyError
-from .folder import read_spec
 from .ledger import Ledger
+from .loading import read_spec
 from .search import Search, Told
+from .sources import FILE_PREFIX, split_source
 from .spec import StudySpec, config_sha256
-from .specinputs import FILE_PREFIX
 from .state import database
-from .weightsource import is_study, split_source, trial_weights
+from .weightsource import is_study, trial_weights
 
 FOLDER: Final = "initial_weights"
 WEIGHTS, WARM_START = "initial_weights", "warm_start"  # attributes of the study in its database

@@ -29,6 +29,7 @@ from .grouping import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, w
 from .precompile import is_compiled
 from .search import Search
 from .spec import StudySpec
+from .specwarnings import warnings_of
 
 EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
 EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001
@@ -113,7 +114,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         timings=timings,
         how_sure=_how_sure(spec, limit, len(members), bool(timings)),
         notes=tuple(_notes(spec, device, seconds, memory_mb, costs)),
-        warnings=spec.warnings,
+        warnings=warnings_of(spec),
     )
 
 

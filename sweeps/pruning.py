@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .sources import NEEDS_REFERENCE
 from .spec import StudySpec
-from .specinputs import NEEDS_REFERENCE
 from .specmodel import PrunerSettings
 
 Array = NDArray[Any]

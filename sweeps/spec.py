@@ -1,7 +1,7 @@
 """The study file, checked: what is searched, on which problem, with what training, in which resources.
 
-A file goes from text to a `StudySpec` in one call that finds every mistake at once. The rules of `train` and
-`problem` are those of pinncore's settings, read from their annotations: none stands here a second time.
+The rules of `train` and `problem` are those of pinncore's settings, read from their annotations: none stands here a
+second time.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
-from . import conditions, specassembly, specchecks, specfile, speclist, specmodel
+from . import conditions, specfile
 from .constraints import Constraint
-from .errors import NOT_GIVEN, Mistake, SpecError
 from .space import Dimension
-from .specmistakes import Sections, in_file_order, mistakes_of
 from .specmodel import BudgetSettings as BudgetSettings
 from .specmodel import PrunerSettings as PrunerSettings
 from .specmodel import ResourceSettings as ResourceSettings
@@ -117,46 +114,6 @@ class StudySpec:
             swept.append(fixed[field])
         return tuple(swept)
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is allowed and likely to mislead, one sentence each."""
-        return specchecks.warnings(self)
-
-
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """Read the study file at `path`, with `overrides` such as `train.adam_epochs=500` on top. Raises `SpecError`."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise SpecError([Mistake(str(path), NOT_GIVEN, _unreadable(error))]) from None
-    return parse_spec(text, base=path.absolute().parent, overrides=overrides)
-
-
-def parse_spec(text: str, *, base: Path, overrides: Sequence[str] = (), look: bool = True) -> StudySpec:
-    """Read a study file's text; relative paths in it start at `base`. Raises `SpecError` with every mistake.
-
-    Without `look`, the tables, weights and studies it names are taken to be there and to fit.
-    """
-    raw, mistakes = specfile.read(text)
-    mistakes += specfile.override(raw, overrides)
-    model = specmodel.study_file((_problem_name(raw),))
-    sections = Sections(specmodel.section_keys(model), specmodel.dimension_kinds(model))
-    raw = {name: section for name, section in raw.items() if section is not None or name not in sections.keys}
-    raw, table = speclist.with_rows(raw, base, sections.keys["space"])
-    mistakes += table.mistakes if table else []
-    known = {mistake.path for mistake in mistakes}
-    mistakes += [m for m in mistakes_of(specmodel.errors(model, raw), raw, sections) if m.path not in known]
-    mistakes += specchecks.of_structure(raw, sections)
-    unsure = specchecks.unsure_fields(mistakes, sections)
-    content = specassembly.readable_part(model, raw)
-    parts, found = specassembly.assembled(model, content, sections, base, unsure=unsure)
-    mistakes += found
-    unsure |= specchecks.unsure_fields(found, sections)
-    mistakes += specchecks.of_content(StudySpec(**parts), unsure=unsure, look=look)
-    if mistakes:
-        raise SpecError(speclist.abridged(in_file_order(mistakes, raw), table))
-    return StudySpec(**parts)
-
 
 def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettings, Any]:
     """Return the settings records of a configuration. Raises `pinncore.errors.SettingError` for an impossible one."""
@@ -168,19 +125,6 @@ def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettin
 def config_sha256(config: Mapping[str, Any]) -> str:
     """Return the hash of a configuration: equal configurations, equal hashes, whatever the order of keys."""
     return _sha256(config)
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a study file, for editors that complete and check as one types."""
-    schema = specmodel.study_file(tuple(PROBLEMS)).model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _problem_name(raw: Mapping[str, Any]) -> str:
-    """Return the problem a file names, or the first one where it names none that exists."""
-    problem = raw.get("problem")
-    name = problem.get("name") if isinstance(problem, dict) else None
-    return name if isinstance(name, str) and name in PROBLEMS else next(iter(PROBLEMS))
 
 
 def _plain(kind: Dimension) -> dict[str, Any]:
@@ -208,15 +152,3 @@ def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _unreadable(error: Exception) -> str:
-    """Return why a study file cannot be read."""
-    match error:
-        case FileNotFoundError():
-            return "there is no such file"
-        case IsADirectoryError():
-            return "this is a folder, not a study file"
-        case OSError():
-            return f"this file cannot be read ({error.strerror})"
-    return "this file is not text in UTF-8"

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from . import speclist, specmodel, specspace
 from .errors import Mistake
-from .specinputs import DATA_FILES, FILE_PREFIX
+from .sources import DATA_FILES, FILE_PREFIX, absolute_source
 from .specmistakes import Sections, keys_in
-from .weightsource import absolute_source
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 

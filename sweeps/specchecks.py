@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final
@@ -16,18 +14,16 @@ from pinncore.settings import TrainSettings
 
 from .conditions import grid_size as grid_size
 from .errors import NOT_GIVEN, Mistake
-from .possible import grid_count, possible, related
+from .possible import possible, related
 from .space import KINDS
 from .specassembly import URL
-from .specinputs import NEEDS_REFERENCE, of_data, of_initial_weights
 from .specmistakes import Sections, nearest
-from .specsearch import of_other_studies, of_search
+from .specsearch import of_search
 
 if TYPE_CHECKING:
     from .spec import StudySpec
 
 _MOST_COMBINATIONS: Final = 500  # tried one by one; beyond, those of the fields that a rule connects
-_MOST_COUNTED: Final = 10_000  # combinations of connected fields, where constraints must be decided to count them
 
 
 def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
@@ -52,11 +48,10 @@ def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
     return mistakes
 
 
-def of_content(spec: StudySpec, *, unsure: Set[str], look: bool) -> list[Mistake]:
+def of_content(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
     """Find what is wrong between the parts of a study whose single values are all right.
 
     `unsure` names the fields that have a mistake already, so that nothing is said on the ground of their values.
-    Without `look`, files and folders it names are not looked at.
     """
     checks = [
         _ranges(spec),
@@ -66,8 +61,6 @@ def of_content(spec: StudySpec, *, unsure: Set[str], look: bool) -> list[Mistake
         _engine(spec, unsure),
         _state(spec),
     ]
-    if look:
-        checks += [of_data(spec, unsure=unsure), of_initial_weights(spec, unsure=unsure), of_other_studies(spec)]
     return [mistake for check in checks for mistake in check]
 
 
@@ -81,59 +74,6 @@ def unsure_fields(mistakes: Iterable[Mistake], sections: Sections) -> frozenset[
         for name in (*written[:2], *inner):
             names.update([name], *(nearest(name, keys) for keys in sections.keys.values()))
     return frozenset(names)
-
-
-def warnings(spec: StudySpec) -> tuple[str, ...]:
-    """Say what is allowed and likely to mislead, one sentence each."""
-    said = list(_about_trials(spec))
-    if "loss" in spec.objectives:
-        said.append(
-            "search.objective loss does not rank trials: published runs with a sixth of the loss have three "
-            "times the error. rel_l2 does, wherever the data carry a reference."
-        )
-    reproductions = [scope for scope in spec.values("scale_scope") if scope != "consistent"]
-    if reproductions:
-        said.append(
-            f"scale_scope {' and '.join(reproductions)} reproduces published mistakes: with a scale_factor "
-            "other than 1 another equation is solved."
-        )
-    if any("elocal" in inputs for inputs in spec.values("inputs")):
-        said.append(
-            "inputs with elocal: u = e then has no loss at all, and is 17 % away from the truth on strb100; "
-            "watch distance_to_local."
-        )
-    if "mean_square" in spec.values("loss") and not set(spec.objectives) & set(NEEDS_REFERENCE):
-        said.append("loss mean_square tends to over-fit between the points: watch heldout_residual.")
-    if "float32" in spec.values("dtype") and max(spec.values("lbfgs_iterations")) > 0:
-        said.append("dtype float32 makes L-BFGS stop early on rounding; float64 does not.")
-    if min(spec.values("lbfgs_lr")) < 0.1 and max(spec.values("lbfgs_iterations")) > 0:
-        said.append(
-            "lbfgs_lr below 0.1: it is the first step of every line search, and costs about three times the "
-            "evaluations of 1."
-        )
-    if min(spec.values("adam_epochs")) == 0 and min(spec.values("lbfgs_iterations")) == 0:
-        said.append("adam_epochs 0 with lbfgs_iterations 0 trains nothing: such a trial is its initial weights.")
-    return tuple(said)
-
-
-def _about_trials(spec: StudySpec) -> Iterator[str]:
-    """Say where there are fewer different trials than asked for."""
-    trials, listed = spec.search.trials, spec.listed
-    if not spec.space:
-        yield "space is empty: there is one configuration, so use search.replicates for several seeds of it."
-        return
-    if spec.search.sampler == "list":
-        if trials is not None and trials > len(listed):
-            yield f"search.trials is {trials} and search.list has {len(listed)} rows: the smaller number is run."
-        repeated = len(listed) - len({json.dumps(spec.config(row), sort_keys=True) for row in listed})
-        if repeated:
-            yield f"search.list has {repeated} rows that repeat another: no configuration is trained twice."
-        return
-    size = grid_count(spec, _MOST_COUNTED)
-    if spec.search.sampler == "grid" and trials is not None and size is not None and trials != size:
-        yield f"search.trials is {trials} and the grid has {size} combinations: the smaller number is run."
-    if spec.search.sampler != "grid" and trials is not None and size is not None and trials > size:
-        yield f"search.trials is {trials} and the space has {size} combinations: none is trained twice."
 
 
 def _ranges(spec: StudySpec) -> Iterator[Mistake]:
@@ -188,12 +128,8 @@ def _engine(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 
 def _state(spec: StudySpec) -> Iterator[Mistake]:
-    """Find a place for study.db that is neither a folder nor a PostgreSQL without a password."""
-    if spec.state is None:
-        return
-    if not URL.match(spec.state):
-        if os.path.exists(spec.state) and not os.path.isdir(spec.state):
-            yield Mistake("state", spec.state, "is a file, not a folder")
+    """Find a URL for study.db that is not one of PostgreSQL without a password."""
+    if spec.state is None or not URL.match(spec.state):
         return
     scheme, _, rest = spec.state.partition("://")
     secret = re.match(r"[^@/?]*?:([^/?]*)@", rest) or re.search(r"[?&]password=([^&]*)", rest)

@@ -7,30 +7,26 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from pinncore.data import BUNDLED, TABLES, load_data
+from pinncore.data import BUNDLED, load_data
 from pinncore.errors import DataError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.networks import Layers, layer_sizes
 
 from .errors import NOT_GIVEN, Mistake, StudyError
 from .possible import flat, possible
+from .sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, NEEDS_REFERENCE, TRIAL_PREFIX, split_source
+from .spec import StudySpec
+from .specassembly import URL
 from .specmistakes import did_you_mean, nearest
-from .weightsource import TRIAL_PREFIX, is_study, layers_of, split_source, trial_weights
+from .weightsource import is_study, layers_of, trial_weights
 
-if TYPE_CHECKING:
-    from .spec import StudySpec
-
-FILE_PREFIX: Final = "file:"
-DATA_FILES: Final = (*TABLES, "npz")
-DATA_KEYS: Final = (*DATA_FILES, "elocal_factor")
-NEEDS_REFERENCE: Final = ("rel_l2", "paper_metric", "process_zone_error")
 _SHAPE: Final = ("inputs", "width", "depth")  # the fields that make a network's shape
 _MOST_SHAPES: Final = 300  # for a source, tried one by one; beyond, the corners of the space are
 
 
-def of_data(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
+def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Find tables that are missing, cannot be read, or lack what the objective needs."""
     for path, source in _places(spec, "data", unsure):
         wrong = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
@@ -70,7 +66,7 @@ def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(f"{path}.{key}", value, "there is no such file", _similar_file(Path(value)))
 
 
-def of_initial_weights(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
+def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Find sources of initial weights that do not exist, and weights that do not fit every network of the space."""
     for path, init in _places(spec, "init", unsure):
         shapes = [] if unsure & {"width", "depth", "inputs"} else _layer_shapes(spec, init)
@@ -84,6 +80,29 @@ def of_initial_weights(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake
                 yield Mistake(path, init, "there is no such file", _similar_file(file))
             else:
                 yield from _misfits(path, shapes, functools.partial(check_init, init))
+
+
+def of_other_studies(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Find folders to learn or to take over from that hold no study."""
+    for key in ("warm_start", "reuse"):
+        folders = getattr(spec.search, key)
+        for index, folder in enumerate(folders):
+            path = f"search.{key}[{index}]"
+            if folder in folders[:index]:
+                yield Mistake(path, folder, "stands twice", "Remove one of the two.")
+            elif not os.path.isdir(folder):
+                hint = "Relative paths start at the folder of the study file."
+                yield Mistake(path, folder, "there is no such folder", hint)
+            elif not is_study(Path(folder)):
+                hint = "Give the folder that pinnsweep run made."
+                yield Mistake(path, folder, "is no study: it has no study.yaml", hint)
+
+
+def of_state(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Find a place for study.db that is not a folder."""
+    state = spec.state
+    if state is not None and not URL.match(state) and os.path.exists(state) and not os.path.isdir(state):
+        yield Mistake("state", state, "is a file, not a folder")
 
 
 def _unknown_source(path: str, init: str) -> Iterator[Mistake]:
@@ -176,3 +195,6 @@ def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str
             yield path if field in unsure else f"{path}[{index}]", value  # with a mistake, some of its values are gone
     if home:
         yield f"{home}.{field}", getattr(spec, home)[field]
+
+
+FILE_CHECKS: Final = (of_data, of_initial_weights, of_other_studies, of_state)

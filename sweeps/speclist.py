@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from .space import Choice
 from .specmistakes import did_you_mean
 
 PLACE: Final = "search.list"
+ReadText = Callable[[Path], str]
 _MOST_TOLD: Final = 20  # mistakes in a list that are told one by one
 
 
@@ -29,23 +30,29 @@ class Table:
     mistakes: list[Mistake]
 
 
-def with_rows(raw: Mapping[str, Any], base: Path, fields: Sequence[str]) -> tuple[dict[str, Any], Table | None]:
+def with_rows(
+    raw: Mapping[str, Any], base: Path, fields: Sequence[str], read_text: ReadText | None
+) -> tuple[dict[str, Any], Table | None]:
     """Return a study file with the rows of the CSV file that it may name in that file's place, and the table."""
     search = raw.get("search")
     if not isinstance(search, dict) or not isinstance(search.get("list"), str):
         return dict(raw), None
-    table = read_csv(Path(os.path.abspath(base / os.path.expanduser(search["list"]))), fields)
+    file = Path(os.path.abspath(base / os.path.expanduser(search["list"])))
+    if read_text is None:
+        table = Table(file, [], [], [Mistake(PLACE, str(file), "must hold the configurations themselves here")])
+    else:
+        table = read_csv(file, fields, read_text)
     without = {name: value for name, value in search.items() if name != "list"}
     return {**raw, "search": {**search, "list": table.rows} if table.rows else without}, table
 
 
-def read_csv(file: Path, fields: Sequence[str]) -> Table:
+def read_csv(file: Path, fields: Sequence[str], read_text: ReadText) -> Table:
     """Read a table whose header names `fields`; an empty cell is not given, any other is a value as YAML writes it.
 
     What cannot be read is left out and stands in `mistakes`.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
         lines = list(_lines(text))
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it is no CSV in UTF-8: {error}"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Set
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .constraints import ALLOWED, Constraint
 from .errors import NOT_GIVEN, Mistake, SweepError
 from .possible import flat, is_few, tried, usable_constraints
 from .specmistakes import did_you_mean
-from .weightsource import is_study
 
 if TYPE_CHECKING:
     from .spec import StudySpec
@@ -32,22 +29,6 @@ def of_search(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
     yield from _sampler(spec, unsure)
     yield from _pruner(spec, unsure)
     yield from _constraints(spec, unsure)
-
-
-def of_other_studies(spec: StudySpec) -> Iterator[Mistake]:
-    """Find folders to learn or to take over from that hold no study."""
-    for key in ("warm_start", "reuse"):
-        folders = getattr(spec.search, key)
-        for index, folder in enumerate(folders):
-            path = f"search.{key}[{index}]"
-            if folder in folders[:index]:
-                yield Mistake(path, folder, "stands twice", "Remove one of the two.")
-            elif not os.path.isdir(folder):
-                hint = "Relative paths start at the folder of the study file."
-                yield Mistake(path, folder, "there is no such folder", hint)
-            elif not is_study(Path(folder)):
-                hint = "Give the folder that pinnsweep run made."
-                yield Mistake(path, folder, "is no study: it has no study.yaml", hint)
 
 
 def _trials(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:

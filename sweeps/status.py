@@ -41,7 +41,7 @@ def read_status(study_dir: Path) -> dict[str, Any]:
 
 def _understood(study_dir: Path) -> tuple[int, list[str]]:
     """Trials and objectives by the study file itself; to understand it takes seconds."""
-    from .folder import read_spec
+    from .loading import read_spec
     from .search import Search
 
     spec = read_spec(study_dir)

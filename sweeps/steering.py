@@ -100,7 +100,7 @@ def more_trials(study_dir: Path, more: int) -> int:
     somebody runs the study.
     """
     lock.refuse_held(study_dir)  # before the imports, which take seconds
-    from .folder import read_spec
+    from .loading import read_spec
 
     if more < 1:
         raise StudyError(f"the number of further trials must be at least 1, got {more}")
@@ -135,8 +135,7 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     Configurations that the old one completed are taken over, and a sampler that learns begins with its results.
     Raises `StudyError` where there is no study to go on from, and `SpecError` for a wrong file.
     """
-    from .folder import read_spec
-    from .spec import load_spec
+    from .loading import load_spec, read_spec
 
     target = local(target)
     if target.is_dir():

@@ -12,7 +12,7 @@ from cluster import INLINE, LOCAL, Executor, InlineExecutor, Job, JobHandle, Loc
 from cluster.folder import JOBS_FOLDER
 
 from .errors import Mistake, SpecError, StudyError
-from .given import Given, read_given
+from .loading import Given, read_given
 from .remote import uri_of
 from .studyfile import SPEC_FILE
 
@@ -129,10 +129,10 @@ def _study(given: Given, overrides: Sequence[str]) -> tuple[StudySpec, Path | No
     if not isinstance(found, Path):
         return found, None
     if not found.is_dir():
-        from .spec import load_spec
+        from .loading import load_spec
 
         return load_spec(found, overrides), None
-    from .folder import read_spec
+    from .loading import read_spec
 
     if not (found / SPEC_FILE).is_file():
         raise StudyError(f"there is no study in {found}: it has no {SPEC_FILE}")

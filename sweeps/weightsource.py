@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import Final
 
@@ -14,25 +12,7 @@ from pinncore.networks import Layers
 
 from .errors import StudyError
 
-TRIAL_PREFIX: Final = "trial:"
 _STUDY_FILE: Final = "study.yaml"
-
-
-def split_source(init: str) -> tuple[Path, int] | None:
-    """Return study folder and trial number of `trial:STUDY/N`, or None where it is not written so."""
-    folder, slash, number = init.removeprefix(TRIAL_PREFIX).rpartition("/")
-    if not (init.startswith(TRIAL_PREFIX) and slash and folder and re.fullmatch("[0-9]{1,9}", number)):
-        return None
-    return Path(folder), int(number)
-
-
-def absolute_source(init: str, base: Path) -> str:
-    """Return a source with its study's folder absolute, from `base`; what is no source comes back as it is."""
-    source = split_source(init)
-    if source is None:
-        return init
-    folder, number = source
-    return f"{TRIAL_PREFIX}{os.path.abspath(base / os.path.expanduser(folder))}/{number}"
 
 
 def is_study(folder: Path) -> bool:

@@ -27,7 +27,8 @@ from typer.main import get_command
 
 from sweeps import records, state
 from sweeps.cli import app
-from sweeps.spec import load_spec, parse_spec
+from sweeps.loading import load_spec, load_text
+from sweeps.specwarnings import warnings_of
 
 from .cluster.waiting import WAIT_S
 from .processes import line_of, started
@@ -230,8 +231,8 @@ def test_each_command_is_understood(line: str) -> None:
 def test_the_study_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     (step,) = [step for step in tour() if step.kind == "file"]
     assert len(step.text.splitlines()) == 12, "twelve lines are enough"
-    spec = parse_spec(step.text, base=tmp_path)
-    assert spec.study == "widths" and spec.warnings == ()
+    spec = load_text(step.text, base=tmp_path)
+    assert spec.study == "widths" and warnings_of(spec) == ()
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

@@ -25,9 +25,9 @@ from cluster.scratch import scratch_folder
 from pinncore.initialisation import initial_parameters
 
 from ..driver import run
+from ..loading import load_spec
 from ..ray_cluster import SETTINGS
 from ..search import Search, stable_hash
-from ..spec import load_spec
 from ..store import StudyTables
 from .case import Data
 from .evaluators.base import OWN

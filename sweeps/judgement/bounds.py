@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from .. import specfile
 from ..errors import SpecError
+from ..parse import parse_spec
 from ..ranking import section_of
-from ..spec import parse_spec
 from .effects import label
 from .importance import FEWEST_TOP, Importance
 from .judged import Axis, Judged
@@ -154,7 +154,7 @@ def _is_allowed(study: Judged, axis: Axis, dimension: dict[str, Any]) -> bool:
         return False
     content = {**study.file, "space": {**study.file["space"], axis.name: dimension}}
     try:
-        parse_spec(specfile.write(content), base=Path(str(study.folder)), look=False)
+        parse_spec(specfile.write(content), base=Path(str(study.folder)))
     except SpecError:
         return False
     return True

@@ -13,10 +13,10 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from ..parse import parse_spec
 from ..pruning import pruning_metrics, rungs_of
 from ..remote import Remote
 from ..schemas import SECOND_STAGES
-from ..spec import parse_spec
 from ..specmodel import PrunerSettings
 from ..states import COMPLETE, PRUNED
 from ..storedtables import tables_of
@@ -62,7 +62,7 @@ def rungs_of_study(place: Path | Remote) -> StudyRungs:
 
     Raises `SpecError` where its study file can no longer be used.
     """
-    spec = parse_spec(whole_text(place), base=Path(str(place)), look=False)
+    spec = parse_spec(whole_text(place), base=Path(str(place)))
     tables, metric, objective, drawn = tables_of(place), pruning_metrics(spec)[0], spec.objectives[0], None
     settings = spec.search.pruner.model_copy(update={"metric": metric})
     columns = ["trial", "replicate", "state", "adam_epochs", "lbfgs_iterations", objective]

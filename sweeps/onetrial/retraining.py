@@ -21,11 +21,10 @@ from ..homes import local
 from ..query import read_study_file
 from ..ranking import rules_of
 from ..remote import Remote
-from ..specinputs import FILE_PREFIX
+from ..sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
 from ..studyfile import identified, whole_text
 from ..trials import no_objective
-from ..weightsource import TRIAL_PREFIX
 from .reasons import reasons
 from .sameness import Difference, Stored, compare
 from .trained import Row, kept_weights, original, part_of, row_of, settings_of

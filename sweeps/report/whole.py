@@ -18,10 +18,11 @@ from pinncore.errors import PinnError
 from ..errors import SpecError, StudyError
 from ..figures.drawing import Format
 from ..judgement.leaderboard import top
+from ..loading import load_text
 from ..ranking import dimensions
 from ..remote import uri_of
 from ..rendering import duration, shown, span
-from ..spec import parse_spec
+from ..specwarnings import warnings_of
 from ..states import FAIL
 from ..studyfile import whole_text
 from .cost import cost
@@ -234,7 +235,7 @@ def _notes(study: ReportStudy) -> Html:
 
 def _study_warnings(study: ReportStudy) -> Iterator[str]:
     try:
-        yield from parse_spec(whole_text(study.folder), base=Path(str(study.folder))).warnings
+        yield from warnings_of(load_text(whole_text(study.folder), base=Path(str(study.folder))))
     except SpecError as error:
         yield f"The study file can no longer be used as it is: {error}"
 

@@ -13,7 +13,7 @@ import pytest
 
 from cluster import Executor, Job, JobHandle, JobState
 from cluster.slurm import SlurmExecutor, SlurmProfile
-from sweeps.spec import load_spec
+from sweeps.loading import load_spec
 from tests.sweeps.clusters import command
 from tests.sweeps.small import assert_same_tables, prepare, train_all, write_study
 

@@ -16,8 +16,9 @@ from sweeps import driver
 from sweeps.cli import app
 from sweeps.folder import open_folder, settle
 from sweeps.ledger import Ledger
+from sweeps.loading import load_text
 from sweeps.search import Search
-from sweeps.spec import config_sha256, parse_spec
+from sweeps.spec import config_sha256
 from sweeps.state import database
 from sweeps.store import StudyTables, setting_columns
 
@@ -76,7 +77,7 @@ def made_study(
     text = (
         f"study: {name}\nsearch: {search}\nspace: {{width: {{choice: [4, 8]}}, adam_lr: {{uniform: [0.001, 0.1]}}}}\n"
     )
-    spec = parse_spec(text + lines, base=root)
+    spec = load_text(text + lines, base=root)
     study_dir, _ = open_folder(root, spec)
     settle(study_dir, spec)
     sampled, tables = Search(spec), StudyTables(study_dir)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeps.loading import load_text
 from sweeps.search import Proposal, Search, Told
-from sweeps.spec import StudySpec, parse_spec
+from sweeps.spec import StudySpec
 
 SPACE = {
     "width": {"choice": [8, 16, 20, 32]},
@@ -50,7 +51,7 @@ def study(
     if space is None:
         space = {"grid": FINITE, "list": {}, "cmaes": BOWL}.get(sampler, SPACE)
     content = {"study": "s", "search": search, "space": space}
-    return parse_spec(json.dumps(content), base=Path("/"))
+    return load_text(json.dumps(content), base=Path("/"))
 
 
 def points(spec: StudySpec, indices: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -18,7 +18,8 @@ import pyarrow.dataset as ds
 from pinncore.data import Points, load_data
 from sweeps.capacity import ClusterCapacity
 from sweeps.folder import open_folder, settle
-from sweeps.spec import StudySpec, load_spec
+from sweeps.loading import load_spec
+from sweeps.spec import StudySpec
 from sweeps.state import Connection
 from sweeps.states import FINISHED
 from sweeps.study import WAIT, StudyOwner

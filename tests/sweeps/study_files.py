@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweeps.errors import SpecError
-from sweeps.spec import parse_spec
+from sweeps.loading import load_text
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -20,7 +20,7 @@ MINIMAL = "study: s\nsearch: {trials: 4}\n"
 def mistakes(text: str, base: Path = ELSEWHERE, overrides: tuple[str, ...] = ()) -> list[str]:
     """Every mistake of a file as the lines a user sees."""
     with pytest.raises(SpecError) as caught:
-        parse_spec(text, base=base, overrides=overrides)
+        load_text(text, base=base, overrides=overrides)
     assert str(caught.value) == "\n".join(map(str, caught.value.mistakes))
     assert caught.value.exit_code == 2
     return str(caught.value).splitlines()

@@ -11,7 +11,9 @@ import pytest
 from sweeps.bundle import INPUTS, bundle, unpack
 from sweeps.errors import SpecError
 from sweeps.identity import identity_sha256
-from sweeps.spec import StudySpec, load_spec, parse_spec
+from sweeps.loading import load_spec
+from sweeps.parse import parse_spec
+from sweeps.spec import StudySpec
 
 from .small import write_study
 
@@ -59,7 +61,7 @@ def test_submitted_again_from_elsewhere_it_is_the_same_study(tmp_path: Path) -> 
     for folder in ("one", "two"):
         spec = study_with_files(tmp_path / folder)
         text = bundle(spec, "/r", shares_files=False)["study.yaml"].decode()
-        found.append(identity_sha256(parse_spec(text, base=tmp_path, look=False)))
+        found.append(identity_sha256(parse_spec(text, base=tmp_path)))
     assert found[0] == found[1]
 
 

@@ -13,7 +13,7 @@ from sweeps import capacity
 from sweeps.capacity import ASKED_BEYOND, ClusterCapacity
 from sweeps.cluster_view import ClusterView
 from sweeps.errors import StudyError
-from sweeps.spec import load_spec, parse_spec
+from sweeps.loading import load_spec, load_text
 from sweeps.study import SURPLUS_S, WAIT, StudyOwner
 from tests.sweeps.study_files import ELSEWHERE
 
@@ -31,7 +31,7 @@ def view(
     """A view of nodes that are there, and of the kinds that an autoscaler tells."""
     ray = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes])
     monkeypatch.setattr(capacity, "_node_kinds", lambda ray: kinds)
-    spec = parse_spec(json.dumps({"study": "s", "search": {"trials": 9}, "resources": resources}), base=ELSEWHERE)
+    spec = load_text(json.dumps({"study": "s", "search": {"trials": 9}, "resources": resources}), base=ELSEWHERE)
     return ClusterView(ray, spec)
 
 

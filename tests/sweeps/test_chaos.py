@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pytest
 
 from sweeps.folder import SPEC_FILE
-from sweeps.spec import load_spec
+from sweeps.loading import load_spec
 from sweeps.store import TABLES, StudyTables
 from tests.processes import started
 

@@ -22,9 +22,11 @@ from sweeps.conditions import (
     with_parents,
 )
 from sweeps.errors import SweepError
+from sweeps.loading import load_text
+from sweeps.parse import parse_spec
 from sweeps.possible import grid_count, possible, related
 from sweeps.space import Choice, Dimension, Int
-from sweeps.spec import parse_spec
+from sweeps.specwarnings import warnings_of
 from tests.sweeps.study_files import ELSEWHERE, MINIMAL
 
 NETS = """
@@ -90,7 +92,7 @@ def test_a_grid_is_counted_without_being_written_out() -> None:
 
 
 def test_a_field_whose_condition_does_not_hold_has_its_own_value() -> None:
-    spec = parse_spec(NETS, base=ELSEWHERE)
+    spec = load_text(NETS, base=ELSEWHERE)
     assert spec.space["lbfgs_history"].when == {"second_stage": ("lbfgs", "scipy")}
     assert spec.space["width"].when == {}
     config = spec.config({"second_stage": "bfgs", "width": 8})
@@ -116,20 +118,20 @@ def test_a_field_whose_condition_does_not_hold_has_its_own_value() -> None:
     ],
 )
 def test_a_dimension_exists_where_all_it_names_do(params: dict[str, Any], active: set[str]) -> None:
-    spec = parse_spec(NETS, base=ELSEWHERE)
+    spec = load_text(NETS, base=ELSEWHERE)
     assert {field for field in ("lbfgs_history", "lbfgs_memory") if spec.is_active(field, params)} == active
     assert spec.is_active("second_stage", params) and not spec.is_active("depth", params)
 
 
 def test_conditions_come_back_from_the_canonical_form() -> None:
-    spec = parse_spec(NETS, base=ELSEWHERE)
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    spec = load_text(NETS, base=ELSEWHERE)
+    assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
     assert spec.to_plain()["space"]["lbfgs_history"] == {
         "choice": [5, 50, 500],
         "when": {"second_stage": ["lbfgs", "scipy"]},
     }
     assert spec.to_plain()["space"]["width"] == {"int": [8, 9]}
-    changed = parse_spec(NETS.replace("[lbfgs, scipy]}", "[lbfgs]}"), base=ELSEWHERE)
+    changed = load_text(NETS.replace("[lbfgs, scipy]}", "[lbfgs]}"), base=ELSEWHERE)
     assert changed.sha256() != spec.sha256()
 
 
@@ -138,23 +140,23 @@ def test_a_list_that_is_a_value_is_that_value() -> None:
     text += "width: {choice: [3, 4], when: {inputs: WHEN}}}"
     two, four = ["x", "y"], ["x", "y", "g", "elocal"]
     for written, values in (("[x, y]", (two,)), ("[[x, y], [x, y, g, elocal]]", (two, four))):
-        assert parse_spec(text.replace("WHEN", written), base=ELSEWHERE).space["width"].when == {"inputs": values}
+        assert load_text(text.replace("WHEN", written), base=ELSEWHERE).space["width"].when == {"inputs": values}
 
 
 def test_values_of_conditions_are_those_of_the_field() -> None:
     text = MINIMAL + "space: {width: {choice: [3, 4], when: WHEN}, scale_factor: {choice: [1, 10]}, "
     text += "allow_tf32: {choice: [true, false]}}"
-    spec = parse_spec(text.replace("WHEN", "{scale_factor: 10}"), base=ELSEWHERE)
+    spec = load_text(text.replace("WHEN", "{scale_factor: 10}"), base=ELSEWHERE)
     (value,) = spec.space["width"].when["scale_factor"]
     assert (value, type(value)) == (10.0, float)
     with pytest.raises(SweepError, match=r"is no value of space\.allow_tf32, got 1"):
-        parse_spec(text.replace("WHEN", "{allow_tf32: 1}"), base=ELSEWHERE)
+        load_text(text.replace("WHEN", "{allow_tf32: 1}"), base=ELSEWHERE)
     assert contains([True], True) and not contains([True], 1) and contains([1.0], 1)
 
 
 def test_paths_in_conditions_are_those_of_the_field(tmp_path: Any) -> None:
     text = MINIMAL + "space: {init: {choice: [torch, file:w.npz]}, width: {choice: [3, 4], when: {init: file:w.npz}}}"
-    spec = parse_spec(text, base=tmp_path, look=False)
+    spec = parse_spec(text, base=tmp_path)
     assert spec.space["width"].when == {"init": (f"file:{tmp_path}/w.npz",)}
 
 
@@ -176,17 +178,17 @@ def test_groups_that_share_a_field_are_one() -> None:
 
 def test_a_configuration_is_allowed_where_every_constraint_holds() -> None:
     text = NETS.replace("trials: 4", "trials: 4, constraints: [width * depth < 27, lbfgs_history != 500]")
-    spec = parse_spec(text, base=ELSEWHERE)
+    spec = load_text(text, base=ELSEWHERE)
     assert spec.allowed({"second_stage": "bfgs", "width": 8})  # 20 is the history where it is not swept
     assert not spec.allowed({"second_stage": "bfgs", "width": 9})
     assert not spec.allowed({"second_stage": "scipy", "width": 8, "lbfgs_history": 500})
-    assert parse_spec(NETS, base=ELSEWHERE).allowed({})
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    assert load_text(NETS, base=ELSEWHERE).allowed({})
+    assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
 
 
 def test_possible_configurations_are_the_allowed_ones() -> None:
     text = NETS.replace("trials: 4", "trials: 4, constraints: [width < 9 or second_stage == 'bfgs']")
-    spec = parse_spec(text, base=ELSEWHERE)
+    spec = load_text(text, base=ELSEWHERE)
     every = list(combinations(spec.space, spec.space, lambda kind: kind.finite_values()))
     allowed = [params for params in every if spec.allowed(params)]
     assert len(every) == 18 and len(allowed) == 10
@@ -198,10 +200,10 @@ def test_possible_configurations_are_the_allowed_ones() -> None:
 
 def test_the_warning_counts_the_grid_that_is_left() -> None:
     text = NETS.replace("trials: 4", "sampler: grid, trials: TRIALS, constraints: [width < 9]")
-    assert parse_spec(text.replace("TRIALS", "9"), base=ELSEWHERE).warnings == ()
-    (warning,) = parse_spec(text.replace("TRIALS", "10"), base=ELSEWHERE).warnings
+    assert warnings_of(load_text(text.replace("TRIALS", "9"), base=ELSEWHERE)) == ()
+    (warning,) = warnings_of(load_text(text.replace("TRIALS", "10"), base=ELSEWHERE))
     assert warning == "search.trials is 10 and the grid has 9 combinations: the smaller number is run."
-    (warning,) = parse_spec(text.replace("TRIALS", "10").replace("grid", "tpe"), base=ELSEWHERE).warnings
+    (warning,) = warnings_of(load_text(text.replace("TRIALS", "10").replace("grid", "tpe"), base=ELSEWHERE))
     assert warning == "search.trials is 10 and the space has 9 combinations: none is trained twice."
 
 
@@ -209,20 +211,20 @@ def test_a_rule_between_fields_is_not_broken_by_what_never_occurs() -> None:
     space = "space: {lbfgs_memory: {choice: [dense, compact]}, lbfgs_history: {choice: [50, 500]}}\n"
     space += "train: {lbfgs_iterations: 500}"
     with pytest.raises(SweepError, match="dense needs an lbfgs_history"):
-        parse_spec(MINIMAL + space, base=ELSEWHERE)
+        load_text(MINIMAL + space, base=ELSEWHERE)
     rule = "lbfgs_memory != 'dense' or lbfgs_history >= lbfgs_iterations"
-    parse_spec(f'study: s\nsearch: {{trials: 4, constraints: ["{rule}"]}}\n{space}', base=ELSEWHERE)
+    load_text(f'study: s\nsearch: {{trials: 4, constraints: ["{rule}"]}}\n{space}', base=ELSEWHERE)
     when = space.replace("[dense, compact]", "[dense, compact], when: {lbfgs_history: 500}")
-    parse_spec(MINIMAL + when, base=ELSEWHERE)
+    load_text(MINIMAL + when, base=ELSEWHERE)
     many = space.replace("}}\n", "}, width: {choice: [" + ", ".join(map(str, range(1, 400))) + "]}}\n")
     with pytest.raises(SweepError, match="dense needs an lbfgs_history"):
-        parse_spec(MINIMAL + many, base=ELSEWHERE)
-    parse_spec(f'study: s\nsearch: {{trials: 4, constraints: ["{rule}"]}}\n{many}', base=ELSEWHERE)
+        load_text(MINIMAL + many, base=ELSEWHERE)
+    load_text(f'study: s\nsearch: {{trials: 4, constraints: ["{rule}"]}}\n{many}', base=ELSEWHERE)
 
 
 def test_a_constraint_on_a_continuum_is_not_called_impossible() -> None:
     text = "study: s\nsearch: {trials: 4, constraints: [0.004 < adam_lr < 0.006]}\n"
     text += "space: {adam_lr: {uniform: [0.001, 0.01]}}"
-    assert not parse_spec(text, base=ELSEWHERE).allowed({"adam_lr": 0.001})
+    assert not load_text(text, base=ELSEWHERE).allowed({"adam_lr": 0.001})
     with pytest.raises(SweepError, match="division by zero"):  # at an end of the range
-        parse_spec(text.replace("0.004 < adam_lr < 0.006", "1 / (adam_lr - 0.01) < 5"), base=ELSEWHERE)
+        load_text(text.replace("0.004 < adam_lr < 0.006", "1 / (adam_lr - 0.01) < 5"), base=ELSEWHERE)

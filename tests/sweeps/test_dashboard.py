@@ -20,9 +20,9 @@ from optuna.trial import FrozenTrial
 from sweeps.dashboard import serving as serving
 from sweeps.dashboard.storage import METRICS, READ_ONLY, StudyStorage, artifact_id
 from sweeps.ledger import Ledger
+from sweeps.loading import load_text
 from sweeps.lock import StudyLock
 from sweeps.search import Search
-from sweeps.spec import parse_spec
 from sweeps.state import database
 from sweeps.store import StudyTables
 from tests.cluster.waiting import WAIT_S
@@ -40,7 +40,7 @@ class Shown:
     def __init__(self, folder: Path) -> None:
         synthetic.make_study(folder, trials=2, failed=1, replicates=2)
         self.dir, self.tables = folder, StudyTables(folder)
-        self.search = Search(parse_spec((folder / "study.yaml").read_text(), base=folder))
+        self.search = Search(load_text((folder / "study.yaml").read_text(), base=folder))
         self.ledger = Ledger(database(folder), folder.name, create=True)
         for number in range(5):
             self.enter(number)

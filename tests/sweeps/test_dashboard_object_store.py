@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.homes import local
-from sweeps.spec import load_spec
+from sweeps.loading import load_spec
 
 from .object_store import root as root
 from .object_store import s3 as s3

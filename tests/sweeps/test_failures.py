@@ -20,9 +20,10 @@ from pinncore.networks import unflatten
 from sweeps import asking
 from sweeps.checkpoints import checkpoint_folder
 from sweeps.errors import StudyError
+from sweeps.loading import load_spec
 from sweeps.packrun import PackRun
 from sweeps.packs import PackReport
-from sweeps.spec import build_settings, load_spec
+from sweeps.spec import build_settings
 from sweeps.study import WAIT, StudyOwner
 from sweeps.worker import LaneWorker
 

@@ -12,9 +12,10 @@ import pytest
 from pinncore import TrainSettings
 from sweeps import folder, identity, lock
 from sweeps.errors import StudyError
-from sweeps.folder import open_folder, open_study, read_spec, record_version, settle
+from sweeps.folder import open_folder, open_study, record_version, settle
 from sweeps.ledger import Ledger
-from sweeps.spec import SearchSettings, StudySpec, parse_spec
+from sweeps.loading import load_text, read_spec
+from sweeps.spec import SearchSettings, StudySpec
 from sweeps.state import connect, database
 from sweeps.studyfile import END, LIMIT, STUDY_YAML
 
@@ -34,7 +35,7 @@ budget: {hours: 2}
 
 
 def spec_of(text: str = SMALL, *overrides: str) -> StudySpec:
-    return parse_spec(text, base=Path("/"), overrides=overrides)
+    return load_text(text, base=Path("/"), overrides=overrides)
 
 
 @pytest.fixture(scope="module")

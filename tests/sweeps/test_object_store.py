@@ -21,10 +21,11 @@ from sweeps import homes
 from sweeps.checkpoints import Checkpoints, FolderCheckpoints, StoredCheckpoints
 from sweeps.errors import StudyError
 from sweeps.folder import open_folder
+from sweeps.loading import load_spec
 from sweeps.lock import StudyLock
 from sweeps.preflight import check_here, check_nodes, expected_here
 from sweeps.remote import Remote, StoreError, uri_of
-from sweeps.spec import StudySpec, load_spec
+from sweeps.spec import StudySpec
 from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 from tests.cluster.waiting import WAIT_S

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from sweeps import plan as planning
+from sweeps.loading import load_text
 from sweeps.plan import Plan, plan, render
-from sweeps.spec import StudySpec, parse_spec
+from sweeps.spec import StudySpec
 from tests.cluster.waiting import WAIT_S
 from tests.sweeps.study_files import ELSEWHERE
 
@@ -38,7 +39,7 @@ def study(
         "train": train or TRAIN,
         **sections,
     }
-    return parse_spec(json.dumps(content), base=ELSEWHERE)
+    return load_text(json.dumps(content), base=ELSEWHERE)
 
 
 def counted(spec: StudySpec, cpus: int = 2) -> Plan:

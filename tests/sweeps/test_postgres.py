@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.folder import database_of, open_folder, open_study, read_spec, settle
+from sweeps.folder import database_of, open_folder, open_study, settle
 from sweeps.ledger import Ledger
+from sweeps.loading import read_spec
 from sweeps.state import Database, connect, database
 from sweeps.status import read_status
 from tests.cluster.waiting import WAIT_S

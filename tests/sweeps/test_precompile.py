@@ -16,7 +16,7 @@ from pinncore.optim.memory import pairs, symmetric
 from sweeps import precompile
 from sweeps.calibration import first_members
 from sweeps.errors import StudyError
-from sweeps.spec import parse_spec
+from sweeps.loading import load_text
 from tests.sweeps.study_files import ELSEWHERE
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
@@ -50,7 +50,7 @@ def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
         },
         "train": {"width": 3, "depth": 1, "activation": "sin", "adam_epochs": 2, "lbfgs_iterations": 6},
     }
-    spec = parse_spec(json.dumps(content), base=ELSEWHERE)
+    spec = load_text(json.dumps(content), base=ELSEWHERE)
     said: list[str] = []
     precompile.prepare(spec, "cpu", said.append)
     assert len(said) == 1 and "compiling" in said[0]
@@ -64,7 +64,7 @@ def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
 
 
 def test_what_is_compiled_is_neither_loaded_nor_compiled_again(marks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = parse_spec('{"study": "s", "search": {"trials": 2}, "train": {"width": 3, "depth": 1}}', base=ELSEWHERE)
+    spec = load_text('{"study": "s", "search": {"trials": 2}, "train": {"width": 3, "depth": 1}}', base=ELSEWHERE)
     (mark,) = {precompile.mark(train) for train in precompile._smallest(spec)}
     mark.parent.mkdir()
     compiled: list[object] = []
@@ -75,6 +75,6 @@ def test_what_is_compiled_is_neither_loaded_nor_compiled_again(marks: Path, monk
 
 
 def test_a_gpu_that_pytorch_cannot_use_is_one_sentence() -> None:
-    spec = parse_spec('{"study": "s", "search": {"trials": 2}}', base=ELSEWHERE)
+    spec = load_text('{"study": "s", "search": {"trials": 2}}', base=ELSEWHERE)
     with pytest.raises(StudyError, match=r"has a GPU that its PyTorch cannot use.*resources\.device: cpu"):
         precompile.prepare(spec, "cuda")

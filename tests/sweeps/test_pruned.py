@@ -16,10 +16,10 @@ import pyarrow.dataset as ds
 import pytest
 
 import pinncore
+from sweeps.loading import load_spec
 from sweeps.packrun import PackRun
 from sweeps.packs import PackReport, identity_columns
 from sweeps.search import Search
-from sweeps.spec import load_spec
 from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 

@@ -15,8 +15,8 @@ import pytest
 
 import pinncore
 from sweeps.errors import StudyError
+from sweeps.loading import load_spec
 from sweeps.packrun import PackRun
-from sweeps.spec import load_spec
 from sweeps.study import StudyOwner
 from sweeps.trials import Book, Trial
 from sweeps.worker import LaneWorker

@@ -16,10 +16,10 @@ from sweeps.figures import courses, drawing
 from sweeps.figures import fields as fieldfigures
 from sweeps.figures import studies as studyfigures
 from sweeps.figures import trials as trialfigures
+from sweeps.loading import load_text
 from sweeps.report import write_report
 from sweeps.report.snippet import snippet
 from sweeps.search import Search
-from sweeps.spec import parse_spec
 from sweeps.store import StudyTables, config_of
 
 from . import synthetic
@@ -202,7 +202,7 @@ def test_both_themes_a_phone_and_paper_are_thought_of(study: Path, page: Page) -
 @pytest.mark.parametrize("number", [0, 3])
 def test_the_snippet_is_a_study_file_of_that_configuration(study: Path, number: int) -> None:
     row = StudyTables(study).published_trials().sort_by("trial").to_pylist()[number]
-    spec = parse_spec(snippet("demo", {"space": {"width": {}}}, row), base=Path("/"))
+    spec = load_text(snippet("demo", {"space": {"width": {}}}, row), base=Path("/"))
     assert spec.config({}) == config_of(row)
     assert spec.study == "demo-best" and spec.search.replicates == 10 and Search(spec).limit == 1
 
@@ -210,7 +210,7 @@ def test_the_snippet_is_a_study_file_of_that_configuration(study: Path, number: 
 def test_the_snippet_of_an_older_row_leaves_out_what_it_did_not_have(study: Path) -> None:
     row = StudyTables(study).published_trials().to_pylist()[0] | {"divergence_factor": None}
     text = snippet("demo", {"search": {"objective": ["rel_l2", "loss"]}}, row)
-    spec = parse_spec(text, base=Path("/"))
+    spec = load_text(text, base=Path("/"))
     assert "divergence_factor" not in text and spec.objectives == ("rel_l2", "loss")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.spec import load_spec
+from sweeps.loading import load_spec
 from sweeps.study import StudyOwner
 
 from .small import MACHINES, events, prepare, table, train_all, write_study

@@ -100,7 +100,7 @@ from sweeps.search import Search, Told
 from sweeps.spec import parse_spec
 for text, trials, first in json.load(sys.stdin):
     history = [Told(**{**trial, "rungs": {int(r): value for r, value in trial["rungs"].items()}}) for trial in trials]
-    search = Search(parse_spec(text, base=Path("/")), history)
+    search = Search(load_text(text, base=Path("/")), history)
     print(json.dumps([search.propose(index).params for index in range(first, first + 3)]))
 """
     given: list[Any] = []

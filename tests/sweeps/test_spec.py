@@ -21,17 +21,11 @@ from pinncore.problems import PROBLEMS, NonlocalStrainSettings
 from pinncore.settings import TrainSettings
 from sweeps import descriptions, specfile, specmodel
 from sweeps.errors import SpecError
+from sweeps.loading import load_spec, load_text
+from sweeps.parse import json_schema, parse_spec
 from sweeps.space import Choice, Int, LogInt, LogUniform, Uniform
-from sweeps.spec import (
-    PrunerSettings,
-    SearchSettings,
-    StudySpec,
-    build_settings,
-    config_sha256,
-    json_schema,
-    load_spec,
-    parse_spec,
-)
+from sweeps.spec import PrunerSettings, SearchSettings, StudySpec, build_settings, config_sha256
+from sweeps.specwarnings import warnings_of
 from tests.sweeps.study_files import ELSEWHERE, EXAMPLES, MINIMAL, ROOT, write_files
 
 
@@ -43,7 +37,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_a_minimal_file_has_the_defaults_of_the_settings() -> None:
-    spec = parse_spec(MINIMAL, base=ELSEWHERE)
+    spec = load_text(MINIMAL, base=ELSEWHERE)
     train, problem = build_settings(spec.config({}))
     assert (train, problem) == (TrainSettings(), NonlocalStrainSettings())
     assert (spec.search.objective, spec.search.sampler, spec.search.seed) == ("rel_l2", "random", 0)
@@ -52,7 +46,7 @@ def test_a_minimal_file_has_the_defaults_of_the_settings() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_valid_and_come_back_from_their_canonical_form(path: Path) -> None:
     spec = load_spec(path)
-    again = parse_spec(spec.to_yaml(), base=ELSEWHERE)
+    again = load_text(spec.to_yaml(), base=ELSEWHERE)
     assert again == spec
     assert again.to_yaml() == spec.to_yaml()
     assert again.sha256() == spec.sha256()
@@ -64,11 +58,11 @@ def test_the_quickstart_sweeps_the_five_named_dimensions() -> None:
     assert spec.study == "quickstart"
     assert set(spec.space) == {"width", "adam_lr", "lbfgs_history", "init", "scale_factor"}
     assert spec.search.trials is not None and spec.search.trials >= 16
-    assert spec.warnings == ()
+    assert warnings_of(spec) == ()
 
 
 def test_dimensions_are_typed_by_their_field() -> None:
-    spec = parse_spec(
+    spec = load_text(
         MINIMAL
         + """
 space:
@@ -100,7 +94,7 @@ space:
 
 
 def test_a_configuration_is_whole_and_plain() -> None:
-    spec = parse_spec(MINIMAL + "space: {scale_factor: {int: [1, 9]}, inputs: {choice: [[x, y]]}}", base=ELSEWHERE)
+    spec = load_text(MINIMAL + "space: {scale_factor: {int: [1, 9]}, inputs: {choice: [[x, y]]}}", base=ELSEWHERE)
     config = spec.config({"scale_factor": 3, "inputs": ["x", "y"]})
     assert json.loads(json.dumps(config)) == config
     assert type(config["problem"]["scale_factor"]) is float
@@ -119,9 +113,9 @@ def test_hashes_see_values_and_nothing_else() -> None:
     text = f"study: s\nsearch: {{trials: 4, seed: 0}}\n{space}\ntrain: {{adam_lr: 0.001}}"
     same = "space: {depth: {choice: [2]}, width: {choice: [8]}}\n\nsearch:\n  trials: 4  # as before\nstudy: s"
     other = text.replace("[8]", "[9]")
-    first, second, third = (parse_spec(version, base=ELSEWHERE).sha256() for version in (text, same, other))
+    first, second, third = (load_text(version, base=ELSEWHERE).sha256() for version in (text, same, other))
     assert first == second != third
-    config = parse_spec(MINIMAL, base=ELSEWHERE).config({})
+    config = load_text(MINIMAL, base=ELSEWHERE).config({})
     assert config_sha256(config) == config_sha256(dict(reversed(config.items())))
     assert config_sha256(config) != config_sha256({**config, "train": {**config["train"], "width": 17}})
 
@@ -141,11 +135,11 @@ train: {init: file:weights.npz, width: 8}
         **{table: f"{files}/{name}.csv" for table, name in (("gauss_points", "gauss"), ("lrb", "lrb"), ("btb", "btb"))},
         "elocal_factor": 1,
     }
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
 
 
 def test_overrides_replace_values() -> None:
-    spec = parse_spec(
+    spec = load_text(
         MINIMAL,
         base=ELSEWHERE,
         overrides=[
@@ -176,8 +170,8 @@ results: {fields: all, weights: all}
 
 
 def test_a_study_file_of_before_means_the_same() -> None:
-    spec = parse_spec(BEFORE_THESE_KEYS, base=ELSEWHERE)
-    assert spec == parse_spec(spec.to_yaml(), base=ELSEWHERE)
+    spec = load_text(BEFORE_THESE_KEYS, base=ELSEWHERE)
+    assert spec == load_text(spec.to_yaml(), base=ELSEWHERE)
     assert spec.search == SearchSettings(sampler="tpe", trials=8, seed=3)
     assert spec.search.model_dump(by_alias=True) == {
         "sampler": "tpe",
@@ -217,21 +211,21 @@ resources: {priority: 7}
 budget: {hours: 1, device_hours: 2.5, evaluations: 3000000000, max_failures: 0}
 state: postgresql://me@host/db?sslmode=require
 """
-    spec = parse_spec(text, base=ELSEWHERE)
+    spec = load_text(text, base=ELSEWHERE)
     assert spec.objectives == ("rel_l2", "loss")
     assert spec.search.pruner == PrunerSettings(kind="patience", patience=1.0, min_improvement=0.0)
     assert (spec.search.replicates, spec.search.quantile, spec.search.generation) == (5, 0.9, 16)
     assert (spec.budget.evaluations, spec.budget.max_failures) == (3_000_000_000, 0)
     assert spec.state == "postgresql://me@host/db?sslmode=require" and spec.resources.priority == 7
-    again = parse_spec(spec.to_yaml(), base=ELSEWHERE)
+    again = load_text(spec.to_yaml(), base=ELSEWHERE)
     assert again == spec and again.sha256() == spec.sha256()
     jsonschema.Draft202012Validator(json_schema()).validate(spec.to_plain())
-    assert parse_spec(text.replace("quantile: 0.9", "quantile: 0.5"), base=ELSEWHERE).sha256() != spec.sha256()
+    assert load_text(text.replace("quantile: 0.9", "quantile: 0.5"), base=ELSEWHERE).sha256() != spec.sha256()
 
 
 def test_the_name_of_a_pruner_is_short_for_a_mapping() -> None:
     head = "study: s\nsearch: {trials: 4, pruner: PRUNER}"
-    short, long = (parse_spec(head.replace("PRUNER", p), base=ELSEWHERE) for p in ("asha", "{kind: asha}"))
+    short, long = (load_text(head.replace("PRUNER", p), base=ELSEWHERE) for p in ("asha", "{kind: asha}"))
     assert short == long and short.search.pruner == PrunerSettings(kind="asha")
     assert short.to_plain()["search"]["pruner"] == {**PrunerSettings().model_dump(), "kind": "asha"}
 
@@ -241,27 +235,27 @@ def test_folders_of_other_studies_and_of_the_state_are_absolute(tmp_path: Path) 
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.yaml").write_text(MINIMAL)
     text = "study: s\nsearch: {trials: 4, sampler: tpe, warm_start: [one, ./two]}\nstate: states/here\n"
-    spec = parse_spec(text, base=tmp_path)
+    spec = load_text(text, base=tmp_path)
     assert spec.search.warm_start == [f"{tmp_path}/one", f"{tmp_path}/two"]
     assert spec.state == f"{tmp_path}/states/here"
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
     (tmp_path / "one" / "study.yaml").unlink()
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE, look=False) == spec
+    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
     (tmp_path / "states").write_text("")
     with pytest.raises(SpecError, match=r"search.warm_start\[0\]: is no study.*\nstate: is a file, not a folder"):
-        parse_spec(text.replace("/here", ""), base=tmp_path)
+        load_text(text.replace("/here", ""), base=tmp_path)
 
 
 def test_a_pruner_by_what_the_data_lack(files: Path) -> None:
     text = "study: s\nsearch: {trials: 4, objective: heldout_residual, pruner: {kind: asha, metric: METRIC}}\n"
     text += "problem: {data: {gauss_points: blind.csv, lrb: lrb.csv, btb: btb.csv, elocal_factor: 1}}"
     with pytest.raises(SpecError, match=r"search\.pruner\.metric: needs a reference"):
-        parse_spec(text.replace("METRIC", "rel_l2"), base=files)
-    assert parse_spec(text.replace("METRIC", "loss"), base=files).search.pruner.metric == "loss"
+        load_text(text.replace("METRIC", "rel_l2"), base=files)
+    assert load_text(text.replace("METRIC", "loss"), base=files).search.pruner.metric == "loss"
 
 
 def test_empty_sections_are_as_good_as_none() -> None:
-    assert parse_spec(MINIMAL + "space:\ntrain:\nbudget:\n", base=ELSEWHERE) == parse_spec(MINIMAL, base=ELSEWHERE)
+    assert load_text(MINIMAL + "space:\ntrain:\nbudget:\n", base=ELSEWHERE) == load_text(MINIMAL, base=ELSEWHERE)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +264,7 @@ def test_empty_sections_are_as_good_as_none() -> None:
 )
 def test_numbers_are_read_as_they_are_meant(text: str, value: float) -> None:
     """YAML 1.1 takes 1e-4 for text and 010 for eight."""
-    assert parse_spec(MINIMAL + f"train: {{adam_lr: {text}}}", base=ELSEWHERE).train["adam_lr"] == value
+    assert load_text(MINIMAL + f"train: {{adam_lr: {text}}}", base=ELSEWHERE).train["adam_lr"] == value
 
 
 @given(
@@ -319,14 +313,14 @@ def test_whatever_is_written_is_read_back(value: Any) -> None:
 )
 def test_misleading_choices_are_warned_of(text: str, words: str) -> None:
     head = "study: s\n" if "search:" in text else MINIMAL
-    warnings = parse_spec(head + text, base=ELSEWHERE).warnings
+    warnings = warnings_of(load_text(head + text, base=ELSEWHERE))
     assert any(words in warning for warning in warnings), warnings
     assert all(warning.endswith(".") for warning in warnings)
 
 
 def test_no_lbfgs_no_warning_about_it() -> None:
-    spec = parse_spec(MINIMAL + "train: {dtype: float32, lbfgs_iterations: 0, lbfgs_lr: 0.001}", base=ELSEWHERE)
-    assert not any("L-BFGS" in warning or "lbfgs" in warning for warning in spec.warnings)
+    spec = load_text(MINIMAL + "train: {dtype: float32, lbfgs_iterations: 0, lbfgs_lr: 0.001}", base=ELSEWHERE)
+    assert not any("L-BFGS" in warning or "lbfgs" in warning for warning in warnings_of(spec))
 
 
 # ---- one rule, one place ----
@@ -391,7 +385,7 @@ def _settings_accept(owner: type[Any], name: str, value: Any) -> bool:
 
 def _file_accepts(content: dict[str, Any]) -> bool:
     try:
-        parse_spec(specfile.write(content), base=ELSEWHERE)
+        load_text(specfile.write(content), base=ELSEWHERE)
     except SpecError:
         return False
     return True
@@ -535,7 +529,7 @@ def test_the_documented_examples_are_valid() -> None:
     parts = {"search": "study: s\n", "space": MINIMAL}
     for block in blocks:
         head = "" if block in whole else parts[block.partition(":")[0]]
-        assert isinstance(parse_spec(head + block, base=ELSEWHERE), StudySpec)
+        assert isinstance(load_text(head + block, base=ELSEWHERE), StudySpec)
 
 
 def test_a_clash_is_found_however_many_combinations_there_are() -> None:
@@ -549,13 +543,13 @@ def test_a_clash_is_found_however_many_combinations_there_are() -> None:
     }
     content = {"study": "s", "search": {"sampler": "random", "trials": 4}, "space": space}
     with pytest.raises(SpecError, match="dense needs an lbfgs_history of at least lbfgs_iterations"):
-        parse_spec(json.dumps(content), base=ELSEWHERE)
+        load_text(json.dumps(content), base=ELSEWHERE)
     del space["lbfgs_history"]["choice"][1]
-    parse_spec(json.dumps(content), base=ELSEWHERE)
+    load_text(json.dumps(content), base=ELSEWHERE)
 
 
 def test_engine_fused_is_not_for_a_gpu() -> None:
     content = {"study": "s", "search": {"sampler": "random", "trials": 1}, "train": {"engine": "fused"}}
     with pytest.raises(SpecError, match="engine fused runs on a CPU only"):
-        parse_spec(json.dumps({**content, "resources": {"device": "cuda"}}), base=ELSEWHERE)
-    parse_spec(json.dumps(content), base=ELSEWHERE)
+        load_text(json.dumps({**content, "resources": {"device": "cuda"}}), base=ELSEWHERE)
+    load_text(json.dumps(content), base=ELSEWHERE)

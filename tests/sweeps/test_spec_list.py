@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from sweeps import specfile
 from sweeps.errors import SpecError
+from sweeps.loading import load_spec, load_text
 from sweeps.space import Choice
-from sweeps.spec import load_spec, parse_spec
+from sweeps.specwarnings import warnings_of
 from tests.sweeps.study_files import ELSEWHERE, mistakes
 
 LISTED = """
@@ -41,7 +42,7 @@ CSV = """\
 
 
 def test_rows_are_configurations_with_the_rest_from_train_and_problem() -> None:
-    spec = parse_spec(LISTED, base=ELSEWHERE)
+    spec = load_text(LISTED, base=ELSEWHERE)
     assert spec.listed == (
         {"width": 8, "adam_lr": 1.0},
         {"width": 8, "inputs": ["x", "y", "g", "elocal"], "lbfgs_max_evaluations": None},
@@ -66,21 +67,21 @@ def test_rows_are_configurations_with_the_rest_from_train_and_problem() -> None:
 
 def test_a_field_that_every_row_gives_has_no_other_value() -> None:
     listed = "study: s\nsearch: {sampler: list, list: [{width: 3}, {width: 4}]}\n"
-    with_default, without = (parse_spec(listed + more, base=ELSEWHERE) for more in ("train: {width: 9}", ""))
+    with_default, without = (load_text(listed + more, base=ELSEWHERE) for more in ("train: {width: 9}", ""))
     assert with_default == without
     assert with_default.values("width") == (3, 4) and "width" not in with_default.train
 
 
 def test_a_list_comes_back_from_its_canonical_form() -> None:
-    spec = parse_spec(LISTED, base=ELSEWHERE)
-    again = parse_spec(spec.to_yaml(), base=Path("/anywhere"))
+    spec = load_text(LISTED, base=ELSEWHERE)
+    again = load_text(spec.to_yaml(), base=Path("/anywhere"))
     assert again == spec and again.to_yaml() == spec.to_yaml() and again.sha256() == spec.sha256()
     assert spec.to_plain()["space"] == {}
     assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 (Ray sends it to workers so)
 
 
 def test_another_sampler_has_no_list() -> None:
-    assert parse_spec("study: s\nsearch: {trials: 4, list: null}", base=ELSEWHERE).listed == ()
+    assert load_text("study: s\nsearch: {trials: 4, list: null}", base=ELSEWHERE).listed == ()
 
 
 def test_a_csv_means_the_rows_it_holds_and_is_needed_once(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_csv_means_the_rows_it_holds_and_is_needed_once(tmp_path: Path) -> Non
         {},
     )
     (tmp_path / "rows.csv").unlink()
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
 
 
 @pytest.mark.parametrize(
@@ -160,9 +161,9 @@ def test_a_csv_and_a_yaml_list_of_the_same_rows_are_the_same_study(
         writer.writerow([json.dumps(row[name]) if name in row else "" for name in fields])
     (folder / "same.csv").write_text(table.getvalue(), encoding="utf-8")
     content: dict[str, Any] = {"study": "s", "search": {"sampler": "list", "list": rows}}
-    from_yaml = parse_spec(specfile.write(content), base=folder)
+    from_yaml = load_text(specfile.write(content), base=folder)
     content["search"]["list"] = "same.csv"
-    from_csv = parse_spec(specfile.write(content), base=folder)
+    from_csv = load_text(specfile.write(content), base=folder)
     assert from_csv.listed == from_yaml.listed == tuple(rows)
     assert from_csv.train == from_yaml.train and from_csv.to_plain()["search"] == from_yaml.to_plain()["search"]
 
@@ -236,7 +237,9 @@ def test_a_wrong_cell_does_not_keep_other_mistakes_back() -> None:
 
 def test_fewer_different_trials_than_rows_are_warned_of() -> None:
     head = "study: s\nsearch: {sampler: list, list: [{width: 8}, {}, {width: 16}], trials: TRIALS}"
-    repeated, too_many = (parse_spec(head.replace("TRIALS", trials), base=ELSEWHERE).warnings for trials in ("2", "5"))
+    repeated, too_many = (
+        warnings_of(load_text(head.replace("TRIALS", trials), base=ELSEWHERE)) for trials in ("2", "5")
+    )
     assert repeated == ("search.list has 1 rows that repeat another: no configuration is trained twice.",)
     assert too_many == ("search.trials is 5 and search.list has 3 rows: the smaller number is run.", *repeated)
 
@@ -244,5 +247,5 @@ def test_fewer_different_trials_than_rows_are_warned_of() -> None:
 def test_ten_thousand_rows_are_no_burden(tmp_path: Path) -> None:
     lines = ["width,adam_lr", *(f"{i % 50 + 1},{(i + 1) * 1e-7:.17g}" for i in range(10_000))]
     (tmp_path / "rows.csv").write_text("\n".join(lines))
-    spec = parse_spec("study: s\nsearch: {sampler: list, list: rows.csv, constraints: [width <= 50]}", base=tmp_path)
+    spec = load_text("study: s\nsearch: {sampler: list, list: rows.csv, constraints: [width <= 50]}", base=tmp_path)
     assert len(spec.listed) == 10_000 and len(spec.space["adam_lr"].arguments()) == 10_000

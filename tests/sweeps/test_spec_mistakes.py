@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sweeps import descriptions, specfile
 from sweeps.errors import Mistake, SpecError, SweepError
-from sweeps.spec import load_spec, parse_spec
+from sweeps.loading import load_spec, load_text
 from tests.sweeps.study_files import ELSEWHERE, MINIMAL, mistakes, write_files
 
 
@@ -59,7 +59,7 @@ def test_names_that_are_no_safe_folder(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a", "9", "strb100-widths", "a.b_c-d", "a" * 100])
 def test_good_names(name: str) -> None:
-    assert parse_spec(f'study: "{name}"\nsearch: {{trials: 4}}', base=ELSEWHERE).study == name
+    assert load_text(f'study: "{name}"\nsearch: {{trials: 4}}', base=ELSEWHERE).study == name
 
 
 def test_overrides_are_checked_like_the_file() -> None:
@@ -106,14 +106,14 @@ def test_an_objective_that_needs_a_reference(files: Path) -> None:
         "to the Gauss points, or take the objective heldout_residual."
     ]
     text = f"study: s\nsearch: {{trials: 1, objective: heldout_residual}}\nproblem: {{{data}}}"
-    assert parse_spec(text, base=files).problem["data"]["elocal_factor"] == 1
+    assert load_text(text, base=files).problem["data"]["elocal_factor"] == 1
 
 
 def test_weights_are_checked_against_every_network_of_the_space(files: Path) -> None:
     def told(text: str) -> list[str]:
         return [line.replace(str(files), "DIR") for line in mistakes(MINIMAL + text, files)]
 
-    assert parse_spec(MINIMAL + "train: {init: file:weights.npz, width: 8, depth: 2}", base=files)
+    assert load_text(MINIMAL + "train: {init: file:weights.npz, width: 8, depth: 2}", base=files)
     assert told("train: {init: file:weights.npz, width: 16}") == [
         "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16)."
     ]
@@ -224,7 +224,7 @@ def test_mending_every_mistake_leaves_none() -> None:
     }.items():
         assert wrong in mended
         mended = mended.replace(wrong, right)
-    assert parse_spec(mended, base=ELSEWHERE).search.trials == 2
+    assert load_text(mended, base=ELSEWHERE).search.trials == 2
 
 
 @pytest.mark.parametrize(
@@ -314,8 +314,8 @@ SECTIONS = st.fixed_dictionaries(
 def test_nonsense_is_told_and_never_crashes(content: dict[str, Any]) -> None:
     told: tuple[Mistake, ...] = ()
     try:
-        spec = parse_spec(specfile.write(content), base=ELSEWHERE)
-        assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+        spec = load_text(specfile.write(content), base=ELSEWHERE)
+        assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
     except SpecError as error:
         told = error.mistakes
     assert all(mistake.rule and "Input should" not in str(mistake) for mistake in told)
@@ -325,4 +325,4 @@ def test_nonsense_is_told_and_never_crashes(content: dict[str, Any]) -> None:
 @settings(deadline=None)
 def test_any_text_is_a_study_or_a_mistake(text: str) -> None:
     with pytest.raises(SpecError):
-        parse_spec(text, base=ELSEWHERE)
+        load_text(text, base=ELSEWHERE)

@@ -14,9 +14,10 @@ import pytest
 from sweeps.errors import StudyError
 from sweeps.folder import open_study, settle
 from sweeps.ledger import Ledger
+from sweeps.loading import load_text
 from sweeps.lock import StudyLock
 from sweeps.search import Search
-from sweeps.spec import StudySpec, parse_spec
+from sweeps.spec import StudySpec
 from sweeps.state import connect, database
 from sweeps.status import read_status
 from sweeps.studyfile import LIMIT
@@ -35,7 +36,7 @@ space:
 
 
 def begun(study_dir: Path, text: str = TEXT) -> tuple[StudySpec, Search]:
-    spec = parse_spec(text, base=Path("/"))
+    spec = load_text(text, base=Path("/"))
     study_dir.mkdir(parents=True, exist_ok=True)
     settle(study_dir, spec)
     return spec, Search(spec)
@@ -65,7 +66,7 @@ def study_dir(tmp_path: Path) -> Path:
 
 
 def test_a_study_that_runs_and_the_same_one_killed(study_dir: Path) -> None:
-    spec = parse_spec(TEXT, base=Path("/"))
+    spec = load_text(TEXT, base=Path("/"))
     held = StudyLock(study_dir, driver_pid=os.getpid())
     running = read_status(study_dir)
     assert running == {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.spec import load_spec
+from sweeps.loading import load_spec
 from sweeps.status import read_status
 from sweeps.store import TABLES, StudyTables
 from sweeps.study import StudyOwner

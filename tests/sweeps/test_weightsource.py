@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.spec import load_spec, parse_spec
+from sweeps.loading import load_spec, load_text
+from sweeps.parse import parse_spec
+from sweeps.sources import absolute_source, split_source
 from sweeps.store import StudyTables
-from sweeps.weightsource import absolute_source, layers_of, split_source, trial_weights
+from sweeps.weightsource import layers_of, trial_weights
 from tests.sweeps.study_files import ELSEWHERE, MINIMAL, mistakes
 from tests.sweeps.synthetic import make_study, trial_row, weights
 
@@ -111,7 +113,7 @@ def test_a_study_file_takes_a_trial_from_its_own_folder_on(study: Path, tmp_path
     (tmp_path / "next.yaml").write_text(MINIMAL + "train: {init: trial:runs/earlier/3, width: 6, depth: 2}")
     spec = load_spec(tmp_path / "next.yaml")
     assert spec.train["init"] == f"trial:{study}/3"
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
 
 
 def test_a_trial_is_checked_against_every_network_that_may_begin_with_it(study: Path) -> None:
@@ -129,13 +131,13 @@ def test_a_trial_is_checked_against_every_network_that_may_begin_with_it(study: 
         'train.init: trial 5 of STUDY is FAIL, and only weights of a COMPLETE one can be taken, got "trial:STUDY/5".'
     ]
     head = "study: s\nsearch: {trials: 4, constraints: [init == 'torch' or width == 6]}\n"
-    assert parse_spec(
+    assert load_text(
         head + "space: {init: {choice: [torch, trial:earlier/3]}, width: {choice: [6, 8]}}", base=study.parent
     )
     space = "space: {init: {choice: [torch, trial:earlier/3], when: {width: 6}}, width: {choice: [6, 8]}}"
-    assert parse_spec(MINIMAL + space, base=study.parent)
+    assert load_text(MINIMAL + space, base=study.parent)
     listed = "[{init: trial:earlier/3, width: 6}, {init: torch, width: 8}]"
-    assert parse_spec(f"study: s\nsearch: {{sampler: list, list: {listed}}}", base=study.parent)
+    assert load_text(f"study: s\nsearch: {{sampler: list, list: {listed}}}", base=study.parent)
     listed = listed.replace("torch", "trial:earlier/4")
     (line,) = mistakes(f"study: s\nsearch: {{sampler: list, list: {listed}}}", study.parent)
     assert line.startswith("search.list[1].init: the weights of trial 4 of")
@@ -143,10 +145,10 @@ def test_a_trial_is_checked_against_every_network_that_may_begin_with_it(study: 
 
 def test_a_study_that_took_its_weights_is_read_without_their_source(study: Path) -> None:
     text = MINIMAL + f"train: {{init: trial:{study}/3, width: 6}}"
-    spec = parse_spec(text, base=ELSEWHERE)
+    spec = load_text(text, base=ELSEWHERE)
     (study / "study.yaml").unlink()
     assert mistakes(text) == [
         f'train.init: there is no study in {study}, got "trial:{study}/3". Relative paths start at the folder of the '
         "study file."
     ]
-    assert parse_spec(text, base=ELSEWHERE, look=False) == spec
+    assert parse_spec(text, base=ELSEWHERE) == spec

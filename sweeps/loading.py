@@ -1,0 +1,99 @@
+"""Studies from where they stand: a study file, a study's folder, or what Python code gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from . import specfile
+from .errors import NOT_GIVEN, Mistake, SpecError, StudyError
+from .parse import parse_spec
+from .spec import StudySpec
+from .specinputs import FILE_CHECKS
+from .studyfile import SPEC_FILE, whole_text
+
+Given = str | os.PathLike[str] | Mapping[str, Any]
+
+
+def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """Return the study of the file at `path`, with `overrides` such as `train.adam_epochs=500` on top.
+
+    Raises `SpecError`.
+    """
+    try:
+        text = _read_text(path)
+    except (OSError, ValueError) as error:
+        raise SpecError([Mistake(str(path), NOT_GIVEN, _unreadable(error))]) from None
+    return load_text(text, base=path.absolute().parent, overrides=overrides)
+
+
+def load_text(text: str, *, base: Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """Return the study of a study file's text, whose relative paths start at `base`.
+
+    The tables, weights and studies it names must be there and fit. Raises `SpecError` with every mistake.
+    """
+    return parse_spec(text, base=base, overrides=overrides, read_text=_read_text, file_checks=FILE_CHECKS)
+
+
+def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """The study file of a study folder, or the database's copy of a torn one, with overrides on top.
+
+    Tables and weights that it names are looked for only where `overrides` make a study of another name of it. Raises
+    `StudyError`.
+    """
+    is_other = any(override.partition("=")[0].strip() == "study" for override in overrides)
+    try:
+        parse = load_text if is_other else _load_text_unchecked
+        return parse(whole_text(study_dir), base=study_dir.absolute(), overrides=overrides)
+    except SpecError as problem:
+        raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
+
+
+def read_given(spec: Given) -> Path | StudySpec:
+    """The path that is meant, or the study of a text or mapping, whose relative paths start at the current folder.
+
+    Raises `SpecError` with every mistake of a text or mapping; what a path leads to is not looked at.
+    """
+    if isinstance(spec, Mapping):
+        return load_text(specfile.write(_plain(spec, "")), base=Path.cwd())
+    if isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("{")):
+        return load_text(spec, base=Path.cwd())
+    return Path(spec).expanduser()
+
+
+def _plain(value: Any, path: str) -> Any:
+    """A value as YAML writes it: paths as text, tuples as lists, NumPy's numbers as Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, specfile.joined(path, str(key))) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, specfile.joined(path, index)) for index, item in enumerate(value)]
+    if isinstance(value, PurePath):
+        return str(value)
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    rule = "must be a number, text, True, False, None, a list or a mapping"
+    raise SpecError([Mistake(path or "spec", repr(value), rule)])
+
+
+def _load_text_unchecked(text: str, *, base: Path, overrides: Sequence[str]) -> StudySpec:
+    return parse_spec(text, base=base, overrides=overrides, read_text=_read_text)
+
+
+def _read_text(file: Path) -> str:
+    return file.read_text(encoding="utf-8-sig")
+
+
+def _unreadable(error: Exception) -> str:
+    """Return why a study file cannot be read."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case IsADirectoryError():
+            return "this is a folder, not a study file"
+        case OSError():
+            return f"this file cannot be read ({error.strerror})"
+    return "this file is not text in UTF-8"

@@ -1,0 +1,67 @@
+"""From the text of a study file to a `StudySpec`, in one call that finds every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from pinncore.problems import PROBLEMS
+
+from . import specassembly, specchecks, specfile, speclist, specmodel
+from .errors import Mistake, SpecError
+from .spec import StudySpec
+from .speclist import ReadText
+from .specmistakes import Sections, in_file_order, mistakes_of
+
+FileCheck = Callable[[StudySpec, Set[str]], Iterable[Mistake]]  # with the fields that have a mistake already
+
+
+def parse_spec(
+    text: str,
+    *,
+    base: Path,
+    overrides: Sequence[str] = (),
+    read_text: ReadText | None = None,
+    file_checks: Sequence[FileCheck] = (),
+) -> StudySpec:
+    """Return the study of a study file's text; relative paths in it start at `base`.
+
+    No file is opened here: `read_text` returns the text of a CSV file that `search.list` names, and `file_checks` find
+    what is wrong with the tables, weights and studies that the text names; without them they are taken to be there and
+    to fit. Raises `SpecError` with every mistake.
+    """
+    raw, mistakes = specfile.read(text)
+    mistakes += specfile.override(raw, overrides)
+    model = specmodel.study_file((_problem_name(raw),))
+    sections = Sections(specmodel.section_keys(model), specmodel.dimension_kinds(model))
+    raw = {name: section for name, section in raw.items() if section is not None or name not in sections.keys}
+    raw, table = speclist.with_rows(raw, base, sections.keys["space"], read_text)
+    mistakes += table.mistakes if table else []
+    known = {mistake.path for mistake in mistakes}
+    mistakes += [m for m in mistakes_of(specmodel.errors(model, raw), raw, sections) if m.path not in known]
+    mistakes += specchecks.of_structure(raw, sections)
+    unsure = specchecks.unsure_fields(mistakes, sections)
+    content = specassembly.readable_part(model, raw)
+    parts, found = specassembly.assembled(model, content, sections, base, unsure=unsure)
+    mistakes += found
+    unsure |= specchecks.unsure_fields(found, sections)
+    spec = StudySpec(**parts)
+    mistakes += specchecks.of_content(spec, unsure=unsure)
+    mistakes += [mistake for check in file_checks for mistake in check(spec, unsure)]
+    if mistakes:
+        raise SpecError(speclist.abridged(in_file_order(mistakes, raw), table))
+    return spec
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a study file, for editors that complete and check as one types."""
+    schema = specmodel.study_file(tuple(PROBLEMS)).model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _problem_name(raw: Mapping[str, Any]) -> str:
+    """Return the problem a file names, or the first one where it names none that exists."""
+    problem = raw.get("problem")
+    name = problem.get("name") if isinstance(problem, dict) else None
+    return name if isinstance(name, str) and name in PROBLEMS else next(iter(PROBLEMS))

@@ -1,0 +1,33 @@
+"""Where a study's data and initial weights come from, as a study file writes it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from pinncore.data import TABLES
+
+FILE_PREFIX: Final = "file:"
+TRIAL_PREFIX: Final = "trial:"
+DATA_FILES: Final = (*TABLES, "npz")
+DATA_KEYS: Final = (*DATA_FILES, "elocal_factor")
+NEEDS_REFERENCE: Final = ("rel_l2", "paper_metric", "process_zone_error")
+
+
+def split_source(init: str) -> tuple[Path, int] | None:
+    """Return study folder and trial number of `trial:STUDY/N`, or None where it is not written so."""
+    folder, slash, number = init.removeprefix(TRIAL_PREFIX).rpartition("/")
+    if not (init.startswith(TRIAL_PREFIX) and slash and folder and re.fullmatch("[0-9]{1,9}", number)):
+        return None
+    return Path(folder), int(number)
+
+
+def absolute_source(init: str, base: Path) -> str:
+    """Return a source with its study's folder absolute, from `base`; what is no source comes back as it is."""
+    source = split_source(init)
+    if source is None:
+        return init
+    folder, number = source
+    return f"{TRIAL_PREFIX}{os.path.abspath(base / os.path.expanduser(folder))}/{number}"
