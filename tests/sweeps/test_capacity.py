@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweeps import capacity
+from sweeps import cluster_view
 from sweeps.capacity import ASKED_BEYOND, ClusterCapacity
 from sweeps.cluster_view import ClusterView
 from sweeps.errors import StudyError
@@ -30,7 +30,7 @@ def view(
 ) -> ClusterView:
     """A view of nodes that are there, and of the kinds that an autoscaler tells."""
     ray = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes])
-    monkeypatch.setattr(capacity, "_node_kinds", lambda ray: kinds)
+    monkeypatch.setattr(cluster_view, "_node_kinds", lambda ray: kinds)
     spec = load_text(json.dumps({"study": "s", "search": {"trials": 9}, "resources": resources}), base=ELSEWHERE)
     return ClusterView(ray, spec)
 
