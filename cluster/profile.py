@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 
-from .executor import Executor
-
 
 @dataclass(frozen=True, kw_only=True)
-class Profile(ABC):
+class Profile:
     """A place where jobs run, as its section of `clusters.yaml` describes it.
 
     `root` is the folder, or `s3://` or `gs://` address, of the studies as the machines there see it; `command` the
@@ -28,7 +25,3 @@ class Profile(ABC):
     root: Annotated[str, MinLen(1)]
     command: Annotated[tuple[str, ...], MinLen(1)] = ("pinnsweep",)
     environment: Mapping[str, str] = field(default_factory=dict)
-
-    @abstractmethod
-    def executor(self, name: str) -> Executor:
-        """The place; `name` is what the user calls the profile. Nothing is contacted or written yet."""

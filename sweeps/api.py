@@ -20,7 +20,6 @@ from cluster.scratch import scratch_folder
 from . import steering
 from .errors import Mistake, SpecError, StudyError
 from .homes import is_study, local, studies_in
-from .loading import Given, read_given
 from .remote import Remote, uri_of
 from .results import Results
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import pinncore
 
     from .driver import RunOutcome
+    from .loading import Given
     from .rows import Rows
     from .spec import StudySpec
 
@@ -191,6 +191,7 @@ def run(
     is damaged, another one, or run by somebody else, and `StoppedError` where it is stopped.
     """
     from .driver import run as drive
+    from .loading import read_given
 
     _refuse_less_than_one(trials=trials, cpus=cpus)
     options: dict[str, Any] = {"trials": trials, "address": address, "cpus": cpus, "plain": plain}

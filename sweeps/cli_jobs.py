@@ -11,7 +11,7 @@ import typer
 
 from cluster import INLINE, LOCAL, Check, ClusterError, JobHandle, JobState, LogsNotKept
 
-from . import submission
+from . import places
 from .cli_errors import WRONG, end_with_the_reader
 from .cli_options import (
     DEFAULT_ROOT,
@@ -27,7 +27,7 @@ from .cli_options import (
     warn,
 )
 from .ownname import own_name
-from .submission import full_id
+from .places import full_id
 
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="As `jobs` lists it: NAME/ID, or a number for a job of this machine.")
@@ -60,7 +60,9 @@ def submit(
 ) -> None:
     """Run a study as a job: in the background, here, or on a cluster."""
     options: dict[str, Any] = {"trials": trials, "cpus": cpus, "state": state}
-    prepared = submission.prepare(spec, to, root, overrides=overrides or (), **options)
+    from .submission import prepare
+
+    prepared = prepare(spec, to, root, overrides=overrides or (), **options)
     if dry_run:
         typer.echo(prepared.executor.preview(prepared.job))
         return
@@ -88,9 +90,9 @@ def jobs(
 ) -> None:
     """List submitted jobs, those of each place oldest first."""
     records = []
-    for name in names or submission.places():
+    for name in names or places.places():
         try:
-            records += [_record(name, handle) for handle in submission.place(name, root).list()]
+            records += [_record(name, handle) for handle in places.place(name, root).list()]
         except ClusterError as problem:
             if names:
                 raise
@@ -109,7 +111,7 @@ def logs(
     root: JobsRoot = DEFAULT_ROOT,
 ) -> None:
     """Print what a job has written."""
-    _print_log(submission.find_job(job, root), follow=follow)
+    _print_log(places.find_job(job, root), follow=follow)
 
 
 def cancel(
@@ -121,7 +123,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Stop a job; submitting its study again goes on from there."""
-    handle = submission.find_job(job, root)
+    handle = places.find_job(job, root)
     handle.cancel(grace_s=grace_s)
     state = handle.wait(grace_s + 10)
     if as_json:
@@ -181,7 +183,7 @@ def _print_log(handle: JobHandle, *, follow: bool) -> None:
 
 def job_status(job: str, root: Path) -> dict[str, Any]:
     """How a job stands, and the last line of its log, which for a study says how far that is."""
-    handle = submission.find_job(job, root)
+    handle = places.find_job(job, root)
     record = _record(job.rpartition("/")[0] or LOCAL, handle)
     lines = [] if record["state"] == JobState.PENDING else _log_of(handle).split("\n")
     return {**record, "last_line": next((line.strip() for line in reversed(lines) if line.strip()), "")}

@@ -12,7 +12,7 @@ import typer
 
 from cluster import LOCAL, JobNotFound
 
-from . import cli_jobs, housekeeping, steering, submission
+from . import cli_jobs, housekeeping, places, steering
 from .cli_options import (
     DEFAULT_ROOT,
     AsJson,
@@ -47,7 +47,7 @@ def status(
     try:
         place = study_place(study, root)
     except StudyError as no_study:
-        if not submission.names_job(str(study)):
+        if not places.names_job(str(study)):
             raise
         _status_of_job(str(study), root, no_study, as_json=as_json)
         return
@@ -66,12 +66,12 @@ def _status_of_job(job: str, root: Path, no_study: StudyError, *, as_json: bool)
 
 def _ambiguous(name: str, place: Path, root: Path) -> list[str]:
     """What to say where a study has the name of a job."""
-    if not submission.names_job(name):
+    if not places.names_job(name):
         return []
     other_way = "ask from another folder"
     if "/" not in name:
         try:
-            submission.find_job(name, root)
+            places.find_job(name, root)
         except JobNotFound:
             return []
         other_way = f"{own_name()} status {LOCAL}/{name}{root_option(root)}"

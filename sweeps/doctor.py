@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cluster import Check, Job, JobState
+from cluster import Check, Job, JobState, executor_of
 from cluster.folder import JOBS_FOLDER, check_folder
 
 from .errors import StudyError
@@ -47,7 +47,7 @@ def check_profile(name: str, *, run: bool = False) -> Iterator[Check]:
     """
     profile = find_profile(name)
     yield Check(f"profile {name}: a place of kind {profile.kind}")
-    executor = profile.executor(name)
+    executor = executor_of(profile, name)
     for check in executor.checks():
         yield check
         if check.problem:

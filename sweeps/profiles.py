@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import INLINE, LOCAL, KubernetesProfile, LocalProfile, Profile, RayProfile, SlurmProfile, VmsProfile
+from cluster import BACKENDS, INLINE, LOCAL, Profile
 
 from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
 from .specmistakes import Sections, did_you_mean, in_file_order, mistakes_of
 
 FILE: Final = "clusters.yaml"
-_ALL: Final = (LocalProfile, RayProfile, SlurmProfile, KubernetesProfile, VmsProfile)
-KINDS: Final[Mapping[str, type[Profile]]] = {profile.kind: profile for profile in _ALL}
+KINDS: Final = tuple(BACKENDS)
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 
@@ -103,9 +102,9 @@ def _read(name: str, file: Path, section: Any) -> Profile:
         values = {key: value for key, value in section.items() if key != "kind"}
         try:
             # as JSON, where a list may stand for a tuple although nothing else is converted
-            return TypeAdapter(KINDS[kind]).validate_json(json.dumps(values), strict=True)
+            return TypeAdapter(BACKENDS[kind].profile).validate_json(json.dumps(values), strict=True)
         except ValidationError as problem:
-            mistakes = _explained(name, values, KINDS[kind], problem)
+            mistakes = _explained(name, values, BACKENDS[kind].profile, problem)
     raise SpecError([_in_file(file, mistake) for mistake in mistakes])
 
 
@@ -122,7 +121,7 @@ def _explained(name: str, values: dict[str, Any], kind: type[Profile], problem: 
 
 
 def _guess(kind: Any) -> str:
-    return did_you_mean(kind, tuple(KINDS)) if isinstance(kind, str) else ""
+    return did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
 
 
 def _in_file(file: Path, mistake: Mistake) -> Mistake:

@@ -6,20 +6,23 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
-from cluster import INLINE, LOCAL, Executor, InlineExecutor, Job, JobHandle, LocalExecutor, LocalProfile, Profile
-from cluster.folder import JOBS_FOLDER
+from cluster import (
+    INLINE,
+    LOCAL,
+    Executor,
+    Job,
+    JobHandle,
+    LocalProfile,
+)
 
+from .bundle import bundle
 from .errors import Mistake, SpecError, StudyError
-from .loading import Given, read_given
+from .loading import Given, load_spec, read_given, read_spec
+from .places import DEFAULT_ROOT, place, profile_of
 from .remote import uri_of
+from .spec import StudySpec
 from .studyfile import SPEC_FILE
-
-if TYPE_CHECKING:
-    from .spec import StudySpec
-
-DEFAULT_ROOT: Final = "runs"
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,7 @@ def prepare(
     `given` is a study file, its text or content, or the folder of a study that goes on. Raises `SpecError` with every
     mistake of study file or profile, `StudyError` and `ClusterError` for what cannot run in that place.
     """
-    profile = None if to in (LOCAL, INLINE) else _profile(to)
-    from .bundle import bundle  # only now: it brings torch
-
+    profile = None if to in (LOCAL, INLINE) else profile_of(to)
     spec, home = _study(given, overrides)
     if profile is None:
         place_of = root or home or DEFAULT_ROOT
@@ -79,60 +80,13 @@ def prepare(
     return Submission(spec.study, to, where, job, place(to, where))
 
 
-def place(to: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> Executor:
-    """Where jobs run; jobs of this machine lie under `root`. Raises `SpecError` for an unknown or wrong profile."""
-    if to in (LOCAL, INLINE):
-        folder = Path(DEFAULT_ROOT if uri_of(root) else root) / JOBS_FOLDER
-        return LocalExecutor(folder) if to == LOCAL else InlineExecutor(folder)
-    return _profile(to).executor(to)
-
-
-def places() -> list[str]:
-    """Every place that keeps jobs. Raises `SpecError` with every mistake of every profile."""
-    from .profiles import all_profiles
-
-    return [LOCAL, *all_profiles()]
-
-
-def find_job(job: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> JobHandle:
-    """The job PLACE/ID, or ID for one of this machine. Raises `SpecError` and `ClusterError`."""
-    to, slash, job_id = job.rpartition("/")
-    return place(to if slash else LOCAL, root).attach(job_id)
-
-
-def names_job(name: str) -> bool:
-    """Whether a name is one that jobs have: a number, or PLACE/ID of a place that there is."""
-    to, slash, job_id = name.rpartition("/")
-    if not slash:
-        return job_id.isdecimal()
-    if to in (LOCAL, INLINE):
-        return True
-    from .profiles import profile_names
-
-    return to in profile_names()
-
-
-def full_id(to: str, handle: JobHandle) -> str:
-    """What `find_job` takes for a job of a place."""
-    return handle.id if to in (LOCAL, INLINE) else f"{to}/{handle.id}"
-
-
-def _profile(name: str) -> Profile:
-    from .profiles import find_profile  # only now: it brings pydantic
-
-    return find_profile(name)
-
-
 def _study(given: Given, overrides: Sequence[str]) -> tuple[StudySpec, Path | None]:
     """The study that is meant, and the root it lies in where it is there already."""
     found = read_given(given)
     if not isinstance(found, Path):
         return found, None
     if not found.is_dir():
-        from .loading import load_spec
-
         return load_spec(found, overrides), None
-    from .loading import read_spec
 
     if not (found / SPEC_FILE).is_file():
         raise StudyError(f"there is no study in {found}: it has no {SPEC_FILE}")

@@ -55,7 +55,7 @@ def test_hangs(hanging):
 WITHOUT_END = {"wait", "join"}  # where they are given nothing
 UNBOUNDED = {"readline", "pause"}  # whatever they are given
 RUNS = {"run", "check_call", "check_output", "call"}
-HERE = {"processes.py", "slurm_stand_in_commands.py"}  # where lines are read in time; what is killed from outside
+HERE = {"processes.py", "stand_in_commands.py"}  # where lines are read in time; what is killed from outside
 NEXT = "\ndef test_that_comes_next():\n    pass\n"
 
 

@@ -13,9 +13,10 @@ from tests.cluster.waiting import WAIT_S
 
 SERVICE = {"ray", "optuna", "pyarrow", "duckdb", "pydantic"}
 PUBLIC = {
+    "BACKENDS", "INLINE", "LOCAL",
     "Check", "ClusterError", "Executor", "InlineExecutor", "Job", "JobError", "JobHandle", "JobNotFound", "JobState",
     "KubernetesProfile", "LocalExecutor", "LocalProfile", "LogsNotKept", "Profile", "RayProfile", "Resources",
-    "SlurmProfile", "VmsProfile",
+    "SlurmProfile", "VmsProfile", "executor_of",
 }  # fmt: skip
 
 

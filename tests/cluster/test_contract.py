@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from cluster import Executor, InlineExecutor, Job, JobHandle, JobNotFound, JobState, LocalExecutor
-from tests.cluster.kubernetes_api import kubernetes_place
-from tests.cluster.ray_place import ray_place
-from tests.cluster.slurm_daemons import real_slurm_place
-from tests.cluster.slurm_stand_in import slurm_place
-from tests.cluster.vms_place import vms_place
+from tests.cluster.kubernetes.api import kubernetes_place
+from tests.cluster.ray.place import ray_place
+from tests.cluster.slurm.daemons import real_slurm_place
+from tests.cluster.slurm.stand_in import slurm_place
+from tests.cluster.vms.place import vms_place
 from tests.cluster.waiting import WAIT_S, eventually
 
 Clients = Callable[[], Executor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import sweeps
 from sweeps import driver
 from sweeps.cli import app
 from sweeps.folder import open_folder, settle
@@ -48,13 +48,14 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """Put a module of `sweeps` aside for one with the given functions."""
+    """Put a module aside for one with the given functions."""
 
     def put(name: str, **functions: Any) -> None:
-        module = ModuleType(f"sweeps.{name}")
+        module = ModuleType(name)
         vars(module).update(functions)
-        monkeypatch.setitem(sys.modules, f"sweeps.{name}", module)
-        monkeypatch.setattr(sweeps, name, module, raising=False)
+        monkeypatch.setitem(sys.modules, name, module)
+        parent, _, last = name.rpartition(".")
+        monkeypatch.setattr(importlib.import_module(parent), last, module, raising=False)
 
     return put
 

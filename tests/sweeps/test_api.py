@@ -19,7 +19,7 @@ import yaml
 
 import sweeps
 from cluster import Job, JobHandle, JobState
-from sweeps import submission
+from sweeps import places
 from sweeps.loading import load_spec
 from tests.cluster.waiting import WAIT_S
 
@@ -88,7 +88,7 @@ def driven(stand_in: StandIn, tmp_path: Path) -> dict[str, Any]:
         )
         return SimpleNamespace(exit_code=seen["exit_code"], study_dir=study)
 
-    stand_in("driver", run=run)
+    stand_in("sweeps.driver", run=run)
     return seen
 
 
@@ -246,7 +246,7 @@ class TestOpen:
 
 def test_a_study_run_extended_and_retried(tmp_path: Path, stand_in: StandIn) -> None:
     """Through the real owner: the learning rate 1e30 fails, again and again."""
-    stand_in("driver", run=run_here)
+    stand_in("sweeps.driver", run=run_here)
     plain = load_spec(write_study(tmp_path / "data", trials=6, sampler="random")).to_plain()
     plain["space"] = {"width": {"choice": [3, 5]}, "adam_lr": {"choice": [0.01, 1e30]}}
     plain["train"] |= {"init": "torch", "lbfgs_history": 5}
@@ -277,11 +277,11 @@ class TestSubmit:
     def instead_of_training(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Jobs print their command line."""
 
-        class Printing(submission.LocalExecutor):
+        class Printing(places.LocalExecutor):
             def submit(self, job: Job) -> Any:
                 return super().submit(replace(job, argv=("/bin/echo", *job.argv[1:])))
 
-        monkeypatch.setattr(submission, "LocalExecutor", Printing)
+        monkeypatch.setattr(places, "LocalExecutor", Printing)
 
     def command_of(self, job: JobHandle) -> list[str]:
         assert job.wait(WAIT_S) is JobState.DONE

@@ -16,7 +16,7 @@ from typer.testing import Result
 
 from cluster import ClusterError, Job, JobHandle, JobState, LocalExecutor
 from pinncore.errors import DataError
-from sweeps import submission
+from sweeps import places
 from sweeps.errors import Mistake, SpecError, StudyError
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
@@ -106,11 +106,11 @@ class TestMistakes:
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
     )
     def test_one_message(self, stand_in: StandIn, error: Exception, message: str) -> None:
-        stand_in("driver", run=raising(error))
+        stand_in("sweeps.driver", run=raising(error))
         assert errors_of(invoke("run", "study.yaml")) == message
 
     def test_as_json(self, stand_in: StandIn) -> None:
-        stand_in("driver", run=raising(SpecError([Mistake("a.b", {1}, "must be 1", "Try 1.")])))
+        stand_in("sweeps.driver", run=raising(SpecError([Mistake("a.b", {1}, "must be 1", "Try 1.")])))
         record = json.loads(errors_of(invoke("run", "study.yaml", "--json")))["error"]
         assert record["type"] == "SpecError"
         assert record["message"] == "a.b: must be 1, got {1}. Try 1."
@@ -118,7 +118,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(2, "gone", "x"), KeyError("k")])
     def test_a_bug_is_not_hidden(self, stand_in: StandIn, error: Exception) -> None:
-        stand_in("driver", run=raising(error))
+        stand_in("sweeps.driver", run=raising(error))
         result = invoke("run", "study.yaml")
         assert result.exit_code == 1
         assert result.exception is error
@@ -151,7 +151,7 @@ class TestMistakes:
         assert "message" in json.loads(errors_of(invoke(*words, "--json")))["error"]
 
     def test_interrupted(self, stand_in: StandIn) -> None:
-        stand_in("driver", run=raising(KeyboardInterrupt()))
+        stand_in("sweeps.driver", run=raising(KeyboardInterrupt()))
         assert invoke("run", "study.yaml").exit_code == 130
 
 
@@ -196,7 +196,7 @@ class TestReaders:
             handle.cancel(grace_s=0)
 
     def test_another_pipe_is_a_bug(self, stand_in: StandIn) -> None:
-        stand_in("driver", run=raising(BrokenPipeError(32, "Broken pipe")))
+        stand_in("sweeps.driver", run=raising(BrokenPipeError(32, "Broken pipe")))
         assert isinstance(invoke("run", "study.yaml").exception, RuntimeError)
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is full")
@@ -215,7 +215,7 @@ class TestReaders:
 
 class TestTables:
     def test_study_by_name(self, stand_in: StandIn, study: Path) -> None:
-        stand_in("report", write_report=lambda folder, out, **_: SimpleNamespace(page=folder, figures=()))
+        stand_in("sweeps.report", write_report=lambda folder, out, **_: SimpleNamespace(page=folder, figures=()))
         assert invoke("report", "first", "--root", study.parent).stdout == f"{study}\n"
 
     @pytest.mark.parametrize(
@@ -271,9 +271,10 @@ class TestStudyFile:
             trials: int
             cpus: int
             calibrate: bool
+            warnings: tuple[str, ...] = ()
 
         stand_in(
-            "plan",
+            "sweeps.plan",
             plan=lambda study, cpus, calibrate: Plan(study.search.trials, cpus, calibrate),
             render=lambda plan: f"{plan.trials} trials",
         )
@@ -333,7 +334,7 @@ class TestJobs:
             return Printing
 
         for name in ("LocalExecutor", "InlineExecutor"):
-            monkeypatch.setattr(submission, name, printing(getattr(submission, name)))
+            monkeypatch.setattr(places, name, printing(getattr(places, name)))
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 

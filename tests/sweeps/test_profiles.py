@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import LocalExecutor, LocalProfile, RayProfile
+from cluster import LocalExecutor, LocalProfile, RayProfile, executor_of
 from sweeps.errors import SpecError
 from sweeps.profiles import KINDS, all_profiles, find_profile
 
@@ -102,6 +102,6 @@ def test_a_mistake_in_one_profile_does_not_stand_in_the_way_of_another(files: tu
 
 
 def test_a_profile_of_this_machine_has_a_root_of_its_own(tmp_path: Path) -> None:
-    executor = LocalProfile(root=str(tmp_path)).executor("here")
+    executor = executor_of(LocalProfile(root=str(tmp_path)), "here")
     assert isinstance(executor, LocalExecutor)
     assert list(executor.list()) == []

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pytest
 
 from sweeps.loading import load_spec
-from tests.cluster.ray_place import Head, ray_head
+from tests.cluster.ray.place import Head, ray_head
 from tests.cluster.waiting import eventually
 from tests.processes import line_of, started
 

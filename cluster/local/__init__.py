@@ -1,0 +1,1 @@
+"""Back-ends on this machine: `local`, in the background, and `inline`, here and now."""

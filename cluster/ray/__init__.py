@@ -1,0 +1,1 @@
+"""Back-end `ray`: jobs of a Ray cluster that is already there."""

@@ -1,0 +1,1 @@
+"""Back-end `slurm`: jobs as batch scripts of SLURM."""
