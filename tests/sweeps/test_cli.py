@@ -283,6 +283,7 @@ class TestStudyFile:
             "trials": 4,
             "cpus": 3,
             "calibrate": False,
+            "warnings": [],
         }
 
 
