@@ -20,8 +20,8 @@ from cluster.scratch import scratch_folder
 from . import steering
 from .errors import Mistake, SpecError, StudyError
 from .homes import is_study, local, studies_in
-from .remote import Remote, uri_of
 from .results import Results
+from .storage.object_store import Remote, uri_of
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pinncore
 from cluster.scratch import scratch_folder
 
 from .homes import remote_of
-from .remote import Remote, at_once
+from .storage.object_store import Remote, at_once
 
 FOLDER: Final = "checkpoints"
 INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members

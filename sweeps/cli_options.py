@@ -12,7 +12,7 @@ import typer
 
 from .errors import StudyError
 from .homes import is_study, local, studies_in
-from .remote import uri_of
+from .storage.object_store import uri_of
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder or URI, or the name of a study in ROOT.")]

@@ -140,7 +140,7 @@ def export(
     places = [study_place(study, root) for study in studies]
     from . import confined
     from .export import export_answer, export_tables, place_for, places_in
-    from .store import TABLES
+    from .storage.tables import TABLES
     from .tablefiles import FileFormat
 
     chosen = FileFormat(format) if format else None

@@ -29,7 +29,7 @@ from .cli_options import (
 from .errors import StudyError, SweepError
 from .homes import local, studies_in
 from .ownname import own_name
-from .remote import uri_of
+from .storage.object_store import uri_of
 
 
 def status(

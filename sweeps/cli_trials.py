@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pinncore
 
     from .onetrial.retraining import Look, Retrained
-    from .remote import Remote
+    from .storage.object_store import Remote
 
 PLAIN_INTERVAL_S: Final = 5.0
 

@@ -15,7 +15,7 @@ from .errors import StudyError
 from .machine import available_cpus
 from .ownname import own_name
 from .profiles import find_profile
-from .remote import Remote, uri_of
+from .storage.object_store import Remote, uri_of
 
 RUN_TIMEOUT_S = 600.0  # for a job that only looks: a queue may hold it
 

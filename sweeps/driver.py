@@ -24,7 +24,6 @@ from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder
 from .live import Progress
 from .loading import load_spec, read_spec
-from .lock import refuse_held
 from .log import log_exception
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .ray_cluster import NAMESPACE, RayCluster
@@ -32,6 +31,7 @@ from .shares import Shares
 from .spec import StudySpec
 from .specwarnings import warnings_of
 from .states import FINISHED
+from .storage.lock import refuse_held
 from .watcher import Echoes, Pulse, Watcher
 
 GO_ON = "Run the study again to go on"

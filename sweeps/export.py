@@ -12,10 +12,10 @@ import pyarrow as pa
 from .confined import Limits
 from .errors import QueryError
 from .query import answered, named_studies, read_study_file
-from .remote import Remote
 from .rows import BATCH_ROWS, dataset_of
-from .store import TABLES, Snapshot, exactly
-from .storedtables import tables_of
+from .storage.object_store import Remote
+from .storage.stored_tables import tables_of
+from .storage.tables import TABLES, Snapshot, exactly
 from .studyfile import SPEC_FILE
 from .tablefiles import FileFormat, format_of, write_file
 

@@ -14,18 +14,19 @@ from typing import Any, Final, NamedTuple
 from pinncore.data import load_data
 from pinncore.disk import write_whole
 
-from . import homes, lock, state
+from . import homes
 from .errors import StudyError
 from .identity import LATER_FIELDS as LATER_FIELDS
 from .identity import MAY_CHANGE as MAY_CHANGE
 from .identity import identity_sha256 as identity_sha256
 from .identity import refuse_other as refuse_other
-from .ledger import Ledger
 from .loading import read_spec
 from .log import LOG_FILE
 from .provenance import code_version
-from .remote import uri_of
 from .spec import StudySpec
+from .storage import database, lock
+from .storage.object_store import uri_of
+from .storage.optuna_writer import Ledger
 from .studyfile import END, LIMIT, OBJECTIVES, STUDY_YAML, identified, is_whole, read_text, whole_text
 from .studyfile import SPEC_FILE as SPEC_FILE
 
@@ -109,16 +110,18 @@ def record_version(ledger: Ledger, attempt: int) -> None:
         ledger.set_attribute(VERSIONS, [*known, {"attempt": attempt, "version": version}])
 
 
-def database_of(study_dir: Path, spec: StudySpec | None = None) -> state.Database:
+def database_of(study_dir: Path, spec: StudySpec | None = None) -> database.Database:
     """Where the study's database is or, by `spec`, will be."""
     if spec is not None:
-        return state.database(study_dir, spec.state)
+        return database.database(study_dir, spec.state)
     return identified(whole_text(study_dir), study_dir)[1]
 
 
 def _is_ours(path: Path) -> bool:
     """Whether a start that was cut short may have left this."""
-    return path.name in (lock.FILE, "stop", homes.FILE, LOG_FILE) or path.name.startswith((f".{SPEC_FILE}", state.FILE))
+    return path.name in (lock.FILE, "stop", homes.FILE, LOG_FILE) or path.name.startswith(
+        (f".{SPEC_FILE}", database.FILE)
+    )
 
 
 # ---- the study file and its copy in the database ------------------------------------------------------------------
@@ -156,11 +159,11 @@ def _home(study_dir: Path) -> str:
 
 
 def _ledger(study_dir: Path, spec: StudySpec, stored: StudySpec, is_new: bool) -> Ledger:
-    where = state.database(study_dir, spec.state)
+    where = database.database(study_dir, spec.state)
     try:
         return Ledger(where, spec.study, create=is_new, objectives=len(spec.objectives))
     except StudyError as problem:
-        before = state.database(study_dir, stored.state)
+        before = database.database(study_dir, stored.state)
         if before == where:
             raise
         raise StudyError(

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from . import lock, state
 from .errors import StudyError
-from .remote import Remote, Stored, replace, uri_of
+from .storage import database, lock
+from .storage.object_store import Remote, Stored, replace, uri_of
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
     from .spec import StudySpec
-    from .store import StudyTables
+    from .storage.tables import StudyTables
 
 FILE: Final = "object_store"  # in a home: the URI of the study in its store
 OWNER: Final = "owner"  # in the store: the word in the lock of the home that publishes there
@@ -77,7 +77,7 @@ def local(place: Path) -> Path:
     text = read_text(remote)
     where = identified(text, Path(remote.name))[1]
     if where.is_shared:
-        home = _home(remote, state.POSTGRESQL)
+        home = _home(remote, database.POSTGRESQL)
         _furnish(home, remote, is_shared=True)
         return home
     assert where.file is not None  # all that is no server
@@ -172,7 +172,7 @@ def push_weights(study_dir: Path, remote: Remote) -> None:
 
 def remove_stored(remote: Remote) -> None:
     """Remove a study from its store; as long as the study file is there, it is one."""
-    from .storedtables import FOLDER, MANIFEST
+    from .storage.stored_tables import FOLDER, MANIFEST
 
     for folder in ("checkpoints", WEIGHTS, FOLDER, *_OF_FLUSHES, "events", "trials"):
         remote.remove_folder(folder)
@@ -192,11 +192,11 @@ def _cache(remote: Remote) -> Path:
 
 
 def _is_server(where: str) -> bool:
-    return where.startswith(state.POSTGRESQL)
+    return where.startswith(database.POSTGRESQL)
 
 
 def _has_database(home: Path, where: str) -> bool:
-    file = state.database(home, where).file
+    file = database.database(home, where).file
     return file is None or file.exists()
 
 

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cluster import LocalExecutor
 
-from . import homes, lock, records, state
+from . import homes
 from .errors import StudyError
-from .remote import Remote, uri_of
 from .steering import study_status
+from .storage import database, lock, optuna_reader
+from .storage.object_store import Remote, uri_of
 from .studyfile import SPEC_FILE, identified, whole_text
 
 if TYPE_CHECKING:
-    from .compaction import Compacted
+    from .storage.compaction import Compacted
 
 JOBS_FOLDER: Final = ".jobs"  # in the folder that holds the studies
 JOBS_KEPT_DAYS: Final = 30
@@ -106,7 +107,7 @@ def _delete_from_database(study_dir: Path) -> str | None:
     try:
         name, where = identified(whole_text(study_dir), study_dir)
     except StudyError:
-        if (study_dir / state.FILE).exists():  # in the folder, whatever else the torn study file said
+        if (study_dir / database.FILE).exists():  # in the folder, whatever else the torn study file said
             return None
         raise
     if where.file is not None and (where.file.parent.resolve() == study_dir.resolve() or not where.file.exists()):
@@ -122,19 +123,19 @@ def _delete_from_database(study_dir: Path) -> str | None:
     return None
 
 
-def _home(where: state.Database, name: str) -> str | None:
+def _home(where: database.Database, name: str) -> str | None:
     """The folder of the study of that name in a database, "" where it says none, None where there is no such study."""
     try:
-        connection = state.connect(where)
+        connection = database.connect(where)
     except StudyError:
         if where.is_shared:
             raise
         return None
     try:
-        if not records.has_tables(connection):
+        if not optuna_reader.has_tables(connection):
             return None
         found = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
-        return str(records.attributes(connection, found[0][0]).get("home", "")) if found else None
+        return str(optuna_reader.attributes(connection, found[0][0]).get("home", "")) if found else None
     except StudyError:
         if where.is_shared:
             raise
@@ -143,15 +144,15 @@ def _home(where: state.Database, name: str) -> str | None:
         connection.close()
 
 
-def _delete_from_server(where: state.Database, name: str) -> None:
+def _delete_from_server(where: database.Database, name: str) -> None:
     import optuna
 
-    from .ledger import Ledger
+    from .storage.optuna_writer import Ledger
 
     ledger = Ledger(where, name)
     try:
         ledger.take(f"process {os.getpid()}, to delete it")  # refused where a driver elsewhere holds it
-        with state.explained(where):
+        with database.explained(where):
             optuna.delete_study(study_name=name, storage=where.url)
     finally:
         ledger.close()
@@ -165,9 +166,9 @@ def compact(study_dir: Path) -> Compacted:
 
     Raises `StudyError` where somebody runs the study, for a damaged file, and where there is no room.
     """
-    from . import compaction
-    from .ledger import Ledger
-    from .store import StudyTables
+    from .storage import compaction
+    from .storage.optuna_writer import Ledger
+    from .storage.tables import StudyTables
 
     _refuse_running(study_dir)
     name, where = identified(whole_text(study_dir), study_dir)
@@ -227,15 +228,16 @@ def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = Non
 
 
 def _waste(study_dir: Path) -> Iterator[Waste]:
-    from . import compaction, starting
+    from . import starting
     from .checkpoints import FOLDER as CHECKPOINTS
     from .checkpoints import checkpoints_of
-    from .ledger import Ledger
     from .loading import read_spec
-    from .store import StudyTables
+    from .storage import compaction
+    from .storage.optuna_writer import Ledger
+    from .storage.tables import StudyTables
 
     spec, tables = read_spec(study_dir), StudyTables(study_dir)
-    ledger = Ledger(state.database(study_dir, spec.state), spec.study)
+    ledger = Ledger(database.database(study_dir, spec.state), spec.study)
     try:
         book = starting.read_book(study_dir, spec, ledger.records())
     finally:

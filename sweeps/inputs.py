@@ -17,12 +17,12 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from .errors import StudyError
-from .ledger import Ledger
 from .loading import read_spec
 from .search import Search, Told
 from .sources import FILE_PREFIX, split_source
 from .spec import StudySpec, config_sha256
-from .state import database
+from .storage.database import database
+from .storage.optuna_writer import Ledger
 from .weightsource import is_study, trial_weights
 
 FOLDER: Final = "initial_weights"

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .events import EventLog
-from .ledger import Ledger
 from .pruning import is_hopeless, pruning_metrics, rungs_of
 from .spec import StudySpec
 from .states import PRUNED
+from .storage.events import EventLog
+from .storage.optuna_writer import Ledger
 from .trials import RUNGS, Book, Trial, quantile
 from .waiting import Seat
 

@@ -23,9 +23,9 @@ from pinncore.networks import unflatten
 
 from .checkpoints import checkpoints_of
 from .deviceuse import DeviceUse
-from .lock import stop_file
 from .packs import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
 from .pruning import has_stalled
+from .storage.lock import stop_file
 from .trials import no_objective
 
 TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock

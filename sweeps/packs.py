@@ -13,7 +13,7 @@ import pinncore
 from .provenance import versions
 from .spec import build_settings, config_sha256
 from .specmodel import PrunerSettings
-from .store import setting_columns
+from .storage.tables import setting_columns
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import lock
 from .errors import StudyError
 from .homes import OWNER, remote_of
 from .provenance import source_digest
-from .remote import PROOF, Remote
+from .storage import lock
+from .storage.object_store import PROOF, Remote
 from .studyfile import identified, whole_text
 
 TIMEOUT_S: Final = 60.0  # for all machines together

@@ -26,13 +26,13 @@ from .ranking import (
     swept_columns,
     with_front,
 )
-from .remote import Remote, uri_of
 from .rendering import SPREAD
 from .rendering import render as render
 from .rows import dataset_of
 from .statement import checked_tree, did_you_mean, names_used, shows_tables
-from .store import TABLES, Snapshot, StudyTables, exactly
-from .storedtables import tables_of
+from .storage.object_store import Remote, uri_of
+from .storage.stored_tables import tables_of
+from .storage.tables import TABLES, Snapshot, StudyTables, exactly
 from .values import unit_of
 
 Schemas = Mapping[str, pa.Schema]  # of each table that is registered

@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from .errors import StudyError
-from .events import EventLog
-from .ledger import Ledger
 from .provenance import versions
 from .search import Search
 from .spec import StudySpec
 from .states import COMPLETE, FAIL, PRUNED
-from .store import StudyTables, setting_columns
+from .storage.events import EventLog
+from .storage.optuna_writer import Ledger
+from .storage.tables import StudyTables, setting_columns
 from .trials import Book, Trial, end_of, finish
 
 KEPT_FINISHED = 200  # finished trials a progress view can still be told of

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from .errors import QueryError, StudyError
 from .rendering import shown
 from .statement import did_you_mean
-from .store import Snapshot, StudyTables, exactly, unified
+from .storage.tables import Snapshot, StudyTables, exactly, unified
 
 if TYPE_CHECKING:
     import polars as pl

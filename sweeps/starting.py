@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StudyError
-from .events import EventLog
-from .ledger import Ledger, TrialRecord
 from .search import Search, Told
 from .spec import StudySpec, config_sha256
 from .states import RUNNING, WAITING
-from .store import StudyTables
+from .storage.events import EventLog
+from .storage.optuna_writer import Ledger, TrialRecord
+from .storage.tables import StudyTables
 from .trials import (
     DEATHS,
     DUPLICATE_OF,

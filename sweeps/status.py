@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import lock, records, state
+from .storage import database, lock, optuna_reader
 from .studyfile import LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
 
 
@@ -14,12 +14,12 @@ def read_status(study_dir: Path) -> dict[str, Any]:
     """Counts, the best trial and who runs the study. Raises `StudyError`."""
     text, holder = whole_text(study_dir), lock.held_by(study_dir)
     study, where = identified(text, study_dir)
-    connection = state.connect(where)
+    connection = database.connect(where)
     try:
-        records.refuse_damaged(connection)
-        number = records.study_id(connection, study)
-        known = records.attributes(connection, number)
-        found, leader = records.counts(connection, number), records.best(connection, number)
+        optuna_reader.refuse_damaged(connection)
+        number = optuna_reader.study_id(connection, study)
+        known = optuna_reader.attributes(connection, number)
+        found, leader = optuna_reader.counts(connection, number), optuna_reader.best(connection, number)
     finally:
         connection.close()
     limit, objectives = known.get(LIMIT), known.get(OBJECTIVES, [])

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from . import lock, records, state
 from .errors import StudyError
 from .homes import local, remote_of
 from .status import read_status
+from .storage import database, lock, optuna_reader
 from .studyfile import SPEC_FILE, identified, whole_text
 from .trials import RETRY_OF
 
@@ -50,10 +50,10 @@ def study_status(study_dir: Path) -> dict[str, Any]:
 def failed_trials(study_dir: Path) -> dict[int, int | None]:
     """The failed trials by number, each with the trial that repeats it, or None. Raises `StudyError`."""
     name, where = identified(whole_text(study_dir), study_dir)
-    connection = state.connect(where)
+    connection = database.connect(where)
     try:
         with connection.snapshot():
-            study = records.study_id(connection, name)
+            study = optuna_reader.study_id(connection, name)
             failed = connection.rows(
                 "SELECT number FROM trials WHERE study_id = ? AND state = 'FAIL' ORDER BY number", study
             )

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import compaction, folder, homes, inputs, lock, starting
+from . import folder, homes, inputs, starting
 from .asking import Asker
 from .budget import Spent, spent_reason
 from .capacity import ClusterCapacity
 from .checkpoints import checkpoints_of
 from .errors import StudyError
-from .events import EventLog
 from .judging import Judge
 from .log import log_exception, write_log
 from .packs import Answer, MemberTask, PackReport, PackTask
@@ -32,7 +31,9 @@ from .recording import Recorder
 from .search import Search
 from .spec import StudySpec
 from .states import COMPLETE, PRUNED, RUNNING, WAITING
-from .store import StudyTables
+from .storage import compaction, lock
+from .storage.events import EventLog
+from .storage.tables import StudyTables
 from .studyfile import LIMIT
 from .trials import DEATHS, Trial
 from .waiting import Group, Seat, Waiting

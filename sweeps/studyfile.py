@@ -6,10 +6,11 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
-from . import records, specfile, state
+from . import specfile
 from .errors import SpecError, StudyError
-from .remote import Remote
-from .state import Database
+from .storage import database, optuna_reader
+from .storage.database import Database
+from .storage.object_store import Remote
 
 SPEC_FILE: Final = "study.yaml"
 END: Final = "# end of the study file"  # its last line; versions before wrote none
@@ -68,7 +69,7 @@ def identified(text: str, study_dir: Path) -> tuple[str, Database]:
         except SpecError as problem:
             raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
     where = found.get("state")
-    return str(found.get("study", study_dir.name)), state.database(study_dir, None if where is None else str(where))
+    return str(found.get("study", study_dir.name)), database.database(study_dir, None if where is None else str(where))
 
 
 def _copy(study_dir: Path, text: str) -> str | None:
@@ -76,7 +77,7 @@ def _copy(study_dir: Path, text: str) -> str | None:
 
     Torn text may name another study or database than the study has.
     """
-    places, names, is_elsewhere = [state.database(study_dir)], [study_dir.absolute().name], False
+    places, names, is_elsewhere = [database.database(study_dir)], [study_dir.absolute().name], False
     with contextlib.suppress(StudyError):
         name, where = identified(text, study_dir)
         is_elsewhere = where != places[0]
@@ -92,13 +93,13 @@ def _copy(study_dir: Path, text: str) -> str | None:
 
 
 def _copy_in(where: Database, names: list[str]) -> str | None:
-    connection = state.connect(where)
+    connection = database.connect(where)
     try:
-        if not records.has_tables(connection):
+        if not optuna_reader.has_tables(connection):
             return None
         for name in names:
             found = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
-            copy = records.attributes(connection, found[0][0]).get(STUDY_YAML) if found else None
+            copy = optuna_reader.attributes(connection, found[0][0]).get(STUDY_YAML) if found else None
             if copy is not None:
                 return str(copy)
         return None

@@ -13,7 +13,7 @@ from .states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, WAITING
 if TYPE_CHECKING:
     from pinncore import MemberResult
 
-    from .ledger import Ledger
+    from .storage.optuna_writer import Ledger
 
 
 # user attributes of a trial in the database

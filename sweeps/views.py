@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from .ranking import Kind, Rules, front, rules_of, standing_sql, swept_columns
-from .schemas import SECOND_STAGES
 from .states import COMPLETE, FAIL, PRUNED
+from .storage.schema import SECOND_STAGES
 
 NEEDS: Final = {  # each view, and the table it is made of
     "best": "trials",

@@ -28,7 +28,7 @@ def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
     """
     import pyarrow.compute as pc  # of a study file that names no trial nothing here is needed
 
-    from .store import StudyTables, of_member
+    from .storage.tables import StudyTables, of_member
 
     if not is_study(path):
         raise StudyError(f"there is no study in {path}")

@@ -11,7 +11,7 @@ from typing import Protocol
 from .log import LOG_FILE
 from .packrun import PackRun
 from .packs import Answer, PackReport, PackTask
-from .remote import StoreError
+from .storage.object_store import StoreError
 
 IDLE_S = 0.2  # between two questions for members that are not there yet
 

@@ -25,10 +25,10 @@ from wsgiref.simple_server import WSGIServer
 import pytest
 from typer.main import get_command
 
-from sweeps import records, state
 from sweeps.cli import app
 from sweeps.loading import load_spec, load_text
 from sweeps.specwarnings import warnings_of
+from sweeps.storage import database, optuna_reader
 
 from .cluster.waiting import WAIT_S
 from .processes import line_of, started
@@ -195,9 +195,9 @@ def test_the_tour_is_executed_by_the_real_command(folder: Path) -> None:
 
 def starts(study_dir: Path) -> int:
     """How often a study was started; counted some seconds before its first worker trains."""
-    connection = state.connect(state.database(study_dir))
+    connection = database.connect(database.database(study_dir))
     try:
-        return int(records.attributes(connection, records.study_id(connection, study_dir.name))["attempts"])
+        return int(optuna_reader.attributes(connection, optuna_reader.study_id(connection, study_dir.name))["attempts"])
     finally:
         connection.close()
 

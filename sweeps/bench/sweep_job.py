@@ -28,7 +28,7 @@ from ..driver import run
 from ..loading import load_spec
 from ..ray_cluster import SETTINGS
 from ..search import Search, stable_hash
-from ..store import StudyTables
+from ..storage.tables import StudyTables
 from .case import Data
 from .evaluators.base import OWN
 from .jobs import Job

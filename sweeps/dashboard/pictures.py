@@ -16,7 +16,7 @@ from matplotlib.image import imread, imsave
 from ..figures import courses
 from ..figures import fields as fieldfigures
 from ..figures.drawing import STYLE, drawn
-from ..store import StudyTables, of_member
+from ..storage.tables import StudyTables, of_member
 
 FIELDS: Final = ("predicted", "reference", "error")
 TRAINING: Final = "training"

@@ -17,7 +17,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from ..errors import StudyError
 
 if TYPE_CHECKING:
-    from ..store import StudyTables
+    from ..storage.tables import StudyTables
 
 PICTURES_KEPT: Final = 200  # in memory, about 60 kB each
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")

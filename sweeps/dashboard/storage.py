@@ -23,14 +23,14 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from .. import lock, records, state
 from ..errors import SweepError
 from ..homes import remote_of
 from ..query import read_study_file
 from ..ranking import Rules, rules_of
-from ..state import Connection
 from ..states import COMPLETE
-from ..storedtables import tables_of
+from ..storage import database, lock, optuna_reader
+from ..storage.database import Connection
+from ..storage.stored_tables import tables_of
 from ..studyfile import identified, whole_text
 from ..trials import DUPLICATE_OF, RETRY_OF, TAKEN_FROM
 from .pictures import FIELDS, PICTURES, REPLICATES, TRAINING
@@ -88,13 +88,13 @@ class StudyStorage(BaseStorage):
     def look(self) -> None:
         """Read what is new. Raises `StudyError` where database or tables cannot be read."""
         with self._lock:
-            connection = state.connect(self._where)
+            connection = database.connect(self._where)
             try:
                 if self._study is None:
-                    records.refuse_damaged(connection)
+                    optuna_reader.refuse_damaged(connection)
                 with connection.snapshot():
-                    number = records.study_id(connection, self.name)
-                    self._study = self._frozen_study(number, records.attributes(connection, number))
+                    number = optuna_reader.study_id(connection, self.name)
+                    self._study = self._frozen_study(number, optuna_reader.attributes(connection, number))
                     new = _read_trials(connection, number, self._settled)
             finally:
                 connection.close()
@@ -245,7 +245,7 @@ def _read_trials(connection: Connection, study: int, after: int) -> list[FrozenT
     trials = []
     for trial_id, number, word, started, ended in found:
         own = [(name, value, _distribution(text)) for name, value, text in params.get(trial_id, ())]
-        results = [records.number_of(value, kind) for value, kind in values.get(trial_id, ())]
+        results = [optuna_reader.number_of(value, kind) for value, kind in values.get(trial_id, ())]
         trials.append(
             FrozenTrial(
                 number,
@@ -257,7 +257,7 @@ def _read_trials(connection: Connection, study: int, after: int) -> list[FrozenT
                 {name: kind for name, _, kind in own},
                 {name: json.loads(text) for name, text in user.get(trial_id, ())},
                 {name: json.loads(text) for name, text in system.get(trial_id, ())},
-                {step: records.number_of(value, kind) for step, value, kind in rungs.get(trial_id, ())},
+                {step: optuna_reader.number_of(value, kind) for step, value, kind in rungs.get(trial_id, ())},
                 trial_id,
                 values=results or None,
             )

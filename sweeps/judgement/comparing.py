@@ -15,9 +15,9 @@ from pinncore.problems import PROBLEMS
 from ..errors import QueryError
 from ..query import named_studies, query, read_study_file
 from ..ranking import Rules, rules_of
-from ..remote import Remote
-from ..schemas import all_settings
 from ..states import COMPLETE
+from ..storage.object_store import Remote
+from ..storage.schema import all_settings
 from . import bootstrap
 from .bootstrap import Contrast
 from .comparability import obstacles, versions_differ

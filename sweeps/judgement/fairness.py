@@ -15,11 +15,11 @@ from scipy.stats import spearmanr
 
 from ..parse import parse_spec
 from ..pruning import pruning_metrics, rungs_of
-from ..remote import Remote
-from ..schemas import SECOND_STAGES
 from ..specmodel import PrunerSettings
 from ..states import COMPLETE, PRUNED
-from ..storedtables import tables_of
+from ..storage.object_store import Remote
+from ..storage.schema import SECOND_STAGES
+from ..storage.stored_tables import tables_of
 from ..studyfile import whole_text
 
 Array = NDArray[Any]

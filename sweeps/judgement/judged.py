@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..query import place_of, query, read_study_file, standing
 from ..ranking import dimensions, rules_of, swept_columns
-from ..remote import Remote
 from ..states import COMPLETE
+from ..storage.object_store import Remote
 
 ADAPTIVE: Final = ("tpe", "gp", "cmaes", "nsga2")  # samplers that go where results were good
 _RANGES: Final = ("int", "logint", "uniform", "loguniform")

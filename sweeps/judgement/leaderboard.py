@@ -33,10 +33,10 @@ from ..ranking import (
     rules_of,
     swept_columns,
 )
-from ..remote import Remote
-from ..schemas import trials_schema
 from ..states import COMPLETE
-from ..storedtables import tables_of
+from ..storage.object_store import Remote
+from ..storage.schema import trials_schema
+from ..storage.stored_tables import tables_of
 from . import bootstrap
 from .comparability import DECIDING, obstacles
 

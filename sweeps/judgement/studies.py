@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..errors import QueryError
 from ..query import named_studies, query, read_study_file, standing
 from ..ranking import common_objectives, rules_of, swept_columns
-from ..remote import Remote
 from ..states import COMPLETE
+from ..storage.object_store import Remote
 from . import bootstrap
 from .comparability import DECIDING, obstacles, versions_differ
 from .comparing import ConfigurationComparison, Difference, compare_configurations, configuration, differences

@@ -8,8 +8,8 @@ from typing import Any, Final
 import pinncore
 
 from ..provenance import versions
-from ..schemas import config_of
 from ..spec import config_sha256
+from ..storage.schema import config_of
 
 WHAT: Final = {
     "host": "machine",

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 import pinncore
 
-from .. import inputs, records, state
+from .. import inputs
 from ..errors import StudyError
 from ..homes import local
 from ..query import read_study_file
 from ..ranking import rules_of
-from ..remote import Remote
 from ..sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
+from ..storage import database, optuna_reader
+from ..storage.object_store import Remote
 from ..studyfile import identified, whole_text
 from ..trials import no_objective
 from .reasons import reasons
@@ -148,9 +149,9 @@ def _own_copy(place: Path | Remote, init: str) -> str:
         return init
     study_dir = local(Path(str(place)))
     name, where = identified(whole_text(study_dir), study_dir)
-    connection = state.connect(where)
+    connection = database.connect(where)
     try:
-        known = records.attributes(connection, records.study_id(connection, name)).get(inputs.WEIGHTS, {})
+        known = optuna_reader.attributes(connection, optuna_reader.study_id(connection, name)).get(inputs.WEIGHTS, {})
     finally:
         connection.close()
     copy = study_dir / inputs.FOLDER / f"{known.get(init)}.npz"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from ..remote import Remote
 from ..rendering import printable, shown
+from ..storage.object_store import Remote
 from .retraining import Retrained
 from .sameness import Difference
 

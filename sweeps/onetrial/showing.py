@@ -16,11 +16,11 @@ from ..errors import StudyError
 from ..ownname import own_name
 from ..query import read_study_file, standing
 from ..ranking import rules_of, swept_columns
-from ..remote import Remote
-from ..schemas import all_settings, config_of
 from ..states import COMPLETE, FAIL, PRUNED
-from ..store import of_member
-from ..storedtables import tables_of
+from ..storage.object_store import Remote
+from ..storage.schema import all_settings, config_of
+from ..storage.stored_tables import tables_of
+from ..storage.tables import of_member
 from ..trials import quantile
 from .trained import Row, asked_trial, original, part_of, row_of, rows_of
 

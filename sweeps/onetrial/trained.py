@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 import pinncore
 from pinncore.networks import flatten, parameter_count
 
-from .. import records, state
 from ..errors import StudyError
 from ..homes import local
 from ..ownname import own_name
-from ..remote import Remote
-from ..schemas import config_of
 from ..spec import build_settings
 from ..states import FAIL
-from ..store import of_member
-from ..storedtables import tables_of
+from ..storage import database, optuna_reader
+from ..storage.object_store import Remote
+from ..storage.schema import config_of
+from ..storage.stored_tables import tables_of
+from ..storage.tables import of_member
 from ..studyfile import identified, whole_text
 
 Row = dict[str, Any]
@@ -133,16 +133,16 @@ def described(place: Path | Remote, row: Mapping[str, Any], *, epoch: int | None
     return {"study": place.name, **{name: row[name] for name in names}, "epoch": epoch}
 
 
-def asked_trial(place: Path | Remote, trial: int) -> records.TrialRecord | None:
+def asked_trial(place: Path | Remote, trial: int) -> optuna_reader.TrialRecord | None:
     """State and parameters of a trial by the study's database; None where it was not asked for.
 
     Raises `StudyError` where the database cannot be reached.
     """
     study_dir = local(Path(str(place)))
     name, where = identified(whole_text(study_dir), study_dir)
-    connection = state.connect(where)
+    connection = database.connect(where)
     try:
-        study = records.study_id(connection, name)
+        study = optuna_reader.study_id(connection, name)
         found = connection.rows("SELECT trial_id, state FROM trials WHERE study_id = ? AND number = ?", study, trial)
         if not found:
             return None
@@ -153,7 +153,9 @@ def asked_trial(place: Path | Remote, trial: int) -> records.TrialRecord | None:
         )
     finally:
         connection.close()
-    return records.TrialRecord(trial, standing, {name: records.parameter(kind, value) for name, kind, value in params})
+    return optuna_reader.TrialRecord(
+        trial, standing, {name: optuna_reader.parameter(kind, value) for name, kind, value in params}
+    )
 
 
 def _no_row(place: Path | Remote, trial: int) -> str:

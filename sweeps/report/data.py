@@ -23,11 +23,11 @@ from ..judgement.judged import Judged, existing, judged
 from ..onetrial.trained import network_of
 from ..query import place_of, read_study_file, standing
 from ..ranking import Rules, dimensions, rules_of, swept_columns
-from ..remote import Remote
 from ..rendering import PERCENT_COLUMNS
 from ..states import COMPLETE, FAIL, PRUNED
-from ..store import StudyTables, of_member
-from ..storedtables import tables_of
+from ..storage.object_store import Remote
+from ..storage.stored_tables import tables_of
+from ..storage.tables import StudyTables, of_member
 
 _COLUMNS: Final = (
     *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),

@@ -9,7 +9,7 @@ from .. import specfile
 from ..errors import SpecError
 from ..ranking import dimensions
 from ..rendering import printable, shown
-from ..schemas import Section, all_settings, config_of
+from ..storage.schema import Section, all_settings, config_of
 
 SEEDS = 10  # replicates of the one configuration: seeds alone spread errors more than most settings do
 

@@ -20,10 +20,10 @@ from ..figures.drawing import Format
 from ..judgement.leaderboard import top
 from ..loading import load_text
 from ..ranking import dimensions
-from ..remote import uri_of
 from ..rendering import duration, shown, span
 from ..specwarnings import warnings_of
 from ..states import FAIL
+from ..storage.object_store import uri_of
 from ..studyfile import whole_text
 from .cost import cost
 from .data import ReportStudy, listed, read

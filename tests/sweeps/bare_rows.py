@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sweeps.space import dimension
-from sweeps.store import StudyTables
+from sweeps.storage.tables import StudyTables
 
 Row = dict[str, Any]
 SPACE = {

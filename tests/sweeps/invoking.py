@@ -15,12 +15,12 @@ from typer.testing import CliRunner, Result
 from sweeps import driver
 from sweeps.cli import app
 from sweeps.folder import open_folder, settle
-from sweeps.ledger import Ledger
 from sweeps.loading import load_text
 from sweeps.search import Search
 from sweeps.spec import config_sha256
-from sweeps.state import database
-from sweeps.store import StudyTables, setting_columns
+from sweeps.storage.database import database
+from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.tables import StudyTables, setting_columns
 
 from .small import train_all
 

@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from sweeps import compaction
-from sweeps.store import StudyTables
+from sweeps.storage import compaction
+from sweeps.storage.tables import StudyTables
 
 TRIALS, ROWS = 3, 5  # of a flush; of a trial in the table curves
 

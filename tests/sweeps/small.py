@@ -20,8 +20,8 @@ from sweeps.capacity import ClusterCapacity
 from sweeps.folder import open_folder, settle
 from sweeps.loading import load_spec
 from sweeps.spec import StudySpec
-from sweeps.state import Connection
 from sweeps.states import FINISHED
+from sweeps.storage.database import Connection
 from sweeps.study import WAIT, StudyOwner
 from sweeps.worker import LaneWorker
 

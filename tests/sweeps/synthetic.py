@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pinncore.data import load_data
-from sweeps.store import StudyTables, setting_columns
+from sweeps.storage.tables import StudyTables, setting_columns
 
 STUDY_FILE = """\
 study: {name}

@@ -17,7 +17,7 @@ import pytest
 
 from sweeps.folder import SPEC_FILE
 from sweeps.loading import load_spec
-from sweeps.store import TABLES, StudyTables
+from sweeps.storage.tables import TABLES, StudyTables
 from tests.processes import started
 
 from .clusters import Node, below, command, kill, named

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import sweeps
-from sweeps import lock, steering
+from sweeps import steering
 from sweeps.errors import StudyError
+from sweeps.storage import lock
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 
@@ -28,7 +29,7 @@ from .small import write_study
 HOLD = """\
 import os, sys, time
 from pathlib import Path
-from sweeps.lock import StudyLock
+from sweeps.storage.lock import StudyLock
 study = Path(sys.argv[1])
 held = StudyLock(study, driver_pid=os.getpid())
 print("held", flush=True)

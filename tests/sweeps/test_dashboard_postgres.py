@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from .invoking import made_study
-from .test_postgres import pytestmark as pytestmark
-from .test_postgres import server as server
-from .test_postgres import url as url
+from .storage.test_postgres import pytestmark as pytestmark
+from .storage.test_postgres import server as server
+from .storage.test_postgres import url as url
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (pip install 'pinnsweep[dashboard]')")
 

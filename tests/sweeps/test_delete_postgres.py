@@ -9,14 +9,14 @@ import pytest
 
 from sweeps import housekeeping
 from sweeps.errors import StudyError
-from sweeps.ledger import Ledger
-from sweeps.state import connect, database
 from sweeps.steering import study_status, to_retry
+from sweeps.storage.database import connect, database
+from sweeps.storage.optuna_writer import Ledger
 
 from .invoking import made_study
-from .test_postgres import pytestmark as pytestmark
-from .test_postgres import server as server
-from .test_postgres import url as url
+from .storage.test_postgres import pytestmark as pytestmark
+from .storage.test_postgres import server as server
+from .storage.test_postgres import url as url
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_study_run_from_a_machine_whose_lock_is_not_seen_stays(
     studies: tuple[Path, Path], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = studies
-    monkeypatch.setattr("sweeps.ledger.PATIENCE_S", 0.3)
+    monkeypatch.setattr("sweeps.storage.optuna_writer.PATIENCE_S", 0.3)
     elsewhere = Ledger(database(first, url), "first")
     elsewhere.take("process 7 on a node")
     try:

@@ -20,7 +20,7 @@ import pytest
 from sweeps import excel, tablefiles
 from sweeps.cli_query import TableName
 from sweeps.query import NAMES, query
-from sweeps.store import TABLES
+from sweeps.storage.tables import TABLES
 from sweeps.tablefiles import FileFormat, write_file
 
 from . import synthetic

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from pinncore import TrainSettings
-from sweeps import folder, identity, lock
+from sweeps import folder, identity
 from sweeps.errors import StudyError
 from sweeps.folder import open_folder, open_study, record_version, settle
-from sweeps.ledger import Ledger
 from sweeps.loading import load_text, read_spec
 from sweeps.spec import SearchSettings, StudySpec
-from sweeps.state import connect, database
+from sweeps.storage import lock
+from sweeps.storage.database import connect, database
+from sweeps.storage.optuna_writer import Ledger
 from sweeps.studyfile import END, LIMIT, STUDY_YAML
 
 SMALL = """\

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from cluster import InlineExecutor, Job
-from sweeps import lock
 from sweeps.errors import StudyError
 from sweeps.housekeeping import collect, collect_jobs, delete, overview
 from sweeps.steering import failed_trials, study_status, to_retry
-from sweeps.store import StudyTables
+from sweeps.storage import lock
+from sweeps.storage.tables import StudyTables
 
 from .invoking import made_study
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.compaction import compact
-from sweeps.store import TABLES, StudyTables
+from sweeps.storage.compaction import compact
+from sweeps.storage.tables import TABLES, StudyTables
 
 from . import synthetic
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sweeps import packrun, study
 from sweeps.capacity import ClusterCapacity
 from sweeps.loading import load_spec
-from sweeps.lock import stop_file
 from sweeps.packrun import PackRun
 from sweeps.packs import Answer
+from sweeps.storage.lock import stop_file
 from sweeps.study import WAIT, StudyOwner
 from sweeps.worker import LaneWorker
 

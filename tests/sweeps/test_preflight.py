@@ -13,8 +13,8 @@ import pytest
 
 from sweeps import preflight, provenance
 from sweeps.errors import StudyError
-from sweeps.lock import StudyLock
 from sweeps.preflight import PROOF, Expected, check_here, check_nodes, expected_here, problems_of, report_node, versions
+from sweeps.storage.lock import StudyLock
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sweeps.confined import Limits
 from sweeps.errors import QueryError, StudyError
 from sweeps.query import query, read_study_file, render, standing
 from sweeps.statement import LONGEST
-from sweeps.store import TABLES, StudyTables
+from sweeps.storage.tables import TABLES, StudyTables
 from sweeps.views import NEEDS
 
 from . import synthetic

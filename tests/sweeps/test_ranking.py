@@ -20,7 +20,7 @@ from sweeps.judgement import leaderboard
 from sweeps.query import render, standing
 from sweeps.ranking import Rules, dimensions, front, rules_of, swept_columns
 from sweeps.rendering import span
-from sweeps.store import StudyTables
+from sweeps.storage.tables import StudyTables
 from sweeps.trials import Book, Trial, end_of
 
 from . import synthetic

@@ -18,7 +18,7 @@ import pytest
 
 import sweeps
 from sweeps.query import query
-from sweeps.store import StudyTables
+from sweeps.storage.tables import StudyTables
 from tests.cluster.waiting import WAIT_S
 
 from . import synthetic

@@ -20,7 +20,7 @@ from sweeps.loading import load_text
 from sweeps.report import write_report
 from sweeps.report.snippet import snippet
 from sweeps.search import Search
-from sweeps.store import StudyTables, config_of
+from sweeps.storage.tables import StudyTables, config_of
 
 from . import synthetic
 from .test_reportmesh import on_elements

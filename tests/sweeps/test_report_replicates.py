@@ -13,7 +13,7 @@ from sweeps.judgement import fairness
 from sweeps.judgement.leaderboard import top
 from sweeps.report.data import read
 from sweeps.report.pruning import pruning
-from sweeps.store import StudyTables
+from sweeps.storage.tables import StudyTables
 
 from . import synthetic
 from .test_report import Page, leave_undrawn, page_of, undrawn

@@ -17,7 +17,7 @@ from sweeps.report.field import fields
 from sweeps.report.gallery import Gallery
 from sweeps.report.training import training
 from sweeps.report.weights import weights
-from sweeps.store import StudyTables
+from sweeps.storage.tables import StudyTables
 
 from . import synthetic
 from .invoking import errors_of, invoke

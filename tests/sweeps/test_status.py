@@ -13,17 +13,17 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.folder import open_study, settle
-from sweeps.ledger import Ledger
 from sweeps.loading import load_text
-from sweeps.lock import StudyLock
 from sweeps.search import Search
 from sweeps.spec import StudySpec
-from sweeps.state import connect, database
 from sweeps.status import read_status
+from sweeps.storage.database import connect, database
+from sweeps.storage.lock import StudyLock
+from sweeps.storage.optuna_writer import Ledger
 from sweeps.studyfile import LIMIT
 from tests.cluster.waiting import WAIT_S
 
-from .test_ledger import multiply
+from .storage.test_optuna_writer import multiply
 
 TEXT = """\
 study: small

@@ -17,12 +17,12 @@ import pinncore
 from sweeps import grouping, specfile
 from sweeps.errors import StudyError
 from sweeps.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
-from sweeps.ledger import Ledger
 from sweeps.loading import load_spec, read_spec
 from sweeps.search import stable_hash
 from sweeps.spec import StudySpec
 from sweeps.status import read_status
-from sweeps.store import StudyTables
+from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.tables import StudyTables
 from sweeps.study import WAIT, StudyOwner
 from sweeps.weightsource import trial_weights
 from sweeps.worker import LaneWorker

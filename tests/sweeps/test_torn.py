@@ -11,7 +11,7 @@ import pytest
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec
 from sweeps.status import read_status
-from sweeps.store import TABLES, StudyTables
+from sweeps.storage.tables import TABLES, StudyTables
 from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps.query import query
-from sweeps.store import StudyTables
+from sweeps.storage.tables import StudyTables
 from sweeps.views import NEEDS
 
 from . import synthetic

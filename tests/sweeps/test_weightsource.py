@@ -12,7 +12,7 @@ from sweeps.errors import StudyError
 from sweeps.loading import load_spec, load_text
 from sweeps.parse import parse_spec
 from sweeps.sources import absolute_source, split_source
-from sweeps.store import StudyTables
+from sweeps.storage.tables import StudyTables
 from sweeps.weightsource import layers_of, trial_weights
 from tests.sweeps.study_files import ELSEWHERE, MINIMAL, mistakes
 from tests.sweeps.synthetic import make_study, trial_row, weights

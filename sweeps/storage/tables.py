@@ -27,15 +27,15 @@ import pyarrow.parquet as pq
 
 from pinncore.disk import sync_folder
 
-from .building import from_columns, from_rows
-from .errors import StudyError
-from .remote import Remote, at_once
-from .schemas import TABLES as TABLES
-from .schemas import column_of as column_of
-from .schemas import config_of as config_of
-from .schemas import curves_schema, events_schema, fields_schema, weights_schema
-from .schemas import setting_columns as setting_columns
-from .schemas import trials_schema as trials_schema
+from ..errors import StudyError
+from .arrow import from_columns, from_rows
+from .object_store import Remote, at_once
+from .schema import TABLES as TABLES
+from .schema import column_of as column_of
+from .schema import config_of as config_of
+from .schema import curves_schema, events_schema, fields_schema, weights_schema
+from .schema import setting_columns as setting_columns
+from .schema import trials_schema as trials_schema
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 

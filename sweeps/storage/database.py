@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from .errors import StudyError
+from ..errors import StudyError
 
 FILE = "study.db"
 POSTGRESQL = "postgresql://"

@@ -22,22 +22,22 @@ from sweeps.checkpoints import Checkpoints, FolderCheckpoints, StoredCheckpoints
 from sweeps.errors import StudyError
 from sweeps.folder import open_folder
 from sweeps.loading import load_spec
-from sweeps.lock import StudyLock
 from sweeps.preflight import check_here, check_nodes, expected_here
-from sweeps.remote import Remote, StoreError, uri_of
 from sweeps.spec import StudySpec
+from sweeps.storage.lock import StudyLock
+from sweeps.storage.object_store import Remote, StoreError, uri_of
 from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 from tests.cluster.waiting import WAIT_S
 from tests.processes import started
 
-from .clusters import Node, command, named, wait_for
-from .invoking import errors_of, invoke
-from .object_store import KEY, SECRET, ObjectStore, denying
-from .object_store import root as root
-from .object_store import s3 as s3
-from .object_store import store as store
-from .small import (
+from ..clusters import Node, command, named, wait_for
+from ..invoking import errors_of, invoke
+from ..object_store import KEY, SECRET, ObjectStore, denying
+from ..object_store import root as root
+from ..object_store import s3 as s3
+from ..object_store import store as store
+from ..small import (
     MACHINES,
     Calm,
     Crash,
@@ -52,10 +52,10 @@ from .small import (
     train_all,
     write_study,
 )
+from ..test_preflight import FakeRay, honest
 from .test_postgres import INITDB, PG_CTL
 from .test_postgres import server as server
 from .test_postgres import url as url
-from .test_preflight import FakeRay, honest
 
 needs_postgresql = pytest.mark.skipif(not (INITDB and PG_CTL), reason="PostgreSQL is not installed")
 TABLES = ("trials", "curves", "fields", "weights", "events")

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from .remote import Remote, at_once
-from .store import TABLES, Listing, Snapshot, StudyTables
+from .object_store import Remote, at_once
+from .tables import TABLES, Listing, Snapshot, StudyTables
 
 MANIFEST: Final = "manifest.json"
 FOLDER: Final = "compacted"  # of the merged files

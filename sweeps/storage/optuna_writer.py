@@ -17,12 +17,12 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 
-from . import records
-from . import state as states
-from .errors import StudyError
-from .records import TrialRecord as TrialRecord
-from .state import Database, explained
-from .states import FINISHED, STATES
+from ..errors import StudyError
+from ..states import FINISHED, STATES
+from . import database as states
+from . import optuna_reader
+from .database import Database, explained
+from .optuna_reader import TrialRecord as TrialRecord
 
 FENCE, HOLDER = "fence", "holder"  # attributes of the study: who may write, by number and in words
 PATIENCE_S = 10.0  # how long a server may take to notice that a writer is gone
@@ -45,8 +45,8 @@ class Ledger:
             _make(where, name, objectives)
         self._connection = states.connect(where)
         try:
-            records.refuse_damaged(self._connection)
-            self.study_id = records.study_id(self._connection, name)
+            optuna_reader.refuse_damaged(self._connection)
+            self.study_id = optuna_reader.study_id(self._connection, name)
             if not create:
                 _refuse_other_form(where)
             found = self._connection.rows(
@@ -126,7 +126,7 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every trial by number."""
-        return records.read(self._connection, self.study_id)
+        return optuna_reader.read(self._connection, self.study_id)
 
     def enter(
         self,
@@ -222,7 +222,7 @@ class Ledger:
 
     def attributes(self) -> dict[str, Any]:
         """User attributes of the study."""
-        return records.attributes(self._connection, self.study_id)
+        return optuna_reader.attributes(self._connection, self.study_id)
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Set a user attribute of the study."""
@@ -237,11 +237,11 @@ class Ledger:
 
     def counts(self) -> dict[str, int]:
         """Number of trials in each state."""
-        return records.counts(self._connection, self.study_id)
+        return optuna_reader.counts(self._connection, self.study_id)
 
     def best(self) -> tuple[int, tuple[float, ...], dict[str, Any]] | None:
         """Number, values and stored parameters of the complete trial of the lowest first objective."""
-        return records.best(self._connection, self.study_id)
+        return optuna_reader.best(self._connection, self.study_id)
 
     def close(self) -> None:
         """Let the database go."""

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from .errors import StudyError
+from ..errors import StudyError
 from .mounts import MOUNTINFO, lock_doubts
 
 FILE = "lock"

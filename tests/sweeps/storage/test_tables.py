@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.errors import StudyError
-from sweeps.store import TABLES, StudyTables, column_of, config_of, setting_columns, trials_schema
+from sweeps.storage.tables import TABLES, StudyTables, column_of, config_of, setting_columns, trials_schema
 
-from . import synthetic
+from .. import synthetic
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tables.md"
 

@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import StudyError
-from .state import Connection
-from .states import STATES
+from ..errors import StudyError
+from ..states import STATES
+from .database import Connection
 
 
 @dataclass(slots=True)

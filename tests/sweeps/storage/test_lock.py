@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps import lock
 from sweeps.errors import StudyError
-from sweeps.lock import StudyLock, held_by, read_holder, refuse_held
-from sweeps.mounts import lock_doubts, mount_of
+from sweeps.storage import lock
+from sweeps.storage.lock import StudyLock, held_by, read_holder, refuse_held
+from sweeps.storage.mounts import lock_doubts, mount_of
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from sweeps.lock import StudyLock
+from sweeps.storage.lock import StudyLock
 held = StudyLock(Path(sys.argv[1]), driver_pid=int(sys.argv[2]))
 print("held", flush=True)
 time.sleep(600)

@@ -17,18 +17,19 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from sweeps import compaction, homes, query
+from sweeps import homes, query
 from sweeps.cli import app
-from sweeps.compaction import Compacted, compact, is_due, recover
 from sweeps.errors import StudyError
-from sweeps.remote import Remote
-from sweeps.store import COMPACTION, TABLES, StudyTables
-from sweeps.storedtables import FOLDER, StoredTables
+from sweeps.storage import compaction
+from sweeps.storage.compaction import Compacted, compact, is_due, recover
+from sweeps.storage.object_store import Remote
+from sweeps.storage.stored_tables import FOLDER, StoredTables
+from sweeps.storage.tables import COMPACTION, TABLES, StudyTables
 
-from . import synthetic
-from .object_store import root as root
-from .object_store import s3 as s3
-from .object_store import store as store
+from .. import synthetic
+from ..object_store import root as root
+from ..object_store import s3 as s3
+from ..object_store import store as store
 
 KEYS = {"events": ["time", "trial"], "weights": ["trial", "replicate", "epoch", "layer", "row", "column"]}
 
@@ -146,7 +147,7 @@ def test_killed_at_any_step_no_row_is_lost_or_doubled(
                 compact(tables)
                 ends.append(step)
         is_between = any(not (folder / "demo" / name).exists() for name in TABLES)
-        monkeypatch.setattr("sweeps.store.SWAP_PATIENCE_S", 0.0)
+        monkeypatch.setattr("sweeps.storage.tables.SWAP_PATIENCE_S", 0.0)
         for name in TABLES:
             if is_between:
                 with pytest.raises(StudyError, match="cut short"):

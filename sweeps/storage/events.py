@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from .store import StudyTables
+from .tables import StudyTables
 
 
 class EventLog:

@@ -22,9 +22,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 from sweeps.errors import StudyError
-from sweeps.ledger import Ledger, TrialRecord
-from sweeps.state import Connection, Database, connect, database
 from sweeps.states import FINISHED
+from sweeps.storage.database import Connection, Database, connect, database
+from sweeps.storage.optuna_writer import Ledger, TrialRecord
 
 SPACE: dict[str, BaseDistribution] = {
     "adam_lr": FloatDistribution(1e-4, 1e-2, log=True),
