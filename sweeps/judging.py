@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .pruning import is_hopeless, pruning_metrics, rungs_of
+from .search.pruners import is_hopeless, pruning_metrics, rungs_of
 from .spec import StudySpec
 from .states import PRUNED
 from .storage.events import EventLog

@@ -24,7 +24,7 @@ from pinncore.networks import unflatten
 from .checkpoints import checkpoints_of
 from .deviceuse import DeviceUse
 from .packs import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
-from .pruning import has_stalled
+from .search.pruners import has_stalled
 from .storage.lock import stop_file
 from .trials import no_objective
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from ..parse import parse_spec
-from ..pruning import pruning_metrics, rungs_of
+from ..search.pruners import pruning_metrics, rungs_of
 from ..specmodel import PrunerSettings
 from ..states import COMPLETE, PRUNED
 from ..storage.object_store import Remote

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..search.mirror import quiet
+from ..search.optuna_mirror import quiet
 from ..states import PRUNED
 from .judged import Axis, Judged
 

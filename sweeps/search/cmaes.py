@@ -11,7 +11,7 @@ from cmaes import CMA
 from ..states import COMPLETE, FAIL, PRUNED
 from .learner import Learner
 from .points import Points
-from .told import Proposal, Told
+from .proposals import Proposal, Told
 
 _FIRST_SPREAD: Final = 1 / 6  # of the unit interval, about its middle
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..states import COMPLETE, PRUNED, RUNNING
+from .independent import Random
 from .points import Points
-from .pure import Random
+from .proposals import Proposal, Sampler, Told
 from .seeds import stable_hash
-from .told import Proposal, Sampler, Told
 
 
 class Learner(Sampler):

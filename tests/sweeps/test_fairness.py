@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from sweeps.judgement.fairness import RungFairness, rung_correlations
-from sweeps.pruning import rungs_of
+from sweeps.search.pruners import rungs_of
 from sweeps.specmodel import PrunerSettings
 
 ASHA = PrunerSettings(kind="asha", reduction=2, rungs=2)  # at 1/4 and 1/2

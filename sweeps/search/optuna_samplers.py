@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..states import COMPLETE, PRUNED
 from .learner import Learner, foreign
-from .mirror import ask, quiet, suggest
+from .optuna_mirror import ask, quiet, suggest
 from .points import Points
-from .told import Proposal, Told
+from .proposals import Proposal, Told
 
 _CANDIDATES: Final = 2048  # points among which a Gaussian process looks for an allowed one
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 
-from .learning import Gp, Nsga2, Tpe
+from .independent import Grid, Listed, QuasiRandom, Random
+from .optuna_samplers import Gp, Nsga2, Tpe
 from .points import Points
-from .pure import Grid, Listed, QuasiRandom, Random
-from .told import Proposal, Sampler, Told
+from .proposals import Proposal, Sampler, Told
 
 if TYPE_CHECKING:
     from ..spec import StudySpec

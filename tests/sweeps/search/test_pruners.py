@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.pruning import has_stalled, is_hopeless, rungs_of
+from sweeps.search.pruners import has_stalled, is_hopeless, rungs_of
 from sweeps.specmodel import PrunerSettings
 
 Values = tuple[float, ...]

@@ -9,10 +9,10 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
-from .combinations import Product, Table, combinations
+from .grid import Product, Table, combinations
 from .points import MOST_TRIES, Points
+from .proposals import Proposal, Sampler
 from .seeds import shuffled
-from .told import Proposal, Sampler
 
 _BLOCK: Final = 256  # points of a Sobol sequence drawn at once
 

@@ -125,7 +125,7 @@ def test_constraints_look_at_the_whole_configuration() -> None:
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "cmaes"])
 def test_constraints_that_leave_almost_nothing_are_said_to(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeps.search.pure.MOST_TRIES", 2000)
+    monkeypatch.setattr("sweeps.search.independent.MOST_TRIES", 2000)
     search = Search(study(sampler, space=BOWL, constraints=["adam_lr > 0.0999999999"]))
     message = r"search.constraints must leave points .* forbid 2,000 of 2,000: adam_lr > 0.0999999999. Loosen them"
     with pytest.raises(SweepError, match=message):
