@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .driver import RunOutcome
     from .loading import Given
     from .rows import Rows
-    from .spec import StudySpec
+    from .spec.study_spec import StudySpec
 
 DEFAULT_ROOT: Final = "runs"
 

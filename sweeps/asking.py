@@ -12,7 +12,7 @@ from .capacity import ClusterCapacity
 from .grouping import Asked, grouped, pack_size, trials_of_pack, window_size
 from .recording import Recorder
 from .search import Search, stable_hash
-from .spec import StudySpec, build_settings, config_sha256
+from .spec.study_spec import StudySpec, build_settings, config_sha256
 from .states import FAIL
 from .storage.events import EventLog
 from .storage.optuna_writer import Ledger

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pinncore.disk import write_whole
 
-from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
+from .spec import yaml_text
 from .studyfile import SPEC_FILE
 
 if TYPE_CHECKING:
-    from .spec import StudySpec
+    from .spec.study_spec import StudySpec
 
 INPUTS: Final = ".inputs"  # folder under the root, for files that came with submitted studies; named by their content
 _MOST_BYTES: Final = 100 * 10**6
@@ -47,7 +47,7 @@ def bundle(spec: StudySpec, root: str, *, shares_files: bool) -> dict[str, bytes
         mistakes.append(Mistake("", NOT_GIVEN, rule, "Keep them where every machine sees them."))
     if mistakes:
         raise SpecError(mistakes)
-    return {SPEC_FILE: specfile.write(plain).encode(), **found}
+    return {SPEC_FILE: yaml_text.write(plain).encode(), **found}
 
 
 def unpack(folder: Path, root: Path) -> None:

@@ -14,7 +14,7 @@ from pinncore.networks import parameter_count
 from pinncore.optim.memory import Form, MemorySpec, checked_form, make_memory
 
 from .search import Search
-from .spec import StudySpec, build_settings
+from .spec.study_spec import StudySpec, build_settings
 
 Clock = Callable[[], float]
 

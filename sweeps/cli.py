@@ -65,7 +65,7 @@ app.command()(cli_run.retry)
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
     """Check a study file: every mistake at once."""
     from .loading import load_spec
-    from .specwarnings import warnings_of
+    from .spec.warnings import warnings_of
 
     study = load_spec(spec, overrides or ())
     warnings = warnings_of(study)
@@ -107,7 +107,7 @@ def plan(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of study files, for editors."""
-    from .parse import json_schema
+    from .spec.parse import json_schema
 
     print_json(json_schema())
 

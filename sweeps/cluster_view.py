@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .capacity import ClusterCapacity
 from .errors import StudyError
-from .spec import StudySpec
+from .spec.study_spec import StudySpec
 
 _UNLIMITED: Final = -1  # as autoscalers write it
 _EPSILON: Final = 1e-6  # three thirds of a GPU are one

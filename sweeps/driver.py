@@ -28,8 +28,8 @@ from .log import log_exception
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .ray_cluster import NAMESPACE, RayCluster
 from .shares import Shares
-from .spec import StudySpec
-from .specwarnings import warnings_of
+from .spec.study_spec import StudySpec
+from .spec.warnings import warnings_of
 from .states import FINISHED
 from .storage.lock import refuse_held
 from .watcher import Echoes, Pulse, Watcher

@@ -16,14 +16,14 @@ from pinncore.disk import write_whole
 
 from . import homes
 from .errors import StudyError
-from .identity import LATER_FIELDS as LATER_FIELDS
-from .identity import MAY_CHANGE as MAY_CHANGE
-from .identity import identity_sha256 as identity_sha256
-from .identity import refuse_other as refuse_other
 from .loading import read_spec
 from .log import LOG_FILE
 from .provenance import code_version
-from .spec import StudySpec
+from .spec.identity import LATER_FIELDS as LATER_FIELDS
+from .spec.identity import MAY_CHANGE as MAY_CHANGE
+from .spec.identity import identity_sha256 as identity_sha256
+from .spec.identity import refuse_other as refuse_other
+from .spec.study_spec import StudySpec
 from .storage import database, lock
 from .storage.object_store import uri_of
 from .storage.optuna_writer import Ledger

@@ -18,7 +18,7 @@ from .storage.object_store import Remote, Stored, replace, uri_of
 from .studyfile import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
-    from .spec import StudySpec
+    from .spec.study_spec import StudySpec
     from .storage.tables import StudyTables
 
 FILE: Final = "object_store"  # in a home: the URI of the study in its store

@@ -19,8 +19,8 @@ from pinncore.disk import write_whole
 from .errors import StudyError
 from .loading import read_spec
 from .search import Search, Told
-from .sources import FILE_PREFIX, split_source
-from .spec import StudySpec, config_sha256
+from .spec.sources import FILE_PREFIX, split_source
+from .spec.study_spec import StudySpec, config_sha256
 from .storage.database import database
 from .storage.optuna_writer import Ledger
 from .weightsource import is_study, trial_weights

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .search.pruners import is_hopeless, pruning_metrics, rungs_of
-from .spec import StudySpec
+from .spec.study_spec import StudySpec
 from .states import PRUNED
 from .storage.events import EventLog
 from .storage.optuna_writer import Ledger

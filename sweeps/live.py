@@ -22,9 +22,9 @@ from rich.live import Live
 from rich.rule import Rule
 from rich.text import Text
 
-from .descriptions import STAGES
 from .pace import Pace
 from .rendering import duration, printable, shown
+from .spec.descriptions import STAGES
 from .states import FINISHED
 
 PLAIN_INTERVAL_S = 5.0

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError, StudyError
-from .parse import parse_spec
-from .spec import StudySpec
+from .spec import yaml_text
+from .spec.parse import parse_spec
+from .spec.study_spec import StudySpec
 from .specinputs import FILE_CHECKS
 from .studyfile import SPEC_FILE, whole_text
 
@@ -57,7 +57,7 @@ def read_given(spec: Given) -> Path | StudySpec:
     Raises `SpecError` with every mistake of a text or mapping; what a path leads to is not looked at.
     """
     if isinstance(spec, Mapping):
-        return load_text(specfile.write(_plain(spec, "")), base=Path.cwd())
+        return load_text(yaml_text.write(_plain(spec, "")), base=Path.cwd())
     if isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("{")):
         return load_text(spec, base=Path.cwd())
     return Path(spec).expanduser()
@@ -66,9 +66,9 @@ def read_given(spec: Given) -> Path | StudySpec:
 def _plain(value: Any, path: str) -> Any:
     """A value as YAML writes it: paths as text, tuples as lists, NumPy's numbers as Python's."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, specfile.joined(path, str(key))) for key, item in value.items()}
+        return {str(key): _plain(item, yaml_text.joined(path, str(key))) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, specfile.joined(path, index)) for index, item in enumerate(value)]
+        return [_plain(item, yaml_text.joined(path, index)) for index, item in enumerate(value)]
     if isinstance(value, PurePath):
         return str(value)
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:

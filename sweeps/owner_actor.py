@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .capacity import ClusterCapacity
-from .spec import StudySpec
+from .spec.study_spec import StudySpec
 from .study import StudyOwner
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pinncore
 
 from .provenance import versions
-from .spec import build_settings, config_sha256
-from .specmodel import PrunerSettings
+from .spec.model import PrunerSettings
+from .spec.study_spec import build_settings, config_sha256
 from .storage.tables import setting_columns
 
 

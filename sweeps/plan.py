@@ -28,8 +28,8 @@ from .cluster_view import device_of
 from .grouping import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
 from .precompile import is_compiled
 from .search import Search
-from .spec import StudySpec
-from .specwarnings import warnings_of
+from .spec.study_spec import StudySpec
+from .spec.warnings import warnings_of
 
 EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
 EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001

@@ -25,7 +25,7 @@ from .calibration import first_members, form_of
 from .errors import StudyError
 from .provenance import source_digest
 from .search import Search
-from .spec import StudySpec
+from .spec.study_spec import StudySpec
 
 LOOKED_AT: Final = 64  # trials; others differ in numbers, hardly in what must be compiled
 

@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster import BACKENDS, INLINE, LOCAL, Profile
 
-from . import specfile
 from .errors import NOT_GIVEN, Mistake, SpecError
-from .specmistakes import Sections, did_you_mean, in_file_order, mistakes_of
+from .spec import yaml_text
+from .spec.mistakes import Sections, did_you_mean, in_file_order, mistakes_of
 
 FILE: Final = "clusters.yaml"
 KINDS: Final = tuple(BACKENDS)
@@ -72,7 +72,7 @@ def _sections_of(file: Path) -> Iterator[tuple[str, Any]]:
         reason = getattr(problem, "strerror", None) or "it is not text in UTF-8"
         raise SpecError([Mistake(str(file), NOT_GIVEN, f"this file cannot be read ({reason})")]) from None
     try:
-        content, mistakes = specfile.read(text)
+        content, mistakes = yaml_text.read(text)
     except SpecError as problem:
         mistakes, content = list(problem.mistakes), {}
     mistakes += [

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from . import confined, specfile, studyfile, views
+from . import confined, studyfile, views
 from .confined import Limits
 from .errors import QueryError, SpecError, StudyError
 from .ranking import (
@@ -29,6 +29,7 @@ from .ranking import (
 from .rendering import SPREAD
 from .rendering import render as render
 from .rows import dataset_of
+from .spec import yaml_text
 from .statement import checked_tree, did_you_mean, names_used, shows_tables
 from .storage.object_store import Remote, uri_of
 from .storage.stored_tables import tables_of
@@ -121,7 +122,7 @@ def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
             "Give the folder that pinnsweep run made, such as runs/quickstart."
         )
     try:
-        content, mistakes = specfile.read(studyfile.whole_text(study_dir))
+        content, mistakes = yaml_text.read(studyfile.whole_text(study_dir))
     except SpecError as error:
         raise StudyError(f"{path} cannot be read: {error}") from None
     if mistakes:

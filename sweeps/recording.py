@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from .errors import StudyError
 from .provenance import versions
 from .search import Search
-from .spec import StudySpec
+from .spec.study_spec import StudySpec
 from .states import COMPLETE, FAIL, PRUNED
 from .storage.events import EventLog
 from .storage.optuna_writer import Ledger

@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import StudyError
 from .search import Search, Told
-from .spec import StudySpec, config_sha256
+from .spec.study_spec import StudySpec, config_sha256
 from .states import RUNNING, WAITING
 from .storage.events import EventLog
 from .storage.optuna_writer import Ledger, TrialRecord

@@ -17,7 +17,7 @@ from .studyfile import SPEC_FILE, identified, whole_text
 from .trials import RETRY_OF
 
 if TYPE_CHECKING:
-    from .spec import StudySpec
+    from .spec.study_spec import StudySpec
 
 LOOK_S: Final = 0.2  # between two looks at the lock of a study that is being stopped
 FINITE: Final = ("grid", "list")  # samplers that come to an end

@@ -29,7 +29,7 @@ from .log import log_exception, write_log
 from .packs import Answer, MemberTask, PackReport, PackTask
 from .recording import Recorder
 from .search import Search
-from .spec import StudySpec
+from .spec.study_spec import StudySpec
 from .states import COMPLETE, PRUNED, RUNNING, WAITING
 from .storage import compaction, lock
 from .storage.events import EventLog

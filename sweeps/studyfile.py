@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
-from . import specfile
 from .errors import SpecError, StudyError
+from .spec import yaml_text
 from .storage import database, optuna_reader
 from .storage.database import Database
 from .storage.object_store import Remote
@@ -62,10 +62,10 @@ def is_whole(text: str) -> bool:
 def identified(text: str, study_dir: Path) -> tuple[str, Database]:
     """The study's name and its database, without reading the rest of the study file, which may be long."""
     try:
-        found = specfile.read("\n".join(_blocks(text, ("study", "state"))))[0]
+        found = yaml_text.read("\n".join(_blocks(text, ("study", "state"))))[0]
     except SpecError:
         try:
-            found = specfile.read(text)[0]
+            found = yaml_text.read(text)[0]
         except SpecError as problem:
             raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
     where = found.get("state")

@@ -20,7 +20,7 @@ from .bundle import bundle
 from .errors import Mistake, SpecError, StudyError
 from .loading import Given, load_spec, read_given, read_spec
 from .places import DEFAULT_ROOT, place, profile_of
-from .spec import StudySpec
+from .spec.study_spec import StudySpec
 from .storage.object_store import uri_of
 from .studyfile import SPEC_FILE
 

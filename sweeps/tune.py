@@ -27,7 +27,7 @@ from .preflight import Expected, check_here
 from .study import WAIT
 
 if TYPE_CHECKING:
-    from .spec import StudySpec
+    from .spec.study_spec import StudySpec
     from .worker import LaneWorker
 
 SUGGEST_WAIT_S = 0.008  # suggest runs in Tune's loop and must not hold it up

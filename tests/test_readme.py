@@ -27,7 +27,7 @@ from typer.main import get_command
 
 from sweeps.cli import app
 from sweeps.loading import load_spec, load_text
-from sweeps.specwarnings import warnings_of
+from sweeps.spec.warnings import warnings_of
 from sweeps.storage import database, optuna_reader
 
 from .cluster.waiting import WAIT_S

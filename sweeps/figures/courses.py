@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..descriptions import STAGES
+from ..spec.descriptions import STAGES
 from .drawing import BEST, GRID, INK, POINTS, QUIET, STYLE, TERM_COLORS, Array, Format, drawn, positive, readable_scale
 
 

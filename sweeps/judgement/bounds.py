@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import specfile
 from ..errors import SpecError
-from ..parse import parse_spec
 from ..ranking import section_of
+from ..spec import yaml_text
+from ..spec.parse import parse_spec
 from .effects import label
 from .importance import FEWEST_TOP, Importance
 from .judged import Axis, Judged
@@ -154,7 +154,7 @@ def _is_allowed(study: Judged, axis: Axis, dimension: dict[str, Any]) -> bool:
         return False
     content = {**study.file, "space": {**study.file["space"], axis.name: dimension}}
     try:
-        parse_spec(specfile.write(content), base=Path(str(study.folder)))
+        parse_spec(yaml_text.write(content), base=Path(str(study.folder)))
     except SpecError:
         return False
     return True
@@ -181,7 +181,7 @@ def _won(study: Judged, axis: Axis, own: Indices, best: Indices, chance: float) 
 
 def _fixed(axis: Axis, value: Any) -> tuple[str, str]:
     """Section and line of a study file that fix a field."""
-    line = specfile.write({axis.name: value}).strip()
+    line = yaml_text.write({axis.name: value}).strip()
     return section_of(axis.name), line[1:-1] if line.startswith("{") else line
 
 

@@ -13,9 +13,9 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from ..parse import parse_spec
 from ..search.pruners import pruning_metrics, rungs_of
-from ..specmodel import PrunerSettings
+from ..spec.model import PrunerSettings
+from ..spec.parse import parse_spec
 from ..states import COMPLETE, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import SECOND_STAGES

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pinncore
 
 from ..provenance import versions
-from ..spec import config_sha256
+from ..spec.study_spec import config_sha256
 from ..storage.schema import config_of
 
 WHAT: Final = {

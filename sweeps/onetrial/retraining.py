@@ -20,7 +20,7 @@ from ..errors import StudyError
 from ..homes import local
 from ..query import read_study_file
 from ..ranking import rules_of
-from ..sources import FILE_PREFIX, TRIAL_PREFIX
+from ..spec.sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage import database, optuna_reader
 from ..storage.object_store import Remote

@@ -19,7 +19,7 @@ from pinncore.networks import flatten, parameter_count
 from ..errors import StudyError
 from ..homes import local
 from ..ownname import own_name
-from ..spec import build_settings
+from ..spec.study_spec import build_settings
 from ..states import FAIL
 from ..storage import database, optuna_reader
 from ..storage.object_store import Remote

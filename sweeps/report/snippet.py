@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .. import specfile
 from ..errors import SpecError
 from ..ranking import dimensions
 from ..rendering import printable, shown
+from ..spec import yaml_text
 from ..storage.schema import Section, all_settings, config_of
 
 SEEDS = 10  # replicates of the one configuration: seeds alone spread errors more than most settings do
@@ -42,7 +42,7 @@ def _line(key: str, value: Any) -> str:
     """One line of YAML: text bare where it reads back as itself, everything else as JSON, which YAML contains."""
     bare = f"{key}: {value}"
     try:
-        if isinstance(value, str) and specfile.read(bare) == ({key: value}, []):
+        if isinstance(value, str) and yaml_text.read(bare) == ({key: value}, []):
             return bare
     except SpecError:
         pass

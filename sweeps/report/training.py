@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from ..descriptions import STAGES
 from ..figures import courses
 from ..figures import studies as studyfigures
 from ..rendering import shown
+from ..spec.descriptions import STAGES
 from ..states import COMPLETE
 from .data import ReportStudy, is_row
 from .gallery import Gallery

@@ -21,7 +21,7 @@ from ..judgement.leaderboard import top
 from ..loading import load_text
 from ..ranking import dimensions
 from ..rendering import duration, shown, span
-from ..specwarnings import warnings_of
+from ..spec.warnings import warnings_of
 from ..states import FAIL
 from ..storage.object_store import uri_of
 from ..studyfile import whole_text

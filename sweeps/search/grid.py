@@ -13,10 +13,10 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
-from ..conditions import is_active, parents_first, with_parents
-from ..constraints import Constraint
 from ..errors import SweepError
-from ..possible import flat
+from ..spec.combinations import flat
+from ..spec.conditions import is_active, parents_first, with_parents
+from ..spec.constraints import Constraint
 from .points import Points
 
 MOST_WRITTEN_OUT: Final = 1_000_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..conditions import contains, is_active, parents_first
 from ..errors import SweepError
-from ..space import Choice, Dimension, Int, LogInt, LogUniform, Uniform
+from ..spec.conditions import contains, is_active, parents_first
+from ..spec.dimensions import Choice, Dimension, Int, LogInt, LogUniform, Uniform
 
 if TYPE_CHECKING:
-    from ..spec import StudySpec
+    from ..spec.study_spec import StudySpec
 
 MOST_TRIES: Final = 100_000  # points that may be forbidden in a row
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sources import NEEDS_REFERENCE
-from ..spec import StudySpec
-from ..specmodel import PrunerSettings
+from ..spec.model import PrunerSettings
+from ..spec.sources import NEEDS_REFERENCE
+from ..spec.study_spec import StudySpec
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from .points import Points
 from .proposals import Proposal, Sampler, Told
 
 if TYPE_CHECKING:
-    from ..spec import StudySpec
+    from ..spec.study_spec import StudySpec
 
 
 class Search:

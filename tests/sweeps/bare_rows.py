@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.space import dimension
+from sweeps.spec.dimensions import dimension
 from sweeps.storage.tables import StudyTables
 
 Row = dict[str, Any]

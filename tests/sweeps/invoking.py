@@ -17,7 +17,7 @@ from sweeps.cli import app
 from sweeps.folder import open_folder, settle
 from sweeps.loading import load_text
 from sweeps.search import Search
-from sweeps.spec import config_sha256
+from sweeps.spec.study_spec import config_sha256
 from sweeps.storage.database import database
 from sweeps.storage.optuna_writer import Ledger
 from sweeps.storage.tables import StudyTables, setting_columns

@@ -19,7 +19,7 @@ from pinncore.data import Points, load_data
 from sweeps.capacity import ClusterCapacity
 from sweeps.folder import open_folder, settle
 from sweeps.loading import load_spec
-from sweeps.spec import StudySpec
+from sweeps.spec.study_spec import StudySpec
 from sweeps.states import FINISHED
 from sweeps.storage.database import Connection
 from sweeps.study import WAIT, StudyOwner

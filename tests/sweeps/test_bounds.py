@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps import specfile
 from sweeps.judgement.bounds import Suggestion, suggestions
 from sweeps.judgement.importance import Importance, importance
 from sweeps.judgement.judged import judged
 from sweeps.loading import load_text
+from sweeps.spec import yaml_text
 
 from .bare_rows import SPACE, Row, planted
 
@@ -59,8 +59,8 @@ def test_a_planted_edge_is_found_and_the_line_widens_it(tmp_path: Path, name: st
     assert list(told) == [name]
     assert told[name].kind == "widen" and told[name].section == "space" and told[name].study_file == line
     assert "best trials lie at the" in told[name].text and told[name].text.endswith("widen it.")
-    content = {**judged(place).file, "space": {**SPACE, **specfile.read(line)[0]}}
-    assert load_text(specfile.write(content), base=tmp_path).space[name].corners()
+    content = {**judged(place).file, "space": {**SPACE, **yaml_text.read(line)[0]}}
+    assert load_text(yaml_text.write(content), base=tmp_path).space[name].corners()
 
 
 @pytest.mark.parametrize(("name", "best"), [("adam_lr", 1e-3), ("adam_lr", 4e-3), ("scale_factor", 2.5), ("depth", 3)])

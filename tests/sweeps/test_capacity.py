@@ -15,7 +15,7 @@ from sweeps.cluster_view import ClusterView
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec, load_text
 from sweeps.study import SURPLUS_S, WAIT, StudyOwner
-from tests.sweeps.study_files import ELSEWHERE
+from tests.sweeps.spec.study_files import ELSEWHERE
 
 from .small import prepare, write_study
 

@@ -23,7 +23,7 @@ from sweeps.errors import StudyError
 from sweeps.loading import load_spec
 from sweeps.packrun import PackRun
 from sweeps.packs import PackReport
-from sweeps.spec import build_settings
+from sweeps.spec.study_spec import build_settings
 from sweeps.study import WAIT, StudyOwner
 from sweeps.worker import LaneWorker
 

@@ -18,9 +18,9 @@ import torch
 from sweeps import plan as planning
 from sweeps.loading import load_text
 from sweeps.plan import Plan, plan, render
-from sweeps.spec import StudySpec
+from sweeps.spec.study_spec import StudySpec
 from tests.cluster.waiting import WAIT_S
-from tests.sweeps.study_files import ELSEWHERE
+from tests.sweeps.spec.study_files import ELSEWHERE
 
 TRAIN = {"adam_epochs": 100, "lbfgs_iterations": 80, "lbfgs_history": 10}
 

@@ -17,7 +17,7 @@ from sweeps import precompile
 from sweeps.calibration import first_members
 from sweeps.errors import StudyError
 from sweeps.loading import load_text
-from tests.sweeps.study_files import ELSEWHERE
+from tests.sweeps.spec.study_files import ELSEWHERE
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
 

@@ -15,7 +15,7 @@ from sweeps.errors import StudyError
 from sweeps.folder import open_study, settle
 from sweeps.loading import load_text
 from sweeps.search import Search
-from sweeps.spec import StudySpec
+from sweeps.spec.study_spec import StudySpec
 from sweeps.status import read_status
 from sweeps.storage.database import connect, database
 from sweeps.storage.lock import StudyLock

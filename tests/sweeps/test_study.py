@@ -14,12 +14,13 @@ import pyarrow.dataset as ds
 import pytest
 
 import pinncore
-from sweeps import grouping, specfile
+from sweeps import grouping
 from sweeps.errors import StudyError
-from sweeps.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
 from sweeps.loading import load_spec, read_spec
 from sweeps.search import stable_hash
-from sweeps.spec import StudySpec
+from sweeps.spec import yaml_text
+from sweeps.spec.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
+from sweeps.spec.study_spec import StudySpec
 from sweeps.status import read_status
 from sweeps.storage.optuna_writer import Ledger
 from sweeps.storage.tables import StudyTables
@@ -300,11 +301,11 @@ def test_a_study_begun_before_a_field_existed_goes_on(calm: Calm, study_dir: Pat
     plain = {name: value for name, value in owner.spec.to_plain().items() if name not in MAY_CHANGE}
     plain["search"] = {name: plain["search"][name] for name in FIRST_SEARCH_KEYS} | {"pruner": "none"}
     plain["train"] = {name: value for name, value in plain["train"].items() if name not in LATER_FIELDS}
-    older = hashlib.sha256(specfile.write(plain).encode().rstrip(b"\n")).hexdigest()
+    older = hashlib.sha256(yaml_text.write(plain).encode().rstrip(b"\n")).hexdigest()
     assert owner._ledger.attributes()["identity"] == older
     owner.close()
     whole = owner.spec.to_plain() | {"search": {**plain["search"], "trials": 8}, "train": plain["train"]}
-    (study_dir / "study.yaml").write_text(specfile.write({name: whole[name] for name in whole if name != "state"}))
+    (study_dir / "study.yaml").write_text(yaml_text.write({name: whole[name] for name in whole if name != "state"}))
     database = sqlite3.connect(study_dir / "study.db", isolation_level=None)
     database.execute("DELETE FROM study_user_attributes WHERE key NOT IN ('identity', 'attempts', 'data_hash')")
     database.execute("DELETE FROM trial_user_attributes WHERE key NOT IN ('pack', 'window')")

@@ -10,11 +10,11 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec, load_text
-from sweeps.parse import parse_spec
-from sweeps.sources import absolute_source, split_source
+from sweeps.spec.parse import parse_spec
+from sweeps.spec.sources import absolute_source, split_source
 from sweeps.storage.tables import StudyTables
 from sweeps.weightsource import layers_of, trial_weights
-from tests.sweeps.study_files import ELSEWHERE, MINIMAL, mistakes
+from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL, mistakes
 from tests.sweeps.synthetic import make_study, trial_row, weights
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeps.loading import load_text
 from sweeps.search import Proposal, Search, Told
-from sweeps.spec import StudySpec
+from sweeps.spec.study_spec import StudySpec
 
 SPACE = {
     "width": {"choice": [8, 16, 20, 32]},

@@ -23,7 +23,7 @@ from sweeps.errors import StudyError
 from sweeps.folder import open_folder
 from sweeps.loading import load_spec
 from sweeps.preflight import check_here, check_nodes, expected_here
-from sweeps.spec import StudySpec
+from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.object_store import Remote, StoreError, uri_of
 from sweeps.study import StudyOwner

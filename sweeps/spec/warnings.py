@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from .possible import grid_count
+from .combinations import grid_count
 from .sources import NEEDS_REFERENCE
-from .spec import StudySpec
+from .study_spec import StudySpec
 
 _MOST_COUNTED: Final = 10_000  # combinations of connected fields, where constraints must be decided to count them
 

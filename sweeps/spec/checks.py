@@ -12,16 +12,16 @@ from pinncore.errors import SettingError
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
+from ..errors import NOT_GIVEN, Mistake
+from .assembly import URL
+from .combinations import possible, related
 from .conditions import grid_size as grid_size
-from .errors import NOT_GIVEN, Mistake
-from .possible import possible, related
-from .space import KINDS
-from .specassembly import URL
-from .specmistakes import Sections, nearest
-from .specsearch import of_search
+from .dimensions import KINDS
+from .mistakes import Sections, nearest
+from .search_checks import of_search
 
 if TYPE_CHECKING:
-    from .spec import StudySpec
+    from .study_spec import StudySpec
 
 _MOST_COMBINATIONS: Final = 500  # tried one by one; beyond, those of the fields that a rule connects
 

@@ -16,14 +16,14 @@ from typing import Any
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
-from . import conditions, specfile
+from . import conditions, yaml_text
 from .constraints import Constraint
-from .space import Dimension
-from .specmodel import BudgetSettings as BudgetSettings
-from .specmodel import PrunerSettings as PrunerSettings
-from .specmodel import ResourceSettings as ResourceSettings
-from .specmodel import ResultSettings as ResultSettings
-from .specmodel import SearchSettings as SearchSettings
+from .dimensions import Dimension
+from .model import BudgetSettings as BudgetSettings
+from .model import PrunerSettings as PrunerSettings
+from .model import ResourceSettings as ResourceSettings
+from .model import ResultSettings as ResultSettings
+from .model import SearchSettings as SearchSettings
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class StudySpec:
 
     def to_yaml(self) -> str:
         """Return the canonical study file; reading it gives this study again, from any folder."""
-        return specfile.write(self.to_plain())
+        return yaml_text.write(self.to_plain())
 
     def sha256(self) -> str:
         """Return a hash of everything in the study file, whatever its order, layout or unwritten defaults."""

@@ -22,13 +22,13 @@ from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings
 
 from .descriptions import describe
-from .space import KINDS
-from .specsections import LISTED, STRICT
-from .specsections import BudgetSettings as BudgetSettings
-from .specsections import PrunerSettings as PrunerSettings
-from .specsections import ResourceSettings as ResourceSettings
-from .specsections import ResultSettings as ResultSettings
-from .specsections import SearchSettings as SearchSettings
+from .dimensions import KINDS
+from .sections import LISTED, STRICT
+from .sections import BudgetSettings as BudgetSettings
+from .sections import PrunerSettings as PrunerSettings
+from .sections import ResourceSettings as ResourceSettings
+from .sections import ResultSettings as ResultSettings
+from .sections import SearchSettings as SearchSettings
 
 _WHEN = "The dimension exists where each of these other swept fields has its value here, or one of a list of them."
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps import constraints
-from sweeps.constraints import Constraint
 from sweeps.errors import SweepError
+from sweeps.spec import constraints
+from sweeps.spec.constraints import Constraint
 
 NUMBERS = {"width": 8, "depth": 3, "adam_lr": 0.5}
 VALUES = {**NUMBERS, "init": "keras", "allow_tf32": True, "inputs": ["x", "y"], "none": None}

@@ -8,11 +8,11 @@ from typing import Any
 
 from pinncore.problems import PROBLEMS
 
-from . import specassembly, specchecks, specfile, speclist, specmodel
-from .errors import Mistake, SpecError
-from .spec import StudySpec
-from .speclist import ReadText
-from .specmistakes import Sections, in_file_order, mistakes_of
+from ..errors import Mistake, SpecError
+from . import assembly, checks, configurations, model, yaml_text
+from .configurations import ReadText
+from .mistakes import Sections, in_file_order, mistakes_of
+from .study_spec import StudySpec
 
 FileCheck = Callable[[StudySpec, Set[str]], Iterable[Mistake]]  # with the fields that have a mistake already
 
@@ -31,32 +31,32 @@ def parse_spec(
     what is wrong with the tables, weights and studies that the text names; without them they are taken to be there and
     to fit. Raises `SpecError` with every mistake.
     """
-    raw, mistakes = specfile.read(text)
-    mistakes += specfile.override(raw, overrides)
-    model = specmodel.study_file((_problem_name(raw),))
-    sections = Sections(specmodel.section_keys(model), specmodel.dimension_kinds(model))
+    raw, mistakes = yaml_text.read(text)
+    mistakes += yaml_text.override(raw, overrides)
+    file_model = model.study_file((_problem_name(raw),))
+    sections = Sections(model.section_keys(file_model), model.dimension_kinds(file_model))
     raw = {name: section for name, section in raw.items() if section is not None or name not in sections.keys}
-    raw, table = speclist.with_rows(raw, base, sections.keys["space"], read_text)
+    raw, table = configurations.with_rows(raw, base, sections.keys["space"], read_text)
     mistakes += table.mistakes if table else []
     known = {mistake.path for mistake in mistakes}
-    mistakes += [m for m in mistakes_of(specmodel.errors(model, raw), raw, sections) if m.path not in known]
-    mistakes += specchecks.of_structure(raw, sections)
-    unsure = specchecks.unsure_fields(mistakes, sections)
-    content = specassembly.readable_part(model, raw)
-    parts, found = specassembly.assembled(model, content, sections, base, unsure=unsure)
+    mistakes += [m for m in mistakes_of(model.errors(file_model, raw), raw, sections) if m.path not in known]
+    mistakes += checks.of_structure(raw, sections)
+    unsure = checks.unsure_fields(mistakes, sections)
+    content = assembly.readable_part(file_model, raw)
+    parts, found = assembly.assembled(file_model, content, sections, base, unsure=unsure)
     mistakes += found
-    unsure |= specchecks.unsure_fields(found, sections)
+    unsure |= checks.unsure_fields(found, sections)
     spec = StudySpec(**parts)
-    mistakes += specchecks.of_content(spec, unsure=unsure)
+    mistakes += checks.of_content(spec, unsure=unsure)
     mistakes += [mistake for check in file_checks for mistake in check(spec, unsure)]
     if mistakes:
-        raise SpecError(speclist.abridged(in_file_order(mistakes, raw), table))
+        raise SpecError(configurations.abridged(in_file_order(mistakes, raw), table))
     return spec
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a study file, for editors that complete and check as one types."""
-    schema = specmodel.study_file(tuple(PROBLEMS)).model_json_schema()
+    schema = model.study_file(tuple(PROBLEMS)).model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

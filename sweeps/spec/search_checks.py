@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Final
 
+from ..errors import NOT_GIVEN, Mistake, SweepError
+from .combinations import flat, is_few, tried, usable_constraints
 from .constraints import ALLOWED, Constraint
-from .errors import NOT_GIVEN, Mistake, SweepError
-from .possible import flat, is_few, tried, usable_constraints
-from .specmistakes import did_you_mean
+from .mistakes import did_you_mean
 
 if TYPE_CHECKING:
-    from .spec import StudySpec
+    from .study_spec import StudySpec
 
 IN_CURVES: Final = ("rel_l2", "loss")  # metrics that are known while a trial trains
 _ONE_OBJECTIVE: Final = ("gp", "cmaes")

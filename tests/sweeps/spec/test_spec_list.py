@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps import specfile
 from sweeps.errors import SpecError
 from sweeps.loading import load_spec, load_text
-from sweeps.space import Choice
-from sweeps.specwarnings import warnings_of
-from tests.sweeps.study_files import ELSEWHERE, mistakes
+from sweeps.spec import yaml_text
+from sweeps.spec.dimensions import Choice
+from sweeps.spec.warnings import warnings_of
+from tests.sweeps.spec.study_files import ELSEWHERE, mistakes
 
 LISTED = """
 study: s
@@ -124,10 +124,10 @@ def test_a_csv_means_the_rows_it_holds_and_is_needed_once(tmp_path: Path) -> Non
     ],
 )
 def test_a_cell_is_what_the_study_file_would_read(cell: str, value: Any) -> None:
-    assert specfile.read_value(cell) == value
-    assert type(specfile.read_value(cell)) is type(value)
+    assert yaml_text.read_value(cell) == value
+    assert type(yaml_text.read_value(cell)) is type(value)
     if cell != "file:a: b#c":  # in YAML a mapping; in a cell text, like all that is not bracketed or quoted
-        assert specfile.read(f"a: {cell}")[0] == {"a": value}
+        assert yaml_text.read(f"a: {cell}")[0] == {"a": value}
 
 
 ROWS = st.lists(
@@ -161,9 +161,9 @@ def test_a_csv_and_a_yaml_list_of_the_same_rows_are_the_same_study(
         writer.writerow([json.dumps(row[name]) if name in row else "" for name in fields])
     (folder / "same.csv").write_text(table.getvalue(), encoding="utf-8")
     content: dict[str, Any] = {"study": "s", "search": {"sampler": "list", "list": rows}}
-    from_yaml = load_text(specfile.write(content), base=folder)
+    from_yaml = load_text(yaml_text.write(content), base=folder)
     content["search"]["list"] = "same.csv"
-    from_csv = load_text(specfile.write(content), base=folder)
+    from_csv = load_text(yaml_text.write(content), base=folder)
     assert from_csv.listed == from_yaml.listed == tuple(rows)
     assert from_csv.train == from_yaml.train and from_csv.to_plain()["search"] == from_yaml.to_plain()["search"]
 

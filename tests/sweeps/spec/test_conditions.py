@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.conditions import (
+from sweeps.errors import SweepError
+from sweeps.loading import load_text
+from sweeps.spec.combinations import grid_count, possible, related
+from sweeps.spec.conditions import (
     attached,
     combinations,
     contains,
@@ -21,13 +24,10 @@ from sweeps.conditions import (
     parents_first,
     with_parents,
 )
-from sweeps.errors import SweepError
-from sweeps.loading import load_text
-from sweeps.parse import parse_spec
-from sweeps.possible import grid_count, possible, related
-from sweeps.space import Choice, Dimension, Int
-from sweeps.specwarnings import warnings_of
-from tests.sweeps.study_files import ELSEWHERE, MINIMAL
+from sweeps.spec.dimensions import Choice, Dimension, Int
+from sweeps.spec.parse import parse_spec
+from sweeps.spec.warnings import warnings_of
+from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL
 
 NETS = """
 study: s

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from typing import Any
 
+from ..errors import NOT_GIVEN, Mistake
 from .conditions import attached, never_active, possible_values
-from .errors import NOT_GIVEN, Mistake
-from .space import KINDS, Choice, Dimension, dimension
-from .specfile import joined
-from .specmistakes import did_you_mean
+from .dimensions import KINDS, Choice, Dimension, dimension
+from .mistakes import did_you_mean
+from .yaml_text import joined
 
 Absolute = Callable[[str, Any], Any]  # field and value to the value with its paths absolute
 

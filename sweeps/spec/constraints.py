@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .errors import SweepError
+from ..errors import SweepError
 
 _LONGEST: Final = 1000  # characters of a rule
 _DEEPEST: Final = 50  # expressions inside one another

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from . import specfile
-from .errors import NOT_GIVEN, Mistake, SpecError
-from .space import Choice
-from .specmistakes import did_you_mean
+from ..errors import NOT_GIVEN, Mistake, SpecError
+from . import yaml_text
+from .dimensions import Choice
+from .mistakes import did_you_mean
 
 PLACE: Final = "search.list"
 ReadText = Callable[[Path], str]
@@ -136,10 +136,10 @@ def _row(
     for name, cell in zip(header, cells, strict=True):
         if cell.strip() and name in fields:
             try:
-                row[name] = specfile.read_value(cell.strip())
+                row[name] = yaml_text.read_value(cell.strip())
             except SpecError as error:
                 (wrong,) = error.mistakes
-                mistakes.append(Mistake(specfile.joined(place, name), cell, wrong.rule))
+                mistakes.append(Mistake(yaml_text.joined(place, name), cell, wrong.rule))
     return row, mistakes
 
 

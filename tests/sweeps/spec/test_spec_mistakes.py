@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps import descriptions, specfile
 from sweeps.errors import Mistake, SpecError, SweepError
 from sweeps.loading import load_spec, load_text
-from tests.sweeps.study_files import ELSEWHERE, MINIMAL, mistakes, write_files
+from sweeps.spec import descriptions, yaml_text
+from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL, mistakes, write_files
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ SECTIONS = st.fixed_dictionaries(
 def test_nonsense_is_told_and_never_crashes(content: dict[str, Any]) -> None:
     told: tuple[Mistake, ...] = ()
     try:
-        spec = load_text(specfile.write(content), base=ELSEWHERE)
+        spec = load_text(yaml_text.write(content), base=ELSEWHERE)
         assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
     except SpecError as error:
         told = error.mistakes

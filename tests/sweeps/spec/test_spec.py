@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from pinncore.errors import SettingError
 from pinncore.problems import PROBLEMS, NonlocalStrainSettings
 from pinncore.settings import TrainSettings
-from sweeps import descriptions, specfile, specmodel
 from sweeps.errors import SpecError
 from sweeps.loading import load_spec, load_text
-from sweeps.parse import json_schema, parse_spec
-from sweeps.space import Choice, Int, LogInt, LogUniform, Uniform
-from sweeps.spec import PrunerSettings, SearchSettings, StudySpec, build_settings, config_sha256
-from sweeps.specwarnings import warnings_of
-from tests.sweeps.study_files import ELSEWHERE, EXAMPLES, MINIMAL, ROOT, write_files
+from sweeps.spec import descriptions, model, yaml_text
+from sweeps.spec.dimensions import Choice, Int, LogInt, LogUniform, Uniform
+from sweeps.spec.parse import json_schema, parse_spec
+from sweeps.spec.study_spec import PrunerSettings, SearchSettings, StudySpec, build_settings, config_sha256
+from sweeps.spec.warnings import warnings_of
+from tests.sweeps.spec.study_files import ELSEWHERE, EXAMPLES, MINIMAL, ROOT, write_files
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def test_numbers_are_read_as_they_are_meant(text: str, value: float) -> None:
     )
 )
 def test_whatever_is_written_is_read_back(value: Any) -> None:
-    content, found = specfile.read(specfile.write({"value": value}))
+    content, found = yaml_text.read(yaml_text.write({"value": value}))
     assert content == {"value": value} and found == []
     assert type(content["value"]) is type(value)
 
@@ -385,7 +385,7 @@ def _settings_accept(owner: type[Any], name: str, value: Any) -> bool:
 
 def _file_accepts(content: dict[str, Any]) -> bool:
     try:
-        load_text(specfile.write(content), base=ELSEWHERE)
+        load_text(yaml_text.write(content), base=ELSEWHERE)
     except SpecError:
         return False
     return True
@@ -394,7 +394,7 @@ def _file_accepts(content: dict[str, Any]) -> bool:
 def test_fields_of_train_and_problems_have_names_of_their_own() -> None:
     names = [field.name for owner in (TrainSettings, *PROBLEMS.values()) for field in dataclasses.fields(owner)]
     assert len(names) == len(set(names))
-    assert not set(names) & set(specmodel.section_keys(specmodel.study_file(tuple(PROBLEMS)))[""])
+    assert not set(names) & set(model.section_keys(model.study_file(tuple(PROBLEMS)))[""])
 
 
 def test_pydantic_stands_in_the_models_of_files_alone() -> None:
@@ -425,7 +425,7 @@ def test_the_schema_is_one_and_describes_every_key() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_agree_with_the_schema(path: Path) -> None:
-    content, _ = specfile.read(path.read_text())
+    content, _ = yaml_text.read(path.read_text())
     jsonschema.Draft202012Validator(json_schema()).validate(content)
     jsonschema.Draft202012Validator(json_schema()).validate(load_spec(path).to_plain())
 
@@ -458,7 +458,7 @@ def test_examples_agree_with_the_schema(path: Path) -> None:
     ],
 )
 def test_the_schema_refuses_what_an_editor_should_mark(text: str) -> None:
-    content, _ = specfile.read(text if text.startswith("study") else f"study: s\n{text}")
+    content, _ = yaml_text.read(text if text.startswith("study") else f"study: s\n{text}")
     assert not jsonschema.Draft202012Validator(json_schema()).is_valid(content)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pinncore import TrainSettings
 
-from . import specfile
-from .errors import StudyError
-from .spec import SearchSettings, StudySpec
+from ..errors import StudyError
+from . import yaml_text
+from .study_spec import SearchSettings, StudySpec
 
 MAY_CHANGE = ("resources", "budget", "results", "state")  # sections that a later start may change, beside search.trials
 # Fields that studies begun before they existed do not have: at their defaults they are no part of a study's identity,
@@ -49,7 +49,7 @@ def identity(spec: StudySpec) -> list[str]:
     plain["train"] = {
         name: value for name, value in plain["train"].items() if name not in defaults or value != defaults[name]
     }
-    return specfile.write(plain).splitlines()
+    return yaml_text.write(plain).splitlines()
 
 
 def refuse_other(stored: StudySpec, given: StudySpec, study_dir: Path) -> None:

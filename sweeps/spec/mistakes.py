@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .errors import NOT_GIVEN, Mistake
-from .space import KINDS
-from .specfile import joined
+from ..errors import NOT_GIVEN, Mistake
+from .dimensions import KINDS
+from .yaml_text import joined
 
 _KIND_OF_VALUE: Final = {
     "int_type": "must be a whole number",

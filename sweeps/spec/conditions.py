@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .space import Choice, Dimension, Int, LogInt
+from .dimensions import Choice, Dimension, Int, LogInt
 
 Space = Mapping[str, Dimension]
 

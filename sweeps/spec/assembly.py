@@ -10,19 +10,19 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
-from . import speclist, specmodel, specspace
-from .errors import Mistake
+from ..errors import Mistake
+from . import assembly_space, configurations, model
+from .mistakes import Sections, keys_in
 from .sources import DATA_FILES, FILE_PREFIX, absolute_source
-from .specmistakes import Sections, keys_in
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
-def readable_part(model: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
+def readable_part(file_model: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the file without whatever is wrong in it, so that the rest can be checked all the same."""
-    content: Any = {"study": None} | {name: section for name, section in raw.items() if name in model.model_fields}
+    content: Any = {"study": None} | {name: section for name, section in raw.items() if name in file_model.model_fields}
     content = copy.deepcopy(content)
-    while wrong := {_smallest_part(tuple(keys_in(content, error))) for error in specmodel.errors(model, content)}:
+    while wrong := {_smallest_part(tuple(keys_in(content, error))) for error in model.errors(file_model, content)}:
         for *outer, last in sorted(wrong, key=_position, reverse=True):  # later values first
             del functools.reduce(lambda place, key: place[key], outer, content)[last]
         content.setdefault("study", "unnamed")
@@ -30,14 +30,14 @@ def readable_part(model: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assembled(
-    model: Any, content: Mapping[str, Any], sections: Sections, base: Path, *, unsure: Set[str]
+    file_model: Any, content: Mapping[str, Any], sections: Sections, base: Path, *, unsure: Set[str]
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """Return the parts of a study by name, and what is wrong with the conditions of its space.
 
     `content` is the readable part of the file; relative paths in it start at `base`. Of the fields in `unsure`,
     which have a mistake, nothing is said.
     """
-    file = specmodel.validate(model, content)
+    file = model.validate(file_model, content)
 
     def absolute(field: str, value: Any) -> Any:
         return _absolute(field, value, base)
@@ -49,9 +49,9 @@ def assembled(
         search[key] = [_absolute_path(folder, base) for folder in getattr(file.search, key)]
     dimensions = file.space.model_dump(mode="json", exclude_unset=True)
     written = {name: dimensions[name] for name in content.get("space", {})}
-    space, mistakes = specspace.built(written, sections.keys["space"], unsure, absolute)
+    space, mistakes = assembly_space.built(written, sections.keys["space"], unsure, absolute)
     if file.search.sampler == "list":
-        space = dict(speclist.dimensions(rows))
+        space = dict(configurations.dimensions(rows))
         always = {name for name in space if all(name in row for row in rows)}
     else:
         always = {name for name, kind in space.items() if not kind.when}
@@ -64,7 +64,7 @@ def assembled(
         "study": file.study,
         "problem": fixed(file.problem),
         "train": fixed(file.train),
-        "search": specmodel.validate(specmodel.SearchSettings, search),
+        "search": model.validate(model.SearchSettings, search),
         "space": space,
         "resources": file.resources,
         "budget": file.budget,

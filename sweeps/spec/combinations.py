@@ -9,12 +9,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SweepError
 from .conditions import combinations, grid_size, linked, sample_of_corners, with_parents
 from .constraints import Constraint
-from .errors import SweepError
 
 if TYPE_CHECKING:
-    from .spec import StudySpec
+    from .study_spec import StudySpec
 
 
 def usable_constraints(spec: StudySpec) -> list[Constraint]:

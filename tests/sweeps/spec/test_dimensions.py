@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.space import KINDS, Choice, Dimension, Int, LogInt, LogUniform, Uniform, dimension
+from sweeps.spec.dimensions import KINDS, Choice, Dimension, Int, LogInt, LogUniform, Uniform, dimension
 
 UNIT = st.floats(min_value=0, max_value=1)
 FINITE = st.floats(min_value=-1e308, max_value=1e308)

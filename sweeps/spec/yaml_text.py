@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from .errors import NOT_GIVEN, Mistake, SpecError
+from ..errors import NOT_GIVEN, Mistake, SpecError
 
 _MAX_DEPTH: Final = 20
 _LARGEST: Final = 2**63 - 1  # what a 64-bit column of the tables holds

@@ -1,0 +1,1 @@
+"""The study file, checked: opens nothing but the text it is given."""
