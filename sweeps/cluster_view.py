@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from .capacity import ClusterCapacity
 from .errors import StudyError
+from .owner.capacity import ClusterCapacity
 from .spec.study_spec import StudySpec
 
 _UNLIMITED: Final = -1  # as autoscalers write it

@@ -18,13 +18,13 @@ from cluster.scratch import scratch_folder
 from pinncore.errors import PinnError
 
 from . import homes
-from .capacity import ClusterCapacity
 from .cluster_view import ClusterView
 from .errors import RunLostError, StudyError, SweepError
 from .folder import SPEC_FILE, open_folder
 from .live import Progress
 from .loading import load_spec, read_spec
 from .log import log_exception
+from .owner.capacity import ClusterCapacity
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .ray_cluster import NAMESPACE, RayCluster
 from .shares import Shares

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .capacity import ClusterCapacity
+from .owner.capacity import ClusterCapacity
+from .owner.owner import StudyOwner
 from .spec.study_spec import StudySpec
-from .study import StudyOwner
 
 
 class OwnerActor(StudyOwner):

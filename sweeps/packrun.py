@@ -23,7 +23,7 @@ from pinncore.networks import unflatten
 
 from .checkpoints import checkpoints_of
 from .deviceuse import DeviceUse
-from .packs import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
+from .owner.messages import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
 from .search.pruners import has_stalled
 from .storage.lock import stop_file
 from .trials import no_objective

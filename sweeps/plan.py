@@ -25,7 +25,7 @@ from pinncore.optim.memory import memory_bytes
 
 from .calibration import Clock, Timing, first_members, form_of, timed_extremes
 from .cluster_view import device_of
-from .grouping import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
+from .owner.packing import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
 from .precompile import is_compiled
 from .search import Search
 from .spec.study_spec import StudySpec

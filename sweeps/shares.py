@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .capacity import ClusterCapacity
+from .owner.capacity import ClusterCapacity
 
 NAME: Final = "pinnsweep-studies"  # of the actor that every driver of a cluster talks to
 SILENT_S: Final = 15.0  # without a word, after which a study counts as gone

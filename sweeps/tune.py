@@ -22,9 +22,9 @@ from ray.tune.search import Searcher
 from . import homes
 from .errors import StudyError
 from .log import LOG_FILE
-from .packs import Answer, PackReport, PackTask
+from .owner.messages import Answer, PackReport, PackTask
+from .owner.owner import WAIT
 from .preflight import Expected, check_here
-from .study import WAIT
 
 if TYPE_CHECKING:
     from .spec.study_spec import StudySpec

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from .capacity import ClusterCapacity
 from .cluster_view import ClusterView
 from .live import Progress
 from .log import log_exception
+from .owner.capacity import ClusterCapacity
 from .shares import Share, Shares
 
 LOOK_S: Final = 0.5  # between two looks at the owner for the progress view

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from .log import LOG_FILE
+from .owner.messages import Answer, PackReport, PackTask
 from .packrun import PackRun
-from .packs import Answer, PackReport, PackTask
 from .storage.object_store import StoreError
 
 IDLE_S = 0.2  # between two questions for members that are not there yet

@@ -13,9 +13,9 @@ import torch
 
 import pinncore
 from sweeps import packrun
+from sweeps.owner.messages import Answer, MemberTask, PackReport, PackTask
+from sweeps.owner.owner import StudyOwner
 from sweeps.packrun import PackRun, is_out_of_memory
-from sweeps.packs import Answer, MemberTask, PackReport, PackTask
-from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 
 from .small import MACHINES, Calm, Crash, kill, next_lane

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.capacity import ClusterCapacity
+from sweeps.owner.capacity import ClusterCapacity
 from sweeps.shares import HEAD, Share, Shares, Studies, fair_shares
 
 from .clusters import Node, command, kill, named, wait_for

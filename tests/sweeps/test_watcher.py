@@ -15,7 +15,7 @@ import pytest
 from ray import exceptions
 
 from sweeps import watcher
-from sweeps.capacity import ClusterCapacity
+from sweeps.owner.capacity import ClusterCapacity
 from sweeps.watcher import ECHO_S, Echoes, Watcher
 from tests.cluster.waiting import eventually
 

@@ -22,11 +22,11 @@ from sweeps.checkpoints import Checkpoints, FolderCheckpoints, StoredCheckpoints
 from sweeps.errors import StudyError
 from sweeps.folder import open_folder
 from sweeps.loading import load_spec
+from sweeps.owner.owner import StudyOwner
 from sweeps.preflight import check_here, check_nodes, expected_here
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.object_store import Remote, StoreError, uri_of
-from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 from tests.cluster.waiting import WAIT_S
 from tests.processes import started

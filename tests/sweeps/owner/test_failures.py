@@ -17,17 +17,17 @@ import pytest
 
 import pinncore
 from pinncore.networks import unflatten
-from sweeps import asking
 from sweeps.checkpoints import checkpoint_folder
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec
+from sweeps.owner import asker
+from sweeps.owner.messages import PackReport
+from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.packrun import PackRun
-from sweeps.packs import PackReport
 from sweeps.spec.study_spec import build_settings
-from sweeps.study import WAIT, StudyOwner
 from sweeps.worker import LaneWorker
 
-from .small import (
+from ..small import (
     MACHINES,
     Calm,
     Crash,
@@ -141,17 +141,17 @@ def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
             raise pinncore.SettingError("adam_lr", bad, "must be another")
         return build_settings(config)
 
-    end = asking.Recorder.end_untrained
+    end = asker.Recorder.end_untrained
 
     def dying(*args: Any) -> None:
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(asking, "build_settings", strict)
-        patch.setattr(asking.Recorder, "end_untrained", dying)
+        patch.setattr(asker, "build_settings", strict)
+        patch.setattr(asker.Recorder, "end_untrained", dying)
         with pytest.raises(Crash):
             train_all(study_dir)
-        patch.setattr(asking.Recorder, "end_untrained", end)
+        patch.setattr(asker.Recorder, "end_untrained", end)
         assert run_all(study_dir) == calm.counts | {"COMPLETE": 7, "FAIL": 1}
         assert "must be another" in rows(study_dir)[3]["failure"]
         assert run_all(study_dir, retry=[3]) == calm.counts | {"COMPLETE": 7, "FAIL": 2}
@@ -388,9 +388,9 @@ def test_a_disk_that_fails_ends_the_attempt_and_once_mended_the_study_goes_on(
 def test_a_database_that_fails_ends_the_attempt(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two trials of one report: both are published, none is told."""
     told: list[int] = []
-    settle = asking.Recorder._settle
+    settle = asker.Recorder._settle
 
-    def full_disk(self: asking.Recorder, *args: Any) -> bool:
+    def full_disk(self: asker.Recorder, *args: Any) -> bool:
         told.append(len(told))
         if len(told) == 2:
             raise full()
@@ -403,7 +403,7 @@ def test_a_database_that_fails_ends_the_attempt(calm: Calm, study_dir: Path, mon
         run.follow(owner.report(report))
         report = run.train(float("inf"))
     with monkeypatch.context() as patch:
-        patch.setattr(asking.Recorder, "_settle", full_disk)
+        patch.setattr(asker.Recorder, "_settle", full_disk)
         assert not owner.report(report).taken
     assert owner.broken() == "No space left on device: /study/file"
     assert not owner.report(report).taken, "nothing is published twice"

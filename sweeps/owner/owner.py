@@ -18,25 +18,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import folder, homes, inputs, starting
-from .asking import Asker
+from .. import folder, homes, inputs, starting
+from ..checkpoints import checkpoints_of
+from ..errors import StudyError
+from ..log import log_exception, write_log
+from ..search import Search
+from ..spec.study_spec import StudySpec
+from ..states import COMPLETE, PRUNED, RUNNING, WAITING
+from ..storage import compaction, lock
+from ..storage.events import EventLog
+from ..storage.tables import StudyTables
+from ..studyfile import LIMIT
+from ..trials import DEATHS, Trial
+from .asker import Asker
 from .budget import Spent, spent_reason
 from .capacity import ClusterCapacity
-from .checkpoints import checkpoints_of
-from .errors import StudyError
-from .judging import Judge
-from .log import log_exception, write_log
-from .packs import Answer, MemberTask, PackReport, PackTask
-from .recording import Recorder
-from .search import Search
-from .spec.study_spec import StudySpec
-from .states import COMPLETE, PRUNED, RUNNING, WAITING
-from .storage import compaction, lock
-from .storage.events import EventLog
-from .storage.tables import StudyTables
-from .studyfile import LIMIT
-from .trials import DEATHS, Trial
-from .waiting import Group, Seat, Waiting
+from .messages import Answer, MemberTask, PackReport, PackTask
+from .pruning import Judge
+from .queue import Group, Seat, Waiting
+from .recorder import Recorder
 
 WAIT: Final = -1  # instead of a lane: nothing to hand out now, perhaps later
 MOST_DEATHS: Final = 2  # of its worker, after which a member is not tried again

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .search.pruners import is_hopeless, pruning_metrics, rungs_of
-from .spec.study_spec import StudySpec
-from .states import PRUNED
-from .storage.events import EventLog
-from .storage.optuna_writer import Ledger
-from .trials import RUNGS, Book, Trial, quantile
-from .waiting import Seat
+from ..search.pruners import is_hopeless, pruning_metrics, rungs_of
+from ..spec.study_spec import StudySpec
+from ..states import PRUNED
+from ..storage.events import EventLog
+from ..storage.optuna_writer import Ledger
+from ..trials import RUNGS, Book, Trial, quantile
+from .queue import Seat
 
 
 class Judge:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.loading import load_spec
-from sweeps.study import StudyOwner
+from sweeps.owner.owner import StudyOwner
 
-from .small import MACHINES, events, prepare, table, train_all, write_study
+from ..small import MACHINES, events, prepare, table, train_all, write_study
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_finished_configurations_are_taken_over_and_the_others_trained(
 def test_a_crash_before_they_were_taken_over_changes_nothing(
     first: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeps.recording import Recorder
+    from sweeps.owner.recorder import Recorder
 
     study_dir = branch(first, tmp_path)
     with monkeypatch.context() as patch:

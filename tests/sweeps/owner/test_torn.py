@@ -10,12 +10,12 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec
+from sweeps.owner.owner import StudyOwner
 from sweeps.status import read_status
 from sweeps.storage.tables import TABLES, StudyTables
-from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 
-from .small import MACHINES, assert_same_tables, prepare, train_all, write_study
+from ..small import MACHINES, assert_same_tables, prepare, train_all, write_study
 
 WHOLE = {"trials": 6, "pack": 2}
 

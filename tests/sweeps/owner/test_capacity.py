@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from sweeps import cluster_view
-from sweeps.capacity import ASKED_BEYOND, ClusterCapacity
 from sweeps.cluster_view import ClusterView
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec, load_text
-from sweeps.study import SURPLUS_S, WAIT, StudyOwner
+from sweeps.owner.capacity import ASKED_BEYOND, ClusterCapacity
+from sweeps.owner.owner import SURPLUS_S, WAIT, StudyOwner
 from tests.sweeps.spec.study_files import ELSEWHERE
 
-from .small import prepare, write_study
+from ..small import prepare, write_study
 
 HEAD: dict[str, float] = {"CPU": 0}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .search import Search
-from .spec.study_spec import StudySpec
+from ..search import Search
+from ..spec.study_spec import StudySpec
 
 WINDOW_PACKS = 8  # packs asked at once, so that members of one shape find each other
 LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide what a step costs in Python; more gain nothing

@@ -8,16 +8,16 @@ from typing import Any
 import pinncore
 from pinncore.member import is_padded
 
+from ..search import Search, stable_hash
+from ..spec.study_spec import StudySpec, build_settings, config_sha256
+from ..states import FAIL
+from ..storage.events import EventLog
+from ..storage.optuna_writer import Ledger
+from ..trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
 from .capacity import ClusterCapacity
-from .grouping import Asked, grouped, pack_size, trials_of_pack, window_size
-from .recording import Recorder
-from .search import Search, stable_hash
-from .spec.study_spec import StudySpec, build_settings, config_sha256
-from .states import FAIL
-from .storage.events import EventLog
-from .storage.optuna_writer import Ledger
-from .trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
-from .waiting import Group, Seat
+from .packing import Asked, grouped, pack_size, trials_of_pack, window_size
+from .queue import Group, Seat
+from .recorder import Recorder
 
 
 class Asker:

@@ -16,12 +16,12 @@ import pytest
 import pinncore
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec
+from sweeps.owner.owner import StudyOwner
 from sweeps.packrun import PackRun
-from sweeps.study import StudyOwner
 from sweeps.trials import Book, Trial
 from sweeps.worker import LaneWorker
 
-from .small import (
+from ..small import (
     MACHINES,
     Calm,
     Crash,

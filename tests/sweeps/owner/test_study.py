@@ -14,9 +14,10 @@ import pyarrow.dataset as ds
 import pytest
 
 import pinncore
-from sweeps import grouping
 from sweeps.errors import StudyError
 from sweeps.loading import load_spec, read_spec
+from sweeps.owner import packing
+from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.search import stable_hash
 from sweeps.spec import yaml_text
 from sweeps.spec.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
@@ -24,11 +25,10 @@ from sweeps.spec.study_spec import StudySpec
 from sweeps.status import read_status
 from sweeps.storage.optuna_writer import Ledger
 from sweeps.storage.tables import StudyTables
-from sweeps.study import WAIT, StudyOwner
 from sweeps.weightsource import trial_weights
 from sweeps.worker import LaneWorker
 
-from .small import (
+from ..small import (
     MACHINES,
     Calm,
     Crash,
@@ -114,7 +114,7 @@ def test_a_window_cut_short_is_completed_with_the_same_packs(calm: Calm, study_d
 
 def test_no_two_windows_share_a_pack(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(grouping, "WINDOW_PACKS", 1)
+        patch.setattr(packing, "WINDOW_PACKS", 1)
         cut_window(study_dir, 3)
         calm.finish(study_dir)
     packs = planned_packs(study_dir)

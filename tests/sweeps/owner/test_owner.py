@@ -10,16 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps import packrun, study
-from sweeps.capacity import ClusterCapacity
+from sweeps import packrun
 from sweeps.loading import load_spec
+from sweeps.owner import owner
+from sweeps.owner.capacity import ClusterCapacity
+from sweeps.owner.messages import Answer
+from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.packrun import PackRun
-from sweeps.packs import Answer
 from sweeps.storage.lock import stop_file
-from sweeps.study import WAIT, StudyOwner
 from sweeps.worker import LaneWorker
 
-from .small import (
+from ..small import (
     MACHINES,
     Calm,
     Crash,
@@ -132,7 +133,7 @@ def test_a_late_checkpoint_leaves_those_of_the_next_worker_alone(calm: Calm, tmp
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
     task = owner.lease(next_lane(owner))
-    stale, successor = (PackRun(each, study_dir) for each in (task, study.replace(task, lease=task.lease + 1)))
+    stale, successor = (PackRun(each, study_dir) for each in (task, owner.replace(task, lease=task.lease + 1)))
     for run in (stale, successor, stale):
         run.train(0.0)
         run.checkpoint()
@@ -232,7 +233,7 @@ def test_lanes_packs_segments_refills_and_stock_make_no_difference(
     study_dir, draw = calm.copy(tmp_path_factory.mktemp("other")), random.Random(seed)
     spec = load_spec(calm.file, [f"resources.pack={pack}"])
     with monkeypatch.context() as patch:
-        patch.setattr(study, "STOCK_S", stock)
+        patch.setattr(owner, "STOCK_S", stock)
         patch.setattr(packrun, "FREE_SHARE", free)
         patch.setattr(packrun, "TICKS_BETWEEN_LOOKS", ticks)
         owner = StudyOwner(study_dir, ClusterCapacity(places=lanes, device="cpu"), spec)

@@ -17,13 +17,13 @@ import pytest
 
 import pinncore
 from sweeps.loading import load_spec
+from sweeps.owner.messages import PackReport, identity_columns
+from sweeps.owner.owner import StudyOwner
 from sweeps.packrun import PackRun
-from sweeps.packs import PackReport, identity_columns
 from sweeps.search import Search
-from sweeps.study import StudyOwner
 from sweeps.worker import LaneWorker
 
-from .small import MACHINES, Calm, events, kill, next_lane, prepare, run_all, table, train_together, write_study
+from ..small import MACHINES, Calm, events, kill, next_lane, prepare, run_all, table, train_together, write_study
 
 ASHA = "search.pruner={kind: asha, reduction: 2, rungs: 1, startup_trials: 2}"
 ORDER = (5.0, 6.0, 7.0, 4.0, 8.0, 3.0, 9.0, 4.5, 10.0, 2.0)  # at the rung, by trial
