@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, Final
 from cluster import JobHandle
 from cluster.scratch import scratch_folder
 
-from . import steering
 from .errors import Mistake, SpecError, StudyError
-from .homes import is_study, local, studies_in
 from .results import Results
 from .storage.object_store import Remote, uri_of
-from .studyfile import SPEC_FILE, identified, read_text, whole_text
+from .study import requests
+from .study.home import is_study, local, studies_in
+from .study.study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
     import pinncore
 
     from .driver import RunOutcome
-    from .loading import Given
     from .rows import Rows
     from .spec.study_spec import StudySpec
+    from .study.loading import Given
 
 DEFAULT_ROOT: Final = "runs"
 
@@ -73,7 +73,7 @@ class Study(Results):
     @property
     def spec(self) -> StudySpec:
         """Its study file, with every default written out."""
-        from .loading import read_spec
+        from .study.loading import read_spec
 
         return read_spec(self.path)
 
@@ -84,7 +84,7 @@ class Study(Results):
         trained once more), `objective`, `best` (trial, value, params; None where no trial is complete), `held_by`
         (who runs it, or None).
         """
-        return steering.study_status(self.path)
+        return requests.study_status(self.path)
 
     def best(self) -> dict[str, Any]:
         """Number (`trial`), objective (`value`) and swept values (`params`) of the best trial.
@@ -120,11 +120,11 @@ class Study(Results):
 
         Raises `StudyError` where nobody runs it.
         """
-        steering.stop(self.path, wait=wait)
+        requests.stop(self.path, wait=wait)
 
     def extend(self, n: int, *, address: str | None = None, cpus: int | None = None, plain: bool = True) -> Study:
         """Train `n` trials more than it has now; returns the study. Raises as `run` does."""
-        return self._go_on(trials=steering.more_trials(self.path, n), address=address, cpus=cpus, plain=plain)
+        return self._go_on(trials=requests.more_trials(self.path, n), address=address, cpus=cpus, plain=plain)
 
     def retry(
         self,
@@ -135,7 +135,7 @@ class Study(Results):
         plain: bool = True,
     ) -> Study:
         """Train failed trials once more, all not retried yet unless named; returns the study. Raises as `run`."""
-        return self._go_on(retry=steering.to_retry(self.path, trials), address=address, cpus=cpus, plain=plain)
+        return self._go_on(retry=requests.to_retry(self.path, trials), address=address, cpus=cpus, plain=plain)
 
     def _go_on(self, **options: Any) -> Study:
         from .driver import run as drive
@@ -191,7 +191,7 @@ def run(
     is damaged, another one, or run by somebody else, and `StoppedError` where it is stopped.
     """
     from .driver import run as drive
-    from .loading import read_given
+    from .study.loading import read_given
 
     _refuse_less_than_one(trials=trials, cpus=cpus)
     options: dict[str, Any] = {"trials": trials, "address": address, "cpus": cpus, "plain": plain}

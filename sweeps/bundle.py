@@ -11,7 +11,7 @@ from pinncore.disk import write_whole
 
 from .errors import NOT_GIVEN, Mistake, SpecError
 from .spec import yaml_text
-from .studyfile import SPEC_FILE
+from .study.study_file import SPEC_FILE
 
 if TYPE_CHECKING:
     from .spec.study_spec import StudySpec

@@ -64,8 +64,8 @@ app.command()(cli_run.retry)
 @app.command()
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
     """Check a study file: every mistake at once."""
-    from .loading import load_spec
     from .spec.warnings import warnings_of
+    from .study.loading import load_spec
 
     study = load_spec(spec, overrides or ())
     warnings = warnings_of(study)
@@ -92,8 +92,8 @@ def plan(
     from dataclasses import asdict
 
     from . import plan as planning
-    from .loading import load_spec
     from .machine import available_cpus
+    from .study.loading import load_spec
 
     study = load_spec(spec, overrides or ())
     estimate = planning.plan(study, cpus=cpus or available_cpus(), calibrate=calibrate)

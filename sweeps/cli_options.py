@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from .errors import StudyError
-from .homes import is_study, local, studies_in
 from .storage.object_store import uri_of
+from .study.home import is_study, local, studies_in
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder or URI, or the name of a study in ROOT.")]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from . import steering
 from .cli_errors import INTERRUPTED
 from .cli_options import (
     DEFAULT_ROOT,
@@ -30,7 +29,8 @@ from .cli_options import (
 )
 from .machine import process_age_s
 from .ownname import own_name
-from .studyfile import SPEC_FILE
+from .study import requests
+from .study.study_file import SPEC_FILE
 
 if TYPE_CHECKING:
     from .driver import RunOutcome
@@ -64,9 +64,9 @@ def run(
     if new_study and branch:
         raise typer.BadParameter("--new-study begins anew and --branch does not: give one of the two")
     words = list(overrides or ())
-    words += [steering.kept_in(state)] if state else []
-    words += [steering.named(new_study)] if new_study else []
-    words += steering.branched(target, branch, root=root, overrides=words) if branch else []
+    words += [requests.kept_in(state)] if state else []
+    words += [requests.named(new_study)] if new_study else []
+    words += requests.branched(target, branch, root=root, overrides=words) if branch else []
     options: dict[str, Any] = {"root": root, "overrides": words, "trials": trials, "address": address, "cpus": cpus}
     _train(target, plain=plain, as_json=as_json, **options)
 
@@ -82,7 +82,7 @@ def extend(
 ) -> None:
     """Give a study more trials, and train them."""
     folder = study_dir(study, root)
-    trials = steering.more_trials(folder, number)
+    trials = requests.more_trials(folder, number)
     _train(folder, plain=plain, as_json=as_json, root=root, trials=trials, address=address, cpus=cpus)
 
 
@@ -99,7 +99,7 @@ def retry(
 ) -> None:
     """Train the failed trials of a study once more."""
     folder = study_dir(study, root)
-    failed = steering.to_retry(folder, trials or ())
+    failed = requests.to_retry(folder, trials or ())
     _train(folder, plain=plain, as_json=as_json, root=root, retry=failed, address=address, cpus=cpus)
 
 
@@ -158,7 +158,7 @@ def stop(
 ) -> None:
     """Let a running study save its work and end."""
     folder = study_dir(study, root)
-    holder = steering.stop(folder, wait=wait)
+    holder = requests.stop(folder, wait=wait)
     if as_json:
         print_json({"study": folder.name, "held_by": holder, "stopped": wait})
     elif wait:

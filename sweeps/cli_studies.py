@@ -12,7 +12,7 @@ import typer
 
 from cluster import LOCAL, JobNotFound
 
-from . import cli_jobs, housekeeping, places, steering
+from . import cli_jobs, places
 from .cli_options import (
     DEFAULT_ROOT,
     AsJson,
@@ -27,9 +27,10 @@ from .cli_options import (
     warn,
 )
 from .errors import StudyError, SweepError
-from .homes import local, studies_in
 from .ownname import own_name
 from .storage.object_store import uri_of
+from .study import housekeeping, requests
+from .study.home import local, studies_in
 
 
 def status(
@@ -52,7 +53,7 @@ def status(
         _status_of_job(str(study), root, no_study, as_json=as_json)
         return
     warn(_ambiguous(str(study), place, root))
-    found = steering.study_status(local(place))
+    found = requests.study_status(local(place))
     print_json(found) if as_json else typer.echo(_status_text(found))
 
 
@@ -89,7 +90,7 @@ def _status_of_all(root: Path, *, as_json: bool) -> None:
 def _status_or_error(folder: Path) -> dict[str, Any]:
     """One damaged study must not hide the others."""
     try:
-        return steering.study_status(local(folder))
+        return requests.study_status(local(folder))
     except SweepError as error:
         return {"study": folder.name, "error": str(error)}
 

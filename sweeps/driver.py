@@ -17,13 +17,9 @@ from rich.console import Console
 from cluster.scratch import scratch_folder
 from pinncore.errors import PinnError
 
-from . import homes
 from .cluster_view import ClusterView
 from .errors import RunLostError, StudyError, SweepError
-from .folder import SPEC_FILE, open_folder
 from .live import Progress
-from .loading import load_spec, read_spec
-from .log import log_exception
 from .owner.capacity import ClusterCapacity
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .ray_cluster import NAMESPACE, RayCluster
@@ -32,6 +28,10 @@ from .spec.study_spec import StudySpec
 from .spec.warnings import warnings_of
 from .states import FINISHED
 from .storage.lock import refuse_held
+from .study import home
+from .study.folder import SPEC_FILE, open_folder
+from .study.loading import load_spec, read_spec
+from .study.log import log_exception
 from .watcher import Echoes, Pulse, Watcher
 
 GO_ON = "Run the study again to go on"
@@ -78,7 +78,7 @@ def run(
         refuse_held(study_dir)  # the owner makes sure of it, but Ray takes seconds to start
         for warning in warnings_of(spec):
             progress.message(f"warning: {warning}")
-        remote = homes.remote_of(study_dir)
+        remote = home.remote_of(study_dir)
         where = study_dir if remote is None else f"{remote}, from {study_dir}"
         progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {where}")
         progress.phase("starting Ray" if address is None else f"joining the Ray cluster at {address}")
@@ -99,20 +99,20 @@ def run(
 
 def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpec, Path]:
     """The study that a file, a folder or a place in an object store names, and the root it lies in."""
-    target = homes.local(target)
+    target = home.local(target)
     if not target.is_dir():
         return load_spec(target, overrides), root
     study_dir = target.resolve()
     if not (study_dir / SPEC_FILE).is_file():
         raise StudyError(f"{target} is not a study: it has no {SPEC_FILE}")
-    homes.refresh(study_dir)
+    home.refresh(study_dir)
     spec = read_spec(study_dir, overrides)
     if spec.study != study_dir.name and not any(override.startswith("study=") for override in overrides):
         raise StudyError(
             f"{study_dir} holds the study {spec.study}, and a study's folder has its name. Rename the folder to "
             f"{spec.study}, or begin a study of another name from its {SPEC_FILE}: --set study=NAME"
         )
-    return spec, homes.root_of(study_dir)
+    return spec, home.root_of(study_dir)
 
 
 @contextlib.contextmanager

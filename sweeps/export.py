@@ -16,7 +16,7 @@ from .rows import BATCH_ROWS, dataset_of
 from .storage.object_store import Remote
 from .storage.stored_tables import tables_of
 from .storage.tables import TABLES, Snapshot, exactly
-from .studyfile import SPEC_FILE
+from .study.study_file import SPEC_FILE
 from .tablefiles import FileFormat, format_of, write_file
 
 _OF_A_STUDY: Final = (*TABLES, "checkpoints", SPEC_FILE, "study.db", "lock")  # what nothing else is written over

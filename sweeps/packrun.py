@@ -21,12 +21,12 @@ import pinncore
 from pinncore.checkpoint import MemberState
 from pinncore.networks import unflatten
 
-from .checkpoints import checkpoints_of
 from .deviceuse import DeviceUse
 from .owner.messages import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
 from .search.pruners import has_stalled
 from .storage.lock import stop_file
-from .trials import no_objective
+from .study.checkpoints import checkpoints_of
+from .study.trials import no_objective
 
 TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock
 STOP_LOOK_S = 0.5  # between two looks for the stop file

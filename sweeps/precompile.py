@@ -23,9 +23,9 @@ from pinncore.engines.compiled_engine import CompiledTorchEngine, check_compiler
 
 from .calibration import first_members, form_of
 from .errors import StudyError
-from .provenance import source_digest
 from .search import Search
 from .spec.study_spec import StudySpec
+from .study.provenance import source_digest
 
 LOOKED_AT: Final = 64  # trials; others differ in numbers, hardly in what must be compiled
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import StudyError
-from .homes import OWNER, remote_of
-from .provenance import source_digest
 from .storage import lock
 from .storage.object_store import PROOF, Remote
-from .studyfile import identified, whole_text
+from .study.home import OWNER, remote_of
+from .study.provenance import source_digest
+from .study.study_file import identified, whole_text
 
 TIMEOUT_S: Final = 60.0  # for all machines together
 _NO_ANSWER: Final = [f"did not answer in {TIMEOUT_S:g} s: see whether Ray can start a process there"]

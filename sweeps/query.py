@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from . import confined, studyfile, views
+from . import confined, views
 from .confined import Limits
 from .errors import QueryError, SpecError, StudyError
 from .ranking import (
@@ -34,6 +34,7 @@ from .statement import checked_tree, did_you_mean, names_used, shows_tables
 from .storage.object_store import Remote, uri_of
 from .storage.stored_tables import tables_of
 from .storage.tables import TABLES, Snapshot, StudyTables, exactly
+from .study import study_file
 from .values import unit_of
 
 Schemas = Mapping[str, pa.Schema]  # of each table that is registered
@@ -115,14 +116,14 @@ def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limi
 def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
     """Return the study file of a study as plain values. Raises `StudyError`."""
     path = f"{study_dir}/{studyfile.SPEC_FILE}"
-    if isinstance(study_dir, Path) and not (study_dir / studyfile.SPEC_FILE).is_file():
+    if isinstance(study_dir, Path) and not (study_dir / study_file.SPEC_FILE).is_file():
         found = "which does not exist" if not study_dir.exists() else "where there is no study.yaml"
         raise StudyError(
             f"a study is a folder with a study.yaml in it, got {study_dir}, {found}. "
             "Give the folder that pinnsweep run made, such as runs/quickstart."
         )
     try:
-        content, mistakes = yaml_text.read(studyfile.whole_text(study_dir))
+        content, mistakes = yaml_text.read(study_file.whole_text(study_dir))
     except SpecError as error:
         raise StudyError(f"{path} cannot be read: {error}") from None
     if mistakes:

@@ -19,12 +19,12 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from . import homes
 from .errors import StudyError
-from .log import LOG_FILE
 from .owner.messages import Answer, PackReport, PackTask
 from .owner.owner import WAIT
 from .preflight import Expected, check_here
+from .study import home
+from .study.log import LOG_FILE
 
 if TYPE_CHECKING:
     from .spec.study_spec import StudySpec
@@ -230,7 +230,7 @@ def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
             if self._node != context.driver_node:  # it may have joined after the driver looked at all of them
                 check_here(self._study_dir, context.expected)
                 if context.expected.store is not None:
-                    self._study_dir = homes.worker_home(context.expected.store)
+                    self._study_dir = home.worker_home(context.expected.store)
             from .precompile import prepare  # with torch, which a driver does without
 
             prepare(context.spec, self._device, lambda doing: self._owner.preparing(self._lane, doing))

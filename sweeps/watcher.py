@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from .cluster_view import ClusterView
 from .live import Progress
-from .log import log_exception
 from .owner.capacity import ClusterCapacity
 from .shares import Share, Shares
+from .study.log import log_exception
 
 LOOK_S: Final = 0.5  # between two looks at the owner for the progress view
 PULSE_S: Final = 1.0  # between two looks at the cluster

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from .log import LOG_FILE
 from .owner.messages import Answer, PackReport, PackTask
 from .packrun import PackRun
 from .storage.object_store import StoreError
+from .study.log import LOG_FILE
 
 IDLE_S = 0.2  # between two questions for members that are not there yet
 

@@ -26,9 +26,9 @@ import pytest
 from typer.main import get_command
 
 from sweeps.cli import app
-from sweeps.loading import load_spec, load_text
 from sweeps.spec.warnings import warnings_of
 from sweeps.storage import database, optuna_reader
+from sweeps.study.loading import load_spec, load_text
 
 from .cluster.waiting import WAIT_S
 from .processes import line_of, started

@@ -25,10 +25,10 @@ from cluster.scratch import scratch_folder
 from pinncore.initialisation import initial_parameters
 
 from ..driver import run
-from ..loading import load_spec
 from ..ray_cluster import SETTINGS
 from ..search import Search, stable_hash
 from ..storage.tables import StudyTables
+from ..study.loading import load_spec
 from .case import Data
 from .evaluators.base import OWN
 from .jobs import Job

@@ -24,15 +24,15 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import SweepError
-from ..homes import remote_of
 from ..query import read_study_file
 from ..ranking import Rules, rules_of
 from ..states import COMPLETE
 from ..storage import database, lock, optuna_reader
 from ..storage.database import Connection
 from ..storage.stored_tables import tables_of
-from ..studyfile import identified, whole_text
-from ..trials import DUPLICATE_OF, RETRY_OF, TAKEN_FROM
+from ..study.home import remote_of
+from ..study.study_file import identified, whole_text
+from ..study.trials import DUPLICATE_OF, RETRY_OF, TAKEN_FROM
 from .pictures import FIELDS, PICTURES, REPLICATES, TRAINING
 
 METRICS: Final = (

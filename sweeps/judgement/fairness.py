@@ -20,7 +20,7 @@ from ..states import COMPLETE, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import SECOND_STAGES
 from ..storage.stored_tables import tables_of
-from ..studyfile import whole_text
+from ..study.study_file import whole_text
 
 Array = NDArray[Any]
 

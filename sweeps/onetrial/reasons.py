@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pinncore
 
-from ..provenance import versions
 from ..spec.study_spec import config_sha256
 from ..storage.schema import config_of
+from ..study.provenance import versions
 
 WHAT: Final = {
     "host": "machine",

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 import pinncore
 
-from .. import inputs
 from ..errors import StudyError
-from ..homes import local
 from ..query import read_study_file
 from ..ranking import rules_of
 from ..spec.sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage import database, optuna_reader
 from ..storage.object_store import Remote
-from ..studyfile import identified, whole_text
-from ..trials import no_objective
+from ..study import other_studies
+from ..study.home import local
+from ..study.study_file import identified, whole_text
+from ..study.trials import no_objective
 from .reasons import reasons
 from .sameness import Difference, Stored, compare
 from .trained import Row, kept_weights, original, part_of, row_of, settings_of
@@ -151,10 +151,12 @@ def _own_copy(place: Path | Remote, init: str) -> str:
     name, where = identified(whole_text(study_dir), study_dir)
     connection = database.connect(where)
     try:
-        known = optuna_reader.attributes(connection, optuna_reader.study_id(connection, name)).get(inputs.WEIGHTS, {})
+        known = optuna_reader.attributes(connection, optuna_reader.study_id(connection, name)).get(
+            other_studies.WEIGHTS, {}
+        )
     finally:
         connection.close()
-    copy = study_dir / inputs.FOLDER / f"{known.get(init)}.npz"
+    copy = study_dir / other_studies.FOLDER / f"{known.get(init)}.npz"
     if not os.path.isfile(copy):
         raise StudyError(f"the initial weights {init} are gone: {study_dir} has no copy of them")
     group = init.partition("#")[2] if init.startswith(FILE_PREFIX) else ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pinncore import MemberResult
 
-from ..inputs import FOLDER as WEIGHTS_FOLDER
+from ..study.other_studies import FOLDER as WEIGHTS_FOLDER
 
 Array = NDArray[np.float64]
 

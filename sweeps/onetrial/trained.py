@@ -17,7 +17,6 @@ import pinncore
 from pinncore.networks import flatten, parameter_count
 
 from ..errors import StudyError
-from ..homes import local
 from ..ownname import own_name
 from ..spec.study_spec import build_settings
 from ..states import FAIL
@@ -26,7 +25,8 @@ from ..storage.object_store import Remote
 from ..storage.schema import config_of
 from ..storage.stored_tables import tables_of
 from ..storage.tables import of_member
-from ..studyfile import identified, whole_text
+from ..study.home import local
+from ..study.study_file import identified, whole_text
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]

@@ -13,7 +13,7 @@ from ..spec.study_spec import StudySpec, build_settings, config_sha256
 from ..states import FAIL
 from ..storage.events import EventLog
 from ..storage.optuna_writer import Ledger
-from ..trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
+from ..study.trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
 from .capacity import ClusterCapacity
 from .packing import Asked, grouped, pack_size, trials_of_pack, window_size
 from .queue import Group, Seat

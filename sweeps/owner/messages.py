@@ -10,10 +10,10 @@ from typing import Any
 
 import pinncore
 
-from ..provenance import versions
 from ..spec.model import PrunerSettings
 from ..spec.study_spec import build_settings, config_sha256
 from ..storage.tables import setting_columns
+from ..study.provenance import versions
 
 
 @dataclass(frozen=True)

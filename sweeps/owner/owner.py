@@ -18,18 +18,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from .. import folder, homes, inputs, starting
-from ..checkpoints import checkpoints_of
 from ..errors import StudyError
-from ..log import log_exception, write_log
 from ..search import Search
 from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, PRUNED, RUNNING, WAITING
 from ..storage import compaction, lock
 from ..storage.events import EventLog
 from ..storage.tables import StudyTables
-from ..studyfile import LIMIT
-from ..trials import DEATHS, Trial
+from ..study import folder, home, other_studies, recovery
+from ..study.checkpoints import checkpoints_of
+from ..study.log import log_exception, write_log
+from ..study.study_file import LIMIT
+from ..study.trials import DEATHS, Trial
 from .asker import Asker
 from .budget import Spent, spent_reason
 from .capacity import ClusterCapacity
@@ -124,12 +124,12 @@ class StudyOwner:
     def _begin(self, driver_pid: int, notes: Sequence[str], retry: Sequence[int], offered: int) -> None:
         """Everything that wants the lock held."""
         lock.stop_file(self.study_dir).unlink(missing_ok=True)
-        self._remote = remote = homes.remote_of(self.study_dir)
+        self._remote = remote = home.remote_of(self.study_dir)
         self._tables = StudyTables(self.study_dir, publish_in=remote)
         self._checkpoints = checkpoints_of(self.study_dir)
         compaction.recover(self.study_dir)
         if remote is not None:
-            homes.reconcile(self.study_dir, remote, self._tables, self._lock.word)
+            home.reconcile(self.study_dir, remote, self._tables, self._lock.word)
         known = self._ledger.attributes()
         self.attempt = 1 + max(int(known.get("attempts", 0)), self._tables.newest_attempt())
         self._ledger.set_attribute("attempts", self.attempt)
@@ -138,9 +138,9 @@ class StudyOwner:
         self._events.add("started" if self.attempt == 1 else "resumed", f"process {driver_pid}")
         for note in notes:
             self._events.add("reconciled", note)
-        self._weights = inputs.settle_weights(self.study_dir, self.spec, self._ledger)
+        self._weights = other_studies.settle_weights(self.study_dir, self.spec, self._ledger)
         if remote is not None:
-            homes.push_weights(self.study_dir, remote)
+            home.push_weights(self.study_dir, remote)
         self._started, self._hours_before = self._clock(), float(known.get("hours", 0.0))
         self._hours_noted = self._started
         self._closed, self._broken, self._leaving = False, None, False  # type: bool, str | None, bool
@@ -168,14 +168,14 @@ class StudyOwner:
     def _reconcile(self, known: Mapping[str, Any]) -> None:
         """Bring folder and database together after a crash."""
         spec, tables = self.spec, self._tables
-        self._book = starting.read_book(self.study_dir, spec, self._ledger.records())
-        rows = starting.published_rows(self.study_dir, spec, tables, self._book)
-        starting.note_rows(rows, spec.objectives, self._book)
-        starting.tell_published(rows, self._ledger, self._book, self._events)
-        starting.remove_orphans(tables, self._events)
-        starting.release_leases(self._ledger, self._book)
-        warm = inputs.warm_start(spec, self._ledger)
-        self._search = Search(spec, starting.told(self._book), warm)
+        self._book = recovery.read_book(self.study_dir, spec, self._ledger.records())
+        rows = recovery.published_rows(self.study_dir, spec, tables, self._book)
+        recovery.note_rows(rows, spec.objectives, self._book)
+        recovery.tell_published(rows, self._ledger, self._book, self._events)
+        recovery.remove_orphans(tables, self._events)
+        recovery.release_leases(self._ledger, self._book)
+        warm = other_studies.warm_start(spec, self._ledger)
+        self._search = Search(spec, recovery.told(self._book), warm)
         if known.get(LIMIT) != self._search.limit:
             self._ledger.set_attribute(LIMIT, self._search.limit)  # for those who ask how the study stands
         self._recorder = Recorder(
@@ -189,7 +189,7 @@ class StudyOwner:
             guard=self._check_ours,
             rows=rows,
         )
-        reusable, gone = inputs.reusable(spec)
+        reusable, gone = other_studies.reusable(spec)
         for other in gone:
             self._events.add("reconciled", f"{other} is no study any more: what it completed is trained here")
         self._asker = Asker(
@@ -202,7 +202,7 @@ class StudyOwner:
             self._recorder,
             reusable,
         )
-        self._asker.next_pack = 1 + starting.highest_pack(self._checkpoints.packs(), self._book)
+        self._asker.next_pack = 1 + recovery.highest_pack(self._checkpoints.packs(), self._book)
         for original in [trial for trial in self._book if trial.finished and trial.number in self._book.copies]:
             self._recorder.copy_of(original)
         for trial in [trial for trial in self._book if trial.taken_from is not None and not trial.finished]:
@@ -211,7 +211,7 @@ class StudyOwner:
     def _check_ours(self) -> None:
         self._lock.check()
         if self._remote is not None:
-            homes.check_owner(self._remote, self._lock.word)
+            home.check_owner(self._remote, self._lock.word)
 
     def _unfinished(self) -> list[Group]:
         """Members left of earlier starts: those with a checkpoint first, then pack by pack."""
@@ -696,7 +696,7 @@ class StudyOwner:
         return self._counts()
 
     def _end(self) -> None:
-        starting.release_leases(self._ledger, self._book)
+        recovery.release_leases(self._ledger, self._book)
         self._ledger.set_attribute("hours", self._hours())
         counts = ", ".join(f"{number} {state}" for state, number in self._counts().items() if number)
         if not self._leaving:  # who stops a study does not want to wait

@@ -10,7 +10,7 @@ from ..spec.study_spec import StudySpec
 from ..states import PRUNED
 from ..storage.events import EventLog
 from ..storage.optuna_writer import Ledger
-from ..trials import RUNGS, Book, Trial, quantile
+from ..study.trials import RUNGS, Book, Trial, quantile
 from .queue import Seat
 
 

@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from ..errors import StudyError
-from ..provenance import versions
 from ..search import Search
 from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.events import EventLog
 from ..storage.optuna_writer import Ledger
 from ..storage.tables import StudyTables, setting_columns
-from ..trials import Book, Trial, end_of, finish
+from ..study.provenance import versions
+from ..study.trials import Book, Trial, end_of, finish
 
 KEPT_FINISHED = 200  # finished trials a progress view can still be told of
 

@@ -18,13 +18,13 @@ from pinncore.errors import PinnError
 from ..errors import SpecError, StudyError
 from ..figures.drawing import Format
 from ..judgement.leaderboard import top
-from ..loading import load_text
 from ..ranking import dimensions
 from ..rendering import duration, shown, span
 from ..spec.warnings import warnings_of
 from ..states import FAIL
 from ..storage.object_store import uri_of
-from ..studyfile import whole_text
+from ..study.loading import load_text
+from ..study.study_file import whole_text
 from .cost import cost
 from .data import ReportStudy, listed, read
 from .field import fields

@@ -14,13 +14,13 @@ from typer.testing import CliRunner, Result
 
 from sweeps import driver
 from sweeps.cli import app
-from sweeps.folder import open_folder, settle
-from sweeps.loading import load_text
 from sweeps.search import Search
 from sweeps.spec.study_spec import config_sha256
 from sweeps.storage.database import database
 from sweeps.storage.optuna_writer import Ledger
 from sweeps.storage.tables import StudyTables, setting_columns
+from sweeps.study.folder import open_folder, settle
+from sweeps.study.loading import load_text
 
 from .small import train_all
 

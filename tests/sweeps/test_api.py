@@ -20,7 +20,7 @@ import yaml
 import sweeps
 from cluster import Job, JobHandle, JobState
 from sweeps import places
-from sweeps.loading import load_spec
+from sweeps.study.loading import load_spec
 from tests.cluster.waiting import WAIT_S
 
 from .invoking import StandIn, made_study, run_here

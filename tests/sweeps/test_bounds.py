@@ -13,8 +13,8 @@ import pytest
 from sweeps.judgement.bounds import Suggestion, suggestions
 from sweeps.judgement.importance import Importance, importance
 from sweeps.judgement.judged import judged
-from sweeps.loading import load_text
 from sweeps.spec import yaml_text
+from sweeps.study.loading import load_text
 
 from .bare_rows import SPACE, Row, planted
 

@@ -10,10 +10,10 @@ import pytest
 
 from sweeps.bundle import INPUTS, bundle, unpack
 from sweeps.errors import SpecError
-from sweeps.loading import load_spec
 from sweeps.spec.identity import identity_sha256
 from sweeps.spec.parse import parse_spec
 from sweeps.spec.study_spec import StudySpec
+from sweeps.study.loading import load_spec
 
 from .small import write_study
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sweeps.folder import SPEC_FILE
-from sweeps.loading import load_spec
 from sweeps.storage.tables import TABLES, StudyTables
+from sweeps.study.folder import SPEC_FILE
+from sweeps.study.loading import load_spec
 from tests.processes import started
 
 from .clusters import Node, below, command, kill, named

@@ -19,12 +19,12 @@ from optuna.trial import FrozenTrial
 
 from sweeps.dashboard import serving as serving
 from sweeps.dashboard.storage import METRICS, READ_ONLY, StudyStorage, artifact_id
-from sweeps.loading import load_text
 from sweeps.search import Search
 from sweeps.storage.database import database
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.optuna_writer import Ledger
 from sweeps.storage.tables import StudyTables
+from sweeps.study.loading import load_text
 from tests.cluster.waiting import WAIT_S
 
 from . import synthetic

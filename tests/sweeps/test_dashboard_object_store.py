@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.homes import local
-from sweeps.loading import load_spec
+from sweeps.study.home import local
+from sweeps.study.loading import load_spec
 
 from .object_store import root as root
 from .object_store import s3 as s3

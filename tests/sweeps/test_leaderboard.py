@@ -16,7 +16,7 @@ from sweeps.judgement import bootstrap
 from sweeps.judgement.leaderboard import top
 from sweeps.query import read_study_file
 from sweeps.ranking import swept_columns
-from sweeps.trials import quantile
+from sweeps.study.trials import quantile
 
 from . import synthetic
 from .bare_rows import Row, replicates, row, study

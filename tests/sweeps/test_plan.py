@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from sweeps import plan as planning
-from sweeps.loading import load_text
 from sweeps.plan import Plan, plan, render
 from sweeps.spec.study_spec import StudySpec
+from sweeps.study.loading import load_text
 from tests.cluster.waiting import WAIT_S
 from tests.sweeps.spec.study_files import ELSEWHERE
 

@@ -16,7 +16,7 @@ from pinncore.optim.memory import pairs, symmetric
 from sweeps import precompile
 from sweeps.calibration import first_members
 from sweeps.errors import StudyError
-from sweeps.loading import load_text
+from sweeps.study.loading import load_text
 from tests.sweeps.spec.study_files import ELSEWHERE
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from sweeps import preflight, provenance
+from sweeps import preflight
 from sweeps.errors import StudyError
 from sweeps.preflight import PROOF, Expected, check_here, check_nodes, expected_here, problems_of, report_node, versions
 from sweeps.storage.lock import StudyLock
+from sweeps.study import provenance
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from sweeps.query import render, standing
 from sweeps.ranking import Rules, dimensions, front, rules_of, swept_columns
 from sweeps.rendering import span
 from sweeps.storage.tables import StudyTables
-from sweeps.trials import Book, Trial, end_of
+from sweeps.study.trials import Book, Trial, end_of
 
 from . import synthetic
 from .bare_rows import Row, replicates, row, study

@@ -16,11 +16,11 @@ from sweeps.figures import courses, drawing
 from sweeps.figures import fields as fieldfigures
 from sweeps.figures import studies as studyfigures
 from sweeps.figures import trials as trialfigures
-from sweeps.loading import load_text
 from sweeps.report import write_report
 from sweeps.report.snippet import snippet
 from sweeps.search import Search
 from sweeps.storage.tables import StudyTables, config_of
+from sweeps.study.loading import load_text
 
 from . import synthetic
 from .test_reportmesh import on_elements

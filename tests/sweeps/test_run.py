@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from sweeps.loading import load_spec
+from sweeps.study.loading import load_spec
 
 from .clusters import Node, below, command, kill, wait_for
 from .small import assert_same_tables, prepare, table, train_all, write_study

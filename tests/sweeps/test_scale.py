@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.loading import load_spec
 from sweeps.search import Search, Told
+from sweeps.study.loading import load_spec
 from tests.cluster.waiting import WAIT_S
 from tests.processes import started
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sweeps.loading import load_spec
+from sweeps.study.loading import load_spec
 from tests.cluster.ray.place import Head, ray_head
 from tests.cluster.waiting import eventually
 from tests.processes import line_of, started

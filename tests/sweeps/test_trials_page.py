@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.loading import load_spec
 from sweeps.onetrial.trained import network_of
+from sweeps.study.loading import load_spec
 
 from .invoking import invoke
 from .small import prepare, run_all, write_study

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.loading import load_spec
+from sweeps.study.loading import load_spec
 
 from .small import prepare, run_all, write_study
 

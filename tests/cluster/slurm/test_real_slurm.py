@@ -14,7 +14,7 @@ import pytest
 from cluster import Executor, Job, JobHandle, JobState
 from cluster.slurm.executor import SlurmExecutor
 from cluster.slurm.profile import SlurmProfile
-from sweeps.loading import load_spec
+from sweeps.study.loading import load_spec
 from tests.sweeps.clusters import command
 from tests.sweeps.small import assert_same_tables, prepare, train_all, write_study
 

@@ -17,14 +17,14 @@ import pytest
 
 import pinncore
 from pinncore.networks import unflatten
-from sweeps.checkpoints import checkpoint_folder
 from sweeps.errors import StudyError
-from sweeps.loading import load_spec
 from sweeps.owner import asker
 from sweeps.owner.messages import PackReport
 from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.packrun import PackRun
 from sweeps.spec.study_spec import build_settings
+from sweeps.study.checkpoints import checkpoint_folder
+from sweeps.study.loading import load_spec
 from sweeps.worker import LaneWorker
 
 from ..small import (

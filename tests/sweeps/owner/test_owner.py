@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps import packrun
-from sweeps.loading import load_spec
 from sweeps.owner import owner
 from sweeps.owner.capacity import ClusterCapacity
 from sweeps.owner.messages import Answer
 from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.packrun import PackRun
 from sweeps.storage.lock import stop_file
+from sweeps.study.loading import load_spec
 from sweeps.worker import LaneWorker
 
 from ..small import (

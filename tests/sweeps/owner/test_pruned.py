@@ -16,11 +16,11 @@ import pyarrow.dataset as ds
 import pytest
 
 import pinncore
-from sweeps.loading import load_spec
 from sweeps.owner.messages import PackReport, identity_columns
 from sweeps.owner.owner import StudyOwner
 from sweeps.packrun import PackRun
 from sweeps.search import Search
+from sweeps.study.loading import load_spec
 from sweeps.worker import LaneWorker
 
 from ..small import MACHINES, Calm, events, kill, next_lane, prepare, run_all, table, train_together, write_study

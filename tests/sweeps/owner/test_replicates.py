@@ -15,10 +15,10 @@ import pytest
 
 import pinncore
 from sweeps.errors import StudyError
-from sweeps.loading import load_spec
 from sweeps.owner.owner import StudyOwner
 from sweeps.packrun import PackRun
-from sweeps.trials import Book, Trial
+from sweeps.study.loading import load_spec
+from sweeps.study.trials import Book, Trial
 from sweeps.worker import LaneWorker
 
 from ..small import (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.loading import load_spec
 from sweeps.owner.owner import StudyOwner
+from sweeps.study.loading import load_spec
 
 from ..small import MACHINES, events, prepare, table, train_all, write_study
 

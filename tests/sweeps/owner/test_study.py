@@ -15,17 +15,17 @@ import pytest
 
 import pinncore
 from sweeps.errors import StudyError
-from sweeps.loading import load_spec, read_spec
 from sweeps.owner import packing
 from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.search import stable_hash
 from sweeps.spec import yaml_text
 from sweeps.spec.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
 from sweeps.spec.study_spec import StudySpec
-from sweeps.status import read_status
 from sweeps.storage.optuna_writer import Ledger
 from sweeps.storage.tables import StudyTables
-from sweeps.weightsource import trial_weights
+from sweeps.study.initial_weights import trial_weights
+from sweeps.study.loading import load_spec, read_spec
+from sweeps.study.status import read_status
 from sweeps.worker import LaneWorker
 
 from ..small import (

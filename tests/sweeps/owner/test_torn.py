@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.loading import load_spec
 from sweeps.owner.owner import StudyOwner
-from sweeps.status import read_status
 from sweeps.storage.tables import TABLES, StudyTables
+from sweeps.study.loading import load_spec
+from sweeps.study.status import read_status
 from sweeps.worker import LaneWorker
 
 from ..small import MACHINES, assert_same_tables, prepare, train_all, write_study

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.loading import load_text
 from sweeps.search import Proposal, Search, Told
 from sweeps.spec.study_spec import StudySpec
+from sweeps.study.loading import load_text
 
 SPACE = {
     "width": {"choice": [8, 16, 20, 32]},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweeps.errors import SpecError
-from sweeps.loading import load_text
+from sweeps.study.loading import load_text
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

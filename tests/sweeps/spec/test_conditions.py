@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.errors import SweepError
-from sweeps.loading import load_text
 from sweeps.spec.combinations import grid_count, possible, related
 from sweeps.spec.conditions import (
     attached,
@@ -27,6 +26,7 @@ from sweeps.spec.conditions import (
 from sweeps.spec.dimensions import Choice, Dimension, Int
 from sweeps.spec.parse import parse_spec
 from sweeps.spec.warnings import warnings_of
+from sweeps.study.loading import load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL
 
 NETS = """

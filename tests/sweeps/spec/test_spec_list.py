@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.errors import SpecError
-from sweeps.loading import load_spec, load_text
 from sweeps.spec import yaml_text
 from sweeps.spec.dimensions import Choice
 from sweeps.spec.warnings import warnings_of
+from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, mistakes
 
 LISTED = """

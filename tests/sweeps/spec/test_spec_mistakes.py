@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps.errors import Mistake, SpecError, SweepError
-from sweeps.loading import load_spec, load_text
 from sweeps.spec import descriptions, yaml_text
+from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL, mistakes, write_files
 
 

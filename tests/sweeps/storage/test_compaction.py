@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from sweeps import homes, query
+from sweeps import query
 from sweeps.cli import app
 from sweeps.errors import StudyError
 from sweeps.storage import compaction
@@ -25,6 +25,7 @@ from sweeps.storage.compaction import Compacted, compact, is_due, recover
 from sweeps.storage.object_store import Remote
 from sweeps.storage.stored_tables import FOLDER, StoredTables
 from sweeps.storage.tables import COMPACTION, TABLES, StudyTables
+from sweeps.study import home
 
 from .. import synthetic
 from ..object_store import root as root
@@ -264,7 +265,7 @@ def test_a_store_gets_a_manifest_and_keeps_its_files(stored: tuple[StudyTables, 
     assert found.read("curves").equals(tables.read("curves").sort_by([("trial", "ascending")]))
     assert len(remote.objects(FOLDER)) == 4, "merged files that are merged again are removed"
     assert compact(tables, remote) == Compacted(5, 5)
-    homes.remove_stored(remote)
+    home.remove_stored(remote)
     assert not remote.objects()
 
 

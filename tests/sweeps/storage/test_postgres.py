@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.folder import database_of, open_folder, open_study, settle
-from sweeps.loading import read_spec
-from sweeps.status import read_status
 from sweeps.storage.database import Database, connect, database
 from sweeps.storage.optuna_writer import Ledger
+from sweeps.study.folder import database_of, open_folder, open_study, settle
+from sweeps.study.loading import read_spec
+from sweeps.study.status import read_status
 from tests.cluster.waiting import WAIT_S
 
-from ..test_folder import SMALL, spec_of
+from ..study.test_folder import SMALL, spec_of
 from .test_optuna_writer import LedgerContract, enter
 
 

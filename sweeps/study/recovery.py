@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import StudyError
-from .search import Search, Told
-from .spec.study_spec import StudySpec, config_sha256
-from .states import RUNNING, WAITING
-from .storage.events import EventLog
-from .storage.optuna_writer import Ledger, TrialRecord
-from .storage.tables import StudyTables
+from ..errors import StudyError
+from ..search import Search, Told
+from ..spec.study_spec import StudySpec, config_sha256
+from ..states import RUNNING, WAITING
+from ..storage.events import EventLog
+from ..storage.optuna_writer import Ledger, TrialRecord
+from ..storage.tables import StudyTables
 from .trials import (
     DEATHS,
     DUPLICATE_OF,

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .storage import database, lock, optuna_reader
-from .studyfile import LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
+from ..storage import database, lock, optuna_reader
+from .study_file import LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
 
 
 def read_status(study_dir: Path) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def read_status(study_dir: Path) -> dict[str, Any]:
 
 def _understood(study_dir: Path) -> tuple[int, list[str]]:
     """Trials and objectives by the study file itself; to understand it takes seconds."""
+    from ..search import Search
     from .loading import read_spec
-    from .search import Search
 
     spec = read_spec(study_dir)
     return Search(spec).limit, list(spec.objectives)

@@ -12,12 +12,12 @@ import pytest
 
 from cluster import InlineExecutor, Job
 from sweeps.errors import StudyError
-from sweeps.housekeeping import collect, collect_jobs, delete, overview
-from sweeps.steering import failed_trials, study_status, to_retry
 from sweeps.storage import lock
 from sweeps.storage.tables import StudyTables
+from sweeps.study.housekeeping import collect, collect_jobs, delete, overview
+from sweeps.study.requests import failed_trials, study_status, to_retry
 
-from .invoking import made_study
+from ..invoking import made_study
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, WAITING
+from ..states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, WAITING
 
 if TYPE_CHECKING:
     from pinncore import MemberResult
 
-    from .storage.optuna_writer import Ledger
+    from ..storage.optuna_writer import Ledger
 
 
 # user attributes of a trial in the database

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import housekeeping
 from sweeps.errors import StudyError
-from sweeps.steering import study_status, to_retry
 from sweeps.storage.database import connect, database
 from sweeps.storage.optuna_writer import Ledger
+from sweeps.study import housekeeping
+from sweeps.study.requests import study_status, to_retry
 
-from .invoking import made_study
-from .storage.test_postgres import pytestmark as pytestmark
-from .storage.test_postgres import server as server
-from .storage.test_postgres import url as url
+from ..invoking import made_study
+from ..storage.test_postgres import pytestmark as pytestmark
+from ..storage.test_postgres import server as server
+from ..storage.test_postgres import url as url
 
 
 @pytest.fixture

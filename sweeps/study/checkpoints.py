@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol, TypeAlias
 import pinncore
 from cluster.scratch import scratch_folder
 
-from .homes import remote_of
-from .storage.object_store import Remote, at_once
+from ..storage.object_store import Remote, at_once
+from .home import remote_of
 
 FOLDER: Final = "checkpoints"
 INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members

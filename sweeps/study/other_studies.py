@@ -16,14 +16,14 @@ import numpy as np
 from pinncore.data import load_data
 from pinncore.disk import write_whole
 
-from .errors import StudyError
+from ..errors import StudyError
+from ..search import Search, Told
+from ..spec.sources import FILE_PREFIX, split_source
+from ..spec.study_spec import StudySpec, config_sha256
+from ..storage.database import database
+from ..storage.optuna_writer import Ledger
+from .initial_weights import is_study, trial_weights
 from .loading import read_spec
-from .search import Search, Told
-from .spec.sources import FILE_PREFIX, split_source
-from .spec.study_spec import StudySpec, config_sha256
-from .storage.database import database
-from .storage.optuna_writer import Ledger
-from .weightsource import is_study, trial_weights
 
 FOLDER: Final = "initial_weights"
 WEIGHTS, WARM_START = "initial_weights", "warm_start"  # attributes of the study in its database

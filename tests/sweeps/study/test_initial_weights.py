@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.loading import load_spec, load_text
 from sweeps.spec.parse import parse_spec
 from sweeps.spec.sources import absolute_source, split_source
 from sweeps.storage.tables import StudyTables
-from sweeps.weightsource import layers_of, trial_weights
+from sweeps.study.initial_weights import layers_of, trial_weights
+from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL, mistakes
 from tests.sweeps.synthetic import make_study, trial_row, weights
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from .errors import NOT_GIVEN, Mistake, SpecError, StudyError
-from .spec import yaml_text
-from .spec.parse import parse_spec
-from .spec.study_spec import StudySpec
-from .specinputs import FILE_CHECKS
-from .studyfile import SPEC_FILE, whole_text
+from ..errors import NOT_GIVEN, Mistake, SpecError, StudyError
+from ..spec import yaml_text
+from ..spec.parse import parse_spec
+from ..spec.study_spec import StudySpec
+from .input_checks import FILE_CHECKS
+from .study_file import SPEC_FILE, whole_text
 
 Given = str | os.PathLike[str] | Mapping[str, Any]
 

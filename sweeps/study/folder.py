@@ -14,21 +14,21 @@ from typing import Any, Final, NamedTuple
 from pinncore.data import load_data
 from pinncore.disk import write_whole
 
-from . import homes
-from .errors import StudyError
+from ..errors import StudyError
+from ..spec.identity import LATER_FIELDS as LATER_FIELDS
+from ..spec.identity import MAY_CHANGE as MAY_CHANGE
+from ..spec.identity import identity_sha256 as identity_sha256
+from ..spec.identity import refuse_other as refuse_other
+from ..spec.study_spec import StudySpec
+from ..storage import database, lock
+from ..storage.object_store import uri_of
+from ..storage.optuna_writer import Ledger
+from . import home
 from .loading import read_spec
 from .log import LOG_FILE
 from .provenance import code_version
-from .spec.identity import LATER_FIELDS as LATER_FIELDS
-from .spec.identity import MAY_CHANGE as MAY_CHANGE
-from .spec.identity import identity_sha256 as identity_sha256
-from .spec.identity import refuse_other as refuse_other
-from .spec.study_spec import StudySpec
-from .storage import database, lock
-from .storage.object_store import uri_of
-from .storage.optuna_writer import Ledger
-from .studyfile import END, LIMIT, OBJECTIVES, STUDY_YAML, identified, is_whole, read_text, whole_text
-from .studyfile import SPEC_FILE as SPEC_FILE
+from .study_file import END, LIMIT, OBJECTIVES, STUDY_YAML, identified, is_whole, read_text, whole_text
+from .study_file import SPEC_FILE as SPEC_FILE
 
 SCHEMA: Final = 1  # of folder and database; a study of a higher one is refused
 SCHEMA_KEY, VERSIONS, HOME = "schema", "code_versions", "home"  # attributes of the study
@@ -52,7 +52,7 @@ def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     if uri is None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(root)):
         got = f"{str(root).partition(':')[0]}:..."
         raise StudyError(f"--root: must be a folder that this machine sees, s3://BUCKET/PREFIX or gs://..., got {got}")
-    study_dir = root / spec.study if uri is None else homes.open_home(uri, spec)
+    study_dir = root / spec.study if uri is None else home.open_home(uri, spec)
     lock.refuse_held(study_dir)
     is_new = not (study_dir / SPEC_FILE).is_file()
     if study_dir.exists() and not study_dir.is_dir():
@@ -119,7 +119,7 @@ def database_of(study_dir: Path, spec: StudySpec | None = None) -> database.Data
 
 def _is_ours(path: Path) -> bool:
     """Whether a start that was cut short may have left this."""
-    return path.name in (lock.FILE, "stop", homes.FILE, LOG_FILE) or path.name.startswith(
+    return path.name in (lock.FILE, "stop", home.FILE, LOG_FILE) or path.name.startswith(
         (f".{SPEC_FILE}", database.FILE)
     )
 
@@ -151,7 +151,7 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, known: Mapping[str
 
 def _home(study_dir: Path) -> str:
     """Where the study lies, for all machines that share its database."""
-    remote = homes.remote_of(study_dir)
+    remote = home.remote_of(study_dir)
     return str(study_dir.resolve() if remote is None else remote)
 
 

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cluster import LocalExecutor
 
-from . import homes
-from .errors import StudyError
-from .steering import study_status
-from .storage import database, lock, optuna_reader
-from .storage.object_store import Remote, uri_of
-from .studyfile import SPEC_FILE, identified, whole_text
+from ..errors import StudyError
+from ..storage import database, lock, optuna_reader
+from ..storage.object_store import Remote, uri_of
+from . import home
+from .requests import study_status
+from .study_file import SPEC_FILE, identified, whole_text
 
 if TYPE_CHECKING:
-    from .storage.compaction import Compacted
+    from ..storage.compaction import Compacted
 
 JOBS_FOLDER: Final = ".jobs"  # in the folder that holds the studies
 JOBS_KEPT_DAYS: Final = 30
@@ -53,7 +53,7 @@ def overview(study_dir: Path) -> dict[str, Any]:
     where = uri_of(study_dir) or str(study_dir)
     record = {"study": study_dir.name, "path": where, "bytes": bytes_, "changed_at": when}
     try:
-        return record | study_status(homes.local(study_dir))
+        return record | study_status(home.local(study_dir))
     except StudyError as error:
         return record | {"error": str(error)}
 
@@ -92,9 +92,9 @@ def delete(study_dir: Path) -> str | None:
     refuse_deletion(study_dir)
     with _held(study_dir):
         stays = _delete_from_database(study_dir)  # refused where another machine runs the study
-        remote = homes.remote_of(study_dir)
+        remote = home.remote_of(study_dir)
         if remote is not None:
-            homes.remove_stored(remote)
+            home.remove_stored(remote)
         last = (SPEC_FILE, lock.FILE)  # until they are gone it is a study, which can be deleted once more
         for path in [*(each for each in study_dir.iterdir() if each.name not in last), *(study_dir / n for n in last)]:
             _remove(path)
@@ -147,7 +147,7 @@ def _home(where: database.Database, name: str) -> str | None:
 def _delete_from_server(where: database.Database, name: str) -> None:
     import optuna
 
-    from .storage.optuna_writer import Ledger
+    from ..storage.optuna_writer import Ledger
 
     ledger = Ledger(where, name)
     try:
@@ -166,9 +166,9 @@ def compact(study_dir: Path) -> Compacted:
 
     Raises `StudyError` where somebody runs the study, for a damaged file, and where there is no room.
     """
-    from .storage import compaction
-    from .storage.optuna_writer import Ledger
-    from .storage.tables import StudyTables
+    from ..storage import compaction
+    from ..storage.optuna_writer import Ledger
+    from ..storage.tables import StudyTables
 
     _refuse_running(study_dir)
     name, where = identified(whole_text(study_dir), study_dir)
@@ -178,7 +178,7 @@ def compact(study_dir: Path) -> Compacted:
             stack.callback(ledger.close)
             ledger.take(f"process {os.getpid()}, to compact its tables")
         try:
-            return compaction.compact(StudyTables(study_dir), homes.remote_of(study_dir))
+            return compaction.compact(StudyTables(study_dir), home.remote_of(study_dir))
         except OSError as problem:
             reason = problem.strerror or str(problem)
             raise StudyError(
@@ -196,7 +196,7 @@ def collect(study_dir: Path, *, dry_run: bool = False) -> list[Waste]:
     object store.
     """
     _refuse_running(study_dir)
-    remote = homes.remote_of(study_dir)
+    remote = home.remote_of(study_dir)
     if remote is not None:
         raise StudyError(f"gc looks into folders, and {remote} is cleaned by every start of the study: run it again")
     if dry_run:
@@ -228,21 +228,21 @@ def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = Non
 
 
 def _waste(study_dir: Path) -> Iterator[Waste]:
-    from . import starting
+    from ..storage import compaction
+    from ..storage.optuna_writer import Ledger
+    from ..storage.tables import StudyTables
+    from . import recovery
     from .checkpoints import FOLDER as CHECKPOINTS
     from .checkpoints import checkpoints_of
     from .loading import read_spec
-    from .storage import compaction
-    from .storage.optuna_writer import Ledger
-    from .storage.tables import StudyTables
 
     spec, tables = read_spec(study_dir), StudyTables(study_dir)
     ledger = Ledger(database.database(study_dir, spec.state), spec.study)
     try:
-        book = starting.read_book(study_dir, spec, ledger.records())
+        book = recovery.read_book(study_dir, spec, ledger.records())
     finally:
         ledger.close()
-    starting.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: then nothing is waste
+    recovery.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: then nothing is waste
     saved = checkpoints_of(study_dir).saved_members()
     unfinished = {trial.number: trial.pack for trial in book if not trial.finished}
     needed = {pack for label, pack in saved.items() if label // book.replicates in unfinished}

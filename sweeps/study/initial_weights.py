@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pinncore.networks import Layers
 
-from .errors import StudyError
+from ..errors import StudyError
 
 _STUDY_FILE: Final = "study.yaml"
 
@@ -28,7 +28,7 @@ def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
     """
     import pyarrow.compute as pc  # of a study file that names no trial nothing here is needed
 
-    from .storage.tables import StudyTables, of_member
+    from ..storage.tables import StudyTables, of_member
 
     if not is_study(path):
         raise StudyError(f"there is no study in {path}")

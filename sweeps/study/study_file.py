@@ -6,11 +6,11 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
-from .errors import SpecError, StudyError
-from .spec import yaml_text
-from .storage import database, optuna_reader
-from .storage.database import Database
-from .storage.object_store import Remote
+from ..errors import SpecError, StudyError
+from ..spec import yaml_text
+from ..storage import database, optuna_reader
+from ..storage.database import Database
+from ..storage.object_store import Remote
 
 SPEC_FILE: Final = "study.yaml"
 END: Final = "# end of the study file"  # its last line; versions before wrote none

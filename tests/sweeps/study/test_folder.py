@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from pinncore import TrainSettings
-from sweeps import folder
 from sweeps.errors import StudyError
-from sweeps.folder import open_folder, open_study, record_version, settle
-from sweeps.loading import load_text, read_spec
 from sweeps.spec import identity
 from sweeps.spec.study_spec import SearchSettings, StudySpec
 from sweeps.storage import lock
 from sweeps.storage.database import connect, database
 from sweeps.storage.optuna_writer import Ledger
-from sweeps.studyfile import END, LIMIT, STUDY_YAML
+from sweeps.study import folder
+from sweeps.study.folder import open_folder, open_study, record_version, settle
+from sweeps.study.loading import load_text, read_spec
+from sweeps.study.study_file import END, LIMIT, STUDY_YAML
 
 SMALL = """\
 study: small

@@ -14,13 +14,13 @@ from pinncore.errors import DataError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.networks import Layers, layer_sizes
 
-from .errors import NOT_GIVEN, Mistake, StudyError
-from .spec.assembly import URL
-from .spec.combinations import flat, possible
-from .spec.mistakes import did_you_mean, nearest
-from .spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, NEEDS_REFERENCE, TRIAL_PREFIX, split_source
-from .spec.study_spec import StudySpec
-from .weightsource import is_study, layers_of, trial_weights
+from ..errors import NOT_GIVEN, Mistake, StudyError
+from ..spec.assembly import URL
+from ..spec.combinations import flat, possible
+from ..spec.mistakes import did_you_mean, nearest
+from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, NEEDS_REFERENCE, TRIAL_PREFIX, split_source
+from ..spec.study_spec import StudySpec
+from .initial_weights import is_study, layers_of, trial_weights
 
 _SHAPE: Final = ("inputs", "width", "depth")  # the fields that make a network's shape
 _MOST_SHAPES: Final = 300  # for a source, tried one by one; beyond, the corners of the space are

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from .errors import StudyError
-from .storage import database, lock
-from .storage.object_store import Remote, Stored, replace, uri_of
-from .studyfile import SPEC_FILE, identified, read_text, whole_text
+from ..errors import StudyError
+from ..storage import database, lock
+from ..storage.object_store import Remote, Stored, replace, uri_of
+from .study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
-    from .spec.study_spec import StudySpec
-    from .storage.tables import StudyTables
+    from ..spec.study_spec import StudySpec
+    from ..storage.tables import StudyTables
 
 FILE: Final = "object_store"  # in a home: the URI of the study in its store
 OWNER: Final = "owner"  # in the store: the word in the lock of the home that publishes there
@@ -172,7 +172,7 @@ def push_weights(study_dir: Path, remote: Remote) -> None:
 
 def remove_stored(remote: Remote) -> None:
     """Remove a study from its store; as long as the study file is there, it is one."""
-    from .storage.stored_tables import FOLDER, MANIFEST
+    from ..storage.stored_tables import FOLDER, MANIFEST
 
     for folder in ("checkpoints", WEIGHTS, FOLDER, *_OF_FLUSHES, "events", "trials"):
         remote.remove_folder(folder)

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import StudyError
-from .homes import local, remote_of
+from ..errors import StudyError
+from ..storage import database, lock, optuna_reader
+from .home import local, remote_of
 from .status import read_status
-from .storage import database, lock, optuna_reader
-from .studyfile import SPEC_FILE, identified, whole_text
+from .study_file import SPEC_FILE, identified, whole_text
 from .trials import RETRY_OF
 
 if TYPE_CHECKING:
-    from .spec.study_spec import StudySpec
+    from ..spec.study_spec import StudySpec
 
 LOOK_S: Final = 0.2  # between two looks at the lock of a study that is being stopped
 FINITE: Final = ("grid", "list")  # samplers that come to an end
@@ -156,7 +156,7 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
 
 def _whole_size(spec: StudySpec) -> int:
     """Number of trials of a grid or list, whatever number of them is asked for."""
-    from .search import Search
+    from ..search import Search
 
     whole = spec.search.model_copy(update={"trials": None})
     return Search(dataclasses.replace(spec, search=whole)).limit

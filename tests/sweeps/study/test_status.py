@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.folder import open_study, settle
-from sweeps.loading import load_text
 from sweeps.search import Search
 from sweeps.spec.study_spec import StudySpec
-from sweeps.status import read_status
 from sweeps.storage.database import connect, database
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.optuna_writer import Ledger
-from sweeps.studyfile import LIMIT
+from sweeps.study.folder import open_study, settle
+from sweeps.study.loading import load_text
+from sweeps.study.status import read_status
+from sweeps.study.study_file import LIMIT
 from tests.cluster.waiting import WAIT_S
 
-from .storage.test_optuna_writer import multiply
+from ..storage.test_optuna_writer import multiply
 
 TEXT = """\
 study: small
@@ -157,7 +157,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from sweeps import cli
-from sweeps.status import read_status
+from sweeps.study.status import read_status
 status = read_status(Path(sys.argv[1]))
 heavy = [name for name in ("torch", "ray", "pyarrow", "optuna", "sqlalchemy", "numpy") if name in sys.modules]
 print(json.dumps([status, heavy]))
