@@ -115,7 +115,7 @@ def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limi
 
 def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
     """Return the study file of a study as plain values. Raises `StudyError`."""
-    path = f"{study_dir}/{studyfile.SPEC_FILE}"
+    path = f"{study_dir}/{study_file.SPEC_FILE}"
     if isinstance(study_dir, Path) and not (study_dir / study_file.SPEC_FILE).is_file():
         found = "which does not exist" if not study_dir.exists() else "where there is no study.yaml"
         raise StudyError(

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps import packrun
-from sweeps.owner import owner
 from sweeps.owner.capacity import ClusterCapacity
 from sweeps.owner.messages import Answer
 from sweeps.owner.owner import WAIT, StudyOwner
@@ -233,7 +232,7 @@ def test_lanes_packs_segments_refills_and_stock_make_no_difference(
     study_dir, draw = calm.copy(tmp_path_factory.mktemp("other")), random.Random(seed)
     spec = load_spec(calm.file, [f"resources.pack={pack}"])
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "STOCK_S", stock)
+        patch.setattr("sweeps.owner.owner.STOCK_S", stock)
         patch.setattr(packrun, "FREE_SHARE", free)
         patch.setattr(packrun, "TICKS_BETWEEN_LOOKS", ticks)
         owner = StudyOwner(study_dir, ClusterCapacity(places=lanes, device="cpu"), spec)

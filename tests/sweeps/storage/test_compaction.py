@@ -25,7 +25,7 @@ from sweeps.storage.compaction import Compacted, compact, is_due, recover
 from sweeps.storage.object_store import Remote
 from sweeps.storage.stored_tables import FOLDER, StoredTables
 from sweeps.storage.tables import COMPACTION, TABLES, StudyTables
-from sweeps.study import home
+from sweeps.study.home import remove_stored
 
 from .. import synthetic
 from ..object_store import root as root
@@ -265,7 +265,7 @@ def test_a_store_gets_a_manifest_and_keeps_its_files(stored: tuple[StudyTables, 
     assert found.read("curves").equals(tables.read("curves").sort_by([("trial", "ascending")]))
     assert len(remote.objects(FOLDER)) == 4, "merged files that are merged again are removed"
     assert compact(tables, remote) == Compacted(5, 5)
-    home.remove_stored(remote)
+    remove_stored(remote)
     assert not remote.objects()
 
 

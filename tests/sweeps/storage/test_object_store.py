@@ -23,9 +23,9 @@ from sweeps.preflight import check_here, check_nodes, expected_here
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.object_store import Remote, StoreError, uri_of
-from sweeps.study import home
 from sweeps.study.checkpoints import Checkpoints, FolderCheckpoints, StoredCheckpoints
 from sweeps.study.folder import open_folder
+from sweeps.study.home import OWNER, local, worker_home
 from sweeps.study.loading import load_spec
 from sweeps.worker import LaneWorker
 from tests.cluster.waiting import WAIT_S
@@ -223,7 +223,7 @@ def test_another_machine_goes_on_from_the_store(
     check_whole(calm, root, tmp_path)
     assert_same_tables(calm.whole, second, but=("spec_hash",))
 
-    assert home.local(Path(f"{root}/small")) == second
+    assert local(Path(f"{root}/small")) == second
     assert run_all(first) == calm.counts, "the first machine is brought up to date"
     assert_same_tables(second, first)
 
@@ -263,7 +263,7 @@ def test_a_worker_elsewhere_trains_from_the_store_alone(calm: Calm, root: str, t
     spec = load_spec(calm.file, [*lines, "train.depth=1"])
     home, _ = open_folder(Path(root), spec)
     owner = StudyOwner(home, MACHINES, spec)
-    there = home.worker_home(f"{root}/small")
+    there = worker_home(f"{root}/small")
     assert home not in (there, *there.parents)
     shutil.rmtree(home / "initial_weights")
     worker = LaneWorker(owner, there, next_lane(owner))
@@ -389,7 +389,7 @@ def held(spec: StudySpec, root: str) -> Iterator[Path]:
     """The home of a study that is being run."""
     home, _ = prepare(Path(root), spec)
     lock = StudyLock(home, driver_pid=os.getpid())
-    Remote(f"{root}/small").put(home.OWNER, lock.word.encode())
+    Remote(f"{root}/small").put(OWNER, lock.word.encode())
     yield home
     lock.release()
 
@@ -413,7 +413,7 @@ def test_a_machine_proves_that_it_uses_the_store(held: Path, root: str, monkeypa
     assert f"in {root}/small:" in first
     assert len(lines) == 1 and "node 10.0.0.2" in lines[0] and "cannot use the store" in lines[0]
     assert names(root) == before, "nothing is left behind"
-    Remote(f"{root}/small").put(home.OWNER, b"another word")
+    Remote(f"{root}/small").put(OWNER, b"another word")
     with pytest.raises(StudyError, match=r"finds another study in s3://.*the same AWS_ENDPOINT_URL"):
         check_here(nowhere, expected)
 
