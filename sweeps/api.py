@@ -18,7 +18,7 @@ from cluster import JobHandle
 from cluster.scratch import scratch_folder
 
 from .errors import Mistake, SpecError, StudyError
-from .results import Results
+from .query.results import Results
 from .storage.object_store import Remote, uri_of
 from .study import requests
 from .study.home import is_study, local, studies_in
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pinncore
 
     from .driver import RunOutcome
-    from .rows import Rows
+    from .query.rows import Rows
     from .spec.study_spec import StudySpec
     from .study.loading import Given
 
@@ -154,7 +154,7 @@ class Studies(Results, Mapping[str, Study]):
     """Several studies, by name, whose tables are read as one: the first column `study` says whose a row is."""
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
-        from .query import named_studies
+        from .query.query import named_studies
 
         super().__init__(named_studies([_place(path) for path in paths]), named=True)
         self._studies = {name: Study(str(place)) for name, place in self._places.items()}

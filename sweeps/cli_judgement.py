@@ -31,7 +31,7 @@ def top(
     """
     places = [study_place(study, root) for study in studies]
     from .judgement import leaderboard
-    from .rendering import render
+    from .query.text import render
 
     best = leaderboard.top(places, number, by)
     if as_json:

@@ -56,7 +56,7 @@ def show(
     """Tell all about one trial."""
     place = _place(study, root)
     from .onetrial import showing, showtext
-    from .values import json_value
+    from .query.values import json_value
 
     found = showing.about_trial(place, trial, replicate)
     print_json(json_value(found)) if as_json else typer.echo(showtext.text(found))
@@ -126,8 +126,8 @@ def predict(
     place = _place(study, root)
     from .onetrial import predicting, weightfiles
     from .onetrial.trained import network_of, rows_of
-    from .rendering import render
-    from .tablefiles import format_of, write_file
+    from .query.files import format_of, write_file
+    from .query.text import render
 
     if ensemble and replicate:
         raise typer.BadParameter("--ensemble takes all replicates and --replicate one: give one of the two")
@@ -184,7 +184,7 @@ def weights(
 
 
 def _place(study: Path, root: Path) -> Path | Remote:
-    from .query import place_of
+    from .query.query import place_of
 
     return place_of(study_place(study, root))
 
@@ -208,7 +208,7 @@ def _keep(place: Path | Remote, found: Retrained, output: Path) -> bool:
 def _record(place: Path | Remote, trial: int, found: Retrained, output: Path | None) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from .values import json_value
+    from .query.values import json_value
 
     differences = [{**asdict(each), "relative": each.relative} for each in found.ends]
     record = {
@@ -256,7 +256,7 @@ def _progress() -> Iterator[Look]:
 
 
 def _course(pack: pinncore.Pack) -> str:
-    from .rendering import shown
+    from .query.text import shown
 
     losses, errors = pack.course(0, "loss"), pack.course(0, "rel_l2")
     if not losses:

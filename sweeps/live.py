@@ -23,7 +23,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from .pace import Pace
-from .rendering import duration, printable, shown
+from .query.text import duration, printable, shown
 from .spec.descriptions import STAGES
 from .states import FINISHED
 

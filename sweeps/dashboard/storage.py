@@ -24,8 +24,8 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import SweepError
-from ..query import read_study_file
-from ..ranking import Rules, rules_of
+from ..query.query import read_study_file
+from ..query.ranking import Rules, rules_of
 from ..states import COMPLETE
 from ..storage import database, lock, optuna_reader
 from ..storage.database import Connection

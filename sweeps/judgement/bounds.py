@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
-from ..ranking import section_of
+from ..query.ranking import section_of
 from ..spec import yaml_text
 from ..spec.parse import parse_spec
 from .effects import label

@@ -13,8 +13,8 @@ import numpy as np
 from pinncore.problems import PROBLEMS
 
 from ..errors import QueryError
-from ..query import named_studies, query, read_study_file
-from ..ranking import Rules, rules_of
+from ..query.query import named_studies, query, read_study_file
+from ..query.ranking import Rules, rules_of
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from ..storage.schema import all_settings

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ..rendering import printable, render, shown, span
-from ..values import json_value
+from ..query.text import printable, render, shown, span
+from ..query.values import json_value
 from .bootstrap import FEWEST_SEEDS
 from .comparing import ConfigurationComparison, Difference, Side, interval_text
 from .studies import Pairs, StudyComparison

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import SpecError
-from ..rendering import PERCENT_COLUMNS, printable, render
+from ..query.text import PERCENT_COLUMNS, printable, render
+from ..query.values import json_value
 from ..states import PRUNED
-from ..values import json_value
 from .bounds import FEWEST_TRIALS, Suggestion, suggestions
 from .effects import MarginalEffect, marginal_effects
 from .fairness import StudyRungs, rungs_of_study

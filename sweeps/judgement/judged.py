@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..query import place_of, query, read_study_file, standing
-from ..ranking import dimensions, rules_of, swept_columns
+from ..query.query import place_of, query, read_study_file, standing
+from ..query.ranking import dimensions, rules_of, swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ..confined import Limits
 from ..errors import QueryError
-from ..query import asked, named_studies, read_study_file
-from ..ranking import (
+from ..query.confined import Limits
+from ..query.query import asked, named_studies, read_study_file
+from ..query.ranking import (
     KEY_METRICS,
     Kind,
     Rules,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import QueryError
-from ..query import named_studies, query, read_study_file, standing
-from ..ranking import common_objectives, rules_of, swept_columns
+from ..query.query import named_studies, query, read_study_file, standing
+from ..query.ranking import common_objectives, rules_of, swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from . import bootstrap

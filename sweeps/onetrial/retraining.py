@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 import pinncore
 
 from ..errors import StudyError
-from ..query import read_study_file
-from ..ranking import rules_of
+from ..query.query import read_study_file
+from ..query.ranking import rules_of
 from ..spec.sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage import database, optuna_reader

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from ..rendering import printable, shown
+from ..query.text import printable, shown
 from ..storage.object_store import Remote
 from .retraining import Retrained
 from .sameness import Difference

@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 
 from ..errors import StudyError
 from ..ownname import own_name
-from ..query import read_study_file, standing
-from ..ranking import rules_of, swept_columns
+from ..query.query import read_study_file, standing
+from ..query.ranking import rules_of, swept_columns
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import all_settings, config_of

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ..rendering import duration, printable, render, shown, span
+from ..query.text import duration, printable, render, shown, span
 
 WIDTH: Final = 80
 _HASH_SHOWN: Final = 12

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from ..figures import studies as studyfigures
 from ..figures.drawing import Array
-from ..ranking import front
-from ..rendering import duration
+from ..query.ranking import front
+from ..query.text import duration
 from .data import ReportStudy, drawn_of, in_per_cent
 from .gallery import Gallery
 from .page import Html, section, table, tag

@@ -21,9 +21,9 @@ from ..errors import SweepError
 from ..judgement.importance import Importance, importance
 from ..judgement.judged import Judged, existing, judged
 from ..onetrial.trained import network_of
-from ..query import place_of, read_study_file, standing
-from ..ranking import Rules, dimensions, rules_of, swept_columns
-from ..rendering import PERCENT_COLUMNS
+from ..query.query import place_of, read_study_file, standing
+from ..query.ranking import Rules, dimensions, rules_of, swept_columns
+from ..query.text import PERCENT_COLUMNS
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.stored_tables import tables_of

@@ -6,7 +6,7 @@ from functools import partial
 
 from ..figures import studies as studyfigures
 from ..judgement.bounds import suggestions
-from ..ranking import dimensions
+from ..query.ranking import dimensions
 from .data import ReportStudy
 from .gallery import Gallery
 from .page import Html, section, tag

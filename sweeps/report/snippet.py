@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from ..errors import SpecError
-from ..ranking import dimensions
-from ..rendering import printable, shown
+from ..query.ranking import dimensions
+from ..query.text import printable, shown
 from ..spec import yaml_text
 from ..storage.schema import Section, all_settings, config_of
 

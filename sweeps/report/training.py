@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from ..figures import courses
 from ..figures import studies as studyfigures
-from ..rendering import shown
+from ..query.text import shown
 from ..spec.descriptions import STAGES
 from ..states import COMPLETE
 from .data import ReportStudy, is_row

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import spearmanr
 
-from ..rendering import shown
+from ..query.text import shown
 from .data import ReportStudy, is_finite, is_row, listed
 from .page import Html, section, tag
 

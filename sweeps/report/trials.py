@@ -16,7 +16,7 @@ from ..figures.drawing import spans_decades
 from ..figures.studies import Scaled
 from ..figures.trials import Band, guessed_scale
 from ..judgement.effects import MarginalEffect, marginal_effects
-from ..ranking import dimensions
+from ..query.ranking import dimensions
 from .data import ReportStudy, drawn_of, in_per_cent
 from .gallery import Gallery
 from .page import Html, section, tag

@@ -18,8 +18,8 @@ from pinncore.errors import PinnError
 from ..errors import SpecError, StudyError
 from ..figures.drawing import Format
 from ..judgement.leaderboard import top
-from ..ranking import dimensions
-from ..rendering import duration, shown, span
+from ..query.ranking import dimensions
+from ..query.text import duration, shown, span
 from ..spec.warnings import warnings_of
 from ..states import FAIL
 from ..storage.object_store import uri_of

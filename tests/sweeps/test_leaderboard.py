@@ -14,8 +14,8 @@ import pytest
 from sweeps.errors import QueryError, StudyError
 from sweeps.judgement import bootstrap
 from sweeps.judgement.leaderboard import top
-from sweeps.query import read_study_file
-from sweeps.ranking import swept_columns
+from sweeps.query.query import read_study_file
+from sweeps.query.ranking import swept_columns
 from sweeps.study.trials import quantile
 
 from . import synthetic

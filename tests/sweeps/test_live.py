@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from sweeps.live import Progress, finished_line, status_line, view
-from sweeps.rendering import duration
+from sweeps.query.text import duration
 
 
 def trial(number: int, *, value: float | None = 0.0131, state: str = "COMPLETE") -> dict[str, Any]:

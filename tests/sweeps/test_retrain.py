@@ -16,7 +16,7 @@ from sweeps.onetrial import retraining
 from sweeps.onetrial.reasons import reasons
 from sweeps.onetrial.retraining import retrain
 from sweeps.onetrial.trained import network_of, row_of, settings_of
-from sweeps.ranking import Rules
+from sweeps.query.ranking import Rules
 
 from .invoking import errors_of, invoke
 from .trained_studies import EXPLODING, FIRST_ONLY, FROM_FILE, LISTED, PLAIN, POISONED, REPEATED, every_end, sampled

@@ -11,7 +11,7 @@ import pytest
 from sweeps.onetrial.showing import about_trial
 from sweeps.onetrial.showtext import text
 from sweeps.ownname import own_name
-from sweeps.query import standing
+from sweeps.query.query import standing
 
 from .invoking import errors_of, invoke, made_study
 from .synthetic import FAILURE, error_of, make_pruned_study, make_study

@@ -17,9 +17,9 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from sweeps import query
 from sweeps.cli import app
 from sweeps.errors import StudyError
+from sweeps.query import query
 from sweeps.storage import compaction
 from sweeps.storage.compaction import Compacted, compact, is_due, recover
 from sweeps.storage.object_store import Remote

@@ -1,6 +1,6 @@
 """A study of very many trials, published through the store itself: opened, ranked and asked in no time.
 
-`python -m tests.sweeps.test_large_study STUDY` asks in a process of its own, so that its memory can be told.
+`python -m tests.sweeps.query.test_large_study STUDY` asks in a process of its own, so that its memory can be told.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from sweeps.storage.compaction import compact
 from sweeps.storage.tables import TABLES, StudyTables
 
-from . import synthetic
+from .. import synthetic
 
 PER_FLUSH = 64
 MEMORY_MB = 2000
@@ -97,7 +97,7 @@ def ask(study: Path) -> None:
 def test_a_large_study_answers_at_once(tmp_path: Path, trials: int, rows: int) -> None:
     tables = make(tmp_path / "large", trials, rows)
     files = sum(len(tables.files(name)) for name in TABLES)
-    command = [sys.executable, "-m", "tests.sweeps.test_large_study", str(tables.study_dir)]
+    command = [sys.executable, "-m", "tests.sweeps.query.test_large_study", str(tables.study_dir)]
     asked = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert asked.returncode == 0, asked.stderr
     found = json.loads(asked.stdout)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .storage.object_store import Remote
+from ..storage.object_store import Remote
 
 if TYPE_CHECKING:  # heavy, and imported where they are needed
     import pyarrow as pa
@@ -47,7 +47,7 @@ class Results:
         return query(list(self._places.values()), text)
 
     def _rows(self, table: str) -> Rows:
+        from ..storage.stored_tables import tables_of
         from .rows import Rows
-        from .storage.stored_tables import tables_of
 
         return Rows(table, {name: tables_of(place) for name, place in self._places.items()}, named=self._named)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pinncore.settings import TrainSettings
 
-from .errors import QueryError
+from ..errors import QueryError
+from ..states import COMPLETE, FAIL, PRUNED
+from ..storage.schema import Section, column_of
 from .statement import did_you_mean
-from .states import COMPLETE, FAIL, PRUNED
-from .storage.schema import Section, column_of
 
 Kind = Literal["setting", "number", "text"]  # equal in all replicates; their quantile; each different text
 

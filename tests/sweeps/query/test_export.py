@@ -17,14 +17,14 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps import excel, tablefiles
 from sweeps.cli_query import TableName
-from sweeps.query import NAMES, query
+from sweeps.query import excel, files
+from sweeps.query.files import FileFormat, write_file
+from sweeps.query.query import NAMES, query
 from sweeps.storage.tables import TABLES
-from sweeps.tablefiles import FileFormat, write_file
 
-from . import synthetic
-from .invoking import errors_of, invoke
+from .. import synthetic
+from ..invoking import errors_of, invoke
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_what_csv_writes(tmp_path: Path) -> None:
 
 
 def test_batches_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tablefiles, "ROWS_PER_GROUP", 10)
+    monkeypatch.setattr(files, "ROWS_PER_GROUP", 10)
     batch = pa.record_batch({"a": list(range(4))})
     assert write_file(tmp_path / "x.parquet", FileFormat.PARQUET, batch.schema, iter([batch] * 7)) == 28
     assert pq.ParquetFile(tmp_path / "x.parquet").num_row_groups == 3

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import duckdb
 
-from .errors import QueryError
+from ..errors import QueryError
 
 LONGEST: Final = 50_000  # characters of a statement: far longer ones may nest deeper than the parser's stack
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})

@@ -13,9 +13,14 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
+from ..errors import QueryError, SpecError, StudyError
+from ..spec import yaml_text
+from ..storage.object_store import Remote, uri_of
+from ..storage.stored_tables import tables_of
+from ..storage.tables import TABLES, Snapshot, StudyTables, exactly
+from ..study import study_file
 from . import confined, views
 from .confined import Limits
-from .errors import QueryError, SpecError, StudyError
 from .ranking import (
     KEY_METRICS,
     Kind,
@@ -26,15 +31,10 @@ from .ranking import (
     swept_columns,
     with_front,
 )
-from .rendering import SPREAD
-from .rendering import render as render
 from .rows import dataset_of
-from .spec import yaml_text
 from .statement import checked_tree, did_you_mean, names_used, shows_tables
-from .storage.object_store import Remote, uri_of
-from .storage.stored_tables import tables_of
-from .storage.tables import TABLES, Snapshot, StudyTables, exactly
-from .study import study_file
+from .text import SPREAD
+from .text import render as render
 from .values import unit_of
 
 Schemas = Mapping[str, pa.Schema]  # of each table that is registered

@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 
 import pyarrow as pa
 
-from .errors import QueryError
+from ..errors import QueryError
 from .values import json_value, unit_of
 
 MOST_ROWS: Final = 1_048_576  # of a sheet, the heads among them

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .tablefiles import FileFormat, text_of
+from .files import FileFormat, text_of
 
 # Fractions shown to people as per cent; scripts get them as they are stored.
 PERCENT_COLUMNS = frozenset({"rel_l2", "process_zone_error", "distance_to_local"})

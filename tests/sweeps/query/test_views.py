@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps.query import query
+from sweeps.query.query import query
+from sweeps.query.views import NEEDS
 from sweeps.storage.tables import StudyTables
-from sweeps.views import NEEDS
 
-from . import synthetic
-from .bare_rows import Row, replicates, row, study
+from .. import synthetic
+from ..bare_rows import Row, replicates, row, study
 
 INF, NAN = float("inf"), float("nan")
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from .errors import QueryError, StudyError
-from .rendering import shown
+from ..errors import QueryError, StudyError
+from ..storage.tables import Snapshot, StudyTables, exactly, unified
 from .statement import did_you_mean
-from .storage.tables import Snapshot, StudyTables, exactly, unified
+from .text import shown
 
 if TYPE_CHECKING:
     import polars as pl

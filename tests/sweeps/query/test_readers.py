@@ -17,12 +17,12 @@ import pyarrow.dataset
 import pytest
 
 import sweeps
-from sweeps.query import query
+from sweeps.query.query import query
 from sweeps.storage.tables import StudyTables
 from tests.cluster.waiting import WAIT_S
 
-from . import synthetic
-from .publishing import ROWS, TRIALS
+from .. import synthetic
+from ..publishing import ROWS, TRIALS
 
 Rows = list[int]  # the trial of each row
 

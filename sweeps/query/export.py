@@ -9,15 +9,15 @@ from typing import Final
 
 import pyarrow as pa
 
+from ..errors import QueryError
+from ..storage.object_store import Remote
+from ..storage.stored_tables import tables_of
+from ..storage.tables import TABLES, Snapshot, exactly
+from ..study.study_file import SPEC_FILE
 from .confined import Limits
-from .errors import QueryError
+from .files import FileFormat, format_of, write_file
 from .query import answered, named_studies, read_study_file
 from .rows import BATCH_ROWS, dataset_of
-from .storage.object_store import Remote
-from .storage.stored_tables import tables_of
-from .storage.tables import TABLES, Snapshot, exactly
-from .study.study_file import SPEC_FILE
-from .tablefiles import FileFormat, format_of, write_file
 
 _OF_A_STUDY: Final = (*TABLES, "checkpoints", SPEC_FILE, "study.db", "lock")  # what nothing else is written over
 

@@ -17,14 +17,14 @@ from hypothesis.extra import numpy as hnp
 
 from sweeps.errors import QueryError
 from sweeps.judgement import leaderboard
-from sweeps.query import render, standing
-from sweeps.ranking import Rules, dimensions, front, rules_of, swept_columns
-from sweeps.rendering import span
+from sweeps.query.query import render, standing
+from sweeps.query.ranking import Rules, dimensions, front, rules_of, swept_columns
+from sweeps.query.text import span
 from sweeps.storage.tables import StudyTables
 from sweeps.study.trials import Book, Trial, end_of
 
-from . import synthetic
-from .bare_rows import Row, replicates, row, study
+from .. import synthetic
+from ..bare_rows import Row, replicates, row, study
 
 
 def top(studies: list[Path], n: int = 10, by: str | None = None) -> pa.Table:

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from cluster.scratch import remove_scratch, scratch_folder
 
-from .errors import QueryError
-from .machine import available_cpus
+from ..errors import QueryError
+from ..machine import available_cpus
 from .statement import did_you_mean, plain_message
 
 GRACE_S: Final = 5.0  # that a query has to end once its time is up, where the process may be ended

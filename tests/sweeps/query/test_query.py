@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 
 from sweeps.cli_query import EXPORT_TIME_LIMIT_S
-from sweeps.confined import Limits
 from sweeps.errors import QueryError, StudyError
-from sweeps.query import query, read_study_file, render, standing
-from sweeps.statement import LONGEST
+from sweeps.query.confined import Limits
+from sweeps.query.query import query, read_study_file, render, standing
+from sweeps.query.statement import LONGEST
+from sweeps.query.views import NEEDS
 from sweeps.storage.tables import TABLES, StudyTables
-from sweeps.views import NEEDS
 
-from . import synthetic
-from .invoking import invoke
+from .. import synthetic
+from ..invoking import invoke
 
 
 @pytest.fixture(scope="module")

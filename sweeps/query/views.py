@@ -14,9 +14,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ..states import COMPLETE, FAIL, PRUNED
+from ..storage.schema import SECOND_STAGES
 from .ranking import Kind, Rules, front, rules_of, standing_sql, swept_columns
-from .states import COMPLETE, FAIL, PRUNED
-from .storage.schema import SECOND_STAGES
 
 NEEDS: Final = {  # each view, and the table it is made of
     "best": "trials",

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from .errors import QueryError
+from ..errors import QueryError
 from .values import json_value
 
 Write = Callable[[pa.RecordBatch], None]

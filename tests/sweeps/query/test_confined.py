@@ -13,13 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sweeps.confined import Limits
 from sweeps.errors import QueryError
-from sweeps.query import query
+from sweeps.query.confined import Limits
+from sweeps.query.query import query
 from tests.cluster.waiting import WAIT_S
 
-from . import synthetic
-from .invoking import errors_of, invoke
+from .. import synthetic
+from ..invoking import errors_of, invoke
 
 ATTACKS = [
     "INSERT INTO trials VALUES (1)",
@@ -182,7 +182,7 @@ def test_what_nests_too_deep_or_is_too_long_is_refused(study: Path, sql: str) ->
 def test_the_database_refuses_where_the_check_of_the_statement_would_fail(study: Path) -> None:
     """The second wall alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.statement._refuse_more_than_reading", lambda tree, tables: None)
+        patch.setattr("sweeps.query.query.statement._refuse_more_than_reading", lambda tree, tables: None)
         for sql in (
             "FROM read_text('/etc/passwd')",
             "FROM glob('/etc/*')",

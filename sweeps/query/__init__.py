@@ -1,0 +1,1 @@
+"""Tables as SQL, rows, files and text."""
