@@ -219,7 +219,7 @@ def submit(
     before anything is started, and `cluster.ClusterError` where the place refuses.
     """
     _refuse_less_than_one(trials=trials, cpus=cpus)
-    from .submission import prepare
+    from .jobs.submission import prepare
 
     return prepare(spec, to, root, trials=trials, cpus=cpus).submit()
 

@@ -11,7 +11,6 @@ import typer
 
 from cluster import INLINE, LOCAL, Check, ClusterError, JobHandle, JobState, LogsNotKept
 
-from . import places
 from .cli_errors import WRONG, end_with_the_reader
 from .cli_options import (
     DEFAULT_ROOT,
@@ -26,8 +25,9 @@ from .cli_options import (
     root_option,
     warn,
 )
+from .jobs import places
+from .jobs.places import full_id
 from .ownname import own_name
-from .places import full_id
 
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="As `jobs` lists it: NAME/ID, or a number for a job of this machine.")
@@ -60,7 +60,7 @@ def submit(
 ) -> None:
     """Run a study as a job: in the background, here, or on a cluster."""
     options: dict[str, Any] = {"trials": trials, "cpus": cpus, "state": state}
-    from .submission import prepare
+    from .jobs.submission import prepare
 
     prepared = prepare(spec, to, root, overrides=overrides or (), **options)
     if dry_run:
@@ -145,7 +145,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check step by step whether a place can run studies."""
-    from . import doctor as doctors
+    from .jobs import doctor as doctors
 
     found: list[Check] = []
     for check in doctors.check_here(str(root)) if name == LOCAL else doctors.check_profile(name, run=run):

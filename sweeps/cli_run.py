@@ -58,7 +58,7 @@ def run(
 ) -> None:
     """Train the trials of a study, or go on where it stopped."""
     if inputs is not None:
-        from .bundle import unpack
+        from .jobs.bundle import unpack
 
         unpack(inputs, root)
     if new_study and branch:

@@ -12,7 +12,7 @@ import typer
 
 from cluster import LOCAL, JobNotFound
 
-from . import cli_jobs, places
+from . import cli_jobs
 from .cli_options import (
     DEFAULT_ROOT,
     AsJson,
@@ -27,6 +27,7 @@ from .cli_options import (
     warn,
 )
 from .errors import StudyError, SweepError
+from .jobs import places
 from .ownname import own_name
 from .storage.object_store import uri_of
 from .study import housekeeping, requests

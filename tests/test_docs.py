@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.profiles import KINDS, all_profiles
+from sweeps.jobs.profiles import KINDS, all_profiles
 from tests.test_readme import check_command
 
 TEXT = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text()

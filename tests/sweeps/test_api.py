@@ -19,7 +19,7 @@ import yaml
 
 import sweeps
 from cluster import Job, JobHandle, JobState
-from sweeps import places
+from sweeps.jobs import places
 from sweeps.study.loading import load_spec
 from tests.cluster.waiting import WAIT_S
 

@@ -16,8 +16,8 @@ from typer.testing import Result
 
 from cluster import ClusterError, Job, JobHandle, JobState, LocalExecutor
 from pinncore.errors import DataError
-from sweeps import places
 from sweeps.errors import Mistake, SpecError, StudyError
+from sweeps.jobs import places
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 

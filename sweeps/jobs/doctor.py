@@ -11,11 +11,11 @@ from pathlib import Path
 from cluster import Check, Job, JobState, executor_of
 from cluster.folder import JOBS_FOLDER, check_folder
 
-from .errors import StudyError
-from .machine import available_cpus
-from .ownname import own_name
+from ..errors import StudyError
+from ..machine import available_cpus
+from ..ownname import own_name
+from ..storage.object_store import Remote, uri_of
 from .profiles import find_profile
-from .storage.object_store import Remote, uri_of
 
 RUN_TIMEOUT_S = 600.0  # for a job that only looks: a queue may hold it
 

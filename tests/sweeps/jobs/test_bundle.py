@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.bundle import INPUTS, bundle, unpack
 from sweeps.errors import SpecError
+from sweeps.jobs.bundle import INPUTS, bundle, unpack
 from sweeps.spec.identity import identity_sha256
 from sweeps.spec.parse import parse_spec
 from sweeps.spec.study_spec import StudySpec
 from sweeps.study.loading import load_spec
 
-from .small import write_study
+from ..small import write_study
 
 
 def study_with_files(folder: Path) -> StudySpec:
@@ -84,6 +84,6 @@ def test_files_cannot_travel_to_an_object_store(tmp_path: Path) -> None:
 
 
 def test_too_much_to_travel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeps.bundle._MOST_BYTES", 1000)
+    monkeypatch.setattr("sweeps.jobs.bundle._MOST_BYTES", 1000)
     with pytest.raises(SpecError, match="Keep them where every machine sees them"):
         bundle(study_with_files(tmp_path), "/r", shares_files=False)

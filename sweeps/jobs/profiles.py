@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster import BACKENDS, INLINE, LOCAL, Profile
 
-from .errors import NOT_GIVEN, Mistake, SpecError
-from .spec import yaml_text
-from .spec.mistakes import Sections, did_you_mean, in_file_order, mistakes_of
+from ..errors import NOT_GIVEN, Mistake, SpecError
+from ..spec import yaml_text
+from ..spec.mistakes import Sections, did_you_mean, in_file_order, mistakes_of
 
 FILE: Final = "clusters.yaml"
 KINDS: Final = tuple(BACKENDS)

@@ -16,13 +16,13 @@ from cluster import (
     LocalProfile,
 )
 
+from ..errors import Mistake, SpecError, StudyError
+from ..spec.study_spec import StudySpec
+from ..storage.object_store import uri_of
+from ..study.loading import Given, load_spec, read_given, read_spec
+from ..study.study_file import SPEC_FILE
 from .bundle import bundle
-from .errors import Mistake, SpecError, StudyError
 from .places import DEFAULT_ROOT, place, profile_of
-from .spec.study_spec import StudySpec
-from .storage.object_store import uri_of
-from .study.loading import Given, load_spec, read_given, read_spec
-from .study.study_file import SPEC_FILE
 
 
 @dataclass(frozen=True)

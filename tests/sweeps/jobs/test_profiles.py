@@ -8,7 +8,7 @@ import pytest
 
 from cluster import LocalExecutor, LocalProfile, RayProfile, executor_of
 from sweeps.errors import SpecError
-from sweeps.profiles import KINDS, all_profiles, find_profile
+from sweeps.jobs.profiles import KINDS, all_profiles, find_profile
 
 LAB = '{kind: ray, address: "http://10.0.0.5:8265", root: /nfs/runs'
 

@@ -19,8 +19,8 @@ from tests.cluster.ray.place import Head, ray_head
 from tests.cluster.waiting import eventually
 from tests.processes import line_of, started
 
-from .clusters import command
-from .small import assert_same_tables, prepare, run_all, write_study
+from ..clusters import command
+from ..small import assert_same_tables, prepare, run_all, write_study
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 

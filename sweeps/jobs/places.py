@@ -9,7 +9,7 @@ from typing import Final
 from cluster import INLINE, LOCAL, Executor, InlineExecutor, JobHandle, LocalExecutor, Profile, executor_of
 from cluster.folder import JOBS_FOLDER
 
-from .storage.object_store import uri_of
+from ..storage.object_store import uri_of
 
 DEFAULT_ROOT: Final = "runs"
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pinncore.disk import write_whole
 
-from .errors import NOT_GIVEN, Mistake, SpecError
-from .spec import yaml_text
-from .study.study_file import SPEC_FILE
+from ..errors import NOT_GIVEN, Mistake, SpecError
+from ..spec import yaml_text
+from ..study.study_file import SPEC_FILE
 
 if TYPE_CHECKING:
-    from .spec.study_spec import StudySpec
+    from ..spec.study_spec import StudySpec
 
 INPUTS: Final = ".inputs"  # folder under the root, for files that came with submitted studies; named by their content
 _MOST_BYTES: Final = 100 * 10**6
