@@ -111,7 +111,7 @@ class Study(Results):
 
     def network(self, trial: int, replicate: int = 0) -> pinncore.TrainedNetwork:
         """The trained network of a trial: `predict(x_mm, y_mm)`, `gradient`, `residual`. Raises `StudyError`."""
-        from .onetrial.trained import network_of
+        from .trial.tables import network_of
 
         return network_of(self._place, trial, replicate)
 

@@ -16,8 +16,8 @@ from .cli_options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_pl
 if TYPE_CHECKING:
     import pinncore
 
-    from .onetrial.retraining import Look, Retrained
     from .storage.object_store import Remote
+    from .trial.retrain import Look, Retrained
 
 PLAIN_INTERVAL_S: Final = 5.0
 
@@ -55,11 +55,11 @@ def show(
 ) -> None:
     """Tell all about one trial."""
     place = _place(study, root)
-    from .onetrial import showing, showtext
     from .query.values import json_value
+    from .trial import show, show_text
 
-    found = showing.about_trial(place, trial, replicate)
-    print_json(json_value(found)) if as_json else typer.echo(showtext.text(found))
+    found = show.about_trial(place, trial, replicate)
+    print_json(json_value(found)) if as_json else typer.echo(show_text.text(found))
 
 
 def retrain(
@@ -81,18 +81,18 @@ def retrain(
     The study is not changed. Exit code 0: the same bit for bit; 1: different.
     """
     place = _place(study, root)
-    from .onetrial import retraining, weightfiles
+    from .trial import retrain, weight_files
 
     if output is not None:
-        weightfiles.format_of(output)
-        weightfiles.refuse_taken(output)
+        weight_files.format_of(output)
+        weight_files.refuse_taken(output)
     with _progress() as look:
-        found = retraining.retrain(place, trial, replicate, engine=engine and engine.value, look=look)
+        found = retrain.retrain(place, trial, replicate, engine=engine and engine.value, look=look)
     written = output is not None and _keep(place, found, output)
     if as_json:
         print_json(_record(place, trial, found, output if written else None))
     else:
-        from .onetrial.retraintext import text
+        from .trial.retrain_text import text
 
         typer.echo(text(place, trial, found))
         if written:
@@ -124,21 +124,21 @@ def predict(
     Lengths in mm, strains physical. Columns xcoord, ycoord, g are understood too.
     """
     place = _place(study, root)
-    from .onetrial import predicting, weightfiles
-    from .onetrial.trained import network_of, rows_of
     from .query.files import format_of, write_file
     from .query.text import render
+    from .trial import predict, weight_files
+    from .trial.tables import network_of, rows_of
 
     if ensemble and replicate:
         raise typer.BadParameter("--ensemble takes all replicates and --replicate one: give one of the two")
     if output is not None:
         format_of(output)
-        weightfiles.refuse_taken(output)
-    table = predicting.read_points(points)
-    chosen = predicting.members(rows_of(place, trial)) if ensemble else [replicate]
+        weight_files.refuse_taken(output)
+    table = predict.read_points(points)
+    chosen = predict.members(rows_of(place, trial)) if ensemble else [replicate]
     networks = [network_of(place, trial, each) for each in chosen]
-    predicted = predicting.predict(networks, table, gradient=gradient)
-    warn(predicting.warnings(networks, predicted))
+    predicted = predict.predict(networks, table, gradient=gradient)
+    warn(predict.warnings(networks, predicted))
     if output is None:
         typer.echo(render(predicted, "json" if as_json else "csv"))
         return
@@ -169,15 +169,15 @@ def weights(
 ) -> None:
     """Write a trained network into a file that other programs read."""
     place = _place(study, root)
-    from .onetrial import weightfiles
-    from .onetrial.trained import described, network_of, row_of
+    from .trial import weight_files
+    from .trial.tables import described, network_of, row_of
 
     network = network_of(place, trial, replicate, epoch=epoch)
     metadata = described(place, row_of(place, trial, replicate), epoch=epoch)
     format = file_format.value if file_format else None
-    chosen = weightfiles.write_network(network, output, format, metadata=metadata)  # type: ignore[arg-type]
+    chosen = weight_files.write_network(network, output, format, metadata=metadata)  # type: ignore[arg-type]
     if as_json:
-        print_json({"file": str(output), "format": chosen, **metadata, **weightfiles.about(network)})
+        print_json({"file": str(output), "format": chosen, **metadata, **weight_files.about(network)})
     else:
         layers = "-".join(map(str, network.layers))
         typer.echo(f"wrote {output}: {chosen}, {layers}, {len(network.parameters)} parameters")
@@ -191,8 +191,8 @@ def _place(study: Path, root: Path) -> Path | Remote:
 
 def _keep(place: Path | Remote, found: Retrained, output: Path) -> bool:
     """Write the network that came out; whether there is one."""
-    from .onetrial import weightfiles
-    from .onetrial.trained import described
+    from .trial import weight_files
+    from .trial.tables import described
 
     if found.result is None or found.failure is not None:
         warn([f"{output} was not written: the training failed"])
@@ -201,7 +201,7 @@ def _keep(place: Path | Remote, found: Retrained, output: Path) -> bool:
 
     network = pinncore.TrainedNetwork(found.problem, found.settings, found.result.parameters)
     here = {"state": found.state, "rel_l2": found.result.metrics.get("rel_l2")}
-    weightfiles.write_network(network, output, metadata=described(place, found.row) | here)
+    weight_files.write_network(network, output, metadata=described(place, found.row) | here)
     return True
 
 

@@ -20,7 +20,6 @@ from pinncore import PinnError, TrainedNetwork
 from ..errors import SweepError
 from ..judgement.importance import Importance, importance
 from ..judgement.judged import Judged, existing, judged
-from ..onetrial.trained import network_of
 from ..query.query import place_of, read_study_file, standing
 from ..query.ranking import Rules, dimensions, rules_of, swept_columns
 from ..query.text import PERCENT_COLUMNS
@@ -28,6 +27,7 @@ from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.stored_tables import tables_of
 from ..storage.tables import StudyTables, of_member
+from ..trial.tables import network_of
 
 _COLUMNS: Final = (
     *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),

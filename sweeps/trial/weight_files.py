@@ -114,7 +114,7 @@ def _state_dict(network: TrainedNetwork) -> dict[str, torch.Tensor]:
 
 def _onnx(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
     try:
-        from .onnxfile import model
+        from .onnx_model import model
     except ImportError:
         raise StudyError("ONNX files need the package onnx: pip install 'pinnsweep[onnx]'") from None
     return model(network, {METADATA: json.dumps(metadata)})

@@ -17,11 +17,11 @@ from pinncore import NonlocalStrainSettings, TrainedNetwork, TrainSettings
 from pinncore.data import load_data
 from pinncore.initialisation import initial_parameters, read_weights
 from sweeps.errors import StudyError
-from sweeps.onetrial.trained import kept_weights, network_of, row_of
-from sweeps.onetrial.weightfiles import write_network
+from sweeps.trial.tables import kept_weights, network_of, row_of
+from sweeps.trial.weight_files import write_network
 
-from .invoking import errors_of, invoke
-from .trained_studies import EXPLODING, PLAIN, SINGLE, every_end, sampled
+from ..invoking import errors_of, invoke
+from ..trained_studies import EXPLODING, PLAIN, SINGLE, every_end, sampled
 
 ACTIVATIONS = ("tanh", "sin", "silu", "gelu")
 SIGMA = {"tanh": torch.tanh, "sin": torch.sin, "silu": torch.nn.SiLU(), "gelu": torch.nn.GELU()}
@@ -138,6 +138,6 @@ def test_weights_that_are_not_there_are_named(study: Path, tmp_path: Path) -> No
 
 
 def test_without_the_package_onnx_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sweeps.onetrial.onnxfile", None)
+    monkeypatch.setitem(sys.modules, "sweeps.trial.onnx_model", None)
     with pytest.raises(StudyError, match=r"pip install 'pinnsweep\[onnx\]'"):
         write_network(network("tanh"), tmp_path / "n.onnx")

@@ -26,9 +26,9 @@ from ..study import other_studies
 from ..study.home import local
 from ..study.study_file import identified, whole_text
 from ..study.trials import no_objective
+from .compare import Difference, Stored, compare
 from .reasons import reasons
-from .sameness import Difference, Stored, compare
-from .trained import Row, kept_weights, original, part_of, row_of, settings_of
+from .tables import Row, kept_weights, original, part_of, row_of, settings_of
 
 TICKS_BETWEEN_LOOKS: Final = 20
 LABEL: Final = 0  # of the only member

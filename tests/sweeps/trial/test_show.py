@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sweeps.onetrial.showing import about_trial
-from sweeps.onetrial.showtext import text
 from sweeps.ownname import own_name
 from sweeps.query.query import standing
+from sweeps.trial.show import about_trial
+from sweeps.trial.show_text import text
 
-from .invoking import errors_of, invoke, made_study
-from .synthetic import FAILURE, error_of, make_pruned_study, make_study
-from .trained_studies import every_end
+from ..invoking import errors_of, invoke, made_study
+from ..synthetic import FAILURE, error_of, make_pruned_study, make_study
+from ..trained_studies import every_end
 
 
 @pytest.fixture(scope="module")

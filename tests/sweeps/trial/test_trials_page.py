@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sweeps.onetrial.trained import network_of
 from sweeps.study.loading import load_spec
+from sweeps.trial.tables import network_of
 
-from .invoking import invoke
-from .small import prepare, run_all, write_study
+from ..invoking import invoke
+from ..small import prepare, run_all, write_study
 
 TEXT = (Path(__file__).parents[2] / "docs" / "trials.md").read_text()
 COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    pinnsweep ")]

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from ..query.text import printable, shown
 from ..storage.object_store import Remote
-from .retraining import Retrained
-from .sameness import Difference
+from .compare import Difference
+from .retrain import Retrained
 
 SHOWN: Final = 8  # differences of the end
 

@@ -22,7 +22,7 @@ from ..storage.schema import all_settings, config_of
 from ..storage.stored_tables import tables_of
 from ..storage.tables import of_member
 from ..study.trials import quantile
-from .trained import Row, asked_trial, original, part_of, row_of, rows_of
+from .tables import Row, asked_trial, original, part_of, row_of, rows_of
 
 METRICS: Final = (
     "rel_l2",

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps.onetrial.predicting import members
-from sweeps.onetrial.trained import network_of, part_of, row_of
+from sweeps.trial.predict import members
+from sweeps.trial.tables import network_of, part_of, row_of
 
-from .invoking import errors_of, invoke
-from .trained_studies import EXPLODING, FOUR_INPUTS, PLAIN, REPEATED, SINGLE, every_end, sampled
+from ..invoking import errors_of, invoke
+from ..trained_studies import EXPLODING, FOUR_INPUTS, PLAIN, REPEATED, SINGLE, every_end, sampled
 
 
 @pytest.fixture(scope="module")
