@@ -11,8 +11,8 @@ from .cli_options import DEFAULT_ROOT, AsJson, Root, Studies, Study, print_json,
 from .errors import QueryError, StudyError
 
 if TYPE_CHECKING:
-    from .judgement.comparing import ConfigurationComparison
-    from .judgement.studies import StudyComparison
+    from .analysis.compare_configurations import ConfigurationComparison
+    from .analysis.compare_studies import StudyComparison
 
 By = Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column (default: the objective).")]
 Target = Annotated[str, typer.Argument(metavar="STUDY|STUDY/TRIAL", help="A study, or one trial of it: runs/first/3.")]
@@ -30,7 +30,7 @@ def top(
     Seeds of one configuration stand in one line, of several studies too, with a 95 % interval from five seeds on.
     """
     places = [study_place(study, root) for study in studies]
-    from .judgement import leaderboard
+    from .analysis import leaderboard
     from .query.text import render
 
     best = leaderboard.top(places, number, by)
@@ -48,9 +48,9 @@ def compare(first: Target, second: Target, root: Root = DEFAULT_ROOT, as_json: A
     metric over the seeds, and whether they can be told apart.
     """
     targets = [_target(each, root) for each in (first, second)]
-    from .judgement.comparing import compare_configurations, configuration
-    from .judgement.comparingtext import plain, text
-    from .judgement.studies import compare_studies
+    from .analysis.compare_configurations import compare_configurations, configuration
+    from .analysis.compare_studies import compare_studies
+    from .analysis.compare_text import plain, text
 
     (one, trial), (other, number) = targets
     found: ConfigurationComparison | StudyComparison
@@ -86,7 +86,7 @@ def effects(study: Study, by: By = None, root: Root = DEFAULT_ROOT, as_json: AsJ
     rungs foretell the end, and bounds of the space that the best trials press against.
     """
     place = study_place(study, root)
-    from .judgement import effectstext as judgement
+    from .analysis import summary as judgement
 
     found = judgement.judge(place, by)
     if as_json:

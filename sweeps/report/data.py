@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from pinncore import PinnError, TrainedNetwork
 
+from ..analysis.importance import Importance, importance
+from ..analysis.study_axes import Judged, existing, judged
 from ..errors import SweepError
-from ..judgement.importance import Importance, importance
-from ..judgement.judged import Judged, existing, judged
 from ..query.query import place_of, read_study_file, standing
 from ..query.ranking import Rules, dimensions, rules_of, swept_columns
 from ..query.text import PERCENT_COLUMNS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..analysis.suggestions import suggestions
 from ..figures import studies as studyfigures
-from ..judgement.bounds import suggestions
 from ..query.ranking import dimensions
 from .data import ReportStudy
 from .gallery import Gallery

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..analysis.rungs import RungFairness, StudyRungs, rungs_of_study
 from ..errors import SpecError
-from ..judgement.fairness import RungFairness, StudyRungs, rungs_of_study
 from .data import ReportStudy
 from .page import Html, section, table, tag
 

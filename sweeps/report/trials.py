@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..analysis.effects import MarginalEffect, marginal_effects
 from ..figures import studies as studyfigures
 from ..figures import trials as trialfigures
 from ..figures.drawing import spans_decades
 from ..figures.studies import Scaled
 from ..figures.trials import Band, guessed_scale
-from ..judgement.effects import MarginalEffect, marginal_effects
 from ..query.ranking import dimensions
 from .data import ReportStudy, drawn_of, in_per_cent
 from .gallery import Gallery

@@ -15,9 +15,9 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 from pinncore.errors import PinnError
 
+from ..analysis.leaderboard import top
 from ..errors import SpecError, StudyError
 from ..figures.drawing import Format
-from ..judgement.leaderboard import top
 from ..query.ranking import dimensions
 from ..query.text import duration, shown, span
 from ..spec.warnings import warnings_of

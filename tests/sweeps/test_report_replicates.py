@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeps.analysis import rungs
+from sweeps.analysis.leaderboard import top
 from sweeps.figures import trials as trialfigures
-from sweeps.judgement import fairness
-from sweeps.judgement.leaderboard import top
 from sweeps.report.data import read
 from sweeps.report.pruning import pruning
 from sweeps.storage.tables import StudyTables
@@ -122,7 +122,7 @@ def test_patience_has_no_rungs_of_its_own(tmp_path: Path) -> None:
 
 
 def test_of_very_many_trials_some_are_judged(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairness, "MOST_JUDGED", 9)
+    monkeypatch.setattr(rungs, "MOST_JUDGED", 9)
     assert "9 trials were drawn for it" in str(pruning(read(study)))
 
 

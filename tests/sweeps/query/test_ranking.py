@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from sweeps.analysis import leaderboard
 from sweeps.errors import QueryError
-from sweeps.judgement import leaderboard
 from sweeps.query.query import render, standing
 from sweeps.query.ranking import Rules, dimensions, front, rules_of, swept_columns
 from sweeps.query.text import span

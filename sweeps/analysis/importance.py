@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..search.optuna_mirror import quiet
 from ..states import PRUNED
-from .judged import Axis, Judged
+from .study_axes import Axis, Judged
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

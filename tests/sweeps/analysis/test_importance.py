@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.judgement.importance import importance
-from sweeps.judgement.judged import judged
+from sweeps.analysis.importance import importance
+from sweeps.analysis.study_axes import judged
 
-from .bare_rows import SPACE, Row, planted, replicates, row, study
+from ..bare_rows import SPACE, Row, planted, replicates, row, study
 
 
 def noisy(error: float, point: Row) -> float:

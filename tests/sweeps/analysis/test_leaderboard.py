@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeps.analysis import bootstrap
+from sweeps.analysis.leaderboard import top
 from sweeps.errors import QueryError, StudyError
-from sweeps.judgement import bootstrap
-from sweeps.judgement.leaderboard import top
 from sweeps.query.query import read_study_file
 from sweeps.query.ranking import swept_columns
 from sweeps.study.trials import quantile
 
-from . import synthetic
-from .bare_rows import Row, replicates, row, study
-from .invoking import errors_of, invoke
+from .. import synthetic
+from ..bare_rows import Row, replicates, row, study
+from ..invoking import errors_of, invoke
 
 HASHES = {"config_hash": "c", "data_hash": "d"}
 

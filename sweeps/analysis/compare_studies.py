@@ -17,7 +17,13 @@ from ..states import COMPLETE
 from ..storage.object_store import Remote
 from . import bootstrap
 from .comparability import DECIDING, obstacles, versions_differ
-from .comparing import ConfigurationComparison, Difference, compare_configurations, configuration, differences
+from .compare_configurations import (
+    ConfigurationComparison,
+    Difference,
+    compare_configurations,
+    configuration,
+    differences,
+)
 
 Line = Mapping[str, Any]  # of a standing
 Pair = tuple[Line, Line]

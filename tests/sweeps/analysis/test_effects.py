@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.judgement.effects import marginal_effects
-from sweeps.judgement.effectstext import judge, text
-from sweeps.judgement.fairness import rungs_of_study
-from sweeps.judgement.judged import judged
+from sweeps.analysis.effects import marginal_effects
+from sweeps.analysis.rungs import rungs_of_study
+from sweeps.analysis.study_axes import judged
+from sweeps.analysis.summary import judge, text
 
-from . import synthetic
-from .bare_rows import SPACE, Row, planted, row, study
-from .invoking import errors_of, invoke
+from .. import synthetic
+from ..bare_rows import SPACE, Row, planted, row, study
+from ..invoking import errors_of, invoke
 
 
 def by_rate(point: Row) -> float:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeps.analysis.compare_configurations import compare_configurations, configuration
+from sweeps.analysis.compare_studies import compare_studies, ratio_of
+from sweeps.analysis.compare_text import plain, text
 from sweeps.errors import QueryError
-from sweeps.judgement.comparing import compare_configurations, configuration
-from sweeps.judgement.comparingtext import plain, text
-from sweeps.judgement.studies import compare_studies, ratio_of
 
-from .bare_rows import SPACE, Row, drawn, replicates, row, study
-from .invoking import errors_of, invoke
+from ..bare_rows import SPACE, Row, drawn, replicates, row, study
+from ..invoking import errors_of, invoke
 
 KNOWN: Row = {"problem": "nonlocal_strain", "data_hash": "d", "boundary_weight": 0.05, "torch_version": "2.13.0"}
 LINES = "space:\n  width: {choice: [8, 16]}\n  adam_lr: {loguniform: [0.0001, 0.01]}\n"

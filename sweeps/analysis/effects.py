@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..states import PRUNED
-from .judged import Axis, Judged
+from .study_axes import Axis, Judged
 
 FEWEST_TRIALS: Final = 4
 PER_BIN: Final = 4  # trials in a stretch of a range, at least

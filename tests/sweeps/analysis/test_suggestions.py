@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.judgement.bounds import Suggestion, suggestions
-from sweeps.judgement.importance import Importance, importance
-from sweeps.judgement.judged import judged
+from sweeps.analysis.importance import Importance, importance
+from sweeps.analysis.study_axes import judged
+from sweeps.analysis.suggestions import Suggestion, suggestions
 from sweeps.spec import yaml_text
 from sweeps.study.loading import load_text
 
-from .bare_rows import SPACE, Row, planted
+from ..bare_rows import SPACE, Row, planted
 
 NOTHING = Importance("rel_l2", 0, 0, ())
 

@@ -14,11 +14,11 @@ from ..errors import SpecError
 from ..query.text import PERCENT_COLUMNS, printable, render
 from ..query.values import json_value
 from ..states import PRUNED
-from .bounds import FEWEST_TRIALS, Suggestion, suggestions
 from .effects import MarginalEffect, marginal_effects
-from .fairness import StudyRungs, rungs_of_study
 from .importance import Importance, importance
-from .judged import Judged, judged
+from .rungs import StudyRungs, rungs_of_study
+from .study_axes import Judged, judged
+from .suggestions import FEWEST_TRIALS, Suggestion, suggestions
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import pyarrow as pa
 from ..query.text import printable, render, shown, span
 from ..query.values import json_value
 from .bootstrap import FEWEST_SEEDS
-from .comparing import ConfigurationComparison, Difference, Side, interval_text
-from .studies import Pairs, StudyComparison
+from .compare_configurations import ConfigurationComparison, Difference, Side, interval_text
+from .compare_studies import Pairs, StudyComparison
 
 _MOST_DIFFERENCES: Final = 40
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.judgement.bootstrap import DRAWS, FEWEST_SEEDS
-from sweeps.judgement.leaderboard import SEED_SPREAD
+from sweeps.analysis.bootstrap import DRAWS, FEWEST_SEEDS
+from sweeps.analysis.leaderboard import SEED_SPREAD
 
-from .bare_rows import Row, planted
-from .invoking import invoke
+from ..bare_rows import Row, planted
+from ..invoking import invoke
 
 TEXT = (Path(__file__).parents[2] / "docs" / "judgement.md").read_text()
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from sweeps.judgement.fairness import RungFairness, rung_correlations
+from sweeps.analysis.rungs import RungFairness, rung_correlations
 from sweeps.search.pruners import rungs_of
 from sweeps.spec.model import PrunerSettings
 

@@ -21,7 +21,7 @@ from ..spec import yaml_text
 from ..spec.parse import parse_spec
 from .effects import label
 from .importance import FEWEST_TOP, Importance
-from .judged import Axis, Judged
+from .study_axes import Axis, Judged
 
 Kind = Literal["widen", "fix", "drop"]
 Indices = NDArray[np.int64]  # of trials
