@@ -13,7 +13,6 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.query.ranking import Rules
-from sweeps.trial import retrain
 from sweeps.trial.reasons import reasons
 from sweeps.trial.retrain import retrain
 from sweeps.trial.tables import network_of, row_of, settings_of
@@ -94,7 +93,7 @@ def test_a_failed_one_fails_again_where_the_study_was_moved_to(study: Path, tmp_
 
 def test_one_that_no_longer_fails_is_different(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = row_of(study, PLAIN) | {"state": "FAIL", "failure": "out of memory, alone in its pack", "stop_reason": None}
-    monkeypatch.setattr(retrain, "row_of", lambda *which: real)
+    monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: real)
     found = retrain(study, PLAIN)
     assert not found.same and found.state == "COMPLETE"
     assert {(each.quantity, each.here) for each in found.ends} == {("failure", None)}
@@ -103,8 +102,8 @@ def test_one_that_no_longer_fails_is_different(study: Path, monkeypatch: pytest.
 def test_one_without_its_objective_fails_again(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = "the objective mean_abs_du_de could not be computed"
     failed = row_of(study, PLAIN) | {"state": "FAIL", "failure": failure}
-    monkeypatch.setattr(retrain, "row_of", lambda *which: failed)
-    monkeypatch.setattr(retrain, "rules_of", lambda study_file: Rules(objectives=("mean_abs_du_de",)))
+    monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: failed)
+    monkeypatch.setattr("sweeps.trial.retrain.rules_of", lambda study_file: Rules(objectives=("mean_abs_du_de",)))
     assert retrain(study, PLAIN).same and retrain(study, PLAIN).state == "FAIL"
 
 
@@ -129,7 +128,7 @@ def test_trials_that_are_not_there_or_were_never_trained_are_refused(
     assert "has no trial 99; its finished trials are 0 to 7" in errors_of(invoke("retrain", study, 99))
     assert "no finished replicate 3; finished: 0" in errors_of(invoke("retrain", study, 0, "--replicate", 3))
     untrained = row_of(study, PLAIN) | {"seed": None, "failure": "cannot be set up"}
-    monkeypatch.setattr(retrain, "row_of", lambda *which: untrained)
+    monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: untrained)
     with pytest.raises(StudyError, match=r"never trained \(cannot be set up\)"):
         retrain(study, PLAIN)
 
