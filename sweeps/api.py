@@ -27,8 +27,8 @@ from .study.study_file import SPEC_FILE, identified, read_text, whole_text
 if TYPE_CHECKING:
     import pinncore
 
-    from .driver import RunOutcome
     from .query.rows import Rows
+    from .runner.driver import RunOutcome
     from .spec.study_spec import StudySpec
     from .study.loading import Given
 
@@ -138,7 +138,7 @@ class Study(Results):
         return self._go_on(retry=requests.to_retry(self.path, trials), address=address, cpus=cpus, plain=plain)
 
     def _go_on(self, **options: Any) -> Study:
-        from .driver import run as drive
+        from .runner.driver import run as drive
 
         return _finished(drive(self.path, root=self.path.parent, **options))
 
@@ -190,7 +190,7 @@ def run(
     `plain` prints progress as lines. Raises `SpecError` with every mistake of the file, `StudyError` for a study that
     is damaged, another one, or run by somebody else, and `StoppedError` where it is stopped.
     """
-    from .driver import run as drive
+    from .runner.driver import run as drive
     from .study.loading import read_given
 
     _refuse_less_than_one(trials=trials, cpus=cpus)

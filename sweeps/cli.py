@@ -91,8 +91,8 @@ def plan(
     """Estimate memory and time; nothing is trained or written."""
     from dataclasses import asdict
 
-    from . import plan as planning
     from .machine import available_cpus
+    from .runner import plan as planning
     from .study.loading import load_spec
 
     study = load_spec(spec, overrides or ())

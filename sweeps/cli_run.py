@@ -33,7 +33,7 @@ from .study import requests
 from .study.study_file import SPEC_FILE
 
 if TYPE_CHECKING:
-    from .driver import RunOutcome
+    from .runner.driver import RunOutcome
 
 
 def run(
@@ -110,7 +110,7 @@ def _train(target: Path, *, plain: bool, as_json: bool, **options: Any) -> NoRet
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         if sys.stdout.isatty():
             print(f"reading {target}", flush=True)  # somebody waits for the second that importing takes
-        from .driver import run as run_study
+        from .runner.driver import run as run_study
 
         leave = functools.partial(_leave, as_json=as_json)
         outcome = run_study(target, plain=plain or as_json, began=began, leave=leave, **options)

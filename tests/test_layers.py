@@ -34,7 +34,7 @@ def modules_after(statement: str) -> set[str]:
         ("import cluster", SERVICE | {"torch", "numpy", "sweeps", "pinncore"}),
         ("from pinncore import TrainSettings, load_data", {"torch", "numba", "scipy"}),
         ("from sweeps import open, run", {"torch", "numba", "scipy", "ray", "matplotlib"}),
-        ("import sweeps.driver, sweeps.tune", {"torch", "numba", "duckdb", "matplotlib"}),
+        ("import sweeps.runner.driver, sweeps.runner.tune", {"torch", "numba", "duckdb", "matplotlib"}),
         ("import sweeps.cli", {"torch", "ray", "optuna", "matplotlib", "pyarrow", "duckdb"}),
     ],
 )

@@ -1,6 +1,6 @@
 """The job of part d: a sweep of short trials on a Ray of its own, started and stopped inside the job.
 
-Ours is `sweeps.driver.run` on a study file. Theirs is plain Ray Tune with `OptunaSearch` and one CPU a trial. Both are
+Ours is `sweeps.runner.driver.run` on a study file. Theirs is plain Ray Tune with `OptunaSearch` and one CPU a trial. Both are
 given the same configurations and the same initial weights, trial for trial: ours draws them, theirs gets them as
 `points_to_evaluate`.
 """
@@ -24,8 +24,8 @@ import yaml
 from cluster.scratch import scratch_folder
 from pinncore.initialisation import initial_parameters
 
-from ..driver import run
-from ..ray_cluster import SETTINGS
+from ..runner.driver import run
+from ..runner.ray_cluster import SETTINGS
 from ..search import Search, stable_hash
 from ..storage.tables import StudyTables
 from ..study.loading import load_spec

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from sweeps import driver
 from sweeps.cli import app
+from sweeps.runner import driver
 from sweeps.search import Search
 from sweeps.spec.study_spec import config_sha256
 from sweeps.storage.database import database

@@ -18,12 +18,12 @@ import pyarrow.dataset as ds
 from pinncore.data import Points, load_data
 from sweeps.owner.capacity import ClusterCapacity
 from sweeps.owner.owner import WAIT, StudyOwner
+from sweeps.runner.worker import LaneWorker
 from sweeps.spec.study_spec import StudySpec
 from sweeps.states import FINISHED
 from sweeps.storage.database import Connection
 from sweeps.study.folder import open_folder, settle
 from sweeps.study.loading import load_spec
-from sweeps.worker import LaneWorker
 
 STUDY = """\
 study: small

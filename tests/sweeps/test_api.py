@@ -88,7 +88,7 @@ def driven(stand_in: StandIn, tmp_path: Path) -> dict[str, Any]:
         )
         return SimpleNamespace(exit_code=seen["exit_code"], study_dir=study)
 
-    stand_in("sweeps.driver", run=run)
+    stand_in("sweeps.runner.driver", run=run)
     return seen
 
 
@@ -246,7 +246,7 @@ class TestOpen:
 
 def test_a_study_run_extended_and_retried(tmp_path: Path, stand_in: StandIn) -> None:
     """Through the real owner: the learning rate 1e30 fails, again and again."""
-    stand_in("sweeps.driver", run=run_here)
+    stand_in("sweeps.runner.driver", run=run_here)
     plain = load_spec(write_study(tmp_path / "data", trials=6, sampler="random")).to_plain()
     plain["space"] = {"width": {"choice": [3, 5]}, "adam_lr": {"choice": [0.01, 1e30]}}
     plain["train"] |= {"init": "torch", "lbfgs_history": 5}

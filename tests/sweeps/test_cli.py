@@ -106,11 +106,11 @@ class TestMistakes:
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
     )
     def test_one_message(self, stand_in: StandIn, error: Exception, message: str) -> None:
-        stand_in("sweeps.driver", run=raising(error))
+        stand_in("sweeps.runner.driver", run=raising(error))
         assert errors_of(invoke("run", "study.yaml")) == message
 
     def test_as_json(self, stand_in: StandIn) -> None:
-        stand_in("sweeps.driver", run=raising(SpecError([Mistake("a.b", {1}, "must be 1", "Try 1.")])))
+        stand_in("sweeps.runner.driver", run=raising(SpecError([Mistake("a.b", {1}, "must be 1", "Try 1.")])))
         record = json.loads(errors_of(invoke("run", "study.yaml", "--json")))["error"]
         assert record["type"] == "SpecError"
         assert record["message"] == "a.b: must be 1, got {1}. Try 1."
@@ -118,7 +118,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(2, "gone", "x"), KeyError("k")])
     def test_a_bug_is_not_hidden(self, stand_in: StandIn, error: Exception) -> None:
-        stand_in("sweeps.driver", run=raising(error))
+        stand_in("sweeps.runner.driver", run=raising(error))
         result = invoke("run", "study.yaml")
         assert result.exit_code == 1
         assert result.exception is error
@@ -151,7 +151,7 @@ class TestMistakes:
         assert "message" in json.loads(errors_of(invoke(*words, "--json")))["error"]
 
     def test_interrupted(self, stand_in: StandIn) -> None:
-        stand_in("sweeps.driver", run=raising(KeyboardInterrupt()))
+        stand_in("sweeps.runner.driver", run=raising(KeyboardInterrupt()))
         assert invoke("run", "study.yaml").exit_code == 130
 
 
@@ -196,7 +196,7 @@ class TestReaders:
             handle.cancel(grace_s=0)
 
     def test_another_pipe_is_a_bug(self, stand_in: StandIn) -> None:
-        stand_in("sweeps.driver", run=raising(BrokenPipeError(32, "Broken pipe")))
+        stand_in("sweeps.runner.driver", run=raising(BrokenPipeError(32, "Broken pipe")))
         assert isinstance(invoke("run", "study.yaml").exception, RuntimeError)
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is full")
@@ -274,7 +274,7 @@ class TestStudyFile:
             warnings: tuple[str, ...] = ()
 
         stand_in(
-            "sweeps.plan",
+            "sweeps.runner.plan",
             plan=lambda study, cpus, calibrate: Plan(study.search.trials, cpus, calibrate),
             render=lambda plan: f"{plan.trials} trials",
         )

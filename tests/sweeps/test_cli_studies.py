@@ -58,7 +58,7 @@ def driven(stand_in: StandIn) -> dict[str, Any]:
         seen.update(options, target=target)
         return Outcome(0, target, {}, None)
 
-    stand_in("sweeps.driver", run=run)
+    stand_in("sweeps.runner.driver", run=run)
     return seen
 
 
@@ -92,7 +92,9 @@ class TestRun:
         Path("runs/a b").mkdir(parents=True)
         Path("runs/a b/study.yaml").touch()
         counts = {"COMPLETE": 3, "FAIL": exit_code}
-        stand_in("sweeps.driver", run=lambda target, **options: Outcome(exit_code, Path("runs/a b"), counts, None))
+        stand_in(
+            "sweeps.runner.driver", run=lambda target, **options: Outcome(exit_code, Path("runs/a b"), counts, None)
+        )
         result = invoke("run", "study.yaml")
         assert result.exit_code == exit_code
         expected = {0: ["top", "query", "report"], 1: ["retry", "top", "query", "report"], 130: ["run"]}[exit_code]
@@ -102,7 +104,7 @@ class TestRun:
         ] == expected
 
     def test_an_interrupt_before_the_study_began_says_so(self, stand_in: StandIn, tmp_path: Path) -> None:
-        stand_in("sweeps.driver", run=lambda target, **options: Outcome(130, tmp_path / "nothing", {}, None))
+        stand_in("sweeps.runner.driver", run=lambda target, **options: Outcome(130, tmp_path / "nothing", {}, None))
         result = invoke("run", "study.yaml")
         assert result.exit_code == 130 and "before the study began" in result.stdout
 
@@ -127,7 +129,7 @@ class TestRun:
             print("progress")
             return Outcome(1, target, {"COMPLETE": 3, "FAIL": 1}, {"trial": 2, "value": 0.5, "params": {}})
 
-        stand_in("sweeps.driver", run=run)
+        stand_in("sweeps.runner.driver", run=run)
         result = invoke("run", "runs/a", "--json")
         assert result.exit_code == 1
         assert result.stderr == "progress\n"
@@ -176,7 +178,7 @@ class TestBranch:
         assert driven["overrides"][-2:] == ['study="second"', f"search.reuse={json.dumps([str(study)])}"]  # once
 
     def test_through_the_real_owner_nothing_is_trained_twice(self, tmp_path: Path, stand_in: StandIn) -> None:
-        stand_in("sweeps.driver", run=run_here)
+        stand_in("sweeps.runner.driver", run=run_here)
         file = write_study(tmp_path / "data", trials=4, sampler="random")
         assert invoke("run", file, "--root", tmp_path).exit_code == 0
         change = ["--set", "search.objective=loss", "--trials", "5"]
@@ -410,10 +412,10 @@ class TestGc:
 
 def test_a_bug_in_the_driver_is_not_hidden(study: Path, stand_in: StandIn) -> None:
     error = ValueError("a bug")
-    stand_in("sweeps.driver", run=raising(error))
+    stand_in("sweeps.runner.driver", run=raising(error))
     assert invoke("extend", study, "1").exception is error
 
 
 def test_what_the_driver_refuses_is_one_message(study: Path, stand_in: StandIn) -> None:
-    stand_in("sweeps.driver", run=raising(StudyError("held by another")))
+    stand_in("sweeps.runner.driver", run=raising(StudyError("held by another")))
     assert errors_of(invoke("retry", study)) == "error: held by another\n"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sweeps import cluster_view
-from sweeps.cluster_view import ClusterView
 from sweeps.errors import StudyError
 from sweeps.owner.capacity import ASKED_BEYOND, ClusterCapacity
 from sweeps.owner.owner import SURPLUS_S, WAIT, StudyOwner
+from sweeps.runner import cluster_view
+from sweeps.runner.cluster_view import ClusterView
 from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE
 

@@ -21,11 +21,11 @@ from sweeps.errors import StudyError
 from sweeps.owner import asker
 from sweeps.owner.messages import PackReport
 from sweeps.owner.owner import WAIT, StudyOwner
-from sweeps.packrun import PackRun
+from sweeps.runner.pack_run import PackRun
+from sweeps.runner.worker import LaneWorker
 from sweeps.spec.study_spec import build_settings
 from sweeps.study.checkpoints import checkpoint_folder
 from sweeps.study.loading import load_spec
-from sweeps.worker import LaneWorker
 
 from ..small import (
     MACHINES,

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps import packrun
 from sweeps.owner.capacity import ClusterCapacity
 from sweeps.owner.messages import Answer
 from sweeps.owner.owner import WAIT, StudyOwner
-from sweeps.packrun import PackRun
+from sweeps.runner import pack_run
+from sweeps.runner.pack_run import PackRun
+from sweeps.runner.worker import LaneWorker
 from sweeps.storage.lock import stop_file
 from sweeps.study.loading import load_spec
-from sweeps.worker import LaneWorker
 
 from ..small import (
     MACHINES,
@@ -233,8 +233,8 @@ def test_lanes_packs_segments_refills_and_stock_make_no_difference(
     spec = load_spec(calm.file, [f"resources.pack={pack}"])
     with monkeypatch.context() as patch:
         patch.setattr("sweeps.owner.owner.STOCK_S", stock)
-        patch.setattr(packrun, "FREE_SHARE", free)
-        patch.setattr(packrun, "TICKS_BETWEEN_LOOKS", ticks)
+        patch.setattr(pack_run, "FREE_SHARE", free)
+        patch.setattr(pack_run, "TICKS_BETWEEN_LOOKS", ticks)
         owner = StudyOwner(study_dir, ClusterCapacity(places=lanes, device="cpu"), spec)
         train_together(owner, study_dir, draw, most=lanes, segments=segments)
         kill(owner)
@@ -325,7 +325,7 @@ def test_the_stop_file_lets_workers_leave_with_a_checkpoint(
     owner = StudyOwner(study_dir, MACHINES)
     worker = LaneWorker(owner, study_dir, next_lane(owner))
     stop_file(study_dir).touch()
-    monkeypatch.setattr(packrun, "STOP_LOOK_S", 0.0)
+    monkeypatch.setattr(pack_run, "STOP_LOOK_S", 0.0)
     worker.segment(float("inf"))
     assert worker.done and owner.next_lane() is None and owner.is_stopped()
     assert len(list((study_dir / "checkpoints").rglob("*.safetensors"))) == 2

@@ -18,10 +18,10 @@ import pytest
 import pinncore
 from sweeps.owner.messages import PackReport, identity_columns
 from sweeps.owner.owner import StudyOwner
-from sweeps.packrun import PackRun
+from sweeps.runner.pack_run import PackRun
+from sweeps.runner.worker import LaneWorker
 from sweeps.search import Search
 from sweeps.study.loading import load_spec
-from sweeps.worker import LaneWorker
 
 from ..small import MACHINES, Calm, events, kill, next_lane, prepare, run_all, table, train_together, write_study
 

@@ -16,10 +16,10 @@ import pytest
 import pinncore
 from sweeps.errors import StudyError
 from sweeps.owner.owner import StudyOwner
-from sweeps.packrun import PackRun
+from sweeps.runner.pack_run import PackRun
+from sweeps.runner.worker import LaneWorker
 from sweeps.study.loading import load_spec
 from sweeps.study.trials import Book, Trial
-from sweeps.worker import LaneWorker
 
 from ..small import (
     MACHINES,

@@ -17,6 +17,7 @@ import pinncore
 from sweeps.errors import StudyError
 from sweeps.owner import packing
 from sweeps.owner.owner import WAIT, StudyOwner
+from sweeps.runner.worker import LaneWorker
 from sweeps.search import stable_hash
 from sweeps.spec import yaml_text
 from sweeps.spec.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
@@ -26,7 +27,6 @@ from sweeps.storage.tables import StudyTables
 from sweeps.study.initial_weights import trial_weights
 from sweeps.study.loading import load_spec, read_spec
 from sweeps.study.status import read_status
-from sweeps.worker import LaneWorker
 
 from ..small import (
     MACHINES,

@@ -10,10 +10,10 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.owner.owner import StudyOwner
+from sweeps.runner.worker import LaneWorker
 from sweeps.storage.tables import TABLES, StudyTables
 from sweeps.study.loading import load_spec
 from sweeps.study.status import read_status
-from sweeps.worker import LaneWorker
 
 from ..small import MACHINES, assert_same_tables, prepare, train_all, write_study
 

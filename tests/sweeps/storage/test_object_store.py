@@ -19,7 +19,8 @@ import pinncore
 import sweeps
 from sweeps.errors import StudyError
 from sweeps.owner.owner import StudyOwner
-from sweeps.preflight import check_here, check_nodes, expected_here
+from sweeps.runner.preflight import check_here, check_nodes, expected_here
+from sweeps.runner.worker import LaneWorker
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.object_store import Remote, StoreError, uri_of
@@ -27,7 +28,6 @@ from sweeps.study.checkpoints import Checkpoints, FolderCheckpoints, StoredCheck
 from sweeps.study.folder import open_folder
 from sweeps.study.home import OWNER, local, worker_home
 from sweeps.study.loading import load_spec
-from sweeps.worker import LaneWorker
 from tests.cluster.waiting import WAIT_S
 from tests.processes import started
 
@@ -37,6 +37,7 @@ from ..object_store import KEY, SECRET, ObjectStore, denying
 from ..object_store import root as root
 from ..object_store import s3 as s3
 from ..object_store import store as store
+from ..runner.test_preflight import FakeRay, honest
 from ..small import (
     MACHINES,
     Calm,
@@ -52,7 +53,6 @@ from ..small import (
     train_all,
     write_study,
 )
-from ..test_preflight import FakeRay, honest
 from .test_postgres import INITDB, PG_CTL
 from .test_postgres import server as server
 from .test_postgres import url as url

@@ -1,0 +1,134 @@
+"""How long one evaluation takes on this machine, for the smallest and the largest network of a study."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import pinncore
+from pinncore.networks import parameter_count
+from pinncore.optim.memory import Form, MemorySpec, checked_form, make_memory
+
+from ..search import Search
+from ..spec.study_spec import StudySpec, build_settings
+
+Clock = Callable[[], float]
+
+_MANY = 10**6  # epochs or iterations that no calibration reaches
+_MOST_PAIRS = 2000  # pushed to time a memory; beyond, its cost is proportional
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one evaluation of one member in a pack of equals, in the first and early in the second stage."""
+
+    layers: str
+    parameters: int
+    adam_s: float
+    lbfgs_s: float
+    memory_s: float  # of one member's memory of pairs, an iteration, halfway through
+
+
+def timed_extremes(
+    members: Sequence[pinncore.Member], *, device: str, threads: int, copies: int, clock: Clock
+) -> tuple[Timing, ...]:
+    """Time the smallest and the largest network of `members` in packs of `copies` equals, on `threads` cores."""
+    ordered = sorted(members, key=lambda member: parameter_count(member.layers))
+    extremes = {member.layers: member for member in (ordered[0], ordered[-1])}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return tuple(_timed(member, device, copies, clock) for member in extremes.values())
+    finally:
+        torch.set_num_threads(before)
+
+
+def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
+    """The first configurations of a study, as pinncore trains them; random ones where its sampler learns."""
+    search = Search(spec)
+    if search.learns:
+        random = spec.search.model_copy(update={"sampler": "random", "deterministic": False, "warm_start": []})
+        search = Search(dataclasses.replace(spec, search=random))
+    configs = (spec.config(search.propose(index).params) for index in range(count))
+    return [pinncore.Member(*build_settings(config)) for config in configs]
+
+
+def form_of(member: pinncore.Member, device: str) -> Form | None:
+    """The form in which the member's second stage will keep its pairs; None for SciPy's own."""
+    train = member.train
+    if train.second_stage == "scipy":
+        return None
+    return checked_form(
+        train.lbfgs_memory,
+        train.lbfgs_history,
+        train.lbfgs_iterations,
+        parameter_count(member.layers),
+        getattr(torch, train.dtype),
+        device,
+        train.second_stage,
+    )
+
+
+def average_pairs(train: pinncore.TrainSettings) -> float:
+    """Pairs in the memory, averaged over the iterations."""
+    iterations, history = train.lbfgs_iterations, train.lbfgs_history
+    return history * (1 - history / (2 * iterations)) if history < iterations else iterations / 2
+
+
+def _timed(member: pinncore.Member, device: str, copies: int, clock: Clock) -> Timing:
+    first = dataclasses.replace(
+        member.train,
+        adam_epochs=_MANY,
+        lbfgs_iterations=_MANY,
+        adam_lr=1e-3,  # what the clock does not see must not end it
+        lbfgs_lr=1.0,
+        lbfgs_history=10,
+        lbfgs_memory="auto",
+        keep_epochs=(),
+    )
+    adam = _seconds_per_tick(_pack_of(member, first, device, copies), clock)
+    second = dataclasses.replace(first, adam_epochs=0, lbfgs_tolerance_grad=0.0, lbfgs_max_evaluations=None)
+    lbfgs = _seconds_per_tick(_pack_of(member, second, device, copies), clock)
+    return Timing(
+        "-".join(map(str, member.layers)),
+        parameter_count(member.layers),
+        adam / copies,
+        max(lbfgs, adam) / copies,
+        _memory_seconds(member, device, clock),
+    )
+
+
+def _pack_of(member: pinncore.Member, train: pinncore.TrainSettings, device: str, copies: int) -> pinncore.Pack:
+    equals = [dataclasses.replace(member, train=train, label=label) for label in range(copies)]
+    return pinncore.Pack(equals, device=device)
+
+
+def _seconds_per_tick(pack: pinncore.Pack, clock: Clock, *, enough_s: float = 0.5, ticks: int = 3) -> float:
+    """The average over a short while, so that it holds for the machine with whatever else it is doing."""
+    pack.step(2)  # the first evaluations also set things up
+    started, done = clock(), 0
+    while pack.active and clock() - started < enough_s:
+        pack.step(ticks)
+        done += ticks
+    return (clock() - started) / done if done else 0.0
+
+
+def _memory_seconds(member: pinncore.Member, device: str, clock: Clock) -> float:
+    """Time what the second stage adds to an iteration, with as many pairs as there are halfway."""
+    form, train, size = form_of(member, device), member.train, parameter_count(member.layers)
+    if form is None or train.second_stage == "scipy" or not train.lbfgs_iterations:
+        return 0.0
+    average = average_pairs(train)
+    pairs = 4 if form == "dense" else max(1, round(min(average, _MOST_PAIRS)))
+    like = torch.ones(1, size, dtype=getattr(torch, train.dtype), device=device)
+    spec = MemorySpec(train.second_stage, form, pairs, train.lbfgs_curvature)
+    memory, out = make_memory([spec], [np.arange(size)], like, batched=device != "cpu"), torch.empty_like(like)
+    for _ in range(pairs):
+        memory.advance([0], like, like, like, [1.0], out)
+    started = clock()
+    memory.advance([0], like, like, like, [1.0], out)
+    return (clock() - started) * (1 if form == "dense" else average / pairs)

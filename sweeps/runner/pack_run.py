@@ -1,0 +1,367 @@
+"""A worker's side of a pack: train a stretch, report, follow the answer, write a checkpoint.
+
+In this order: a member that is reported but not yet out of the checkpoint may be trained again after a crash, and its
+second report is passed over, which costs seconds; the other order would lose it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import pinncore
+from pinncore.checkpoint import MemberState
+from pinncore.networks import unflatten
+
+from ..owner.messages import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
+from ..search.pruners import has_stalled
+from ..storage.lock import stop_file
+from ..study.checkpoints import checkpoints_of
+from ..study.trials import no_objective
+from .device_use import DeviceUse
+
+TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock
+STOP_LOOK_S = 0.5  # between two looks for the stop file
+FREE_SHARE = 0.5  # of a pack, free before new members are taken in: building a pack anew has its cost
+
+
+class PackRun:
+    """Trains the members of a pack, each from the newest checkpoint that has it.
+
+    Members it was handed beyond the places of the pack wait in `stock`. Memory that runs out halves the pack: the
+    others are given back. A member that cannot begin fails alone.
+    """
+
+    def __init__(
+        self,
+        task: PackTask,
+        study_dir: Path,
+        *,
+        now: Callable[[], datetime.datetime] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.task, self._study_dir, self._clock = task, study_dir, clock
+        self._now = now or (lambda: datetime.datetime.now(datetime.UTC))
+        self._checkpoints = checkpoints_of(study_dir)
+        self._segment = 0
+        self._tasks: dict[int, MemberTask] = {}
+        self._rungs: dict[int, list[int]] = {}
+        self._judged: dict[int, int] = {}  # curve rows of a member that patience has looked at
+        self._started: dict[int, datetime.datetime] = {}
+        self._stock: list[MemberTask] = []
+        self._failures: dict[int, str] = {}
+        self._never_begun: list[MemberTask] = []  # pruned in stock, because their trial was
+        self._given_back: list[int] = []
+        self._results: list[pinncore.MemberResult] = []  # of packs that were given up
+        self._notes: list[str] = []
+        self._pack: pinncore.Pack | None = None
+        self._size, self._saved, self._told_at = task.size, False, clock()
+        torch.set_num_threads(task.cpus)
+        self._use = DeviceUse(task.device, clock=clock)
+        self._take_in(task.members, task.rungs)
+
+    @property
+    def active(self) -> int:
+        """Members in training."""
+        return self._pack.active if self._pack else 0
+
+    @property
+    def left(self) -> int:
+        """Members in training or in stock."""
+        return self.active + len(self._stock)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there is something to report."""
+        return bool(self._results or self._failures or self._never_begun or (self._pack and self._pack.results))
+
+    def train(self, until: float) -> PackReport:
+        """Train until the clock says `until`, or until there is something the owner should know at once."""
+        reached: list[tuple[int, int, dict[str, float]]] = []
+        next_look = self._clock() + STOP_LOOK_S
+        self._refill()
+        # Patience ends a member where its curve says so, whenever the others are looked at.
+        ticks = TICKS_BETWEEN_LOOKS if self.task.patience is None else 1
+        while self._pack and self.active and not (self._given_back or reached):
+            try:
+                self._pack.step(ticks)
+            except (MemoryError, RuntimeError) as problem:
+                if not is_out_of_memory(problem):
+                    raise
+                self._give_half_back([self._tasks[member.label] for member in self._pack.members])
+                break
+            reached = self._rungs_reached(self._pack)
+            self._end_stalled(self._pack)
+            self._refill()
+            now = self._clock()
+            if now >= until or (self._is_hungry and self._pack.results):
+                break
+            if now >= next_look:
+                if stop_file(self._study_dir).exists():
+                    break
+                next_look = now + STOP_LOOK_S
+        return self._report(reached)
+
+    def crash_report(self, reason: str, detail: str) -> PackReport:
+        """What to say where `train` raised: the pack as a whole is given up, its finished members are not."""
+        report = self._report([])
+        report.crashed, report.detail = reason, detail
+        return report
+
+    def follow(self, answer: Answer) -> None:
+        """Do what the owner answered to a report."""
+        for label in answer.stop:
+            if label in self._labels() and self._pack:
+                self._pack.stop(label, pinncore.StopReason.PRUNED)
+        unbegun = [task for task in self._stock if task.label in answer.stop]
+        self._stock = [task for task in self._stock if task.label not in answer.stop]
+        self._never_begun += unbegun
+        self._take_in(answer.add, answer.rungs)
+
+    def checkpoint(self) -> None:
+        """Write the members in training, then drop what this pack wrote before."""
+        if not (self._pack and self.active):
+            return
+        name = f"attempt-{self.task.attempt:04d}-lease-{self.task.lease:06d}-segment-{self._segment:06d}"
+        self._segment += 1
+        rebatched = any(self._tasks[label].rebatched for label in self._labels())
+        values = {"padded": list(self._pack.engine.layout.padded), "rebatched": rebatched}
+        self._checkpoints.write(self.task.pack, name, self._pack.state(), values)
+        self._saved = True
+
+    # ---- members come and go --------------------------------------------------------------------------------------
+
+    @property
+    def _is_hungry(self) -> bool:
+        return self.active <= FREE_SHARE * self._size
+
+    def _take_in(self, tasks: Sequence[MemberTask], rungs: Mapping[int, tuple[int, ...]]) -> None:
+        for task in tasks:
+            self._tasks[task.label], self._rungs[task.label] = task, list(rungs.get(task.label, ()))
+        self._stock += tasks
+
+    def _refill(self) -> None:
+        """Members of the stock into free places."""
+        while self._stock and self._is_hungry:
+            free = self._size - self.active
+            tasks, self._stock = self._stock[:free], self._stock[free:]
+            try:
+                self._begin(tasks)
+            except pinncore.PinnError as problem:
+                self._fail_unable(tasks, problem)
+            except (MemoryError, RuntimeError) as problem:
+                if not is_out_of_memory(problem):
+                    raise
+                self._give_half_back([*map(self._tasks.__getitem__, self._labels()), *tasks])
+
+    def _begin(self, tasks: Sequence[MemberTask]) -> None:
+        """Take members into the pack, from their checkpoints where they have one."""
+        states, values = self._saved_states(tasks)
+        if self.task.fixed and states:
+            going_on = {state.label for state in states}
+            tasks = [task for task in tasks if task.label in going_on]
+            if values.get("rebatched"):
+                tasks = self._rebatched(tasks)
+        members = [task.member_of_pack(self._study_dir) for task in tasks]
+        if self._pack and self.active:
+            pack = self._pack.joined(members)
+        else:
+            padded = tuple(values.get("padded", ())) if self.task.fixed else ()
+            pack = pinncore.Pack(members, device=self.task.device, padded=padded)
+            self._keep_results()
+        pack.restore(states)
+        self._pack, self._saved = pack, False
+        now = self._now()
+        for task in tasks:
+            self._started.setdefault(task.label, now)
+
+    def _fail_unable(self, tasks: Sequence[MemberTask], problem: pinncore.PinnError) -> None:
+        """Those that cannot begin alone fail, the others try again."""
+        able = []
+        for task in tasks:
+            try:
+                pinncore.Pack([task.member_of_pack(self._study_dir)], device=self.task.device)
+                able.append(task)
+            except pinncore.PinnError as own:
+                self._failures[task.label] = str(own)
+        if len(able) == len(tasks):
+            raise problem
+        self._stock[:0] = able
+
+    def _give_half_back(self, tasks: Sequence[MemberTask]) -> None:
+        """Memory ran out and what a step had computed is lost: half of the members go on from where they were saved."""
+        self._keep_results()
+        self._pack = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(tasks) == 1:
+            self._failures[tasks[0].label] = "out of memory, alone in its pack"
+            return
+        self._size = max(1, len(tasks) // 2)
+        self._given_back += [task.label for task in [*tasks[self._size :], *self._stock]]
+        self._stock = list(tasks[: self._size])
+        if self.task.fixed:
+            self._stock, self.task = self._rebatched(self._stock), replace(self.task, fixed=False)
+
+    def _rebatched(self, tasks: Sequence[MemberTask]) -> list[MemberTask]:
+        """Members whose pack is no longer the one that was planned."""
+        marked = [replace(task, rebatched=True) for task in tasks]
+        self._tasks |= {task.label: task for task in marked}
+        return marked
+
+    def _keep_results(self) -> None:
+        if self._pack:
+            self._results += self._pack.results
+            self._pack.results = []
+
+    def _labels(self) -> list[int]:
+        return [member.label for member in self._pack.members] if self._pack else []
+
+    def _saved_states(self, tasks: Sequence[MemberTask]) -> tuple[list[MemberState], dict[str, Any]]:
+        """What the newest checkpoints hold of these members, and the last one's values for the pack as a whole.
+
+        A torn one is set aside and its members start anew.
+        """
+        labels = {task.label for task in tasks}
+        states: dict[int, MemberState] = {}
+        values: dict[str, Any] = {}
+        own = self.task.pack  # last: newer than where members came from
+        for pack in [*sorted({task.origin for task in tasks if task.origin is not None} - {own}), own]:
+            try:
+                newest = self._checkpoints.newest(pack)
+            except pinncore.CheckpointError as problem:
+                self._notes.append(f"checkpoint set aside: {problem}")
+                continue
+            if newest is None:
+                continue
+            found, values = newest
+            states |= {state.label: state for state in found if state.label in labels}
+        return list(states.values()), values
+
+    # ---- what the owner hears -------------------------------------------------------------------------------------
+
+    def _rungs_reached(self, pack: pinncore.Pack) -> list[tuple[int, int, dict[str, float]]]:
+        reached = []
+        for row, member in enumerate(pack.members):
+            waiting = self._rungs[member.label]
+            while waiting and (values := pack.recorded(row, waiting[0] * pack.planned(row) // 1000)) is not None:
+                reached.append((member.label, waiting.pop(0), values))
+        return reached
+
+    def _end_stalled(self, pack: pinncore.Pack) -> None:
+        rule = self.task.patience
+        if rule is None:
+            return
+        stalled = []
+        for row, member in enumerate(pack.members):
+            steps = [int(step) for step in pack.course(row, "step")]
+            if self._judged.get(member.label) == len(steps):
+                continue
+            self._judged[member.label], values = len(steps), pack.course(row, self.task.metric)
+            if has_stalled(rule, steps, values, pack.planned(row)):
+                stalled.append(member.label)
+        for label in stalled:
+            pack.stop(label, pinncore.StopReason.PRUNED)
+
+    def _report(self, reached: list[tuple[int, int, dict[str, float]]]) -> PackReport:
+        self._keep_results()
+        task, now = self.task, self._clock()
+        report = PackReport(task.lane, task.lease, task.attempt, task.pack, self._progress(), left=self.left)
+        report.saved = self._saved and not self._stock
+        report.rungs, report.notes = reached, self._notes
+        report.given_back, report.size, report.seconds = tuple(self._given_back), self._size, now - self._told_at
+        for label, failure in self._failures.items():
+            at = self._now()
+            report.trials.append(failed_row(task, self._tasks[label], failure, self._started.get(label, at), at))
+        for member in self._never_begun:
+            at = self._now()
+            report.trials.append(identity_columns(task, member, "PRUNED", at, at) | {"stop_reason": "pruned"})
+        for result in self._results:
+            self._add(report, result)
+        self._never_begun = []
+        self._results, self._failures, self._given_back, self._notes, self._told_at = [], {}, [], [], now
+        return report
+
+    def _progress(self) -> dict[str, Any]:
+        pack = self._pack
+        if not pack:
+            return {"members": 0, "phase": "", "under_way": 0.0, "evaluations": 0, "seconds": 0.0}
+        phases = {pack.stage(row) for row in range(pack.active)}
+        return {
+            "members": pack.active,
+            "phase": phases.pop() if len(phases) == 1 else "mixed",
+            "under_way": sum(pack.fraction(row) for row in range(pack.active)),  # in members
+            "evaluations": sum(sum(each.evaluations.values()) for each in pack.progress),
+            "seconds": sum(sum(each.seconds.values()) for each in pack.progress),
+            **self._use.look(),
+        }
+
+    def _add(self, report: PackReport, result: pinncore.MemberResult) -> None:
+        """The rows of one finished member."""
+        task = self._tasks[result.label]
+        key = {"trial": task.trial, "replicate": task.replicate}
+        report.trials.append(self._row(task, result))
+        report.curves.append({**key, **result.curves})
+        if self.task.keep_fields and result.field:
+            report.fields.append({**key, **result.field})
+        if self.task.keep_weights:
+            report.weights.append({**key, **_weight_columns(result)})
+
+    def _row(self, task: MemberTask, result: pinncore.MemberResult) -> dict[str, Any]:
+        failure = result.failure
+        values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
+        if failure is None:
+            failure = no_objective(result, self.task.objectives)
+        pruned = result.stop_reason is pinncore.StopReason.PRUNED
+        state = "FAIL" if failure is not None else "PRUNED" if pruned else "COMPLETE"
+        started = self._started[task.label]
+        return (
+            identity_columns(self.task, task, state, started, self._now())
+            | values
+            | {
+                **{f"loss_{term}": number for term, number in result.terms.items()},
+                "stop_reason": result.stop_reason.value,
+                "stop_advice": result.stop_reason.advice,
+                "failure": failure,
+                "parameters": len(result.parameters),
+                **result.counts,
+                "engine_used": result.engine,
+                "lbfgs_memory_used": result.memory,
+                "device": result.device,
+                "data_hash": result.data_sha256,
+            }
+        )
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether an exception says that host or device memory ran out."""
+    if isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(problem, RuntimeError) and "allocate memory" in str(problem)
+
+
+def _weight_columns(result: pinncore.MemberResult) -> dict[str, Any]:
+    """Kept weights as columns: weight matrices by row (input unit) and column; the bias is row -1."""
+    parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in ("epoch", "layer", "row", "column", "value")}
+    for epoch, flat in sorted(result.weights.items()):
+        for layer, (w, b) in enumerate(unflatten(flat, result.layers), start=1):
+            table = np.concatenate([b[None, :], w])
+            row, column = np.indices(table.shape)
+            for name, values in (
+                ("epoch", np.full(table.size, epoch)),
+                ("layer", np.full(table.size, layer)),
+                ("row", row.reshape(-1) - 1),
+                ("column", column.reshape(-1)),
+                ("value", table.reshape(-1)),
+            ):
+                parts[name].append(values)
+    return {name: np.concatenate(values) for name, values in parts.items()}

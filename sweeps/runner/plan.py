@@ -1,0 +1,322 @@
+"""What a study will take, before any of it runs: trials, packs, evaluations, memory, and a time with its doubts.
+
+The configurations are those the study will ask for (for a sampler that learns, random ones stand in). Time comes from
+a few evaluations of the smallest and the largest network on this machine, interpolated by the number of parameters.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+import pinncore
+from pinncore.engines import Engine, choose_engine
+from pinncore.engines.fused import STRETCH_POINTS
+from pinncore.engines.torch_engine import CHANNELS, CHUNK_BYTES
+from pinncore.member import is_padded
+from pinncore.networks import parameter_count
+from pinncore.optim.memory import memory_bytes
+
+from ..owner.packing import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
+from ..search import Search
+from ..spec.study_spec import StudySpec
+from ..spec.warnings import warnings_of
+from .calibration import Clock, Timing, first_members, form_of, timed_extremes
+from .cluster_view import device_of
+from .precompile import is_compiled
+
+EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
+EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001
+SMALL_STEP: Final = 0.1
+START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
+COMPILE_SECONDS: Final = 15.0  # more, where kernels are not compiled yet
+MOST_LOOKED_AT: Final = 1000  # configurations; beyond, the rest is taken to be like them
+PROCESS_MB: Final = 600  # a Ray worker with torch, Numba and compiled kernels, before the first member (measured)
+VECTORS: Final = 20  # of a member's length that its optimisers hold
+POINT_ARRAYS: Final = 5  # of a member besides its inputs
+SAVED_ARRAYS: Final = 14  # arrays engine `torch` holds for each hidden layer during an evaluation (measured)
+REFERENCE_ARRAYS: Final = 40  # the same for nested autograd, over all points at once
+
+_CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
+    {"iterations": 1.0, "searches": 1.0, "contention": 1.0},
+    {"iterations": 0.0, "searches": 1.0, "contention": 1.0},
+    {"iterations": 1.0, "searches": 1.6, "contention": 1.3},
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study will take; `seconds` are None without a calibration."""
+
+    study: str
+    sampler: str
+    trials: int
+    packs: int
+    members_per_pack: int
+    packs_at_once: int
+    device: str
+    evaluations: int
+    memory_mb_per_pack: float
+    seconds: float | None
+    start_seconds: float
+    seconds_least: float | None
+    seconds_most: float | None
+    device_hours: float | None
+    timings: tuple[Timing, ...]
+    how_sure: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = time.perf_counter) -> Plan:
+    """Estimate what a study takes on `cpus` cores; with `calibrate`, time the extreme networks here (seconds)."""
+    search = Search(spec)
+    limit, replicates = search.limit, spec.search.replicates
+    device = device_of(spec, has_gpu=torch.cuda.is_available())
+    at_once = _packs_at_once(spec, cpus, device)
+    size = pack_size(spec, limit, at_once=at_once, device=device)
+    members = first_members(spec, min(limit, MOST_LOOKED_AT))
+    packs = _packs(members, trials_of_pack(size, replicates), window_size(search, 0, size, replicates), replicates)
+    share = limit / len(members)
+    timings: tuple[Timing, ...] = ()
+    if calibrate and (device == "cpu" or torch.cuda.is_available()):
+        threads, copies = spec.resources.cpus_per_pack, min(size, LARGEST_PACK["cpu"])
+        timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
+    start = START_SECONDS + (0.0 if device != "cpu" or is_compiled(spec) else COMPILE_SECONDS)
+    seconds: list[float | None] = [None] * 3
+    if timings:
+        seconds = [start + _study_seconds(packs, timings, at_once, share, device, **case) for case in _CASES]
+    memory_mb = _largest_mb(packs, device)
+    evaluations = round(share * replicates * sum(_evaluations(member.train) for member in members))
+    device_hours = _device_hours(packs, timings, share, device) if timings else None
+    costs = {"device_hours": device_hours, "evaluations": evaluations}
+    return Plan(
+        study=spec.study,
+        sampler=spec.search.sampler,
+        trials=limit,
+        packs=round(len(packs) * share),
+        members_per_pack=max(map(len, packs)),
+        packs_at_once=min(at_once, len(packs)),
+        device=device,
+        evaluations=evaluations,
+        memory_mb_per_pack=memory_mb,
+        seconds=seconds[0],
+        start_seconds=start,
+        seconds_least=seconds[1],
+        seconds_most=seconds[2],
+        device_hours=device_hours,
+        timings=timings,
+        how_sure=_how_sure(spec, limit, len(members), bool(timings)),
+        notes=tuple(_notes(spec, device, seconds, memory_mb, costs)),
+        warnings=warnings_of(spec),
+    )
+
+
+def render(estimate: Plan) -> str:
+    """Return a plan as lines of text."""
+    at_once_mb = estimate.memory_mb_per_pack * estimate.packs_at_once
+    members = f"up to {estimate.members_per_pack} trials" if estimate.members_per_pack > 1 else "one trial each"
+    lines = {
+        "Trials": f"{estimate.trials} by {estimate.sampler}",
+        "Packs": f"{estimate.packs} of {members}, {estimate.packs_at_once} at once on {estimate.device}",
+        "Evaluations": f"about {estimate.evaluations:,} of loss and gradient",
+        "Memory": f"about {estimate.memory_mb_per_pack:,.0f} MB a pack, {at_once_mb:,.0f} MB at once",
+        "Time": "not estimated (no calibration)",
+        "Start-up": _start_up(estimate.start_seconds),
+        "How sure": estimate.how_sure,
+    }
+    if estimate.seconds is not None and estimate.seconds_least is not None and estimate.seconds_most is not None:
+        least, most = _duration(estimate.seconds_least), _duration(estimate.seconds_most)
+        lines["Time"] = (
+            f"about {_duration(estimate.seconds)}; {least} if L-BFGS stops at once, {most} if its line "
+            "searches are long"
+        )
+    if estimate.device_hours is not None:
+        lines["Device-hours"] = f"about {estimate.device_hours:.2g} of {estimate.device}"
+    for timing in estimate.timings:
+        lines[f"Network {timing.layers}"] = (
+            f"{timing.parameters} parameters, {1000 * timing.adam_s:.3g} ms an evaluation in Adam, "
+            f"{1000 * timing.lbfgs_s:.3g} ms in L-BFGS"
+        )
+    width = max(map(len, lines))
+    rows = [f"{name:<{width}}  {text}" for name, text in lines.items()]
+    return "\n".join([f"Study {estimate.study}", *rows, *(f"Note: {note}" for note in estimate.notes)])
+
+
+def _start_up(seconds: float) -> str:
+    what = "Ray and a worker start" + (", kernels are compiled" if seconds > START_SECONDS else "")
+    return f"about {_duration(seconds)} of it, before the first network trains: {what}"
+
+
+def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
+    slots = cpus // spec.resources.cpus_per_pack
+    share = 1.0 if spec.resources.gpus_per_pack is None else spec.resources.gpus_per_pack
+    if device == "cuda" and share > 0:
+        slots = min(slots, int(max(torch.cuda.device_count(), 1) / share))
+    return max(min(slots, spec.resources.max_packs or slots), 1)
+
+
+def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicates: int) -> list[list[pinncore.Member]]:
+    """The members in packs of `size` trials with their replicates, as the study forms them window by window."""
+    asked = [
+        Asked(
+            number,
+            pinncore.pack_key(member),
+            member.train.width,
+            member.train.adam_epochs + member.train.lbfgs_iterations,
+        )
+        for number, member in enumerate(members)
+    ]
+    windows = (grouped(asked[start : start + window], size) for start in range(0, len(asked), window))
+    return [[members[trial.number] for trial in pack for _ in range(replicates)] for packs in windows for pack in packs]
+
+
+def _evaluations(train: pinncore.TrainSettings) -> float:
+    return train.adam_epochs + _lbfgs_evaluations(train)
+
+
+def _lbfgs_evaluations(train: pinncore.TrainSettings) -> float:
+    rate = EVALUATIONS_PER_ITERATION if train.lbfgs_lr >= SMALL_STEP else EVALUATIONS_AT_SMALL_STEPS
+    most = train.lbfgs_max_evaluations
+    return min(rate * train.lbfgs_iterations, most if most is not None else float("inf"))
+
+
+def _engine(pack: Sequence[pinncore.Member], device: str) -> type[Engine]:
+    return choose_engine(pack[0].train.engine, torch.device(device))
+
+
+def _largest_mb(packs: Sequence[Sequence[pinncore.Member]], device: str) -> float:
+    sources = {repr(pack[0].problem.data): pack[0].problem.data for pack in packs}
+    points = {name: len(pinncore.load_data(source).gauss) for name, source in sources.items()}
+    return max(_pack_mb(pack, points[repr(pack[0].problem.data)], device) for pack in packs)
+
+
+def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float:
+    """Memory of a worker with a pack: the process, points, vectors and pairs of every member, one evaluation."""
+    train, engine = pack[0].train, _engine(pack, device).name
+    item, inputs = (4 if train.dtype == "float32" else 8), pack[0].layers[0]
+    largest = max((member.layers for member in pack), key=parameter_count)
+    count, hidden = parameter_count(largest), sum(largest[1:-1])
+    own = len(pack) * (POINT_ARRAYS + inputs) * points * (8 + item)
+    vectors = len(pack) * count * item * VECTORS + sum(_pairs_bytes(member, device) for member in pack)
+    if engine == "reference":
+        evaluation = hidden * points * item * REFERENCE_ARRAYS
+    elif engine == "fused":
+        evaluation = len(pack) * (points // STRETCH_POINTS + 3) * count * item
+    else:
+        chunk = points if device == "cuda" else max(128, CHUNK_BYTES // (CHANNELS * max(largest[1:-1]) * item))
+        evaluation = len(pack) * hidden * min(chunk, points) * item * SAVED_ARRAYS
+    return PROCESS_MB + (own + vectors + evaluation) / 1e6
+
+
+def _pairs_bytes(member: pinncore.Member, device: str) -> int:
+    train, form = member.train, form_of(member, device)
+    pairs, size = min(train.lbfgs_history, train.lbfgs_iterations), parameter_count(member.layers)
+    if form is None:
+        return 8 * (2 * pairs * size + 11 * pairs * pairs)  # SciPy's own, in float64
+    method = "lbfgs" if train.second_stage == "scipy" else train.second_stage
+    return memory_bytes(form, pairs, size, getattr(torch, train.dtype), method)
+
+
+def _study_seconds(
+    packs: Sequence[Sequence[pinncore.Member]],
+    timings: Sequence[Timing],
+    at_once: int,
+    share: float,
+    device: str,
+    *,
+    iterations: float,
+    searches: float,
+    contention: float,
+) -> float:
+    """The time of all packs on as many workers as run at once, each taking the next pack when it is free."""
+    workers = [0.0] * at_once
+    for pack in packs:
+        seconds = _pack_seconds(pack, timings, device, iterations=iterations, searches=searches)
+        heapq.heapreplace(workers, workers[0] + seconds)
+    return contention * share * max(workers)
+
+
+def _device_hours(
+    packs: Sequence[Sequence[pinncore.Member]], timings: Sequence[Timing], share: float, device: str
+) -> float:
+    """Hours that packs hold a device, one of several counted each."""
+    return share * sum(_pack_seconds(pack, timings, device, iterations=1.0, searches=1.0) for pack in packs) / 3600
+
+
+def _pack_seconds(
+    pack: Sequence[pinncore.Member],
+    timings: Sequence[Timing],
+    device: str,
+    *,
+    iterations: float,
+    searches: float,
+) -> float:
+    """Evaluations and memories of all members; where the engine pads, each costs what the widest does."""
+    counts = [parameter_count(member.layers) for member in pack]
+    if is_padded(pack[0].train.engine, torch.device(device).type):
+        counts = [max(counts)] * len(counts)
+    seconds = 0.0
+    for train, count in zip((member.train for member in pack), counts, strict=True):
+        adam, lbfgs, memory = (_between(timings, count, name) for name in ("adam_s", "lbfgs_s", "memory_s"))
+        seconds += train.adam_epochs * adam + iterations * searches * _lbfgs_evaluations(train) * lbfgs
+        seconds += iterations * train.lbfgs_iterations * memory
+    return seconds
+
+
+def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:
+    """Interpolate a timing by the number of parameters; it never falls below the smallest network's."""
+    small, large = timings[0], timings[-1]
+    if small.parameters == large.parameters:
+        return getattr(small, name)
+    weight = (parameters - small.parameters) / (large.parameters - small.parameters)
+    return max(getattr(small, name) + weight * (getattr(large, name) - getattr(small, name)), 0.0)
+
+
+def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> str:
+    reasons = ["L-BFGS may stop early, and its line searches vary"]
+    if Search(spec).learns:
+        reasons.append(f"{spec.search.sampler} will choose other configurations than the random ones looked at")
+    if looked_at < limit:
+        reasons.append(f"only the first {looked_at} of {limit} trials were looked at")
+    if is_timed:
+        reasons.append("the machine was timed as it is now, with one pack at a time")
+    return f"{'within a factor of two' if is_timed else 'counts only'}: {'; '.join(reasons)}"
+
+
+def _notes(
+    spec: StudySpec,
+    device: str,
+    seconds: Sequence[float | None],
+    memory_mb: float,
+    costs: Mapping[str, float | None],
+) -> Iterable[str]:
+    for source in spec.values("data"):
+        yield from pinncore.load_data(source).notes
+    if device == "cuda" and not torch.cuda.is_available():
+        yield "this machine has no GPU, so nothing can be timed here"
+    machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    if device == "cpu" and memory_mb > machine_mb:
+        yield (
+            f"a pack does not fit into the {machine_mb:,.0f} MB of this machine: lower lbfgs_history or resources.pack"
+        )
+    load = os.getloadavg()[0]
+    if seconds[0] is not None and load > 0.5:
+        yield f"other programs keep about {load:.1f} cores of this machine busy; an idle one is faster"
+    for name, planned in {"hours": seconds[0] and seconds[0] / 3600, **costs}.items():
+        limit = getattr(spec.budget, name)
+        if limit is not None and planned is not None and planned > limit:
+            yield f"budget.{name} {limit:g} will end the study before its last trial"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

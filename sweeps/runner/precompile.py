@@ -1,0 +1,107 @@
+"""What a worker makes ready before it trains: kernels, compiled once a machine while the others wait for them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import llvmlite
+import llvmlite.binding
+import numba
+import torch
+
+import pinncore
+from pinncore.engines import fused_kernels
+from pinncore.engines.compiled_engine import CompiledTorchEngine, check_compiler
+
+from ..errors import StudyError
+from ..search import Search
+from ..spec.study_spec import StudySpec
+from ..study.provenance import source_digest
+from .calibration import first_members, form_of
+
+LOOKED_AT: Final = 64  # trials; others differ in numbers, hardly in what must be compiled
+
+
+def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda doing: None) -> None:
+    """Make ready what training on `device` needs; `tell` hears of what takes long.
+
+    Raises `StudyError` where this machine cannot train there.
+    """
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise StudyError(
+                f"machine {socket.gethostname()} has a GPU that its PyTorch cannot use: install a PyTorch built for "
+                "it, or set resources.device: cpu"
+            )
+        return
+    if CompiledTorchEngine.name in spec.values("engine"):
+        check_compiler()
+    missing = _missing(spec)
+    if not missing:
+        return
+    tell("compiling kernels, once on each machine")
+    with _alone():
+        for train in missing:
+            if not mark(train).exists():  # another worker may have made it meanwhile
+                _compile(train)
+                with contextlib.suppress(OSError):
+                    mark(train).touch()
+
+
+def is_compiled(spec: StudySpec) -> bool:
+    """Whether a study's kernels are compiled on this machine."""
+    return not _missing(spec)
+
+
+def _missing(spec: StudySpec) -> list[pinncore.TrainSettings]:
+    return [train for train in dict.fromkeys(_smallest(spec)) if not mark(train).exists()]
+
+
+def _compile(train: pinncore.TrainSettings) -> None:
+    """Train one of the smallest networks that need the kernels which the study's trials need; Numba keeps them."""
+    pack = pinncore.Pack([pinncore.Member(train, pinncore.NonlocalStrainSettings())], device="cpu")
+    while pack.active:
+        pack.step(1)
+
+
+def mark(train: pinncore.TrainSettings) -> Path:
+    """The empty file, beside Numba's own, that says these kernels are compiled: looking is faster than loading them."""
+    made_of = (source_digest(), numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(), train)
+    digest = hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
+    return Path(str(fused_kernels.evaluate.stats.cache_path)) / f"compiled-{digest}"
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process of this user on this machine at a time; the lock ends with its process."""
+    path = Path(tempfile.gettempdir()) / f"pinnsweep-compile-{os.getuid()}.lock"
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(OSError):  # without the lock, several may compile the same: slower, not wrong
+            file = undo.enter_context(open(path, "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _smallest(spec: StudySpec) -> Iterator[pinncore.TrainSettings]:
+    """What decides on kernels, of each of the first trials; engines of torch compile nothing, or at every size."""
+    for member in first_members(spec, min(Search(spec).limit, LOOKED_AT)):
+        train, form = member.train, form_of(member, "cpu")
+        yield pinncore.TrainSettings(
+            width=4,
+            activation=train.activation,
+            dtype=train.dtype,
+            engine=train.engine if train.engine in ("auto", "fused") else "reference",
+            adam_epochs=1,
+            second_stage=train.second_stage,
+            lbfgs_iterations=min(train.lbfgs_iterations, 3),
+            lbfgs_memory=form if form is not None and train.second_stage == "lbfgs" else "auto",
+            keep_epochs=(),
+        )

@@ -1,0 +1,107 @@
+"""A worker in its lane: one pack after the other, in stretches that are reported, until the owner has none left."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ..owner.messages import Answer, PackReport, PackTask
+from ..storage.object_store import StoreError
+from ..study.log import LOG_FILE
+from .pack_run import PackRun
+
+IDLE_S = 0.2  # between two questions for members that are not there yet
+
+
+class Owner(Protocol):
+    """What a worker asks of a study's owner, here or in another process."""
+
+    def lease(self, lane: int, node: str | None = None, device: str | None = None) -> PackTask: ...
+    def report(self, report: PackReport) -> Answer: ...
+    def cannot_write(self, reason: str) -> None: ...
+
+
+class LaneWorker:
+    """Trains what the owner hands to a lane."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        study_dir: Path,
+        lane: int,
+        node: str | None = None,
+        device: str | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._owner, self._study_dir, self._lane, self._clock = owner, study_dir, lane, clock
+        self._node, self._device = node, device
+        self._take_pack()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left for this lane."""
+        return self._run is None and not self._is_idle
+
+    def segment(self, seconds: float) -> None:
+        """Train for about `seconds`, then write a checkpoint."""
+        until = self._clock() + seconds
+        while True:
+            if self._run is not None:
+                self._stretch(self._run, until)
+            elif self._is_idle:
+                time.sleep(IDLE_S)
+                self._take_pack()
+            else:
+                return
+            if self._clock() >= until:
+                break
+        if self._run is not None:
+            self._checkpoint(self._run)
+
+    def _take_pack(self) -> None:
+        """The next pack of this lane, if there is one."""
+        task = self._owner.lease(self._lane, self._node, self._device)
+        self._run = PackRun(task, self._study_dir, clock=self._clock) if task.members else None
+        self._is_idle = task.yet
+
+    def _stretch(self, run: PackRun, until: float) -> None:
+        """Train, report, do what the owner answers."""
+        try:
+            report = run.train(until)
+        except StoreError as problem:  # its checkpoints cannot be read: no fault of the members
+            self._owner.cannot_write(str(problem))
+            self._run = None
+            return
+        except Exception as problem:  # a bug would come again: the owner finds the member that meets it
+            report = run.crash_report(
+                f"unexpected {type(problem).__name__}: {problem} (its traceback is in {LOG_FILE} of the study)",
+                traceback.format_exc(),
+            )
+        answer = self._owner.report(report)
+        if not answer.taken:
+            self._run = None  # what it says is in the last checkpoint, and stays there
+        elif report.crashed is not None:
+            self._take_pack()
+        else:
+            run.follow(answer)
+            if answer.leave:
+                self._checkpoint(run)
+                self._run = None
+            elif not run.left and not run.has_results:
+                self._take_pack()
+
+    def _checkpoint(self, run: PackRun) -> None:
+        """A disk or store that cannot be written to ends the attempt, not the study."""
+        try:
+            run.checkpoint()
+        except StoreError as problem:
+            self._owner.cannot_write(str(problem))
+            self._run = None
+        except OSError as problem:
+            where = f": {problem.filename}" if problem.filename else ""
+            self._owner.cannot_write(f"{problem.strerror or problem}{where}")
+            self._run = None

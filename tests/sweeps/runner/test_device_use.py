@@ -1,0 +1,46 @@
+"""What a worker measures of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sweeps.runner.device_use import DeviceUse
+
+
+class Machine:
+    """A clock and a process set by hand."""
+
+    now = used_s = 0.0
+
+    def use(self, device: str = "cpu") -> DeviceUse:
+        return DeviceUse(device, clock=lambda: self.now, cpu_s=lambda: self.used_s)
+
+
+def test_busy_cores_are_those_since_the_last_look() -> None:
+    machine = Machine()
+    use = machine.use()
+    assert use.look() == {}
+    machine.now, machine.used_s = 2.0, 3.0
+    assert use.look() == {"cores_busy": 1.5}
+    machine.now, machine.used_s = 2.1, 3.1
+    assert use.look() == {"cores_busy": 1.5}, "too soon to say more"
+    machine.now, machine.used_s = 4.0, 4.0
+    assert use.look() == {"cores_busy": 0.5}
+
+
+@pytest.mark.parametrize("told", [{"gpu_busy": 0.71}, {}], ids=["told", "not told"])
+def test_a_gpu_is_told_with_its_memory(monkeypatch: pytest.MonkeyPatch, told: dict[str, float]) -> None:
+    def utilization(device: Any) -> int:
+        if not told:
+            raise ModuleNotFoundError("pynvml does not seem to be installed or it can't be imported.")
+        return 71
+
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3_000_000_000)
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    machine = Machine()
+    use = machine.use("cuda")
+    machine.now, machine.used_s = 1.0, 0.25
+    assert use.look() == {"cores_busy": 0.25, "gpu_bytes": 3e9, **told}

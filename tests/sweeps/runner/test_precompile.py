@@ -1,0 +1,80 @@
+"""What a study's workers need is compiled before they start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from numba.core.dispatcher import Dispatcher
+
+import pinncore
+from pinncore.engines import fused_kernels
+from pinncore.optim import rows
+from pinncore.optim.memory import pairs, symmetric
+from sweeps.errors import StudyError
+from sweeps.runner import precompile
+from sweeps.runner.calibration import first_members
+from sweeps.study.loading import load_text
+from tests.sweeps.spec.study_files import ELSEWHERE
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+
+
+def signatures() -> dict[str, int]:
+    modules = (fused_kernels, rows, pairs, symmetric)
+    return {
+        f"{module.__name__}.{name}": len(value.signatures)
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, Dispatcher)
+    }
+
+
+@pytest.fixture
+def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for what says that kernels are compiled, as on a new machine."""
+    monkeypatch.setattr(precompile, "mark", lambda train: tmp_path / train.dtype / train.second_stage)
+    return tmp_path
+
+
+def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
+    content = {
+        "study": "s",
+        "search": {"sampler": "grid"},
+        "space": {
+            "dtype": {"choice": ["float32", "float64"]},
+            "second_stage": {"choice": ["lbfgs", "ssbroyden", "scipy"]},
+            "lbfgs_history": {"choice": [2, 20]},
+        },
+        "train": {"width": 3, "depth": 1, "activation": "sin", "adam_epochs": 2, "lbfgs_iterations": 6},
+    }
+    spec = load_text(json.dumps(content), base=ELSEWHERE)
+    said: list[str] = []
+    precompile.prepare(spec, "cpu", said.append)
+    assert len(said) == 1 and "compiling" in said[0]
+    before = signatures()
+    assert before["pinncore.engines.fused_kernels.evaluate"] >= 2
+    for member in first_members(spec, 12):
+        pack = pinncore.Pack([member], device="cpu")
+        pack.step(50)
+        assert not pack.active
+    assert signatures() == before
+
+
+def test_what_is_compiled_is_neither_loaded_nor_compiled_again(marks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load_text('{"study": "s", "search": {"trials": 2}, "train": {"width": 3, "depth": 1}}', base=ELSEWHERE)
+    (mark,) = {precompile.mark(train) for train in precompile._smallest(spec)}
+    mark.parent.mkdir()
+    compiled: list[object] = []
+    monkeypatch.setattr(precompile, "_compile", compiled.append)
+    for _ in range(2):
+        precompile.prepare(spec, "cpu")
+    assert len(compiled) == 1 and mark.exists()
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_one_sentence() -> None:
+    spec = load_text('{"study": "s", "search": {"trials": 2}}', base=ELSEWHERE)
+    with pytest.raises(StudyError, match=r"has a GPU that its PyTorch cannot use.*resources\.device: cpu"):
+        precompile.prepare(spec, "cuda")

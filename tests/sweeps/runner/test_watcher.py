@@ -1,0 +1,157 @@
+"""What a driver's threads do with an owner, a cluster and a terminal that go wrong, without Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import exceptions
+
+from sweeps.owner.capacity import ClusterCapacity
+from sweeps.runner import watcher
+from sweeps.runner.watcher import ECHO_S, Echoes, Watcher
+from tests.cluster.waiting import eventually
+
+
+class Owner:
+    """Answers of an owner: values, or exceptions to raise; a remote call is its own answer."""
+
+    def __init__(self) -> None:
+        self.stopped = self.closed = False
+        self.fails: Exception | None = None
+        self.packs: list[object] = [object()]
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=lambda *given: lambda: getattr(self, f"do_{name}")(*given))
+
+    def do_begun(self) -> None: ...
+    def do_set_capacity(self, found: object) -> None: ...
+    def do_share(self, held: object, requested: object) -> None: ...
+
+    def do_stop(self) -> None:
+        self.stopped, self.packs = True, []
+
+    def do_close(self) -> None:
+        self.closed = True
+
+    def do_snapshot(self, since: int) -> dict[str, Any]:
+        if self.fails is not None:
+            raise self.fails
+        return {"finished_count": 0, "counts": {"WAITING": 1}, "unfit": [], "packs": self.packs}
+
+
+class View:
+    """A progress view that can break."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.breaks = False
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def update(self, snapshot: object) -> None:
+        if self.breaks:
+            raise ValueError("a bug in the view")
+
+
+class Scene:
+    """A watcher at work on all that, and how it ends its process."""
+
+    def __init__(self, folder: Path, *, wait_min: float = 1.0) -> None:
+        self.owner, self.view, self.left, self.head_is_gone = Owner(), View(), threading.Event(), False
+        self.pulse = SimpleNamespace(capacity=ClusterCapacity(1, "cpu"), share=None, missing="", silent_s=0.0)
+        ray = SimpleNamespace(
+            exceptions=exceptions,
+            get=lambda answer, timeout: answer(),
+            wait=lambda answers, timeout: (answers, []),
+        )
+        self.watcher = Watcher(
+            ray,
+            self.owner,
+            self.owner.begun.remote(),
+            self.view,  # type: ignore[arg-type]
+            self.pulse,  # type: ignore[arg-type]
+            folder,
+            wait_min=wait_min,
+            is_shared=False,
+            head_is_gone=lambda: self.head_is_gone,
+            leave=self.left.set,
+        )
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Scene]]:
+    """Start a watcher that looks often; what would interrupt the main thread is only noted."""
+    monkeypatch.setattr(watcher, "LOOK_S", 0.01)
+    monkeypatch.setattr(watcher, "_thread", SimpleNamespace(interrupt_main=lambda: None))
+    with contextlib.ExitStack() as undo:
+
+        def start(**options: float) -> Scene:
+            made = Scene(tmp_path, **options)
+            undo.enter_context(made.watcher)
+            return made
+
+        yield start
+
+
+def test_an_exception_in_the_view_leaves_signals_in_force_and_is_logged(
+    scene: Callable[..., Scene], tmp_path: Path
+) -> None:
+    made = scene()
+    made.view.breaks = True
+    eventually(lambda: (tmp_path / "pinnsweep.log").exists())
+    with made.watcher.stops_on_signals():
+        signal.raise_signal(signal.SIGINT)
+        eventually(lambda: made.owner.stopped)
+    assert "a bug in the view" in (tmp_path / "pinnsweep.log").read_text()
+
+
+@pytest.mark.parametrize("how", ["gone", "silent"])
+def test_without_the_head_everything_is_saved_before_the_process_is_left(scene: Callable[..., Scene], how: str) -> None:
+    made = scene()
+    if how == "gone":
+        made.head_is_gone = True
+    else:
+        made.pulse.silent_s = 11.0
+    eventually(made.left.is_set)
+    assert made.owner.stopped and made.owner.closed
+    assert any("saved" in text for text in made.view.messages)
+
+
+def test_a_dead_owner_ends_the_run(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    made.owner.fails = exceptions.ActorDiedError()
+    eventually(lambda: made.watcher.owner_is_gone)
+    assert made.watcher.lost == "its process died"
+
+
+def test_a_cluster_without_a_place_is_waited_for_and_not_for_ever(scene: Callable[..., Scene]) -> None:
+    made = scene(wait_min=0.001)
+    made.owner.packs, made.pulse.missing = [], "no node has room for a pack, which needs 2 cores; nodes have 1 core"
+    eventually(lambda: made.watcher.lost)
+    assert made.view.messages == [f"waiting for the cluster: {made.pulse.missing}"]
+    assert "did not grow within 0.001 min (resources.wait_min): no node has room" in made.watcher.lost
+
+
+def test_the_echo_of_a_signal_is_none() -> None:
+    clock = iter((0.0, ECHO_S / 2, 2 * ECHO_S, 2 * ECHO_S))
+    echoes = Echoes(lambda: next(clock))
+    assert [echoes.hears_one() for _ in range(4)] == [False, True, False, True]
+
+
+def test_a_second_signal_ends_the_run_at_once(scene: Callable[..., Scene]) -> None:
+    made = scene()
+    with made.watcher.stops_on_signals():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # an echo
+        time.sleep(ECHO_S)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
