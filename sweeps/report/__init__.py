@@ -1,4 +1,4 @@
 """The report of a study, one self-contained HTML page."""
 
-from .whole import Written as Written
-from .whole import write_report as write_report
+from .report import Written as Written
+from .report import write_report as write_report

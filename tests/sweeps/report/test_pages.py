@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from . import synthetic
-from .chromium import LEGIBLE, Browser, Theme, ink_contrast
-from .invoking import invoke
+from .. import synthetic
+from ..chromium import LEGIBLE, Browser, Theme, ink_contrast
+from ..invoking import invoke
 
 pytestmark = pytest.mark.xdist_group("chromium")
 

@@ -12,7 +12,7 @@ import pytest
 from sweeps.report.data import read
 from sweeps.report.traps import traps
 
-from . import synthetic
+from .. import synthetic
 from .test_report import Page
 
 Change = Callable[[int], dict[str, Any]]

@@ -7,7 +7,7 @@ import pytest
 
 from sweeps.figures.mesh import Array, mesh_of
 
-from . import synthetic
+from .. import synthetic
 
 
 def gauss_points(corners: Array, *, around: bool = False) -> tuple[Array, Array]:

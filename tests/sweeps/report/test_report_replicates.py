@@ -15,7 +15,7 @@ from sweeps.report.data import read
 from sweeps.report.pruning import pruning
 from sweeps.storage.tables import StudyTables
 
-from . import synthetic
+from .. import synthetic
 from .test_report import Page, leave_undrawn, page_of, undrawn
 
 __all__ = ["undrawn"]  # a fixture

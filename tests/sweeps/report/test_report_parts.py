@@ -19,10 +19,10 @@ from sweeps.report.training import training
 from sweeps.report.weights import weights
 from sweeps.storage.tables import StudyTables
 
-from . import synthetic
-from .invoking import errors_of, invoke
+from .. import synthetic
+from ..invoking import errors_of, invoke
+from ..trained_studies import sampled
 from .test_report import Page, page_of, undrawn
-from .trained_studies import sampled
 
 __all__ = ["undrawn"]  # a fixture
 

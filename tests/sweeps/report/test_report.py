@@ -22,8 +22,8 @@ from sweeps.search import Search
 from sweeps.storage.tables import StudyTables, config_of
 from sweeps.study.loading import load_text
 
-from . import synthetic
-from .test_reportmesh import on_elements
+from .. import synthetic
+from .test_mesh import on_elements
 
 VOID = {"meta", "img", "wbr"}
 SETTINGS = ("width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor")
