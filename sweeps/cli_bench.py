@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import AsJson, print_json
+from .cli.options import AsJson, print_json
 
 Parts = Annotated[
     list[str] | None,

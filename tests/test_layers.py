@@ -35,7 +35,7 @@ def modules_after(statement: str) -> set[str]:
         ("from pinncore import TrainSettings, load_data", {"torch", "numba", "scipy"}),
         ("from sweeps import open, run", {"torch", "numba", "scipy", "ray", "matplotlib"}),
         ("import sweeps.runner.driver, sweeps.runner.tune", {"torch", "numba", "duckdb", "matplotlib"}),
-        ("import sweeps.cli", {"torch", "ray", "optuna", "matplotlib", "pyarrow", "duckdb"}),
+        ("import sweeps.cli.app", {"torch", "ray", "optuna", "matplotlib", "pyarrow", "duckdb"}),
     ],
 )
 def test_import_stays_light(statement: str, unwanted: set[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from sweeps.cli import app
+from sweeps.cli.app import app
 from sweeps.runner import driver
 from sweeps.search import Search
 from sweeps.spec.study_spec import config_sha256

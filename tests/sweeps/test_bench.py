@@ -29,7 +29,7 @@ from sweeps.bench.tables import render
 from sweeps.bench.trial_job import OwnTrial, SlidesTrial
 from sweeps.bench.worker import JOBS
 from sweeps.bench.workers import WorkerError, Workers
-from sweeps.cli import app
+from sweeps.cli.app import app
 
 from ..pinncore.helpers import every
 

@@ -17,7 +17,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps.cli_query import TableName
+from sweeps.cli.query import TableName
 from sweeps.query import excel, files
 from sweeps.query.files import FileFormat, write_file
 from sweeps.query.query import NAMES, query

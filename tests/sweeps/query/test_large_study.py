@@ -70,7 +70,7 @@ def ask(study: Path) -> None:
     from typer.testing import CliRunner
 
     import sweeps
-    from sweeps.cli import app
+    from sweeps.cli.app import app
 
     def timed(*words: str) -> tuple[float, Any]:
         begun = time.perf_counter()

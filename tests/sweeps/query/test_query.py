@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sweeps.cli_query import EXPORT_TIME_LIMIT_S
+from sweeps.cli.query import EXPORT_TIME_LIMIT_S
 from sweeps.errors import QueryError, StudyError
 from sweeps.query.confined import Limits
 from sweeps.query.query import query, read_study_file, render, standing

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from sweeps.cli import app
+from sweeps.cli.app import app
 from sweeps.errors import StudyError
 from sweeps.query import query
 from sweeps.storage import compaction

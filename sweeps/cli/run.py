@@ -13,27 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .cli_errors import INTERRUPTED
-from .cli_options import (
-    DEFAULT_ROOT,
-    Address,
-    AsJson,
-    Cpus,
-    Plain,
-    Root,
-    Set,
-    Study,
-    Trials,
-    print_json,
-    study_dir,
-)
-from .machine import process_age_s
-from .ownname import own_name
-from .study import requests
-from .study.study_file import SPEC_FILE
+from ..machine import process_age_s
+from ..ownname import own_name
+from ..study import requests
+from ..study.study_file import SPEC_FILE
+from .errors import INTERRUPTED
+from .options import DEFAULT_ROOT, Address, AsJson, Cpus, Plain, Root, Set, Study, Trials, print_json, study_dir
 
 if TYPE_CHECKING:
-    from .runner.driver import RunOutcome
+    from ..runner.driver import RunOutcome
 
 
 def run(
@@ -58,7 +46,7 @@ def run(
 ) -> None:
     """Train the trials of a study, or go on where it stopped."""
     if inputs is not None:
-        from .jobs.bundle import unpack
+        from ..jobs.bundle import unpack
 
         unpack(inputs, root)
     if new_study and branch:
@@ -110,7 +98,7 @@ def _train(target: Path, *, plain: bool, as_json: bool, **options: Any) -> NoRet
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         if sys.stdout.isatty():
             print(f"reading {target}", flush=True)  # somebody waits for the second that importing takes
-        from .runner.driver import run as run_study
+        from ..runner.driver import run as run_study
 
         leave = functools.partial(_leave, as_json=as_json)
         outcome = run_study(target, plain=plain or as_json, began=began, leave=leave, **options)

@@ -11,23 +11,11 @@ import typer
 
 from cluster import INLINE, LOCAL, Check, ClusterError, JobHandle, JobState, LogsNotKept
 
-from .cli_errors import WRONG, end_with_the_reader
-from .cli_options import (
-    DEFAULT_ROOT,
-    AsJson,
-    Cpus,
-    Root,
-    Set,
-    Spec,
-    Trials,
-    aligned,
-    print_json,
-    root_option,
-    warn,
-)
-from .jobs import places
-from .jobs.places import full_id
-from .ownname import own_name
+from ..jobs import places
+from ..jobs.places import full_id
+from ..ownname import own_name
+from .errors import WRONG, end_with_the_reader
+from .options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, aligned, print_json, root_option, warn
 
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="As `jobs` lists it: NAME/ID, or a number for a job of this machine.")
@@ -60,7 +48,7 @@ def submit(
 ) -> None:
     """Run a study as a job: in the background, here, or on a cluster."""
     options: dict[str, Any] = {"trials": trials, "cpus": cpus, "state": state}
-    from .jobs.submission import prepare
+    from ..jobs.submission import prepare
 
     prepared = prepare(spec, to, root, overrides=overrides or (), **options)
     if dry_run:
@@ -145,7 +133,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check step by step whether a place can run studies."""
-    from .jobs import doctor as doctors
+    from ..jobs import doctor as doctors
 
     found: list[Check] = []
     for check in doctors.check_here(str(root)) if name == LOCAL else doctors.check_profile(name, run=run):

@@ -21,9 +21,9 @@ from sweeps.jobs import places
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 
-from .clusters import command
-from .invoking import StandIn, errors_of, invoke, made_study, raising
-from .invoking import stand_in as stand_in
+from ..clusters import command
+from ..invoking import StandIn, errors_of, invoke, made_study, raising
+from ..invoking import stand_in as stand_in
 
 COMMANDS = [
     "run",
@@ -354,7 +354,7 @@ class TestJobs:
         assert f"logs 1 -f --root {root}" in result.stdout
         told = invoke("logs", "1", "-f", "--root", root).stdout
         arguments = f"run study.yaml --root {root} --plain --trials 2 --cpus 1"
-        assert told.startswith(f"{sys.executable} -m sweeps.cli {arguments}\n")
+        assert told.startswith(f"{sys.executable} -m sweeps.cli.app {arguments}\n")
         assert "seed: 5" in told
         assert json.loads(invoke("jobs", "--root", root, "--json").stdout)[0]["state"] == "done"
         heads, line = invoke("jobs", "--root", root).stdout.splitlines()

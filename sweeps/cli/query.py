@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import DEFAULT_ROOT, AsJson, Root, Studies, print_json, study_place
-from .errors import QueryError
+from ..errors import QueryError
+from .options import DEFAULT_ROOT, AsJson, Root, Studies, print_json, study_place
 
 if TYPE_CHECKING:
-    from .query.export import Exported
+    from ..query.export import Exported
 
 EXPORT_TIME_LIMIT_S = 3600.0
 
@@ -94,10 +94,10 @@ def query(
     if output is not None and chosen is Shown.TABLE:
         raise QueryError("--format table is for people to look at. To write a file choose csv, json or another one")
     places = [study_place(study, root) for study in studies]
-    from .query import confined
-    from .query import query as querying
-    from .query.export import export_answer, place_for
-    from .query.files import FileFormat
+    from ..query import confined
+    from ..query import query as querying
+    from ..query.export import export_answer, place_for
+    from ..query.files import FileFormat
 
     limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
     with confined.process_confined(limits):
@@ -138,10 +138,10 @@ def export(
     if table is not None and sql is not None:
         raise QueryError("one of --table and --sql says what to export, got both")
     places = [study_place(study, root) for study in studies]
-    from .query import confined
-    from .query.export import export_answer, export_tables, place_for, places_in
-    from .query.files import FileFormat
-    from .storage.tables import TABLES
+    from ..query import confined
+    from ..query.export import export_answer, export_tables, place_for, places_in
+    from ..query.files import FileFormat
+    from ..storage.tables import TABLES
 
     chosen = FileFormat(format) if format else None
     if table is None and sql is None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import DEFAULT_ROOT, AsJson, Root, Studies, Study, print_json, study_place
-from .errors import QueryError, StudyError
+from ..errors import QueryError, StudyError
+from .options import DEFAULT_ROOT, AsJson, Root, Studies, Study, print_json, study_place
 
 if TYPE_CHECKING:
-    from .analysis.compare_configurations import ConfigurationComparison
-    from .analysis.compare_studies import StudyComparison
+    from ..analysis.compare_configurations import ConfigurationComparison
+    from ..analysis.compare_studies import StudyComparison
 
 By = Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column (default: the objective).")]
 Target = Annotated[str, typer.Argument(metavar="STUDY|STUDY/TRIAL", help="A study, or one trial of it: runs/first/3.")]
@@ -30,8 +30,8 @@ def top(
     Seeds of one configuration stand in one line, of several studies too, with a 95 % interval from five seeds on.
     """
     places = [study_place(study, root) for study in studies]
-    from .analysis import leaderboard
-    from .query.text import render
+    from ..analysis import leaderboard
+    from ..query.text import render
 
     best = leaderboard.top(places, number, by)
     if as_json:
@@ -48,9 +48,9 @@ def compare(first: Target, second: Target, root: Root = DEFAULT_ROOT, as_json: A
     metric over the seeds, and whether they can be told apart.
     """
     targets = [_target(each, root) for each in (first, second)]
-    from .analysis.compare_configurations import compare_configurations, configuration
-    from .analysis.compare_studies import compare_studies
-    from .analysis.compare_text import plain, text
+    from ..analysis.compare_configurations import compare_configurations, configuration
+    from ..analysis.compare_studies import compare_studies
+    from ..analysis.compare_text import plain, text
 
     (one, trial), (other, number) = targets
     found: ConfigurationComparison | StudyComparison
@@ -86,7 +86,7 @@ def effects(study: Study, by: By = None, root: Root = DEFAULT_ROOT, as_json: AsJ
     rungs foretell the end, and bounds of the space that the best trials press against.
     """
     place = study_place(study, root)
-    from .analysis import summary as judgement
+    from ..analysis import summary as judgement
 
     found = judgement.judge(place, by)
     if as_json:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from cluster import ClusterError
 
-from .errors import NOT_GIVEN, SpecError, SweepError
+from ..errors import NOT_GIVEN, SpecError, SweepError
 
 WRONG = 2
 INTERRUPTED = 130

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .cli_options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place, warn
+from .options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place, warn
 
 if TYPE_CHECKING:
     import pinncore
 
-    from .storage.object_store import Remote
-    from .trial.retrain import Look, Retrained
+    from ..storage.object_store import Remote
+    from ..trial.retrain import Look, Retrained
 
 PLAIN_INTERVAL_S: Final = 5.0
 
@@ -55,8 +55,8 @@ def show(
 ) -> None:
     """Tell all about one trial."""
     place = _place(study, root)
-    from .query.values import json_value
-    from .trial import show, show_text
+    from ..query.values import json_value
+    from ..trial import show, show_text
 
     found = show.about_trial(place, trial, replicate)
     print_json(json_value(found)) if as_json else typer.echo(show_text.text(found))
@@ -81,7 +81,7 @@ def retrain(
     The study is not changed. Exit code 0: the same bit for bit; 1: different.
     """
     place = _place(study, root)
-    from .trial import retrain, weight_files
+    from ..trial import retrain, weight_files
 
     if output is not None:
         weight_files.format_of(output)
@@ -92,7 +92,7 @@ def retrain(
     if as_json:
         print_json(_record(place, trial, found, output if written else None))
     else:
-        from .trial.retrain_text import text
+        from ..trial.retrain_text import text
 
         typer.echo(text(place, trial, found))
         if written:
@@ -124,10 +124,10 @@ def predict(
     Lengths in mm, strains physical. Columns xcoord, ycoord, g are understood too.
     """
     place = _place(study, root)
-    from .query.files import format_of, write_file
-    from .query.text import render
-    from .trial import predict, weight_files
-    from .trial.tables import network_of, rows_of
+    from ..query.files import format_of, write_file
+    from ..query.text import render
+    from ..trial import predict, weight_files
+    from ..trial.tables import network_of, rows_of
 
     if ensemble and replicate:
         raise typer.BadParameter("--ensemble takes all replicates and --replicate one: give one of the two")
@@ -169,8 +169,8 @@ def weights(
 ) -> None:
     """Write a trained network into a file that other programs read."""
     place = _place(study, root)
-    from .trial import weight_files
-    from .trial.tables import described, network_of, row_of
+    from ..trial import weight_files
+    from ..trial.tables import described, network_of, row_of
 
     network = network_of(place, trial, replicate, epoch=epoch)
     metadata = described(place, row_of(place, trial, replicate), epoch=epoch)
@@ -184,15 +184,15 @@ def weights(
 
 
 def _place(study: Path, root: Path) -> Path | Remote:
-    from .query.query import place_of
+    from ..query.query import place_of
 
     return place_of(study_place(study, root))
 
 
 def _keep(place: Path | Remote, found: Retrained, output: Path) -> bool:
     """Write the network that came out; whether there is one."""
-    from .trial import weight_files
-    from .trial.tables import described
+    from ..trial import weight_files
+    from ..trial.tables import described
 
     if found.result is None or found.failure is not None:
         warn([f"{output} was not written: the training failed"])
@@ -208,7 +208,7 @@ def _keep(place: Path | Remote, found: Retrained, output: Path) -> bool:
 def _record(place: Path | Remote, trial: int, found: Retrained, output: Path | None) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from .query.values import json_value
+    from ..query.values import json_value
 
     differences = [{**asdict(each), "relative": each.relative} for each in found.ends]
     record = {
@@ -256,7 +256,7 @@ def _progress() -> Iterator[Look]:
 
 
 def _course(pack: pinncore.Pack) -> str:
-    from .query.text import shown
+    from ..query.text import shown
 
     losses, errors = pack.course(0, "loss"), pack.course(0, "rel_l2")
     if not losses:

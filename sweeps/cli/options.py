@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from .errors import StudyError
-from .storage.object_store import uri_of
-from .study.home import is_study, local, studies_in
+from ..errors import StudyError
+from ..storage.object_store import uri_of
+from ..study.home import is_study, local, studies_in
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder or URI, or the name of a study in ROOT.")]

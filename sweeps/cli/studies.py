@@ -12,8 +12,14 @@ import typer
 
 from cluster import LOCAL, JobNotFound
 
-from . import cli_jobs
-from .cli_options import (
+from ..errors import StudyError, SweepError
+from ..jobs import places
+from ..ownname import own_name
+from ..storage.object_store import uri_of
+from ..study import housekeeping, requests
+from ..study.home import local, studies_in
+from . import jobs
+from .options import (
     DEFAULT_ROOT,
     AsJson,
     Root,
@@ -26,12 +32,6 @@ from .cli_options import (
     study_place,
     warn,
 )
-from .errors import StudyError, SweepError
-from .jobs import places
-from .ownname import own_name
-from .storage.object_store import uri_of
-from .study import housekeeping, requests
-from .study.home import local, studies_in
 
 
 def status(
@@ -60,10 +60,10 @@ def status(
 
 def _status_of_job(job: str, root: Path, no_study: StudyError, *, as_json: bool) -> None:
     try:
-        found = cli_jobs.job_status(job, root)
+        found = jobs.job_status(job, root)
     except JobNotFound as no_job:
         raise StudyError(f"{no_study}; {no_job}") from None
-    print_json(found) if as_json else typer.echo(cli_jobs.job_status_text(found))
+    print_json(found) if as_json else typer.echo(jobs.job_status_text(found))
 
 
 def _ambiguous(name: str, place: Path, root: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import DEFAULT_ROOT, AsJson, Root, Study, study_dir, warn
+from .options import DEFAULT_ROOT, AsJson, Root, Study, study_dir, warn
 
 
 def dashboard(
@@ -24,7 +24,7 @@ def dashboard(
     Serves optuna-dashboard on this machine, with contours and curves of each trial among its artifacts. It only reads.
     """
     folder = study_dir(study, root)
-    from .dashboard import serving as serving
+    from ..dashboard import serving as serving
 
     shown = serving.dashboard(folder)
     with serving.serve(shown.app, host, port) as server:

@@ -22,9 +22,9 @@ from sweeps.study import requests
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 
-from .invoking import StandIn, errors_of, invoke, made_study, raising, run_here
-from .invoking import stand_in as stand_in
-from .small import write_study
+from ..invoking import StandIn, errors_of, invoke, made_study, raising, run_here
+from ..invoking import stand_in as stand_in
+from ..small import write_study
 
 HOLD = """\
 import os, sys, time
@@ -309,7 +309,7 @@ class TestStatus:
     def test_no_training_library_is_imported(self, study: Path, words: list[str]) -> None:
         """The whole process has to be over in a second."""
         code = (
-            "import sys\nfrom sweeps.cli import app\n"
+            "import sys\nfrom sweeps.cli.app import app\n"
             "try:\n    app(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
             "print({name.partition('.')[0] for name in sys.modules} & {'torch', 'ray', 'optuna', 'pyarrow'})"
         )
@@ -353,7 +353,9 @@ class TestDelete:
     @pytest.mark.parametrize("answer", ["y", "n"])
     def test_on_a_terminal_it_asks(self, study: Path, answer: str) -> None:
         """Through a terminal of its own, since it asks nobody else."""
-        code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'sweeps.cli', 'delete', sys.argv[1]]) >> 8)"
+        code = (
+            "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'sweeps.cli.app', 'delete', sys.argv[1]]) >> 8)"
+        )
         command = [sys.executable, "-c", code, str(study)]
         result = subprocess.run(command, input=f"{answer}\n", capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stdout

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place
+from .options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place
 
 
 class Pictures(StrEnum):
@@ -33,7 +33,7 @@ def report(
 ) -> None:
     """Write a study's report, one self-contained HTML page."""
     place = study_place(study, root)
-    from .report import write_report
+    from ..report import write_report
 
     written = write_report(place, out, figures=figures, format=format.value)
     if as_json:

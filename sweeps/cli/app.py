@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_dashboard, cli_jobs, cli_judgement, cli_query, cli_report, cli_run, cli_studies, cli_trials
-from .cli_errors import Commands
-from .cli_options import AsJson, Cpus, Set, Spec, print_json, warn
+from .. import cli_bench
+from . import analysis, dashboard, jobs, query, report, run, studies, trials
+from .errors import Commands
+from .options import AsJson, Cpus, Set, Spec, print_json, warn
 
 app = typer.Typer(
     name="pinnsweep",
@@ -55,17 +56,17 @@ def _options(
     pass
 
 
-app.command()(cli_run.run)
-app.command()(cli_run.stop)
-app.command()(cli_run.extend)
-app.command()(cli_run.retry)
+app.command()(run.run)
+app.command()(run.stop)
+app.command()(run.extend)
+app.command()(run.retry)
 
 
 @app.command()
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
     """Check a study file: every mistake at once."""
-    from .spec.warnings import warnings_of
-    from .study.loading import load_spec
+    from ..spec.warnings import warnings_of
+    from ..study.loading import load_spec
 
     study = load_spec(spec, overrides or ())
     warnings = warnings_of(study)
@@ -91,9 +92,9 @@ def plan(
     """Estimate memory and time; nothing is trained or written."""
     from dataclasses import asdict
 
-    from .machine import available_cpus
-    from .runner import plan as planning
-    from .study.loading import load_spec
+    from ..machine import available_cpus
+    from ..runner import plan as planning
+    from ..study.loading import load_spec
 
     study = load_spec(spec, overrides or ())
     estimate = planning.plan(study, cpus=cpus or available_cpus(), calibrate=calibrate)
@@ -107,24 +108,24 @@ def plan(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of study files, for editors."""
-    from .spec.parse import json_schema
+    from ..spec.parse import json_schema
 
     print_json(json_schema())
 
 
-app.command()(cli_studies.status)
-app.command("list")(cli_studies.list_studies)
-app.command()(cli_studies.delete)
-app.command()(cli_studies.compact)
-app.command()(cli_studies.gc)
+app.command()(studies.status)
+app.command("list")(studies.list_studies)
+app.command()(studies.delete)
+app.command()(studies.compact)
+app.command()(studies.gc)
 
 
-app.command()(cli_query.query)
-app.command()(cli_query.export)
-app.command()(cli_judgement.top)
-app.command()(cli_judgement.compare)
-app.command()(cli_judgement.effects)
-app.command()(cli_report.report)
+app.command()(query.query)
+app.command()(query.export)
+app.command()(analysis.top)
+app.command()(analysis.compare)
+app.command()(analysis.effects)
+app.command()(report.report)
 
 
 @data_app.command()
@@ -164,16 +165,16 @@ def check(
     typer.echo(f"sha256 {data.sha256}")
 
 
-app.command()(cli_dashboard.dashboard)
-app.command()(cli_trials.show)
-app.command()(cli_trials.retrain)
-app.command()(cli_trials.predict)
-app.command()(cli_trials.weights)
-app.command()(cli_jobs.submit)
-app.command()(cli_jobs.jobs)
-app.command()(cli_jobs.logs)
-app.command()(cli_jobs.cancel)
-app.command()(cli_jobs.doctor)
+app.command()(dashboard.dashboard)
+app.command()(trials.show)
+app.command()(trials.retrain)
+app.command()(trials.predict)
+app.command()(trials.weights)
+app.command()(jobs.submit)
+app.command()(jobs.jobs)
+app.command()(jobs.logs)
+app.command()(jobs.cancel)
+app.command()(jobs.doctor)
 app.command()(cli_bench.bench)
 
 

@@ -1,0 +1,1 @@
+"""The command `pinnsweep`: arguments in, text or JSON out."""
