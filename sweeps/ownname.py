@@ -21,7 +21,7 @@ def own_name() -> str:
         if script.name == SCRIPT and script.is_file():
             found = shutil.which(SCRIPT)
             return SCRIPT if found and Path(found).samefile(script) else shlex.quote(str(script))
-    return f"{_python()} -m sweeps.cli.app"
+    return f"{_python()} -m sweeps.cli"
 
 
 def _python() -> str:

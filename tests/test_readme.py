@@ -144,7 +144,7 @@ def test_the_tour_is_executed(folder: Path, stand_in: StandIn, monkeypatch: pyte
         elif step.kind == "python":
             exec(compile(step.text, "README.md", "exec"), {"print": lambda *words: None})
         elif step.words[0] == "delete":
-            code, output = with_answer([sys.executable, "-m", "sweeps.cli.app", *step.words], "y\n")
+            code, output = with_answer([sys.executable, "-m", "sweeps.cli", *step.words], "y\n")
             assert code == 0, output
         elif not (step.words[0] in ONCE and step.words[0] in seen):
             seen.add(step.words[0])
@@ -159,7 +159,7 @@ def test_the_tour_is_executed(folder: Path, stand_in: StandIn, monkeypatch: pyte
 @pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(1800)
 def test_the_tour_is_executed_by_the_real_command(folder: Path) -> None:
-    command = [sys.executable, "-m", "sweeps.cli.app"]
+    command = [sys.executable, "-m", "sweeps.cli"]
     both: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
     def run(*argv: str, code: int = 0) -> str:

@@ -1,8 +1,8 @@
 """The job of part d: a sweep of short trials on a Ray of its own, started and stopped inside the job.
 
-Ours is `sweeps.runner.driver.run` on a study file. Theirs is plain Ray Tune with `OptunaSearch` and one CPU a trial. Both are
-given the same configurations and the same initial weights, trial for trial: ours draws them, theirs gets them as
-`points_to_evaluate`.
+Ours is `sweeps.runner.driver.run` on a study file. Theirs is plain Ray Tune with `OptunaSearch` and one CPU a trial.
+Both are given the same configurations and the same initial weights, trial for trial: ours draws them, theirs gets them
+as `points_to_evaluate`.
 """
 
 from __future__ import annotations

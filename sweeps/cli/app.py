@@ -74,9 +74,9 @@ def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None
         print_json({"study": study.study, "warnings": warnings, "spec_hash": study.sha256()})
         return
     warn(warnings)
-    trials = study.search.trials or "all"
+    count = study.search.trials or "all"
     swept = ", ".join(study.space) or "nothing"
-    typer.echo(f"{spec}: valid. Study {study.study}, {trials} trials by {study.search.sampler}, sweeping {swept}.")
+    typer.echo(f"{spec}: valid. Study {study.study}, {count} trials by {study.search.sampler}, sweeping {swept}.")
 
 
 @app.command()
@@ -181,7 +181,3 @@ app.command()(cli_bench.bench)
 def main() -> None:
     """Entry point of the console command."""
     app()
-
-
-if __name__ == "__main__":
-    main()

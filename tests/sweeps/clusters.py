@@ -18,7 +18,7 @@ RAY = Path(sys.executable).with_name("ray")
 
 def command(*words: object) -> list[str]:
     """A `pinnsweep` command line."""
-    return [sys.executable, "-m", "sweeps.cli.app", *map(str, words)]
+    return [sys.executable, "-m", "sweeps.cli", *map(str, words)]
 
 
 class Node:

@@ -291,7 +291,7 @@ class TestSubmit:
         job = sweeps.submit(SPEC, root=tmp_path, trials=7, cpus=1)
         assert job.job.name == "first"
         assert self.command_of(job) == [
-            "-m", "sweeps.cli.app", "run", "study.yaml", "--root", str(tmp_path), "--plain", "--trials", "7", "--cpus", "1",
+            "-m", "sweeps.cli", "run", "study.yaml", "--root", str(tmp_path), "--plain", "--trials", "7", "--cpus", "1",
         ]  # fmt: skip
         assert load_spec(tmp_path / ".jobs" / "1" / "files" / "study.yaml").search.trials == 3
 

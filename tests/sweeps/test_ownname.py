@@ -65,9 +65,9 @@ def test_it_is_what_was_typed_where_the_script_lies_elsewhere(
 
 def test_it_is_the_interpreter_where_there_is_no_script(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (environment / "pinnsweep").unlink()
-    assert own_name() == f"'{environment}/python' -m sweeps.cli.app"
+    assert own_name() == f"'{environment}/python' -m sweeps.cli"
     monkeypatch.setenv("PATH", str(environment))
-    assert own_name() == "python -m sweeps.cli.app"
+    assert own_name() == "python -m sweeps.cli"
 
 
 def test_what_a_job_prints_can_be_called() -> None:

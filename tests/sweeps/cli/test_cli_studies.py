@@ -353,9 +353,7 @@ class TestDelete:
     @pytest.mark.parametrize("answer", ["y", "n"])
     def test_on_a_terminal_it_asks(self, study: Path, answer: str) -> None:
         """Through a terminal of its own, since it asks nobody else."""
-        code = (
-            "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'sweeps.cli.app', 'delete', sys.argv[1]]) >> 8)"
-        )
+        code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'sweeps.cli', 'delete', sys.argv[1]]) >> 8)"
         command = [sys.executable, "-c", code, str(study)]
         result = subprocess.run(command, input=f"{answer}\n", capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stdout
