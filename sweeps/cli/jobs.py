@@ -13,7 +13,7 @@ from cluster import INLINE, LOCAL, Check, ClusterError, JobHandle, JobState, Log
 
 from ..jobs import places
 from ..jobs.places import full_id
-from ..ownname import own_name
+from ..own_name import own_name
 from .errors import WRONG, end_with_the_reader
 from .options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, aligned, print_json, root_option, warn
 

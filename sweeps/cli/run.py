@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from ..machine import process_age_s
-from ..ownname import own_name
+from ..own_name import own_name
 from ..study import requests
 from ..study.study_file import SPEC_FILE
 from .errors import INTERRUPTED

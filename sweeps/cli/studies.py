@@ -14,7 +14,7 @@ from cluster import LOCAL, JobNotFound
 
 from ..errors import StudyError, SweepError
 from ..jobs import places
-from ..ownname import own_name
+from ..own_name import own_name
 from ..storage.object_store import uri_of
 from ..study import housekeeping, requests
 from ..study.home import local, studies_in

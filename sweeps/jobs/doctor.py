@@ -13,7 +13,7 @@ from cluster.folder import JOBS_FOLDER, check_folder
 
 from ..errors import StudyError
 from ..machine import available_cpus
-from ..ownname import own_name
+from ..own_name import own_name
 from ..storage.object_store import Remote, uri_of
 from .profiles import find_profile
 

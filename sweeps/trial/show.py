@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow.dataset as ds
 
 from ..errors import StudyError
-from ..ownname import own_name
+from ..own_name import own_name
 from ..query.query import read_study_file, standing
 from ..query.ranking import rules_of, swept_columns
 from ..states import COMPLETE, FAIL, PRUNED

@@ -17,7 +17,7 @@ import pinncore
 from pinncore.networks import flatten, parameter_count
 
 from ..errors import StudyError
-from ..ownname import own_name
+from ..own_name import own_name
 from ..spec.study_spec import build_settings
 from ..states import FAIL
 from ..storage import database, optuna_reader

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.ownname import own_name
+from sweeps.own_name import own_name
 from sweeps.query.query import standing
 from sweeps.trial.show import about_trial
 from sweeps.trial.show_text import text

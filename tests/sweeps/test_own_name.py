@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.ownname import own_name
+from sweeps.own_name import own_name
 
 
 def executable(file: Path) -> Path:
@@ -72,7 +72,7 @@ def test_it_is_the_interpreter_where_there_is_no_script(environment: Path, monke
 
 def test_what_a_job_prints_can_be_called() -> None:
     """A job is started by the interpreter, as here."""
-    code = "import subprocess, sys\nfrom sweeps.ownname import own_name\n"
+    code = "import subprocess, sys\nfrom sweeps.own_name import own_name\n"
     code += "sys.exit(subprocess.call(f'{own_name()} --version', shell=True))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.startswith("pinnsweep ")
