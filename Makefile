@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 OLD := pinnsweep needs Python 3.11 or newer, $(PYTHON) is older: set PYTHON, as in make PYTHON=python3.12
 
-.PHONY: help install demo test test-all check clean
+.PHONY: help install demo test test-all check bench clean
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -35,6 +35,9 @@ check: install  ## ruff, mypy, import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: install  ## this project beside what else there is, an hour (BENCH="--quick": minutes)
+	$(BIN)/python -m benchmarks $(BENCH)
+
 clean:  ## remove .venv, caches and build folders; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info \
-	  $$(find cluster pinncore sweeps tests -name __pycache__)
+	  $$(find benchmarks cluster pinncore sweeps tests -name __pycache__)

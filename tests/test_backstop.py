@@ -15,9 +15,8 @@ import pytest
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 
-ROOT = Path(__file__).parent.parent
 CONFTEST = """\
-from tests import backstop
+from tests import ROOT, backstop
 backstop.KILL_AFTER_S, backstop.END_AFTER_S = {kill_after_s}, {end_after_s}
 def pytest_configure(config): config.pluginmanager.register(backstop)
 """
@@ -145,7 +144,7 @@ def waits_freely(call: ast.Call) -> bool:
 
 def test_no_test_waits_without_a_limit() -> None:
     found = []
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in sorted((ROOT / "tests").rglob("*.py")):
         calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
         if file.name not in HERE:
             found += [f"{file.name}:{call.lineno}" for call in calls if waits_freely(call)]

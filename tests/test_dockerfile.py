@@ -8,13 +8,13 @@ import shlex
 import subprocess
 import tomllib
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 
+from tests import ROOT
 from tests.cluster.waiting import WAIT_S
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VARIABLE = re.compile(r"\$\{([A-Za-z_]+)")
 

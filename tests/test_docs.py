@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from sweeps.jobs.profiles import KINDS, all_profiles
+from tests import ROOT
 from tests.test_readme import check_command
 
-TEXT = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text()
+TEXT = (ROOT / "docs" / "clusters.md").read_text()
 BLOCKS = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n)+", TEXT, flags=re.MULTILINE)]
 PROFILES = [block for block in BLOCKS if re.match(r"\w+:\n  kind:", block)]
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("pinnsweep ")]

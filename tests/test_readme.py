@@ -29,6 +29,7 @@ from sweeps.cli.app import app
 from sweeps.spec.warnings import warnings_of
 from sweeps.storage import database, optuna_reader
 from sweeps.study.loading import load_spec, load_text
+from tests import ROOT
 
 from .cluster.waiting import WAIT_S
 from .processes import line_of, started
@@ -36,7 +37,6 @@ from .sweeps.clusters import wait_for
 from .sweeps.invoking import StandIn, invoke, run_here
 from .sweeps.invoking import stand_in as stand_in
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"(?:^    .*\n(?:^\n(?=    ))?)+", flags=re.MULTILINE)
 COMMANDS = [

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from .. import cli_bench
 from . import analysis, dashboard, jobs, query, report, run, studies, trials
 from .errors import Commands
 from .options import AsJson, Cpus, Set, Spec, print_json, warn
@@ -175,7 +174,6 @@ app.command()(jobs.jobs)
 app.command()(jobs.logs)
 app.command()(jobs.cancel)
 app.command()(jobs.doctor)
-app.command()(cli_bench.bench)
 
 
 def main() -> None:

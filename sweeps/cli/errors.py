@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cluster import ClusterError
 
@@ -37,16 +37,16 @@ DISK_ERRORS = {
 }
 
 
-class Commands(TyperGroup):
+class _Explaining:
     """The one place where a mistake of the user becomes a message and an exit code; a bug keeps its traceback."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["json"] = "--json" in args  # before any parsing, since the mistake may stand in the arguments
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, args)  # type: ignore[misc]
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _quiet_where_unread():  # --help and --version print here
-            return super().make_context(*arguments, **options)
+            return super().make_context(*arguments, **options)  # type: ignore[misc]
 
     def invoke(self, ctx: Any) -> Any:
         with _quiet_where_unread():
@@ -54,7 +54,7 @@ class Commands(TyperGroup):
 
     def _invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            return super().invoke(ctx)  # type: ignore[misc]
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -69,6 +69,14 @@ class Commands(TyperGroup):
             else:
                 typer.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)  # one a mistake
             raise typer.Exit(getattr(error, "exit_code", WRONG)) from None
+
+
+class Commands(_Explaining, TyperGroup):
+    """A program of several commands."""
+
+
+class Command(_Explaining, TyperCommand):
+    """A program that is one command."""
 
 
 def end_with_the_reader() -> None:

@@ -21,6 +21,7 @@ import sweeps
 from cluster import Job, JobHandle, JobState
 from sweeps.jobs import places
 from sweeps.study.loading import load_spec
+from tests import ROOT
 from tests.cluster.waiting import WAIT_S
 
 from .invoking import StandIn, made_study, run_here
@@ -31,7 +32,7 @@ PUBLIC = {
     "Mistake", "QueryError", "RunLostError", "SpecError", "StoppedError", "Studies", "Study", "StudyError",
     "SweepError", "open", "run", "submit",
 }  # fmt: skip
-DOCUMENT = Path(__file__).parents[2] / "docs" / "python.md"
+DOCUMENT = ROOT / "docs" / "python.md"
 SPEC = {"study": "first", "search": {"trials": 3}, "space": {"width": {"choice": [4, 8]}}}
 
 

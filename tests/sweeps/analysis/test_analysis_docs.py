@@ -10,11 +10,12 @@ import pytest
 
 from sweeps.analysis.bootstrap import DRAWS, FEWEST_SEEDS
 from sweeps.analysis.leaderboard import SEED_SPREAD
+from tests import ROOT
 
 from ..bare_rows import Row, planted
 from ..invoking import invoke
 
-TEXT = (Path(__file__).parents[2] / "docs" / "judgement.md").read_text()
+TEXT = (ROOT / "docs" / "judgement.md").read_text()
 
 
 def by_rate(point: Row) -> float:

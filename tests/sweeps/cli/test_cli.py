@@ -54,7 +54,6 @@ COMMANDS = [
     "logs",
     "cancel",
     "doctor",
-    "bench",
     "data check",
 ]
 

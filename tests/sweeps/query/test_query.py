@@ -17,6 +17,7 @@ from sweeps.query.query import query, read_study_file, render, standing
 from sweeps.query.statement import LONGEST
 from sweeps.query.views import NEEDS
 from sweeps.storage.tables import TABLES, StudyTables
+from tests import ROOT
 
 from .. import synthetic
 from ..invoking import invoke
@@ -191,7 +192,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 # ---- the page ------------------------------------------------------------------------------------------------------
 
-PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
+PAGE = (ROOT / "docs" / "query.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
 STATEMENTS = [line for block in re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
 

@@ -14,6 +14,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from tests import ROOT
+
 from ..clusters import command
 from ..small import table, write_study
 
@@ -42,7 +44,7 @@ def run(cluster: Cluster, folder: Path, *words: str) -> list[dict[str, Any]]:
     (folder / "notes").mkdir()
     setup = {
         "worker_process_setup_hook": "tests.sweeps.runner.pretended_gpus.pretend",
-        "env_vars": {"PRETENDED_GPUS": str(folder / "notes"), "PYTHONPATH": str(Path(__file__).parents[2])},
+        "env_vars": {"PRETENDED_GPUS": str(folder / "notes"), "PYTHONPATH": str(ROOT)},
     }
     file = write_study(folder / "data", trials=16, pack=1, epochs=400)
     done = subprocess.run(

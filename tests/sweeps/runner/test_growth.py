@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 from ..clusters import command, wait_for
 from ..small import table, write_study
 from .growing import GrowingCluster
@@ -67,7 +69,7 @@ def test_gpus_that_only_workers_have_are_found(grown: GrowingCluster, tmp_path: 
     (tmp_path / "notes").mkdir()
     setup = {
         "worker_process_setup_hook": "tests.sweeps.runner.pretended_gpus.pretend",
-        "env_vars": {"PRETENDED_GPUS": str(tmp_path / "notes"), "PYTHONPATH": str(Path(__file__).parents[2])},
+        "env_vars": {"PRETENDED_GPUS": str(tmp_path / "notes"), "PYTHONPATH": str(ROOT)},
     }
     environment = {**OPEN, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": setup})}
     words = ("--set", f"resources.device={device}")

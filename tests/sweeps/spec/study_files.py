@@ -10,8 +10,8 @@ import pytest
 
 from sweeps.errors import SpecError
 from sweeps.study.loading import load_text
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 ELSEWHERE = Path("/nonexistent")
 MINIMAL = "study: s\nsearch: {trials: 4}\n"

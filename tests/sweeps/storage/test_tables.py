@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 
 from sweeps.errors import StudyError
 from sweeps.storage.tables import TABLES, StudyTables, column_of, config_of, setting_columns, trials_schema
+from tests import ROOT
 
 from .. import synthetic
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "tables.md"
+DOCUMENT = ROOT / "docs" / "tables.md"
 
 
 class Killed(BaseException):

@@ -11,11 +11,12 @@ import pytest
 
 from sweeps.study.loading import load_spec
 from sweeps.trial.tables import network_of
+from tests import ROOT
 
 from ..invoking import invoke
 from ..small import prepare, run_all, write_study
 
-TEXT = (Path(__file__).parents[2] / "docs" / "trials.md").read_text()
+TEXT = (ROOT / "docs" / "trials.md").read_text()
 COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    pinnsweep ")]
 SCRIPTS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 DIFFERENT = "--engine torch"  # the one command that ends with exit code 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from .case import build_case
-from .evaluators.base import OWN
-from .interleaved import Entry, Say, prepare, time_in_turn
-from .machine import granted_cores
-from .options import DTYPES, Options, Shape
-from .records import Place, Timing
-from .slides_trial import Schedule
-from .workers import Workers
+from ..case import build_case
+from ..evaluators.base import OWN
+from ..interleaved import Entry, Say, prepare, time_in_turn
+from ..jobs.slides_trial import Schedule
+from ..machine import granted_cores
+from ..options import DTYPES, Options, Shape
+from ..records import Place, Timing
+from ..workers import Workers
 
 DEPTH = 2
 TRIALS, QUICK_TRIALS = 64, 8

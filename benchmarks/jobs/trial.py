@@ -12,10 +12,10 @@ import torch
 
 from pinncore import Member, NonlocalStrainSettings, Pack, TrainSettings
 
-from .case import Case, Data
-from .evaluators.base import OWN
-from .evaluators.slides import StrainModel
-from .jobs import Job
+from ..case import Case, Data
+from ..evaluators.base import OWN
+from ..evaluators.slides import StrainModel
+from .job import Job
 from .slides_trial import Outcome, Schedule, train
 
 STEP = 1000  # evaluations between two looks whether the pack has ended

@@ -23,16 +23,16 @@ import yaml
 
 from cluster.scratch import scratch_folder
 from pinncore.initialisation import initial_parameters
+from sweeps.runner.driver import run
+from sweeps.runner.ray_cluster import SETTINGS
+from sweeps.search import Search, stable_hash
+from sweeps.storage.tables import StudyTables
+from sweeps.study.loading import load_spec
 
-from ..runner.driver import run
-from ..runner.ray_cluster import SETTINGS
-from ..search import Search, stable_hash
-from ..storage.tables import StudyTables
-from ..study.loading import load_spec
-from .case import Data
-from .evaluators.base import OWN
-from .jobs import Job
-from .options import Shape
+from ..case import Data
+from ..evaluators.base import OWN
+from ..options import Shape
+from .job import Job
 from .slides_trial import Schedule
 
 WIDTHS, RATES = (8, 12, 16), (1e-3, 1e-2)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .evaluators.base import OWN
-from .interleaved import Entry, Say, calibrate, prepare, refuse_other_answers, running, time_in_turn
-from .machine import memory_bytes
-from .options import DTYPES, Options, Shape
-from .records import Place, Status, Timing
-from .workers import Workers
+from ..evaluators.base import OWN
+from ..interleaved import Entry, Say, calibrate, prepare, refuse_other_answers, running, time_in_turn
+from ..machine import memory_bytes
+from ..options import DTYPES, Options, Shape
+from ..records import Place, Status, Timing
+from ..workers import Workers
 
 SHAPES = (Shape(2, 16), Shape(8, 8))
 PAIRS = (500, 2000, 5000)
@@ -22,7 +22,7 @@ SHARE_OF_MEMORY = 0.4
 
 def measure_lbfgs(options: Options, *, threads: tuple[int, ...], say: Say) -> list[Timing]:
     """Time `PackedLBFGS`, in each of its forms, and `torch.optim.LBFGS`, shape by shape."""
-    from .lbfgs_job import FORMS
+    from ..jobs.lbfgs import FORMS
 
     shapes = options.shapes or (SHAPES[:1] if options.quick else SHAPES)
     packs = options.packs or ((1, 4) if options.quick else (1, 4, 16))

@@ -16,8 +16,8 @@ import torch
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from .case import Case, unflatten
-from .evaluators.slides import StrainModel
+from ..case import Case, unflatten
+from ..evaluators.slides import StrainModel
 from .slides_trial import Schedule, train
 
 

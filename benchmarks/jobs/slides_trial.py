@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .evaluators.slides import StrainModel
+from ..evaluators.slides import StrainModel
 
 NO_LIMIT = 10**9
 

@@ -23,8 +23,8 @@ from pinncore.networks import parameter_count
 from pinncore.optim import LBFGSSettings, PackedLBFGS
 from pinncore.optim.memory import Form
 
-from .evaluators.base import OWN
-from .jobs import Job
+from ..evaluators.base import OWN
+from .job import Job
 
 AnyForm = Form | typing.Literal["auto"]
 FORMS: Final[tuple[Form, ...]] = typing.get_args(Form)

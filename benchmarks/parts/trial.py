@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import asdict
 
-from .case import build_case
-from .evaluators.base import EVALUATORS, OWN
-from .interleaved import Entry, Say, prepare, time_in_turn
-from .options import DTYPES, Options, Shape
-from .records import Place, Timing
-from .slides_trial import Schedule
-from .workers import Workers
+from ..case import build_case
+from ..evaluators.base import EVALUATORS, OWN
+from ..interleaved import Entry, Say, prepare, time_in_turn
+from ..jobs.slides_trial import Schedule
+from ..options import DTYPES, Options, Shape
+from ..records import Place, Timing
+from ..workers import Workers
 
 SHAPES = (Shape(8, 8),)
 FULL, QUICK = Schedule(epochs=5000, iterations=2000), Schedule(epochs=200, iterations=100)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from ..errors import SweepError
+from sweeps.errors import SweepError
 
 Value = TypeVar("Value")
 

@@ -1,6 +1,6 @@
 """A worker: one contender on a fixed number of cores, asked over standard input, answering on standard output.
 
-`python -m sweeps.bench.worker JOB THREADS`. A line of JSON is a request, a line of JSON the answer:
+`python -m benchmarks.worker JOB THREADS`. A line of JSON is a request, a line of JSON the answer:
 
     {"do": "open", "key": K, "arguments": {...}}    prepare a piece of work; the answer says how long that took
     {"do": "time", "key": K, "amount": N}           do N units of it; the answer holds the seconds, measured here
@@ -18,14 +18,14 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
-from .jobs import Job
+from .jobs.job import Job
 from .machine import granted_cores
 
 JOBS: Final = {  # name before the colon: where its `open_job(name, threads, **arguments)` is
-    "evaluate": "evaluation_job",
-    "lbfgs": "lbfgs_job",
-    "trial": "trial_job",
-    "sweep": "sweep_job",
+    "evaluate": "jobs.evaluation",
+    "lbfgs": "jobs.lbfgs",
+    "trial": "jobs.trial",
+    "sweep": "jobs.sweep",
 }
 
 
@@ -61,7 +61,7 @@ def pin(threads: int) -> None:
 
 
 def main() -> None:
-    """Entry point of `python -m sweeps.bench.worker`."""
+    """Entry point of `python -m benchmarks.worker`."""
     job, threads = sys.argv[1], int(sys.argv[2])
     pin(threads)
     answers = os.fdopen(os.dup(1), "w")

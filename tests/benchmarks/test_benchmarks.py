@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,24 +13,24 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from benchmarks.__main__ import app
+from benchmarks.bars import FASTEST_RIVAL, compare
+from benchmarks.case import ALLOWED, Case, build_case, flatten
+from benchmarks.evaluators.base import EVALUATORS, OWN, fastest
+from benchmarks.interleaved import Entry, prepare, time_in_turn
+from benchmarks.jobs.lbfgs import FORMS, ITERATIONS, LBFGSJob, OwnLBFGS, Quadratic, TorchLBFGS
+from benchmarks.jobs.slides_trial import Schedule
+from benchmarks.jobs.trial import OwnTrial, SlidesTrial
+from benchmarks.machine import EXTRA, describe_machine, missing
+from benchmarks.options import BenchError, Options, Shape, read_counts, read_dtypes, read_parts, read_shapes
+from benchmarks.parts import sweep
+from benchmarks.records import Place, Status, Timing
+from benchmarks.run import Report, run_benchmark
+from benchmarks.spread import Spread, ratio
+from benchmarks.tables import render
+from benchmarks.worker import JOBS
+from benchmarks.workers import WorkerError, Workers
 from pinncore import load_data, save_data
-from sweeps.bench import interleaved, part_d
-from sweeps.bench.bars import FASTEST_RIVAL, compare
-from sweeps.bench.case import ALLOWED, Case, build_case, flatten
-from sweeps.bench.evaluators.base import EVALUATORS, OWN, fastest
-from sweeps.bench.interleaved import Entry, prepare, time_in_turn
-from sweeps.bench.lbfgs_job import FORMS, ITERATIONS, LBFGSJob, OwnLBFGS, Quadratic, TorchLBFGS
-from sweeps.bench.machine import EXTRA, describe_machine, missing
-from sweeps.bench.options import BenchError, Options, Shape, read_counts, read_dtypes, read_parts, read_shapes
-from sweeps.bench.records import Place, Status, Timing
-from sweeps.bench.run import Report, run_benchmark
-from sweeps.bench.slides_trial import Schedule
-from sweeps.bench.spread import Spread, ratio
-from sweeps.bench.tables import render
-from sweeps.bench.trial_job import OwnTrial, SlidesTrial
-from sweeps.bench.worker import JOBS
-from sweeps.bench.workers import WorkerError, Workers
-from sweeps.cli.app import app
 
 from ..pinncore.helpers import every
 
@@ -165,8 +166,7 @@ class TestWorkers:
         assert process.returncode == 0 and not folder.exists()
 
     def test_the_jobs_exist(self) -> None:
-        folder = Path(interleaved.__file__).parent
-        assert [name for name in JOBS.values() if not (folder / f"{name}.py").is_file()] == []
+        assert [name for name in JOBS.values() if importlib.util.find_spec(f"benchmarks.{name}") is None] == []
 
 
 class TestLBFGS:
@@ -317,7 +317,7 @@ class TestOptions:
 
 
 def invoke(*words: object) -> Result:
-    return CliRunner().invoke(app, ["bench", *map(str, words)])
+    return CliRunner().invoke(app, [*map(str, words)])
 
 
 TIMING_KEYS = {
@@ -361,7 +361,7 @@ class TestCommand:
             keep(report)
             return report
 
-        monkeypatch.setattr("sweeps.bench.run.run_benchmark", run)
+        monkeypatch.setattr("benchmarks.__main__.run_benchmark", run)
         result = invoke("a", "--output", tmp_path / "found.md")
         assert result.exit_code == 0, result.output
         assert (tmp_path / "found.md").read_text() == result.stdout and "| 2x16" in result.stdout
@@ -382,8 +382,8 @@ def test_a_whole_trial_and_its_table(data: dict[str, str]) -> None:
 @pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(300)
 def test_both_sweeps_train_the_same_trials(data: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_d, "QUICK_TRIALS", 3)
-    monkeypatch.setattr(part_d, "SCHEDULE", Schedule(epochs=10, iterations=5))
+    monkeypatch.setattr(sweep, "QUICK_TRIALS", 3)
+    monkeypatch.setattr(sweep, "SCHEDULE", Schedule(epochs=10, iterations=5))
     report = run_benchmark(Options(parts=("d",), quick=True, threads=(1,), data=data), say=silent)
     assert [timing.status for timing in report.timings] == [Status.TIMED] * 4, [t.note for t in report.timings]
     own, theirs = (next(t.facts for t in report.timings if t.contender == name) for name in (OWN, "ray"))
@@ -391,7 +391,7 @@ def test_both_sweeps_train_the_same_trials(data: dict[str, str], monkeypatch: py
     assert own["evaluations"] == theirs["evaluations"]
     for name in ("median_rel_l2", "best_rel_l2"):
         assert own[name] == pytest.approx(theirs[name], rel=1e-6), name
-    assert {each.place.clock for each in report.comparisons} == {part_d.WITH_RAY, part_d.WITHOUT_RAY}
+    assert {each.place.clock for each in report.comparisons} == {sweep.WITH_RAY, sweep.WITHOUT_RAY}
     assert "trials per hour" in render(report)
 
 

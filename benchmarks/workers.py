@@ -37,7 +37,7 @@ class Worker:
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
         environment |= {"RAY_TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sweeps.bench.worker", job, str(threads)],
+            [sys.executable, "-m", "benchmarks.worker", job, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

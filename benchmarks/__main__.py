@@ -1,4 +1,4 @@
-"""The command `bench`: what is compared, as a table or as JSON."""
+"""`python -m benchmarks`: what is compared, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from .cli.options import AsJson, print_json
+from sweeps.cli.errors import Command
+from sweeps.cli.options import AsJson, print_json
+
+from .evaluators.base import RIVALS
+from .options import BenchError, Options, read_counts, read_dtypes, read_parts, read_rivals, read_shapes
+from .run import Report, run_benchmark
+from .tables import render
+
+app = typer.Typer(
+    name="benchmarks",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 Parts = Annotated[
     list[str] | None,
@@ -22,6 +36,7 @@ Parts = Annotated[
 ]
 
 
+@app.command(cls=Command)
 def bench(
     parts: Parts = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour; no figures to quote.")] = False,
@@ -49,14 +64,10 @@ def bench(
 
     The same points, weights, precision and threads on both sides; contenders whose answer differs are not timed.
     """
-    from .bench.options import BenchError, Options, read_counts, read_dtypes, read_parts, read_rivals, read_shapes
-
     if output is not None and not output.absolute().parent.is_dir():
         raise BenchError(f"--output: the folder of {output} does not exist")
     if output is not None and output.is_dir():
         raise BenchError(f"--output: must be a file, {output} is a folder")
-    from .bench.evaluators.base import RIVALS
-
     options = Options(
         parts=read_parts(parts or ()),
         quick=quick,
@@ -69,8 +80,6 @@ def bench(
         rivals=read_rivals(rivals, RIVALS),
         engine=engine,
     )
-    from .bench.run import Report, run_benchmark
-    from .bench.tables import render
 
     def keep(report: Report) -> None:
         if output is not None:
@@ -82,3 +91,7 @@ def bench(
         print_json(report.as_json())
     else:
         typer.echo(render(report, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+
+
+if __name__ == "__main__":
+    app()

@@ -6,9 +6,9 @@ import importlib
 import time
 from typing import Any
 
-from .case import Case
-from .evaluators.base import EVALUATORS, Evaluator
-from .jobs import Job
+from ..case import Case
+from ..evaluators.base import EVALUATORS, Evaluator
+from .job import Job
 
 
 class EvaluationJob(Job):
@@ -33,5 +33,5 @@ class EvaluationJob(Job):
 def open_job(name: str, threads: int, *, case: str, members: int, dtype: str, engine: str) -> EvaluationJob:
     """The evaluator of that name on the first members of a case file."""
     numbers = Case.load(case).first(members)
-    module = importlib.import_module(f".evaluators.{EVALUATORS[name].module}", __package__)
+    module = importlib.import_module(f"benchmarks.evaluators.{EVALUATORS[name].module}")
     return EvaluationJob(module.build(numbers, name=name, dtype=dtype, threads=threads, engine=engine), numbers)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 
-from .case import ALLOWED, build_case
-from .evaluators.base import EVALUATORS, OWN, RIVALS
-from .interleaved import Entry, Say, calibrate, prepare, time_in_turn
-from .options import DTYPES, Options, Shape
-from .records import Place, Timing
-from .workers import Workers
+from ..case import ALLOWED, build_case
+from ..evaluators.base import EVALUATORS, OWN, RIVALS
+from ..interleaved import Entry, Say, calibrate, prepare, time_in_turn
+from ..options import DTYPES, Options, Shape
+from ..records import Place, Timing
+from ..workers import Workers
 
 SHAPES = (Shape(8, 8), Shape(2, 16), Shape(16, 16), Shape(3, 32))
 QUICK_SHAPES = (Shape(8, 8), Shape(2, 16))

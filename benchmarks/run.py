@@ -61,10 +61,10 @@ def run_benchmark(options: Options, *, say: Say, keep: Callable[[Report], None] 
 
 
 def _measure(part: str) -> Callable[..., list[Timing]]:
-    from .part_a import measure_evaluation
-    from .part_b import measure_lbfgs
-    from .part_c import measure_trial
-    from .part_d import measure_sweep
+    from .parts.evaluation import measure_evaluation
+    from .parts.lbfgs import measure_lbfgs
+    from .parts.sweep import measure_sweep
+    from .parts.trial import measure_trial
 
     return {"a": measure_evaluation, "b": measure_lbfgs, "c": measure_trial, "d": measure_sweep}[part]
 

@@ -1,1 +1,0 @@
-"""`pinnsweep bench`: the same work by this project and by what people use instead, side by side in one run."""
