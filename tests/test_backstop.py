@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 
 CONFTEST = """\
-from tests import ROOT, backstop
+from tests import backstop
 backstop.KILL_AFTER_S, backstop.END_AFTER_S = {kill_after_s}, {end_after_s}
 def pytest_configure(config): config.pluginmanager.register(backstop)
 """
