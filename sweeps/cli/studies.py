@@ -197,17 +197,19 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what nobody needs: old checkpoints, leftovers, old jobs."""
-    found: list[tuple[str, housekeeping.Waste]] = []
+    from ..study import cleaning
+
+    found: list[tuple[str, cleaning.Waste]] = []
     passed_over = []
     for folder in [study_dir(study, root) for study in studies or ()] or studies_in(root):
         try:
-            found += [(folder.name, waste) for waste in housekeeping.collect(local(folder), dry_run=dry_run)]
+            found += [(folder.name, waste) for waste in cleaning.collect(local(folder), dry_run=dry_run)]
         except StudyError as error:
             if studies:
                 raise
             passed_over.append(str(error))
     if not studies and uri_of(root) is None:
-        found += [("", waste) for waste in housekeeping.collect_jobs(root, dry_run=dry_run)]
+        found += [("", waste) for waste in cleaning.collect_jobs(root, dry_run=dry_run)]
     if as_json:
         records = [{"study": name or None, "what": w.what, "path": str(w.path), "bytes": w.bytes} for name, w in found]
         print_json({"removed": not dry_run, "waste": records, "passed_over": passed_over})
@@ -225,8 +227,10 @@ def compact(studies: Studies, root: Root = DEFAULT_ROOT, as_json: AsJson = False
 
     The end of a run does that too. The rows stay the same; who reads the tables meanwhile sees each of them once.
     """
+    from ..study import cleaning
+
     folders = [study_dir(study, root) for study in studies]
-    found = {folder: housekeeping.compact(folder) for folder in folders}
+    found = {folder: cleaning.compact(folder) for folder in folders}
     if as_json:
         records = [{"study": path.name, "before": each.before, "after": each.after} for path, each in found.items()]
         print_json(records)

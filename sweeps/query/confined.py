@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -148,8 +149,6 @@ def _memory_bounded(more_bytes: int) -> Iterator[None]:
     if not statm.is_file():
         yield
         return
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used = int(statm.read_text().split()[_STATM_DATA]) * resource.getpagesize()
     bounds = [each for each in (used + more_bytes, soft, hard) if each != resource.RLIM_INFINITY]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from ..storage.object_store import Remote
-
-if TYPE_CHECKING:  # heavy, and imported where they are needed
-    import pyarrow as pa
-
-    from .rows import Rows
+from ..storage.stored_tables import tables_of
+from .query import query
+from .rows import Rows
 
 
 class Results:
@@ -42,12 +41,7 @@ class Results:
 
     def sql(self, text: str) -> pa.Table:
         """The answer to one SELECT over the tables and views, at most 1 GiB. Raises `QueryError`."""
-        from .query import query
-
         return query(list(self._places.values()), text)
 
     def _rows(self, table: str) -> Rows:
-        from ..storage.stored_tables import tables_of
-        from .rows import Rows
-
         return Rows(table, {name: tables_of(place) for name, place in self._places.items()}, named=self._named)

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from cluster.scratch import scratch_folder
 from pinncore.disk import sync_folder
 
-from .object_store import Remote
-from .stored_tables import FOLDER, MANIFEST, Manifest, Merged, read_manifest
+from .object_store import MANIFEST, MERGED_FOLDER, Remote
+from .stored_tables import Manifest, Merged, read_manifest
 from .tables import COMPACTION, MARK, MERGED, TABLES, StudyTables, unified, write_parquet
 
 FULL_ROWS: Final = {"trials": 50_000, "curves": 1_000_000, "fields": 2_000_000, "weights": 2_000_000, "events": 500_000}
@@ -199,7 +199,7 @@ def _in_store(tables: StudyTables, remote: Remote) -> Compacted:
         else:
             remote.put(MANIFEST, new.to_json().encode())
     kept = {each.file for merged in new.tables.values() for each in merged}
-    remote.remove(sorted(set(remote.objects(FOLDER)) - kept))
+    remote.remove(sorted(set(remote.objects(MERGED_FOLDER)) - kept))
     return Compacted(_count(files, old), _count(files, new))
 
 
@@ -224,7 +224,7 @@ def _put_merged(
                 continue
             rows = _merged(group, name, tables)
             write_parquet(rows, scratch / "rows.parquet")
-            file = f"{FOLDER}/{name}/{MERGED}{generation:04d}-{number:05d}.parquet"
+            file = f"{MERGED_FOLDER}/{name}/{MERGED}{generation:04d}-{number:05d}.parquet"
             remote.put(file, scratch / "rows.parquet")
             merged.append(Merged(file, len(rows), flushes))
         yield name, [*full, *merged]

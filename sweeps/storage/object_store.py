@@ -67,6 +67,8 @@ _KEYS: Final = (  # one of these says where S3 credentials come from, if not fro
 _SET_KEYS: Final = f"Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, {_AGAIN}"
 _Name = TypeVar("_Name")
 _Found = TypeVar("_Found")
+MANIFEST: Final = "manifest.json"  # of the tables that a compaction merged
+MERGED_FOLDER: Final = "compacted"
 
 
 class StoreError(StudyError):

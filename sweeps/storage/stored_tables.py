@@ -10,15 +10,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
-from .object_store import Remote, at_once
+from .object_store import MANIFEST, Remote, at_once
 from .tables import TABLES, Listing, Snapshot, StudyTables
-
-MANIFEST: Final = "manifest.json"
-FOLDER: Final = "compacted"  # of the merged files
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import StudyError
 from ..storage import database, lock
-from ..storage.object_store import Remote, Stored, replace, uri_of
+from ..storage.object_store import MANIFEST, MERGED_FOLDER, Remote, Stored, replace, uri_of
 from .study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
@@ -172,9 +172,7 @@ def push_weights(study_dir: Path, remote: Remote) -> None:
 
 def remove_stored(remote: Remote) -> None:
     """Remove a study from its store; as long as the study file is there, it is one."""
-    from ..storage.stored_tables import FOLDER, MANIFEST
-
-    for folder in ("checkpoints", WEIGHTS, FOLDER, *_OF_FLUSHES, "events", "trials"):
+    for folder in ("checkpoints", WEIGHTS, MERGED_FOLDER, *_OF_FLUSHES, "events", "trials"):
         remote.remove_folder(folder)
     remote.remove([OWNER, MANIFEST, SPEC_FILE])
 

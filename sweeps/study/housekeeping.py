@@ -1,4 +1,4 @@
-"""Studies as things on a disk: how large they are, how to be rid of one, what of them nobody needs any more.
+"""Studies as things on a disk: how large they are, how to be rid of one.
 
 Nothing is removed from a study that somebody runs: its lock is held meanwhile.
 """
@@ -9,13 +9,9 @@ import contextlib
 import datetime
 import os
 import shutil
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from cluster import LocalExecutor
+from typing import Any
 
 from ..errors import StudyError
 from ..storage import database, lock, optuna_reader
@@ -23,22 +19,6 @@ from ..storage.object_store import Remote, uri_of
 from . import home
 from .requests import study_status
 from .study_file import SPEC_FILE, identified, whole_text
-
-if TYPE_CHECKING:
-    from ..storage.compaction import Compacted
-
-JOBS_FOLDER: Final = ".jobs"  # in the folder that holds the studies
-JOBS_KEPT_DAYS: Final = 30
-BESIDE: Final = (".*.new", ".*.tmp", ".preflight-*")  # what a crash leaves of files being written
-
-
-@dataclass(frozen=True)
-class Waste:
-    """Something that nobody needs: what it is, where it lies, the bytes it takes."""
-
-    what: str
-    path: Path
-    bytes: int
 
 
 def overview(study_dir: Path) -> dict[str, Any]:
@@ -64,7 +44,7 @@ def _sizes(study_dir: Path) -> Iterator[tuple[int, float]]:
     if uri is not None:
         yield from ((stored.bytes, stored.time_ns / 1e9) for stored in Remote(uri).objects().values())
         return
-    for file in _files(study_dir):
+    for file in files(study_dir):
         with contextlib.suppress(FileNotFoundError):  # a study that runs renames and removes files
             found = file.lstat()
             yield found.st_size, found.st_mtime
@@ -81,7 +61,7 @@ def refuse_deletion(study_dir: Path) -> None:
         raise StudyError(
             f"{study_dir} is a link to {study_dir.resolve()}: give that folder, or remove the link yourself"
         )
-    _refuse_running(study_dir)
+    refuse_running(study_dir)
 
 
 def delete(study_dir: Path) -> str | None:
@@ -90,14 +70,14 @@ def delete(study_dir: Path) -> str | None:
     Raises `StudyError` as `refuse_deletion` does, and where its database cannot be reached.
     """
     refuse_deletion(study_dir)
-    with _held(study_dir):
+    with held(study_dir):
         stays = _delete_from_database(study_dir)  # refused where another machine runs the study
         remote = home.remote_of(study_dir)
         if remote is not None:
             home.remove_stored(remote)
         last = (SPEC_FILE, lock.FILE)  # until they are gone it is a study, which can be deleted once more
         for path in [*(each for each in study_dir.iterdir() if each.name not in last), *(study_dir / n for n in last)]:
-            _remove(path)
+            remove(path)
         study_dir.rmdir()
     return stays
 
@@ -158,125 +138,21 @@ def _delete_from_server(where: database.Database, name: str) -> None:
         ledger.close()
 
 
-# ---- compact -------------------------------------------------------------------------------------------------------
-
-
-def compact(study_dir: Path) -> Compacted:
-    """Merge the small files of a study's tables; returns how many there were and are.
-
-    Raises `StudyError` where somebody runs the study, for a damaged file, and where there is no room.
-    """
-    from ..storage import compaction
-    from ..storage.optuna_writer import Ledger
-    from ..storage.tables import StudyTables
-
-    _refuse_running(study_dir)
-    name, where = identified(whole_text(study_dir), study_dir)
-    with _held(study_dir), contextlib.ExitStack() as stack:
-        if where.is_shared:  # and the lock says nothing of other machines
-            ledger = Ledger(where, name)
-            stack.callback(ledger.close)
-            ledger.take(f"process {os.getpid()}, to compact its tables")
-        try:
-            return compaction.compact(StudyTables(study_dir), home.remote_of(study_dir))
-        except OSError as problem:
-            reason = problem.strerror or str(problem)
-            raise StudyError(
-                f"{study_dir} cannot be compacted ({reason}). Nothing is lost; mend that and try again"
-            ) from None
-
-
-# ---- gc ------------------------------------------------------------------------------------------------------------
-
-
-def collect(study_dir: Path, *, dry_run: bool = False) -> list[Waste]:
-    """Remove what nobody needs of a study, or only look for it; returns what that is.
-
-    Raises `StudyError` where somebody runs the study, for a damaged one, of which nothing is removed, and for one in an
-    object store.
-    """
-    _refuse_running(study_dir)
-    remote = home.remote_of(study_dir)
-    if remote is not None:
-        raise StudyError(f"gc looks into folders, and {remote} is cleaned by every start of the study: run it again")
-    if dry_run:
-        return list(_waste(study_dir))
-    with _held(study_dir):
-        found = list(_waste(study_dir))
-        for waste in found:
-            _remove(waste.path)
-    return found
-
-
-def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = None) -> list[Waste]:
-    """Remove the records of jobs that ended more than thirty days ago, or only look for them; returns what that is."""
-    oldest = (time.time() if now_s is None else now_s) - JOBS_KEPT_DAYS * 86_400
-    folder, found = root / JOBS_FOLDER, []
-    named: set[str] = set()  # by the jobs that stay
-    for handle in LocalExecutor(folder).list():
-        path = folder / handle.id
-        if handle.state().finished and max(file.stat().st_mtime for file in [path, *_files(path)]) < oldest:
-            found.append(Waste("jobs that ended long ago", path, _size(path)))
-        else:
-            named.update(handle.job.argv)
-    for file in sorted(folder.glob("*.yaml")):
-        if str(file.absolute()) not in named and file.stat().st_mtime < oldest:
-            found.append(Waste("study files of such jobs", file, _size(file)))
-    for waste in () if dry_run else found:
-        _remove(waste.path)
-    return found
-
-
-def _waste(study_dir: Path) -> Iterator[Waste]:
-    from ..storage import compaction
-    from ..storage.optuna_writer import Ledger
-    from ..storage.tables import StudyTables
-    from . import recovery
-    from .checkpoints import FOLDER as CHECKPOINTS
-    from .checkpoints import checkpoints_of
-    from .loading import read_spec
-
-    spec, tables = read_spec(study_dir), StudyTables(study_dir)
-    ledger = Ledger(database.database(study_dir, spec.state), spec.study)
-    try:
-        book = recovery.read_book(study_dir, spec, ledger.records())
-    finally:
-        ledger.close()
-    recovery.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: then nothing is waste
-    saved = checkpoints_of(study_dir).saved_members()
-    unfinished = {trial.number: trial.pack for trial in book if not trial.finished}
-    needed = {pack for label, pack in saved.items() if label // book.replicates in unfinished}
-    needed |= set(unfinished.values())  # a torn checkpoint there is for the next start to judge
-    for pack in sorted((study_dir / CHECKPOINTS).glob("pack-*")):
-        number = pack.name.removeprefix("pack-")
-        if number.isdigit() and int(number) not in needed:
-            yield Waste("checkpoints of finished trials", pack, _size(pack))
-        else:
-            for older in [*sorted(pack.glob("attempt-*"))[:-1], *pack.glob(".*.new")]:
-                yield Waste("checkpoints with a newer one", older, _size(older))
-    if (anew := compaction.leftover(study_dir)) is not None:
-        yield Waste("tables that a compaction left", anew, _size(anew))
-    for orphan in sorted(tables.orphans()):
-        yield Waste("unfinished publications", orphan, _size(orphan))
-    for folder in (study_dir, *(path for path in study_dir.iterdir() if path.name == "initial_weights")):
-        for left in sorted(path for pattern in BESIDE for path in folder.glob(pattern)):
-            yield Waste("files cut off while they were written", left, _size(left))
-
-
-# ---- both ----------------------------------------------------------------------------------------------------------
+# ---- shared ----------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _held(study_dir: Path) -> Iterator[None]:
+def held(study_dir: Path) -> Iterator[None]:
     """Hold a study's lock, so that nobody starts it meanwhile."""
-    held = lock.StudyLock(study_dir, driver_pid=os.getpid(), must_hold=False)
+    lock_held = lock.StudyLock(study_dir, driver_pid=os.getpid(), must_hold=False)
     try:
         yield
     finally:
-        held.release()
+        lock_held.release()
 
 
-def _refuse_running(study_dir: Path) -> None:
+def refuse_running(study_dir: Path) -> None:
+    """Raise `StudyError` where somebody runs a study."""
     holder = lock.held_by(study_dir)
     if holder:
         raise StudyError(
@@ -284,17 +160,15 @@ def _refuse_running(study_dir: Path) -> None:
         )
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder."""
     for at, _, names in os.walk(folder):
         yield from (Path(at) / name for name in names)
-
-
-def _size(path: Path) -> int:
-    return sum(file.lstat().st_size for file in (_files(path) if path.is_dir() else [path]))

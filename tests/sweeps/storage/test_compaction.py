@@ -22,8 +22,8 @@ from sweeps.errors import StudyError
 from sweeps.query import query
 from sweeps.storage import compaction
 from sweeps.storage.compaction import Compacted, compact, is_due, recover
-from sweeps.storage.object_store import Remote
-from sweeps.storage.stored_tables import FOLDER, StoredTables
+from sweeps.storage.object_store import MERGED_FOLDER, Remote
+from sweeps.storage.stored_tables import StoredTables
 from sweeps.storage.tables import COMPACTION, TABLES, StudyTables
 from sweeps.study.home import remove_stored
 
@@ -263,7 +263,7 @@ def test_a_store_gets_a_manifest_and_keeps_its_files(stored: tuple[StudyTables, 
     assert found.read("trials")["trial"].to_pylist() == [*range(8), 9]
     assert compact(tables, remote) == Compacted(9, 5)
     assert found.read("curves").equals(tables.read("curves").sort_by([("trial", "ascending")]))
-    assert len(remote.objects(FOLDER)) == 4, "merged files that are merged again are removed"
+    assert len(remote.objects(MERGED_FOLDER)) == 4, "merged files that are merged again are removed"
     assert compact(tables, remote) == Compacted(5, 5)
     remove_stored(remote)
     assert not remote.objects()
@@ -308,4 +308,4 @@ def test_killed_around_any_upload_a_store_has_every_row_once(
             .equals(tables.read("curves").sort_by([("trial", "ascending")]))
         )
         compact(tables, remote)
-    assert len(remote.objects(FOLDER)) == 4
+    assert len(remote.objects(MERGED_FOLDER)) == 4

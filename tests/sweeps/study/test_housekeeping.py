@@ -14,7 +14,8 @@ from cluster import InlineExecutor, Job
 from sweeps.errors import StudyError
 from sweeps.storage import lock
 from sweeps.storage.tables import StudyTables
-from sweeps.study.housekeeping import collect, collect_jobs, delete, overview
+from sweeps.study.cleaning import collect, collect_jobs
+from sweeps.study.housekeeping import delete, overview
 from sweeps.study.requests import failed_trials, study_status, to_retry
 
 from ..invoking import made_study
