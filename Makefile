@@ -31,9 +31,9 @@ test: check  ## check, then every test but the slow ones
 test-all: check  ## check, then every test
 	$(PYTEST)
 
-check: install  ## ruff, mypy, import contracts
+check: install  ## ruff, mypy, import contracts, the size and names of rooms
 	$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports && $(BIN)/pytest -q -p no:xdist tests/test_house.py
 
 bench: install  ## this project beside what else there is, an hour (BENCH="--quick": minutes)
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -36,9 +36,9 @@ LONGEST = (
         "test_lbfgs",
         "test_search_learning",
     ),
-    *("chromium", "test_compiled", "test_compaction", "test_bench", "test_engines", "test_failures"),
+    *("chromium", "test_compiled", "test_compaction", "test_benchmarks", "test_engines", "test_failures"),
     *("test_search_space", "test_memory", "test_replicates", "test_api", "test_pruned", "test_search"),
-    *("test_packrun", "test_readme", "test_postgres", "test_backstop", "test_store", "test_report"),
+    *("test_pack_run", "test_readme", "test_postgres", "test_backstop", "test_tables", "test_report"),
 )
 
 

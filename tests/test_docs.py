@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import BACKENDS
 from sweeps.jobs.profiles import KINDS, all_profiles
 from tests import ROOT
 from tests.test_readme import check_command
@@ -34,7 +35,7 @@ def test_there_is_a_profile_of_each_kind(tmp_path: Path, monkeypatch: pytest.Mon
 def test_each_setting_of_each_kind_is_explained(kind: str) -> None:
     section = TEXT if kind == "local" else TEXT.partition(f": `{kind}`\n")[2].partition("\n## ")[0]
     common = TEXT.partition("Every kind has")[2].partition("\nTwo places")[0]
-    names = [field.name for field in dataclasses.fields(KINDS[kind])]
+    names = [field.name for field in dataclasses.fields(BACKENDS[kind].profile)]
     assert [name for name in names if f"`{name}`" not in section + common and f"  {name}:" not in section] == []
 
 

@@ -135,7 +135,7 @@ def test_the_tour_is_executed(folder: Path, stand_in: StandIn, monkeypatch: pyte
     def ended(server: WSGIServer) -> None:
         raise KeyboardInterrupt
 
-    stand_in("driver", run=run_here)
+    stand_in("sweeps.runner.driver", run=run_here)
     monkeypatch.setattr(WSGIServer, "serve_forever", ended)
     seen: set[str] = set()
     for step in tour():

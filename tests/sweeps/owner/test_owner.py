@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_late_checkpoint_leaves_those_of_the_next_worker_alone(calm: Calm, tmp
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
     task = owner.lease(next_lane(owner))
-    stale, successor = (PackRun(each, study_dir) for each in (task, owner.replace(task, lease=task.lease + 1)))
+    stale, successor = (PackRun(each, study_dir) for each in (task, replace(task, lease=task.lease + 1)))
     for run in (stale, successor, stale):
         run.train(0.0)
         run.checkpoint()

@@ -182,7 +182,7 @@ def test_what_nests_too_deep_or_is_too_long_is_refused(study: Path, sql: str) ->
 def test_the_database_refuses_where_the_check_of_the_statement_would_fail(study: Path) -> None:
     """The second wall alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.query.query.statement._refuse_more_than_reading", lambda tree, tables: None)
+        patch.setattr("sweeps.query.statement._refuse_more_than_reading", lambda tree, tables: None)
         for sql in (
             "FROM read_text('/etc/passwd')",
             "FROM glob('/etc/*')",
@@ -227,7 +227,7 @@ def test_the_command_refuses_one_value_of_gigabytes(study: Path) -> None:
 def test_a_process_ends_where_the_database_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     code = (
-        "import time\nfrom sweeps import confined\nconfined.GRACE_S = 0.1\nlimits = confined.Limits(time_s=0.1)\n"
+        "import time\nfrom sweeps.query import confined\nconfined.GRACE_S = 0.1\nlimits = confined.Limits(time_s=0.1)\n"
         "with confined.database(limits), confined.process_confined(limits): time.sleep(600)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
@@ -241,7 +241,10 @@ def test_the_next_query_removes_what_a_killed_one_spilled(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    code = "import os\nfrom sweeps import confined\nwith confined.database(confined.Limits()): os.kill(os.getpid(), 9)"
+    code = (
+        "import os\nfrom sweeps.query import confined\n"
+        "with confined.database(confined.Limits()): os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", code], timeout=50, check=False)
     assert len(list(tmp_path.iterdir())) == 1
     query([study], "SELECT 1")

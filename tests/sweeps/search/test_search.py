@@ -97,7 +97,7 @@ def test_another_process_draws_the_same() -> None:
 import json, sys
 from pathlib import Path
 from sweeps.search import Search, Told
-from sweeps.spec.study_spec import parse_spec
+from sweeps.study.loading import load_text
 for text, trials, first in json.load(sys.stdin):
     history = [Told(**{**trial, "rungs": {int(r): value for r, value in trial["rungs"].items()}}) for trial in trials]
     search = Search(load_text(text, base=Path("/")), history)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -395,16 +394,6 @@ def test_fields_of_train_and_problems_have_names_of_their_own() -> None:
     names = [field.name for owner in (TrainSettings, *PROBLEMS.values()) for field in dataclasses.fields(owner)]
     assert len(names) == len(set(names))
     assert not set(names) & set(model.section_keys(model.study_file(tuple(PROBLEMS)))[""])
-
-
-def test_pydantic_stands_in_the_models_of_files_alone() -> None:
-    users = [
-        path.name
-        for path in (ROOT / "sweeps").glob("*.py")
-        if re.search(r"^\s*(from|import) pydantic", path.read_text(), re.M)
-    ]
-    assert sorted(users) == ["profiles.py", "specmodel.py", "specsections.py"]
-    assert pydantic.VERSION >= "2"
 
 
 # ---- the JSON schema ----

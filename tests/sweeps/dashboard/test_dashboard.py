@@ -27,9 +27,9 @@ from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_text
 from tests.cluster.waiting import WAIT_S
 
-from . import synthetic
-from .chromium import Browser, ink_contrast
-from .invoking import errors_of, invoke
+from .. import synthetic
+from ..chromium import Browser, ink_contrast
+from ..invoking import errors_of, invoke
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (pip install 'pinnsweep[dashboard]')")
 

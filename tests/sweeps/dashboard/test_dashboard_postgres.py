@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from .invoking import made_study
-from .storage.test_postgres import pytestmark as pytestmark
-from .storage.test_postgres import server as server
-from .storage.test_postgres import url as url
+from ..invoking import made_study
+from ..storage.test_postgres import pytestmark as pytestmark
+from ..storage.test_postgres import server as server
+from ..storage.test_postgres import url as url
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (pip install 'pinnsweep[dashboard]')")
 

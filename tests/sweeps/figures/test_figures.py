@@ -13,7 +13,7 @@ from sweeps.figures import fields as fieldfigures
 from sweeps.figures import studies as studyfigures
 from sweeps.figures import trials as trialfigures
 
-from . import synthetic
+from .. import synthetic
 
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])

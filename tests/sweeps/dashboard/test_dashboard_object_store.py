@@ -9,10 +9,10 @@ import pytest
 from sweeps.study.home import local
 from sweeps.study.loading import load_spec
 
-from .object_store import root as root
-from .object_store import s3 as s3
-from .object_store import store as store
-from .small import prepare, train_all, write_study
+from ..object_store import root as root
+from ..object_store import s3 as s3
+from ..object_store import store as store
+from ..small import prepare, train_all, write_study
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (pip install 'pinnsweep[dashboard]')")
 

@@ -1,0 +1,75 @@
+"""What keeps the house in order beside its import contracts: small rooms, names that hide nothing, docstrings."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import sweeps
+from tests import ROOT
+
+MOST_MODULES = 22  # of a folder: more is no room but a street
+PACKAGES = ("benchmarks", "cluster", "pinncore", "sweeps")
+CODE = (FunctionType, property, classmethod, staticmethod, functools.cached_property)
+
+
+def modules(*packages: str) -> Iterator[Path]:
+    for package in packages:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def every_module() -> list[str]:
+    found = pkgutil.walk_packages(sweeps.__path__, "sweeps.")
+    return [module.name for module in found if not module.name.endswith("__main__")]
+
+
+def test_no_folder_is_crowded() -> None:
+    counted = Counter(str(file.parent.relative_to(ROOT)) for file in modules(*PACKAGES, "tests"))
+    assert len(counted) > 30
+    assert {folder: count for folder, count in counted.items() if count > MOST_MODULES} == {}
+
+
+def test_no_module_hides_what_sweeps_exports() -> None:
+    """Importing `sweeps.run`, a module, would replace `sweeps.run`, the function."""
+    exported = {name: getattr(sweeps, name) for name in sweeps.__all__}
+    for module in every_module():
+        importlib.import_module(module)
+    assert {name: getattr(sweeps, name) for name in sweeps.__all__} == exported
+    assert {module.name for module in pkgutil.iter_modules(sweeps.__path__)} & set(exported) == set()
+
+
+def test_every_room_has_its_tests() -> None:
+    rooms = [folder for folder in (ROOT / "sweeps").iterdir() if (folder / "__init__.py").is_file()]
+    assert [room.name for room in rooms if not any((ROOT / "tests" / "sweeps" / room.name).glob("test_*.py"))] == []
+
+
+def public_functions(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """The functions of a module, and the methods of its classes, whose names begin with no underscore."""
+    for name, found in vars(module).items():
+        if name.startswith("_") or getattr(found, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(found):
+            yield name, found
+        elif inspect.isclass(found):
+            yield from (
+                (f"{name}.{member}", getattr(found, member))
+                for member, value in vars(found).items()
+                if not member.startswith("_") and isinstance(value, CODE)
+            )
+
+
+def test_every_public_function_says_what_it_does() -> None:
+    """A method may have what its base class says."""
+    found = {
+        f"{module}.{name}": inspect.getdoc(function)
+        for module in every_module()
+        for name, function in public_functions(importlib.import_module(module))
+    }
+    assert len(found) > 500
+    assert [name for name, text in found.items() if not text] == []
