@@ -105,7 +105,7 @@ def _trial(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iter
     for timing in timings:
         found = next((c for c in comparisons if _belongs(c, timing)), None)
         facts = timing.facts
-        evaluations = f"{facts['adam_evaluations']} + {facts['lbfgs_evaluations']}" if "loss" in facts else ""
+        evaluations = f"{facts['first_evaluations']} + {facts['second_evaluations']}" if "loss" in facts else ""
         ended = (
             (str(facts["iterations"]), f"{facts['loss']:.3e}", f"{facts['rel_l2']:.2%}")
             if "loss" in facts

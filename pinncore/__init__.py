@@ -1,7 +1,7 @@
 """One shared core for training physics-informed neural networks, alone or packed.
 
     import pinncore
-    result = pinncore.train(settings=pinncore.TrainSettings(adam_epochs=500, lbfgs_iterations=500))
+    result = pinncore.train(settings=pinncore.TrainSettings(epochs=500, iterations=500))
     result.metrics["rel_l2"]
 
 Every name is imported when it is first asked for: settings, data and errors do without torch.

@@ -11,7 +11,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -24,6 +24,9 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 
 
+PHASES: Final = ("first", "second")  # of a training, whatever optimiser each runs
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """Everything about one member's network and its training that is not the problem.
@@ -31,14 +34,13 @@ class TrainSettings:
     Defaults follow the published runs (5000 Adam epochs at 1e-3, then L-BFGS with strong Wolfe), except
     that the first step of each line search is 1, not 0.001: the latter triples the evaluations.
 
-    Training has two stages. Fields called `adam_...` serve every `first_stage` (number of epochs, learning rate and its
-    schedule, epsilon), fields called `lbfgs_...` every `second_stage`; what a stage does not have it ignores.
+    Training has two stages, of `epochs` steps by `first_stage` and `iterations` by `second_stage`. `adam_lr` is the
+    learning rate of every first stage, `lbfgs_history` the pairs of every second one; a stage ignores what it does not
+    have.
     """
 
     # fields whose rules look at each other
-    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("second_stage", "lbfgs_memory", "lbfgs_history", "lbfgs_iterations"),
-    )
+    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (("second_stage", "lbfgs_memory", "lbfgs_history", "iterations"),)
 
     width: PositiveInt = 16  # units in each hidden layer
     depth: PositiveInt = 2  # hidden layers
@@ -49,9 +51,9 @@ class TrainSettings:
     allow_tf32: bool = False  # float32 matrix products may round to TF32, on GPUs that have it
 
     first_stage: Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"] = "adam"
-    adam_epochs: NonNegativeInt = 5000
+    epochs: NonNegativeInt = 5000
     adam_lr: PositiveFloat = 1e-3
-    adam_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: Literal["constant", "cosine"] = "constant"
     adam_beta1: Fraction = 0.9
     adam_beta2: Fraction = 0.999
     adam_eps: NonNegativeFloat = 1e-8
@@ -61,14 +63,14 @@ class TrainSettings:
     weight_decay: NonNegativeFloat = 0.01  # of adamw, decoupled; torch's default
 
     second_stage: Literal["lbfgs", "bfgs", "ssbfgs", "ssbroyden", "scipy"] = "lbfgs"
-    lbfgs_iterations: NonNegativeInt = 2000
+    iterations: NonNegativeInt = 2000
     lbfgs_history: PositiveInt = 50
     lbfgs_memory: Literal["auto", "two_loop", "compact", "dense"] = "auto"
     lbfgs_curvature: Literal["torch", "relative"] = "torch"  # keep a pair: y's > 1e-10, or y's > eps y'y
-    lbfgs_lr: PositiveFloat = 1.0  # first step of every line search
-    lbfgs_tolerance_grad: NonNegativeFloat = 1e-7
-    lbfgs_tolerance_change: NonNegativeFloat = 1e-6 * 2.220446049250313e-16
-    lbfgs_max_evaluations: PositiveInt | None = None  # None: no limit
+    first_step: PositiveFloat = 1.0  # first step of every line search
+    tolerance_grad: NonNegativeFloat = 1e-7
+    tolerance_change: NonNegativeFloat = 1e-6 * 2.220446049250313e-16
+    max_evaluations: PositiveInt | None = None  # None: no limit
 
     divergence_factor: Annotated[float, Gt(1)] = 1e6  # a member whose loss passes this times its first value fails
     record_every: PositiveInt = 25  # epochs or iterations between two curve rows
@@ -83,12 +85,12 @@ class TrainSettings:
                 "must be auto where second_stage is not lbfgs",
                 f"Leave lbfgs_memory out: {self.second_stage} has one form only.",
             )
-        if self.lbfgs_memory == "dense" and self.lbfgs_history < self.lbfgs_iterations:
+        if self.lbfgs_memory == "dense" and self.lbfgs_history < self.iterations:
             raise SettingError(
                 "lbfgs_memory",
                 self.lbfgs_memory,
-                "dense needs an lbfgs_history of at least lbfgs_iterations (it never forgets a pair)",
-                f"Use lbfgs_memory: compact, or lbfgs_history: {self.lbfgs_iterations}.",
+                "dense needs an lbfgs_history of at least iterations (it never forgets a pair)",
+                f"Use lbfgs_memory: compact, or lbfgs_history: {self.iterations}.",
             )
 
 

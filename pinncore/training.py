@@ -38,11 +38,10 @@ from .optim import (
 from .optim.rows import norms
 from .problems import NonlocalStrain, NonlocalStrainSettings, Problem
 from .results import MemberPredictor, MemberResult
-from .settings import TrainSettings
+from .settings import PHASES, TrainSettings
 
 Array = NDArray[np.float64]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-PHASES = ("adam", "lbfgs")  # the two stages, whatever optimiser they run
 
 
 @dataclass
@@ -111,7 +110,7 @@ class Pack:
             self.second = PackedScipy([_scipy(member.train) for member in members], self.x, positions)
         else:
             self.second = PackedLBFGS([_lbfgs(member.train) for member in members], self.x, positions)
-        self.progress = [_Progress("adam" if member.train.adam_epochs else "lbfgs") for member in members]
+        self.progress = [_Progress(PHASES[0] if member.train.epochs else PHASES[1]) for member in members]
         self.results: list[MemberResult] = []  # finished members, in the order in which they finished
 
     @property
@@ -133,7 +132,7 @@ class Pack:
     def planned(self, row: int) -> int:
         """Epochs and iterations that a member would take to its end."""
         train = self.members[row].train
-        return train.adam_epochs + train.lbfgs_iterations
+        return train.epochs + train.iterations
 
     def recorded(self, row: int, step: int) -> dict[str, float] | None:
         """The newest curve row of a member up to a step of both stages together; None until it has come further.
@@ -147,7 +146,7 @@ class Pack:
 
     def course(self, row: int, column: str) -> list[float]:
         """What a member has recorded so far: step (of both stages together), loss or rel_l2, a value a curve row."""
-        epochs, curves = self.members[row].train.adam_epochs, self.progress[row].curves
+        epochs, curves = self.members[row].train.epochs, self.progress[row].curves
         if column == "step":
             return [step + (epochs if phase else 0) for phase, step, *_ in curves]
         return [values[{"loss": 3, "rel_l2": 5}[column]] for values in curves]
@@ -162,37 +161,37 @@ class Pack:
     def stage(self, row: int) -> str:
         """The optimiser that a member is in."""
         train = self.members[row].train
-        return train.first_stage if self.progress[row].phase == "adam" else train.second_stage
+        return train.first_stage if self.progress[row].phase == "first" else train.second_stage
 
     def _tick(self) -> None:
         started = self._clock()
         active = self.active
-        adam = [row for row, progress in enumerate(self.progress) if progress.phase == "adam"]
-        lbfgs = [row for row, progress in enumerate(self.progress) if progress.phase == "lbfgs"]
+        first = [row for row, progress in enumerate(self.progress) if progress.phase == "first"]
+        second = [row for row, progress in enumerate(self.progress) if progress.phase == "second"]
         points = self.x
-        if lbfgs:
+        if second:
             points = points.clone()
-            points[self._place(lbfgs)] = self.second.points(lbfgs)
+            points[self._place(second)] = self.second.points(second)
         loss, terms, gradient = self.engine.evaluate(points)
         whole = zip(loss.tolist(), norms(gradient), terms.tolist(), strict=True)
         numbers = [[value, norm, *parts] for value, norm, parts in whole]
         stopped: dict[int, StopReason] = {}
-        for row in adam + lbfgs:
+        for row in first + second:
             progress = self.progress[row]
             progress.evaluations[progress.phase] += 1
             if math.isnan(progress.first_loss):
                 progress.first_loss = numbers[row][0]
             if not (math.isfinite(numbers[row][0]) and math.isfinite(numbers[row][1])):
                 stopped[row] = StopReason.NOT_FINITE
-            elif progress.phase == "adam" and self._diverges(row, numbers[row][0]):
+            elif progress.phase == "first" and self._diverges(row, numbers[row][0]):
                 stopped[row] = StopReason.DIVERGED
-        stopped |= self._adam_tick([row for row in adam if row not in stopped], numbers, gradient)
-        stopped |= self._lbfgs_tick([row for row in lbfgs if row not in stopped], numbers, gradient)
+        stopped |= self._first_tick([row for row in first if row not in stopped], numbers, gradient)
+        stopped |= self._second_tick([row for row in second if row not in stopped], numbers, gradient)
         share = (self._clock() - started) / active
-        for row in adam:
-            self.progress[row].seconds["adam"] += share
-        for row in lbfgs:
-            self.progress[row].seconds["lbfgs"] += share
+        for row in first:
+            self.progress[row].seconds["first"] += share
+        for row in second:
+            self.progress[row].seconds["second"] += share
         self._finish(stopped)
 
     def stop(self, label: int, reason: StopReason) -> None:
@@ -204,7 +203,7 @@ class Pack:
             self.results += [self._result(row, reason) for row, reason in sorted(stopped.items())]
             self._keep([row for row in range(self.active) if row not in stopped])
 
-    def _adam_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
+    def _first_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
         if not rows:
             return {}
         recorded = [row for row in rows if self.progress[row].epoch % self.members[row].train.record_every == 0]
@@ -221,9 +220,9 @@ class Pack:
         for row in rows:
             progress, train = self.progress[row], self.members[row].train
             progress.epoch += 1
-            if progress.epoch == train.adam_epochs:
-                if train.lbfgs_iterations:
-                    progress.phase = "lbfgs"
+            if progress.epoch == train.epochs:
+                if train.iterations:
+                    progress.phase = "second"
                     self.second.x[row] = self.x[row]
                     if progress.epoch in train.keep_epochs:
                         self._keep_weights(row)
@@ -231,7 +230,7 @@ class Pack:
                     stopped[row] = StopReason.EPOCHS_DONE
         return stopped
 
-    def _lbfgs_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
+    def _second_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
         if not rows:
             return {}
         fresh = [row for row in rows if self.second.searches[row] is None]
@@ -268,7 +267,7 @@ class Pack:
         for row, (loss, norm, *terms), output in zip(rows, numbers, outputs, strict=True):
             progress = self.progress[row]
             error = self.engine.problems[row].error(output)
-            step = progress.epoch if progress.phase == "adam" else self.second.iterations[row]
+            step = progress.epoch if progress.phase == "first" else self.second.iterations[row]
             progress.curves.append(
                 [
                     PHASES.index(progress.phase),
@@ -301,8 +300,8 @@ class Pack:
             metrics = problem.metrics(MemberPredictor(alone, x[0], member.layers))
             self._record_last(row, float(loss), norm, terms[0].tolist())
         counts = {
-            "adam_epochs_done": progress.epoch,
-            "lbfgs_iterations_done": self.second.iterations[row],
+            "epochs_done": progress.epoch,
+            "iterations_done": self.second.iterations[row],
             **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
             "evaluations": sum(progress.evaluations.values()),
         }
@@ -334,16 +333,14 @@ class Pack:
 
     def _record_last(self, row: int, loss: float, norm: float, terms: list[float]) -> None:
         progress = self.progress[row]
-        step = progress.epoch if progress.phase == "adam" else self.second.iterations[row]
+        step = progress.epoch if progress.phase == "first" else self.second.iterations[row]
         if not progress.curves or progress.curves[-1][:2] != [PHASES.index(progress.phase), step]:
             self._record([row], [[loss, norm, *terms]])
 
     def _curves(self, row: int) -> dict[str, NDArray[Any]]:
         terms = self.engine.problems[row].terms
         table = np.array(self.progress[row].curves, dtype=np.float64).reshape(-1, 7 + len(terms))
-        train = self.members[row].train
-        stages = np.array([train.first_stage, train.second_stage])
-        columns: dict[str, NDArray[Any]] = {"phase": stages[table[:, 0].astype(int)]}
+        columns: dict[str, NDArray[Any]] = {"phase": np.array(PHASES)[table[:, 0].astype(int)]}
         columns |= {"step": table[:, 1].astype(np.int64), "evaluations": table[:, 2].astype(np.int64)}
         columns["loss"] = table[:, 3]
         columns |= {f"loss_{term}": table[:, 7 + i] for i, term in enumerate(terms)}
@@ -368,12 +365,12 @@ class Pack:
 
     def _member_state(self, row: int) -> MemberState:
         progress, member = self.progress[row], self.members[row]
-        adam_values, adam_tensors = self.first.state(row)
-        lbfgs_values, lbfgs_tensors = self.second.state(row)
+        first_values, first_tensors = self.first.state(row)
+        second_values, second_tensors = self.second.state(row)
         place = self._place(self.engine.layout.positions(row).tolist())
         vectors = {"x": self.x[row]}
-        vectors |= {f"adam/{name}": tensor for name, tensor in adam_tensors.items()}
-        vectors |= {f"lbfgs/{name}": tensor for name, tensor in lbfgs_tensors.items()}
+        vectors |= {f"first/{name}": tensor for name, tensor in first_tensors.items()}
+        vectors |= {f"second/{name}": tensor for name, tensor in second_tensors.items()}
         tensors = {name: _narrow(name, tensor, place) for name, tensor in vectors.items()}
         tensors["curves"] = torch.as_tensor(np.array(progress.curves, dtype=np.float64))
         tensors |= {f"kept/{epoch}": torch.as_tensor(flat) for epoch, flat in progress.kept.items()}
@@ -383,8 +380,8 @@ class Pack:
             "first_loss": progress.first_loss,
             "evaluations": dict(progress.evaluations),
             "seconds": dict(progress.seconds),
-            "adam": adam_values,
-            "lbfgs": lbfgs_values,
+            "first": first_values,
+            "second": second_values,
             "layers": list(member.layers),
         }
         return MemberState(member.label, values, tensors)
@@ -406,8 +403,8 @@ class Pack:
         tensors = {name: _widen(name, tensor.to(self.device), place, size) for name, tensor in state.tensors.items()}
         self.x[row] = tensors["x"]
         values = state.values
-        self.first.load(row, values["adam"], _under("adam/", tensors))
-        self.second.load(row, values["lbfgs"], _under("lbfgs/", tensors))
+        self.first.load(row, values["first"], _under("first/", tensors))
+        self.second.load(row, values["second"], _under("second/", tensors))
         stored = _under("kept/", state.tensors)
         kept = {epoch: stored[str(epoch)].numpy() for epoch in sorted(map(int, stored))}
         self.progress[row] = _Progress(
@@ -458,8 +455,8 @@ def _first_order(train: TrainSettings) -> FirstOrderSettings:
         beta2=train.adam_beta2,
         eps=train.adam_eps,
         convention=train.adam_convention,
-        schedule=train.adam_schedule,
-        epochs=max(train.adam_epochs, 1),
+        schedule=train.lr_schedule,
+        epochs=max(train.epochs, 1),
         optimiser=train.first_stage,
         momentum=train.momentum,
         decay=train.rmsprop_decay,
@@ -470,12 +467,12 @@ def _first_order(train: TrainSettings) -> FirstOrderSettings:
 def _lbfgs(train: TrainSettings) -> LBFGSSettings:
     assert train.second_stage != "scipy"
     return LBFGSSettings(
-        train.lbfgs_iterations,
+        train.iterations,
         train.lbfgs_history,
-        train.lbfgs_lr,
-        train.lbfgs_tolerance_grad,
-        train.lbfgs_tolerance_change,
-        train.lbfgs_max_evaluations,
+        train.first_step,
+        train.tolerance_grad,
+        train.tolerance_change,
+        train.max_evaluations,
         method=train.second_stage,
         memory=train.lbfgs_memory,
         curvature=train.lbfgs_curvature,
@@ -484,11 +481,11 @@ def _lbfgs(train: TrainSettings) -> LBFGSSettings:
 
 def _scipy(train: TrainSettings) -> ScipySettings:
     return ScipySettings(
-        train.lbfgs_iterations,
+        train.iterations,
         train.lbfgs_history,
-        train.lbfgs_tolerance_grad,
-        train.lbfgs_tolerance_change,
-        train.lbfgs_max_evaluations,
+        train.tolerance_grad,
+        train.tolerance_change,
+        train.max_evaluations,
     )
 
 

@@ -47,7 +47,7 @@ COMMANDS = [
 ]
 TOUR = ("See it work", "Your own study", "What is on disk", "From Python")  # sections that are executed
 SHORTER = {  # what is too long for a test, and what stands for it
-    r"((?:adam_epochs|lbfgs_iterations)[:=] ?)(\d+)": lambda n: max(2, n // 250),
+    r"((?:epochs|iterations)[:=] ?)(\d+)": lambda n: max(2, n // 250),
     r"(trials[:= ] ?)(\d+)": lambda n: 12 + n // 16,
     r"(extend[ (](?:\S+ )?)(\d+)": lambda n: max(2, n // 16),
 }

@@ -20,7 +20,7 @@ class Schedule:
     epochs: int
     iterations: int
     adam_lr: float = 1e-3
-    lbfgs_lr: float = 1.0
+    first_step: float = 1.0
     history: int = 5000
 
 
@@ -28,8 +28,8 @@ class Schedule:
 class Outcome:
     """What a trial did and where it ended."""
 
-    adam_evaluations: int
-    lbfgs_evaluations: int
+    first_evaluations: int
+    second_evaluations: int
     iterations: int
     loss: float
     rel_l2: float
@@ -49,7 +49,7 @@ def train(model: StrainModel, schedule: Schedule) -> Outcome:
         adam.step()
     lbfgs = torch.optim.LBFGS(
         model.network.parameters(),
-        lr=schedule.lbfgs_lr,
+        lr=schedule.first_step,
         max_iter=schedule.iterations,
         max_eval=NO_LIMIT,
         history_size=schedule.history,

@@ -65,5 +65,5 @@ def _train(
     _, start = min(starts, key=lambda known: abs(known[0] - config["adam_lr"]))
     model.network.load(unflatten(np.asarray(start), np.asarray(sizes)))
     outcome = train(model, replace(schedule, adam_lr=config["adam_lr"]))
-    evaluations = outcome.adam_evaluations + outcome.lbfgs_evaluations
+    evaluations = outcome.first_evaluations + outcome.second_evaluations
     tune.report({"rel_l2": outcome.rel_l2, "loss": outcome.loss, "evaluations": evaluations})

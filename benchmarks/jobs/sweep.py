@@ -58,12 +58,12 @@ class Work:
             "depth": self.depth,
             "dtype": self.dtype,
             "engine": self.engine,
-            "adam_epochs": self.schedule.epochs,
-            "lbfgs_iterations": self.schedule.iterations,
+            "epochs": self.schedule.epochs,
+            "iterations": self.schedule.iterations,
             "lbfgs_history": self.schedule.history,
-            "lbfgs_lr": self.schedule.lbfgs_lr,
-            "lbfgs_tolerance_grad": 0.0,
-            "lbfgs_tolerance_change": 0.0,
+            "first_step": self.schedule.first_step,
+            "tolerance_grad": 0.0,
+            "tolerance_change": 0.0,
         }
         document = {
             "study": "bench",

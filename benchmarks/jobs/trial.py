@@ -31,19 +31,17 @@ class OwnTrial(Job):
             depth=len(layers) - 2,
             dtype=dtype,  # type: ignore[arg-type]
             engine=engine,  # type: ignore[arg-type]
-            adam_epochs=schedule.epochs,
+            epochs=schedule.epochs,
             adam_lr=schedule.adam_lr,
-            lbfgs_iterations=schedule.iterations,
+            iterations=schedule.iterations,
             lbfgs_history=schedule.history,
-            lbfgs_lr=schedule.lbfgs_lr,
-            lbfgs_tolerance_grad=0.0,
-            lbfgs_tolerance_change=0.0,
+            first_step=schedule.first_step,
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
         )
         problem = NonlocalStrainSettings(data=data)
         self._members = [Member(settings, problem, seed) for seed in range(case.members)]
-        brief = [
-            replace(member, train=replace(settings, adam_epochs=2, lbfgs_iterations=2)) for member in self._members
-        ]
+        brief = [replace(member, train=replace(settings, epochs=2, iterations=2)) for member in self._members]
         pack = Pack(brief, device="cpu")
         found = np.stack([pack.engine.layout.unpack(row, member) for member, row in enumerate(pack.x)])
         self._difference = float(np.abs(found - case.starts).max())
@@ -60,9 +58,9 @@ class OwnTrial(Job):
         seconds = time.perf_counter() - started
         result = next(result for result in pack.results if result.label == 0)
         outcome = Outcome(
-            result.counts["adam_evaluations"],
-            result.counts["lbfgs_evaluations"],
-            result.counts["lbfgs_iterations_done"],
+            result.counts["first_evaluations"],
+            result.counts["second_evaluations"],
+            result.counts["iterations_done"],
             result.loss,
             result.metrics.get("rel_l2") or math.nan,
         )

@@ -33,12 +33,12 @@ class StopReason(enum.StrEnum):
 _ADVICE = {
     StopReason.EPOCHS_DONE: "All epochs of the first stage ran and no second stage was asked for.",
     StopReason.ITERATIONS_DONE: "All iterations of the second stage ran; more may lower the error further.",
-    StopReason.EVALUATIONS_DONE: "lbfgs_max_evaluations was used up before lbfgs_iterations.",
-    StopReason.GRADIENT_TOLERANCE: "The largest gradient component fell below lbfgs_tolerance_grad.",
-    StopReason.STEP_TOLERANCE: "The last step was below lbfgs_tolerance_change; in float32 try float64.",
-    StopReason.LOSS_TOLERANCE: "The loss changed by less than lbfgs_tolerance_change; in float32 try float64.",
+    StopReason.EVALUATIONS_DONE: "max_evaluations was used up before iterations.",
+    StopReason.GRADIENT_TOLERANCE: "The largest gradient component fell below tolerance_grad.",
+    StopReason.STEP_TOLERANCE: "The last step was below tolerance_change; in float32 try float64.",
+    StopReason.LOSS_TOLERANCE: "The loss changed by less than tolerance_change; in float32 try float64.",
     StopReason.NO_DESCENT: "The direction no longer descends; in float32 try float64, or a shorter history.",
     StopReason.NOT_FINITE: "The loss or its gradient is not finite; lower adam_lr or look at the initial weights.",
-    StopReason.DIVERGED: "The loss passed divergence_factor times its first value; lower adam_lr or lbfgs_lr.",
+    StopReason.DIVERGED: "The loss passed divergence_factor times its first value; lower adam_lr or first_step.",
     StopReason.PRUNED: "Ended early: others were better at the same share of their training, or it no longer improved.",
 }

@@ -14,7 +14,7 @@ _LOSS: Final = (
     *("scale_factor", "scale_scope", "strain_multiplier"),
 )
 _MACHINE: Final = ("host", "device", "engine_used")
-_NOT_RESULTS: Final = ("parameters", "adam_epochs_done", "lbfgs_iterations_done")
+_NOT_RESULTS: Final = ("parameters", "epochs_done", "iterations_done")
 _VERSIONS: Final = (
     *("pinnsweep_version", "code_version", "torch_version", "numpy_version", "scipy_version", "numba_version"),
     *("python_version", "engine_used", "device", "cpu"),

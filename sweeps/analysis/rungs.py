@@ -18,7 +18,7 @@ from ..spec.model import PrunerSettings
 from ..spec.parse import parse_spec
 from ..states import COMPLETE, PRUNED
 from ..storage.object_store import Remote
-from ..storage.schema import SECOND_STAGES
+from ..storage.schema import SECOND
 from ..storage.stored_tables import tables_of
 from ..study.study_file import whole_text
 
@@ -65,7 +65,7 @@ def rungs_of_study(place: Path | Remote) -> StudyRungs:
     spec = parse_spec(whole_text(place), base=Path(str(place)))
     tables, metric, objective, drawn = tables_of(place), pruning_metrics(spec)[0], spec.objectives[0], None
     settings = spec.search.pruner.model_copy(update={"metric": metric})
-    columns = ["trial", "replicate", "state", "adam_epochs", "lbfgs_iterations", objective]
+    columns = ["trial", "replicate", "state", "epochs", "iterations", objective]
     trials = tables.read("trials", columns=columns, where=ds.field("duplicate_of").is_null())
     numbers = pc.unique(trials.filter(pc.is_in(trials["state"], pa.array([COMPLETE, PRUNED])))["trial"])
     if len(numbers) > MOST_JUDGED:
@@ -84,8 +84,8 @@ def rung_correlations(
 ) -> list[RungFairness]:
     """Return the fairness of every rung, ascending; a pruner without rungs is judged at those of asha by default.
 
-    `curves`: trial, replicate, phase, step, loss, rel_l2. `trials`: trial, replicate, state, adam_epochs,
-    lbfgs_iterations and the objective. A member's value at a rung is that of its last row up to there, if its rows go
+    `curves`: trial, replicate, phase, step, loss, rel_l2. `trials`: trial, replicate, state, epochs,
+    iterations and the objective. A member's value at a rung is that of its last row up to there, if its rows go
     on to the rung; a trial's is the median over its replicates, and so is its final objective. Numbers that are not
     finite are left out. A trial with a pruned replicate is pruned, at the last rung of its own that it came to.
     """
@@ -116,10 +116,10 @@ class _Courses:
         place = np.searchsorted(members, rows)
         known = np.append(members, -1)[place] == rows
         member = place[known]
-        epochs = _integers(trials["adam_epochs"])
-        second = pc.is_in(curves["phase"], value_set=pa.array(SECOND_STAGES)).to_numpy()
+        epochs = _integers(trials["epochs"])
+        second = pc.equal(curves["phase"], SECOND).to_numpy()
         step = _integers(curves["step"])[known] + np.where(second[known], epochs[member], 0)
-        self._planned = epochs + _integers(trials["lbfgs_iterations"])  # [members]
+        self._planned = epochs + _integers(trials["iterations"])  # [members]
         self._first, self._last = np.full(len(members), step.max(initial=0) + 1), np.full(len(members), -1)
         np.minimum.at(self._first, member, step)
         np.maximum.at(self._last, member, step)

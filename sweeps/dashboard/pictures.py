@@ -59,8 +59,10 @@ def _training(tables: StudyTables, trial: int, replicate: int) -> bytes | None:
     curve = _rows(tables, "curves", None, trial, replicate)
     if not curve.num_rows:
         return None
-    title = f"Training, {_named(trial, replicate)}"
-    return courses.training_curves(curve.to_pydict(), title=title, format="png")
+    (row,) = _rows(tables, "trials", ("first_stage", "second_stage"), trial, replicate).to_pylist()
+    columns = curve.to_pydict()
+    columns["phase"] = [row[f"{phase}_stage"] for phase in columns["phase"]]
+    return courses.training_curves(columns, title=f"Training, {_named(trial, replicate)}", format="png")
 
 
 def _replicates(tables: StudyTables, trial: int) -> bytes | None:

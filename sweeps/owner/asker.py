@@ -150,7 +150,7 @@ class Asker:
                 train, problem = build_settings(config)
             except pinncore.PinnError:
                 continue  # it fails when it is entered
-            steps = train.adam_epochs + train.lbfgs_iterations
+            steps = train.epochs + train.iterations
             asked.append(Asked(index, pinncore.pack_key(pinncore.Member(train, problem)), train.width, steps))
         planned = grouped(asked, trials_of_pack(size, self._book.replicates))
         first_pack = self.next_pack if first_pack is None else first_pack

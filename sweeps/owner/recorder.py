@@ -175,8 +175,8 @@ class Recorder:
 
     def _copied(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
-        nothing_spent = dict.fromkeys(("adam_seconds", "lbfgs_seconds", "seconds"), 0.0)
-        nothing_spent |= dict.fromkeys(("adam_evaluations", "lbfgs_evaluations", "evaluations"), 0)
+        nothing_spent = dict.fromkeys(("first_seconds", "second_seconds", "seconds"), 0.0)
+        nothing_spent |= dict.fromkeys(("first_evaluations", "second_evaluations", "evaluations"), 0)
         here = {"trial": number, "duplicate_of": row["trial"], "attempt": self._attempt, "pack": None}
         return {**row, **here, **nothing_spent, "started_at": now, "finished_at": now}
 

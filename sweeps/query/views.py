@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..states import COMPLETE, FAIL, PRUNED
-from ..storage.schema import SECOND_STAGES
+from ..storage.schema import SECOND
 from .ranking import Kind, Rules, front, rules_of, standing_sql, swept_columns
 
 NEEDS: Final = {  # each view, and the table it is made of
@@ -127,7 +127,7 @@ def _curves_last(ground: Ground) -> str:
     Few rows have the most evaluations, which is quick to see; only these are put in order.
     """
     columns, keys = ground.columns["curves"], "study, trial, replicate"
-    order = f"(phase IN ({_texts(SECOND_STAGES)}), step)"
+    order = f"(phase = '{SECOND}', step)"
     others = [
         f"arg_max_null({_name(name)}, {order}) AS {_name(name)}" for name in columns if name not in keys.split(", ")
     ]

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pinncore.settings import PHASES
+
 from ..figures import studies as studyfigures
 from ..figures.drawing import Array
 from ..query.ranking import front
@@ -50,7 +52,7 @@ def _sentences(study: ReportStudy, rows: pa.Table) -> Iterator[str]:
     evaluations = pc.sum(rows["evaluations"]).as_py() or 0
     yield f"{hours} of training: {duration(total)} for {evaluations:,} evaluations of loss and gradient"
     yield f"({1000 * total / evaluations:.3g} ms each)." if evaluations else "."
-    first, second = (pc.sum(rows[f"{stage}_seconds"]).as_py() or 0.0 for stage in ("adam", "lbfgs"))
+    first, second = (pc.sum(rows[f"{stage}_seconds"]).as_py() or 0.0 for stage in PHASES)
     if first + second > 0:
         yield f"{100 * first / (first + second):.0f} % of the time went into first stages, the rest into second ones."
     seconds = rows["seconds"].to_numpy()

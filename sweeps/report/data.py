@@ -32,9 +32,9 @@ from ..trial.tables import network_of
 _COLUMNS: Final = (
     *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),
     *("inputs", "problem_loss", "scale_factor", "scale_scope", "first_stage", "adam_convention", "adam_eps"),
-    *("second_stage", "lbfgs_iterations", "lbfgs_lr", "lbfgs_evaluations", "lbfgs_iterations_done", "dtype"),
+    *("second_stage", "iterations", "first_step", "second_evaluations", "iterations_done", "dtype"),
     *("rel_l2", "loss", "distance_to_local", "started_at", "finished_at"),
-    *("seconds", "adam_seconds", "lbfgs_seconds", "evaluations", "engine_used", "device", "host", "data_hash"),
+    *("seconds", "first_seconds", "second_seconds", "evaluations", "engine_used", "device", "host", "data_hash"),
     *("python_version", "torch_version", "pinnsweep_version"),
 )
 

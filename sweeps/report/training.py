@@ -30,6 +30,7 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
     own = study.tables.read("curves", where=is_row(best)).sort_by("evaluations").to_pydict()
     if not own["step"]:
         return section("Training", tag("p", "No curves were kept.", class_="quiet"))
+    own["phase"] = [best[f"{phase}_stage"] for phase in own["phase"]]
     several = study.rules.replicates > 1
     title = f"Trial {best['trial']}" + (f", replicate {best['replicate']}" if several else "")
     first = gallery.hang(

@@ -28,6 +28,8 @@ RISEN: Final = 1.1  # times its least value an error is said to have risen
 OVERFITTED: Final = 2.0  # times the residual at training points that of held-out ones is said to be larger
 _FEWEST: Final = 5  # trials of which a rank correlation is told
 
+ADAMS: Final = ("adam", "adamw")  # first stages that have Adam's epsilon
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -125,7 +127,7 @@ def _scaling(rows: pa.Table, best: Row) -> Mark:
 
 def _epsilon(rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
     trap = "Adam's epsilon stands in three places"
-    used = rows.filter(pc.is_in(rows["first_stage"], pa.array(["adam", "adamw"])))
+    used = rows.filter(pc.is_in(rows["first_stage"], pa.array(ADAMS)))
     if not used.num_rows:
         return Mark(trap, "not applicable", "No first stage was Adam.")
     kinds = sorted({*zip(used["adam_convention"].to_pylist(), used["adam_eps"].to_pylist(), strict=True)}, key=str)
@@ -133,7 +135,7 @@ def _epsilon(rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
     norms = [
         norm
         for norm, phase in zip(curve["grad_norm"], curve["phase"], strict=True)
-        if phase in ("adam", "adamw") and is_finite(norm) and norm > 0
+        if phase == "first" and best["first_stage"] in ADAMS and is_finite(norm) and norm > 0
     ]
     ratio = math.inf
     if norms and best["adam_eps"] and best["parameters"]:
@@ -150,23 +152,23 @@ def _epsilon(rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
 
 def _second_stage(rows: pa.Table, best: Row) -> Mark:
     trap = "L-BFGS is not one algorithm"
-    used = rows.filter(pc.greater(rows["lbfgs_iterations"], 0))
+    used = rows.filter(pc.greater(rows["iterations"], 0))
     if not used.num_rows:
         return Mark(trap, "not applicable", "No trial had a second stage.")
     told, out = [], []
-    evaluations = pc.sum(used["lbfgs_evaluations"]).as_py() or 0
-    iterations = pc.sum(used["lbfgs_iterations_done"]).as_py() or 0
+    evaluations = pc.sum(used["second_evaluations"]).as_py() or 0
+    iterations = pc.sum(used["iterations_done"]).as_py() or 0
     if iterations:
         each = evaluations / iterations
         told.append(f"{each:.2f} evaluations an iteration")
         out += ["line searches are long"] if each > MANY_EVALUATIONS else []
-    short = pc.sum(pc.and_(pc.less(used["lbfgs_lr"], 1.0), pc.not_equal(used["second_stage"], "scipy"))).as_py() or 0
-    told.append(f"lbfgs_lr below 1 in {short:,} of {used.num_rows:,}")
-    out += ["with lbfgs_lr below 1 every line search starts too short"] if short else []
+    short = pc.sum(pc.and_(pc.less(used["first_step"], 1.0), pc.not_equal(used["second_stage"], "scipy"))).as_py() or 0
+    told.append(f"first_step below 1 in {short:,} of {used.num_rows:,}")
+    out += ["with first_step below 1 every line search starts too short"] if short else []
     single = pc.sum(pc.equal(used["dtype"], "float32")).as_py() or 0
     told.append(f"float32 in {single:,}")
     out += ["float32 makes it stop early"] if single else []
-    idle = pc.sum(pc.equal(used["lbfgs_iterations_done"], 0)).as_py() or 0
+    idle = pc.sum(pc.equal(used["iterations_done"], 0)).as_py() or 0
     out += [f"{idle:,} took no step at all"] if idle else []
     told.append("methods: " + listed(_different(used, "second_stage")))
     words = "; ".join(told) + "." + (f" Look at this: {', '.join(out)}." if out else "")

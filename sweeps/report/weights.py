@@ -52,7 +52,7 @@ def weights(study: ReportStudy, best: dict[str, Any], gallery: Gallery) -> Html:
 
 def _name(epoch: int, best: dict[str, Any], *, last: bool) -> str:
     """A kept epoch as its map is headed: those after the first stage by the iteration of the second."""
-    done = best["adam_epochs_done"]
+    done = best["epochs_done"]
     name = f"epoch {epoch}" if done is None or epoch <= done else f"iteration {epoch - done}"
     return f"{name}, the last" if last else name
 
@@ -63,6 +63,6 @@ def _not_kept(best: dict[str, Any], epochs: list[int]) -> str:
     missing = [epoch for epoch in wanted if epoch not in epochs]
     if not missing:
         return ""
-    done = best["adam_epochs_done"]
+    done = best["epochs_done"]
     why = f": its first stage ended after {done}" if done is not None and min(missing) > done else ""
     return f"Epoch {listed(missing)} of keep_epochs was not kept{why}."

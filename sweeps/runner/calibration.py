@@ -65,7 +65,7 @@ def form_of(member: pinncore.Member, device: str) -> Form | None:
     return checked_form(
         train.lbfgs_memory,
         train.lbfgs_history,
-        train.lbfgs_iterations,
+        train.iterations,
         parameter_count(member.layers),
         getattr(torch, train.dtype),
         device,
@@ -75,23 +75,23 @@ def form_of(member: pinncore.Member, device: str) -> Form | None:
 
 def average_pairs(train: pinncore.TrainSettings) -> float:
     """Pairs in the memory, averaged over the iterations."""
-    iterations, history = train.lbfgs_iterations, train.lbfgs_history
+    iterations, history = train.iterations, train.lbfgs_history
     return history * (1 - history / (2 * iterations)) if history < iterations else iterations / 2
 
 
 def _timed(member: pinncore.Member, device: str, copies: int, clock: Clock) -> Timing:
     first = dataclasses.replace(
         member.train,
-        adam_epochs=_MANY,
-        lbfgs_iterations=_MANY,
+        epochs=_MANY,
+        iterations=_MANY,
         adam_lr=1e-3,  # what the clock does not see must not end it
-        lbfgs_lr=1.0,
+        first_step=1.0,
         lbfgs_history=10,
         lbfgs_memory="auto",
         keep_epochs=(),
     )
     adam = _seconds_per_tick(_pack_of(member, first, device, copies), clock)
-    second = dataclasses.replace(first, adam_epochs=0, lbfgs_tolerance_grad=0.0, lbfgs_max_evaluations=None)
+    second = dataclasses.replace(first, epochs=0, tolerance_grad=0.0, max_evaluations=None)
     lbfgs = _seconds_per_tick(_pack_of(member, second, device, copies), clock)
     return Timing(
         "-".join(map(str, member.layers)),
@@ -120,7 +120,7 @@ def _seconds_per_tick(pack: pinncore.Pack, clock: Clock, *, enough_s: float = 0.
 def _memory_seconds(member: pinncore.Member, device: str, clock: Clock) -> float:
     """Time what the second stage adds to an iteration, with as many pairs as there are halfway."""
     form, train, size = form_of(member, device), member.train, parameter_count(member.layers)
-    if form is None or train.second_stage == "scipy" or not train.lbfgs_iterations:
+    if form is None or train.second_stage == "scipy" or not train.iterations:
         return 0.0
     average = average_pairs(train)
     pairs = 4 if form == "dense" else max(1, round(min(average, _MOST_PAIRS)))

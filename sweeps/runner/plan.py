@@ -32,7 +32,7 @@ from .cluster_view import device_of
 from .precompile import is_compiled
 
 EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
-EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with lbfgs_lr = 0.001
+EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with first_step = 0.001
 SMALL_STEP: Final = 0.1
 START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
 COMPILE_SECONDS: Final = 15.0  # more, where kernels are not compiled yet
@@ -169,7 +169,7 @@ def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicate
             number,
             pinncore.pack_key(member),
             member.train.width,
-            member.train.adam_epochs + member.train.lbfgs_iterations,
+            member.train.epochs + member.train.iterations,
         )
         for number, member in enumerate(members)
     ]
@@ -178,13 +178,13 @@ def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicate
 
 
 def _evaluations(train: pinncore.TrainSettings) -> float:
-    return train.adam_epochs + _lbfgs_evaluations(train)
+    return train.epochs + _lbfgs_evaluations(train)
 
 
 def _lbfgs_evaluations(train: pinncore.TrainSettings) -> float:
-    rate = EVALUATIONS_PER_ITERATION if train.lbfgs_lr >= SMALL_STEP else EVALUATIONS_AT_SMALL_STEPS
-    most = train.lbfgs_max_evaluations
-    return min(rate * train.lbfgs_iterations, most if most is not None else float("inf"))
+    rate = EVALUATIONS_PER_ITERATION if train.first_step >= SMALL_STEP else EVALUATIONS_AT_SMALL_STEPS
+    most = train.max_evaluations
+    return min(rate * train.iterations, most if most is not None else float("inf"))
 
 
 def _engine(pack: Sequence[pinncore.Member], device: str) -> type[Engine]:
@@ -217,7 +217,7 @@ def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float
 
 def _pairs_bytes(member: pinncore.Member, device: str) -> int:
     train, form = member.train, form_of(member, device)
-    pairs, size = min(train.lbfgs_history, train.lbfgs_iterations), parameter_count(member.layers)
+    pairs, size = min(train.lbfgs_history, train.iterations), parameter_count(member.layers)
     if form is None:
         return 8 * (2 * pairs * size + 11 * pairs * pairs)  # SciPy's own, in float64
     method = "lbfgs" if train.second_stage == "scipy" else train.second_stage
@@ -265,8 +265,8 @@ def _pack_seconds(
     seconds = 0.0
     for train, count in zip((member.train for member in pack), counts, strict=True):
         adam, lbfgs, memory = (_between(timings, count, name) for name in ("adam_s", "lbfgs_s", "memory_s"))
-        seconds += train.adam_epochs * adam + iterations * searches * _lbfgs_evaluations(train) * lbfgs
-        seconds += iterations * train.lbfgs_iterations * memory
+        seconds += train.epochs * adam + iterations * searches * _lbfgs_evaluations(train) * lbfgs
+        seconds += iterations * train.iterations * memory
     return seconds
 
 

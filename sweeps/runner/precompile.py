@@ -99,9 +99,9 @@ def _smallest(spec: StudySpec) -> Iterator[pinncore.TrainSettings]:
             activation=train.activation,
             dtype=train.dtype,
             engine=train.engine if train.engine in ("auto", "fused") else "reference",
-            adam_epochs=1,
+            epochs=1,
             second_stage=train.second_stage,
-            lbfgs_iterations=min(train.lbfgs_iterations, 3),
+            iterations=min(train.iterations, 3),
             lbfgs_memory=form if form is not None and train.second_stage == "lbfgs" else "auto",
             keep_epochs=(),
         )

@@ -20,10 +20,10 @@ FIELDS: Final[dict[str, str]] = {
     # train: the first stage
     "first_stage": "Optimiser of the first stage: adam, adamw (decoupled weight decay), sgd, momentum (heavy ball), "
     "adagrad or rmsprop, each as torch.optim has it.",
-    "adam_epochs": "Epochs of the first stage, whichever its optimiser, each one full-batch evaluation; 0 starts with "
+    "epochs": "Epochs of the first stage, whichever its optimiser, each one full-batch evaluation; 0 starts with "
     "the second stage.",
     "adam_lr": "Learning rate of the first stage.",
-    "adam_schedule": "Learning rate over the epochs: constant, or cosine (falling to zero).",
+    "lr_schedule": "Learning rate over the epochs: constant, or cosine (falling to zero).",
     "adam_beta1": "Decay of the mean of gradients, in adam and adamw.",
     "adam_beta2": "Decay of the mean of squared gradients, in adam and adamw.",
     "adam_eps": "Epsilon of adam, adamw, adagrad and rmsprop; in the first two adam_convention says where it enters.",
@@ -35,17 +35,17 @@ FIELDS: Final[dict[str, str]] = {
     # train: the second stage
     "second_stage": "Quasi-Newton method of the second stage: lbfgs, bfgs (no pair is forgotten), ssbfgs, ssbroyden "
     "(self-scaled), or scipy (SciPy's L-BFGS-B, as the published TensorFlow code ran it).",
-    "lbfgs_iterations": "Largest number of iterations of the second stage; 0 leaves it out.",
+    "iterations": "Largest number of iterations of the second stage; 0 leaves it out.",
     "lbfgs_history": "Number of curvature pairs kept by lbfgs and scipy.",
     "lbfgs_memory": "How lbfgs applies its pairs, equal but for rounding: two_loop, compact, dense (needs an "
-    "lbfgs_history of at least lbfgs_iterations), or auto, the fastest that holds.",
+    "lbfgs_history of at least iterations), or auto, the fastest that holds.",
     "lbfgs_curvature": "Which pairs are kept: torch (y's > 1e-10) or relative (y's > eps y'y, independent of the scale "
     "of the loss).",
-    "lbfgs_lr": "First step of every line search; below 1 each iteration needs more evaluations.",
-    "lbfgs_tolerance_grad": "The second stage stops where the largest gradient entry is at most this.",
-    "lbfgs_tolerance_change": "The second stage stops where step or loss change by at most this; in scipy, its ftol: "
+    "first_step": "First step of every line search; below 1 each iteration needs more evaluations.",
+    "tolerance_grad": "The second stage stops where the largest gradient entry is at most this.",
+    "tolerance_change": "The second stage stops where step or loss change by at most this; in scipy, its ftol: "
     "where the loss changes by at most this, relative to the loss or to 1.",
-    "lbfgs_max_evaluations": "Largest number of evaluations in the second stage; null sets no limit.",
+    "max_evaluations": "Largest number of evaluations in the second stage; null sets no limit.",
     "divergence_factor": "A member fails where its loss passes this times its first value.",
     # train: what is recorded
     "record_every": "Epochs or iterations between two rows of the table of curves.",

@@ -34,15 +34,15 @@ def warnings_of(spec: StudySpec) -> tuple[str, ...]:
         )
     if "mean_square" in spec.values("loss") and not set(spec.objectives) & set(NEEDS_REFERENCE):
         said.append("loss mean_square tends to over-fit between the points: watch heldout_residual.")
-    if "float32" in spec.values("dtype") and max(spec.values("lbfgs_iterations")) > 0:
+    if "float32" in spec.values("dtype") and max(spec.values("iterations")) > 0:
         said.append("dtype float32 makes L-BFGS stop early on rounding; float64 does not.")
-    if min(spec.values("lbfgs_lr")) < 0.1 and max(spec.values("lbfgs_iterations")) > 0:
+    if min(spec.values("first_step")) < 0.1 and max(spec.values("iterations")) > 0:
         said.append(
-            "lbfgs_lr below 0.1: it is the first step of every line search, and costs about three times the "
+            "first_step below 0.1: it is the first step of every line search, and costs about three times the "
             "evaluations of 1."
         )
-    if min(spec.values("adam_epochs")) == 0 and min(spec.values("lbfgs_iterations")) == 0:
-        said.append("adam_epochs 0 with lbfgs_iterations 0 trains nothing: such a trial is its initial weights.")
+    if min(spec.values("epochs")) == 0 and min(spec.values("iterations")) == 0:
+        said.append("epochs 0 with iterations 0 trains nothing: such a trial is its initial weights.")
     return tuple(said)
 
 

@@ -142,7 +142,7 @@ def _assign(content: dict[str, Any], assignment: str) -> list[Mistake]:
     path, equals, text = assignment.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
-        return [Mistake("--set", assignment, "must be a path and a value", "Write for instance train.adam_epochs=500.")]
+        return [Mistake("--set", assignment, "must be a path and a value", "Write for instance train.epochs=500.")]
     value, mistakes = _read_yaml(text, path)
     place = content
     for depth, key in enumerate(keys[:-1]):

@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pyarrow as pa
 
 from pinncore.problems import PROBLEMS
-from pinncore.settings import TrainSettings
+from pinncore.settings import PHASES, TrainSettings
 
 Section = Literal["train", "problem"]
 
 TABLES = ("trials", "curves", "fields", "weights", "events")
 SCHEMA_VERSION = 3
-SECOND_STAGES: tuple[str, ...] = typing.get_args(typing.get_type_hints(TrainSettings)["second_stage"])  # as phases
+FIRST, SECOND = PHASES
 LOSS_TERMS = {"nonlocal_strain": ("residual", "lrb", "btb")}
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -51,9 +51,9 @@ _RESULTS = (
     *_columns(pa.float64(), "1", "heldout_residual loss grad_norm"),
     *_columns(pa.string(), None, "stop_reason stop_advice failure"),
     *_columns(pa.int32(), "count", "parameters"),
-    *_columns(pa.int64(), "count", "adam_epochs_done lbfgs_iterations_done"),
-    *_columns(pa.int64(), "count", "adam_evaluations lbfgs_evaluations evaluations"),
-    *_columns(pa.float64(), "s", "adam_seconds lbfgs_seconds seconds"),
+    *_columns(pa.int64(), "count", "epochs_done iterations_done"),
+    *_columns(pa.int64(), "count", "first_evaluations second_evaluations evaluations"),
+    *_columns(pa.float64(), "s", "first_seconds second_seconds seconds"),
     *_columns(_TIME, None, "started_at finished_at"),
     *_columns(pa.string(), None, "engine_used lbfgs_memory_used device cpu host"),
     *_columns(pa.string(), None, "python_version torch_version numpy_version scipy_version numba_version"),

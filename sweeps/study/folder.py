@@ -15,7 +15,6 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
-from ..spec.identity import LATER_FIELDS as LATER_FIELDS
 from ..spec.identity import MAY_CHANGE as MAY_CHANGE
 from ..spec.identity import identity_sha256 as identity_sha256
 from ..spec.identity import refuse_other as refuse_other

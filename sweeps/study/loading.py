@@ -18,7 +18,7 @@ Given = str | os.PathLike[str] | Mapping[str, Any]
 
 
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """Return the study of the file at `path`, with `overrides` such as `train.adam_epochs=500` on top.
+    """Return the study of the file at `path`, with `overrides` such as `train.epochs=500` on top.
 
     Raises `SpecError`.
     """

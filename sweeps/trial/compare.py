@@ -96,7 +96,7 @@ def _in_curves(stored: Stored, result: MemberResult) -> Iterator[tuple[int, Diff
     rows = min(len(stored.epochs), len(result.curves["step"]))
     names = [name for name in stored.curves if name in result.curves and name not in TIMES]
     for index in range(rows):
-        place = f"{stored.curves['phase'][index]} step {stored.curves['step'][index]}"
+        place = f"step {stored.curves['step'][index]} of the {stored.curves['phase'][index]} stage"
         for name in names:
             before, after = _plain(stored.curves[name][index]), _plain(result.curves[name][index])
             if not _equal(before, after):

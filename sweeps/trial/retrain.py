@@ -22,6 +22,7 @@ from ..spec.sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage import database, optuna_reader
 from ..storage.object_store import Remote
+from ..storage.schema import FIRST, SECOND
 from ..study import other_studies
 from ..study.home import local
 from ..study.study_file import identified, whole_text
@@ -124,8 +125,8 @@ def _stored(place: Path | Remote, row: Row, settings: pinncore.TrainSettings) ->
     curves = part_of(place, "curves", row)
     order = np.argsort(curves["evaluations"], kind="stable")
     ordered: dict[str, NDArray[Any]] = {name: values[order] for name, values in curves.items()}
-    stage = {settings.first_stage: 0, settings.second_stage: settings.adam_epochs}
-    epochs = [int(step) + stage.get(phase, 0) for phase, step in zip(ordered["phase"], ordered["step"], strict=True)]
+    begun = {FIRST: 0, SECOND: settings.epochs}
+    epochs = [int(step) + begun[phase] for phase, step in zip(ordered["phase"], ordered["step"], strict=True)]
     return Stored(
         ordered, epochs, kept_weights(place, row), part_of(place, "fields", row).get("predicted", np.empty(0))
     )

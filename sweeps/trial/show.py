@@ -18,7 +18,7 @@ from ..query.query import read_study_file, standing
 from ..query.ranking import rules_of, swept_columns
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
-from ..storage.schema import all_settings, config_of
+from ..storage.schema import FIRST, SECOND, all_settings, config_of
 from ..storage.stored_tables import tables_of
 from ..storage.tables import of_member
 from ..study.trials import quantile
@@ -191,23 +191,24 @@ def _phases(place: Path | Remote, row: Row) -> list[dict[str, Any]]:
     """What each stage did, and the curves' last row in it."""
     curves = part_of(place, "curves", row)
     found = []
-    for stage, optimiser, planned, done in (
-        ("adam", row["first_stage"], row["adam_epochs"], row["adam_epochs_done"]),
-        ("lbfgs", row["second_stage"], row["lbfgs_iterations"], row["lbfgs_iterations_done"]),
+    for phase, optimiser, planned, done in (
+        (FIRST, row["first_stage"], row["epochs"], row["epochs_done"]),
+        (SECOND, row["second_stage"], row["iterations"], row["iterations_done"]),
     ):
-        if not row[f"{stage}_evaluations"]:
+        if not row[f"{phase}_evaluations"]:
             continue
-        here = (curves["phase"] == optimiser).nonzero()[0]
+        here = (curves["phase"] == phase).nonzero()[0]
         last = max(here, key=lambda index: int(curves["step"][index]), default=None)
         ends = {name: values[last] for name, values in curves.items() if name not in _TOLD_APART}
         found.append(
             {
                 "replicate": row["replicate"],
-                "phase": optimiser,
+                "phase": phase,
+                "optimiser": optimiser,
                 "done": done,
                 "planned": planned,
-                "evaluations": row[f"{stage}_evaluations"],
-                "seconds": row[f"{stage}_seconds"],
+                "evaluations": row[f"{phase}_evaluations"],
+                "seconds": row[f"{phase}_seconds"],
                 **({} if last is None else {name: value.item() for name, value in ends.items() if name != "phase"}),
             }
         )

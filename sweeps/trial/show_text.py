@@ -75,7 +75,7 @@ def _phases(phases: Sequence[Mapping[str, Any]], width: int) -> str:
     work = [
         {
             **({"replicate": phase["replicate"]} if several else {}),
-            "phase": phase["phase"],
+            "phase": phase["optimiser"],
             "steps": f"{phase['done']} of {phase['planned']}",
             "evaluations": phase["evaluations"],
             "time": duration(phase["seconds"]) if phase["seconds"] >= 60 else f"{phase['seconds']:.2f} s",
@@ -86,7 +86,7 @@ def _phases(phases: Sequence[Mapping[str, Any]], width: int) -> str:
     ends = [
         {
             **({"replicate": phase["replicate"]} if several else {}),
-            "phase": phase["phase"],
+            "phase": phase["optimiser"],
             **{name: phase.get(name) for name in ("step", *losses, "grad_norm", "rel_l2")},
         }
         for phase in phases

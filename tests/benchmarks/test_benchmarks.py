@@ -196,7 +196,7 @@ def test_both_sides_of_a_whole_trial_do_the_same(case: Path, data: dict[str, str
     assert own_job.facts() == {"difference": 0.0}
     own = own_job.run(1)
     theirs = SlidesTrial(numbers, schedule, dtype="float64").run(1)
-    for name in ("adam_evaluations", "lbfgs_evaluations", "iterations"):
+    for name in ("first_evaluations", "second_evaluations", "iterations"):
         assert own[name] == theirs[name], name
     assert own["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
     assert own["rel_l2"] == pytest.approx(theirs["rel_l2"], rel=1e-6)

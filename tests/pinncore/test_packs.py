@@ -37,9 +37,9 @@ from .helpers import assert_close
 SHORT = TrainSettings(
     width=6,
     depth=2,
-    adam_epochs=10,
+    epochs=10,
     adam_lr=1e-2,
-    lbfgs_iterations=20,
+    iterations=20,
     lbfgs_history=5,
     record_every=4,
     keep_epochs=(0, 5),
@@ -60,17 +60,15 @@ def members_of(problem: NonlocalStrainSettings, engine: str = "auto") -> list[Me
     """Seven members, no two alike: in Adam, in L-BFGS and finished at different ticks; every form of its memory."""
     different = [
         Member(SHORT, problem, seed=1, label=10),
-        Member(replace(SHORT, width=9, adam_epochs=4, lbfgs_history=3, lbfgs_lr=0.01), problem, seed=2, label=11),
+        Member(replace(SHORT, width=9, epochs=4, lbfgs_history=3, first_step=0.01), problem, seed=2, label=11),
+        Member(replace(SHORT, width=4, epochs=25, adam_convention="tf1", iterations=0), problem, seed=3, label=7),
         Member(
-            replace(SHORT, width=4, adam_epochs=25, adam_convention="tf1", lbfgs_iterations=0), problem, seed=3, label=7
-        ),
-        Member(
-            replace(SHORT, width=2, adam_epochs=0, lbfgs_iterations=12, init="keras"),
+            replace(SHORT, width=2, epochs=0, iterations=12, init="keras"),
             replace(problem, boundary_weight=0.1, loss="mean_square", scale_factor=2.0),
             seed=4,
             label=12,
         ),
-        Member(replace(SHORT, first_stage="rmsprop", second_stage="ssbroyden", lbfgs_iterations=8), problem, label=13),
+        Member(replace(SHORT, first_stage="rmsprop", second_stage="ssbroyden", iterations=8), problem, label=13),
         Member(replace(SHORT, lbfgs_memory="compact", lbfgs_curvature="relative"), problem, seed=6, label=14),
         Member(replace(SHORT, lbfgs_memory="dense", lbfgs_history=20), problem, seed=7, label=15),
     ]
@@ -198,7 +196,7 @@ def test_the_ticks_cover_what_they_should(problem: NonlocalStrainSettings) -> No
                 seen |= {"evicting"} if pairs < pack.second.iterations[row] - 1 else set()
             seen |= {"finished"} if pack.results else set()
         pack.step(1)
-    assert seen == {"adam", "lbfgs", "bracketing", "zooming", "evicting", "finished"}
+    assert seen == {"first", "second", "bracketing", "zooming", "evicting", "finished"}
 
 
 @pytest.mark.parametrize("ticks", [9, 22])
@@ -259,7 +257,7 @@ def test_a_member_without_numbers_fails_alone(
     np.savez(tmp_path / "huge.npz", **{name: np.full(shape, 1e200) for name, shape in shapes.items()})
     members = members_of(problem, engine)
     explodes = Member(replace(SHORT, width=9, adam_lr=1e300, engine=engine), problem, label=20)
-    huge = replace(SHORT, width=9, adam_epochs=0, init=f"file:{tmp_path / 'huge.npz'}", engine=engine)
+    huge = replace(SHORT, width=9, epochs=0, init=f"file:{tmp_path / 'huge.npz'}", engine=engine)
     starts_beyond = Member(huge, problem, label=21)
     results = finish(pack_of([members[0], explodes, members[1], starts_beyond, *members[2:]]))
     assert len(results) == 9
@@ -269,7 +267,7 @@ def test_a_member_without_numbers_fails_alone(
         assert failed.failure == StopReason.NOT_FINITE.advice
         assert failed.metrics == failed.field == {}
         assert math.isnan(failed.loss) or math.isinf(failed.loss)
-    assert results[20].counts["adam_epochs_done"] == 1
+    assert results[20].counts["epochs_done"] == 1
     assert results[20].counts["evaluations"] == 2
     assert results[21].counts["evaluations"] == 1
     for label, expected in uninterrupted.items():
@@ -278,12 +276,12 @@ def test_a_member_without_numbers_fails_alone(
 
 def test_schedules_end_with_their_own_reasons(problem: NonlocalStrainSettings) -> None:
     members = [
-        Member(replace(SHORT, adam_epochs=3, lbfgs_iterations=0), problem, label=0),
-        Member(replace(SHORT, adam_epochs=0, lbfgs_iterations=2), problem, label=1),
-        Member(replace(SHORT, adam_epochs=0, lbfgs_iterations=0), problem, label=2),
-        Member(replace(SHORT, adam_epochs=2, lbfgs_max_evaluations=5), problem, label=3),
-        Member(replace(SHORT, adam_epochs=0, lbfgs_tolerance_grad=1e9), problem, label=4),
-        Member(replace(SHORT, adam_epochs=1, lbfgs_tolerance_change=1e9), problem, label=5),
+        Member(replace(SHORT, epochs=3, iterations=0), problem, label=0),
+        Member(replace(SHORT, epochs=0, iterations=2), problem, label=1),
+        Member(replace(SHORT, epochs=0, iterations=0), problem, label=2),
+        Member(replace(SHORT, epochs=2, max_evaluations=5), problem, label=3),
+        Member(replace(SHORT, epochs=0, tolerance_grad=1e9), problem, label=4),
+        Member(replace(SHORT, epochs=1, tolerance_change=1e9), problem, label=5),
     ]
     results = finish(pack_of(members))
     assert [results[label].stop_reason for label in range(6)] == [
@@ -296,10 +294,10 @@ def test_schedules_end_with_their_own_reasons(problem: NonlocalStrainSettings) -
     ]
     done = [
         (
-            r.counts["adam_epochs_done"],
-            r.counts["adam_evaluations"],
-            r.counts["lbfgs_iterations_done"],
-            r.counts["lbfgs_evaluations"],
+            r.counts["epochs_done"],
+            r.counts["first_evaluations"],
+            r.counts["iterations_done"],
+            r.counts["second_evaluations"],
         )
         for r in (results[label] for label in range(6))
     ]
@@ -348,7 +346,7 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
         "rel_l2",
         "time_s",
     ]
-    assert result.curves["phase"].tolist() == ["adam"] * 3 + ["lbfgs"] * 6
+    assert result.curves["phase"].tolist() == ["first"] * 3 + ["second"] * 6
     assert result.curves["step"].tolist() == [0, 4, 8, 0, 4, 8, 12, 16, 20]
     assert result.curves["evaluations"][:4].tolist() == [1, 5, 9, 11]
     assert result.curves["evaluations"][-1] == result.counts["evaluations"]
@@ -363,16 +361,16 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
     )
     counts = result.counts
     assert list(counts) == [
-        "adam_epochs_done",
-        "lbfgs_iterations_done",
-        "adam_evaluations",
-        "lbfgs_evaluations",
+        "epochs_done",
+        "iterations_done",
+        "first_evaluations",
+        "second_evaluations",
         "evaluations",
     ]
-    assert (counts["adam_epochs_done"], counts["adam_evaluations"], counts["lbfgs_iterations_done"]) == (10, 10, 20)
-    assert counts["evaluations"] == counts["adam_evaluations"] + counts["lbfgs_evaluations"]
-    assert result.seconds["seconds"] == result.seconds["adam_seconds"] + result.seconds["lbfgs_seconds"]
-    assert result.seconds["adam_seconds"] == 10, "a second an evaluation, by the clock that was handed in"
+    assert (counts["epochs_done"], counts["first_evaluations"], counts["iterations_done"]) == (10, 10, 20)
+    assert counts["evaluations"] == counts["first_evaluations"] + counts["second_evaluations"]
+    assert result.seconds["seconds"] == result.seconds["first_seconds"] + result.seconds["second_seconds"]
+    assert result.seconds["first_seconds"] == 10, "a second an evaluation, by the clock that was handed in"
     predicted, reference = result.field["predicted"], result.field["reference"]
     assert result.metrics["rel_l2"] == pytest.approx(
         np.linalg.norm(predicted - reference) / np.linalg.norm(reference), rel=1e-12
@@ -381,7 +379,7 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
 
 def test_seconds_of_a_pack_are_shared(problem: NonlocalStrainSettings) -> None:
     """Two members at a second a tick: half a second each, so the sum over members is what the pack took."""
-    train = replace(SHORT, adam_epochs=8, lbfgs_iterations=0)
+    train = replace(SHORT, epochs=8, iterations=0)
     results = finish(pack_of([Member(train, problem, label=0), Member(train, problem, seed=1, label=1)]))
     assert [results[label].seconds["seconds"] for label in (0, 1)] == [4.0, 4.0]
 
@@ -390,13 +388,13 @@ def test_the_last_epoch_of_adam_can_be_kept(problem: NonlocalStrainSettings) -> 
     """Where L-BFGS goes on from: the weights after all epochs."""
     train = replace(SHORT, keep_epochs=(10,))
     found = finish(pack_of([Member(train, problem)]))[0]
-    adam = finish(pack_of([Member(replace(train, lbfgs_iterations=0), problem)]))[0]
+    adam = finish(pack_of([Member(replace(train, iterations=0), problem)]))[0]
     assert np.array_equal(found.weights[10], adam.parameters)
 
 
 def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: NonlocalStrainSettings) -> None:
     """The whole schedule against torch's two optimisers on the pack's own gradient."""
-    pack = pack_of([Member(replace(SHORT, adam_schedule="cosine", lbfgs_iterations=12), problem)])
+    pack = pack_of([Member(replace(SHORT, lr_schedule="cosine", iterations=12), problem)])
     engine, parameter = pack.engine, torch.nn.Parameter(pack.x[0].clone())
 
     def closure() -> torch.Tensor:
@@ -416,7 +414,7 @@ def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: Nonloca
         max_eval=10**6,
         history_size=5,
         line_search_fn="strong_wolfe",
-        tolerance_change=SHORT.lbfgs_tolerance_change,
+        tolerance_change=SHORT.tolerance_change,
     ).step(closure)
     trained = engine.layout.unpack(parameter.detach(), 0)
     assert_close(finish(pack)[0].parameters, trained, 1e-8)  # 1e-12 seen
@@ -479,7 +477,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(problem: NonlocalStr
 
 def test_train_alone_on_the_bundled_data() -> None:
     """The call of the package's first lines, with a budget of seconds: the error falls."""
-    settings = TrainSettings(width=8, depth=1, adam_epochs=15, adam_lr=2e-2, lbfgs_iterations=15, record_every=15)
+    settings = TrainSettings(width=8, depth=1, epochs=15, adam_lr=2e-2, iterations=15, record_every=15)
     result = pinncore.train(settings=settings, seed=1, device="cpu")
     assert len(result.field["predicted"]) == 6400
     assert result.data_sha256 == pinncore.load_data().sha256
@@ -494,7 +492,7 @@ def test_train_continues_from_its_own_weights(problem: NonlocalStrainSettings, t
     names = [f"{kind}{level}" for level in (1, 2, 3) for kind in "Wb"]
     pairs = [array for pair in pinncore.networks.unflatten(first.parameters, first.layers) for array in pair]
     np.savez(tmp_path / "w.npz", **dict(zip(names, pairs, strict=True)))
-    untrained = replace(SHORT, init=f"file:{tmp_path / 'w.npz'}", adam_epochs=0, lbfgs_iterations=0)
+    untrained = replace(SHORT, init=f"file:{tmp_path / 'w.npz'}", epochs=0, iterations=0)
     again = pinncore.train(problem, untrained, device="cpu")
     assert np.array_equal(again.parameters, first.parameters)
     assert again.metrics == first.metrics
@@ -541,7 +539,7 @@ def test_a_stopped_member_is_judged_as_one_whose_plan_ended_there(
     pack.stop(10, StopReason.PRUNED)
     pack.stop(99, StopReason.PRUNED)
     (stopped,) = pack.results
-    planned = replace(members[0].train, adam_epochs=6, lbfgs_iterations=0)
+    planned = replace(members[0].train, epochs=6, iterations=0)
     expected = finish(pack_of([replace(members[0], train=planned)]))[10]
     assert (stopped.stop_reason, stopped.failure) == (StopReason.PRUNED, None)
     assert stopped.counts == expected.counts and stopped.counts["evaluations"] == 6
@@ -566,8 +564,8 @@ def test_a_member_can_be_stopped_at_any_tick(problem: NonlocalStrainSettings) ->
         assert pack.active == 0 and np.array_equal(result.parameters, expected)
         assert result.counts["evaluations"] == ticks and result.metrics["rel_l2"] is not None
         assert result.curves["rel_l2"][-1] == pytest.approx(result.metrics["rel_l2"], rel=1e-10)
-        assert result.curves["step"][-1] + 10 * (result.curves["phase"][-1] == "lbfgs") == (
-            result.counts["adam_epochs_done"] + result.counts["lbfgs_iterations_done"]
+        assert result.curves["step"][-1] + 10 * (result.curves["phase"][-1] == "second") == (
+            result.counts["epochs_done"] + result.counts["iterations_done"]
         )
 
 
@@ -587,11 +585,8 @@ def test_what_is_recorded_at_a_step_does_not_depend_on_when_it_is_asked_for(prob
         pack.step(1)
     assert len(found) > 100
     for result in pack.results:
-        adam = result.counts["adam_epochs_done"]
-        steps = [
-            s + adam * (p in ("lbfgs", "ssbroyden"))
-            for s, p in zip(result.curves["step"], result.curves["phase"], strict=True)
-        ]
+        adam = result.counts["epochs_done"]
+        steps = [s + adam * (p == "second") for s, p in zip(result.curves["step"], result.curves["phase"], strict=True)]
         for step in range(1, plans[result.label]):
             newest = max((i for i, at in enumerate(steps) if at <= step), default=0)
             row = {name: float(result.curves[name][newest]) for name in ("loss", "rel_l2")}
@@ -640,7 +635,7 @@ def test_a_line_search_may_look_at_larger_losses(
     problem: NonlocalStrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only where an iteration ends is the loss that of the member."""
-    train = replace(SHORT, adam_epochs=0, lbfgs_lr=100.0, lbfgs_iterations=6)
+    train = replace(SHORT, epochs=0, first_step=100.0, iterations=6)
     expected = finish(pack_of([Member(train, problem)]))[0]
     pack = pack_of([Member(replace(train, divergence_factor=1.001), problem)])
     losses, evaluate = [], pack.engine.evaluate

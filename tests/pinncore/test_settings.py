@@ -23,7 +23,7 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (TrainSettings, "engine", "jax", "must be one of auto, fused, torch, torch_compiled, reference"),
     (TrainSettings, "allow_tf32", 1, "must be a bool"),
     (TrainSettings, "first_stage", "soap", "must be one of adam, adamw, sgd, momentum, adagrad, rmsprop"),
-    (TrainSettings, "adam_epochs", -1, "must be at least 0"),
+    (TrainSettings, "epochs", -1, "must be at least 0"),
     (TrainSettings, "adam_lr", 0.0, "must be greater than 0"),
     (TrainSettings, "adam_lr", float("nan"), "must be finite"),
     (TrainSettings, "adam_lr", float("inf"), "must be finite"),
@@ -33,17 +33,17 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (TrainSettings, "adam_beta2", -0.1, "must be at least 0"),
     (TrainSettings, "adam_eps", -1e-9, "must be at least 0"),
     (TrainSettings, "adam_convention", "keras", "must be one of torch, tf1, inside"),
-    (TrainSettings, "adam_schedule", "step", "must be one of constant, cosine"),
+    (TrainSettings, "lr_schedule", "step", "must be one of constant, cosine"),
     (TrainSettings, "momentum", 1.0, "must be less than 1"),
     (TrainSettings, "rmsprop_decay", 1.0, "must be less than 1"),
     (TrainSettings, "weight_decay", -0.01, "must be at least 0"),
     (TrainSettings, "second_stage", "newton", "must be one of lbfgs, bfgs, ssbfgs, ssbroyden, scipy"),
-    (TrainSettings, "lbfgs_iterations", 1.5, "must be a whole number"),
+    (TrainSettings, "iterations", 1.5, "must be a whole number"),
     (TrainSettings, "lbfgs_memory", "sparse", "must be one of auto, two_loop, compact, dense"),
     (TrainSettings, "lbfgs_curvature", "absolute", "must be one of torch, relative"),
     (TrainSettings, "lbfgs_history", 0, "must be at least 1"),
-    (TrainSettings, "lbfgs_lr", 0, "must be greater than 0"),
-    (TrainSettings, "lbfgs_max_evaluations", 0, "must be at least 1 or must be None"),
+    (TrainSettings, "first_step", 0, "must be greater than 0"),
+    (TrainSettings, "max_evaluations", 0, "must be at least 1 or must be None"),
     (TrainSettings, "record_every", 0, "must be at least 1"),
     (TrainSettings, "keep_epochs", [0, 50], "must be a tuple"),
     (TrainSettings, "keep_epochs", (0, -1), "must be at least 0"),
@@ -79,39 +79,39 @@ def test_a_form_of_memory_belongs_to_lbfgs(stage: Any) -> None:
 
 
 def test_the_dense_memory_never_forgets() -> None:
-    with pytest.raises(SettingError, match=r"at least lbfgs_iterations \(it never forgets a pair\)") as caught:
-        TrainSettings(lbfgs_memory="dense", lbfgs_history=99, lbfgs_iterations=100)
+    with pytest.raises(SettingError, match=r"at least iterations \(it never forgets a pair\)") as caught:
+        TrainSettings(lbfgs_memory="dense", lbfgs_history=99, iterations=100)
     assert caught.value.way_out == "Use lbfgs_memory: compact, or lbfgs_history: 100."
-    TrainSettings(lbfgs_memory="dense", lbfgs_history=100, lbfgs_iterations=100)
+    TrainSettings(lbfgs_memory="dense", lbfgs_history=100, iterations=100)
 
 
 def test_limits_themselves_are_taken() -> None:
     TrainSettings(
         width=1,
         depth=1,
-        adam_epochs=0,
-        lbfgs_iterations=0,
+        epochs=0,
+        iterations=0,
         adam_beta1=0.0,
         adam_eps=0.0,
         momentum=0.0,
         rmsprop_decay=0.0,
         weight_decay=0.0,
         lbfgs_history=1,
-        lbfgs_tolerance_grad=0.0,
-        lbfgs_max_evaluations=1,
+        tolerance_grad=0.0,
+        max_evaluations=1,
         record_every=1,
         keep_epochs=(),
     )
-    TrainSettings(adam_lr=1, lbfgs_lr=1)  # a whole number is a number
+    TrainSettings(adam_lr=1, first_step=1)  # a whole number is a number
     NonlocalStrainSettings(boundary_weight=0, scale_scope="all", strain_multiplier=10)
     NonlocalStrainSettings(inputs=("x", "y", "g", "elocal"), data={"npz": "a.npz"})
 
 
 def test_defaults_are_the_published_schedule() -> None:
     settings = TrainSettings()
-    assert (settings.adam_epochs, settings.adam_lr) == (5000, 1e-3)
+    assert (settings.epochs, settings.adam_lr) == (5000, 1e-3)
     assert (settings.adam_beta1, settings.adam_beta2, settings.adam_eps) == (0.9, 0.999, 1e-8)
-    assert (settings.lbfgs_tolerance_grad, settings.lbfgs_tolerance_change) == (1e-7, 1e-6 * 2.0**-52)
+    assert (settings.tolerance_grad, settings.tolerance_change) == (1e-7, 1e-6 * 2.0**-52)
 
 
 def test_field_names_say_where_a_field_belongs() -> None:

@@ -41,10 +41,10 @@ def settings(engine: str, epochs: int) -> TrainSettings:
         depth=1,
         init=f"file:{TRACE}#epoch0",
         engine=engine,
-        adam_epochs=epochs,
+        epochs=epochs,
         adam_lr=1e-3,
         adam_convention="tf1",
-        lbfgs_iterations=0,
+        iterations=0,
         record_every=1,
         keep_epochs=(0, 1, 2, 10, 50),
     )

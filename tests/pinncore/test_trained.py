@@ -43,7 +43,7 @@ def trained(
     """A network after a few epochs, and what was said of it then."""
     scaled = {"scale_scope": scope, "strain_multiplier": 10.0} if scope else {"scale_factor": 2.0}
     problem = NonlocalStrainSettings(data={"npz": str(file)}, inputs=inputs, **scaled)  # type: ignore[arg-type]
-    settings = TrainSettings(width=5, depth=2, adam_epochs=12, lbfgs_iterations=3, engine=engine, dtype=dtype)  # type: ignore[arg-type]
+    settings = TrainSettings(width=5, depth=2, epochs=12, iterations=3, engine=engine, dtype=dtype)  # type: ignore[arg-type]
     result = train(problem, settings, seed=1, device="cpu")
     return TrainedNetwork(problem, settings, result.parameters), result
 

@@ -111,7 +111,7 @@ def made_study(
             "attempt": 1,
             "rel_l2": value,
         }
-        curve = {"trial": number, "replicate": 0, "phase": ["adam"] * 3, "step": [0, 5, 10], "loss": [3.0, 2.0, 1.0]}
+        curve = {"trial": number, "replicate": 0, "phase": ["first"] * 3, "step": [0, 5, 10], "loss": [3.0, 2.0, 1.0]}
         tables.publish(f"trials-{number:06d}", trials=[row | setting_columns(config)], curves=[curve])
         ledger.mark(number, state, None if value is None else [value])
     ledger.close()

@@ -37,7 +37,7 @@ space:
   lbfgs_history: {{choice: [3, 20]}}
   init: {{choice: [torch, keras, tf1]}}
   scale_factor: {{choice: [1, 3]}}
-train: {{adam_epochs: {epochs}, lbfgs_iterations: {iterations}, record_every: 5, keep_epochs: [0]}}
+train: {{epochs: {epochs}, iterations: {iterations}, record_every: 5, keep_epochs: [0]}}
 resources: {{pack: {pack}}}
 """
 MACHINES = ClusterCapacity(places=2, device="cpu")
@@ -48,8 +48,8 @@ CHANGING = (
     "pack",
     "started_at",
     "finished_at",
-    "adam_seconds",
-    "lbfgs_seconds",
+    "first_seconds",
+    "second_seconds",
     "seconds",
     "host",
     "time_s",

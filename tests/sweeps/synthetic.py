@@ -25,7 +25,7 @@ space:
   lbfgs_history: {{choice: [10, 50, 200]}}
   init: {{choice: [torch, keras, tf1]}}
   scale_factor: {{choice: [1, 4, 8]}}
-train: {{adam_epochs: 1000, lbfgs_iterations: 500, keep_epochs: [0, 50, 1000]}}
+train: {{epochs: 1000, iterations: 500, keep_epochs: [0, 50, 1000]}}
 """
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 FAILURE = "loss became NaN in L-BFGS iteration 12"
@@ -64,9 +64,9 @@ def config(number: int) -> dict[str, Any]:
             "engine": "auto",
             "allow_tf32": False,
             "first_stage": "adam",
-            "adam_epochs": 1000,
+            "epochs": 1000,
             "adam_lr": float(10 ** draw.uniform(-4, -2)),
-            "adam_schedule": "cosine",
+            "lr_schedule": "cosine",
             "adam_beta1": 0.9,
             "adam_beta2": 0.999,
             "adam_eps": 1e-8,
@@ -75,14 +75,14 @@ def config(number: int) -> dict[str, Any]:
             "rmsprop_decay": 0.99,
             "weight_decay": 0.01,
             "second_stage": "lbfgs",
-            "lbfgs_iterations": 500,
+            "iterations": 500,
             "lbfgs_history": int(draw.choice([10, 50, 200])),
             "lbfgs_memory": "auto",
             "lbfgs_curvature": "torch",
-            "lbfgs_lr": 1,
-            "lbfgs_tolerance_grad": 1e-7,
-            "lbfgs_tolerance_change": 2.2e-22,
-            "lbfgs_max_evaluations": None,
+            "first_step": 1,
+            "tolerance_grad": 1e-7,
+            "tolerance_change": 2.2e-22,
+            "max_evaluations": None,
             "divergence_factor": 1e6,
             "record_every": 25,
             "keep_epochs": [0, 50, 1000],
@@ -149,15 +149,15 @@ def trial_row(
         "loss_btb": 0.04,
         "grad_norm": 1e-4,
         "stop_reason": "iterations_done" if pruned_at is None else "pruned",
-        "stop_advice": "Give lbfgs_iterations more.",
+        "stop_advice": "Give iterations more.",
         "parameters": 337,
-        "adam_epochs_done": adam,
-        "lbfgs_iterations_done": lbfgs,
-        "adam_evaluations": adam,
-        "lbfgs_evaluations": int(1.224 * lbfgs),
+        "epochs_done": adam,
+        "iterations_done": lbfgs,
+        "first_evaluations": adam,
+        "second_evaluations": int(1.224 * lbfgs),
         "evaluations": adam + int(1.224 * lbfgs),
-        "adam_seconds": 0.0125 * adam,
-        "lbfgs_seconds": 0.0185 * lbfgs,
+        "first_seconds": 0.0125 * adam,
+        "second_seconds": 0.0185 * lbfgs,
         "seconds": 0.0125 * adam + 0.0185 * lbfgs,
     }
 
@@ -173,8 +173,8 @@ def curve(number: int, replicate: int = 0, *, pruned_at: int | None = None) -> d
     """The made-up course of training: 1000 Adam epochs, then 500 L-BFGS iterations, or as far as it came."""
     adam, lbfgs = np.arange(0, 1001, 25), np.arange(0, 501, 25)
     step = np.concatenate([adam, lbfgs])
-    phase = np.array(["adam"] * adam.size + ["lbfgs"] * lbfgs.size)
-    came_to = step + np.where(phase == "lbfgs", 1000, 0) <= (STEPS if pruned_at is None else pruned_at)
+    phase = np.array(["first"] * adam.size + ["second"] * lbfgs.size)
+    came_to = step + np.where(phase == "second", 1000, 0) <= (STEPS if pruned_at is None else pruned_at)
     evaluations = np.concatenate([adam, 1000 + (1.224 * lbfgs).astype(int)])
     noise = np.random.default_rng([13, number, replicate] if replicate else [13, number]).normal(0, 0.05, step.size)
     end = error_of(number, replicate)

@@ -320,7 +320,7 @@ class TestSubmit:
 def test_the_documentation_runs(tmp_path: Path) -> None:
     """Every block of docs/python.md, one after the other, with trainings of a few epochs."""
     code = "\n".join(re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(), flags=re.MULTILINE | re.DOTALL))
-    short = code.replace('"adam_epochs": 500, "lbfgs_iterations": 300', '"adam_epochs": 3, "lbfgs_iterations": 2')
+    short = code.replace('"epochs": 500, "iterations": 300', '"epochs": 3, "iterations": 2')
     assert short != code and code.count("sweeps.") >= 5
     script = tmp_path / "page.py"
     script.write_text(short)

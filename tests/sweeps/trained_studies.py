@@ -38,7 +38,7 @@ def _every_end(folder: Path) -> Path:
     listed[SINGLE] = {"dtype": "float32", "width": 6}
     listed[FROM_FILE], listed[POISONED] = {"init": f"file:{good}"}, {"init": f"file:{bad}", "adam_lr": 0.02}
     listed[EXPLODING] = {"adam_lr": 1e8}
-    listed[FIRST_ONLY] = {"lbfgs_iterations": 0, "width": 3}
+    listed[FIRST_ONLY] = {"iterations": 0, "width": 3}
     listed[FOUR_INPUTS] = {"inputs": ["x", "y", "g", "elocal"]}
     overrides = ["search.sampler=list", f"search.list={json.dumps(listed)}", "space={}", "train.width=5"]
     spec = load_spec(write_study(folder / "data", trials=LISTED, epochs=15, iterations=8, pack=4), overrides)

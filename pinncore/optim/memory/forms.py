@@ -87,7 +87,7 @@ def checked_form(
             raise SettingError(
                 "lbfgs_memory",
                 memory,
-                f"needs lbfgs_history ({history}) of at least lbfgs_iterations ({iterations})",
+                f"needs lbfgs_history ({history}) of at least iterations ({iterations})",
                 "Raise lbfgs_history, or take two_loop.",
             )
         case "two_loop" | "compact" | "dense":

@@ -31,7 +31,7 @@ def test_loss_and_gradient_equal_those_of_the_cpu() -> None:
 
 def test_a_pack_trains_on_the_gpu_and_goes_on_from_its_state() -> None:
     def members() -> list[pinncore.Member]:
-        train = [pinncore.TrainSettings(width=w, adam_epochs=20, lbfgs_iterations=10, lbfgs_history=4) for w in WIDTHS]
+        train = [pinncore.TrainSettings(width=w, epochs=20, iterations=10, lbfgs_history=4) for w in WIDTHS]
         return [pinncore.Member(t, NonlocalStrainSettings(), seed, seed) for seed, t in enumerate(train)]
 
     whole, stopped, resumed = (pinncore.Pack(members(), device="cuda") for _ in range(3))

@@ -137,8 +137,8 @@ def test_training_alone_is_training_in_a_pack(threads: None) -> None:
         pinncore.Member(
             TrainSettings(
                 width=width,
-                adam_epochs=30 + 5 * i,
-                lbfgs_iterations=40,
+                epochs=30 + 5 * i,
+                iterations=40,
                 lbfgs_history=6,
                 record_every=7,
                 engine="fused",

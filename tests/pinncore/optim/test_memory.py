@@ -273,7 +273,7 @@ def test_the_cheapest_form_on_a_gpu() -> None:
 def test_a_form_can_be_asked_for() -> None:
     asked = [LBFGSSettings(history=60, iterations=60, memory=form) for form in FORMS]  # type: ignore[arg-type]
     assert [each.memory_spec(10, torch.float64, "cpu").form for each in asked] == list(FORMS)
-    with pytest.raises(SettingError, match=r"lbfgs_history \(50\) of at least lbfgs_iterations \(60\), got 'dense'"):
+    with pytest.raises(SettingError, match=r"lbfgs_history \(50\) of at least iterations \(60\), got 'dense'"):
         LBFGSSettings(history=50, iterations=60, memory="dense").memory_spec(10, torch.float64, "cpu")
     with pytest.raises(SettingError, match="must be one of auto, two_loop, compact, dense"):
         LBFGSSettings(memory="rank_one").memory_spec(10, torch.float64, "cpu")  # type: ignore[arg-type]

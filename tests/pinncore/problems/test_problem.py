@@ -266,7 +266,7 @@ def test_a_trained_network_is_the_manufactured_solution(
     data = Mode(1, 1).data(replace(coarse, gauss=thick(coarse.gauss), lrb=thick(coarse.lrb), btb=thick(coarse.btb)))
     save_data(data, tmp_path / "mode.npz")
     problem = NonlocalStrainSettings(data={"npz": str(tmp_path / "mode.npz")}, scale_factor=factor)
-    settings = TrainSettings(width=8, adam_epochs=100, adam_lr=1e-2, lbfgs_iterations=200)
+    settings = TrainSettings(width=8, epochs=100, adam_lr=1e-2, iterations=200)
     found = train(problem, settings, device="cpu").metrics
     assert found["rel_l2"] is not None
     assert found["rel_l2"] < error

@@ -38,15 +38,15 @@ def tables(members: list[Member], *, metric: str = "rel_l2", objective: str = "r
     for one in members:
         for place, value in enumerate(one["course"]):
             running = place * EVERY
-            stage, step = ("rmsprop", running) if running < EPOCHS else ("ssbroyden", running - EPOCHS)
+            stage, step = ("first", running) if running < EPOCHS else ("second", running - EPOCHS)
             row = {"phase": stage, "step": step, "loss": 1.0, "rel_l2": 1.0, metric: value}
             curves.append({"trial": one["trial"], "replicate": one["replicate"], **row})
-    planned = {"adam_epochs": EPOCHS, "lbfgs_iterations": ITERATIONS}
+    planned = {"epochs": EPOCHS, "iterations": ITERATIONS}
     names = ("trial", "replicate", "state")
     trials = [{**{name: one[name] for name in names}, **planned, objective: one["final"]} for one in members]
     kinds = {"trial": pa.int32(), "replicate": pa.int32(), "phase": pa.string(), "step": pa.int32()}
     schema = pa.schema([*kinds.items(), ("loss", pa.float64()), ("rel_l2", pa.float64())])
-    columns = {"state": pa.string(), "adam_epochs": pa.int64(), "lbfgs_iterations": pa.int64(), objective: pa.float64()}
+    columns = {"state": pa.string(), "epochs": pa.int64(), "iterations": pa.int64(), objective: pa.float64()}
     key = {"trial": pa.int32(), "replicate": pa.int32()}
     return pa.Table.from_pylist(curves, schema), pa.Table.from_pylist(trials, pa.schema(list((key | columns).items())))
 
@@ -225,7 +225,7 @@ def test_ten_thousand_trials_take_less_than_a_second() -> None:
         {
             "trial": number,
             "replicate": np.zeros_like(number),
-            "phase": pa.array(["adam"] * 50 + ["lbfgs"] * 50).take(np.tile(np.arange(rows), trials)),
+            "phase": pa.array(["first"] * 50 + ["second"] * 50).take(np.tile(np.arange(rows), trials)),
             "step": np.tile(np.r_[np.arange(50), np.arange(50)].astype(np.int32), trials),
             "loss": error,
             "rel_l2": error,
@@ -234,7 +234,7 @@ def test_ten_thousand_trials_take_less_than_a_second() -> None:
     column = np.full(trials, 50)
     finals = {"rel_l2": error[rows - 1 :: rows], "state": ["COMPLETE"] * trials}
     keys = {"trial": np.arange(trials), "replicate": np.zeros(trials, dtype=int)}
-    table = pa.table({**keys, **finals, "adam_epochs": column, "lbfgs_iterations": column - 1})
+    table = pa.table({**keys, **finals, "epochs": column, "iterations": column - 1})
     started = time.process_time()  # not the wait for a busy core
     found = rung_correlations(curves, table, PrunerSettings(), "rel_l2")
     assert time.process_time() - started < 1

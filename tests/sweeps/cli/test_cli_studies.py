@@ -173,7 +173,7 @@ class TestBranch:
         assert driven["overrides"] == [change, 'study="second"', f"search.reuse={json.dumps([str(study)])}"]
 
     def test_of_a_folder(self, study: Path, driven: dict[str, Any]) -> None:
-        words = ["--branch", "second", "--set", "train.adam_epochs=7", "--set", f"search.reuse=[{study}]"]
+        words = ["--branch", "second", "--set", "train.epochs=7", "--set", f"search.reuse=[{study}]"]
         invoke("run", study, *words)
         assert driven["overrides"][-2:] == ['study="second"', f"search.reuse={json.dumps([str(study)])}"]  # once
 

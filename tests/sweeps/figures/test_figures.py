@@ -56,7 +56,7 @@ def test_figures_of_odd_values_are_drawn() -> None:
 
 def test_figures_of_a_whole_study_are_drawn_for_odd_values() -> None:
     columns = [
-        studyfigures.Scaled("lbfgs_max_evaluations", [None, 500, 900], "log"),
+        studyfigures.Scaled("max_evaluations", [None, 500, 900], "log"),
         studyfigures.Scaled("a$b", ["torch", None, None], "category"),
         studyfigures.Scaled("same", [2.0, 2.0, 2.0], "linear"),
         studyfigures.Scaled("absent", [None, None, None], "category"),

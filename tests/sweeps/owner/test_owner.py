@@ -55,8 +55,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 @pytest.fixture(scope="module")
 def batched(tmp_path_factory: pytest.TempPathFactory) -> Calm:
     """Packs of three of an engine whose last digits depend on the company; members end one after the other."""
-    train = "train={engine: torch, lbfgs_iterations: 12, record_every: 5}"
-    lengths = "space.adam_epochs={choice: [4, 12, 25]}"
+    train = "train={engine: torch, iterations: 12, record_every: 5}"
+    lengths = "space.epochs={choice: [4, 12, 25]}"
     return Calm(tmp_path_factory.mktemp("batched"), train, lengths, trials=7, pack=3)
 
 

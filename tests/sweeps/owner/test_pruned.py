@@ -261,7 +261,7 @@ def test_patience_ends_what_no_longer_improves(patient: Calm) -> None:
     assert 2 <= patient.counts["PRUNED"] <= 7 and patient.counts["COMPLETE"] >= 1
     for row in rows(patient.whole):
         course = table(patient.whole, "curves").filter(ds.field("trial") == row["trial"]).to_pylist()
-        found = {point["step"] + 60 * (point["phase"] == "lbfgs"): point["rel_l2"] for point in course}
+        found = {point["step"] + 60 * (point["phase"] == "second"): point["rel_l2"] for point in course}
         stalled = [at for at in found if at >= 16 and has_stalled(found, at)]
         if row["state"] == "PRUNED":
             assert row["stop_reason"] == "pruned" and row["evaluations"] > 0

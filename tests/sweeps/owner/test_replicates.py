@@ -193,7 +193,7 @@ def assert_trained_once(study_dir: Path, trials: int, replicates: int = 1) -> No
     originals = {(row["width"], row["replicate"]): row for row in reversed(found) if row["duplicate_of"] is None}
     assert len(originals) == 2 * replicates
     trained = {row["trial"] for row in originals.values()}
-    spent = {("evaluations", 0), ("adam_evaluations", 0), ("lbfgs_evaluations", 0)}
+    spent = {("evaluations", 0), ("first_evaluations", 0), ("second_evaluations", 0)}
     for row in found:
         original = originals[row["width"], row["replicate"]]
         if row["trial"] in trained:

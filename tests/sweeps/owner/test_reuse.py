@@ -59,7 +59,7 @@ def test_a_crash_before_they_were_taken_over_changes_nothing(
 
 
 def test_other_data_and_other_settings_share_nothing(first: tuple[Path, Path], tmp_path: Path) -> None:
-    study_dir = branch(first, tmp_path, "train.adam_epochs=21")
+    study_dir = branch(first, tmp_path, "train.epochs=21")
     train_all(study_dir).close()
     assert set(table(study_dir, "trials")["taken_from"].to_pylist()) == {None}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +17,6 @@ from sweeps.owner import packing
 from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.runner.worker import LaneWorker
 from sweeps.search import stable_hash
-from sweeps.spec import yaml_text
-from sweeps.spec.identity import FIRST_SEARCH_KEYS, LATER_FIELDS, MAY_CHANGE
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.optuna_writer import Ledger
 from sweeps.storage.tables import StudyTables
@@ -220,7 +216,7 @@ def test_fewer_trials_leave_those_asked_beyond_untrained(study_dir: Path, calm: 
 
 
 @pytest.mark.parametrize(
-    "change", ["train.adam_epochs=21", "search.seed=4", "problem.loss=mean_square", "space.width={choice: [3, 5]}"]
+    "change", ["train.epochs=21", "search.seed=4", "problem.loss=mean_square", "space.width={choice: [3, 5]}"]
 )
 def test_another_study_under_the_same_name_is_refused_with_a_diff(tmp_path: Path, change: str) -> None:
     study_dir = start(tmp_path)
@@ -290,28 +286,9 @@ def test_an_address_is_no_folder(tmp_path: Path) -> None:
 
 def test_a_study_file_changed_by_hand_is_refused(study_dir: Path) -> None:
     file = study_dir / "study.yaml"
-    file.write_text(file.read_text().replace("adam_epochs: 20", "adam_epochs: 21"))
+    file.write_text(file.read_text().replace("epochs: 20", "epochs: 21"))
     with pytest.raises(StudyError, match="changed by hand"):
         StudyOwner(study_dir, MACHINES)
-
-
-def test_a_study_begun_before_a_field_existed_goes_on(calm: Calm, study_dir: Path) -> None:
-    """Its identity is that of a study file without the field, and neither file nor database know of it."""
-    owner = train_all(study_dir, segment_s=0.0, least=1)
-    plain = {name: value for name, value in owner.spec.to_plain().items() if name not in MAY_CHANGE}
-    plain["search"] = {name: plain["search"][name] for name in FIRST_SEARCH_KEYS} | {"pruner": "none"}
-    plain["train"] = {name: value for name, value in plain["train"].items() if name not in LATER_FIELDS}
-    older = hashlib.sha256(yaml_text.write(plain).encode().rstrip(b"\n")).hexdigest()
-    assert owner._ledger.attributes()["identity"] == older
-    owner.close()
-    whole = owner.spec.to_plain() | {"search": {**plain["search"], "trials": 8}, "train": plain["train"]}
-    (study_dir / "study.yaml").write_text(yaml_text.write({name: whole[name] for name in whole if name != "state"}))
-    database = sqlite3.connect(study_dir / "study.db", isolation_level=None)
-    database.execute("DELETE FROM study_user_attributes WHERE key NOT IN ('identity', 'attempts', 'data_hash')")
-    database.execute("DELETE FROM trial_user_attributes WHERE key NOT IN ('pack', 'window')")
-    database.execute("UPDATE trial_user_attributes SET value_json = '[0, 8, 2]' WHERE key = 'window'")
-    database.close()
-    calm.finish(study_dir)
 
 
 def test_what_is_refused_is_left_to_the_last_byte(study_dir: Path) -> None:

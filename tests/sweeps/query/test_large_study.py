@@ -33,7 +33,7 @@ def make(study_dir: Path, trials: int, rows: int) -> StudyTables:
     """Publish so many trials, with so many rows of curves each, and compact them."""
     tables = synthetic.make_study(study_dir, trials=0, failed=0)
     step = np.arange(rows, dtype=np.int32)
-    phase = ["adam"] * (rows // 2) + ["lbfgs"] * (rows - rows // 2)
+    phase = ["first"] * (rows // 2) + ["second"] * (rows - rows // 2)
     draw = np.random.default_rng(0)
     for first in range(0, trials, PER_FLUSH):
         numbers = range(first, min(first + PER_FLUSH, trials))

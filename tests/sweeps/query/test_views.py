@@ -109,17 +109,17 @@ class TestCurvesLast:
     def test_the_last_row_of_each_replicate(self, pruned: Path) -> None:
         found = {(each["trial"], each["replicate"]): each for each in asked("FROM curves_last", pruned)}
         assert len(found) == query([pruned], "SELECT DISTINCT trial, replicate FROM curves").num_rows
-        assert (found[0, 0]["phase"], found[0, 0]["step"]) == ("lbfgs", 500)
-        assert (found[20, 1]["phase"], found[20, 1]["step"]) == ("adam", 175)
+        assert (found[0, 0]["phase"], found[0, 0]["step"]) == ("second", 500)
+        assert (found[20, 1]["phase"], found[20, 1]["step"]) == ("first", 175)
         assert found[0, 0]["loss"] == synthetic.curve(0)["loss"][-1]
 
     def test_the_second_stage_comes_after_the_first(self, tmp_path: Path) -> None:
         folder = study(tmp_path / "one", "", [])
-        curve = {"trial": 0, "replicate": 0, "phase": ["adam", "bfgs"], "step": [9, 0], "evaluations": [10, 10]}
-        older = {"trial": 1, "replicate": 0, "phase": ["adam", "adam"], "step": [0, 5], "loss": [1.0, None]}
+        curve = {"trial": 0, "replicate": 0, "phase": ["first", "second"], "step": [9, 0], "evaluations": [10, 10]}
+        older = {"trial": 1, "replicate": 0, "phase": ["first", "first"], "step": [0, 5], "loss": [1.0, None]}
         StudyTables(folder).publish("curves", trials=[row(0, 1.0), row(1, 1.0)], curves=[curve, older])
         found = asked("SELECT trial, phase, step, loss FROM curves_last", folder)
-        assert [tuple(each.values()) for each in found] == [(0, "bfgs", 0, None), (1, "adam", 5, None)]
+        assert [tuple(each.values()) for each in found] == [(0, "second", 0, None), (1, "first", 5, None)]
 
 
 def test_failures_say_why_and_what_trained_them_again(pruned: Path) -> None:

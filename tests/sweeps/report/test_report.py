@@ -288,12 +288,12 @@ def test_results_that_were_not_kept_or_have_no_reference_are_left_out(tmp_path: 
 
 @pytest.mark.usefixtures("undrawn")
 def test_settings_without_a_value_are_a_category_and_swept_data_are_told(tmp_path: Path) -> None:
-    swept = "space:\n  lbfgs_max_evaluations: {{choice: [null, 500]}}\n  data: {{choice: [strb100]}}"
+    swept = "space:\n  max_evaluations: {{choice: [null, 500]}}\n  data: {{choice: [strb100]}}"
     text = synthetic.STUDY_FILE.replace(", data: strb100", "").replace("space:", swept)
     tables = synthetic.make_study(tmp_path / "demo", trials=2, failed=0, text=text)
-    tables.publish("more", trials=[synthetic.trial_row(7) | {"lbfgs_max_evaluations": 500}])
+    tables.publish("more", trials=[synthetic.trial_row(7) | {"max_evaluations": 500}])
     page = page_of(tmp_path / "demo")
-    assert "rel_l2 of every trial against lbfgs_max_evaluations" in [alt for alt, _ in page.pictures()]
+    assert "rel_l2 of every trial against max_evaluations" in [alt for alt, _ in page.pictures()]
     assert "The data were swept" in page.text and "no longer be used" not in page.text
 
 

@@ -87,7 +87,7 @@ def test_the_residual_between_the_points_is_that_of_the_trained_network(tmp_path
 
 @pytest.mark.usefixtures("undrawn")
 def test_cost_counts_what_led_nowhere(tmp_path: Path) -> None:
-    tables = study_of(tmp_path / "demo", 3, seconds=60.0, adam_seconds=45.0, lbfgs_seconds=15.0, evaluations=1000)
+    tables = study_of(tmp_path / "demo", 3, seconds=60.0, first_seconds=45.0, second_seconds=15.0, evaluations=1000)
     lost = synthetic.trial_row(7, failure=synthetic.FAILURE) | {"seconds": 20.0, "evaluations": 1000, "device": "cuda"}
     tables.publish("b", trials=[lost])
     text = page_of(tables.study_dir).text

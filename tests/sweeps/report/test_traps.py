@@ -41,7 +41,7 @@ def test_a_study_without_faults_is_fine(tmp_path: Path) -> None:
     assert "rank correlation of 1.00" in found[LOSS][2] and "is number 1 by error, with 1 %" in found[LOSS][2]
     assert "scale_scope is consistent throughout" in found[SCALING][2]
     assert "torch, 1e-08" in found[EPSILON][2] and "times epsilon" in found[EPSILON][2]
-    assert found[SECOND][2].startswith("1.22 evaluations an iteration; lbfgs_lr below 1 in 0 of 8; float32 in 0")
+    assert found[SECOND][2].startswith("1.22 evaluations an iteration; first_step below 1 in 0 of 8; float32 in 0")
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_a_study_without_faults_is_fine(tmp_path: Path) -> None:
         (SCALING, lambda trial: {"scale_scope": "all" if trial else "consistent"}, "The best is none of them."),
         (EPSILON, lambda trial: {"adam_convention": ("torch", "tf1")[trial % 2]}, "They differ between trials"),
         (EPSILON, lambda trial: {"adam_eps": 0.1}, "Other conventions would have taken other steps."),
-        (SECOND, lambda trial: {"lbfgs_lr": 0.001}, "every line search starts too short"),
+        (SECOND, lambda trial: {"first_step": 0.001}, "every line search starts too short"),
         (SECOND, lambda trial: {"dtype": "float32"}, "float32 makes it stop early"),
-        (SECOND, lambda trial: {"lbfgs_evaluations": 1850}, "line searches are long"),
-        (SECOND, lambda trial: {"lbfgs_iterations_done": 0 if trial == 3 else 500}, "1 took no step at all"),
+        (SECOND, lambda trial: {"second_evaluations": 1850}, "line searches are long"),
+        (SECOND, lambda trial: {"iterations_done": 0 if trial == 3 else 500}, "1 took no step at all"),
     ],
 )
 def test_a_study_that_fell_into_a_trap_is_marked(tmp_path: Path, trap: int, change: Change, told: str) -> None:
@@ -80,7 +80,7 @@ def test_an_error_that_rose_while_the_loss_fell_is_marked(tmp_path: Path) -> Non
 
 
 def test_what_a_study_has_not_cannot_be_a_trap(tmp_path: Path) -> None:
-    bare = {"distance_to_local": None, "loss": None, "first_stage": "sgd", "lbfgs_iterations": 0}
+    bare = {"distance_to_local": None, "loss": None, "first_stage": "sgd", "iterations": 0}
     found = marks(tmp_path / "demo", lambda trial: bare, curve={"rel_l2": None})
     states = ["not applicable"] * 6
     states[SCALING] = "fine"

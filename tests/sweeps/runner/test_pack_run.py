@@ -139,7 +139,7 @@ def test_an_objective_that_cannot_be_computed_is_a_failure(task: PackTask, study
 def test_memory_that_runs_out_halves_the_pack(
     task: PackTask, study_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str, most: int
 ) -> None:
-    one_after_the_other = [changed(member, adam_epochs=15 + 3 * i) for i, member in enumerate(task.members)]
+    one_after_the_other = [changed(member, epochs=15 + 3 * i) for i, member in enumerate(task.members)]
     task = replace(task, members=tuple(one_after_the_other))
     expected = rows_of(*to_the_end(PackRun(task, study_dir)))
     with monkeypatch.context() as patch:
@@ -187,7 +187,7 @@ def test_a_member_without_room_fails(task: PackTask, study_dir: Path, monkeypatc
 def test_what_finished_before_memory_ran_out_is_reported(
     task: PackTask, study_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief = changed(task.members[0], adam_epochs=3, lbfgs_iterations=0)
+    brief = changed(task.members[0], epochs=3, iterations=0)
     steps: list[int] = []
     step = pinncore.Pack.step
 
@@ -208,7 +208,7 @@ def test_a_pack_that_was_halved_says_that_it_was_built_anew(
 ) -> None:
     """Even where it goes on in another process, which only has the checkpoint; members that had ended before do not."""
     brief, *others = (changed(member, engine="torch") for member in task.members)
-    members = (changed(brief, adam_epochs=3, lbfgs_iterations=0), *others)
+    members = (changed(brief, epochs=3, iterations=0), *others)
     fixed = replace(task, members=members, fixed=True)
     run = PackRun(fixed, study_dir)
     first = run.train(0.0)

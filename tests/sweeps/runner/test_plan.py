@@ -22,7 +22,7 @@ from sweeps.study.loading import load_text
 from tests.cluster.waiting import WAIT_S
 from tests.sweeps.spec.study_files import ELSEWHERE
 
-TRAIN = {"adam_epochs": 100, "lbfgs_iterations": 80, "lbfgs_history": 10}
+TRAIN = {"epochs": 100, "iterations": 80, "lbfgs_history": 10}
 
 
 def study(
@@ -54,14 +54,14 @@ def ticking(seconds: float) -> Callable[[], float]:
 
 def test_evaluations_are_epochs_and_a_quarter_more_than_iterations() -> None:
     assert counted(study()).evaluations == 2 * (100 + 1.25 * 80)
-    assert counted(study(train={**TRAIN, "lbfgs_lr": 0.001})).evaluations == 2 * (100 + 3.7 * 80)
-    assert counted(study(train={**TRAIN, "lbfgs_max_evaluations": 20})).evaluations == 2 * 120
-    assert counted(study(space={"adam_epochs": {"choice": [10, 30]}}, train={"lbfgs_iterations": 0})).evaluations == 40
+    assert counted(study(train={**TRAIN, "first_step": 0.001})).evaluations == 2 * (100 + 3.7 * 80)
+    assert counted(study(train={**TRAIN, "max_evaluations": 20})).evaluations == 2 * 120
+    assert counted(study(space={"epochs": {"choice": [10, 30]}}, train={"iterations": 0})).evaluations == 40
 
 
 def test_trials_are_put_into_packs_as_the_study_does() -> None:
-    space = {"width": {"choice": [4, 8]}, "depth": {"choice": [1, 2]}, "adam_epochs": {"choice": [1, 2, 3, 4, 5]}}
-    spec = study(space=space, train={"lbfgs_iterations": 0})
+    space = {"width": {"choice": [4, 8]}, "depth": {"choice": [1, 2]}, "epochs": {"choice": [1, 2, 3, 4, 5]}}
+    spec = study(space=space, train={"iterations": 0})
     estimate = counted(spec)
     assert (estimate.trials, estimate.members_per_pack, estimate.packs_at_once) == (20, 4, 2)
     assert estimate.packs == 6  # ten trials of each depth, four to a pack
@@ -77,16 +77,16 @@ def test_memory_grows_with_the_network_and_the_pairs() -> None:
 
     assert memory(width=8) < memory(width=32) < memory(width=32, depth=8)
     # 2-16-16-1 has 337 parameters; one trial a pack; a pair is two vectors of float64
-    many, few = (memory(lbfgs_history=history, lbfgs_iterations=2000) for history in (1000, 50))
+    many, few = (memory(lbfgs_history=history, iterations=2000) for history in (1000, 50))
     assert many - few == pytest.approx(337 * 8 * 2 * 950 / 1e6)
-    dense = memory(lbfgs_history=5000, lbfgs_iterations=2000)
+    dense = memory(lbfgs_history=5000, iterations=2000)
     assert dense - few == pytest.approx((2 * 337 * 337 - 337 * 2 * 50) * 8 / 1e6)
     assert memory(engine="reference") > memory()
 
 
 def test_memory_is_what_a_worker_takes() -> None:
     """Within a quarter, of a process that holds what a worker holds; Ray's own part of it is some 40 MB."""
-    train = {**TRAIN, "width": 32, "depth": 3, "adam_epochs": 2, "lbfgs_iterations": 60, "lbfgs_history": 2000}
+    train = {**TRAIN, "width": 32, "depth": 3, "epochs": 2, "iterations": 60, "lbfgs_history": 2000}
     spec = study(train=train, space={"adam_lr": {"choice": [1e-3, 2e-3, 5e-3, 1e-2]}}, resources={"pack": 4})
     script = (
         "import json, re, sys, ray.tune, sweeps.runner.tune, pinncore\n"

@@ -48,7 +48,7 @@ def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
             "second_stage": {"choice": ["lbfgs", "ssbroyden", "scipy"]},
             "lbfgs_history": {"choice": [2, 20]},
         },
-        "train": {"width": 3, "depth": 1, "activation": "sin", "adam_epochs": 2, "lbfgs_iterations": 6},
+        "train": {"width": 3, "depth": 1, "activation": "sin", "epochs": 2, "iterations": 6},
     }
     spec = load_text(json.dumps(content), base=ELSEWHERE)
     said: list[str] = []

@@ -162,7 +162,7 @@ def test_pure_samplers_do_not_look_at_the_history(sampler: str) -> None:
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 2**32))
 @settings(max_examples=50, deadline=None)
 def test_a_grid_is_every_combination_exactly_once(sizes: list[int], seed: int) -> None:
-    names = ("width", "depth", "adam_epochs", "lbfgs_history")
+    names = ("width", "depth", "epochs", "lbfgs_history")
     space = {name: {"choice": list(range(1, size + 1))} for name, size in zip(names, sizes, strict=False)}
     search = Search(study("grid", seed=seed, trials=None, space=space))
     drawn = [tuple(search.propose(index).params[name] for name in space) for index in range(search.limit)]
@@ -192,7 +192,7 @@ def test_more_trials_leave_the_first_ones_as_they_are() -> None:
 
 
 def test_a_large_grid_is_not_written_out() -> None:
-    space = {name: {"int": [1, 10**6]} for name in ("width", "depth", "adam_epochs")}
+    space = {name: {"int": [1, 10**6]} for name in ("width", "depth", "epochs")}
     search = Search(study("grid", trials=3, space=space))
     assert search.limit == 3
     assert all(1 <= value <= 10**6 for index in range(3) for value in search.propose(index).params.values())

@@ -167,7 +167,7 @@ def test_a_grid_of_a_hundred_thousand_combinations_is_quickly_written_out() -> N
     space = {
         "width": {"int": [1, 100]},
         "depth": {"int": [1, 10]},
-        "adam_epochs": {"int": [1, 100]},
+        "epochs": {"int": [1, 100]},
         "lbfgs_history": {"int": [1, 10], "when": {"width": [1, 2]}},
     }
     spec = study("grid", space=space, trials=None, constraints=["width * depth <= 200"])

@@ -72,7 +72,7 @@ space:
   boundary_weight: {uniform: [0, 1]}
   scale_factor: {choice: [1, 10]}
   strain_reference: {choice: [rms, max]}
-  lbfgs_max_evaluations: {choice: [null, 100]}
+  max_evaluations: {choice: [null, 100]}
   inputs: {choice: [[x, y], [x, y, g, elocal]]}
 """,
         base=ELSEWHERE,
@@ -299,7 +299,7 @@ def test_whatever_is_written_is_read_back(value: Any) -> None:
         ("space: {scale_scope: {choice: [consistent, elocal]}}", "scale_scope elocal reproduces published mistakes"),
         ("space: {inputs: {choice: [[x, y], [x, y, g, elocal]]}}", "u = e then has no loss at all"),
         ("train: {dtype: float32}", "float32 makes L-BFGS stop early"),
-        ("train: {lbfgs_lr: 0.001}", "first step of every line search"),
+        ("train: {first_step: 0.001}", "first step of every line search"),
         ("search: {sampler: grid, trials: 3}\nspace: {width: {choice: [8, 16]}}", "the grid has 2 combinations"),
         ("space: {}", "space is empty: there is one configuration, so use search.replicates"),
         ("search: {trials: 1, objective: [rel_l2, loss]}", "loss does not rank trials"),
@@ -307,7 +307,7 @@ def test_whatever_is_written_is_read_back(value: Any) -> None:
             "search: {trials: 3}\nspace: {width: {choice: [8, 16]}}",
             "the space has 2 combinations: none is trained twice",
         ),
-        ("space: {adam_epochs: {int: [0, 9]}}\ntrain: {lbfgs_iterations: 0}", "trains nothing"),
+        ("space: {epochs: {int: [0, 9]}}\ntrain: {iterations: 0}", "trains nothing"),
     ],
 )
 def test_misleading_choices_are_warned_of(text: str, words: str) -> None:
@@ -318,7 +318,7 @@ def test_misleading_choices_are_warned_of(text: str, words: str) -> None:
 
 
 def test_no_lbfgs_no_warning_about_it() -> None:
-    spec = load_text(MINIMAL + "train: {dtype: float32, lbfgs_iterations: 0, lbfgs_lr: 0.001}", base=ELSEWHERE)
+    spec = load_text(MINIMAL + "train: {dtype: float32, iterations: 0, first_step: 0.001}", base=ELSEWHERE)
     assert not any("L-BFGS" in warning or "lbfgs" in warning for warning in warnings_of(spec))
 
 
@@ -526,12 +526,12 @@ def test_a_clash_is_found_however_many_combinations_there_are() -> None:
     space = {
         "lbfgs_memory": {"choice": ["auto", "dense"]},
         "lbfgs_history": {"choice": [1000, 100]},
-        "lbfgs_iterations": {"choice": [50, 200]},
+        "iterations": {"choice": [50, 200]},
         "width": {"choice": list(range(1, 60))},
-        "adam_epochs": {"choice": list(range(1, 60))},
+        "epochs": {"choice": list(range(1, 60))},
     }
     content = {"study": "s", "search": {"sampler": "random", "trials": 4}, "space": space}
-    with pytest.raises(SpecError, match="dense needs an lbfgs_history of at least lbfgs_iterations"):
+    with pytest.raises(SpecError, match="dense needs an lbfgs_history of at least iterations"):
         load_text(json.dumps(content), base=ELSEWHERE)
     del space["lbfgs_history"]["choice"][1]
     load_text(json.dumps(content), base=ELSEWHERE)

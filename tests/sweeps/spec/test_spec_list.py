@@ -27,13 +27,13 @@ search:
   sampler: list
   list:
     - {width: 8, adam_lr: 1}
-    - {width: 8, inputs: [x, y, g, elocal], lbfgs_max_evaluations: null}
+    - {width: 8, inputs: [x, y, g, elocal], max_evaluations: null}
     - {}
     - {width: 4, depth: 3}
 train: {adam_lr: 0.01, depth: 5, width: 7}
 """
 CSV = """\
-\N{ZERO WIDTH NO-BREAK SPACE}width, adam_lr ,inputs,lbfgs_max_evaluations,init
+\N{ZERO WIDTH NO-BREAK SPACE}width, adam_lr ,inputs,max_evaluations,init
 8,1e-3,"[x, y, g, elocal]",,keras
  16 ,,,null,file:w/a b.npz
 
@@ -45,7 +45,7 @@ def test_rows_are_configurations_with_the_rest_from_train_and_problem() -> None:
     spec = load_text(LISTED, base=ELSEWHERE)
     assert spec.listed == (
         {"width": 8, "adam_lr": 1.0},
-        {"width": 8, "inputs": ["x", "y", "g", "elocal"], "lbfgs_max_evaluations": None},
+        {"width": 8, "inputs": ["x", "y", "g", "elocal"], "max_evaluations": None},
         {},
         {"width": 4, "depth": 3},
     )
@@ -54,7 +54,7 @@ def test_rows_are_configurations_with_the_rest_from_train_and_problem() -> None:
         "width": Choice((8, 4)),
         "adam_lr": Choice((1.0,)),
         "inputs": Choice((["x", "y", "g", "elocal"],)),
-        "lbfgs_max_evaluations": Choice((None,)),
+        "max_evaluations": Choice((None,)),
         "depth": Choice((3,)),
     }
     train = [spec.config(row)["train"] for row in spec.listed]
@@ -96,7 +96,7 @@ def test_a_csv_means_the_rows_it_holds_and_is_needed_once(tmp_path: Path) -> Non
     spec = load_spec(tmp_path / "study.yaml")
     assert spec.listed == (
         {"width": 8, "adam_lr": 1e-3, "inputs": ["x", "y", "g", "elocal"], "init": "keras"},
-        {"width": 16, "lbfgs_max_evaluations": None, "init": "tf1"},
+        {"width": 16, "max_evaluations": None, "init": "tf1"},
         {},
     )
     (tmp_path / "rows.csv").unlink()
@@ -138,7 +138,7 @@ ROWS = st.lists(
             "adam_lr": st.floats(1e-9, 1e9),
             "init": st.sampled_from(["torch", "keras", "tf1"]),
             "inputs": st.sampled_from([["x", "y"], ["x", "y", "g", "elocal"]]),
-            "lbfgs_max_evaluations": st.one_of(st.none(), st.integers(1, 9)),
+            "max_evaluations": st.one_of(st.none(), st.integers(1, 9)),
             "allow_tf32": st.booleans(),
         },
     ),
@@ -153,7 +153,7 @@ def test_a_csv_and_a_yaml_list_of_the_same_rows_are_the_same_study(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
-    fields = ["width", "adam_lr", "init", "inputs", "lbfgs_max_evaluations", "allow_tf32"]
+    fields = ["width", "adam_lr", "init", "inputs", "max_evaluations", "allow_tf32"]
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(fields)

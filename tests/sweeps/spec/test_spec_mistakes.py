@@ -67,7 +67,7 @@ def test_overrides_are_checked_like_the_file() -> None:
     assert mistakes(MINIMAL, overrides=wrong) == [
         "train.adam_lr: must be greater than 0, got -1.",
         "train.widht: is an unknown key, got 8. Did you mean width?",
-        '--set: must be a path and a value, got "nonsense". Write for instance train.adam_epochs=500.',
+        '--set: must be a path and a value, got "nonsense". Write for instance train.epochs=500.',
         "--set study.a.b: study is a value, so nothing can stand inside it.",
         "train.depth: this is not valid YAML: while parsing a flow sequence: expected ',' or ']', but got "
         "'<stream end>', in line 1, column 3.",
@@ -155,7 +155,7 @@ space:
   init: {choice: [torch, keas, file:nope.npz]}
   scale_factor: {uniform: [4, 1]}
   learning_rate: {choice: [1]}
-train: {widht: 8, adam_epochs: many, dtype: float16, width: 8, lbfgs_lr: true}
+train: {widht: 8, epochs: many, dtype: float16, width: 8, first_step: true}
 resources: {cpus: 2}
 budget: {hours: -1}
 """
@@ -164,7 +164,7 @@ budget: {hours: -1}
 def test_all_mistakes_of_a_file_come_in_one_go_and_in_its_order(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(MANY)
     with pytest.raises(SpecError) as caught:
-        load_spec(tmp_path / "study.yaml", ["train.lbfgs_iterations=-3"])
+        load_spec(tmp_path / "study.yaml", ["train.iterations=-3"])
     assert [mistake.path for mistake in caught.value.mistakes] == [
         "study",
         "problem.name",
@@ -185,10 +185,10 @@ def test_all_mistakes_of_a_file_come_in_one_go_and_in_its_order(tmp_path: Path) 
         "space.scale_factor.uniform",
         "space.learning_rate",
         "train.widht",
-        "train.adam_epochs",
+        "train.epochs",
         "train.dtype",
-        "train.lbfgs_lr",
-        "train.lbfgs_iterations",
+        "train.first_step",
+        "train.iterations",
         "resources.cpus",
         "budget.hours",
     ]
@@ -218,7 +218,7 @@ def test_mending_every_mistake_leaves_none() -> None:
         "widht: 8, ": "",
         "many": "10",
         "float16": "float32",
-        "width: 8, lbfgs_lr: true": "lbfgs_lr: 1",
+        "width: 8, first_step: true": "first_step: 1",
         "cpus:": "cpus_per_pack:",
         "-1": "1",
     }.items():

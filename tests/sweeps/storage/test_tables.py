@@ -68,7 +68,7 @@ def test_values_come_back_as_they_were_published(tables: StudyTables) -> None:
     row = tables.published_trials().sort_by("trial").to_pylist()[2]
     assert row["trial"] == 2 and row["state"] == "COMPLETE" and row["rel_l2"] == synthetic.error_of(2)
     assert row["inputs"] == '["x", "y"]' and row["keep_epochs"] == "[0, 50, 1000]" and row["data"] == "strb100"
-    assert row["lbfgs_lr"] == 1.0 and row["lbfgs_max_evaluations"] is None
+    assert row["first_step"] == 1.0 and row["max_evaluations"] is None
     assert row["started_at"] == synthetic.START.replace(second=40)
     field = tables.read("fields", where=pyarrow.dataset.field("trial") == 2)
     np.testing.assert_array_equal(field["predicted"], synthetic.field(2, synthetic.small_points())["predicted"])

@@ -45,7 +45,7 @@ def test_a_complete_trial_has_its_rank_settings_and_spread(study: Path) -> None:
     found, ranked = about_trial(study, 4), standing([study], limit=99)["trial"].to_pylist()
     assert found["rank"] == {"place": ranked.index(4) + 1, "of": 12, "by": "rel_l2", "value": found["rank"]["value"]}
     assert list(found["settings"]["swept"]) == ["width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"]
-    assert found["settings"]["changed"]["adam_schedule"] == "cosine" and "momentum" in found["settings"]["default"]
+    assert found["settings"]["changed"]["lr_schedule"] == "cosine" and "momentum" in found["settings"]["default"]
     errors = sorted(error_of(4, replicate) for replicate in range(3))
     assert found["spread"]["rel_l2"] == {"middle": errors[1], "min": errors[0], "max": errors[2]}
     assert [each["seed"] for each in found["replicates"]] == [1004, 101004, 201004]
@@ -54,8 +54,8 @@ def test_a_complete_trial_has_its_rank_settings_and_spread(study: Path) -> None:
 
 def test_the_phases_say_what_each_stage_did_and_where_its_loss_ended(study: Path) -> None:
     adam, lbfgs = about_trial(study, 4, 1)["phases"]
-    assert (adam["phase"], adam["done"], adam["planned"], adam["evaluations"]) == ("adam", 1000, 1000, 1000)
-    assert (lbfgs["phase"], lbfgs["done"], lbfgs["step"]) == ("lbfgs", 500, 500)
+    assert (adam["optimiser"], adam["done"], adam["planned"], adam["evaluations"]) == ("adam", 1000, 1000, 1000)
+    assert (lbfgs["phase"], lbfgs["done"], lbfgs["step"]) == ("second", 500, 500)
     assert adam["loss"] > lbfgs["loss"] > 0 and {"loss_residual", "loss_lrb", "loss_btb"} <= set(lbfgs)
 
 
@@ -69,7 +69,7 @@ def test_the_text_has_it_all_on_80_columns(study: Path) -> None:
         "metrics over 3 replicates",
         "1000 of 1000",
         "at the end of each phase",
-        "iterations_done: Give lbfgs_iterations more.",
+        "iterations_done: Give iterations more.",
         "host               node-1",
         "config_hash        000000000000",
         "asked pack 1",
