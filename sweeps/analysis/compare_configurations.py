@@ -14,7 +14,7 @@ from pinncore.problems import PROBLEMS
 
 from ..errors import QueryError
 from ..query.query import named_studies, query, read_study_file
-from ..query.ranking import Rules, rules_of
+from ..query.ranking import Ranking, ranking_of
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from ..storage.schema import all_settings
@@ -75,7 +75,7 @@ class Configuration:
     """One trial of a study as the comparison sees it."""
 
     name: str
-    rules: Rules
+    ranking: Ranking
     seeds: Seeds
 
     @property
@@ -90,7 +90,7 @@ class Configuration:
 def configuration(study_dir: Path | Remote, trial: int) -> Configuration:
     """Read a trial; one that repeats another has the results of that. Raises `QueryError` where there is none."""
     ((name, place),) = named_studies([study_dir]).items()
-    rules = rules_of(read_study_file(place))
+    ranking = ranking_of(read_study_file(place))
     rows = query([place], f"FROM trials WHERE trial = {int(trial)} ORDER BY replicate").to_pylist()
     if not rows:
         known = query([place], "SELECT min(trial) AS first, max(trial) AS last FROM trials").to_pylist()[0]
@@ -100,12 +100,12 @@ def configuration(study_dir: Path | Remote, trial: int) -> Configuration:
         raise QueryError(f"{name} has no finished trial {trial}; {found}. pinnsweep top lists the best.")
     if rows[0].get("duplicate_of") is not None:
         return configuration(place, rows[0]["duplicate_of"])
-    return Configuration(f"{name}/{trial}", rules, Seeds(tuple(rows), rules.quantile))
+    return Configuration(f"{name}/{trial}", ranking, Seeds(tuple(rows), ranking.quantile))
 
 
 def compare_configurations(first: Configuration, second: Configuration) -> ConfigurationComparison:
     """Compare two trials by the objective of the first's study, and by what else is of interest."""
-    objectives = first.rules.objectives
+    objectives = first.ranking.objectives
     rows = (*first.seeds.rows, *second.seeds.rows)
     names = [name for name in dict.fromkeys((*objectives, *_METRICS)) if all(name in row for row in rows)]
     metrics = tuple(_of_metric(name, first.seeds, second.seeds) for name in names)
@@ -189,8 +189,8 @@ def _notes(first: Configuration, second: Configuration) -> Iterator[str]:
             told = ", ".join(sorted(set(states)))
             number = len(each.seeds.rows)
             yield f"{each.name}: {len(states)} of {number} seeds have no result ({told}) and count as infinitely bad."
-    if first.rules.quantile != second.rules.quantile:
-        yield f"Quantiles differ: {first.rules.quantile:g} and {second.rules.quantile:g} of the seeds."
+    if first.ranking.quantile != second.ranking.quantile:
+        yield f"Quantiles differ: {first.ranking.quantile:g} and {second.ranking.quantile:g} of the seeds."
     if versions := versions_differ([*first.seeds.rows, *second.seeds.rows]):
         yield f"Trained with different software or machines: {versions}."
     if not any(differences(first.settings, second.settings)):

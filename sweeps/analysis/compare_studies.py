@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import QueryError
-from ..query.query import named_studies, query, read_study_file, standing
-from ..query.ranking import common_objectives, rules_of, swept_columns
+from ..query.query import named_studies, query, ranked_trials, read_study_file
+from ..query.ranking import common_objectives, ranking_of, swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from . import bootstrap
@@ -76,8 +76,8 @@ def compare_studies(first: Path | Remote, second: Path | Remote) -> StudyCompari
     if len(places) < 2:
         raise QueryError(f"two studies are compared, got {first} twice. Name two of its trials: {first}/0 {first}/1")
     files = {name: read_study_file(place) for name, place in places.items()}
-    metric = common_objectives({name: rules_of(file) for name, file in files.items()})[0]
-    lines = standing(list(places.values()), metric).to_pylist()
+    metric = common_objectives({name: ranking_of(file) for name, file in files.items()})[0]
+    lines = ranked_trials(list(places.values()), metric).to_pylist()
     ranked = {
         name: [
             line for line in lines if line["study"] == name and line["state"] == COMPLETE and line[metric] is not None

@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 
 from ..errors import QueryError
 from ..query.confined import Limits
-from ..query.query import asked, named_studies, read_study_file
+from ..query.query import named_studies, read_study_file, run_query
 from ..query.ranking import (
     KEY_METRICS,
     Kind,
-    Rules,
+    Ranking,
     check_numbers,
     common_objectives,
     configurations_sql,
     front,
     members_sql,
-    rules_of,
+    ranking_of,
     swept_columns,
 )
 from ..states import COMPLETE
@@ -80,26 +80,26 @@ def top(study_dirs: Sequence[Path | Remote], n: int = 10, by: str | None = None)
         raise QueryError(f"the number of trials must be at least 1, got {n}")
     places = named_studies(study_dirs)
     files = {name: read_study_file(place) for name, place in places.items()}
-    rules = {name: rules_of(file) for name, file in files.items()}
-    metrics = (by,) if by else common_objectives(rules)
+    ranking = {name: ranking_of(file) for name, file in files.items()}
+    metrics = (by,) if by else common_objectives(ranking)
     swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
 
     def answer(connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, pa.Schema]) -> Leaderboard:
         kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
         check_numbers(metrics, kinds)
-        ranked = connection.sql(configurations_sql(rules, metrics)).to_arrow_table()
+        ranked = connection.sql(configurations_sql(ranking, metrics)).to_arrow_table()
         values = np.stack([ranked[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
         is_first = front(np.where(np.isfinite(values), values, np.inf)) if len(metrics) > 1 else np.ones(len(values))
         order = np.argsort(is_first == 0, kind="stable")[:n]
         others = {name: kind for name, kind in (swept | KEY_METRICS).items() if name in kinds and name not in metrics}
         columns = [name for name in dict.fromkeys((*metrics, *others, *DECIDING)) if name in kinds]
         chosen = ranked["configuration"].take(order).to_pylist()
-        contenders = _seeds_of(chosen, connection.sql(_rows_sql(rules, columns, chosen)).to_arrow_table())
+        contenders = _seeds_of(chosen, connection.sql(_rows_sql(ranking, columns, chosen)).to_arrow_table())
         table = _table(contenders, metrics, others, is_first[order] == 1, several=len(places) > 1)
         return Leaderboard(table, tuple(_notes(contenders, metrics, table, values[:, 0])))
 
     studies = {name: tables_of(place) for name, place in places.items()}
-    return asked(studies, ["trials"], Limits(), answer)
+    return run_query(studies, ["trials"], Limits(), answer)
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ class Seeds:
         return float(bootstrap.quantiles(self.values(metric), self.share))
 
 
-def _rows_sql(rules: Mapping[str, Rules], columns: Sequence[str], configurations: Sequence[int]) -> str:
+def _rows_sql(ranking: Mapping[str, Ranking], columns: Sequence[str], configurations: Sequence[int]) -> str:
     """The statement for the rows of configurations, or of all where these are many."""
     named = ", ".join(map(str, configurations)) or "NULL"
     where = f" WHERE configuration IN ({named})" if len(configurations) <= _MOST_NAMED else ""
-    return f"{members_sql(rules, columns)} FROM members{where} ORDER BY study, trial, replicate"
+    return f"{members_sql(ranking, columns)} FROM members{where} ORDER BY study, trial, replicate"
 
 
 def _seeds_of(configurations: Sequence[int], rows: pa.Table) -> list[Seeds]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from ..search.pruners import pruning_metrics, rungs_of
-from ..spec.model import PrunerSettings
 from ..spec.parse import parse_spec
+from ..spec.sections import PrunerSettings
 from ..states import COMPLETE, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import SECOND

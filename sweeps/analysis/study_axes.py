@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..query.query import place_of, query, read_study_file, standing
-from ..query.ranking import dimensions, rules_of, swept_columns
+from ..query.query import place_of, query, ranked_trials, read_study_file
+from ..query.ranking import dimensions, ranking_of, swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 
@@ -99,8 +99,8 @@ def judged(study_dir: Path | Remote, by: str | None = None) -> Judged:
     """Read a study, valued by its first objective unless `by` names another number. Raises as `query.standing`."""
     place = place_of(study_dir)
     file = read_study_file(place)
-    metric = by or rules_of(file).objectives[0]
-    lines = standing([place], metric).sort_by("trial")
+    metric = by or ranking_of(file).objectives[0]
+    lines = ranked_trials([place], metric).sort_by("trial")
     again = query([place], "SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"].to_numpy()
     trials, states = lines["trial"].to_numpy().astype(np.int64), np.array(lines["state"].to_pylist(), dtype=object)
     kept = (states == COMPLETE) | ~np.isin(trials, again)

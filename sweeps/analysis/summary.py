@@ -48,7 +48,7 @@ class Judgement:
 
 
 def judge(study_dir: Path, by: str | None = None) -> Judgement:
-    """Judge a study by its first objective, or by the number `by`. Raises as `query.standing` does."""
+    """Judge a study by its first objective, or by the number `by`. Raises as `ranked_trials` does."""
     study = judged(study_dir, by)
     found, effects = importance(study), marginal_effects(study)
     try:

@@ -24,7 +24,7 @@ def dashboard(
     Serves optuna-dashboard on this machine, with contours and curves of each trial among its artifacts. It only reads.
     """
     folder = study_dir(study, root)
-    from ..dashboard import serving as serving
+    from ..dashboard import serving
 
     shown = serving.dashboard(folder)
     with serving.serve(shown.app, host, port) as server:

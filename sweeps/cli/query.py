@@ -95,14 +95,15 @@ def query(
         raise QueryError("--format table is for people to look at. To write a file choose csv, json or another one")
     places = [study_place(study, root) for study in studies]
     from ..query import confined
-    from ..query import query as querying
     from ..query.export import export_answer, place_for
     from ..query.files import FileFormat
+    from ..query.query import query as answer_of
+    from ..query.text import render
 
     limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
     with confined.process_confined(limits):
         if output is None:
-            typer.echo(querying.render(querying.query(places, sql, limits), (chosen or Shown.TABLE).value))
+            typer.echo(render(answer_of(places, sql, limits), (chosen or Shown.TABLE).value))
             return
         target = place_for(output, "answer", FileFormat(chosen) if chosen else None)
         _tell([export_answer(places, sql, target, limits)], as_json=as_json)
@@ -141,7 +142,7 @@ def export(
     from ..query import confined
     from ..query.export import export_answer, export_tables, place_for, places_in
     from ..query.files import FileFormat
-    from ..storage.tables import TABLES
+    from ..storage.schema import TABLES
 
     chosen = FileFormat(format) if format else None
     if table is None and sql is None:

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import SweepError
 from ..query.query import read_study_file
-from ..query.ranking import Rules, rules_of
+from ..query.ranking import Ranking, ranking_of
 from ..states import COMPLETE
 from ..storage import database, lock, optuna_reader
 from ..storage.database import Connection
@@ -75,7 +75,7 @@ class StudyStorage(BaseStorage):
         self._study_dir = study_dir
         self.name, self._where = identified(whole_text(study_dir), study_dir)
         file = read_study_file(study_dir)
-        self._rules: Rules = rules_of(file)
+        self._rules: Ranking = ranking_of(file)
         self._keeps_fields = (file.get("results") or {}).get("fields", "all") == "all"
         self.tables = tables_of(remote_of(study_dir) or study_dir)
         self._lock = threading.Lock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..spec.model import BudgetSettings
+from ..spec.sections import BudgetSettings
 
 
 @dataclass(frozen=True)

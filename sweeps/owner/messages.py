@@ -10,9 +10,9 @@ from typing import Any
 
 import pinncore
 
-from ..spec.model import PrunerSettings
+from ..spec.sections import PrunerSettings
 from ..spec.study_spec import build_settings, config_sha256
-from ..storage.tables import setting_columns
+from ..storage.schema import setting_columns
 from ..study.provenance import versions
 
 
@@ -46,12 +46,12 @@ class MemberTask:
 class PackTask:
     """What a worker needs to train a pack, or to go on with it; without members there is nothing to do, or not `yet`.
 
-    Where more are handed out than `size`, the others wait for a place. A `lane` is the place Ray Tune gives a worker;
+    Where more are handed out than `size`, the others wait for a place. A `slot` is the place Ray Tune gives a worker;
     `lease` counts who held it, and what an earlier holder writes late is refused. `rungs` are the shares of a member's
     planned steps, in thousandths, at which the owner wants to hear of it.
     """
 
-    lane: int
+    slot: int
     lease: int
     attempt: int
     pack: int
@@ -61,13 +61,13 @@ class PackTask:
     cpus: int
     objectives: tuple[str, ...]
     spec_hash: str
-    fixed: bool = False  # goes on with exactly the members of its checkpoint
+    keep_composition: bool = False  # goes on with exactly the members of its checkpoint
     rungs: dict[int, tuple[int, ...]] = field(default_factory=dict)  # by label
     patience: PrunerSettings | None = None
     metric: str = "rel_l2"  # that patience looks at
     keep_fields: bool = True
     keep_weights: bool = True
-    yet: bool = False  # others are training what the next trials wait for: ask again
+    ask_again: bool = False  # others are training what the next trials wait for: ask again
 
 
 @dataclass
@@ -78,7 +78,7 @@ class PackReport:
     what went wrong with the pack as a whole. `saved` says that every member stands in a checkpoint of this pack.
     """
 
-    lane: int
+    slot: int
     lease: int
     attempt: int
     pack: int

@@ -4,8 +4,8 @@ The owner asks the sampler ahead of need, hands members out to workers, publishe
 an order from which a start after any crash can go on: trials enter Optuna whole before they are trained, and their rows
 are published before they are told.
 
-A worker holds a lane: the place Ray Tune gave it. Each lease of a lane has a number; what an earlier holder of the
-lane, or a worker of an earlier attempt, writes late is refused.
+A worker holds a slot: the place Ray Tune gave it. Each lease of a slot has a number; what an earlier holder of the
+slot, or a worker of an earlier attempt, writes late is refused.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from ..study.checkpoints import checkpoints_of
 from ..study.log import log_exception, write_log
 from ..study.study_file import LIMIT
 from ..study.trials import DEATHS, Trial
-from .asker import Asker
 from .budget import Spent, spent_reason
 from .capacity import ClusterCapacity
 from .messages import Answer, MemberTask, PackReport, PackTask
-from .pruning import Judge
-from .queue import Group, Seat, Waiting
+from .proposer import TrialProposer
+from .pruning import RungPruner
+from .queue import MemberQueue, PendingMember, PendingPack
 from .recorder import Recorder
 
-WAIT: Final = -1  # instead of a lane: nothing to hand out now, perhaps later
+WAIT: Final = -1  # instead of a slot: nothing to hand out now, perhaps later
 MOST_DEATHS: Final = 2  # of its worker, after which a member is not tried again
-SURPLUS_S: Final = 5.0  # that lanes nobody needs stay on offer
+SURPLUS_S: Final = 5.0  # that slots nobody needs stay on offer
 MOST_NEVER_BEGUN: Final = 3  # workers that may fail to start
 HOURS_EVERY_S: Final = 30.0  # between two notes of the time a study has used
 MOST_IN_STOCK: Final = 64  # members handed to a worker beyond its places
@@ -48,7 +48,7 @@ STOCK_S: Final = 1.0  # of training that a stock should last
 
 
 @dataclass(slots=True)
-class Lane:
+class WorkerSlot:
     """What a worker holds: its task, the pack as it was planned, and those of its members that are not finished.
 
     `packs` are those whose checkpoints its members may come from; `is_padded` says that last digits depend on the
@@ -56,29 +56,29 @@ class Lane:
     """
 
     task: PackTask
-    group: Group
-    seats: dict[int, Seat]
+    group: PendingPack
+    seats: dict[int, PendingMember]
     node: str | None
     packs: set[int]
     is_padded: bool
     progress: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def is_fixed(self) -> bool:
+    def keeps_composition(self) -> bool:
         """Whether its members must stay together as they are."""
         return self.is_padded and self.group.is_planned
 
     @property
     def key(self) -> tuple[str, ...] | None:
         """What members must share to join it, None where none may."""
-        return None if self.is_fixed or self.group.alone else self.group.key
+        return None if self.keeps_composition or self.group.alone else self.group.key
 
 
 @dataclass(frozen=True)
-class LaneOffer:
-    """A lane for one more worker, and the device it shall ask Ray for."""
+class SlotOffer:
+    """A slot for one more worker, and the device it shall ask Ray for."""
 
-    lane: int
+    slot: int
     device: str
 
 
@@ -86,7 +86,7 @@ class StudyOwner:
     """Owns one study for one attempt, from the lock to the last event.
 
     `spec` is what the study file asks for, if that may have changed since the last attempt; `driver_pid` is the process
-    the user started; `retry` names failed trials to train once more; the first `offered` lanes have been handed out
+    the user started; `retry` names failed trials to train once more; the first `offered` slots have been handed out
     already. `is_alive` says whether a node of the cluster still is there. Raises `StudyError` where the study is held,
     damaged or another one, or cannot be written to.
     """
@@ -144,25 +144,25 @@ class StudyOwner:
         self._started, self._hours_before = self._clock(), float(known.get("hours", 0.0))
         self._hours_noted = self._started
         self._closed, self._broken, self._leaving = False, None, False  # type: bool, str | None, bool
-        self._lanes: dict[int, Lane] = {}
+        self._slots: dict[int, WorkerSlot] = {}
         self._sizes: dict[tuple[str, ...], int] = {}  # where memory ran out: members that fit
         self._origins: dict[int, int] = {}  # the pack whose checkpoint holds a member
-        # lanes that no worker has taken yet, and their device
+        # slots that no worker has taken yet, and their device
         self._offered = dict.fromkeys(range(1, offered + 1), self._capacity.device)
         self._surplus_since: float | None = None  # when there began to be more of them than packs
-        self._idle: set[int] = set()  # lanes whose worker asks again soon
-        self._preparing: dict[int, str] = {}  # what the worker of a lane makes ready before it asks for members
-        self._unfit: dict[int, str] = {}  # lanes whose machine cannot train this study, and why
-        self._next_lane, self._next_lease, self._never_begun = offered, 0, 0
+        self._idle: set[int] = set()  # slots whose worker asks again soon
+        self._preparing: dict[int, str] = {}  # what the worker of a slot makes ready before it asks for members
+        self._unfit: dict[int, str] = {}  # slots whose machine cannot train this study, and why
+        self._next_slot, self._next_lease, self._never_begun = offered, 0, 0
         self._share: int | None = None
         self._most_requests: int | None = None  # workers to ask for while other studies want some too
-        self._waiting = Waiting()
+        self._waiting = MemberQueue()
         self._reconcile(known)
-        self._judge = Judge(self.spec, self._book, self._ledger, self._events)
-        self._asker.finish_window()
+        self._pruner = RungPruner(self.spec, self._book, self._ledger, self._events)
+        self._proposer.finish_window()
         self._waiting.append(self._unfinished())
         for failed in [self._failed(number) for number in retry]:
-            self._waiting.append(self._asker.ask_again(failed))
+            self._waiting.append(self._proposer.ask_again(failed))
         self._events.flush()
 
     def _reconcile(self, known: Mapping[str, Any]) -> None:
@@ -192,7 +192,7 @@ class StudyOwner:
         reusable, gone = other_studies.reusable(spec)
         for other in gone:
             self._events.add("reconciled", f"{other} is no study any more: what it completed is trained here")
-        self._asker = Asker(
+        self._proposer = TrialProposer(
             spec,
             self._capacity,
             self._ledger,
@@ -202,7 +202,7 @@ class StudyOwner:
             self._recorder,
             reusable,
         )
-        self._asker.next_pack = 1 + recovery.highest_pack(self._checkpoints.packs(), self._book)
+        self._proposer.next_pack = 1 + recovery.highest_pack(self._checkpoints.packs(), self._book)
         for original in [trial for trial in self._book if trial.finished and trial.number in self._book.copies]:
             self._recorder.copy_of(original)
         for trial in [trial for trial in self._book if trial.taken_from is not None and not trial.finished]:
@@ -213,15 +213,15 @@ class StudyOwner:
         if self._remote is not None:
             home.check_owner(self._remote, self._lock.word)
 
-    def _unfinished(self) -> list[Group]:
+    def _unfinished(self) -> list[PendingPack]:
         """Members left of earlier starts: those with a checkpoint first, then pack by pack."""
         saved = self._checkpoints.saved_members()
-        packs: dict[int, list[Seat]] = {}
+        packs: dict[int, list[PendingMember]] = {}
         for trial in self._book:
             if not trial.finished and trial.duplicate_of is None and self._is_wanted(trial):
-                seats = [replace(seat, origin=saved.get(seat.label)) for seat in self._asker.seats(trial)]
+                seats = [replace(seat, origin=saved.get(seat.label)) for seat in self._proposer.seats(trial)]
                 packs.setdefault(trial.pack, []).extend(seats)
-        groups: dict[tuple[bool, int, int], Group] = {}
+        groups: dict[tuple[bool, int, int], PendingPack] = {}
         for pack, seats in packs.items():
             if self._can_be_rebuilt(pack, seats):
                 groups[seats[0].origin is None, pack, -1] = self._rebuilt(pack)
@@ -231,14 +231,14 @@ class StudyOwner:
                 from_pack = pack if seat.origin is None else seat.origin
                 place = (seat.origin is None, from_pack, seat.label if alone else -1)
                 if place not in groups:
-                    groups[place] = Group(self._asker.new_packs(1), alone=alone)
+                    groups[place] = PendingPack(self._proposer.new_packs(1), alone=alone)
                 groups[place].seats.append(seat)
         left = [seat for seats in packs.values() for seat in seats]
         self._origins = {seat.label: seat.origin for seat in left if seat.origin is not None}
         self._checkpoints.remove(set(self._checkpoints.packs()) - set(self._origins.values()))
         return [groups[place] for place in sorted(groups)]
 
-    def _can_be_rebuilt(self, pack: int, seats: Sequence[Seat]) -> bool:
+    def _can_be_rebuilt(self, pack: int, seats: Sequence[PendingMember]) -> bool:
         """Whether the unfinished members of a pack must train in it as it was planned, and still can."""
         if not seats or not self._is_padded(seats[0], self._capacity.device):
             return False
@@ -246,14 +246,14 @@ class StudyOwner:
             return False
         return {seat.origin for seat in seats} in ({None}, {pack})
 
-    def _rebuilt(self, pack: int) -> Group:
+    def _rebuilt(self, pack: int) -> PendingPack:
         """A pack as it was planned, with the members that are finished: they may not be so in its checkpoint."""
         trials = [trial for trial in self._book if trial.pack == pack and trial.duplicate_of is None]
-        seats = [seat for trial in trials for seat in self._asker.seats(trial, finished=True)]
-        return Group(pack, [replace(seat, origin=pack) for seat in seats], is_planned=True)
+        seats = [seat for trial in trials for seat in self._proposer.seats(trial, finished=True)]
+        return PendingPack(pack, [replace(seat, origin=pack) for seat in seats], is_planned=True)
 
-    def _is_padded(self, seat: Seat, device: str) -> bool:
-        return self._asker.is_padded(self.spec.config(self._book[seat.trial].params), device)
+    def _is_padded(self, seat: PendingMember, device: str) -> bool:
+        return self._proposer.is_padded(self.spec.config(self._book[seat.trial].params), device)
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Whether a trial lies within the number of trials asked for, which may have been lowered."""
@@ -268,8 +268,8 @@ class StudyOwner:
 
     # ---- handing out work -----------------------------------------------------------------------------------------
 
-    def next_lane(self) -> int | None:
-        """A lane for one more worker, WAIT where there may be work later, or None where there will be none."""
+    def next_slot(self) -> int | None:
+        """A slot for one more worker, WAIT where there may be work later, or None where there will be none."""
         if self._is_over or self._is_leaving():
             return None
         self.ask_ahead()
@@ -278,24 +278,24 @@ class StudyOwner:
         vacant = len(self._offered) + len(self._idle)
         is_full = self._requested >= self._may_request
         if self._packs_wanted > vacant and not is_full and not self.over_budget():
-            self._next_lane += 1
-            self._offered[self._next_lane] = self._capacity.device
-            return self._next_lane
-        return WAIT if self._lanes or vacant or is_full else None
+            self._next_slot += 1
+            self._offered[self._next_slot] = self._capacity.device
+            return self._next_slot
+        return WAIT if self._slots or vacant or is_full else None
 
-    def offer(self) -> LaneOffer | int | None:
+    def offer(self) -> SlotOffer | int | None:
         """The same, with the device."""
-        lane = self.next_lane()
-        return lane if lane is None or lane == WAIT else LaneOffer(lane, self._offered[lane])
+        slot = self.next_slot()
+        return slot if slot is None or slot == WAIT else SlotOffer(slot, self._offered[slot])
 
     def surplus(self) -> tuple[int, ...]:
-        """Take back lanes that no worker has taken and nobody needs any more: a cluster must not grow for them.
+        """Take back slots that no worker has taken and nobody needs any more: a cluster must not grow for them.
 
         What is needed changes quickly, a worker starts slowly: so not before they have been too many for a while.
         """
         needed = min(self._packs_wanted - len(self._idle), self._may_request - (self._requested - len(self._offered)))
-        left = [lane for lane, device in self._offered.items() if device == self._capacity.device]
-        others = [lane for lane in self._offered if lane not in left]
+        left = [slot for slot, device in self._offered.items() if device == self._capacity.device]
+        others = [slot for slot in self._offered if slot not in left]
         surplus = left[max(0, needed) :]
         if not surplus:
             self._surplus_since = None
@@ -303,20 +303,20 @@ class StudyOwner:
             self._surplus_since = self._clock()
         is_lasting = self._surplus_since is not None and self._clock() - self._surplus_since >= SURPLUS_S
         taken = [*others, *(surplus if is_lasting else ())]
-        for lane in taken:
-            del self._offered[lane]
+        for slot in taken:
+            del self._offered[slot]
         return tuple(taken)
 
     @property
     def _requested(self) -> int:
         """Workers that are there or asked for."""
-        return len(self._lanes) + len(self._offered) + len(self._idle) + len(self._unfit)
+        return len(self._slots) + len(self._offered) + len(self._idle) + len(self._unfit)
 
     @property
     def _may_request(self) -> int:
         """Workers that may be there or asked for.
 
-        On a cluster that does not grow they are no more than its places: a lane beyond would start a process when
+        On a cluster that does not grow they are no more than its places: a slot beyond would start a process when
         another one ends, and by then want nothing.
         """
         most = self._capacity.requests(self.spec.resources.max_packs)
@@ -325,40 +325,40 @@ class StudyOwner:
     @property
     def _packs_wanted(self) -> int:
         """Packs that could start now."""
-        return self._waiting.groups + (0 if self.over_budget() else self._asker.packs_to_ask)
+        return self._waiting.groups + (0 if self.over_budget() else self._proposer.packs_to_ask)
 
     def ask_ahead(self) -> None:
         """Ask for trials while fewer wait than the workers may soon want."""
         try:
-            while len(self._waiting) < self._asker.ahead and self._asker.may_ask and not self.over_budget():
-                self._waiting.append(self._asker.ask())
+            while len(self._waiting) < self._proposer.ahead and self._proposer.may_ask and not self.over_budget():
+                self._waiting.append(self._proposer.ask())
         except Exception as problem:  # an error in Tune's loop would end the run without a word
             self._broken = self._in_words(problem)
 
-    def lease(self, lane: int, node: str | None = None, device: str | None = None) -> PackTask:
-        """Hand members to the worker that holds a lane, on the device it found; without any nothing is left for it.
+    def lease(self, slot: int, node: str | None = None, device: str | None = None) -> PackTask:
+        """Hand members to the worker that holds a slot, on the device it found; without any nothing is left for it.
 
-        A lane that is leased while it is held has lost its worker.
+        A slot that is leased while it is held has lost its worker.
         """
-        self._vacate(lane)
+        self._vacate(slot)
         self._never_begun = 0
-        held = self._lanes.pop(lane, None)
+        held = self._slots.pop(slot, None)
         try:
             if held is not None and not self._is_over:
                 self._worker_died(held, "its process is gone")
-            return self._new_lease(lane, node, device or self._capacity.device)
+            return self._new_lease(slot, node, device or self._capacity.device)
         except Exception as problem:
             self._broken = self._in_words(problem)
-            return self._nothing(lane)
+            return self._nothing(slot)
 
-    def _vacate(self, lane: int) -> None:
-        """A lane is no longer one that waits for members."""
-        self._offered.pop(lane, None)
-        self._preparing.pop(lane, None)
-        self._idle.discard(lane)
+    def _vacate(self, slot: int) -> None:
+        """A slot is no longer one that waits for members."""
+        self._offered.pop(slot, None)
+        self._preparing.pop(slot, None)
+        self._idle.discard(slot)
 
-    def _new_lease(self, lane: int, node: str | None, device: str) -> PackTask:
-        has_place = self._share is None or len(self._lanes) + len(self._idle) < self._share
+    def _new_lease(self, slot: int, node: str | None, device: str) -> PackTask:
+        has_place = self._share is None or len(self._slots) + len(self._idle) < self._share
         # A worker that asked for a core alone, before the cluster had a GPU, makes room for one that asks for both.
         is_open = has_place and device == self._capacity.device
         is_open = is_open and not (self._is_over or self._is_leaving() or self.over_budget())
@@ -366,34 +366,34 @@ class StudyOwner:
             self.ask_ahead()
         group = self._waiting.take_group() if is_open else None
         if group is None:
-            yet = is_open and bool(self._lanes) and self._asker.has_more
-            if yet:
-                self._idle.add(lane)
-            return replace(self._nothing(lane), yet=yet)
+            ask_again = is_open and bool(self._slots) and self._proposer.has_more
+            if ask_again:
+                self._idle.add(slot)
+            return replace(self._nothing(slot), ask_again=ask_again)
         is_padded = self._is_padded(group.seats[0], device)
         unfinished = [seat for seat in group.seats if seat.replicate not in self._book[seat.trial].done]
         if is_padded and group.is_planned:
             size = len(group.seats)
         else:
-            size = min(self._asker.size, self._sizes.get(group.key, self._asker.size))
+            size = min(self._proposer.size, self._sizes.get(group.key, self._proposer.size))
             if not group.alone:
                 unfinished += self._waiting.take(group.key, size - len(unfinished), spare_planned=is_padded)
             group.seats = unfinished
-        task = self._task(lane, group, size, device, is_padded=is_padded)
+        task = self._task(slot, group, size, device, is_padded=is_padded)
         packs = {group.pack} | {seat.origin for seat in unfinished if seat.origin is not None}
         seats = {seat.label: seat for seat in unfinished}
-        self._lanes[lane] = Lane(task, group, seats, node, packs, is_padded)
+        self._slots[slot] = WorkerSlot(task, group, seats, node, packs, is_padded)
         self._lease_out(unfinished, group.pack)
         return task
 
-    def _nothing(self, lane: int) -> PackTask:
-        return self._task(lane, Group(-1), 0, self._capacity.device, is_padded=False)
+    def _nothing(self, slot: int) -> PackTask:
+        return self._task(slot, PendingPack(-1), 0, self._capacity.device, is_padded=False)
 
-    def _task(self, lane: int, group: Group, size: int, device: str, *, is_padded: bool) -> PackTask:
+    def _task(self, slot: int, group: PendingPack, size: int, device: str, *, is_padded: bool) -> PackTask:
         self._next_lease += 1
         resources, results, search = self.spec.resources, self.spec.results, self.spec.search
         return PackTask(
-            lane,
+            slot,
             self._next_lease,
             self.attempt,
             group.pack,
@@ -403,22 +403,22 @@ class StudyOwner:
             resources.cpus_per_pack,
             self.spec.objectives,
             self.spec.sha256(),
-            fixed=is_padded and group.is_planned,
-            rungs=self._judge.rungs(group.seats),
+            keep_composition=is_padded and group.is_planned,
+            rungs=self._pruner.rungs(group.seats),
             patience=search.pruner if search.pruner.kind == "patience" else None,
-            metric=self._judge.metrics[0],
+            metric=self._pruner.metrics[0],
             keep_fields=results.fields == "all",
             keep_weights=results.weights == "all",
         )
 
-    def _member(self, seat: Seat, *, rebatched: bool) -> MemberTask:
+    def _member(self, seat: PendingMember, *, rebatched: bool) -> MemberTask:
         trial = self._book[seat.trial]
         config = self.spec.config(trial.params)
         return MemberTask(
             seat.label,
             seat.trial,
             seat.replicate,
-            self._asker.seed_of(trial, seat.replicate),
+            self._proposer.seed_of(trial, seat.replicate),
             config,
             seat.origin,
             self._weights.get(config["train"]["init"]),
@@ -426,7 +426,7 @@ class StudyOwner:
             rebatched=rebatched,
         )
 
-    def _lease_out(self, seats: Sequence[Seat], pack: int) -> None:
+    def _lease_out(self, seats: Sequence[PendingMember], pack: int) -> None:
         """Trials with a member in training are RUNNING."""
         with self._ledger.transaction():
             for trial in {seat.trial: self._book[seat.trial] for seat in seats}.values():
@@ -436,27 +436,27 @@ class StudyOwner:
         for seat in seats:
             self._events.add("leased", f"replicate {seat.replicate}", trial=seat.trial, pack=pack)
 
-    def unfit(self, lane: int, reason: str) -> None:
+    def unfit(self, slot: int, reason: str) -> None:
         """A worker's machine cannot train this study; where no other can, nothing more can be done."""
-        self._vacate(lane)
-        if lane not in self._unfit:
+        self._vacate(slot)
+        if slot not in self._unfit:
             self._events.add("worker unfit", reason)
-        self._unfit[lane] = reason
-        if not self._lanes and len(self._unfit) >= self._capacity.places:
+        self._unfit[slot] = reason
+        if not self._slots and len(self._unfit) >= self._capacity.places:
             self._broken = self._broken or f"no machine of the cluster can train this study: {reason}"
 
     def has_work(self) -> bool:
         """Whether there is, or may be, something to train."""
-        return not (self._is_over or self._is_leaving()) and bool(len(self._waiting) or self._lanes or self.may_go_on)
+        return not (self._is_over or self._is_leaving()) and bool(len(self._waiting) or self._slots or self.may_go_on)
 
     def is_idle(self) -> bool:
         """Whether no worker trains anything that counts, and none will."""
-        return self._is_over or not (self._lanes or self.has_work())
+        return self._is_over or not (self._slots or self.has_work())
 
     @property
     def may_go_on(self) -> bool:
         """Whether there are trials to ask for, and a budget for them."""
-        return self._asker.has_more and not self.over_budget()
+        return self._proposer.has_more and not self.over_budget()
 
     # ---- taking in work -------------------------------------------------------------------------------------------
 
@@ -466,11 +466,11 @@ class StudyOwner:
         What is not `taken` changes nothing: late reports of older attempts and leases are refused, and so is everything
         once the study's disk or database has failed. What is then half done, the next start brings in order.
         """
-        lane = self._lanes.get(report.lane)
-        if self._is_over or lane is None or (report.attempt, report.lease) != (self.attempt, lane.task.lease):
+        slot = self._slots.get(report.slot)
+        if self._is_over or slot is None or (report.attempt, report.lease) != (self.attempt, slot.task.lease):
             return Answer(taken=False)
         try:
-            return self._take(report, lane)
+            return self._take(report, slot)
         except Exception as problem:
             self._broken = self._in_words(problem)
             return Answer(taken=False)
@@ -480,58 +480,58 @@ class StudyOwner:
         """Whether nothing more may be recorded."""
         return self._closed or self._broken is not None
 
-    def _take(self, report: PackReport, lane: Lane) -> Answer:
+    def _take(self, report: PackReport, slot: WorkerSlot) -> Answer:
         for note in report.notes:
             self._events.add("reconciled", note, pack=report.pack)
         self._recorder.record(report.trials, report.curves, report.fields, report.weights)
         for row in report.trials:
             label = row["trial"] * self._book.replicates + row["replicate"]
-            lane.seats.pop(label, None)
+            slot.seats.pop(label, None)
             self._origins.pop(label, None)
         if report.saved:
-            self._origins |= dict.fromkeys(lane.seats, report.pack)
-        self._remove_checkpoints(lane)
-        lane.progress = report.progress
+            self._origins |= dict.fromkeys(slot.seats, report.pack)
+        self._remove_checkpoints(slot)
+        slot.progress = report.progress
         if report.crashed is not None:
             write_log(self.study_dir, f"worker of pack {report.pack}", report.detail)
-            self._lanes.pop(report.lane)
-            self._put_apart(lane, report.crashed, counts=False, detail=report.detail)
+            self._slots.pop(report.slot)
+            self._put_apart(slot, report.crashed, counts=False, detail=report.detail)
             return Answer(taken=True, leave=True)
-        self._take_back(report, lane)
-        for trial in self._judge.judge(report.rungs):
+        self._take_back(report, slot)
+        for trial in self._pruner.judge(report.rungs):
             self._end_waiting(trial)
-        stop = tuple(label for label, seat in lane.seats.items() if seat.trial in self._judge.hopeless)
-        has_place = self._share is None or len(self._lanes) <= self._share
-        if self._is_leaving() or not has_place or lane.task.device != self._capacity.device:
-            self._lanes.pop(report.lane)
-            self._leave(lane, report.pack)
+        stop = tuple(label for label, seat in slot.seats.items() if seat.trial in self._pruner.hopeless)
+        has_place = self._share is None or len(self._slots) <= self._share
+        if self._is_leaving() or not has_place or slot.task.device != self._capacity.device:
+            self._slots.pop(report.slot)
+            self._leave(slot, report.pack)
             return Answer(taken=True, leave=True)
-        more = self._more_for(report, lane, len(stop))
-        if not lane.seats:
-            self._lanes.pop(report.lane)
-            self._remove_checkpoints(lane)
+        more = self._more_for(report, slot, len(stop))
+        if not slot.seats:
+            self._slots.pop(report.slot)
+            self._remove_checkpoints(slot)
         self._events.flush()
         return Answer(
             taken=True,
             stop=stop,
-            add=tuple(self._member(seat, rebatched=lane.is_padded) for seat in more),
-            rungs=self._judge.rungs(more),
+            add=tuple(self._member(seat, rebatched=slot.is_padded) for seat in more),
+            rungs=self._pruner.rungs(more),
         )
 
-    def _more_for(self, report: PackReport, lane: Lane, stopping: int) -> list[Seat]:
+    def _more_for(self, report: PackReport, slot: WorkerSlot, stopping: int) -> list[PendingMember]:
         """Members for the free places of a pack, and as many beyond as it trains in a second."""
-        places = lane.task.size - report.left + stopping
-        if lane.key is None or 2 * places < lane.task.size or self.over_budget():
+        places = slot.task.size - report.left + stopping
+        if slot.key is None or 2 * places < slot.task.size or self.over_budget():
             return []
         self.ask_ahead()
         rate = len(report.trials) / max(report.seconds, 1e-3)
         left = len(self._waiting) + (self._search.limit - self._book.asked) * self._book.replicates
         workers = max(1, self._capacity.places)
-        spare = max(0, left - self._asker.size * workers) // workers  # what the others' places do not need
+        spare = max(0, left - self._proposer.size * workers) // workers  # what the others' places do not need
         number = places + min(int(rate * STOCK_S), MOST_IN_STOCK, spare)
-        more = self._waiting.take(lane.key, number, spare_planned=lane.is_padded)
-        lane.seats |= {seat.label: seat for seat in more}
-        lane.packs |= {seat.origin for seat in more if seat.origin is not None}
+        more = self._waiting.take(slot.key, number, spare_planned=slot.is_padded)
+        slot.seats |= {seat.label: seat for seat in more}
+        slot.packs |= {seat.origin for seat in more if seat.origin is not None}
         self._lease_out(more, report.pack)
         return more
 
@@ -541,46 +541,46 @@ class StudyOwner:
             self._origins.pop(seat.label, None)
             self._recorder.end_untrained(trial, PRUNED, "", self.spec.config(trial.params), [seat.replicate])
 
-    def _take_back(self, report: PackReport, lane: Lane) -> None:
+    def _take_back(self, report: PackReport, slot: WorkerSlot) -> None:
         """Members that found no room in memory wait again, and packs of their shape are smaller from now on."""
         if not report.given_back:
             return
-        seats = [lane.seats.pop(label) for label in report.given_back if label in lane.seats]
-        self._sizes[lane.group.key] = report.size
-        lane.task = replace(lane.task, size=report.size)
-        lane.group.is_planned = False
+        seats = [slot.seats.pop(label) for label in report.given_back if label in slot.seats]
+        self._sizes[slot.group.key] = report.size
+        slot.task = replace(slot.task, size=report.size)
+        slot.group.is_planned = False
         self._events.add("out of memory", f"{len(seats)} members put back, packs of {report.size}", pack=report.pack)
         self._put_back(seats)
 
-    def _put_back(self, seats: Sequence[Seat], *, alone: bool = False) -> None:
+    def _put_back(self, seats: Sequence[PendingMember], *, alone: bool = False) -> None:
         """Let members wait again, first in line, with the checkpoint they have."""
-        groups: dict[Any, Group] = {}
+        groups: dict[Any, PendingPack] = {}
         saved = self._checkpoints.saved_members()
         self._origins |= {seat.label: saved[seat.label] for seat in seats if seat.label in saved}
         for seat in seats:
             seat = replace(seat, origin=self._origins.get(seat.label))
             place = seat.label if alone else seat.key
             if place not in groups:
-                groups[place] = Group(self._asker.new_packs(1), alone=alone)
+                groups[place] = PendingPack(self._proposer.new_packs(1), alone=alone)
             groups[place].seats.append(seat)
         self._waiting.put_first(list(groups.values()))
 
-    def _leave(self, lane: Lane, pack: int) -> None:
+    def _leave(self, slot: WorkerSlot, pack: int) -> None:
         """The worker writes a checkpoint and goes; its members wait as the pack they are."""
-        self._origins |= dict.fromkeys(lane.seats, pack)
-        group = lane.group
-        if not lane.is_fixed:
-            group = Group(pack, [replace(seat, origin=pack) for seat in lane.seats.values()], alone=group.alone)
-        if lane.seats:
+        self._origins |= dict.fromkeys(slot.seats, pack)
+        group = slot.group
+        if not slot.keeps_composition:
+            group = PendingPack(pack, [replace(seat, origin=pack) for seat in slot.seats.values()], alone=group.alone)
+        if slot.seats:
             self._waiting.put_first([group])
         self._events.flush()
 
-    def lost(self, lane: int, reason: str) -> None:
-        """Tune has given a lane up; raises nothing."""
-        never_leased = lane in self._offered
-        self._vacate(lane)
-        self._unfit.pop(lane, None)
-        held = self._lanes.pop(lane, None)
+    def lost(self, slot: int, reason: str) -> None:
+        """Tune has given a slot up; raises nothing."""
+        never_leased = slot in self._offered
+        self._vacate(slot)
+        self._unfit.pop(slot, None)
+        held = self._slots.pop(slot, None)
         try:
             if held is not None and not self._is_over:
                 self._worker_died(held, reason)
@@ -591,23 +591,23 @@ class StudyOwner:
         if self._never_begun >= MOST_NEVER_BEGUN:
             self._broken = self._broken or f"workers do not start: {reason}"
 
-    def _worker_died(self, lane: Lane, reason: str) -> None:
+    def _worker_died(self, slot: WorkerSlot, reason: str) -> None:
         """A process is gone: where its node is too that says nothing about its members, else each is tried alone."""
-        if lane.node is not None and not self._is_alive(lane.node):
-            self._events.add("worker lost", "its node is gone", pack=lane.task.pack)
-            if lane.is_fixed:
-                self._waiting.put_first([lane.group])
+        if slot.node is not None and not self._is_alive(slot.node):
+            self._events.add("worker lost", "its node is gone", pack=slot.task.pack)
+            if slot.keeps_composition:
+                self._waiting.put_first([slot.group])
             else:
-                self._put_back(list(lane.seats.values()), alone=lane.group.alone)
+                self._put_back(list(slot.seats.values()), alone=slot.group.alone)
             return
-        self._put_apart(lane, f"the worker died ({reason})", counts=True)
+        self._put_apart(slot, f"the worker died ({reason})", counts=True)
 
-    def _put_apart(self, lane: Lane, reason: str, *, counts: bool, detail: str = "") -> None:
+    def _put_apart(self, slot: WorkerSlot, reason: str, *, counts: bool, detail: str = "") -> None:
         """Each member is tried alone, to find the one at fault; one that was alone fails, at its second death."""
-        self._events.add("worker lost", detail or reason, pack=lane.task.pack)
-        alone = len(lane.seats) == 1
+        self._events.add("worker lost", detail or reason, pack=slot.task.pack)
+        alone = len(slot.seats) == 1
         again = []
-        for seat in lane.seats.values():
+        for seat in slot.seats.values():
             trial = self._book[seat.trial]
             trial.deaths[seat.replicate] = deaths = trial.deaths.get(seat.replicate, 0) + 1
             self._ledger.annotate(trial.number, DEATHS, {str(r): n for r, n in trial.deaths.items()})
@@ -618,16 +618,16 @@ class StudyOwner:
             else:
                 again.append(seat)
         self._put_back(again, alone=True)
-        lane.seats = {}
-        self._remove_checkpoints(lane)
+        slot.seats = {}
+        self._remove_checkpoints(slot)
         self._events.flush()
 
-    def _remove_checkpoints(self, lane: Lane) -> None:
+    def _remove_checkpoints(self, slot: WorkerSlot) -> None:
         """Delete checkpoints that nobody goes on from any more."""
-        packs = lane.packs - ({lane.task.pack} if lane.seats else set())
-        free = packs - set(self._origins.values()) - {other.task.pack for other in self._lanes.values() if other.seats}
+        packs = slot.packs - ({slot.task.pack} if slot.seats else set())
+        free = packs - set(self._origins.values()) - {other.task.pack for other in self._slots.values() if other.seats}
         self._checkpoints.remove(free)
-        lane.packs -= free - {lane.task.pack}
+        slot.packs -= free - {slot.task.pack}
 
     # ---- the end --------------------------------------------------------------------------------------------------
 
@@ -651,24 +651,24 @@ class StudyOwner:
         with contextlib.suppress(OSError):  # workers hear of it with their next report
             lock.stop_file(self.study_dir).touch()
 
-    def share(self, lanes: int | None, requests: int | None = None) -> None:
+    def share(self, slots: int | None, requests: int | None = None) -> None:
         """How many workers the study may have beside others of the cluster, None for as many as there is room for.
 
         `requests` is the same for a cluster that has grown as far as it can.
         """
-        self._share, self._most_requests = lanes, requests if requests is not None else lanes
+        self._share, self._most_requests = slots, requests if requests is not None else slots
 
     def set_capacity(self, capacity: ClusterCapacity) -> None:
         """What the cluster has room for from now on."""
-        self._capacity = self._asker.capacity = capacity
+        self._capacity = self._proposer.capacity = capacity
 
-    def preparing(self, lane: int, what: str) -> None:
+    def preparing(self, slot: int, what: str) -> None:
         """A worker makes something ready that takes long."""
-        self._preparing[lane] = what
+        self._preparing[slot] = what
 
-    def failed(self, lane: int, detail: str) -> None:
+    def failed(self, slot: int, detail: str) -> None:
         """A worker met an exception that nobody expected, outside of training; Tune starts it again."""
-        write_log(self.study_dir, f"worker in lane {lane}", detail)
+        write_log(self.study_dir, f"worker in slot {slot}", detail)
 
     def cannot_write(self, reason: str) -> None:
         """A worker could not write its checkpoint: nothing more can be recorded."""
@@ -720,8 +720,8 @@ class StudyOwner:
         """How the study stands, for progress views; trials finished in this attempt after the first `since` of them."""
         self._note_hours()
         recorder, book, best = self._recorder, self._book, self._book.best
-        in_training = {seat.trial for lane in self._lanes.values() for seat in lane.seats.values()}
-        members = sum(lane.progress.get("under_way", 0.0) for lane in self._lanes.values())
+        in_training = {seat.trial for slot in self._slots.values() for seat in slot.seats.values()}
+        members = sum(slot.progress.get("under_way", 0.0) for slot in self._slots.values())
         members += sum(len(book[number].done) for number in in_training)
         hours, resources = self.spec.budget.hours, self.spec.resources
         return {
@@ -731,7 +731,7 @@ class StudyOwner:
             "failures": book.failures,
             "objective": self.spec.objectives[0],
             "best": best and {"trial": best.number, "value": best.values and best.values[0], "params": best.params},
-            "packs": [{"pack": lane.task.pack, **lane.progress} for lane in self._lanes.values() if lane.progress],
+            "packs": [{"pack": slot.task.pack, **slot.progress} for slot in self._slots.values() if slot.progress],
             "places": self._capacity.places,
             "requested": self._requested,
             "preparing": list(dict.fromkeys(self._preparing.values())),

@@ -11,10 +11,10 @@ from ..states import PRUNED
 from ..storage.events import EventLog
 from ..storage.optuna_writer import Ledger
 from ..study.trials import RUNGS, Book, Trial, quantile
-from .queue import Seat
+from .queue import PendingMember
 
 
-class Judge:
+class RungPruner:
     """Logs the rungs of a study's trials; `hopeless` are those that shall be trained no further."""
 
     def __init__(self, spec: StudySpec, book: Book, ledger: Ledger, events: EventLog) -> None:
@@ -28,7 +28,7 @@ class Judge:
                 self._at_rung.setdefault(rung, {})[trial.number] = value
         self.hopeless = {trial.number for trial in book if not trial.finished and self._was_hopeless(trial)}
 
-    def rungs(self, seats: Sequence[Seat]) -> dict[int, tuple[int, ...]]:
+    def rungs(self, seats: Sequence[PendingMember]) -> dict[int, tuple[int, ...]]:
         """Where members have still to be heard of, in thousandths of their planned steps, by label."""
         if self._pruner.kind in ("none", "patience"):
             return {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class PendingMember:
     """A member that waits: which seed of which trial, and the members it may train with."""
 
     label: int
@@ -18,7 +18,7 @@ class Seat:
 
 
 @dataclass(slots=True)
-class Group:
+class PendingPack:
     """Members that start together as pack `pack`.
 
     `is_planned` says that it is the pack that was planned, with every member it had: where last digits depend on the
@@ -26,7 +26,7 @@ class Group:
     """
 
     pack: int
-    seats: list[Seat] = field(default_factory=list)
+    seats: list[PendingMember] = field(default_factory=list)
     is_planned: bool = False
     alone: bool = False
 
@@ -36,11 +36,11 @@ class Group:
         return self.seats[0].key
 
 
-class Waiting:
+class MemberQueue:
     """Groups in the order in which they start."""
 
     def __init__(self) -> None:
-        self._groups: list[Group] = []
+        self._groups: list[PendingPack] = []
 
     def __len__(self) -> int:
         return sum(len(group.seats) for group in self._groups)
@@ -50,24 +50,24 @@ class Waiting:
         """Number of packs that wait."""
         return len(self._groups)
 
-    def append(self, groups: Iterable[Group]) -> None:
+    def append(self, groups: Iterable[PendingPack]) -> None:
         """Put groups at the end."""
         self._groups += groups
 
-    def put_first(self, groups: Sequence[Group]) -> None:
+    def put_first(self, groups: Sequence[PendingPack]) -> None:
         """Put groups at the front: what had begun goes on first."""
         self._groups[:0] = groups
 
-    def take_group(self) -> Group | None:
+    def take_group(self) -> PendingPack | None:
         """The next group."""
         return self._groups.pop(0) if self._groups else None
 
-    def take(self, key: tuple[str, ...], number: int, *, spare_planned: bool) -> list[Seat]:
+    def take(self, key: tuple[str, ...], number: int, *, spare_planned: bool) -> list[PendingMember]:
         """Up to `number` members that may join a pack of `key`, in order.
 
         With `spare_planned`, packs that are still as they were planned stay whole.
         """
-        taken: list[Seat] = []
+        taken: list[PendingMember] = []
         for group in self._groups:
             if len(taken) >= number:
                 break
@@ -78,7 +78,7 @@ class Waiting:
         self._groups = [group for group in self._groups if group.seats]
         return taken
 
-    def drop(self, trial: int) -> list[Seat]:
+    def drop(self, trial: int) -> list[PendingMember]:
         """Take the members of a trial out."""
         dropped = [seat for group in self._groups for seat in group.seats if seat.trial == trial]
         for group in self._groups:

@@ -18,7 +18,8 @@ from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.events import EventLog
 from ..storage.optuna_writer import Ledger
-from ..storage.tables import StudyTables, setting_columns
+from ..storage.schema import setting_columns
+from ..storage.tables import StudyTables
 from ..study.provenance import versions
 from ..study.trials import Book, Trial, end_of, finish
 

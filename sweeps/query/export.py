@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from ..errors import QueryError
 from ..storage.object_store import Remote
+from ..storage.schema import TABLES
 from ..storage.stored_tables import tables_of
-from ..storage.tables import TABLES, Snapshot, exactly
+from ..storage.tables import Snapshot, exactly
 from ..study.study_file import SPEC_FILE
 from .confined import Limits
 from .files import FileFormat, format_of, write_file
-from .query import answered, named_studies, read_study_file
+from .query import named_studies, read_study_file, stream_query
 from .rows import BATCH_ROWS, dataset_of
 
 _OF_A_STUDY: Final = (*TABLES, "checkpoints", SPEC_FILE, "study.db", "lock")  # what nothing else is written over
@@ -88,7 +89,7 @@ def export_tables(study_dirs: Sequence[Path | Remote], places: Mapping[str, Plac
 
 def export_answer(study_dirs: Sequence[Path | Remote], sql: str, place: Place, limits: Limits) -> Exported:
     """Write the answer to one statement over the studies. Raises as `query` and `export_tables` do."""
-    return answered(study_dirs, sql, lambda schema, batches: _write(place, schema, batches), limits)
+    return stream_query(study_dirs, sql, lambda schema, batches: _write(place, schema, batches), limits)
 
 
 def _write(place: Place, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Exported:

@@ -16,8 +16,9 @@ import pyarrow as pa
 from ..errors import QueryError, SpecError, StudyError
 from ..spec import yaml_text
 from ..storage.object_store import Remote, uri_of
+from ..storage.schema import TABLES
 from ..storage.stored_tables import tables_of
-from ..storage.tables import TABLES, Snapshot, StudyTables, exactly
+from ..storage.tables import Snapshot, StudyTables, exactly
 from ..study import study_file
 from . import confined, views
 from .confined import Limits
@@ -26,15 +27,14 @@ from .ranking import (
     Kind,
     check_numbers,
     common_objectives,
-    rules_of,
-    standing_sql,
+    ranked_trials_sql,
+    ranking_of,
     swept_columns,
     with_front,
 )
 from .rows import dataset_of
 from .statement import checked_tree, did_you_mean, names_used, shows_tables
 from .text import SPREAD
-from .text import render as render
 from .values import unit_of
 
 Schemas = Mapping[str, pa.Schema]  # of each table that is registered
@@ -50,10 +50,10 @@ def query(study_dirs: Sequence[Path | Remote], sql: str, limits: Limits = _DEFAU
     `QueryError` for a statement that does more than read them, that is wrong, or that meets a limit, and `StudyError`
     for a folder that is no study or a damaged file.
     """
-    return answered(study_dirs, sql, lambda schema, batches: confined.gathered(schema, batches, limits), limits)
+    return stream_query(study_dirs, sql, lambda schema, batches: confined.gathered(schema, batches, limits), limits)
 
 
-def answered(
+def stream_query(
     study_dirs: Sequence[Path | Remote],
     sql: str,
     consume: Callable[[pa.Schema, Iterator[pa.RecordBatch]], _Made],
@@ -74,18 +74,18 @@ def answered(
     studies = {name: tables_of(place) for name, place in places.items()}
 
     def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> _Made:
-        ground = views.ground_of(files, {table: schema.names for table, schema in schemas.items()})
+        context = views.view_context(files, {table: schema.names for table, schema in schemas.items()})
         for view in (name for name in views.NEEDS if name in used):
-            views.create(connection, view, ground, filled=command is None)
+            views.create(connection, view, context, filled=command is None)
         if command is None:
             return consume(*confined.batches(connection, sql))
         found = _listed(connection) if command == ".tables" else _described(connection, wanted, schemas)
         return consume(found.schema, iter(found.to_batches()))
 
-    return asked(studies, [name for name in TABLES if name in used or name in _needed(used)], limits, answer)
+    return run_query(studies, [name for name in TABLES if name in used or name in _needed(used)], limits, answer)
 
 
-def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limit: int | None = None) -> pa.Table:
+def ranked_trials(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limit: int | None = None) -> pa.Table:
     """Return every whole trial in a line, the best first: study, trial, state, objectives, swept settings, key metrics.
 
     Trials rank by the first objective of their study unless `by` names another number, those of several objectives
@@ -96,8 +96,8 @@ def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limi
     places = named_studies(study_dirs)
     files = {name: read_study_file(place) for name, place in places.items()}
     studies = {name: tables_of(place) for name, place in places.items()}
-    rules = {name: rules_of(file) for name, file in files.items()}
-    metrics = (by,) if by else common_objectives(rules)
+    ranking = {name: ranking_of(file) for name, file in files.items()}
+    metrics = (by,) if by else common_objectives(ranking)
 
     def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> pa.Table:
         kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
@@ -106,10 +106,10 @@ def standing(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limi
         wanted = swept | KEY_METRICS
         others = {name: kind for name, kind in wanted.items() if name in kinds and name not in metrics}
         first = None if len(metrics) > 1 else limit
-        sql = standing_sql(rules, metrics, others, ranked_only=limit is not None, limit=first)
+        sql = ranked_trials_sql(ranking, metrics, others, ranked_only=limit is not None, limit=first)
         return connection.sql(sql).to_arrow_table()
 
-    found = asked(studies, ["trials"], _DEFAULTS, answer)
+    found = run_query(studies, ["trials"], _DEFAULTS, answer)
     return found if len(metrics) == 1 else with_front(found, metrics).slice(0, limit)
 
 
@@ -149,7 +149,7 @@ def named_studies(study_dirs: Sequence[Path | Remote]) -> dict[str, Path | Remot
     return {str(place) if names.count(place.name) > 1 else place.name: place for place in places}
 
 
-def asked(
+def run_query(
     studies: Mapping[str, StudyTables],
     used: Sequence[str],
     limits: Limits,

@@ -35,7 +35,7 @@ _INFINITE: Final = "'inf'::DOUBLE"
 
 
 @dataclass(frozen=True)
-class Rules:
+class Ranking:
     """How a study values its trials; the first of its objectives ranks."""
 
     objectives: tuple[str, ...] = ("rel_l2",)
@@ -43,17 +43,17 @@ class Rules:
     quantile: float = 0.5
 
 
-def rules_of(study_file: Mapping[str, Any]) -> Rules:
+def ranking_of(study_file: Mapping[str, Any]) -> Ranking:
     """Return how the study of a study file values its trials."""
     search = study_file.get("search") or {}
     objective = search.get("objective", "rel_l2")
     objectives = tuple(map(str, objective)) if isinstance(objective, list) else (str(objective),)
-    return Rules(objectives, int(search.get("replicates") or 1), float(search.get("quantile", 0.5)))
+    return Ranking(objectives, int(search.get("replicates") or 1), float(search.get("quantile", 0.5)))
 
 
-def common_objectives(rules: Mapping[str, Rules]) -> tuple[str, ...]:
+def common_objectives(ranking: Mapping[str, Ranking]) -> tuple[str, ...]:
     """Return the objectives that studies share. Raises `QueryError` where they have different ones."""
-    found = sorted({each.objectives for each in rules.values()})
+    found = sorted({each.objectives for each in ranking.values()})
     if len(found) > 1:
         told = ", ".join(" and ".join(objectives) for objectives in found)
         raise QueryError(f"the studies have different objectives ({told}): say by which to rank")
@@ -89,8 +89,8 @@ def section_of(field: str) -> Section:
     return "train" if any(field == known.name for known in fields(TrainSettings)) else "problem"
 
 
-def standing_sql(
-    studies: Mapping[str, Rules],
+def ranked_trials_sql(
+    studies: Mapping[str, Ranking],
     metrics: Sequence[str],
     others: Mapping[str, Kind],
     *,
@@ -103,7 +103,7 @@ def standing_sql(
     which stand in the order of their numbers. Where a study has replicates, numbers are its quantile over them, null
     where that is not finite, and METRIC_min, METRIC_max and `replicates` say how far they spread and how many they are.
     """
-    several = any(rules.replicates > 1 for rules in studies.values())
+    several = any(ranking.replicates > 1 for ranking in studies.values())
     lines = _over_replicates(studies, metrics, others) if several else _one_each(metrics, others)
     ranked = f"(state = '{COMPLETE}' AND {_name(metrics[0])} IS NOT NULL)"
     chosen = f" WHERE {ranked}" if ranked_only else ""
@@ -111,15 +111,15 @@ def standing_sql(
     return f"WITH standing AS ({lines}) FROM standing{chosen}{order}" + (f" LIMIT {limit}" if limit else "")
 
 
-def members_sql(studies: Mapping[str, Rules], columns: Sequence[str]) -> str:
+def members_sql(studies: Mapping[str, Ranking], columns: Sequence[str]) -> str:
     """Return the beginning of a statement that defines the table `members`: the replicates of whole trials.
 
     Its columns are configuration, share, study, trial, replicate, state and `columns`. Equal numbers `configuration`
     mean equal configurations on equal data, in studies that rank by the same quantile, `share`. Trials that were pruned
     or trained again are left out, and of a configuration each seed counts once.
     """
-    share = _by_study({name: f"{rules.quantile!r}::DOUBLE" for name, rules in studies.items()})
-    wanted = _by_study({name: str(rules.replicates) for name, rules in studies.items()})
+    share = _by_study({name: f"{ranking.quantile!r}::DOUBLE" for name, ranking in studies.items()})
+    wanted = _by_study({name: str(ranking.replicates) for name, ranking in studies.items()})
     named = "".join(f", {_name(column)}" for column in columns)
     once = "QUALIFY row_number() OVER (PARTITION BY configuration, coalesce(seed, replicate) ORDER BY study, trial) = 1"
     return (
@@ -134,7 +134,7 @@ def members_sql(studies: Mapping[str, Rules], columns: Sequence[str]) -> str:
     )
 
 
-def configurations_sql(studies: Mapping[str, Rules], metrics: Sequence[str]) -> str:
+def configurations_sql(studies: Mapping[str, Ranking], metrics: Sequence[str]) -> str:
     """Return the statement for the configurations whose first metric is finite, the best first: number and metrics."""
     gathered = ", ".join(f"{_sorted(name)} AS {_name(name)}" for name in metrics)
     shown = ", ".join(f"{_quantile(name)} AS {_name(name)}" for name in metrics)
@@ -185,14 +185,14 @@ def _one_each(metrics: Sequence[str], others: Mapping[str, Kind]) -> str:
     return f"SELECT study, trial, state, {', '.join(columns)} FROM trials WHERE duplicate_of IS NULL"
 
 
-def _over_replicates(studies: Mapping[str, Rules], metrics: Sequence[str], others: Mapping[str, Kind]) -> str:
+def _over_replicates(studies: Mapping[str, Ranking], metrics: Sequence[str], others: Mapping[str, Kind]) -> str:
     """The trials of studies with replicates, as far as all of these are published.
 
     Numbers are gathered into sorted lists first, from which the quantile is taken to the last digit as
     `trials.quantile` takes it.
     """
-    share = _by_study({name: f"{rules.quantile!r}::DOUBLE" for name, rules in studies.items()})
-    wanted = _by_study({name: str(rules.replicates) for name, rules in studies.items()})
+    share = _by_study({name: f"{ranking.quantile!r}::DOUBLE" for name, ranking in studies.items()})
+    wanted = _by_study({name: str(ranking.replicates) for name, ranking in studies.items()})
     gathered = [
         "count(*) AS replicates",
         f"{share} * (count(*) - 1) AS place",

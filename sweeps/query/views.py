@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.schema import SECOND
-from .ranking import Kind, Rules, front, rules_of, standing_sql, swept_columns
+from .ranking import Kind, Ranking, front, ranked_trials_sql, ranking_of, swept_columns
 
 NEEDS: Final = {  # each view, and the table it is made of
     "best": "trials",
@@ -29,10 +29,10 @@ _COST: Final = "seconds"  # what the error is weighed against where there is one
 
 
 @dataclass(frozen=True)
-class Ground:
+class ViewContext:
     """What the views of some studies rest on: how each values its trials, what they swept, the columns there are."""
 
-    rules: Mapping[str, Rules]
+    ranking: Mapping[str, Ranking]
     swept: Sequence[str]
     columns: Mapping[str, Sequence[str]]  # of each table that is there
 
@@ -40,36 +40,36 @@ class Ground:
         """The swept settings of all studies, as far as they are columns."""
         return [name for name in self.swept if name in self.columns["trials"] and name not in besides]
 
-    def ranked(self) -> dict[tuple[str, ...], dict[str, Rules]]:
+    def ranked(self) -> dict[tuple[str, ...], dict[str, Ranking]]:
         """The studies by their objectives, those whose objective is a column."""
-        found: dict[tuple[str, ...], dict[str, Rules]] = {}
-        for study, rules in self.rules.items():
-            objectives = tuple(name for name in rules.objectives if name in self.columns["trials"])
+        found: dict[tuple[str, ...], dict[str, Ranking]] = {}
+        for study, ranking in self.ranking.items():
+            objectives = tuple(name for name in ranking.objectives if name in self.columns["trials"])
             if objectives:
-                found.setdefault(objectives, {})[study] = rules
+                found.setdefault(objectives, {})[study] = ranking
         return found
 
 
-def ground_of(files: Mapping[str, Mapping[str, Any]], columns: Mapping[str, Sequence[str]]) -> Ground:
+def view_context(files: Mapping[str, Mapping[str, Any]], columns: Mapping[str, Sequence[str]]) -> ViewContext:
     """Return what views rest on, from the study files by study and the columns by table."""
     swept = dict.fromkeys(name for file in files.values() for name in swept_columns(file))
-    return Ground({name: rules_of(file) for name, file in files.items()}, list(swept), columns)
+    return ViewContext({name: ranking_of(file) for name, file in files.items()}, list(swept), columns)
 
 
-def create(connection: duckdb.DuckDBPyConnection, view: str, ground: Ground, *, filled: bool = True) -> None:
+def create(connection: duckdb.DuckDBPyConnection, view: str, context: ViewContext, *, filled: bool = True) -> None:
     """Make a view over the registered tables. `filled=False` will do where only its columns are asked for."""
     if view == "pareto":
-        connection.register("pareto", _pareto(connection, ground, filled=filled))
+        connection.register("pareto", _pareto(connection, context, filled=filled))
     else:
-        connection.execute(f"CREATE VIEW {view} AS {_STATEMENTS[view](ground)}")
+        connection.execute(f"CREATE VIEW {view} AS {_STATEMENTS[view](context)}")
 
 
-def _best(ground: Ground) -> str:
+def _best(context: ViewContext) -> str:
     """The rows of the trial that is worth most in each study, of all where several are worth the same."""
     worth = [
         f"SELECT study, trial, {_name(objectives[0])} AS worth FROM "
-        f"({standing_sql(studies, objectives[:1], {}, ranked_only=True)}) WHERE study IN ({_texts(studies)})"
-        for objectives, studies in ground.ranked().items()
+        f"({ranked_trials_sql(studies, objectives[:1], {}, ranked_only=True)}) WHERE study IN ({_texts(studies)})"
+        for objectives, studies in context.ranked().items()
     ] or ["SELECT study, trial, NULL::DOUBLE AS worth FROM trials WHERE false"]
     return (
         f"WITH worth AS ({' UNION ALL '.join(worth)}), "
@@ -79,12 +79,12 @@ def _best(ground: Ground) -> str:
     )
 
 
-def _by_config(ground: Ground) -> str:
+def _by_config(context: ViewContext) -> str:
     """One line a configuration: a seed counts once, a failed one as infinitely bad, a pruned one only in `pruned`."""
-    metrics = list(dict.fromkeys(name for objectives in ground.ranked() for name in objectives))
+    metrics = list(dict.fromkeys(name for objectives in context.ranked() for name in objectives))
     numbers = [f"{_value(name)} AS {_name('value ' + name)}" for name in metrics]
     spread = [part for name in metrics for part in _spread(name)]
-    settings = [f"any_value({_name(name)}) AS {_name(name)}" for name in ground.settings(metrics)]
+    settings = [f"any_value({_name(name)}) AS {_name(name)}" for name in context.settings(metrics)]
     order = f"ORDER BY {_name(metrics[0] + '_median')}, configuration" if metrics else "ORDER BY configuration"
     shown = ", ".join(["count(*) AS n", *_counts(), *spread, *settings])
     return (
@@ -121,12 +121,12 @@ def _spread(name: str) -> list[str]:
     return [f"{found[end]} AS {_name(f'{name}_{end}')}" for end in ("median", "min", "q1", "q3", "max")]
 
 
-def _curves_last(ground: Ground) -> str:
+def _curves_last(context: ViewContext) -> str:
     """The last row of each trial and replicate; the first of the second stage has the evaluations of the one before.
 
     Few rows have the most evaluations, which is quick to see; only these are put in order.
     """
-    columns, keys = ground.columns["curves"], "study, trial, replicate"
+    columns, keys = context.columns["curves"], "study, trial, replicate"
     order = f"(phase = '{SECOND}', step)"
     others = [
         f"arg_max_null({_name(name)}, {order}) AS {_name(name)}" for name in columns if name not in keys.split(", ")
@@ -138,42 +138,42 @@ def _curves_last(ground: Ground) -> str:
     )
 
 
-def _failures(ground: Ground) -> str:
+def _failures(context: ViewContext) -> str:
     """Failed rows with the reason, what to do about it, the trial that trained them again, and the settings."""
     again = (
         "SELECT study, retry_of AS trial, max(trial) AS retried_by FROM trials WHERE retry_of IS NOT NULL GROUP BY ALL"
     )
     told = ["stop_reason", "failure", "stop_advice", "retried_by"]
-    columns = dict.fromkeys([*told, *ground.settings(), "seed", "device", "host", "finished_at"])
+    columns = dict.fromkeys([*told, *context.settings(), "seed", "device", "host", "finished_at"])
     return (
         f"SELECT study, trial, replicate, {', '.join(map(_name, columns))} FROM trials LEFT JOIN ({again}) "
         f"USING (study, trial) WHERE state = '{FAIL}' AND duplicate_of IS NULL ORDER BY study, trial, replicate"
     )
 
 
-def _pareto(connection: duckdb.DuckDBPyConnection, ground: Ground, *, filled: bool) -> pa.Table:
+def _pareto(connection: duckdb.DuckDBPyConnection, context: ViewContext, *, filled: bool) -> pa.Table:
     """The trials of each study that no other is as good as in everything and better in something.
 
     Computed at once and not by SQL: for more than two objectives SQL would compare all trials with all.
     """
-    parts = [_front_of(connection, ground, *group, filled=filled) for group in ground.ranked().items()]
+    parts = [_front_of(connection, context, *group, filled=filled) for group in context.ranked().items()]
     keys = pa.schema([("study", pa.string()), ("trial", pa.int32())])
     return pa.concat_tables([keys.empty_table(), *parts], promote_options="permissive")
 
 
 def _front_of(
     connection: duckdb.DuckDBPyConnection,
-    ground: Ground,
+    context: ViewContext,
     objectives: tuple[str, ...],
-    studies: Mapping[str, Rules],
+    studies: Mapping[str, Ranking],
     *,
     filled: bool,
 ) -> pa.Table:
     metrics = list(objectives) if len(objectives) > 1 else list(dict.fromkeys([*objectives, _COST]))
-    settings = ground.settings(metrics)
+    settings = context.settings(metrics)
     kinds: dict[str, Kind] = dict.fromkeys(metrics[1:], "number")
     kinds |= dict.fromkeys(settings, "setting")
-    ranked = standing_sql(studies, metrics[:1], kinds, ranked_only=True, limit=None if filled else 1)
+    ranked = ranked_trials_sql(studies, metrics[:1], kinds, ranked_only=True, limit=None if filled else 1)
     own = f"* REPLACE (CASE WHEN taken_from IS NULL THEN {_COST} END AS {_COST})"  # else another study paid
     shown = ", ".join(map(_name, ["study", "trial", *metrics, *settings]))
     found = connection.sql(
@@ -197,7 +197,7 @@ def _texts(values: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
-_STATEMENTS: Final[dict[str, Callable[[Ground], str]]] = {
+_STATEMENTS: Final[dict[str, Callable[[ViewContext], str]]] = {
     "best": _best,
     "by_config": _by_config,
     "curves_last": _curves_last,

@@ -57,7 +57,7 @@ def _sentences(study: ReportStudy, rows: pa.Table) -> Iterator[str]:
         yield f"{100 * first / (first + second):.0f} % of the time went into first stages, the rest into second ones."
     seconds = rows["seconds"].to_numpy()
     low, middle, high = np.quantile(seconds, [0.05, 0.5, 0.95])
-    whose = "A replicate" if study.rules.replicates > 1 else "A trial"
+    whose = "A replicate" if study.ranking.replicates > 1 else "A trial"
     yield f"{whose} took {middle:.3g} s (median), 90 % of them {low:.3g} to {high:.3g} s."
     for state, named in (("FAIL", "that failed"), ("PRUNED", "that were pruned")):
         lost = pc.sum(rows.filter(pc.equal(rows["state"], state))["seconds"]).as_py()

@@ -20,8 +20,8 @@ from pinncore import PinnError, TrainedNetwork
 from ..analysis.importance import Importance, importance
 from ..analysis.study_axes import Judged, existing, judged
 from ..errors import SweepError
-from ..query.query import place_of, read_study_file, standing
-from ..query.ranking import Rules, dimensions, rules_of, swept_columns
+from ..query.query import place_of, ranked_trials, read_study_file
+from ..query.ranking import Ranking, dimensions, ranking_of, swept_columns
 from ..query.text import PERCENT_COLUMNS
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
@@ -50,7 +50,7 @@ class ReportStudy:
     folder: Path | Remote
     file: dict[str, Any]
     tables: StudyTables
-    rules: Rules
+    ranking: Ranking
     ranked: pa.Table
     failed: pa.Table
     pruned: pa.Table
@@ -66,13 +66,13 @@ class ReportStudy:
     @property
     def objective(self) -> str:
         """What trials rank by first."""
-        return self.rules.objectives[0]
+        return self.ranking.objectives[0]
 
     @property
     def middle(self) -> str:
         """What the value of a trial is of its replicates."""
         special = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
-        return special.get(self.rules.quantile, f"{100 * self.rules.quantile:g} % quantile")
+        return special.get(self.ranking.quantile, f"{100 * self.ranking.quantile:g} % quantile")
 
     @cached_property
     def judged(self) -> Judged:
@@ -128,27 +128,27 @@ def read(study_dir: Path) -> ReportStudy:
     """Read what a report draws on. Raises `StudyError` for a folder that is no study or a damaged table."""
     place = place_of(study_dir)
     file = read_study_file(place)
-    tables, rules = tables_of(place), rules_of(file)
-    lines = standing([place])
-    metrics = [name for name in rules.objectives if name not in _COLUMNS]
+    tables, ranking = tables_of(place), ranking_of(file)
+    lines = ranked_trials([place])
+    metrics = [name for name in ranking.objectives if name not in _COLUMNS]
     rows = tables.read("trials", columns=[*_COLUMNS, *metrics])
     copies = rows.filter(pc.is_valid(rows["duplicate_of"]))
     rows = rows.filter(pc.is_null(rows["duplicate_of"]))
     retries = rows.filter(pc.is_valid(rows["retry_of"]))
     again = sorted(set(zip(retries["retry_of"].to_pylist(), retries["trial"].to_pylist(), strict=True)))
-    is_complete = pc.and_(pc.equal(lines["state"], COMPLETE), pc.is_valid(lines[rules.objectives[0]]))
+    is_complete = pc.and_(pc.equal(lines["state"], COMPLETE), pc.is_valid(lines[ranking.objectives[0]]))
     is_failed = pc.and_(pc.equal(lines["state"], FAIL), pc.invert(pc.is_in(lines["trial"], retries["retry_of"])))
     ranked = lines.filter(is_complete)
     return ReportStudy(
         folder=place,
         file=file,
         tables=tables,
-        rules=rules,
+        ranking=ranking,
         ranked=ranked,
         failed=lines.filter(is_failed),
         pruned=lines.filter(pc.equal(lines["state"], PRUNED)),
         rows=rows,
-        best=_best(tables, rows, ranked, rules.objectives[0]),
+        best=_best(tables, rows, ranked, ranking.objectives[0]),
         repeated=tuple(sorted(set(copies["trial"].to_pylist()))),
         again=tuple(again),
     )

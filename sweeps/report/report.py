@@ -109,9 +109,9 @@ def _header(study: ReportStudy) -> Html:
     search = study.file.get("search") or {}
     swept = ", ".join(dimensions(study.file)) or "nothing"
     lead = f"Searched over {swept}, with the sampler {search.get('sampler', 'random')}, for the smallest "
-    lead += " and ".join(study.rules.objectives)
-    if study.rules.replicates > 1:
-        lead += f", the {study.middle} of {study.rules.replicates} replicates"
+    lead += " and ".join(study.ranking.objectives)
+    if study.ranking.replicates > 1:
+        lead += f", the {study.middle} of {study.ranking.replicates} replicates"
     tiles = list(_tiles(study))
     return tag(
         "header",
@@ -124,7 +124,7 @@ def _header(study: ReportStudy) -> Html:
 
 def _tiles(study: ReportStudy) -> Iterator[Html]:
     if study.best:
-        several = study.rules.replicates > 1
+        several = study.ranking.replicates > 1
         value = {**study.best, study.objective: study.ranked[study.objective][0].as_py()}
         whose = f"of the best trial, {study.middle}" if several and study.objective == "rel_l2" else "of the best trial"
         yield tile(shown("rel_l2", value["rel_l2"]) or "not known", f"relative L2 error {whose}", main=True)
@@ -133,7 +133,7 @@ def _tiles(study: ReportStudy) -> Iterator[Html]:
         if several:
             low, high = (study.ranked[f"{study.objective}_{end}"][0].as_py() for end in ("min", "max"))
             yield tile(
-                span(study.objective, low, high), f"{study.objective} over its {study.rules.replicates} replicates"
+                span(study.objective, low, high), f"{study.objective} over its {study.ranking.replicates} replicates"
             )
     copies = len(study.repeated)
     complete = study.ranked.num_rows + copies
@@ -167,7 +167,7 @@ def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
     pairs = [(name, shown(name, best[name])) for name in metrics if best[name] is not None]
     terms = [part for name, value in pairs for part in (tag("dt", *breakable(name)), tag("dd", value))]
     notes = [f"Advice: {best['stop_advice']}"] if best.get("stop_advice") else []
-    if study.rules.replicates > 1:
+    if study.ranking.replicates > 1:
         whose = f"These and the pictures are of replicate {best['replicate']}, the nearest to the {study.middle}."
         notes.insert(0, whose)
     text = f"As a study file that trains it under {SEEDS} seeds, to see how far they spread. One click selects it."
@@ -181,7 +181,7 @@ def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
 def _ranking(study: ReportStudy) -> Html:
     ranking = top([study.folder], ROWS_SHOWN)
     ranked = ranking.shown().drop_columns("stop_reason")
-    if "replicates" in ranked.column_names and set(ranked["replicates"].to_pylist()) == {study.rules.replicates}:
+    if "replicates" in ranked.column_names and set(ranked["replicates"].to_pylist()) == {study.ranking.replicates}:
         ranked = ranked.drop_columns("replicates")
     heads = [(name, not isinstance(ranked.column(name)[0].as_py(), str)) for name in ranked.column_names]
     rows = [[(shown(name, row[name]), number) for name, number in heads] for row in ranked.to_pylist()]
@@ -202,7 +202,7 @@ def _failures(study: ReportStudy) -> Html:
         [(f"{len(trials):,}", True), (reason, False), (failure, False), (listed(sorted(set(trials))), False)]
         for (failure, reason), trials in sorted(by_reason.items(), key=lambda item: -len(item[1]))
     ]
-    several = study.rules.replicates > 1
+    several = study.ranking.replicates > 1
     heads = [("trainings" if several else "trials", True), ("stop_reason", False), ("what went wrong", False)]
     told = []
     if several:
@@ -228,7 +228,7 @@ def _notes(study: ReportStudy) -> Html:
         parts.append(tag("p", f"Taken over and not trained here: {listed(taken)}.", class_="quiet"))
     if stops := Counter(reason or "" for reason in study.complete()["stop_reason"].to_pylist()):
         counted = ", ".join(f"{reason} {count:,}" for reason, count in stops.most_common())
-        whose = "replicates" if study.rules.replicates > 1 else "trials"
+        whose = "replicates" if study.ranking.replicates > 1 else "trials"
         parts.append(tag("p", f"How complete {whose} stopped: {counted}.", class_="quiet"))
     return section("Notes on the data and the study", *parts)
 

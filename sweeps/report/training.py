@@ -31,7 +31,7 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
     if not own["step"]:
         return section("Training", tag("p", "No curves were kept.", class_="quiet"))
     own["phase"] = [best[f"{phase}_stage"] for phase in own["phase"]]
-    several = study.rules.replicates > 1
+    several = study.ranking.replicates > 1
     title = f"Trial {best['trial']}" + (f", replicate {best['replicate']}" if several else "")
     first = gallery.hang(
         "training-best",
@@ -40,7 +40,7 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
         wide=True,
     )
     by_phase, pictures = _by_phase(own, best, gallery), []
-    number = max(1, CURVES_SHOWN // study.rules.replicates)
+    number = max(1, CURVES_SHOWN // study.ranking.replicates)
     curves = _curves(study, study.ranked["trial"].to_pylist()[:number])
     if len(curves) > 1:
         whose = f"The {number} best trials" if study.ranked.num_rows > number else "All complete trials"

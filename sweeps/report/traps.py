@@ -93,7 +93,7 @@ def _distance_of_truth(study: ReportStudy, best: Row) -> float | None:
 
 def _loss(study: ReportStudy, rows: pa.Table) -> Mark:
     trap = "The loss does not rank trials"
-    as_objective = "loss" in study.rules.objectives
+    as_objective = "loss" in study.ranking.objectives
     told = "It is an objective of this study. " if as_objective else ""
     known = rows.filter(pc.and_(pc.is_finite(rows["loss"]), pc.is_finite(rows["rel_l2"])))
     if known.num_rows < _FEWEST:

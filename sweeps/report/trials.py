@@ -29,7 +29,7 @@ POINTS_OF_ALL: Final = 12_000  # of the scatters of all settings together
 
 def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
     """How far the replicates of the best trials lie apart."""
-    if study.rules.replicates == 1:
+    if study.ranking.replicates == 1:
         return Html()
     label, factor = in_per_cent(study.objective)
     best = study.ranked.slice(0, SPREADS_SHOWN)
@@ -38,7 +38,7 @@ def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
     }
     middles = [factor * value for value in best[study.objective].to_pylist()]
     told = (
-        f"A point is one of {study.rules.replicates} replicates, which differ in their seed alone; the bar is their "
+        f"A point is one of {study.ranking.replicates} replicates, which differ in their seed alone; the bar is their "
         f"{study.middle}, by which trials rank. Where the points of two trials overlap, chance may have ordered them."
     )
     drawn = gallery.hang(
@@ -53,9 +53,9 @@ def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
 
 def compromises(study: ReportStudy, gallery: Gallery) -> Html:
     """Trials by the first two of several objectives."""
-    if len(study.rules.objectives) == 1:
+    if len(study.ranking.objectives) == 1:
         return Html()
-    first, second = study.rules.objectives[:2]
+    first, second = study.ranking.objectives[:2]
     labels, factors = zip(*(in_per_cent(name) for name in (first, second)), strict=True)
     known = study.ranked.filter(pc.is_valid(study.ranked["pareto"]))
     values = np.stack(
@@ -64,7 +64,7 @@ def compromises(study: ReportStudy, gallery: Gallery) -> Html:
     on_front = known["pareto"].to_numpy(zero_copy_only=False).astype(bool)
     told = (
         f"Best compromises: {int(on_front.sum()):,} of {len(on_front):,} complete trials. No other is as good in all "
-        f"of {', '.join(study.rules.objectives)} and better in one. The best of them in {first} ranks first."
+        f"of {', '.join(study.ranking.objectives)} and better in one. The best of them in {first} ranks first."
     )
     shown = on_front.copy()
     shown[drawn_of(len(values), POINTS_SHOWN)] = True

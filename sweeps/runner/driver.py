@@ -24,9 +24,10 @@ from ..spec.warnings import warnings_of
 from ..states import FINISHED
 from ..storage.lock import refuse_held
 from ..study import home
-from ..study.folder import SPEC_FILE, open_folder
+from ..study.folder import open_folder
 from ..study.loading import load_spec, read_spec
 from ..study.log import log_exception
+from ..study.study_file import SPEC_FILE
 from .cluster_view import ClusterView
 from .fair_share import Shares
 from .preflight import Expected, check_nodes, expected_here, last_line
@@ -35,8 +36,8 @@ from .ray_cluster import NAMESPACE, RayCluster
 from .watcher import Echoes, Pulse, Watcher
 
 GO_ON = "Run the study again to go on"
-RESTARTS = 3  # of a worker in its lane; the owner gives up on members long before
-FIRST_LANE = 1  # begins to start on this machine while the owner still opens the study
+RESTARTS = 3  # of a worker in its slot; the owner gives up on members long before
+FIRST_SLOT = 1  # begins to start on this machine while the owner still opens the study
 EXIT_DONE, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 1, 130
 
 
@@ -226,7 +227,7 @@ def _start_owner(
     name = f"owner-{uuid.uuid4().hex[:12]}"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(owner_class).options(name=name, num_cpus=0, scheduling_strategy=here).remote()
-    options = {"driver_pid": os.getpid(), "retry": retry, "offered": 0 if is_shared else FIRST_LANE}
+    options = {"driver_pid": os.getpid(), "retry": retry, "offered": 0 if is_shared else FIRST_SLOT}
     return _Owner(actor, name, actor.begin.remote(study_dir.absolute(), capacity, spec, **options))
 
 
@@ -251,12 +252,12 @@ def _fit(
     """Let Tune run workers until the owner has nothing left for them; returns whether it was cut short."""
     from ray import tune
 
-    from .tune import LaneScheduler, LaneSearcher, LaneStopper, WorkerContext, lane_trainable
+    from .tune import SlotScheduler, SlotSearcher, SlotStopper, WorkerContext, slot_trainable
 
     here: str = ray.get_runtime_context().get_node_id()
     expected = expected_here(study_dir) if is_shared else Expected(None, False, {})
     context = WorkerContext(str(study_dir.absolute()), owner.name, NAMESPACE, here, expected, spec)
-    first = None if is_shared else (FIRST_LANE, device)
+    first = None if is_shared else (FIRST_SLOT, device)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         request = view.request(config["device"])
@@ -264,17 +265,17 @@ def _fit(
 
     with scratch_folder("tune") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(lane_trainable(context), resources),
+            tune.with_resources(slot_trainable(context), resources),
             tune_config=tune.TuneConfig(
-                search_alg=LaneSearcher(owner.actor, first),
-                scheduler=LaneScheduler(owner.actor),
+                search_alg=SlotSearcher(owner.actor, first),
+                scheduler=SlotScheduler(owner.actor),
                 num_samples=-1,
-                reuse_actors=False,  # an actor kept for the next lane would keep its cores from other studies
+                reuse_actors=False,  # an actor kept for the next slot would keep its cores from other studies
             ),
             run_config=tune.RunConfig(
                 name="packs",
                 storage_path=str(scratch),
-                stop=LaneStopper(owner.actor),
+                stop=SlotStopper(owner.actor),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),

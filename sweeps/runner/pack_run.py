@@ -165,7 +165,7 @@ class PackRun:
     def _begin(self, tasks: Sequence[MemberTask]) -> None:
         """Take members into the pack, from their checkpoints where they have one."""
         states, values = self._saved_states(tasks)
-        if self.task.fixed and states:
+        if self.task.keep_composition and states:
             going_on = {state.label for state in states}
             tasks = [task for task in tasks if task.label in going_on]
             if values.get("rebatched"):
@@ -174,7 +174,7 @@ class PackRun:
         if self._pack and self.active:
             pack = self._pack.joined(members)
         else:
-            padded = tuple(values.get("padded", ())) if self.task.fixed else ()
+            padded = tuple(values.get("padded", ())) if self.task.keep_composition else ()
             pack = pinncore.Pack(members, device=self.task.device, padded=padded)
             self._keep_results()
         pack.restore(states)
@@ -209,8 +209,8 @@ class PackRun:
         self._size = max(1, len(tasks) // 2)
         self._given_back += [task.label for task in [*tasks[self._size :], *self._stock]]
         self._stock = list(tasks[: self._size])
-        if self.task.fixed:
-            self._stock, self.task = self._rebatched(self._stock), replace(self.task, fixed=False)
+        if self.task.keep_composition:
+            self._stock, self.task = self._rebatched(self._stock), replace(self.task, keep_composition=False)
 
     def _rebatched(self, tasks: Sequence[MemberTask]) -> list[MemberTask]:
         """Members whose pack is no longer the one that was planned."""
@@ -275,7 +275,7 @@ class PackRun:
     def _report(self, reached: list[tuple[int, int, dict[str, float]]]) -> PackReport:
         self._keep_results()
         task, now = self.task, self._clock()
-        report = PackReport(task.lane, task.lease, task.attempt, task.pack, self._progress(), left=self.left)
+        report = PackReport(task.slot, task.lease, task.attempt, task.pack, self._progress(), left=self.left)
         report.saved = self._saved and not self._stock
         report.rungs, report.notes = reached, self._notes
         report.given_back, report.size, report.seconds = tuple(self._given_back), self._size, now - self._told_at

@@ -1,7 +1,7 @@
-"""The study under Ray Tune: workers that take lanes, and the trainable that trains segment by segment.
+"""The study under Ray Tune: workers that take slots, and the trainable that trains segment by segment.
 
 Tune places and restarts processes. Its checkpoints, loggers and `Tuner.restore` are not used: the study is the owner's.
-A Tune trial is a lane: its worker takes one pack after the other until the owner has none left.
+A Tune trial is a slot: its worker takes one pack after the other until the owner has none left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .preflight import Expected, check_here
 
 if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
-    from .worker import LaneWorker
+    from .worker import SlotWorker
 
 SUGGEST_WAIT_S = 0.008  # suggest runs in Tune's loop and must not hold it up
 SEGMENT_S = 5.0  # between two checkpoints
@@ -74,37 +74,37 @@ class Question:
             return default
 
 
-class LaneSearcher(Searcher):
-    """Hands out the owner's lanes, without ever waiting for it in Tune's loop; `first` is one it need not ask for."""
+class SlotSearcher(Searcher):
+    """Hands out the owner's slots, without ever waiting for it in Tune's loop; `first` is one it need not ask for."""
 
     def __init__(self, owner: Any, first: tuple[int, str] | None) -> None:
         super().__init__()
         self._owner, self._offers, self._first = owner, Question(owner.offer), first
-        self._lanes: dict[str, int] = {}
+        self._slots: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next lane, None while there is none, FINISHED when there will be none."""
+        """The next slot, None while there is none, FINISHED when there will be none."""
         if self._first is not None:
-            (lane, device), self._first = self._first, None
-            self._lanes[trial_id] = lane
-            return {"lane": lane, "device": device}
+            (slot, device), self._first = self._first, None
+            self._slots[trial_id] = slot
+            return {"slot": slot, "device": device}
         offer = self._offers.answer(SUGGEST_WAIT_S, default=WAIT)
         if offer is None:
             return Searcher.FINISHED
         if offer == WAIT:
             return None
-        self._lanes[trial_id] = offer.lane
-        return {"lane": offer.lane, "device": offer.device}
+        self._slots[trial_id] = offer.slot
+        return {"slot": offer.slot, "device": offer.device}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: workers report to the owner themselves."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the owner of a lane that Tune has given up."""
-        lane = self._lanes.pop(trial_id, None)
-        if error and lane is not None:
+        """Tell the owner of a slot that Tune has given up."""
+        slot = self._slots.pop(trial_id, None)
+        if error and slot is not None:
             self._owner.lost.remote(
-                lane, f"its process died again and again; see {LOG_FILE} of the study, and Ray's logs"
+                slot, f"its process died again and again; see {LOG_FILE} of the study, and Ray's logs"
             )
 
     def save(self, checkpoint_path: str) -> None:
@@ -118,8 +118,8 @@ class LaneSearcher(Searcher):
         return True
 
 
-class LaneStopper(tune.Stopper):
-    """Ends the run when the owner is idle, or Tune would wait for places of lanes that nobody wants any more.
+class SlotStopper(tune.Stopper):
+    """Ends the run when the owner is idle, or Tune would wait for places of slots that nobody wants any more.
 
     Other studies may hold those places for hours. Workers have `GRACE_S` to leave by themselves.
     """
@@ -129,7 +129,7 @@ class LaneStopper(tune.Stopper):
         self._idle_since = float("inf")
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never: a lane ends when its worker says so."""
+        """Never: a slot ends when its worker says so."""
         return False
 
     def stop_all(self) -> bool:
@@ -140,7 +140,7 @@ class LaneStopper(tune.Stopper):
         return now - self._idle_since > GRACE_S
 
 
-class LaneScheduler(FIFOScheduler):
+class SlotScheduler(FIFOScheduler):
     """Starts workers as they come, and drops those that wait for a place which nobody needs any more.
 
     An autoscaler would add a node for them.
@@ -154,7 +154,7 @@ class LaneScheduler(FIFOScheduler):
         """The next worker to start."""
         surplus = self._surplus.answer(default=())
         if surplus:
-            for trial in [each for each in tune_controller.get_trials() if each.config["lane"] in surplus]:
+            for trial in [each for each in tune_controller.get_trials() if each.config["slot"] in surplus]:
                 if trial.status == "PENDING":
                     tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
@@ -166,8 +166,8 @@ class _RemoteOwner:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    def lease(self, lane: int, node: str | None = None, device: str | None = None) -> PackTask:
-        task: PackTask = ray.get(self._actor.lease.remote(lane, node, device))
+    def lease(self, slot: int, node: str | None = None, device: str | None = None) -> PackTask:
+        task: PackTask = ray.get(self._actor.lease.remote(slot, node, device))
         return task
 
     def report(self, report: PackReport) -> Answer:
@@ -177,30 +177,30 @@ class _RemoteOwner:
     def cannot_write(self, reason: str) -> None:
         ray.get(self._actor.cannot_write.remote(reason))
 
-    def preparing(self, lane: int, what: str) -> None:
-        self._actor.preparing.remote(lane, what)  # without waiting: the owner may still be opening the study
+    def preparing(self, slot: int, what: str) -> None:
+        self._actor.preparing.remote(slot, what)  # without waiting: the owner may still be opening the study
 
-    def unfit(self, lane: int, reason: str) -> None:
-        ray.get(self._actor.unfit.remote(lane, reason))
+    def unfit(self, slot: int, reason: str) -> None:
+        ray.get(self._actor.unfit.remote(slot, reason))
 
-    def failed(self, lane: int, detail: str) -> None:
-        self._actor.failed.remote(lane, detail)  # without waiting, as above
+    def failed(self, slot: int, detail: str) -> None:
+        self._actor.failed.remote(slot, detail)  # without waiting, as above
 
     def has_work(self) -> bool:
         answer: bool = ray.get(self._actor.has_work.remote())
         return answer
 
 
-def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
+def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
     """The trainable of one attempt: a segment a step."""
 
-    class LaneTrainable(tune.Trainable):
-        """A worker in the lane named in its configuration, on the device it was given there."""
+    class SlotTrainable(tune.Trainable):
+        """A worker in the slot named in its configuration, on the device it was given there."""
 
         def setup(self, config: dict[str, Any]) -> None:
             actor = ray.get_actor(context.owner, namespace=context.namespace)
-            self._owner, self._lane, self._device = _RemoteOwner(actor), config["lane"], config["device"]
-            self._worker: LaneWorker | None = None  # not before the first step: Tune may yet drop this actor
+            self._owner, self._slot, self._device = _RemoteOwner(actor), config["slot"], config["device"]
+            self._worker: SlotWorker | None = None  # not before the first step: Tune may yet drop this actor
             self._node: str = ray.get_runtime_context().get_node_id()
             self._study_dir = Path(context.study_dir)
             self._unfit: str | None = None
@@ -222,7 +222,7 @@ def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
             except ray.exceptions.RayError:
                 raise  # the owner is gone, or does not answer
             except Exception:
-                self._owner.failed(self._lane, traceback.format_exc())
+                self._owner.failed(self._slot, traceback.format_exc())
                 raise
 
         def _prepare(self) -> None:
@@ -233,18 +233,18 @@ def lane_trainable(context: WorkerContext) -> type[tune.Trainable]:
                     self._study_dir = home.worker_home(context.expected.store)
             from .precompile import prepare  # with torch, which a driver does without
 
-            prepare(context.spec, self._device, lambda doing: self._owner.preparing(self._lane, doing))
+            prepare(context.spec, self._device, lambda doing: self._owner.preparing(self._slot, doing))
 
         def _step(self) -> dict[str, Any]:
-            if self._unfit is not None:  # it keeps its place, or Tune would start the next lane right here
-                self._owner.unfit(self._lane, self._unfit)
+            if self._unfit is not None:  # it keeps its place, or Tune would start the next slot right here
+                self._owner.unfit(self._slot, self._unfit)
                 time.sleep(IDLE_S)
-                return {"lane": self._lane, "done": not self._owner.has_work()}
+                return {"slot": self._slot, "done": not self._owner.has_work()}
             if self._worker is None:
-                from .worker import LaneWorker
+                from .worker import SlotWorker
 
-                self._worker = LaneWorker(self._owner, self._study_dir, self._lane, self._node, self._device)
+                self._worker = SlotWorker(self._owner, self._study_dir, self._slot, self._node, self._device)
             self._worker.segment(SEGMENT_S)
-            return {"lane": self._lane, "done": self._worker.done}
+            return {"slot": self._slot, "done": self._worker.done}
 
-    return LaneTrainable
+    return SlotTrainable

@@ -1,4 +1,4 @@
-"""A worker in its lane: one pack after the other, in stretches that are reported, until the owner has none left."""
+"""A worker in its slot: one pack after the other, in stretches that are reported, until the owner has none left."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ IDLE_S = 0.2  # between two questions for members that are not there yet
 class Owner(Protocol):
     """What a worker asks of a study's owner, here or in another process."""
 
-    def lease(self, lane: int, node: str | None = None, device: str | None = None) -> PackTask: ...
+    def lease(self, slot: int, node: str | None = None, device: str | None = None) -> PackTask: ...
     def report(self, report: PackReport) -> Answer: ...
     def cannot_write(self, reason: str) -> None: ...
 
 
-class LaneWorker:
-    """Trains what the owner hands to a lane."""
+class SlotWorker:
+    """Trains what the owner hands to a slot."""
 
     def __init__(
         self,
         owner: Owner,
         study_dir: Path,
-        lane: int,
+        slot: int,
         node: str | None = None,
         device: str | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._owner, self._study_dir, self._lane, self._clock = owner, study_dir, lane, clock
+        self._owner, self._study_dir, self._slot, self._clock = owner, study_dir, slot, clock
         self._node, self._device = node, device
         self._take_pack()
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left for this lane."""
+        """Whether there is nothing left for this slot."""
         return self._run is None and not self._is_idle
 
     def segment(self, seconds: float) -> None:
@@ -63,10 +63,10 @@ class LaneWorker:
             self._checkpoint(self._run)
 
     def _take_pack(self) -> None:
-        """The next pack of this lane, if there is one."""
-        task = self._owner.lease(self._lane, self._node, self._device)
+        """The next pack of this slot, if there is one."""
+        task = self._owner.lease(self._slot, self._node, self._device)
         self._run = PackRun(task, self._study_dir, clock=self._clock) if task.members else None
-        self._is_idle = task.yet
+        self._is_idle = task.ask_again
 
     def _stretch(self, run: PackRun, until: float) -> None:
         """Train, report, do what the owner answers."""

@@ -5,7 +5,7 @@ alone; samplers that learn are functions of these and of the results told. So a 
 had not been.
 """
 
+from .proposals import PastTrial as PastTrial
 from .proposals import Proposal as Proposal
-from .proposals import Told as Told
 from .search import Search as Search
 from .seeds import stable_hash as stable_hash

@@ -11,7 +11,7 @@ from cmaes import CMA
 from ..states import COMPLETE, FAIL, PRUNED
 from .learner import Learner
 from .points import Points
-from .proposals import Proposal, Told
+from .proposals import PastTrial, Proposal
 
 _FIRST_SPREAD: Final = 1 / 6  # of the unit interval, about its middle
 
@@ -26,7 +26,7 @@ class CmaEs(Learner):
     no effect.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[Told]) -> None:
+    def __init__(self, points: Points, *, history: Iterable[PastTrial]) -> None:
         super().__init__(points, history=history)
         self._population = self._settings.generation
         self._optimizer, self._learned = self._fresh(), 0
@@ -36,7 +36,7 @@ class CmaEs(Learner):
         if index < self._learned * self._population:  # a failed trial was trained again
             self._start_over()
 
-    def _draw(self, index: int, told: Sequence[Told], seed: int) -> Proposal:
+    def _draw(self, index: int, told: Sequence[PastTrial], seed: int) -> Proposal:
         optimizer = self._state(index // self._population)
         optimizer.reseed_rng(seed)
         return self._at(optimizer.ask().tolist(), Proposal({}))
@@ -74,7 +74,7 @@ class CmaEs(Learner):
             self._optimizer = self._fresh()
 
 
-def _rank(trial: Told) -> tuple[float, ...]:
+def _rank(trial: PastTrial) -> tuple[float, ...]:
     """Return what a trial is sorted by, the best first."""
     if trial.state == COMPLETE:
         return (0, *(trial.values or ()), trial.index)

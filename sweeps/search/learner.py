@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ..states import COMPLETE, PRUNED, RUNNING
 from .independent import Random
 from .points import Points
-from .proposals import Proposal, Sampler, Told
+from .proposals import PastTrial, Proposal, Sampler
 from .seeds import stable_hash
 
 
@@ -24,7 +24,7 @@ class Learner(Sampler):
     learns = True
     tries: ClassVar[int] = 100  # proposals that may be forbidden before the point is drawn at random
 
-    def __init__(self, points: Points, *, history: Iterable[Told]) -> None:
+    def __init__(self, points: Points, *, history: Iterable[PastTrial]) -> None:
         self.points, self._settings = points, points.spec.search
         self._random = Random(points, self._settings.seed)
         self._objectives = len(points.spec.objectives)
@@ -32,14 +32,14 @@ class Learner(Sampler):
         self._settled = 0
 
     @abstractmethod
-    def _draw(self, index: int, told: Sequence[Told], seed: int) -> Proposal:
+    def _draw(self, index: int, told: Sequence[PastTrial], seed: int) -> Proposal:
         """Return a proposal for place `index` made from the trials `told`, allowed or not."""
 
     def _at(self, units: list[float], drawn: Proposal) -> Proposal:
         """Return the point at `units` in the place of what was drawn."""
         return replace(drawn, params=self.points.at(units))
 
-    def _warned(self, told: list[Told], forbidden: dict[str, Any]) -> list[Told]:
+    def _warned(self, told: list[PastTrial], forbidden: dict[str, Any]) -> list[PastTrial]:
         """Return the trials from which the next try is made, after a forbidden proposal."""
         return told
 
@@ -52,7 +52,7 @@ class Learner(Sampler):
             for before in range(self.generation_of(index).start, index):
                 self.propose(before)
         proposal = self._allowed(index)
-        self._told[index] = Told(index, proposal.params, RUNNING, attrs=proposal.attrs)
+        self._told[index] = PastTrial(index, proposal.params, RUNNING, attrs=proposal.attrs)
         return Proposal(dict(proposal.params), dict(proposal.attrs))
 
     def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
@@ -82,7 +82,7 @@ class Learner(Sampler):
             told = self._warned(told, drawn.params)
         return self._at(self._random.units(index), drawn)
 
-    def _visible(self, index: int) -> list[Told]:
+    def _visible(self, index: int) -> list[PastTrial]:
         """Return the trials that `index` may learn from, by index.
 
         In deterministic mode the results of its own generation are held back, and later places are not there yet.
@@ -101,12 +101,14 @@ class Learner(Sampler):
         return self._settled
 
 
-def foreign(points: Points, trials: Iterable[Told]) -> list[Told]:
+def foreign(points: Points, trials: Iterable[PastTrial]) -> list[PastTrial]:
     """Return those complete trials of other studies that are points of this space, at places before the first."""
     objectives = len(points.spec.objectives)
-    fitting: list[tuple[dict[str, Any], Told]] = []
+    fitting: list[tuple[dict[str, Any], PastTrial]] = []
     for trial in trials:
         params = points.fitting(trial.params)
         if params is not None and trial.checked(objectives).state == COMPLETE:
             fitting.append((params, trial.checked(objectives)))
-    return [Told(place - len(fitting), params, COMPLETE, trial.values) for place, (params, trial) in enumerate(fitting)]
+    return [
+        PastTrial(place - len(fitting), params, COMPLETE, trial.values) for place, (params, trial) in enumerate(fitting)
+    ]

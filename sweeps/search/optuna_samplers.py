@@ -21,7 +21,7 @@ from ..states import COMPLETE, PRUNED
 from .learner import Learner, foreign
 from .optuna_mirror import ask, quiet, suggest
 from .points import Points
-from .proposals import Proposal, Told
+from .proposals import PastTrial, Proposal
 
 _CANDIDATES: Final = 2048  # points among which a Gaussian process looks for an allowed one
 
@@ -32,16 +32,16 @@ class OptunaLearner(Learner):
     The trials of other studies come before this study's own: place -1 is the last of them.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[Told], warm: Iterable[Told]) -> None:
+    def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
         super().__init__(points, history=history)
         self._warm = foreign(points, warm)
-        self._frozen: dict[int, tuple[Told, FrozenTrial]] = {}
+        self._frozen: dict[int, tuple[PastTrial, FrozenTrial]] = {}
         self._together = {
             name: kind for name, kind in points.distributions.items() if not (points.space[name].when or kind.single())
         }
 
     @abstractmethod
-    def _sampler(self, told: Sequence[Told], seed: int) -> BaseSampler:
+    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
         """Return a fresh sampler for one proposal."""
 
     def _attrs(self, sampler: Any) -> dict[str, Any]:
@@ -52,10 +52,10 @@ class OptunaLearner(Learner):
         """Return the number in the mirror; 0 is the trial that is asked for."""
         return 1 + len(self._warm) + index
 
-    def _visible(self, index: int) -> list[Told]:
+    def _visible(self, index: int) -> list[PastTrial]:
         return self._warm + super()._visible(index)
 
-    def _draw(self, index: int, told: Sequence[Told], seed: int) -> Proposal:
+    def _draw(self, index: int, told: Sequence[PastTrial], seed: int) -> Proposal:
         space, distributions = self.points.space, self.points.distributions
         with quiet():
             sampler = self._sampler(told, seed)
@@ -63,7 +63,7 @@ class OptunaLearner(Learner):
             params = self.points.choose(lambda name: space[name].decode(suggest(trial, name, distributions[name])))
         return Proposal(params, self._attrs(sampler))
 
-    def _mirrored(self, told: Told) -> FrozenTrial:
+    def _mirrored(self, told: PastTrial) -> FrozenTrial:
         """Return a trial as Optuna has it, made once for each state it is in."""
         known, frozen = self._frozen.get(told.index, (None, None))
         if frozen is not None and (known is told or known == told):
@@ -86,18 +86,18 @@ class OptunaLearner(Learner):
 class Tpe(OptunaLearner):
     """The tree-structured Parzen estimator (Watanabe 2023), on groups of fields where some are conditional."""
 
-    def _sampler(self, told: Sequence[Told], seed: int) -> BaseSampler:
+    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
         if self.points.is_conditional:
             return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
         return _Tpe(seed=seed, multivariate=True, constant_liar=True).within(self._together)
 
-    def _warned(self, told: list[Told], forbidden: dict[str, Any]) -> list[Told]:
+    def _warned(self, told: list[PastTrial], forbidden: dict[str, Any]) -> list[PastTrial]:
         """Let a forbidden proposal count as bad as the worst trial: otherwise the next try may end where it did."""
         results = [trial.values for trial in told if trial.values]
         if not results:
             return told
         worst = tuple(max(column) for column in zip(*results, strict=True))
-        return [*told, Told(1 + max(trial.index for trial in told), forbidden, COMPLETE, worst)]
+        return [*told, PastTrial(1 + max(trial.index for trial in told), forbidden, COMPLETE, worst)]
 
 
 @final
@@ -109,7 +109,7 @@ class Gp(OptunaLearner):
 
     tries = 20  # each takes as long as a fit
 
-    def _sampler(self, told: Sequence[Told], seed: int) -> BaseSampler:
+    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
         sampler = _Gp(seed=seed, warn_independent_sampling=False).within(self._together)
         return sampler.among(self._allows) if self.points.is_constrained else sampler
 
@@ -126,7 +126,7 @@ class Nsga2(OptunaLearner):
     first trial of each remembers them. Conditional fields are drawn at random.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[Told], warm: Iterable[Told]) -> None:
+    def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
         super().__init__(points, history=history, warm=warm)
         self._parents: dict[int, list[int]] = {}
         for trial in self._told.values():
@@ -141,7 +141,7 @@ class Nsga2(OptunaLearner):
         if "parents" in attrs:
             self._parents[attrs["generation"]] = [self._number(index) for index in attrs["parents"]]
 
-    def _sampler(self, told: Sequence[Told], seed: int) -> BaseSampler:
+    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
         born = {self._number(trial.index): int(trial.attrs.get("generation", 0)) for trial in told}
         newest = max(born.values(), default=0)
         ended = sum(trial.is_finished and born[self._number(trial.index)] == newest for trial in told)

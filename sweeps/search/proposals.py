@@ -12,7 +12,7 @@ from ..states import COMPLETE, FAIL, FINISHED
 
 
 @dataclass(frozen=True)
-class Told:
+class PastTrial:
     """A trial as a sampler sees it.
 
     `index` is its place in the sampler's sequence; `params` are plain values of the active fields; `state` is one of
@@ -32,7 +32,7 @@ class Told:
         """Whether its result is known."""
         return self.state in FINISHED
 
-    def checked(self, objectives: int) -> Told:
+    def checked(self, objectives: int) -> PastTrial:
         """Return the trial, failed where it is complete without a finite number for each objective."""
         if self.state != COMPLETE:
             return replace(self, values=None)
@@ -46,7 +46,7 @@ class Told:
 class Proposal:
     """A configuration to train: plain values of the active fields.
 
-    `attrs` are JSON values that are stored with the trial and come back in `Told.attrs`.
+    `attrs` are JSON values that are stored with the trial and come back in `PastTrial.attrs`.
     """
 
     params: dict[str, Any]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.model import PrunerSettings
+from ..spec.sections import PrunerSettings
 from ..spec.sources import NEEDS_REFERENCE
 from ..spec.study_spec import StudySpec
 

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from .independent import Grid, Listed, QuasiRandom, Random
 from .optuna_samplers import Gp, Nsga2, Tpe
 from .points import Points
-from .proposals import Proposal, Sampler, Told
+from .proposals import PastTrial, Proposal, Sampler
 
 if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
@@ -24,7 +24,7 @@ class Search:
     Optuna keeps them.
     """
 
-    def __init__(self, spec: StudySpec, history: Iterable[Told] = (), warm: Iterable[Told] = ()) -> None:
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
         self._trials = spec.search.trials
         self._points = Points(spec)
         self._sampler = _sampler(self._points, history, warm)
@@ -81,7 +81,7 @@ class Search:
         return {name: self._points.distributions[name] for name in params}
 
 
-def _sampler(points: Points, history: Iterable[Told], warm: Iterable[Told]) -> Sampler:
+def _sampler(points: Points, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> Sampler:
     spec = points.spec
     match spec.search.sampler:
         case "grid":

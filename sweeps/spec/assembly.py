@@ -13,6 +13,7 @@ from typing import Any, Final
 from ..errors import Mistake
 from . import assembly_space, configurations, model
 from .mistakes import Sections, keys_in
+from .sections import SearchSettings
 from .sources import DATA_FILES, FILE_PREFIX, absolute_source
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
@@ -64,7 +65,7 @@ def assembled(
         "study": file.study,
         "problem": fixed(file.problem),
         "train": fixed(file.train),
-        "search": model.validate(model.SearchSettings, search),
+        "search": model.validate(SearchSettings, search),
         "space": space,
         "resources": file.resources,
         "budget": file.budget,

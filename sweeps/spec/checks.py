@@ -15,7 +15,6 @@ from pinncore.settings import TrainSettings
 from ..errors import NOT_GIVEN, Mistake
 from .assembly import URL
 from .combinations import possible, related
-from .conditions import grid_size as grid_size
 from .dimensions import KINDS
 from .mistakes import Sections, nearest
 from .search_checks import of_search

@@ -23,12 +23,7 @@ from pinncore.settings import TrainSettings
 
 from .descriptions import describe
 from .dimensions import KINDS
-from .sections import LISTED, STRICT
-from .sections import BudgetSettings as BudgetSettings
-from .sections import PrunerSettings as PrunerSettings
-from .sections import ResourceSettings as ResourceSettings
-from .sections import ResultSettings as ResultSettings
-from .sections import SearchSettings as SearchSettings
+from .sections import LISTED, STRICT, BudgetSettings, PrunerSettings, ResourceSettings, ResultSettings, SearchSettings
 
 _WHEN = "The dimension exists where each of these other swept fields has its value here, or one of a list of them."
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"

@@ -19,11 +19,7 @@ from pinncore.settings import TrainSettings
 from . import conditions, yaml_text
 from .constraints import Constraint
 from .dimensions import Dimension
-from .model import BudgetSettings as BudgetSettings
-from .model import PrunerSettings as PrunerSettings
-from .model import ResourceSettings as ResourceSettings
-from .model import ResultSettings as ResultSettings
-from .model import SearchSettings as SearchSettings
+from .sections import BudgetSettings, ResourceSettings, ResultSettings, SearchSettings
 
 
 @dataclass(frozen=True)

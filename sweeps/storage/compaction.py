@@ -26,8 +26,9 @@ from cluster.scratch import scratch_folder
 from pinncore.disk import sync_folder
 
 from .object_store import MANIFEST, MERGED_FOLDER, Remote
+from .schema import TABLES
 from .stored_tables import Manifest, Merged, read_manifest
-from .tables import COMPACTION, MARK, MERGED, TABLES, StudyTables, unified, write_parquet
+from .tables import COMPACTION, MARK, MERGED, StudyTables, unified, write_parquet
 
 FULL_ROWS: Final = {"trials": 50_000, "curves": 1_000_000, "fields": 2_000_000, "weights": 2_000_000, "events": 500_000}
 DUE_FILES: Final = 64  # of trials or events, from which on the end of a run compacts

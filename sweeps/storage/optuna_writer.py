@@ -22,7 +22,7 @@ from ..states import FINISHED, STATES
 from . import database as states
 from . import optuna_reader
 from .database import Database, explained
-from .optuna_reader import TrialRecord as TrialRecord
+from .optuna_reader import TrialRecord
 
 FENCE, HOLDER = "fence", "holder"  # attributes of the study: who may write, by number and in words
 PATIENCE_S = 10.0  # how long a server may take to notice that a writer is gone

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from .object_store import MANIFEST, Remote, at_once
-from .tables import TABLES, Listing, Snapshot, StudyTables
+from .schema import TABLES
+from .tables import Listing, Snapshot, StudyTables
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,14 @@ from pinncore.disk import sync_folder
 from ..errors import StudyError
 from .arrow import from_columns, from_rows
 from .object_store import Remote, at_once
-from .schema import TABLES as TABLES
-from .schema import column_of as column_of
-from .schema import config_of as config_of
-from .schema import curves_schema, events_schema, fields_schema, weights_schema
-from .schema import setting_columns as setting_columns
-from .schema import trials_schema as trials_schema
+from .schema import (
+    TABLES,
+    curves_schema,
+    events_schema,
+    fields_schema,
+    trials_schema,
+    weights_schema,
+)
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 

@@ -15,9 +15,7 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
-from ..spec.identity import MAY_CHANGE as MAY_CHANGE
-from ..spec.identity import identity_sha256 as identity_sha256
-from ..spec.identity import refuse_other as refuse_other
+from ..spec.identity import identity_sha256, refuse_other
 from ..spec.study_spec import StudySpec
 from ..storage import database, lock
 from ..storage.object_store import uri_of
@@ -26,8 +24,7 @@ from . import home
 from .loading import read_spec
 from .log import LOG_FILE
 from .provenance import code_version
-from .study_file import END, LIMIT, OBJECTIVES, STUDY_YAML, identified, is_whole, read_text, whole_text
-from .study_file import SPEC_FILE as SPEC_FILE
+from .study_file import END, LIMIT, OBJECTIVES, SPEC_FILE, STUDY_YAML, identified, is_whole, read_text, whole_text
 
 SCHEMA: Final = 1  # of folder and database; a study of a higher one is refused
 SCHEMA_KEY, VERSIONS, HOME = "schema", "code_versions", "home"  # attributes of the study

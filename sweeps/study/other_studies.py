@@ -17,7 +17,7 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
-from ..search import Search, Told
+from ..search import PastTrial, Search
 from ..spec.sources import FILE_PREFIX, split_source
 from ..spec.study_spec import StudySpec, config_sha256
 from ..storage.database import database
@@ -65,7 +65,7 @@ def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str
     return found
 
 
-def warm_start(spec: StudySpec, ledger: Ledger) -> list[Told]:
+def warm_start(spec: StudySpec, ledger: Ledger) -> list[PastTrial]:
     """Complete trials of the studies this one learns from, as they were when it began."""
     if not spec.search.warm_start:
         return []
@@ -73,7 +73,7 @@ def warm_start(spec: StudySpec, ledger: Ledger) -> list[Told]:
     if known is None:
         known = [trial for folder in spec.search.warm_start for trial in _complete(Path(folder), spec)]
         ledger.set_attribute(WARM_START, known)
-    return [Told(i, each["params"], "COMPLETE", tuple(each["values"])) for i, each in enumerate(known)]
+    return [PastTrial(i, each["params"], "COMPLETE", tuple(each["values"])) for i, each in enumerate(known)]
 
 
 def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:

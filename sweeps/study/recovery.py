@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StudyError
-from ..search import Search, Told
+from ..search import PastTrial, Search
 from ..spec.study_spec import StudySpec, config_sha256
 from ..states import RUNNING, WAITING
 from ..storage.events import EventLog
-from ..storage.optuna_writer import Ledger, TrialRecord
+from ..storage.optuna_reader import TrialRecord
+from ..storage.optuna_writer import Ledger
 from ..storage.tables import StudyTables
 from .trials import (
     DEATHS,
@@ -64,10 +65,10 @@ def read_book(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) 
     return book
 
 
-def told(book: Book) -> list[Told]:
+def told(book: Book) -> list[PastTrial]:
     """The trials as a sampler sees them."""
     return [
-        Told(
+        PastTrial(
             trial.index,
             trial.params,
             trial.state,

@@ -17,7 +17,7 @@ import pinncore
 
 from ..errors import StudyError
 from ..query.query import read_study_file
-from ..query.ranking import rules_of
+from ..query.ranking import ranking_of
 from ..spec.sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage import database, optuna_reader
@@ -96,7 +96,7 @@ def retrain(
     finally:
         torch.set_num_threads(threads)
     if result is not None and failure is None:
-        failure = no_objective(result, rules_of(study_file).objectives)
+        failure = no_objective(result, ranking_of(study_file).objectives)
     compared, first, ends = compare(row, _stored(place, row, settings), result, failure)
     why_not = reasons(row, result, settings) if first or ends else ()
     return Retrained(row, settings, problem, device, result, failure, compared, first, ends, why_not)

@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 
 from ..errors import StudyError
 from ..own_name import own_name
-from ..query.query import read_study_file, standing
-from ..query.ranking import rules_of, swept_columns
+from ..query.query import ranked_trials, read_study_file
+from ..query.ranking import ranking_of, swept_columns
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import FIRST, SECOND, all_settings, config_of
@@ -74,11 +74,11 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
     if not rows:
         return _unfinished(place, trial, study_file)
     first = rows[0]
-    rules = rules_of(study_file)
+    ranking = ranking_of(study_file)
     sources = [original(place, row) for row in rows]
     state, rank = _standing(place, trial)
     if state is None or replicate is not None:
-        state = _state(place, rows, whole=replicate is not None or len(rows) >= rules.replicates)
+        state = _state(place, rows, whole=replicate is not None or len(rows) >= ranking.replicates)
     kept = _kept(place, sources[0])
     return {
         "study": place.name,
@@ -90,7 +90,7 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
         "rank": rank,
         "settings": _settings(first, swept_columns(study_file)),
         "replicates": [{name: row[name] for name in (*OUTCOME, *METRICS) if name in row} for row in rows],
-        "spread": _spread(rows, rules.quantile) if len(rows) > 1 else {},
+        "spread": _spread(rows, ranking.quantile) if len(rows) > 1 else {},
         "phases": [phase for row in sources for phase in _phases(place, row)],
         "provenance": {name: sorted({row[name] for row in rows if row.get(name) is not None}) for name in PROVENANCE},
         "events": _events(place, trial, {row["pack"] for row in rows if row["pack"] is not None}),
@@ -137,7 +137,7 @@ def _decoded(stored: Any) -> Any:
 def _standing(place: Path | Remote, trial: int) -> tuple[str | None, dict[str, Any] | None]:
     """The trial's state by all its replicates, and its place among the complete trials by the first objective; None
     where some replicates have not finished, or where it repeats another."""
-    table = standing([place])
+    table = ranked_trials([place])
     by = table.column_names[table.column_names.index("state") + 1]
     columns = (table[name].to_pylist() for name in ("trial", "state", by))
     lines = {number: (state, value) for number, state, value in zip(*columns, strict=True)}

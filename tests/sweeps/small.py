@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 from pinncore.data import Points, load_data
 from sweeps.owner.capacity import ClusterCapacity
 from sweeps.owner.owner import WAIT, StudyOwner
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 from sweeps.spec.study_spec import StudySpec
 from sweeps.states import FINISHED
 from sweeps.storage.database import Connection
@@ -132,8 +132,8 @@ def train_all(
     """Train what is left of a study in this process, or until `least` trials are finished; the owner is open then."""
     owner = StudyOwner(study_dir, machines, **options)
     try:
-        while (lane := owner.next_lane()) not in (None, WAIT):
-            worker = LaneWorker(owner, study_dir, lane)
+        while (slot := owner.next_slot()) not in (None, WAIT):
+            worker = SlotWorker(owner, study_dir, slot)
             while not worker.done:
                 if least is not None and finished(owner) >= least:
                     return owner
@@ -154,11 +154,11 @@ def run_all(study_dir: Path, **options: Any) -> dict[str, int]:
         raise
 
 
-def next_lane(owner: StudyOwner) -> int:
-    """A lane that there is."""
-    lane = owner.next_lane()
-    assert lane is not None and lane != WAIT
-    return lane
+def next_slot(owner: StudyOwner) -> int:
+    """A slot that there is."""
+    slot = owner.next_slot()
+    assert slot is not None and slot != WAIT
+    return slot
 
 
 def finished(owner: StudyOwner) -> int:
@@ -204,10 +204,10 @@ def train_together(
     seconds: Sequence[float] = (0.0, 0.0, 0.02, 0.2),
 ) -> None:
     """Up to `most` workers at once, whose segments of different lengths take turns at random; so many in all."""
-    workers: list[LaneWorker] = []
+    workers: list[SlotWorker] = []
     for _ in range(segments):
-        while len(workers) < most and (lane := owner.next_lane()) not in (None, WAIT):
-            workers.append(LaneWorker(owner, study_dir, lane))
+        while len(workers) < most and (slot := owner.next_slot()) not in (None, WAIT):
+            workers.append(SlotWorker(owner, study_dir, slot))
         workers = [worker for worker in workers if not worker.done]
         if not workers:
             return

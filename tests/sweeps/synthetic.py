@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pinncore.data import load_data
-from sweeps.storage.tables import StudyTables, setting_columns
+from sweeps.storage.schema import setting_columns
+from sweeps.storage.tables import StudyTables
 
 STUDY_FILE = """\
 study: {name}

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from sweeps.analysis.rungs import RungFairness, rung_correlations
 from sweeps.search.pruners import rungs_of
-from sweeps.spec.model import PrunerSettings
+from sweeps.spec.sections import PrunerSettings
 
 ASHA = PrunerSettings(kind="asha", reduction=2, rungs=2)  # at 1/4 and 1/2
 EPOCHS, ITERATIONS, EVERY = 40, 60, 5  # rungs at 25, in the first stage, and 50, in the second

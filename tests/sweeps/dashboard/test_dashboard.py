@@ -17,7 +17,7 @@ import pytest
 from matplotlib.image import imread
 from optuna.trial import FrozenTrial
 
-from sweeps.dashboard import serving as serving
+from sweeps.dashboard import serving
 from sweeps.dashboard.storage import METRICS, READ_ONLY, StudyStorage, artifact_id
 from sweeps.search import Search
 from sweeps.storage.database import database

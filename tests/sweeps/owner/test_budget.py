@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps.owner.budget import Spent, spent_reason
-from sweeps.spec.model import BudgetSettings
+from sweeps.spec.sections import BudgetSettings
 
 MUCH = Spent(hours=1e6, device_hours=1e6, evaluations=10**12, failures=10**6, best=0.0)
 

@@ -92,7 +92,7 @@ def test_what_is_planned_and_asked_for(
 
 
 class TestRequests:
-    """The owner's lanes, on a cluster that grows."""
+    """The owner's slots, on a cluster that grows."""
 
     @pytest.fixture
     def owner(self, tmp_path: Path) -> Any:
@@ -103,35 +103,35 @@ class TestRequests:
         yield found
         found.close()
 
-    def lanes(self, owner: StudyOwner) -> list[int]:
-        return list(iter(lambda: owner.next_lane(), WAIT))  # type: ignore[arg-type]
+    def slots(self, owner: StudyOwner) -> list[int]:
+        return list(iter(lambda: owner.next_slot(), WAIT))  # type: ignore[arg-type]
 
     def test_as_many_are_asked_for_as_the_trials_fill(self, owner: StudyOwner) -> None:
-        assert self.lanes(owner) == [1, 2, 3]
+        assert self.slots(owner) == [1, 2, 3]
         assert owner.snapshot()["requested"] == 3 and owner.snapshot()["places"] == 0
 
     def test_those_that_nobody_needs_any_more_are_dropped_after_a_while(self, owner: StudyOwner) -> None:
-        lanes = self.lanes(owner)
-        owner.lease(lanes[0])
+        slots = self.slots(owner)
+        owner.lease(slots[0])
         assert owner.surplus() == ()
         owner.set_capacity(ClusterCapacity(2, "cpu", grows=True, at_most=2))
         assert owner.surplus() == ()
         self.now += SURPLUS_S
-        assert owner.surplus() == (lanes[2],) and owner.surplus() == ()
+        assert owner.surplus() == (slots[2],) and owner.surplus() == ()
 
     def test_those_of_another_device_are_dropped_at_once(self, owner: StudyOwner) -> None:
-        lanes = self.lanes(owner)
+        slots = self.slots(owner)
         owner.set_capacity(ClusterCapacity(1, "cuda", grows=True, at_most=1))
-        assert owner.surplus() == tuple(lanes)
+        assert owner.surplus() == tuple(slots)
         offer: Any = owner.offer()
         assert offer.device == "cuda"
-        assert not owner.lease(lanes[0], None, "cpu").members, "it began before the GPU was seen, and makes room"
-        assert owner.lease(offer.lane, None, "cuda").device == "cuda"
+        assert not owner.lease(slots[0], None, "cpu").members, "it began before the GPU was seen, and makes room"
+        assert owner.lease(offer.slot, None, "cuda").device == "cuda"
 
     def test_machines_that_cannot_train_end_the_study_where_there_is_no_other(self, owner: StudyOwner) -> None:
-        lanes = self.lanes(owner)
+        slots = self.slots(owner)
         owner.set_capacity(ClusterCapacity(2, "cpu"))
-        owner.unfit(lanes[0], "machine a has other code")
+        owner.unfit(slots[0], "machine a has other code")
         assert owner.broken() is None and owner.snapshot()["unfit"] == ["machine a has other code"]
-        owner.unfit(lanes[1], "machine b has other code")
+        owner.unfit(slots[1], "machine b has other code")
         assert "no machine of the cluster can train this study: machine b has other code" in str(owner.broken())

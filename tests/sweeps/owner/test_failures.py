@@ -18,11 +18,11 @@ import pytest
 import pinncore
 from pinncore.networks import unflatten
 from sweeps.errors import StudyError
-from sweeps.owner import asker
+from sweeps.owner import proposer
 from sweeps.owner.messages import PackReport
 from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.runner.pack_run import PackRun
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 from sweeps.spec.study_spec import build_settings
 from sweeps.study.checkpoints import checkpoint_folder
 from sweeps.study.loading import load_spec
@@ -34,7 +34,7 @@ from ..small import (
     assert_same_tables,
     events,
     kill,
-    next_lane,
+    next_slot,
     prepare,
     run_all,
     table,
@@ -141,17 +141,17 @@ def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
             raise pinncore.SettingError("adam_lr", bad, "must be another")
         return build_settings(config)
 
-    end = asker.Recorder.end_untrained
+    end = proposer.Recorder.end_untrained
 
     def dying(*args: Any) -> None:
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(asker, "build_settings", strict)
-        patch.setattr(asker.Recorder, "end_untrained", dying)
+        patch.setattr(proposer, "build_settings", strict)
+        patch.setattr(proposer.Recorder, "end_untrained", dying)
         with pytest.raises(Crash):
             train_all(study_dir)
-        patch.setattr(asker.Recorder, "end_untrained", end)
+        patch.setattr(proposer.Recorder, "end_untrained", end)
         assert run_all(study_dir) == calm.counts | {"COMPLETE": 7, "FAIL": 1}
         assert "must be another" in rows(study_dir)[3]["failure"]
         assert run_all(study_dir, retry=[3]) == calm.counts | {"COMPLETE": 7, "FAIL": 2}
@@ -190,12 +190,12 @@ def test_memory_that_runs_out_costs_no_trial_and_changes_no_number(
 
 def test_packs_stay_small_where_memory_ran_out(calm: Calm, study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
-    task = owner.lease(next_lane(owner))
+    task = owner.lease(next_slot(owner))
     back = tuple(member.label for member in task.members[2:])
-    report = PackReport(task.lane, task.lease, task.attempt, task.pack, {}, left=2, given_back=back, size=2)
+    report = PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=2, given_back=back, size=2)
     answer = owner.report(report)
     assert answer.taken and answer.add == (), "what found no room is not sent back at once"
-    again = owner.lease(next_lane(owner))
+    again = owner.lease(next_slot(owner))
     assert (again.size, tuple(member.label for member in again.members)) == (2, back)
     kill(owner)
     calm.finish(study_dir)
@@ -230,7 +230,7 @@ def test_memory_that_runs_out_shows_where_company_counts(tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(pinncore.Pack, "step", limited)
         owner = StudyOwner(study_dir, MACHINES)
-        worker = LaneWorker(owner, study_dir, next_lane(owner))
+        worker = SlotWorker(owner, study_dir, next_slot(owner))
         worker.segment(0.0)
         worker.segment(0.0)
         kill(owner)
@@ -244,16 +244,16 @@ def test_memory_that_runs_out_shows_where_company_counts(tmp_path: Path, monkeyp
 def test_a_fixed_pack_that_was_halved_is_not_built_again_in_the_same_attempt(tmp_path: Path) -> None:
     calm = Calm(tmp_path / "calm", "train.engine=torch", trials=4, pack=4)
     owner = StudyOwner(calm.copy(tmp_path), MACHINES)
-    task = owner.lease(next_lane(owner))
+    task = owner.lease(next_slot(owner))
     labels = [member.label for member in task.members]
-    report = PackReport(task.lane, task.lease, task.attempt, task.pack, {}, left=2, size=2)
+    report = PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=2, size=2)
     assert owner.report(replace(report, given_back=tuple(labels[2:]))).taken
     owner.share(0)
     assert owner.report(report).leave
     owner.share(None)
-    tasks = [owner.lease(next_lane(owner)) for _ in range(2)]
+    tasks = [owner.lease(next_slot(owner)) for _ in range(2)]
     assert sorted(member.label for task in tasks for member in task.members) == sorted(labels)
-    assert not any(task.fixed for task in tasks)
+    assert not any(task.keep_composition for task in tasks)
     kill(owner)
 
 
@@ -271,10 +271,10 @@ def train_with_a_killer(study_dir: Path, killer: int, patch: Any, *, attempts: i
 
     patch.setattr(PackRun, "train", deadly)
     owner = StudyOwner(study_dir, MACHINES, **options)
-    while (lane := owner.next_lane()) not in (None, WAIT):
+    while (slot := owner.next_slot()) not in (None, WAIT):
         done = False
         while not done:
-            worker = LaneWorker(owner, study_dir, lane)
+            worker = SlotWorker(owner, study_dir, slot)
             try:
                 while not worker.done:
                     worker.segment(0.0)
@@ -301,15 +301,15 @@ def test_a_member_that_kills_its_worker_twice_is_put_in_quarantine(
 
 
 def test_members_of_a_dead_worker_go_on_from_their_checkpoint(study_dir: Path) -> None:
-    """Each alone, in whichever lane."""
+    """Each alone, in whichever slot."""
     owner = StudyOwner(study_dir, MACHINES)
-    lane = next_lane(owner)
-    task = owner.lease(lane)
+    slot = next_slot(owner)
+    task = owner.lease(slot)
     run = PackRun(task, study_dir)
     assert owner.report(run.train(0.0)).taken
     run.checkpoint()
-    owner.lost(lane, "its log is elsewhere")
-    again = owner.lease(next_lane(owner))
+    owner.lost(slot, "its log is elsewhere")
+    again = owner.lease(next_slot(owner))
     assert len(again.members) == 1 and again.members[0].origin == task.pack
     report = PackRun(again, study_dir).train(0.0)
     assert report.progress["evaluations"] == 20
@@ -320,14 +320,14 @@ def test_members_of_a_dead_worker_go_on_from_their_checkpoint(study_dir: Path) -
 def test_a_node_that_is_gone_says_nothing_about_its_members(calm: Calm, study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES, is_alive=lambda node: node == "here")
     for _ in range(3):
-        lane = next_lane(owner)
-        task = owner.lease(lane, "gone")
-        owner.lost(lane, "no heartbeat")
+        slot = next_slot(owner)
+        task = owner.lease(slot, "gone")
+        owner.lost(slot, "no heartbeat")
         assert len(task.members) == 8
     assert all(not trial.deaths for trial in owner._book)
-    lane = next_lane(owner)
-    owner.lease(lane, "here")
-    owner.lost(lane, "killed")
+    slot = next_slot(owner)
+    owner.lease(slot, "here")
+    owner.lost(slot, "killed")
     assert all(trial.deaths == {0: 1} for trial in owner._book)
     kill(owner)
     calm.finish(study_dir)
@@ -357,7 +357,7 @@ def attempt_on_a_bad_disk(study_dir: Path, number: int, patch: Any) -> str | Non
         reason = owner.broken()
         if reason is not None:
             owner.lost(1, "its worker gave up")
-            assert not owner.lease(7).members and owner.next_lane() is None
+            assert not owner.lease(7).members and owner.next_slot() is None
         owner.stop()
         owner.close()
         if reason is not None:
@@ -388,26 +388,26 @@ def test_a_disk_that_fails_ends_the_attempt_and_once_mended_the_study_goes_on(
 def test_a_database_that_fails_ends_the_attempt(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two trials of one report: both are published, none is told."""
     told: list[int] = []
-    settle = asker.Recorder._settle
+    settle = proposer.Recorder._settle
 
-    def full_disk(self: asker.Recorder, *args: Any) -> bool:
+    def full_disk(self: proposer.Recorder, *args: Any) -> bool:
         told.append(len(told))
         if len(told) == 2:
             raise full()
         return settle(self, *args)
 
     owner = StudyOwner(study_dir, MACHINES)
-    run = PackRun(owner.lease(next_lane(owner)), study_dir)
+    run = PackRun(owner.lease(next_slot(owner)), study_dir)
     report = run.train(float("inf"))
     while len(report.trials) < 2:
         run.follow(owner.report(report))
         report = run.train(float("inf"))
     with monkeypatch.context() as patch:
-        patch.setattr(asker.Recorder, "_settle", full_disk)
+        patch.setattr(proposer.Recorder, "_settle", full_disk)
         assert not owner.report(report).taken
     assert owner.broken() == "No space left on device: /study/file"
     assert not owner.report(report).taken, "nothing is published twice"
-    assert owner.next_lane() is None
+    assert owner.next_slot() is None
     owner.close()
     calm.finish(study_dir)
 

@@ -16,7 +16,7 @@ from sweeps.owner.messages import Answer
 from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.runner import pack_run
 from sweeps.runner.pack_run import PackRun
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 from sweeps.storage.lock import stop_file
 from sweeps.study.loading import load_spec
 
@@ -28,7 +28,7 @@ from ..small import (
     cut_window,
     events,
     kill,
-    next_lane,
+    next_slot,
     run_all,
     table,
     train_all,
@@ -71,12 +71,12 @@ def contents(study_dir: Path) -> dict[Path, bytes]:
 def test_reports_of_an_older_attempt_change_nothing(calm: Calm, tmp_path: Path) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    stale = PackRun(owner.lease(next_lane(owner)), study_dir)
+    stale = PackRun(owner.lease(next_slot(owner)), study_dir)
     kill(owner)
     later = StudyOwner(study_dir, MACHINES)
-    task = later.lease(next_lane(later))
+    task = later.lease(next_slot(later))
     report = stale.train(float("inf"))
-    assert report.trials and (report.lane, report.lease) == (task.lane, task.lease), "only the attempt is another"
+    assert report.trials and (report.slot, report.lease) == (task.slot, task.lease), "only the attempt is another"
     before = contents(study_dir)
     assert later.report(report) == Answer(taken=False)
     assert contents(study_dir) == before and later.snapshot()["counts"]["COMPLETE"] == 0
@@ -87,10 +87,10 @@ def test_reports_of_an_older_attempt_change_nothing(calm: Calm, tmp_path: Path) 
 def test_reports_of_an_older_lease_change_nothing(calm: Calm, tmp_path: Path) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    lane = next_lane(owner)
-    stale = PackRun(owner.lease(lane), study_dir)
+    slot = next_slot(owner)
+    stale = PackRun(owner.lease(slot), study_dir)
     assert owner.report(stale.train(0.0)).taken
-    owner.lease(lane)  # as Tune does once the first worker counts as dead
+    owner.lease(slot)  # as Tune does once the first worker counts as dead
     before = contents(study_dir)
     assert owner.report(stale.train(float("inf"))) == Answer(taken=False)
     assert contents(study_dir) == before
@@ -101,14 +101,14 @@ def test_reports_of_an_older_lease_change_nothing(calm: Calm, tmp_path: Path) ->
 def test_nothing_is_written_after_the_end_of_an_attempt(calm: Calm, tmp_path: Path) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    run = PackRun(owner.lease(next_lane(owner)), study_dir)
+    run = PackRun(owner.lease(next_slot(owner)), study_dir)
     assert owner.report(run.train(0.0)).taken
     run.checkpoint()
     owner.close()
     before = contents(study_dir)
     assert not owner.report(run.train(float("inf"))).taken
     owner.lost(1, "too late")
-    assert owner.lease(1).members == () and owner.next_lane() is None and not owner.has_work()
+    assert owner.lease(1).members == () and owner.next_slot() is None and not owner.has_work()
     assert contents(study_dir) == before and owner.broken() is None
     calm.finish(study_dir)
 
@@ -116,7 +116,7 @@ def test_nothing_is_written_after_the_end_of_an_attempt(calm: Calm, tmp_path: Pa
 def test_an_owner_that_has_lost_the_study_publishes_nothing(calm: Calm, tmp_path: Path) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    run = PackRun(owner.lease(next_lane(owner)), study_dir)
+    run = PackRun(owner.lease(next_slot(owner)), study_dir)
     report = run.train(float("inf"))
     (study_dir / "lock").unlink()
     later = StudyOwner(study_dir, MACHINES)
@@ -132,7 +132,7 @@ def test_a_late_checkpoint_leaves_those_of_the_next_worker_alone(calm: Calm, tmp
     """Of a pack that is built again as it was, both write into the same folder."""
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    task = owner.lease(next_lane(owner))
+    task = owner.lease(next_slot(owner))
     stale, successor = (PackRun(each, study_dir) for each in (task, replace(task, lease=task.lease + 1)))
     for run in (stale, successor, stale):
         run.train(0.0)
@@ -186,11 +186,11 @@ def test_killed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_a_worker_killed_between_any_two_steps_changes_no_number(
     calm: Calm, tmp_path: Path, place: str, segments: int
 ) -> None:
-    """Whether its lane goes to another worker, or the whole study dies with it."""
+    """Whether its slot goes to another worker, or the whole study dies with it."""
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    lane = next_lane(owner)
-    run = PackRun(owner.lease(lane), study_dir)
+    slot = next_slot(owner)
+    run = PackRun(owner.lease(slot), study_dir)
     for segment in range(segments):
         report = run.train(0.0)
         if place == "before report" and segment == segments - 1:
@@ -199,7 +199,7 @@ def test_a_worker_killed_between_any_two_steps_changes_no_number(
         if place == "after report" and segment == segments - 1:
             break
         run.checkpoint()
-    LaneWorker(owner, study_dir, lane).segment(0.0)
+    SlotWorker(owner, study_dir, slot).segment(0.0)
     kill(owner)
     calm.finish(study_dir)
     assert "worker lost" in [event for event, _ in events(study_dir)]
@@ -211,7 +211,7 @@ def test_a_worker_killed_between_any_two_steps_changes_no_number(
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     pack=st.integers(1, 9),
-    lanes=st.integers(1, 4),
+    slots=st.integers(1, 4),
     stock=st.sampled_from([0.0, 0.2, 100.0]),
     free=st.sampled_from([0.2, 0.5, 0.9]),
     ticks=st.sampled_from([1, 3, 10]),
@@ -223,7 +223,7 @@ def test_lanes_packs_segments_refills_and_stock_make_no_difference(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     pack: int,
-    lanes: int,
+    slots: int,
     stock: float,
     free: float,
     ticks: int,
@@ -236,11 +236,11 @@ def test_lanes_packs_segments_refills_and_stock_make_no_difference(
         patch.setattr("sweeps.owner.owner.STOCK_S", stock)
         patch.setattr(pack_run, "FREE_SHARE", free)
         patch.setattr(pack_run, "TICKS_BETWEEN_LOOKS", ticks)
-        owner = StudyOwner(study_dir, ClusterCapacity(places=lanes, device="cpu"), spec)
-        train_together(owner, study_dir, draw, most=lanes, segments=segments)
+        owner = StudyOwner(study_dir, ClusterCapacity(places=slots, device="cpu"), spec)
+        train_together(owner, study_dir, draw, most=slots, segments=segments)
         kill(owner)
-        owner = StudyOwner(study_dir, ClusterCapacity(places=lanes, device="cpu"), spec)
-        train_together(owner, study_dir, draw, most=lanes)
+        owner = StudyOwner(study_dir, ClusterCapacity(places=slots, device="cpu"), spec)
+        train_together(owner, study_dir, draw, most=slots)
     assert owner.close() == calm.counts
     calm.compare(study_dir, but=("spec_hash",))
 
@@ -248,7 +248,7 @@ def test_lanes_packs_segments_refills_and_stock_make_no_difference(
 def test_one_worker_goes_on_from_the_checkpoints_of_two(calm: Calm, tmp_path: Path) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    for worker in [LaneWorker(owner, study_dir, next_lane(owner)) for _ in range(2)]:
+    for worker in [SlotWorker(owner, study_dir, next_slot(owner)) for _ in range(2)]:
         worker.segment(0.0)
     kill(owner)
     assert len(list((study_dir / "checkpoints").iterdir())) == 2
@@ -261,12 +261,12 @@ def test_one_worker_goes_on_from_the_checkpoints_of_two(calm: Calm, tmp_path: Pa
 def test_a_smaller_share_of_the_cluster_lets_workers_leave(calm: Calm, tmp_path: Path) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    workers = [LaneWorker(owner, study_dir, next_lane(owner)) for _ in range(2)]
+    workers = [SlotWorker(owner, study_dir, next_slot(owner)) for _ in range(2)]
     owner.share(1)
     for worker in workers:
         worker.segment(0.0)
     assert [worker.done for worker in workers] == [True, False]
-    assert owner.next_lane() == WAIT
+    assert owner.next_slot() == WAIT
     owner.share(None)
     train_together(owner, study_dir, random.Random(0), most=2)
     workers[1].segment(float("inf"))
@@ -274,12 +274,12 @@ def test_a_smaller_share_of_the_cluster_lets_workers_leave(calm: Calm, tmp_path:
     calm.compare(study_dir)
 
 
-def test_a_lane_offered_before_the_share_shrank_stays_empty(calm: Calm, tmp_path: Path) -> None:
+def test_a_slot_offered_before_the_share_shrank_stays_empty(calm: Calm, tmp_path: Path) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    lanes = [next_lane(owner) for _ in range(2)]
+    slots = [next_slot(owner) for _ in range(2)]
     owner.share(1)
-    worker, late = [LaneWorker(owner, study_dir, lane) for lane in lanes]
+    worker, late = [SlotWorker(owner, study_dir, slot) for slot in slots]
     assert late.done and not worker.done
     worker.segment(float("inf"))
     assert owner.close() == calm.counts
@@ -291,10 +291,10 @@ def test_a_worker_waits_for_the_next_generation(tmp_path: Path) -> None:
     patient = Calm(tmp_path / "calm", *DETERMINISTIC, pack=1, trials=4)
     study_dir = patient.copy(tmp_path / "other")
     owner = StudyOwner(study_dir, MACHINES)
-    first, second = [LaneWorker(owner, study_dir, next_lane(owner)) for _ in range(2)]
+    first, second = [SlotWorker(owner, study_dir, next_slot(owner)) for _ in range(2)]
     second.segment(0.5)
     assert not second.done and not owner.lease(7).members, "the first one's trial is still untold"
-    assert owner.next_lane() == WAIT
+    assert owner.next_slot() == WAIT
     owner.lost(7, "killed while it waited")
     workers = [first, second]
     while workers := [worker for worker in workers if not worker.done]:
@@ -308,12 +308,12 @@ def test_workers_that_do_not_start_end_the_attempt(calm: Calm, tmp_path: Path) -
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
     for _ in range(2):
-        owner.lost(next_lane(owner), "no such module")
-    LaneWorker(owner, study_dir, next_lane(owner)).segment(0.0)
+        owner.lost(next_slot(owner), "no such module")
+    SlotWorker(owner, study_dir, next_slot(owner)).segment(0.0)
     for _ in range(2):
-        owner.lost(next_lane(owner), "no such module")
+        owner.lost(next_slot(owner), "no such module")
     assert owner.broken() is None, "not three in a row"
-    owner.lost(next_lane(owner), "no such module")
+    owner.lost(next_slot(owner), "no such module")
     assert owner.broken() == "workers do not start: no such module"
     owner.close()
     calm.finish(study_dir)
@@ -324,11 +324,11 @@ def test_the_stop_file_lets_workers_leave_with_a_checkpoint(
 ) -> None:
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    worker = LaneWorker(owner, study_dir, next_lane(owner))
+    worker = SlotWorker(owner, study_dir, next_slot(owner))
     stop_file(study_dir).touch()
     monkeypatch.setattr(pack_run, "STOP_LOOK_S", 0.0)
     worker.segment(float("inf"))
-    assert worker.done and owner.next_lane() is None and owner.is_stopped()
+    assert worker.done and owner.next_slot() is None and owner.is_stopped()
     assert len(list((study_dir / "checkpoints").rglob("*.safetensors"))) == 2
     counts = owner.close()
     assert counts["COMPLETE"] == counts["RUNNING"] == 0
@@ -392,13 +392,13 @@ def test_a_window_cut_short_keeps_its_fixed_packs(batched: Calm, tmp_path: Path,
 def test_a_worker_that_leaves_or_a_node_that_goes_keeps_a_fixed_pack(batched: Calm, tmp_path: Path) -> None:
     study_dir = batched.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES, is_alive=lambda node: node != "gone")
-    leaving = [LaneWorker(owner, study_dir, next_lane(owner)) for _ in range(2)]
+    leaving = [SlotWorker(owner, study_dir, next_slot(owner)) for _ in range(2)]
     owner.share(1)
     leaving[0].segment(0.0)
     owner.share(None)
-    lane = next_lane(owner)
-    LaneWorker(owner, study_dir, lane, "gone").segment(0.0)
-    owner.lost(lane, "no heartbeat")
+    slot = next_slot(owner)
+    SlotWorker(owner, study_dir, slot, "gone").segment(0.0)
+    owner.lost(slot, "no heartbeat")
     train_together(owner, study_dir, random.Random(1), most=2)
     leaving[1].segment(float("inf"))
     assert owner.close() == batched.counts
@@ -408,9 +408,9 @@ def test_a_worker_that_leaves_or_a_node_that_goes_keeps_a_fixed_pack(batched: Ca
 def test_a_death_takes_a_fixed_pack_apart_and_says_so(batched: Calm, tmp_path: Path) -> None:
     study_dir = batched.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    lane = next_lane(owner)
-    members = {member.trial for member in owner.lease(lane).members}
-    owner.lost(lane, "killed")
+    slot = next_slot(owner)
+    members = {member.trial for member in owner.lease(slot).members}
+    owner.lost(slot, "killed")
     kill(owner)
     assert train_all(study_dir).close() == batched.counts
     assert {trial for trial, is_rebatched in rebatched(study_dir).items() if is_rebatched} == members

@@ -19,11 +19,11 @@ import pinncore
 from sweeps.owner.messages import PackReport, identity_columns
 from sweeps.owner.owner import StudyOwner
 from sweeps.runner.pack_run import PackRun
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 from sweeps.search import Search
 from sweeps.study.loading import load_spec
 
-from ..small import MACHINES, Calm, events, kill, next_lane, prepare, run_all, table, train_together, write_study
+from ..small import MACHINES, Calm, events, kill, next_slot, prepare, run_all, table, train_together, write_study
 
 ASHA = "search.pruner={kind: asha, reduction: 2, rungs: 1, startup_trials: 2}"
 ORDER = (5.0, 6.0, 7.0, 4.0, 8.0, 3.0, 9.0, 4.5, 10.0, 2.0)  # at the rung, by trial
@@ -107,7 +107,7 @@ def test_hopeless_trials_end_with_what_they_have(tmp_path: Path) -> None:
 def test_freed_places_are_taken_without_another_process(tmp_path: Path) -> None:
     study_dir = start(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    worker = LaneWorker(owner, study_dir, next_lane(owner))
+    worker = SlotWorker(owner, study_dir, next_slot(owner))
     run, most = worker._run, 0
     while owner.snapshot()["counts"]["WAITING"]:
         worker.segment(0.0)
@@ -141,7 +141,7 @@ def test_decisions_are_made_again_after_a_restart(tmp_path: Path, segments: int)
 def test_a_decision_that_no_worker_heard_of_is_carried_out_by_the_next(tmp_path: Path) -> None:
     study_dir = start(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    run = PackRun(owner.lease(next_lane(owner)), study_dir)
+    run = PackRun(owner.lease(next_slot(owner)), study_dir)
     answer = owner.report(run.train(0.0))
     while not answer.stop:
         run.follow(answer)
@@ -149,7 +149,7 @@ def test_a_decision_that_no_worker_heard_of_is_carried_out_by_the_next(tmp_path:
         answer = owner.report(run.train(0.0))
     kill(owner)
     owner = StudyOwner(study_dir, MACHINES)
-    again = PackRun(owner.lease(next_lane(owner)), study_dir)
+    again = PackRun(owner.lease(next_slot(owner)), study_dir)
     assert set(answer.stop) <= set(owner.report(again.train(0.0)).stop)
     kill(owner)
     run_all(study_dir, segment_s=0.0)
@@ -162,7 +162,7 @@ def test_a_trial_without_a_number_ends_at_once(tmp_path: Path, monkeypatch: pyte
     )
     study_dir = start(tmp_path, trials=4)
     owner = StudyOwner(study_dir, MACHINES)
-    run = PackRun(owner.lease(next_lane(owner)), study_dir)
+    run = PackRun(owner.lease(next_slot(owner)), study_dir)
     assert len(owner.report(run.train(0.0)).stop) == 1
     owner.close()
     (trial,) = (trial for trial in in_optuna(study_dir) if trial.intermediate_values)
@@ -209,12 +209,12 @@ def test_replicates_are_pruned_together(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_replicate_that_waits_is_pruned_with_its_trial(tmp_path: Path) -> None:
     study_dir = start(tmp_path, "search.replicates=2", "search.pruner.startup_trials=0", trials=2, pack=4)
     owner = StudyOwner(study_dir, MACHINES)
-    task = owner.lease(next_lane(owner))
+    task = owner.lease(next_slot(owner))
     labels = [member.label for member in task.members]
     assert sorted(labels) == [0, 1, 2, 3]
 
     def report(**what: Any) -> PackReport:
-        return PackReport(task.lane, task.lease, task.attempt, task.pack, {}, left=len(labels), **what)
+        return PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=len(labels), **what)
 
     reached = [(label, RUNG, {"rel_l2": 1.0 + label, "loss": 0.0}) for label in (0, 1, 2)]
     assert owner.report(report(rungs=reached, given_back=(2,), size=3)).stop == ()
@@ -231,10 +231,10 @@ def test_a_trial_with_a_pruned_replicate_stays_hopeless(tmp_path: Path) -> None:
     pruner = "search.pruner={kind: asha, reduction: 2, rungs: 2, startup_trials: 0}"
     study_dir = start(tmp_path, pruner, "search.replicates=2", trials=2, pack=4)
     owner = StudyOwner(study_dir, MACHINES)
-    task = owner.lease(next_lane(owner))
+    task = owner.lease(next_slot(owner))
     member = next(member for member in task.members if member.label == 2)
     reached = [(label, rung, {"rel_l2": 1.0 + label, "loss": 0.0}) for label, rung in [(0, 250), (1, 250), (2, 250)]]
-    report = PackReport(task.lane, task.lease, task.attempt, task.pack, {}, left=4, rungs=reached)
+    report = PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=4, rungs=reached)
     assert owner.report(report).stop == ()
     late = [(3, 250, {"rel_l2": 9.0, "loss": 0.0}), *((label, 500, {"rel_l2": 1.0, "loss": 0.0}) for label in (2, 3))]
     assert set(owner.report(replace(report, rungs=late)).stop) == {2, 3}
@@ -312,5 +312,5 @@ def test_tpe_hears_of_pruned_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     owner = StudyOwner(study_dir, MACHINES, more)
     told = owner._search._sampler._told  # type: ignore[attr-defined]
     assert {index: (trial.state, dict(trial.rungs)) for index, trial in told.items()} == heard
-    assert owner.next_lane() is not None, "and goes on from there"
+    assert owner.next_slot() is not None, "and goes on from there"
     owner.close()

@@ -17,7 +17,7 @@ import pinncore
 from sweeps.errors import StudyError
 from sweeps.owner.owner import StudyOwner
 from sweeps.runner.pack_run import PackRun
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 from sweeps.study.loading import load_spec
 from sweeps.study.trials import Book, Trial
 
@@ -27,7 +27,7 @@ from ..small import (
     Crash,
     assert_same_tables,
     kill,
-    next_lane,
+    next_slot,
     prepare,
     run_all,
     table,
@@ -135,7 +135,7 @@ def test_a_failed_replicate_is_infinitely_bad(
 def test_a_trial_with_more_replicates_than_places_is_leased_alone(triple: Calm, tmp_path: Path) -> None:
     spec = load_spec(triple.file, [*triple.overrides, "resources.pack=2"])
     owner = StudyOwner(triple.copy(tmp_path), MACHINES, spec)
-    task = owner.lease(next_lane(owner))
+    task = owner.lease(next_slot(owner))
     assert task.size == 2 and len({member.trial for member in task.members}) == 1
     assert [member.replicate for member in task.members] == [0, 1, 2]
     kill(owner)
@@ -166,13 +166,13 @@ def test_replicates_are_exact_whoever_trains_them(triple: Calm, tmp_path: Path, 
 def test_replicates_go_on_from_their_checkpoints(triple: Calm, tmp_path: Path) -> None:
     study_dir = triple.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
-    first = owner.lease(next_lane(owner))
+    first = owner.lease(next_slot(owner))
     run = PackRun(first, study_dir)
     owner.report(run.train(0.0))
     run.checkpoint()
     kill(owner)
     owner = StudyOwner(study_dir, MACHINES)
-    again = owner.lease(next_lane(owner))
+    again = owner.lease(next_slot(owner))
     saved = [member for member in again.members if member.origin == first.pack]
     assert {member.label for member in saved} == {member.label for member in first.members}
     assert len({member.replicate for member in saved}) == 3
@@ -221,7 +221,7 @@ def test_duplicates_asked_after_their_original_are_complete_at_once(doubled: Cal
     study_dir = doubled.copy(tmp_path)
     run_all(study_dir)
     owner = StudyOwner(study_dir, MACHINES, load_spec(doubled.file, [*doubled.overrides, "search.trials=9"]))
-    assert owner.next_lane() is None
+    assert owner.next_slot() is None
     assert owner.close()["COMPLETE"] == 9
     assert_trained_once(study_dir, 9)
 
@@ -298,12 +298,12 @@ def test_only_failed_trials_are_trained_again(failed: Path, numbers: list[int], 
     with pytest.raises(StudyError, match=f"trial {numbers[-1]} {said}; only failed trials are trained again"):
         StudyOwner(failed, MACHINES, retry=numbers)
     owner = StudyOwner(failed, MACHINES)
-    assert owner.next_lane() is None and owner.close()["WAITING"] == 0, "nothing was entered"
+    assert owner.next_slot() is None and owner.close()["WAITING"] == 0, "nothing was entered"
 
 
 def test_a_trial_trained_again_goes_on_after_a_crash(single: Calm, failed: Path) -> None:
     owner = StudyOwner(failed, MACHINES, retry=[2])
-    LaneWorker(owner, failed, next_lane(owner)).segment(0.0)
+    SlotWorker(owner, failed, next_slot(owner)).segment(0.0)
     kill(owner)
     assert run_all(failed)["COMPLETE"] == 4
     assert rows(failed)[4]["loss"] == rows(single.whole)[2]["loss"]

@@ -15,7 +15,7 @@ import pinncore
 from sweeps.errors import StudyError
 from sweeps.owner import packing
 from sweeps.owner.owner import WAIT, StudyOwner
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 from sweeps.search import stable_hash
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.optuna_writer import Ledger
@@ -32,7 +32,7 @@ from ..small import (
     cut_window,
     events,
     kill,
-    next_lane,
+    next_slot,
     planned_packs,
     prepare,
     table,
@@ -152,7 +152,7 @@ def test_a_half_publication_is_removed(calm: Calm, study_dir: Path, monkeypatch:
 
 def test_a_torn_checkpoint_is_set_aside_and_its_members_start_anew(calm: Calm, study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
-    LaneWorker(owner, study_dir, next_lane(owner)).segment(0.0)
+    SlotWorker(owner, study_dir, next_slot(owner)).segment(0.0)
     kill(owner)
     tensors = next((study_dir / "checkpoints").rglob("*.safetensors"))
     tensors.write_bytes(tensors.read_bytes()[:-7])
@@ -181,9 +181,9 @@ def test_a_start_that_is_refused_lets_the_study_go(study_dir: Path) -> None:
 
 def test_running_means_leased(study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
-    lane = next_lane(owner)
+    slot = next_slot(owner)
     assert owner.snapshot()["counts"]["RUNNING"] == 0
-    owner.lease(lane)
+    owner.lease(slot)
     assert owner.snapshot()["counts"] == counts(RUNNING=2, WAITING=6)
     kill(owner)
     again = StudyOwner(study_dir, MACHINES)
@@ -321,7 +321,7 @@ def test_a_trial_entered_by_another_tool_is_refused_by_number(study_dir: Path) -
 
 def test_status_of_a_killed_study_says_waiting_and_writes_nothing(study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
-    owner.lease(next_lane(owner))
+    owner.lease(next_slot(owner))
     assert read_status(study_dir)["counts"]["RUNNING"] == 2
     kill(owner)
     assert read_status(study_dir)["counts"] == counts(WAITING=8)
@@ -372,21 +372,21 @@ def test_hours_are_counted_over_all_attempts(calm: Calm, study_dir: Path) -> Non
     spec, now = limited(calm, "hours=1"), [500.0]
     for used in (0.5, 0.4):  # the first is killed, the second ends
         owner = StudyOwner(study_dir, MACHINES, spec, clock=lambda: now[0])
-        worker = LaneWorker(owner, study_dir, next_lane(owner))
+        worker = SlotWorker(owner, study_dir, next_slot(owner))
         worker.segment(0.0)
         now[0] += used * 3600
         assert owner.snapshot()["over_budget"] is None
         kill(owner) if used == 0.5 else owner.close()
         now[0] = 77.0
     owner = StudyOwner(study_dir, MACHINES, spec, clock=lambda: now[0])
-    worker = LaneWorker(owner, study_dir, next_lane(owner))
-    waiting = next_lane(owner)
+    worker = SlotWorker(owner, study_dir, next_slot(owner))
+    waiting = next_slot(owner)
     now[0] += 0.11 * 3600
     said = "budget.hours: 1 h are used up (1.01 h)"
     assert owner.snapshot()["over_budget"] == said
-    assert owner.next_lane() == WAIT and not owner.lease(waiting).members, "nothing new starts"
+    assert owner.next_slot() == WAIT and not owner.lease(waiting).members, "nothing new starts"
     worker.segment(float("inf"))
-    assert worker.done and owner.next_lane() is None
+    assert worker.done and owner.next_slot() is None
     assert owner.close() == counts(COMPLETE=2, WAITING=6), "what had begun has ended"
     calm.finish(study_dir, spec=load_spec(calm.file), but=("spec_hash",))
 

@@ -10,8 +10,9 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.owner.owner import StudyOwner
-from sweeps.runner.worker import LaneWorker
-from sweeps.storage.tables import TABLES, StudyTables
+from sweeps.runner.worker import SlotWorker
+from sweeps.storage.schema import TABLES
+from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_spec
 from sweeps.study.status import read_status
 
@@ -27,9 +28,9 @@ def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     spec = load_spec(write_study(folder / "data", epochs=120, iterations=40, **WHOLE))
     study_dir, _ = prepare(folder / "killed", spec)
     owner = StudyOwner(study_dir, MACHINES)
-    lane = owner.next_lane()
-    assert lane is not None
-    worker = LaneWorker(owner, study_dir, lane)
+    slot = owner.next_slot()
+    assert slot is not None
+    worker = SlotWorker(owner, study_dir, slot)
     while not (list((study_dir / "trials").glob("*")) and list((study_dir / "checkpoints").rglob("*.safetensors"))):
         worker.segment(0.02)
     owner._lock.release()  # as the kernel does when a process dies

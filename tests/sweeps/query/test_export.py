@@ -21,7 +21,7 @@ from sweeps.cli.query import TableName
 from sweeps.query import excel, files
 from sweeps.query.files import FileFormat, write_file
 from sweeps.query.query import NAMES, query
-from sweeps.storage.tables import TABLES
+from sweeps.storage.schema import TABLES
 
 from .. import synthetic
 from ..invoking import errors_of, invoke

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from sweeps.storage.compaction import compact
-from sweeps.storage.tables import TABLES, StudyTables
+from sweeps.storage.schema import TABLES
+from sweeps.storage.tables import StudyTables
 
 from .. import synthetic
 

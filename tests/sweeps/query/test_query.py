@@ -13,10 +13,12 @@ import pytest
 from sweeps.cli.query import EXPORT_TIME_LIMIT_S
 from sweeps.errors import QueryError, StudyError
 from sweeps.query.confined import Limits
-from sweeps.query.query import query, read_study_file, render, standing
+from sweeps.query.query import query, ranked_trials, read_study_file
 from sweeps.query.statement import LONGEST
+from sweeps.query.text import render
 from sweeps.query.views import NEEDS
-from sweeps.storage.tables import TABLES, StudyTables
+from sweeps.storage.schema import TABLES
+from sweeps.storage.tables import StudyTables
 from tests import ROOT
 
 from .. import synthetic
@@ -109,7 +111,7 @@ def test_a_study_without_results_has_empty_tables(tmp_path: Path, table: str) ->
     (tmp_path / "study.yaml").write_text("study: new\n")
     assert query([tmp_path], f"SELECT * FROM {table}").num_rows == 0
     assert query([tmp_path], f"SELECT * FROM {table}").column_names[0] == "study"
-    assert standing([tmp_path]).num_rows == 0
+    assert ranked_trials([tmp_path]).num_rows == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
 
 
@@ -169,7 +171,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"nowhere, which does not exist\. Give the folder that pinnsweep run made"):
         query([tmp_path / "nowhere"], "FROM trials")
     with pytest.raises(StudyError, match=r"where there is no study\.yaml"):
-        standing([tmp_path])
+        ranked_trials([tmp_path])
     with pytest.raises(QueryError, match="at least one study"):
         query([], "FROM trials")
     (tmp_path / "study.yaml").write_text("space: [")

@@ -17,9 +17,9 @@ from hypothesis.extra import numpy as hnp
 
 from sweeps.analysis import leaderboard
 from sweeps.errors import QueryError
-from sweeps.query.query import render, standing
-from sweeps.query.ranking import Rules, dimensions, front, rules_of, swept_columns
-from sweeps.query.text import span
+from sweeps.query.query import ranked_trials
+from sweeps.query.ranking import Ranking, dimensions, front, ranking_of, swept_columns
+from sweeps.query.text import render, span
 from sweeps.storage.tables import StudyTables
 from sweeps.study.trials import Book, Trial, end_of
 
@@ -47,7 +47,7 @@ def test_a_trial_is_a_line_with_the_median_of_its_replicates_and_their_spread(tm
     assert found.column_names[:5] == ["trial", "rel_l2", "rel_l2_min", "rel_l2_max", "replicates"]
     lines = [tuple(line.values())[:5] for line in found.to_pylist()]
     assert lines == [(1, 0.15, 0.12, math.inf, 3), (0, 0.2, 0.1, 0.9, 3), (3, 0.3, 0.3, 0.3, 3)]
-    assert standing([tmp_path / "demo"])["state"].to_pylist() == ["COMPLETE"] * 3 + ["FAIL"]
+    assert ranked_trials([tmp_path / "demo"])["state"].to_pylist() == ["COMPLETE"] * 3 + ["FAIL"]
     assert found["stop_reason"].to_pylist()[:2] == ["b", "a, b"] and found["seconds"].to_pylist()[1] == 3.0
     assert render(found).splitlines()[2].split()[:8] == ["1", "15", "%", "12", "%", "inf", "3", "b"]
 
@@ -82,7 +82,7 @@ def test_a_trial_counts_when_all_its_replicates_are_published_and_none_was_prune
     rows += [row(2, 0.1, r, state="PRUNED" if r == 2 else "COMPLETE") for r in range(3)]
     folder = study(tmp_path / "demo", "replicates: 3", rows)
     assert top([folder])["trial"].to_pylist() == [1]
-    lines = standing([folder])
+    lines = ranked_trials([folder])
     assert dict(zip(lines["trial"].to_pylist(), lines["state"].to_pylist(), strict=True)) == {
         1: "COMPLETE",
         2: "PRUNED",
@@ -122,7 +122,7 @@ def test_repeated_and_failed_trials_do_not_rank_and_trained_again_ones_do(tmp_pa
     rows += trial(4, 0.01, state="PRUNED") + trial(5, 0.3, taken_from="/elsewhere/7")
     folder = study(tmp_path / "demo", f"replicates: {several}", rows)
     assert top([folder])["trial"].to_pylist() == [0, 3, 5]
-    lines = standing([folder])
+    lines = ranked_trials([folder])
     assert lines["trial"].to_pylist() == [0, 3, 5, 2, 4]
     assert lines["state"].to_pylist() == ["COMPLETE"] * 3 + ["FAIL", "PRUNED"]
 
@@ -150,7 +150,7 @@ def test_of_several_objectives_compromises_come_first(tmp_path: Path) -> None:
     assert found["trial"].to_pylist() == [1, 4, 0, 6, 3, 2]
     assert found["pareto"].to_pylist() == [True] * 4 + [False] * 2
     assert top([folder], 2)["trial"].to_pylist() == [1, 4]
-    assert standing([folder])["pareto"].to_pylist()[-2:] == [None, None]
+    assert ranked_trials([folder])["pareto"].to_pylist()[-2:] == [None, None]
     assert "true" in render(found) and '"pareto": true' in render(found, "json")
     by_loss = top([folder], by="loss")
     assert by_loss["trial"].to_pylist() == [0, 6, 4, 1, 2, 3] and "pareto" not in by_loss.column_names
@@ -184,9 +184,9 @@ def test_the_front_is_what_nothing_dominates(values: np.ndarray[Any, Any]) -> No
 
 
 def test_rules_and_swept_columns_come_from_the_study_file() -> None:
-    assert rules_of({}) == Rules(("rel_l2",), 1, 0.5)
+    assert ranking_of({}) == Ranking(("rel_l2",), 1, 0.5)
     search = {"objective": ["loss", "rel_l2"], "replicates": 4, "quantile": 0}
-    assert rules_of({"search": search}) == Rules(("loss", "rel_l2"), 4, 0.0)
+    assert ranking_of({"search": search}) == Ranking(("loss", "rel_l2"), 4, 0.0)
     space = {"second_stage": {"choice": ["lbfgs", "bfgs"]}, "loss": {"when": {"second_stage": "lbfgs"}, "choice": [1]}}
     assert dimensions({"space": space}) == {"second_stage": "choice", "loss": "choice"}
     assert swept_columns({"space": space}) == ["second_stage", "problem_loss"]

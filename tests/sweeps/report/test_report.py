@@ -19,7 +19,8 @@ from sweeps.figures import trials as trialfigures
 from sweeps.report import write_report
 from sweeps.report.snippet import snippet
 from sweeps.search import Search
-from sweeps.storage.tables import StudyTables, config_of
+from sweeps.storage.schema import config_of
+from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_text
 
 from .. import synthetic

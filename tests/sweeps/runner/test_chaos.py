@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sweeps.storage.tables import TABLES, StudyTables
-from sweeps.study.folder import SPEC_FILE
+from sweeps.storage.schema import TABLES
+from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_spec
+from sweeps.study.study_file import SPEC_FILE
 from tests.processes import started
 
 from ..clusters import Node, below, command, kill, named

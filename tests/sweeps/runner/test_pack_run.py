@@ -16,9 +16,9 @@ from sweeps.owner.messages import Answer, MemberTask, PackReport, PackTask
 from sweeps.owner.owner import StudyOwner
 from sweeps.runner import pack_run
 from sweeps.runner.pack_run import PackRun, is_out_of_memory
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 
-from ..small import MACHINES, Calm, Crash, kill, next_lane
+from ..small import MACHINES, Calm, Crash, kill, next_slot
 
 END = float("inf")
 
@@ -38,7 +38,7 @@ def study_dir(calm: Calm, tmp_path: Path) -> Path:
 def task(study_dir: Path) -> Iterator[PackTask]:
     """The first lease of a study."""
     owner = StudyOwner(study_dir, MACHINES)
-    yield owner.lease(next_lane(owner))
+    yield owner.lease(next_slot(owner))
     kill(owner)
 
 
@@ -120,7 +120,7 @@ def test_members_end_where_the_owner_says(task: PackTask, study_dir: Path) -> No
 def test_data_that_vanish_fail_the_members_and_not_the_process(tmp_path: Path) -> None:
     calm = Calm(tmp_path, trials=2)
     owner = StudyOwner(calm.fresh, MACHINES)
-    task = owner.lease(next_lane(owner))
+    task = owner.lease(next_slot(owner))
     (tmp_path / "data" / "g.csv").unlink()
     report = PackRun(task, calm.fresh).train(END)
     assert owner.report(report).taken
@@ -209,7 +209,7 @@ def test_a_pack_that_was_halved_says_that_it_was_built_anew(
     """Even where it goes on in another process, which only has the checkpoint; members that had ended before do not."""
     brief, *others = (changed(member, engine="torch") for member in task.members)
     members = (changed(brief, epochs=3, iterations=0), *others)
-    fixed = replace(task, members=members, fixed=True)
+    fixed = replace(task, members=members, keep_composition=True)
     run = PackRun(fixed, study_dir)
     first = run.train(0.0)
     run.checkpoint()
@@ -276,7 +276,7 @@ def test_what_running_out_of_memory_is(problem: Exception, verdict: bool) -> Non
 
 def test_a_worker_whose_disk_fails_says_so_and_leaves(study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = StudyOwner(study_dir, MACHINES)
-    worker = LaneWorker(owner, study_dir, next_lane(owner))
+    worker = SlotWorker(owner, study_dir, next_slot(owner))
 
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "/disk/checkpoints")
@@ -284,13 +284,13 @@ def test_a_worker_whose_disk_fails_says_so_and_leaves(study_dir: Path, monkeypat
     monkeypatch.setattr(pinncore, "write_checkpoint", full)
     worker.segment(0.0)
     assert worker.done and owner.broken() == "No space left on device: /disk/checkpoints"
-    assert owner.next_lane() is None
+    assert owner.next_slot() is None
     owner.close()
 
 
 def test_a_worker_passes_on_what_nothing_may_catch(study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = StudyOwner(study_dir, MACHINES)
-    worker = LaneWorker(owner, study_dir, next_lane(owner))
+    worker = SlotWorker(owner, study_dir, next_slot(owner))
 
     def die(self: PackRun, until: float) -> PackReport:
         raise Crash

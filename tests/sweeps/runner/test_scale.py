@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.search import Search, Told
+from sweeps.search import PastTrial, Search
 from sweeps.study.loading import load_spec
 from tests.cluster.waiting import WAIT_S
 from tests.processes import started
@@ -85,7 +85,7 @@ def test_what_tpe_adds(tmp_path: Path) -> None:
     points = Search(load_spec(study_file(tmp_path / "qmc", "qmc", TRIALS)))
     learning = load_spec(study_file(tmp_path / "tpe", "tpe", 2 * TRIALS))
     for known in (EARLY, TRIALS):
-        told = [Told(i, points.propose(i).params, "COMPLETE", (abs(i * 0.618 % 1 - 0.5),)) for i in range(known)]
+        told = [PastTrial(i, points.propose(i).params, "COMPLETE", (abs(i * 0.618 % 1 - 0.5),)) for i in range(known)]
         search = Search(learning, told)
         begun = time.process_time()
         for index in range(known, known + 5):

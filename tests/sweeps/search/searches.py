@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.search import Proposal, Search, Told
+from sweeps.search import PastTrial, Proposal, Search
 from sweeps.spec.study_spec import StudySpec
 from sweeps.study.loading import load_text
 
@@ -73,9 +73,9 @@ class Driver:
     one. `restart` makes the search anew from the trials, in any order.
     """
 
-    def __init__(self, spec: StudySpec, *, warm: Iterable[Told] = (), order: int = 0) -> None:
+    def __init__(self, spec: StudySpec, *, warm: Iterable[PastTrial] = (), order: int = 0) -> None:
         self.spec, self.search, self.warm = spec, Search(spec, warm=warm), list(warm)
-        self.trials: dict[int, Told] = {}
+        self.trials: dict[int, PastTrial] = {}
         self._finishing = random.Random(order)
         self._history = random.Random(order)
 
@@ -87,7 +87,9 @@ class Driver:
     def ask(self, index: int) -> Proposal:
         proposal = self.search.propose(index)
         attrs = json.loads(json.dumps(proposal.attrs))
-        self.trials[index] = Told(index, proposal.params, self._history.choice(["WAITING", "RUNNING"]), attrs=attrs)
+        self.trials[index] = PastTrial(
+            index, proposal.params, self._history.choice(["WAITING", "RUNNING"]), attrs=attrs
+        )
         return proposal
 
     def finish(self, index: int) -> None:

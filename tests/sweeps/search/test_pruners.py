@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.search.pruners import has_stalled, is_hopeless, rungs_of
-from sweeps.spec.model import PrunerSettings
+from sweeps.spec.sections import PrunerSettings
 
 Values = tuple[float, ...]
 Log = tuple[PrunerSettings, int, Values, dict[int, Values]]  # the last: those of the others

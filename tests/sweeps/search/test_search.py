@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from optuna.trial import create_trial
 from scipy.stats import qmc
 
-from sweeps.search import Search, Told, stable_hash
+from sweeps.search import PastTrial, Search, stable_hash
 from sweeps.search.seeds import shuffled
 from tests.cluster.waiting import WAIT_S
 
@@ -96,10 +96,10 @@ def test_another_process_draws_the_same() -> None:
     code = """
 import json, sys
 from pathlib import Path
-from sweeps.search import Search, Told
+from sweeps.search import PastTrial, Search
 from sweeps.study.loading import load_text
 for text, trials, first in json.load(sys.stdin):
-    history = [Told(**{**trial, "rungs": {int(r): value for r, value in trial["rungs"].items()}}) for trial in trials]
+    history = [PastTrial(**{**trial, "rungs": {int(r): value for r, value in trial["rungs"].items()}}) for trial in trials]
     search = Search(load_text(text, base=Path("/")), history)
     print(json.dumps([search.propose(index).params for index in range(first, first + 3)]))
 """
@@ -150,7 +150,7 @@ def test_pure_points_do_not_depend_on_the_order_of_asking(sampler: str, order: l
 
 @pytest.mark.parametrize("sampler", PURE)
 def test_pure_samplers_do_not_look_at_the_history(sampler: str) -> None:
-    def never() -> Iterator[Told]:
+    def never() -> Iterator[PastTrial]:
         raise AssertionError
         yield
 

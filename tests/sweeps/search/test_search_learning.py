@@ -14,7 +14,7 @@ import optuna
 import pytest
 from cmaes import CMA
 
-from sweeps.search import Search, Told, stable_hash
+from sweeps.search import PastTrial, Search, stable_hash
 
 from .searches import BOWL, BOWL_WHEN, LEARNING, Driver, bowl, study
 
@@ -198,11 +198,11 @@ def test_tpe_learns_from_pruned_trials() -> None:
 # ---- other studies ---------------------------------------------------------------------------------------------------
 
 
-def other_study(count: int) -> list[Told]:
+def other_study(count: int) -> list[PastTrial]:
     """Complete trials of a study that swept one field more."""
     search = Search(study("random", seed=9, space={**BOWL, "depth": {"int": [2, 8]}}))
     drawn = [search.propose(index).params for index in range(count)]
-    return [Told(index, params, "COMPLETE", (bowl(params),)) for index, params in enumerate(drawn)]
+    return [PastTrial(index, params, "COMPLETE", (bowl(params),)) for index, params in enumerate(drawn)]
 
 
 @pytest.mark.parametrize(("sampler", "share"), [("tpe", 0.5), ("gp", 0.5), ("nsga2", 0.9)])

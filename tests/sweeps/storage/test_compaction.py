@@ -23,8 +23,9 @@ from sweeps.query import query
 from sweeps.storage import compaction
 from sweeps.storage.compaction import Compacted, compact, is_due, recover
 from sweeps.storage.object_store import MERGED_FOLDER, Remote
+from sweeps.storage.schema import TABLES
 from sweeps.storage.stored_tables import StoredTables
-from sweeps.storage.tables import COMPACTION, TABLES, StudyTables
+from sweeps.storage.tables import COMPACTION, StudyTables
 from sweeps.study.home import remove_stored
 
 from .. import synthetic

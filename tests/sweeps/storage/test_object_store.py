@@ -20,7 +20,7 @@ import sweeps
 from sweeps.errors import StudyError
 from sweeps.owner.owner import StudyOwner
 from sweeps.runner.preflight import check_here, check_nodes, expected_here
-from sweeps.runner.worker import LaneWorker
+from sweeps.runner.worker import SlotWorker
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.object_store import Remote, StoreError, uri_of
@@ -46,7 +46,7 @@ from ..small import (
     events,
     finished,
     kill,
-    next_lane,
+    next_slot,
     prepare,
     run_all,
     table,
@@ -163,13 +163,13 @@ def test_a_store_that_goes_away_ends_the_run_and_loses_nothing(
 ) -> None:
     home, _ = open_folder(Path(root), spec)
     owner = StudyOwner(home, MACHINES, spec)
-    worker = LaneWorker(owner, home, next_lane(owner))
+    worker = SlotWorker(owner, home, next_slot(owner))
     worker.segment(0.0)
     with store.away():
         worker.segment(30.0)
         assert worker.done
         assert "it does not answer" in (owner.broken() or "") and root in (owner.broken() or "")
-        assert owner.next_lane() is None
+        assert owner.next_slot() is None
         owner.close()
     assert run_all(home) == calm.counts
     check_whole(calm, root, tmp_path)
@@ -180,10 +180,10 @@ def test_a_checkpoint_that_cannot_be_read_is_no_fault_of_its_members(
 ) -> None:
     home, _ = open_folder(Path(root), spec)
     owner = StudyOwner(home, MACHINES, spec)
-    LaneWorker(owner, home, next_lane(owner)).segment(0.0)
+    SlotWorker(owner, home, next_slot(owner)).segment(0.0)
     kill(owner)
     owner = StudyOwner(home, MACHINES)
-    worker = LaneWorker(owner, home, next_lane(owner))
+    worker = SlotWorker(owner, home, next_slot(owner))
     with store.away():
         worker.segment(0.0)
     assert worker.done and "it does not answer" in (owner.broken() or "")
@@ -204,7 +204,7 @@ def test_another_machine_goes_on_from_the_store(
     first, is_new = open_folder(Path(root), spec)
     assert is_new and Path(os.environ["XDG_CACHE_HOME"]) in first.parents
     owner = StudyOwner(first, MACHINES, spec)
-    workers = [LaneWorker(owner, first, next_lane(owner)) for _ in range(2)]
+    workers = [SlotWorker(owner, first, next_slot(owner)) for _ in range(2)]
     workers[0].segment(0.0)
     workers[1].segment(60.0)
     kill(owner)
@@ -216,7 +216,7 @@ def test_another_machine_goes_on_from_the_store(
     assert not is_new and second != first
     owner = StudyOwner(second, MACHINES, spec)
     assert finished(owner) >= 1
-    going_on = owner.lease(next_lane(owner)).members
+    going_on = owner.lease(next_slot(owner)).members
     assert going_on and all(member.origin is not None for member in going_on)
     kill(owner)
     assert run_all(second) == calm.counts
@@ -266,11 +266,11 @@ def test_a_worker_elsewhere_trains_from_the_store_alone(calm: Calm, root: str, t
     there = worker_home(f"{root}/small")
     assert home not in (there, *there.parents)
     shutil.rmtree(home / "initial_weights")
-    worker = LaneWorker(owner, there, next_lane(owner))
+    worker = SlotWorker(owner, there, next_slot(owner))
     worker.segment(0.0)
     assert [name for name in names(root) if name.startswith("checkpoints/")]
     assert not (there / "checkpoints").exists()
-    LaneWorker(owner, there, 1).segment(60.0)  # its process was killed: another one goes on there
+    SlotWorker(owner, there, 1).segment(60.0)  # its process was killed: another one goes on there
     assert owner.broken() is None and finished(owner) >= 2
     owner.stop()
     owner.close()
@@ -300,7 +300,7 @@ def test_a_machine_that_has_lost_the_study_publishes_nothing(
     spec = load_spec(calm.file, [f"state={url}"])
     first, _ = open_folder(Path(root), spec)
     owner = StudyOwner(first, MACHINES, spec)
-    worker = LaneWorker(owner, first, next_lane(owner))
+    worker = SlotWorker(owner, first, next_slot(owner))
     worker.segment(0.0)
     owner._ledger.close()  # the server has let its lock go
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "second"))

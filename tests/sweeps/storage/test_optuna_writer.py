@@ -24,7 +24,8 @@ from optuna.trial import FrozenTrial
 from sweeps.errors import StudyError
 from sweeps.states import FINISHED
 from sweeps.storage.database import Connection, Database, connect, database
-from sweeps.storage.optuna_writer import Ledger, TrialRecord
+from sweeps.storage.optuna_reader import TrialRecord
+from sweeps.storage.optuna_writer import Ledger
 
 SPACE: dict[str, BaseDistribution] = {
     "adam_lr": FloatDistribution(1e-4, 1e-2, log=True),

@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.errors import StudyError
-from sweeps.storage.tables import TABLES, StudyTables, column_of, config_of, setting_columns, trials_schema
+from sweeps.storage.schema import TABLES, column_of, config_of, setting_columns, trials_schema
+from sweeps.storage.tables import StudyTables
 from tests import ROOT
 
 from .. import synthetic

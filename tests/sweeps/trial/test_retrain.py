@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.query.ranking import Rules
+from sweeps.query.ranking import Ranking
 from sweeps.trial.reasons import reasons
 from sweeps.trial.retrain import retrain
 from sweeps.trial.tables import network_of, row_of, settings_of
@@ -107,7 +107,7 @@ def test_one_without_its_objective_fails_again(study: Path, monkeypatch: pytest.
     failure = "the objective mean_abs_du_de could not be computed"
     failed = row_of(study, PLAIN) | {"state": "FAIL", "failure": failure}
     monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: failed)
-    monkeypatch.setattr("sweeps.trial.retrain.rules_of", lambda study_file: Rules(objectives=("mean_abs_du_de",)))
+    monkeypatch.setattr("sweeps.trial.retrain.rules_of", lambda study_file: Ranking(objectives=("mean_abs_du_de",)))
     assert retrain(study, PLAIN).same and retrain(study, PLAIN).state == "FAIL"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweeps.own_name import own_name
-from sweeps.query.query import standing
+from sweeps.query.query import ranked_trials
 from sweeps.trial.show import about_trial
 from sweeps.trial.show_text import text
 
@@ -42,7 +42,7 @@ def told(place: Path, trial: int, **options: Any) -> str:
 
 
 def test_a_complete_trial_has_its_rank_settings_and_spread(study: Path) -> None:
-    found, ranked = about_trial(study, 4), standing([study], limit=99)["trial"].to_pylist()
+    found, ranked = about_trial(study, 4), ranked_trials([study], limit=99)["trial"].to_pylist()
     assert found["rank"] == {"place": ranked.index(4) + 1, "of": 12, "by": "rel_l2", "value": found["rank"]["value"]}
     assert list(found["settings"]["swept"]) == ["width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"]
     assert found["settings"]["changed"]["lr_schedule"] == "cosine" and "momentum" in found["settings"]["default"]

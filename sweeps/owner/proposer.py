@@ -16,11 +16,11 @@ from ..storage.optuna_writer import Ledger
 from ..study.trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
 from .capacity import ClusterCapacity
 from .packing import Asked, grouped, pack_size, trials_of_pack, window_size
-from .queue import Group, Seat
+from .queue import PendingMember, PendingPack
 from .recorder import Recorder
 
 
-class Asker:
+class TrialProposer:
     """Turns places of the sampler's sequence into trials, and trials into groups of members that wait.
 
     `reusable` are trials of other studies, FOLDER/N by the hash of their configuration, that need not be trained again.
@@ -76,7 +76,7 @@ class Asker:
     def _at_once(self) -> int:
         return self.capacity.planned(self._spec.resources.max_packs)
 
-    def ask(self) -> list[Group]:
+    def ask(self) -> list[PendingPack]:
         """Ask for the next window and plan its packs, the costliest first."""
         first = self._book.asked
         trials = window_size(self._search, first, self.size, self._book.replicates)
@@ -91,16 +91,16 @@ class Asker:
         if last.index + 1 < min(end, self._search.limit):
             self._fill(start, min(end, self._search.limit), size, *first_pack)
 
-    def ask_again(self, original: Trial) -> list[Group]:
+    def ask_again(self, original: Trial) -> list[PendingPack]:
         """Enter a failed trial once more, under a number of its own; without a group where it fails at once."""
         pack = self.new_packs(1)
         config = self._spec.config(original.params)
         window = (0, 0, self.size, pack)
         trial = self._enter(None, dict(original.params), {}, config, pack, window, retry_of=original.number)
         seats = self.seats(trial)
-        return [Group(pack, seats, is_planned=True)] if seats else []
+        return [PendingPack(pack, seats, is_planned=True)] if seats else []
 
-    def seats(self, trial: Trial, *, finished: bool = False) -> list[Seat]:
+    def seats(self, trial: Trial, *, finished: bool = False) -> list[PendingMember]:
         """The members of a trial that are not finished, or all of them; one that cannot be set up fails here."""
         config = self._spec.config(trial.params)
         try:
@@ -110,7 +110,7 @@ class Asker:
             return []
         r = self._book.replicates
         return [
-            Seat(trial.number * r + replicate, trial.number, replicate, key)
+            PendingMember(trial.number * r + replicate, trial.number, replicate, key)
             for replicate in range(r)
             if finished or replicate not in trial.done
         ]
@@ -134,7 +134,7 @@ class Asker:
         self.next_pack += number
         return first
 
-    def _fill(self, start: int, end: int, size: int, first_pack: int | None = None) -> list[Group]:
+    def _fill(self, start: int, end: int, size: int, first_pack: int | None = None) -> list[PendingPack]:
         """Enter the trials of places start..end that are not there yet; returns the packs with members to train."""
         known = {trial.index: trial for trial in self._book if trial.index is not None and start <= trial.index}
         params: dict[int, dict[str, Any]] = {index: dict(trial.params) for index, trial in known.items()}
@@ -176,7 +176,7 @@ class Asker:
             open_trials = [trial for trial in trials if not trial.finished and trial.duplicate_of is None]
             seats = [seat for trial in open_trials for seat in self.seats(trial)]
             if seats:
-                groups.append(Group(first_pack + i, seats, is_planned=True))
+                groups.append(PendingPack(first_pack + i, seats, is_planned=True))
         return groups
 
     def _enter(
