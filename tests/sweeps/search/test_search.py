@@ -99,7 +99,8 @@ from pathlib import Path
 from sweeps.search import PastTrial, Search
 from sweeps.study.loading import load_text
 for text, trials, first in json.load(sys.stdin):
-    history = [PastTrial(**{**trial, "rungs": {int(r): value for r, value in trial["rungs"].items()}}) for trial in trials]
+    rungs = [{int(rung): value for rung, value in trial["rungs"].items()} for trial in trials]
+    history = [PastTrial(**{**trial, "rungs": each}) for trial, each in zip(trials, rungs)]
     search = Search(load_text(text, base=Path("/")), history)
     print(json.dumps([search.propose(index).params for index in range(first, first + 3)]))
 """

@@ -107,7 +107,7 @@ def test_one_without_its_objective_fails_again(study: Path, monkeypatch: pytest.
     failure = "the objective mean_abs_du_de could not be computed"
     failed = row_of(study, PLAIN) | {"state": "FAIL", "failure": failure}
     monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: failed)
-    monkeypatch.setattr("sweeps.trial.retrain.rules_of", lambda study_file: Ranking(objectives=("mean_abs_du_de",)))
+    monkeypatch.setattr("sweeps.trial.retrain.ranking_of", lambda study_file: Ranking(objectives=("mean_abs_du_de",)))
     assert retrain(study, PLAIN).same and retrain(study, PLAIN).state == "FAIL"
 
 
