@@ -1,1 +1,1 @@
-"""A study as a job of a cluster."""
+"""Studies as jobs of a cluster."""

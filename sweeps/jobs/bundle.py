@@ -1,4 +1,4 @@
-"""What travels with a submitted study: its study file, and the files it names where no disk is shared."""
+"""The files sent with a submitted study: the study file and, without a shared disk, the files that it names."""
 
 from __future__ import annotations
 
@@ -16,42 +16,46 @@ from ..study.study_file import SPEC_FILE
 if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
 
-INPUTS: Final = ".inputs"  # folder under the root, for files that came with submitted studies; named by their content
+INPUTS: Final = ".inputs"  # folder under the root for files sent with studies, named by their content
 _MOST_BYTES: Final = 100 * 10**6
 _FILE_PREFIX: Final = "file:"
 
 
 def bundle(spec: StudySpec, root: str, *, shares_files: bool) -> dict[str, bytes]:
-    """The files of a job that runs the study, by name; `study.yaml` is the study file.
+    """Return the files of a job that runs the study, by name; `study.yaml` is the study file.
 
-    Files that the study names have new names in it, under the root and by their content, so that a study submitted
-    again is the same one. `unpack` puts them there. Raises `SpecError` where they cannot travel.
+    The study file refers to the other files by paths under the root that depend only on their content, so that a study
+    submitted again is the same study. `unpack` writes them to these paths. Raises `SpecError` where the files cannot be
+    sent.
     """
-    plain, found, mistakes = spec.to_plain(), dict[str, bytes](), list[Mistake]()
+    plain, files, mistakes = spec.to_plain(), dict[str, bytes](), list[Mistake]()
 
     def moved(path: str) -> str:
         if "://" in root:
-            rule = f"cannot travel with the study to {root}, since every machine needs it as a file"
-            mistakes.append(Mistake("", path, rule, "Keep it where every machine sees it, or in the container image."))
+            rule = f"cannot be sent with the study to {root}, because every machine needs it as a file"
+            hint = "Put it where every machine can read it, or in the container image."
+            mistakes.append(Mistake("", path, rule, hint))
             return path
         content = Path(path).read_bytes()
         name = f"{hashlib.sha256(content).hexdigest()[:16]}{Path(path).suffix}"
-        found[name] = content
+        files[name] = content
         return f"{root.rstrip('/')}/{INPUTS}/{name}"
 
     if not shares_files:
         plain = _with_files(plain, moved)
-    if sum(map(len, found.values())) > _MOST_BYTES:
-        size = sum(map(len, found.values())) / 1e6
-        rule = f"the files that travel with a study may have {_MOST_BYTES // 10**6} MB together, these have {size:.0f}"
-        mistakes.append(Mistake("", NOT_GIVEN, rule, "Keep them where every machine sees them."))
+    size = sum(map(len, files.values()))
+    if size > _MOST_BYTES:
+        rule = (
+            f"the files sent with a study may have {_MOST_BYTES // 10**6} MB in total, these have {size / 1e6:.0f} MB"
+        )
+        mistakes.append(Mistake("", NOT_GIVEN, rule, "Put them where every machine can read them."))
     if mistakes:
         raise SpecError(mistakes)
-    return {SPEC_FILE: yaml_text.write(plain).encode(), **found}
+    return {SPEC_FILE: yaml_text.write(plain).encode(), **files}
 
 
 def unpack(folder: Path, root: Path) -> None:
-    """Put the files that came with a study under its root; those that are there already stay."""
+    """Write the files sent with a study under its root; files that exist already are left alone."""
     for file in sorted(folder.iterdir()):
         target = root / INPUTS / file.name
         if file.name != SPEC_FILE and file.is_file() and not target.exists():
@@ -60,7 +64,7 @@ def unpack(folder: Path, root: Path) -> None:
 
 
 def _with_files(plain: dict[str, Any], moved: Callable[[str], str]) -> dict[str, Any]:
-    """A study's plain values with the paths of its files replaced: tables of data and files of initial weights."""
+    """Return the plain values of a study with the paths of its data tables and initial weights replaced."""
 
     def replaced(value: Any, *, is_table: bool) -> Any:
         if isinstance(value, dict):

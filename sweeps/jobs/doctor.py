@@ -1,4 +1,4 @@
-"""Whether a place can run studies, step by step, and what to mend where it cannot."""
+"""Checks, step by step, of whether a place can run studies, and what to fix where it cannot."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..own_name import own_name
 from ..storage.object_store import Remote, uri_of
 from .profiles import find_profile
 
-RUN_TIMEOUT_S = 600.0  # for a job that only looks: a queue may hold it
+RUN_TIMEOUT_S = 600.0  # for a test job, which may wait in a queue
 
 
 def check_here(root: str) -> Iterator[Check]:
-    """Look at this machine; ends at the first problem."""
+    """Yield the checks of this machine, up to the first problem."""
     yield Check(f"pinnsweep {importlib.metadata.version('pinnsweep')}, {available_cpus()} CPU cores")
     for package in ("ray", "torch"):
         if importlib.util.find_spec(package) is None:
@@ -41,12 +41,12 @@ def check_here(root: str) -> Iterator[Check]:
 
 
 def check_profile(name: str, *, run: bool = False) -> Iterator[Check]:
-    """Look at the place of a profile from here, and with `run` have a job look around there; ends at the first problem.
+    """Yield the checks of a profile's place, up to the first problem; with `run`, a test job repeats them there.
 
     Raises `SpecError` for an unknown or wrong profile.
     """
     profile = find_profile(name)
-    yield Check(f"profile {name}: a place of kind {profile.kind}")
+    yield Check(f"profile {name} of kind {profile.kind}")
     executor = executor_of(profile, name)
     for check in executor.checks():
         yield check
@@ -56,13 +56,14 @@ def check_profile(name: str, *, run: bool = False) -> Iterator[Check]:
         return
     command = (*profile.command, "doctor", "local", "--root", profile.root)
     handle = executor.submit(Job(argv=command, name="doctor", environment=dict(profile.environment)))
-    what, state = f"job {name}/{handle.id} looks around there", handle.wait(RUN_TIMEOUT_S)
-    told = "".join(handle.logs()).rstrip() if state.finished else ""
-    check = Check(f"{what}:\n{told}" if told else what)
+    what, state = f"test job {name}/{handle.id}", handle.wait(RUN_TIMEOUT_S)
+    log = "".join(handle.logs()).rstrip() if state.finished else ""
+    check = Check(f"{what}:\n{log}" if log else what)
     if not state.finished:
-        later = f"look later: {own_name()} logs {name}/{handle.id}"
-        problem = f"it has not ended in {RUN_TIMEOUT_S:g} s and is {state.value}; {later}"
+        later = f"see its log later: {own_name()} logs {name}/{handle.id}"
+        problem = f"the test job has not ended after {RUN_TIMEOUT_S:g} s and is {state.value}; {later}"
         check = replace(check, problem=problem)
     elif state is not JobState.DONE:
-        check = replace(check, problem=f"it ended as {state.value} (exit code {handle.exit_code()}); mend what it says")
+        problem = f"the test job ended as {state.value} (exit code {handle.exit_code()}); fix what its log reports"
+        check = replace(check, problem=problem)
     yield check

@@ -1,4 +1,4 @@
-"""A study as a job: what is sent to a place, and the place."""
+"""A study as a job to submit to a place."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import (
-    INLINE,
-    LOCAL,
-    Executor,
-    Job,
-    JobHandle,
-    LocalProfile,
-)
+from cluster import INLINE, LOCAL, Executor, Job, JobHandle, LocalProfile
 
 from ..errors import Mistake, SpecError, StudyError
 from ..spec.study_spec import StudySpec
@@ -27,7 +20,7 @@ from .places import DEFAULT_ROOT, place, profile_of
 
 @dataclass(frozen=True)
 class Submission:
-    """A study and the job that runs it, in the place `to`; its results will lie in `root`."""
+    """A study and the job that runs it in the place `to`; its results are written to `root`."""
 
     study: str
     to: str
@@ -36,12 +29,12 @@ class Submission:
     executor: Executor
 
     def submit(self) -> JobHandle:
-        """Hand it over."""
+        """Submit the job and return its handle. Raises `ClusterError` where the place refuses it."""
         return self.executor.submit(self.job)
 
 
 def prepare(
-    given: Given,
+    source: Given,
     to: str = LOCAL,
     root: str | os.PathLike[str] | None = None,
     *,
@@ -50,19 +43,19 @@ def prepare(
     cpus: int | None = None,
     state: str | None = None,
 ) -> Submission:
-    """What submitting a study would send; nothing is sent or written.
+    """Return the submission of a study without sending or writing anything.
 
-    `given` is a study file, its text or content, or the folder of a study that goes on. Raises `SpecError` with every
-    mistake of study file or profile, `StudyError` and `ClusterError` for what cannot run in that place.
+    `source` is a study file, its text or content, or the folder of a study to resume. Raises `SpecError` with every
+    mistake of the study file or the profile, `StudyError` and `ClusterError` where the study cannot run in that place.
     """
     profile = None if to in (LOCAL, INLINE) else profile_of(to)
-    spec, home = _study(given, overrides)
+    spec, home = _read_study(source, overrides)
     if profile is None:
-        place_of = root or home or DEFAULT_ROOT
-        profile = LocalProfile(root=uri_of(place_of) or str(Path(place_of).absolute()))
+        folder = root or home or DEFAULT_ROOT
+        profile = LocalProfile(root=uri_of(folder) or str(Path(folder).absolute()))
     where = uri_of(root) or str(root) if root and to not in (LOCAL, INLINE) else profile.root
     if profile.joins and cpus is not None:
-        raise SpecError([Mistake("cpus", cpus, f"is what the profile {to} says, so it cannot be given here")])
+        raise SpecError([Mistake("cpus", cpus, f"is set by the profile {to} and cannot be given here")])
     if "://" not in where and not Path(where).is_absolute():
         raise SpecError([Mistake("root", where, "must be an absolute path, or an s3:// or gs:// address")])
     words = [*profile.command, "run", SPEC_FILE, "--root", where]
@@ -80,14 +73,13 @@ def prepare(
     return Submission(spec.study, to, where, job, place(to, where))
 
 
-def _study(given: Given, overrides: Sequence[str]) -> tuple[StudySpec, Path | None]:
-    """The study that is meant, and the root it lies in where it is there already."""
-    found = read_given(given)
-    if not isinstance(found, Path):
-        return found, None
-    if not found.is_dir():
-        return load_spec(found, overrides), None
-
-    if not (found / SPEC_FILE).is_file():
-        raise StudyError(f"there is no study in {found}: it has no {SPEC_FILE}")
-    return read_spec(found, overrides), found.absolute().parent
+def _read_study(source: Given, overrides: Sequence[str]) -> tuple[StudySpec, Path | None]:
+    """Return the specification of a study, and the root that contains the study if it exists already."""
+    study = read_given(source)
+    if not isinstance(study, Path):
+        return study, None
+    if not study.is_dir():
+        return load_spec(study, overrides), None
+    if not (study / SPEC_FILE).is_file():
+        raise StudyError(f"there is no study in {study}: it has no {SPEC_FILE}")
+    return read_spec(study, overrides), study.absolute().parent

@@ -1,1 +1,1 @@
-"""The owner of a study: which trials train next, in which packs, and what becomes of their results."""
+"""The owner of a study: it chooses the trials to train, plans packs and records results."""

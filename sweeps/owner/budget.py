@@ -1,4 +1,4 @@
-"""When a study has used up what it may use: a rule on sums that its owner keeps."""
+"""The budget of a study: when its limits are reached."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from ..spec.sections import BudgetSettings
 
 @dataclass(frozen=True)
 class Spent:
-    """What a study has used so far, over all its starts.
+    """Use of a study so far, over all its attempts.
 
-    `hours`: wall-clock hours; `device_hours`: hours in which packs held a device, summed over devices; `evaluations`:
-    of loss and gradient; `failures`: failed trials; `best`: the lowest objective, None where no trial is complete.
+    `hours` are wall-clock hours and `device_hours` the hours in which packs held a device, summed over devices.
+    `evaluations` counts evaluations of loss and gradient, `failures` failed trials. `best` is the lowest objective,
+    None before a trial is complete.
     """
 
     hours: float = 0
@@ -23,20 +24,20 @@ class Spent:
 
 
 def spent_reason(budget: BudgetSettings, spent: Spent) -> str | None:
-    """Return why no new trial starts, a sentence that names the limit and what was used, or None while some is left."""
+    """Return why no new trial starts, as the limit reached and the amount used, or None within the budget."""
     if budget.target is not None and spent.best is not None and spent.best <= budget.target:
         return f"budget.target: {budget.target:.10g} is reached ({spent.best:.4g})"
     if budget.max_failures is not None and spent.failures > budget.max_failures:
         trials = "trial has" if spent.failures == 1 else "trials have"
         return f"budget.max_failures: {spent.failures} {trials} failed, more than {budget.max_failures}"
     if budget.hours is not None and spent.hours >= budget.hours:
-        return f"budget.hours: {budget.hours:.10g} h are used up ({_hours(spent.hours)} h)"
+        return f"budget.hours: {budget.hours:.10g} h are used up ({_format_hours(spent.hours)} h)"
     if budget.device_hours is not None and spent.device_hours >= budget.device_hours:
-        return f"budget.device_hours: {budget.device_hours:.10g} h are used up ({_hours(spent.device_hours)} h)"
+        return f"budget.device_hours: {budget.device_hours:.10g} h are used up ({_format_hours(spent.device_hours)} h)"
     if budget.evaluations is not None and spent.evaluations >= budget.evaluations:
         return f"budget.evaluations: {budget.evaluations:,} are used up ({spent.evaluations:,})"
     return None
 
 
-def _hours(hours: float) -> str:
+def _format_hours(hours: float) -> str:
     return f"{hours:.2f}" if hours >= 1 else f"{hours:.2g}"

@@ -1,19 +1,19 @@
-"""How many packs a cluster has room for, now and once it has grown, and on what device they train there."""
+"""The capacity of a cluster: how many packs it has room for, now and once it has grown, and on which device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-ASKED_BEYOND: Final = 64  # workers asked for beyond those there is room for, where nobody tells how far a cluster grows
+ASKED_BEYOND: Final = 64  # workers requested beyond the present places where the size limit of a cluster is unknown
 
 
 @dataclass(frozen=True)
 class ClusterCapacity:
-    """Packs that the nodes of a cluster have room for.
+    """Number of packs that the nodes of a cluster have room for.
 
-    `places` are those there now; `grows` says whether an autoscaler adds nodes, and `at_most` how many packs there can
-    be then, None where that is not known. `device` is what packs train on.
+    `places` is the number at present. `grows` tells whether an autoscaler adds nodes, and `at_most` how many packs fit
+    then, None where that is unknown. `device` is the device that packs train on.
     """
 
     places: int
@@ -22,15 +22,16 @@ class ClusterCapacity:
     at_most: int | None = None
 
     def planned(self, max_packs: int | None) -> int:
-        """Return how many packs a study is planned to train at once, at least one."""
+        """Return the number of packs that a study plans to train at once, at least one."""
         grown = self.at_most if self.at_most is not None else (max_packs or 0) if self.grows else 0
         most = max(self.places, grown)
         return max(1, min(most, max_packs or most))
 
     def requests(self, max_packs: int | None) -> int:
-        """Return how many workers Ray may be asked for: an autoscaler adds nodes for what it sees asked.
+        """Return the number of workers that may be requested from Ray, at least one.
 
-        One is asked for in any case, so that a cluster sees it which does not tell that it grows.
+        An autoscaler adds nodes for pending requests. One request is always allowed, so that a cluster which does not
+        report that it grows can react to it.
         """
         unknown = self.grows and self.at_most is None
         most = self.places + ASKED_BEYOND if unknown else max(self.places, self.at_most or 0)

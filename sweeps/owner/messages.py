@@ -1,4 +1,4 @@
-"""What travels between the owner and a worker: the members of a pack, the report on them, the answer to it."""
+"""Messages between the owner and a worker: the members of a pack, the report on them, the answer to the report."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..study.provenance import versions
 
 @dataclass(frozen=True)
 class MemberTask:
-    """One training: a seed of a trial, with the whole configuration.
+    """Member to train: one replicate of a trial, with its seed and the whole configuration.
 
-    `label` names it in packs and checkpoints; `origin` is the pack whose checkpoint it goes on from, `weights` the
-    study's own copy of the file its initial weights come from, in its folder.
+    `label` identifies it in packs and checkpoints. `origin` is the pack whose checkpoint it resumes from. `weights` is
+    the path, in the study's folder, of the study's own copy of the file of initial weights.
     """
 
     label: int
@@ -32,10 +32,10 @@ class MemberTask:
     origin: int | None = None
     weights: str | None = None
     retry_of: int | None = None
-    rebatched: bool = False  # its pack is not the one it was planned for, which the engine's last digits depend on
+    rebatched: bool = False  # its pack is not the planned one, and the engine's last digits depend on the pack
 
     def member_of_pack(self, study_dir: Path) -> pinncore.Member:
-        """The member as pinncore trains it."""
+        """Return the member as `pinncore` trains it."""
         train, problem = build_settings(self.config)
         if self.weights is not None:
             train = dataclasses.replace(train, init=f"file:{study_dir / self.weights}")
@@ -44,11 +44,11 @@ class MemberTask:
 
 @dataclass(frozen=True)
 class PackTask:
-    """What a worker needs to train a pack, or to go on with it; without members there is nothing to do, or not `yet`.
+    """Pack for a worker to train or to resume; without members there is nothing to do.
 
-    Where more are handed out than `size`, the others wait for a place. A `slot` is the place Ray Tune gives a worker;
-    `lease` counts who held it, and what an earlier holder writes late is refused. `rungs` are the shares of a member's
-    planned steps, in thousandths, at which the owner wants to hear of it.
+    If there are more members than `size`, the others wait for a place in the pack. `slot` is the place Ray Tune gives
+    a worker. `lease` numbers the leases of slots; reports of an earlier lease are refused. `rungs` are the shares of a
+    member's planned steps, in thousandths, at which the worker reports its loss and rel_l2.
     """
 
     slot: int
@@ -61,21 +61,21 @@ class PackTask:
     cpus: int
     objectives: tuple[str, ...]
     spec_hash: str
-    keep_composition: bool = False  # goes on with exactly the members of its checkpoint
+    keep_composition: bool = False  # resume with exactly the members of the checkpoint
     rungs: dict[int, tuple[int, ...]] = field(default_factory=dict)  # by label
     patience: PrunerSettings | None = None
-    metric: str = "rel_l2"  # that patience looks at
+    metric: str = "rel_l2"  # watched by `patience`
     keep_fields: bool = True
     keep_weights: bool = True
-    ask_again: bool = False  # others are training what the next trials wait for: ask again
+    ask_again: bool = False  # the next trials wait for results of others: ask again later
 
 
 @dataclass
 class PackReport:
-    """What a stretch of training brought: rows of the members that finished, and how far the others are.
+    """Result of a stretch of training: rows of the members that finished, and the progress of the others.
 
-    `rungs` are (label, rung, loss and rel_l2 there); `given_back` the members that found no room in memory, `crashed`
-    what went wrong with the pack as a whole. `saved` says that every member stands in a checkpoint of this pack.
+    `rungs` are triples of label, rung, and the loss and rel_l2 there. `given_back` are the members that did not fit in
+    memory, `crashed` is the error of the pack as a whole. `saved` tells that a checkpoint of this pack has all members.
     """
 
     slot: int
@@ -83,7 +83,7 @@ class PackReport:
     attempt: int
     pack: int
     progress: dict[str, Any]
-    left: int  # members in training or without a place yet
+    left: int  # members in training or waiting for a place
     saved: bool = False
     trials: list[dict[str, Any]] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)
@@ -91,16 +91,19 @@ class PackReport:
     weights: list[dict[str, Any]] = field(default_factory=list)
     rungs: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
     given_back: tuple[int, ...] = ()
-    size: int = 0  # of the pack, now that memory may have run out
+    size: int = 0  # of the pack, reduced where memory ran out
     crashed: str | None = None
     detail: str = ""
     notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0  # since the report before
+    seconds: float = 0.0  # since the previous report
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker does next: end the members of `stop`, take in those of `add`, or `leave` with a checkpoint."""
+    """Instruction to a worker: end the members of `stop`, add those of `add`, or write a checkpoint and `leave`.
+
+    `taken` tells whether the report was accepted.
+    """
 
     taken: bool
     stop: tuple[int, ...] = ()
@@ -112,7 +115,7 @@ class Answer:
 def identity_columns(
     task: PackTask, member: MemberTask, state: str, started: datetime.datetime, finished: datetime.datetime
 ) -> dict[str, Any]:
-    """Columns of a trials row that do not depend on how the training went."""
+    """Return the columns of a row of `trials` that do not depend on the course of the training."""
     return {
         "trial": member.trial,
         "replicate": member.replicate,
@@ -134,5 +137,5 @@ def identity_columns(
 def failed_row(
     task: PackTask, member: MemberTask, failure: str, started: datetime.datetime, finished: datetime.datetime
 ) -> dict[str, Any]:
-    """The row of a member that could not be trained."""
+    """Return the row of a member that could not be trained."""
     return identity_columns(task, member, "FAIL", started, finished) | {"failure": failure}

@@ -1,4 +1,4 @@
-"""Which trials share a pack."""
+"""The planning of packs: how many members they have and which trials share one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from ..search import Search
 from ..spec.study_spec import StudySpec
 
-WINDOW_PACKS = 8  # packs asked at once, so that members of one shape find each other
-LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide what a step costs in Python; more gain nothing
+WINDOW_PACKS = 8  # packs planned at once, so that trials of one shape can share a pack
+LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide the cost of Python; more gain nothing
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial between the sampler and the database."""
+    """A trial that the sampler has proposed and no pack has yet."""
 
     number: int
     key: tuple[str, ...]
@@ -23,7 +23,7 @@ class Asked:
 
 
 def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:
-    """Members of a pack: what the study file says, or as many as share all members fairly among packs at once."""
+    """Return the number of members of a pack: the setting, or all members divided by the packs that train at once."""
     if spec.resources.pack != "auto":
         return spec.resources.pack
     members = limit * spec.search.replicates
@@ -31,12 +31,15 @@ def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:
 
 
 def trials_of_pack(size: int, replicates: int) -> int:
-    """Trials whose replicates fill a pack of `size` members."""
+    """Return the number of trials whose replicates fill a pack of `size` members, at least one."""
     return max(1, size // replicates)
 
 
 def window_size(search: Search, first: int, size: int, replicates: int) -> int:
-    """Trials asked in one go from place `first` on; a sampler that learns is asked for one pack or one generation."""
+    """Return the number of trials to propose at once from index `first`.
+
+    A sampler that learns proposes one generation or one pack, others `WINDOW_PACKS` packs.
+    """
     generation = search.generation_of(first)
     if len(generation) > 1:
         return generation.stop - first
@@ -44,12 +47,15 @@ def window_size(search: Search, first: int, size: int, replicates: int) -> int:
 
 
 def grouped(asked: Sequence[Asked], size: int) -> list[list[Asked]]:
-    """Packs of trials of one shape, of similar width (padding is wasted work), the costliest pack first."""
+    """Return packs of trials of one shape and similar width, the costliest pack first.
+
+    Widths are similar because padding is wasted work. `size` is the number of trials of a pack.
+    """
     by_key: dict[tuple[str, ...], list[Asked]] = {}
     for trial in asked:
         by_key.setdefault(trial.key, []).append(trial)
     packs = []
-    for members in by_key.values():
-        members.sort(key=lambda trial: (-trial.width, -trial.steps, trial.number))
-        packs += [members[start : start + size] for start in range(0, len(members), size)]
+    for trials in by_key.values():
+        trials.sort(key=lambda trial: (-trial.width, -trial.steps, trial.number))
+        packs += [trials[start : start + size] for start in range(0, len(trials), size)]
     return sorted(packs, key=lambda pack: (-pack[0].width * pack[0].steps * len(pack), pack[0].number))

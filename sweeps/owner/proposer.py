@@ -1,4 +1,4 @@
-"""Asking the sampler ahead of need: a window of trials at a time, entered in the database whole, planned into packs."""
+"""The proposal of trials ahead of need: the sampler proposes a window of them, the database gets it as a whole."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .recorder import Recorder
 
 
 class TrialProposer:
-    """Turns places of the sampler's sequence into trials, and trials into groups of members that wait.
+    """Source of trials and of the packs to train them in.
 
-    `reusable` are trials of other studies, FOLDER/N by the hash of their configuration, that need not be trained again.
+    `reusable` are trials of other studies whose results this study reuses: FOLDER/N by the hash of the configuration.
     """
 
     def __init__(
@@ -44,27 +44,30 @@ class TrialProposer:
 
     @property
     def size(self) -> int:
-        """Members of the packs that are planned now."""
+        """Return the number of members of the packs planned now."""
         return pack_size(self._spec, self._search.limit, at_once=self._at_once, device=self.capacity.device)
 
     @property
     def may_ask(self) -> bool:
-        """Whether there is a trial to ask for that does not wait for others to finish."""
+        """Return whether the sampler can propose a trial before others finish."""
         return self._book.asked < self._search.limit and self._search.ready(self._book.asked)
 
     @property
     def has_more(self) -> bool:
-        """Whether trials are left to ask for, now or later."""
+        """Return whether the sampler has trials left to propose, now or later."""
         return self._book.asked < self._search.limit
 
     @property
     def ahead(self) -> int:
-        """Members that should wait for a place: a window, or where the sampler learns as few as keep a pack busy."""
+        """Return the number of members that should wait for a place.
+
+        They fill all packs that train at once, or a single pack where the sampler learns from results.
+        """
         return self.size if self._search.learns else self.size * self._at_once
 
     @property
     def packs_to_ask(self) -> int:
-        """Packs of the trials that can be asked for before any other trial ends."""
+        """Return the number of packs of the trials that the sampler can propose before another trial ends."""
         if not self.may_ask:
             return 0
         generation = self._search.generation_of(self._book.asked)
@@ -77,51 +80,54 @@ class TrialProposer:
         return self.capacity.planned(self._spec.resources.max_packs)
 
     def ask(self) -> list[PendingPack]:
-        """Ask for the next window and plan its packs, the costliest first."""
+        """Enter the next window of trials and return its packs, the costliest first."""
         first = self._book.asked
         trials = window_size(self._search, first, self.size, self._book.replicates)
-        return self._fill(first, min(first + trials, self._search.limit), self.size)
+        return self._enter_window(first, min(first + trials, self._search.limit), self.size)
 
     def finish_window(self) -> None:
-        """Enter what a crash cut a window short of: the same trials, planned into the same packs."""
+        """Enter the trials of the last window that are missing after a crash, planned into the same packs."""
         last = next((trial for trial in reversed(self._book.trials) if trial.index is not None), None)
         if last is None or last.index is None:
             return
         start, end, size, *first_pack = last.window
         if last.index + 1 < min(end, self._search.limit):
-            self._fill(start, min(end, self._search.limit), size, *first_pack)
+            self._enter_window(start, min(end, self._search.limit), size, *first_pack)
 
-    def ask_again(self, original: Trial) -> list[PendingPack]:
-        """Enter a failed trial once more, under a number of its own; without a group where it fails at once."""
+    def retry(self, original: Trial) -> list[PendingPack]:
+        """Enter a failed trial again under a new number, and return its pack, none where it cannot be set up."""
         pack = self.new_packs(1)
         config = self._spec.config(original.params)
         window = (0, 0, self.size, pack)
-        trial = self._enter(None, dict(original.params), {}, config, pack, window, retry_of=original.number)
-        seats = self.seats(trial)
-        return [PendingPack(pack, seats, is_planned=True)] if seats else []
+        trial = self._enter_trial(None, dict(original.params), {}, config, pack, window, retry_of=original.number)
+        members = self.pending_members(trial)
+        return [PendingPack(pack, members, is_planned=True)] if members else []
 
-    def seats(self, trial: Trial, *, finished: bool = False) -> list[PendingMember]:
-        """The members of a trial that are not finished, or all of them; one that cannot be set up fails here."""
+    def pending_members(self, trial: Trial, *, finished: bool = False) -> list[PendingMember]:
+        """Return the unfinished members of a trial, with `finished` all of them.
+
+        A trial that cannot be set up is recorded as failed and has none.
+        """
         config = self._spec.config(trial.params)
         try:
             key = pinncore.pack_key(pinncore.Member(*build_settings(config)))
         except pinncore.PinnError as problem:
             self._recorder.end_untrained(trial, FAIL, str(problem), config)
             return []
-        r = self._book.replicates
+        replicates = self._book.replicates
         return [
-            PendingMember(trial.number * r + replicate, trial.number, replicate, key)
-            for replicate in range(r)
+            PendingMember(trial.number * replicates + replicate, trial.number, replicate, key)
+            for replicate in range(replicates)
             if finished or replicate not in trial.done
         ]
 
     @staticmethod
     def is_padded(config: Mapping[str, Mapping[str, Any]], device: str) -> bool:
-        """Whether the last digits of a member depend on its company there, so that its pack must stay as it is."""
+        """Return whether the last digits of a member on a device depend on its pack, which then must not change."""
         return is_padded(config["train"]["engine"], device)
 
     def seed_of(self, trial: Trial, replicate: int) -> int:
-        """The seed of a member's initial weights; a trial trained again has those of the trial it repeats."""
+        """Return the seed of a member's initial weights; a retried trial has the seeds of the original one."""
         while trial.retry_of is not None:
             trial = self._book[trial.retry_of]
         number = trial.number if trial.index is None else trial.index
@@ -129,57 +135,57 @@ class TrialProposer:
         return stable_hash(self._spec.search.seed, *words) >> 1
 
     def new_packs(self, number: int) -> int:
-        """The first of so many numbers that no pack has had."""
+        """Reserve `number` consecutive pack numbers and return the first."""
         first = self.next_pack
         self.next_pack += number
         return first
 
-    def _fill(self, start: int, end: int, size: int, first_pack: int | None = None) -> list[PendingPack]:
-        """Enter the trials of places start..end that are not there yet; returns the packs with members to train."""
-        known = {trial.index: trial for trial in self._book if trial.index is not None and start <= trial.index}
-        params: dict[int, dict[str, Any]] = {index: dict(trial.params) for index, trial in known.items()}
+    def _enter_window(self, start: int, end: int, size: int, first_pack: int | None = None) -> list[PendingPack]:
+        """Enter the missing trials of the indices `start` to `end - 1`, and return the packs with members to train."""
+        entered = {trial.index: trial for trial in self._book if trial.index is not None and start <= trial.index}
+        params: dict[int, dict[str, Any]] = {index: dict(trial.params) for index, trial in entered.items()}
         attrs: dict[int, dict[str, Any]] = {}
         configs: dict[int, Any] = {}
         asked = []
         for index in range(start, end):
-            if index not in known:
+            if index not in entered:
                 proposal = self._search.propose(index)
                 params[index], attrs[index] = dict(proposal.params), dict(proposal.attrs)
             config = configs[index] = self._spec.config(params[index])
             try:
                 train, problem = build_settings(config)
             except pinncore.PinnError:
-                continue  # it fails when it is entered
+                continue  # it is recorded as failed once it is entered
             steps = train.epochs + train.iterations
             asked.append(Asked(index, pinncore.pack_key(pinncore.Member(train, problem)), train.width, steps))
-        planned = grouped(asked, trials_of_pack(size, self._book.replicates))
+        plan = grouped(asked, trials_of_pack(size, self._book.replicates))
         first_pack = self.next_pack if first_pack is None else first_pack
-        self.next_pack = max(self.next_pack, first_pack + len(planned) + 1)
-        place = {each.number: first_pack + i for i, pack in enumerate(planned) for each in pack}
+        self.next_pack = max(self.next_pack, first_pack + len(plan) + 1)
+        pack_of = {trial.number: pack for pack, trials in enumerate(plan, start=first_pack) for trial in trials}
         with self._ledger.transaction():
-            for index in range(start + len(known), end):
-                pack = place.get(index, first_pack + len(planned))
+            for index in range(start + len(entered), end):
+                pack = pack_of.get(index, first_pack + len(plan))
                 window = (start, end, size, first_pack)
-                known[index] = self._enter(index, params[index], attrs[index], configs[index], pack, window)
-        for index, trial in known.items():  # nothing is published before the database has it
+                entered[index] = self._enter_trial(index, params[index], attrs[index], configs[index], pack, window)
+        for index, trial in entered.items():  # rows are published after the database has their trial
             if trial.finished:
                 continue
             if trial.duplicate_of is not None and self._book[trial.duplicate_of].finished:
-                self._recorder.copy_of(self._book[trial.duplicate_of])
+                self._recorder.copy_results(self._book[trial.duplicate_of])
             elif trial.taken_from is not None:
                 self._recorder.take_over(trial)
-            elif index not in place:
-                self.seats(trial)
-        groups = []
-        for i, members in enumerate(planned):
-            trials = [known[each.number] for each in members]
+            elif index not in pack_of:
+                self.pending_members(trial)  # which records its failure
+        packs = []
+        for pack, planned_trials in enumerate(plan, start=first_pack):
+            trials = [entered[planned.number] for planned in planned_trials]
             open_trials = [trial for trial in trials if not trial.finished and trial.duplicate_of is None]
-            seats = [seat for trial in open_trials for seat in self.seats(trial)]
-            if seats:
-                groups.append(PendingPack(first_pack + i, seats, is_planned=True))
-        return groups
+            members = [member for trial in open_trials for member in self.pending_members(trial)]
+            if members:
+                packs.append(PendingPack(pack, members, is_planned=True))
+        return packs
 
-    def _enter(
+    def _enter_trial(
         self,
         index: int | None,
         params: dict[str, Any],
@@ -212,6 +218,6 @@ class TrialProposer:
         attributes |= {TAKEN_FROM: taken_from} if taken_from is not None else {}
         self._ledger.enter(number, self._search.stored(params), self._search.distributions(params), attributes, attrs)
         self._book.add(trial)
-        detail = f"the configuration of trial {duplicate}" if duplicate is not None else ""
+        detail = f"same configuration as trial {duplicate}" if duplicate is not None else ""
         self._events.add("asked", detail, trial=number, pack=pack)
         return trial

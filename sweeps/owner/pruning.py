@@ -1,5 +1,7 @@
-"""Which trials are hopeless, by what they and others have logged at their rungs. Decisions are not stored: they are
-made again from the same numbers."""
+"""The pruning of trials by the values that they and others have logged at rungs.
+
+Decisions are not stored. A restart makes them again from the same values.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from .queue import PendingMember
 
 
 class RungPruner:
-    """Logs the rungs of a study's trials; `hopeless` are those that shall be trained no further."""
+    """Log of the rungs of a study's trials; `hopeless` are the numbers of the trials to prune."""
 
     def __init__(self, spec: StudySpec, book: Book, ledger: Ledger, events: EventLog) -> None:
         self._pruner, self._quantile = spec.search.pruner, spec.search.quantile
@@ -28,17 +30,20 @@ class RungPruner:
                 self._at_rung.setdefault(rung, {})[trial.number] = value
         self.hopeless = {trial.number for trial in book if not trial.finished and self._was_hopeless(trial)}
 
-    def rungs(self, seats: Sequence[PendingMember]) -> dict[int, tuple[int, ...]]:
-        """Where members have still to be heard of, in thousandths of their planned steps, by label."""
+    def rungs(self, members: Sequence[PendingMember]) -> dict[int, tuple[int, ...]]:
+        """Return the rungs that members have still to report, by label, in thousandths of their planned steps."""
         if self._pruner.kind in ("none", "patience"):
             return {}
-        wanted = {seat.label: rungs_of(self._pruner, seat.trial) for seat in seats}
-        known = {seat.label: self._book[seat.trial].rungs for seat in seats}
-        return {label: tuple(rung for rung in rungs if rung not in known[label]) for label, rungs in wanted.items()}
+        return {
+            member.label: tuple(
+                rung for rung in rungs_of(self._pruner, member.trial) if rung not in self._book[member.trial].rungs
+            )
+            for member in members
+        }
 
     def judge(self, reached: Sequence[tuple[int, int, dict[str, float]]]) -> list[Trial]:
-        """Log the rungs that trials have reached with all their replicates; returns those of them that are hopeless."""
-        found, book = [], self._book
+        """Log the rungs that all replicates of a trial have reached, and return the trials among them to prune."""
+        hopeless, book = [], self._book
         for label, rung, values in reached:
             trial = book[label // book.replicates]
             if trial.finished or rung in trial.rungs:
@@ -56,13 +61,15 @@ class RungPruner:
             trial.rungs[rung] = others[trial.number] = value
             self._ledger.log_rung(trial.number, rung, value[0])
             if len(value) > 1:
-                self._ledger.annotate(trial.number, RUNGS, {str(at): list(each) for at, each in trial.rungs.items()})
+                self._ledger.annotate(
+                    trial.number, RUNGS, {str(at): list(logged) for at, logged in trial.rungs.items()}
+                )
             if trial.number in self.hopeless:
-                found.append(trial)
-        return found
+                hopeless.append(trial)
+        return hopeless
 
     def _was_hopeless(self, trial: Trial) -> bool:
-        """Whether an unfinished trial was hopeless by what stood at its last rung."""
+        """Return whether an unfinished trial was hopeless by the values logged before its own at its last rung."""
         if not trial.rungs:
             return False
         if any(state == PRUNED for state, _ in trial.done.values()):

@@ -1,4 +1,4 @@
-"""Members that wait for a worker, in packs as they were planned."""
+"""The queue of members that wait for a worker, in packs."""
 
 from __future__ import annotations
 
@@ -8,80 +8,84 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class PendingMember:
-    """A member that waits: which seed of which trial, and the members it may train with."""
+    """A member that waits: a replicate of a trial. Members of the same `key` may share a pack."""
 
     label: int
     trial: int
     replicate: int
     key: tuple[str, ...]
-    origin: int | None = None  # the pack whose checkpoint holds it
+    origin: int | None = None  # the pack whose checkpoint has it
 
 
 @dataclass(slots=True)
 class PendingPack:
-    """Members that start together as pack `pack`.
+    """Members that start together as pack number `pack`.
 
-    `is_planned` says that it is the pack that was planned, with every member it had: where last digits depend on the
-    company it trains as it is. `alone` marks members whose worker died once: each gets a worker of its own.
+    `is_planned` tells that the pack still has exactly the members it was planned with; an engine whose last digits
+    depend on the pack must train it unchanged. `alone` marks a member whose worker died: it gets its own worker.
     """
 
     pack: int
-    seats: list[PendingMember] = field(default_factory=list)
+    members: list[PendingMember] = field(default_factory=list)
     is_planned: bool = False
     alone: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What its members share."""
-        return self.seats[0].key
+        """Return the key that its members share."""
+        return self.members[0].key
 
 
 class MemberQueue:
-    """Groups in the order in which they start."""
+    """Pending packs in the order in which they start."""
 
     def __init__(self) -> None:
-        self._groups: list[PendingPack] = []
+        self._packs: list[PendingPack] = []
 
     def __len__(self) -> int:
-        return sum(len(group.seats) for group in self._groups)
+        return sum(len(pending.members) for pending in self._packs)
 
     @property
-    def groups(self) -> int:
-        """Number of packs that wait."""
-        return len(self._groups)
+    def packs(self) -> int:
+        """Return the number of packs that wait."""
+        return len(self._packs)
 
-    def append(self, groups: Iterable[PendingPack]) -> None:
-        """Put groups at the end."""
-        self._groups += groups
+    def append(self, packs: Iterable[PendingPack]) -> None:
+        """Add packs at the end."""
+        self._packs += packs
 
-    def put_first(self, groups: Sequence[PendingPack]) -> None:
-        """Put groups at the front: what had begun goes on first."""
-        self._groups[:0] = groups
+    def put_first(self, packs: Sequence[PendingPack]) -> None:
+        """Add packs at the front, so that trainings that have begun resume first."""
+        self._packs[:0] = packs
 
-    def take_group(self) -> PendingPack | None:
-        """The next group."""
-        return self._groups.pop(0) if self._groups else None
+    def take_pack(self) -> PendingPack | None:
+        """Remove and return the next pack, None where no pack waits."""
+        return self._packs.pop(0) if self._packs else None
 
     def take(self, key: tuple[str, ...], number: int, *, spare_planned: bool) -> list[PendingMember]:
-        """Up to `number` members that may join a pack of `key`, in order.
+        """Remove and return up to `number` members that may join a pack of `key`, in order.
 
-        With `spare_planned`, packs that are still as they were planned stay whole.
+        With `spare_planned`, packs that still are as planned are left whole.
         """
-        taken: list[PendingMember] = []
-        for group in self._groups:
-            if len(taken) >= number:
+        members: list[PendingMember] = []
+        for pending in self._packs:
+            if len(members) >= number:
                 break
-            if group.alone or group.key != key or (spare_planned and group.is_planned):
+            if pending.alone or pending.key != key or (spare_planned and pending.is_planned):
                 continue
-            free = number - len(taken)
-            taken, group.seats, group.is_planned = taken + group.seats[:free], group.seats[free:], False
-        self._groups = [group for group in self._groups if group.seats]
-        return taken
+            free = number - len(members)
+            members += pending.members[:free]
+            pending.members, pending.is_planned = pending.members[free:], False
+        self._remove_empty_packs()
+        return members
 
     def drop(self, trial: int) -> list[PendingMember]:
-        """Take the members of a trial out."""
-        dropped = [seat for group in self._groups for seat in group.seats if seat.trial == trial]
-        for group in self._groups:
-            group.seats = [seat for seat in group.seats if seat.trial != trial]
-        self._groups = [group for group in self._groups if group.seats]
+        """Remove and return the members of a trial."""
+        dropped = [member for pending in self._packs for member in pending.members if member.trial == trial]
+        for pending in self._packs:
+            pending.members = [member for member in pending.members if member.trial != trial]
+        self._remove_empty_packs()
         return dropped
+
+    def _remove_empty_packs(self) -> None:
+        self._packs = [pending for pending in self._packs if pending.members]

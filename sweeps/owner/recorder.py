@@ -1,6 +1,6 @@
-"""How a finished member enters the study: its rows are published, then its trial is told to database and sampler.
+"""The recording of results: the rows of a member are published, then its trial is told to database and sampler.
 
-In this order: what is published and not told, the next start tells; the other order would lose rows.
+The order matters: a start after a crash tells the trials whose rows are published. The other order would lose rows.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..storage.tables import StudyTables
 from ..study.provenance import versions
 from ..study.trials import Book, Trial, end_of, finish
 
-KEPT_FINISHED = 200  # finished trials a progress view can still be told of
+KEPT_FINISHED = 200  # finished trials that a progress view can still ask for
 
 
 class Recorder:
-    """Writes results; the only one who does.
+    """The only writer of results.
 
-    `guard` raises where the study is no longer this owner's; `rows` are those published before.
+    `guard` raises `StudyError` where this owner no longer owns the study. `rows` are the rows published before.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Recorder:
         self._book, self._search, self._events, self._guard = book, search, events, guard
         self.flush_of: dict[tuple[int, int], str] = {}
         self.finished: list[dict[str, Any]] = []
-        self.finished_before = 0  # of the list's first entry
+        self.finished_before = 0  # finished trials before the first entry of the list
         self.seconds, self.evaluations = 0.0, 0
         for row in rows:
-            self._count(row, row["flush"])
+            self._add_use(row, row["flush"])
 
     def record(
         self,
@@ -61,34 +61,41 @@ class Recorder:
         fields: Iterable[Mapping[str, Any]] = (),
         weights: Iterable[Mapping[str, Any]] = (),
     ) -> list[Trial]:
-        """Publish the rows of members that are not recorded yet, and tell the trials that are whole with them."""
-        new = {(row["trial"], row["replicate"]): row for row in rows if not self._is_known(row)}
+        """Publish the rows of members that are not recorded yet, and return the trials that are finished with them.
+
+        Trials of the same configuration are finished too. Raises what `guard` raises.
+        """
+        new = {(row["trial"], row["replicate"]): row for row in rows if not self._is_recorded(row)}
         if not new:
             return []
 
-        def own(parts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        def parts_of_new(parts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             return [part for part in parts if (part["trial"], part["replicate"]) in new]
 
         self._guard()
         trial, replicate = min(new)
         flush = f"trials-{trial:06d}" + (f"-{replicate:04d}" if self._book.replicates > 1 else "")
         self._tables.publish(
-            flush, trials=list(new.values()), curves=own(curves), fields=own(fields), weights=own(weights)
+            flush,
+            trials=list(new.values()),
+            curves=parts_of_new(curves),
+            fields=parts_of_new(fields),
+            weights=parts_of_new(weights),
         )
         ended = []
         with self._ledger.transaction():
             for (number, replicate), row in new.items():
                 trial_of_row = self._book[number]
                 trial_of_row.done[replicate] = end_of(row, self._spec.objectives)
-                self._count(row, flush)
+                self._add_use(row, flush)
                 if self._settle(trial_of_row, row):
                     ended.append(trial_of_row)
-        copied = [copy for trial in ended for copy in self.copy_of(trial)]
+        copied = [copy for trial in ended for copy in self.copy_results(trial)]
         self._events.flush()
         return [*ended, *copied]
 
     def _settle(self, trial: Trial, row: Mapping[str, Any]) -> bool:
-        """Tell a trial whose replicates are all published; returns whether it was."""
+        """Tell a trial once all its replicates are published, and return whether it was told now."""
         outcome = self._book.outcome(trial)
         if outcome is None or trial.finished:
             return False
@@ -126,7 +133,7 @@ class Recorder:
         config: Mapping[str, Mapping[str, Any]],
         replicates: Sequence[int] | None = None,
     ) -> None:
-        """Record members, or all of a trial, that are not trained to any result."""
+        """Record members of a trial, by default all, that were not trained to a result."""
         now = datetime.datetime.now(datetime.UTC)
         row = {
             "trial": trial.number,
@@ -142,27 +149,29 @@ class Recorder:
             "spec_hash": self._spec.sha256(),
             **versions(),
         }
-        chosen = range(self._book.replicates) if replicates is None else replicates
-        self.record([{**row, "replicate": replicate} for replicate in chosen])
+        if replicates is None:
+            replicates = range(self._book.replicates)
+        self.record([{**row, "replicate": replicate} for replicate in replicates])
 
-    def copy_of(self, original: Trial) -> list[Trial]:
-        """Give a finished trial's results to the trials of the same configuration, which are not trained again."""
-        numbers = [n for n in self._book.copies.get(original.number, ()) if not self._book[n].finished]
+    def copy_results(self, original: Trial) -> list[Trial]:
+        """Copy a finished trial's results to the unfinished trials of the same configuration, and return those."""
+        copies = self._book.copies.get(original.number, ())
+        numbers = [number for number in copies if not self._book[number].finished]
         if not numbers:
             return []
         flushes = {self.flush_of[original.number, replicate] for replicate in range(self._book.replicates)}
         rows = [row for row in self._tables.rows_of(flushes) if row["trial"] == original.number]
-        return [trial for number in numbers for trial in self.record([self._copied(row, number) for row in rows])]
+        return [trial for number in numbers for trial in self.record([self._copied_row(row, number) for row in rows])]
 
     def take_over(self, trial: Trial) -> None:
-        """Give a trial another study's results of its configuration. Raises `StudyError` where they are gone."""
+        """Copy the results of another study for the same configuration. Raises `StudyError` where they are gone."""
         folder, _, number = str(trial.taken_from).rpartition("/")
         other, where = StudyTables(Path(folder)), ds.field("trial") == int(number)
         rows = [row for row in other.read("trials", where=where).to_pylist() if row["state"] == COMPLETE]
         if len(rows) != self._book.replicates:
-            raise StudyError(f"trial {number} of {folder} is gone, whose results trial {trial.number} takes over")
+            raise StudyError(f"trial {number} of {folder} is gone; trial {trial.number} reuses its results")
         source = {"duplicate_of": None, "taken_from": trial.taken_from}
-        taken = [self._copied(row, trial.number) | source for row in rows]
+        copies = [self._copied_row(row, trial.number) | source for row in rows]
         parts = {
             name: [
                 {**part.to_pydict(), "trial": trial.number, "replicate": replicate}
@@ -171,20 +180,20 @@ class Recorder:
             ]
             for name in ("curves", "fields", "weights")
         }
-        known = self._tables.schemas["trials"].names
-        self.record([{name: row[name] for name in row if name in known} for row in taken], **parts)
+        columns = self._tables.schemas["trials"].names
+        self.record([{name: row[name] for name in row if name in columns} for row in copies], **parts)
 
-    def _copied(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
+    def _copied_row(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
         nothing_spent = dict.fromkeys(("first_seconds", "second_seconds", "seconds"), 0.0)
         nothing_spent |= dict.fromkeys(("first_evaluations", "second_evaluations", "evaluations"), 0)
-        here = {"trial": number, "duplicate_of": row["trial"], "attempt": self._attempt, "pack": None}
-        return {**row, **here, **nothing_spent, "started_at": now, "finished_at": now}
+        own = {"trial": number, "duplicate_of": row["trial"], "attempt": self._attempt, "pack": None}
+        return {**row, **own, **nothing_spent, "started_at": now, "finished_at": now}
 
-    def _count(self, row: Mapping[str, Any], flush: str) -> None:
+    def _add_use(self, row: Mapping[str, Any], flush: str) -> None:
         self.flush_of[row["trial"], row["replicate"]] = flush
         self.seconds += row.get("seconds") or 0.0
         self.evaluations += row.get("evaluations") or 0
 
-    def _is_known(self, row: Mapping[str, Any]) -> bool:
+    def _is_recorded(self, row: Mapping[str, Any]) -> bool:
         return row["replicate"] in self._book[row["trial"]].done

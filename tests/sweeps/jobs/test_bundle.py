@@ -1,4 +1,4 @@
-"""What travels with a submitted study, and that it is the same study wherever it was submitted from."""
+"""The files sent with a submitted study: a study is the same wherever it was submitted from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..small import write_study
 
 
 def study_with_files(folder: Path) -> StudySpec:
-    """Three tables and a file of initial weights, which stands in the space and in a condition."""
+    """Write a study of three tables and a file of initial weights, used in the space and in a condition."""
     file = write_study(folder)
     np.savez(folder / "w.npz", W1=np.ones((2, 4)), b1=np.zeros((1, 4)), W2=np.ones((4, 1)), b2=np.zeros((1, 1)))
     return load_spec(
@@ -33,14 +33,14 @@ def study_with_files(folder: Path) -> StudySpec:
     )
 
 
-def test_where_files_are_shared_only_the_study_file_travels(tmp_path: Path) -> None:
+def test_where_files_are_shared_only_the_study_file_is_sent(tmp_path: Path) -> None:
     spec = study_with_files(tmp_path)
     files = bundle(spec, "/r", shares_files=True)
     assert list(files) == ["study.yaml"]
     assert files["study.yaml"].decode() == spec.to_yaml()
 
 
-def test_files_travel_and_are_found_again(tmp_path: Path) -> None:
+def test_files_are_sent_and_found_again(tmp_path: Path) -> None:
     spec, root, there = study_with_files(tmp_path / "here"), tmp_path / "root", tmp_path / "there"
     files = bundle(spec, str(root), shares_files=False)
     assert len(files) == 1 + 3 + 1
@@ -57,33 +57,33 @@ def test_files_travel_and_are_found_again(tmp_path: Path) -> None:
 
 
 def test_submitted_again_from_elsewhere_it_is_the_same_study(tmp_path: Path) -> None:
-    found = []
+    identities = []
     for folder in ("one", "two"):
         spec = study_with_files(tmp_path / folder)
         text = bundle(spec, "/r", shares_files=False)["study.yaml"].decode()
-        found.append(identity_sha256(parse_spec(text, base=tmp_path)))
-    assert found[0] == found[1]
+        identities.append(identity_sha256(parse_spec(text, base=tmp_path)))
+    assert identities[0] == identities[1]
 
 
 def test_a_file_that_is_there_already_stays(tmp_path: Path) -> None:
-    came = tmp_path / "came"
-    came.mkdir()
-    (came / "abc.csv").write_text("new")
-    (came / "study.yaml").write_text("study: s\n")
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / "abc.csv").write_text("new")
+    (job / "study.yaml").write_text("study: s\n")
     (tmp_path / INPUTS).mkdir()
     (tmp_path / INPUTS / "abc.csv").write_text("old")
-    unpack(came, tmp_path)
+    unpack(job, tmp_path)
     assert [path.name for path in (tmp_path / INPUTS).iterdir()] == ["abc.csv"]
     assert (tmp_path / INPUTS / "abc.csv").read_text() == "old"
 
 
-def test_files_cannot_travel_to_an_object_store(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"cannot travel with the study to s3://bucket/runs") as raised:
+def test_files_cannot_be_sent_to_an_object_store(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"cannot be sent with the study to s3://bucket/runs") as raised:
         bundle(study_with_files(tmp_path), "s3://bucket/runs", shares_files=False)
     assert len({mistake.value for mistake in raised.value.mistakes}) == 4
 
 
-def test_too_much_to_travel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.jobs.bundle._MOST_BYTES", 1000)
-    with pytest.raises(SpecError, match="Keep them where every machine sees them"):
+    with pytest.raises(SpecError, match="Put them where every machine can read them"):
         bundle(study_with_files(tmp_path), "/r", shares_files=False)

@@ -1,4 +1,4 @@
-"""`clusters.yaml`: where it is found, and every mistake in it at once."""
+"""Profiles of `clusters.yaml`: where the file is found, and its mistakes reported all at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAB = '{kind: ray, address: "http://10.0.0.5:8265", root: /nfs/runs'
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """The user's file and that of the current folder; neither is there yet."""
+    """The user's file and that of the current folder; neither exists yet."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "config" / "pinnsweep").mkdir(parents=True)
     (tmp_path / "project").mkdir()
@@ -24,6 +24,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 
 def mistakes(text: str, file: Path) -> list[str]:
+    """Return the lines of the error for a file of profiles."""
     file.write_text(text)
     with pytest.raises(SpecError) as raised:
         all_profiles()
@@ -32,10 +33,10 @@ def mistakes(text: str, file: Path) -> list[str]:
 
 def test_a_profile_is_read_whole(files: tuple[Path, Path]) -> None:
     files[1].write_text(f"lab: {LAB}, command: [uv, run, pinnsweep], environment: {{A: '1'}}, stop_grace_s: 5}}\n")
-    found = find_profile("lab")
-    assert isinstance(found, RayProfile)
-    assert (found.address, found.root, found.stop_grace_s) == ("http://10.0.0.5:8265", "/nfs/runs", 5)
-    assert (found.command, dict(found.environment)) == (("uv", "run", "pinnsweep"), {"A": "1"})
+    profile = find_profile("lab")
+    assert isinstance(profile, RayProfile)
+    assert (profile.address, profile.root, profile.stop_grace_s) == ("http://10.0.0.5:8265", "/nfs/runs", 5)
+    assert (profile.command, dict(profile.environment)) == (("uv", "run", "pinnsweep"), {"A": "1"})
 
 
 def test_the_file_of_the_current_folder_counts_first(files: tuple[Path, Path]) -> None:
@@ -43,7 +44,7 @@ def test_the_file_of_the_current_folder_counts_first(files: tuple[Path, Path]) -
         file.write_text(f"here: {{kind: local, root: {root}}}\n")
     with files[0].open("a") as user:
         user.write("mine: {kind: local, root: /mine}\n")
-    assert {name: found.root for name, found in all_profiles().items()} == {
+    assert {name: profile.root for name, profile in all_profiles().items()} == {
         "here": "/of/the/project",
         "mine": "/mine",
     }
@@ -55,7 +56,7 @@ def test_without_any_file_there_are_none(files: tuple[Path, Path]) -> None:
         find_profile("lab")
 
 
-def test_every_mistake_is_told_at_once(files: tuple[Path, Path]) -> None:
+def test_all_mistakes_are_reported_at_once(files: tuple[Path, Path]) -> None:
     text = f"""\
 one: {LAB}, stop_grace: 3, carry_code: "yes"}}
 two: {{kind: rya}}
@@ -68,8 +69,8 @@ local: {{kind: local, root: /r}}
 "9x": {{kind: local, root: /r}}
 """
     assert mistakes(text, files[1]) == [
-        "clusters.yaml: 9x: must begin with a letter and hold letters, digits, '_' and '-', at most 40.",
-        "clusters.yaml: local: this name is taken by pinnsweep itself. Give the profile another one.",
+        "clusters.yaml: 9x: must start with a letter and have at most 40 letters, digits, '_' and '-'.",
+        "clusters.yaml: local: this name is reserved by pinnsweep. Rename the profile.",
     ]
     rest = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(("local", '"9x')))
     assert mistakes(rest, files[1]) == [
@@ -81,22 +82,22 @@ local: {{kind: local, root: /r}}
         "'10.0.0.5:8265'.",
         'clusters.yaml: five.command: must be a list, got "pinnsweep".',
         "clusters.yaml: six.stop_grace_s: must be at least 1, got 0.",
-        f"clusters.yaml: seven: must be a mapping of keys to values, got 7. Begin with kind: {' or '.join(KINDS)}.",
+        f"clusters.yaml: seven: must be a mapping of keys to values, got 7. Start with kind: {' or '.join(KINDS)}.",
     ]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(b"lab: [", "not valid YAML"), (b"\xff\xfe\x00", "is not text in UTF-8"), (b"- lab\n", "must be a mapping")],
 )
-def test_a_file_that_is_none(files: tuple[Path, Path], content: bytes, told: str) -> None:
+def test_an_unreadable_file_is_named(files: tuple[Path, Path], content: bytes, message: str) -> None:
     files[0].write_bytes(content)
-    with pytest.raises(SpecError, match=told) as raised:
+    with pytest.raises(SpecError, match=message) as raised:
         find_profile("lab")
     assert str(files[0]) in str(raised.value)
 
 
-def test_a_mistake_in_one_profile_does_not_stand_in_the_way_of_another(files: tuple[Path, Path]) -> None:
+def test_a_mistake_in_one_profile_does_not_affect_another(files: tuple[Path, Path]) -> None:
     files[1].write_text(f"bad: {{kind: ray}}\nlab: {LAB}}}\n")
     assert find_profile("lab").root == "/nfs/runs"
 

@@ -1,4 +1,4 @@
-"""`submit` and its neighbours on a real Ray cluster with a token: followed, left, found again, stopped, gone on."""
+"""`submit` and the commands for jobs, on a real Ray cluster with a token."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PROFILE = '{name}: {{kind: ray, address: "{head.dashboard}", root: {root}, token
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    with ray_head(tmp_path_factory.mktemp("head")) as found:
-        yield found
+    with ray_head(tmp_path_factory.mktemp("head")) as running:
+        yield running
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """That of a user without a token and without profiles of his own."""
+    """The environment of a user without a token or profiles."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     (tmp_path / "home").mkdir()
     return plain | {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
@@ -44,7 +44,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def call(tmp_path: Path, environment: dict[str, str]) -> Call:
-    """A `pinnsweep` command, called where clusters.yaml lies."""
+    """Run a `pinnsweep` command in the folder of clusters.yaml."""
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -55,18 +55,18 @@ def call(tmp_path: Path, environment: dict[str, str]) -> Call:
 
 
 def write_profile(folder: Path, head: Head, *, token: object) -> Path:
-    """A profile `lab` for a cluster; returns the root of its studies."""
+    """Write a profile `lab` for a cluster and return the root of its studies."""
     python = ", ".join(json.dumps(word) for word in command())
     text = PROFILE.format(name="lab", head=head, root=folder / "root", token=token, python=python)
     (folder / "clusters.yaml").write_text(text)
     return folder / "root"
 
 
-def refused(found: subprocess.CompletedProcess[str]) -> str:
-    """What a command says that ends as for a user's mistake: one sentence, exit code 2."""
-    assert found.returncode == 2, found.stdout + found.stderr
-    assert "Traceback" not in found.stderr and len(found.stderr.splitlines()) == 1, found.stderr
-    return found.stderr
+def refused(process: subprocess.CompletedProcess[str]) -> str:
+    """Return the message of a command that ended with a user error: one line, exit code 2."""
+    assert process.returncode == 2, process.stdout + process.stderr
+    assert "Traceback" not in process.stderr and len(process.stderr.splitlines()) == 1, process.stderr
+    return process.stderr
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_w
 ) -> None:
     file = write_study(
         tmp_path / "data", epochs=3000, iterations=100, thin=2, trials=200
-    )  # far more than are waited for
+    )  # far more than the test waits for
     root = write_profile(tmp_path, head, token=head.token_file)
     assert call("doctor", "lab").returncode == 0
     submitted = json.loads(call("submit", file, "--to", "lab", "--json").stdout)
@@ -88,12 +88,12 @@ def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_w
         assert any("starting study small" in line for line in iter(partial(line_of, client), ""))
 
     eventually(lambda: list((root / "small" / "checkpoints").rglob("*.json")))
-    listed = {each["job"]: each["state"] for each in json.loads(call("jobs", "--json").stdout)}
+    listed = {record["job"]: record["state"] for record in json.loads(call("jobs", "--json").stdout)}
     assert listed[job] == "running"
     stopped = call("cancel", job)
     assert stopped.returncode == 0 and "cancelled" in stopped.stdout, stopped.stdout + stopped.stderr
-    told = call("logs", job).stdout
-    assert "stopping: the running stretch is finished and saved" in told and "Interrupted" in told
+    log = call("logs", job).stdout
+    assert "Stopping: finishing and saving the current step" in log and "Interrupted" in log
     assert "RUNNING" not in call("status", "small", "--root", root).stdout
 
     again = call("submit", file, "--to", "lab", "--trials", 4, "--follow")
@@ -101,23 +101,23 @@ def test_a_study_on_a_cluster_is_followed_left_found_again_stopped_and_gone_on_w
     assert "resuming study small" in again.stdout
     alone, _ = prepare(tmp_path / "alone", load_spec(file, ["search.trials=4"]))
     run_all(alone, segment_s=5.0)
-    first = partial(pa.Table.filter, mask=pc.field("trial") < 4)  # others may have been finished when it was stopped
+    first = partial(pa.Table.filter, mask=pc.field("trial") < 4)  # other trials may have finished before the stop
     assert_same_tables(alone, root / "small", places_differ=True, of=first)
 
 
 def test_without_a_token_it_is_refused_and_told_how_to_give_it(head: Head, call: Call, tmp_path: Path) -> None:
     file = write_study(tmp_path / "data")
     profile = write_profile(tmp_path, head, token="null")
-    told = refused(call("submit", file, "--to", "lab"))
-    assert "wants its token: give it in RAY_AUTH_TOKEN" in told
+    message = refused(call("submit", file, "--to", "lab"))
+    assert "requires its token: give it in RAY_AUTH_TOKEN" in message
     assert not profile.exists()
 
 
 def test_an_old_token_is_refused(head: Head, call: Call, tmp_path: Path) -> None:
     (tmp_path / "old").write_text("0123456789abcdef0123456789abcdef")
     write_profile(tmp_path, head, token=tmp_path / "old")
-    assert "refuses this token: it is an old one" in refused(call("jobs", "lab"))
-    listed = call("jobs")  # the others are listed all the same
+    assert "refuses this token: it is old" in refused(call("jobs", "lab"))
+    listed = call("jobs")  # other places are still listed
     assert listed.returncode == 0 and "refuses this token" in listed.stderr
 
 
@@ -129,9 +129,9 @@ def test_a_token_file_that_is_not_there(head: Head, call: Call, tmp_path: Path) 
 def test_a_cluster_that_is_not_there(call: Call, tmp_path: Path) -> None:
     write_profile(tmp_path, Head("http://127.0.0.1:1", "", Path("token")), token="null")
     assert "no Ray dashboard answers at http://127.0.0.1:1" in refused(call("jobs", "lab"))
-    found = call("doctor", "lab")
-    assert found.returncode == 2 and "NO  http://127.0.0.1:1 can be reached" in found.stdout
-    assert "no Ray dashboard answers" in found.stderr
+    doctor = call("doctor", "lab")
+    assert doctor.returncode == 2 and "NO  http://127.0.0.1:1 can be reached" in doctor.stdout
+    assert "no Ray dashboard answers" in doctor.stderr
 
 
 def test_what_would_be_sent_is_shown_without_a_cluster(call: Call, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A budget ends a study where a limit is reached, with a sentence that names it."""
+"""The reasons for which a budget ends a study."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_without_limits_nothing_is_used_up() -> None:
         ({"max_failures": 3}, {"failures": 5}, "budget.max_failures: 5 trials have failed, more than 3"),
     ],
 )
-def test_the_sentence_names_limit_and_use(limit: dict[str, Any], spent: dict[str, Any], reason: str) -> None:
+def test_the_reason_names_limit_and_use(limit: dict[str, Any], spent: dict[str, Any], reason: str) -> None:
     assert spent_reason(BudgetSettings(**limit), Spent(**spent)) == reason
 
 

@@ -1,4 +1,4 @@
-"""What a cluster has room for, what Ray is asked for, and which requests are dropped."""
+"""The capacity of a cluster, the requests to Ray, and the requests that are withdrawn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def view(
     kinds: list[tuple[dict[str, float], int]] | None = None,
     **resources: Any,
 ) -> ClusterView:
-    """A view of nodes that are there, and of the kinds that an autoscaler tells."""
+    """Return a view of the present nodes and of the kinds of nodes that an autoscaler reports."""
     ray = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes])
     monkeypatch.setattr(cluster_view, "_node_kinds", lambda ray: kinds)
     spec = load_text(json.dumps({"study": "s", "search": {"trials": 9}, "resources": resources}), base=ELSEWHERE)
@@ -43,7 +43,7 @@ def test_room_is_counted_node_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (shared.places, shared.device) == (6, "cuda")
 
 
-def test_what_an_autoscaler_tells_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_of_an_autoscaler_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = [({"CPU": 0.0}, 1), ({"CPU": 4.0}, 2), ({"CPU": 4.0, "GPU": 1.0}, 3)]
     assert view(monkeypatch, [HEAD], kinds[:2]).look() == ClusterCapacity(0, "cpu", grows=True, at_most=8)
     assert view(monkeypatch, [HEAD], kinds).look() == ClusterCapacity(0, "cuda", grows=True, at_most=3)
@@ -54,12 +54,12 @@ def test_what_an_autoscaler_tells_is_the_limit(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_gpu_once_seen_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes: list[dict[str, float]] = [{"CPU": 4}]
-    seen = view(monkeypatch, nodes)
-    assert seen.look() == ClusterCapacity(4, "cpu")
+    cluster = view(monkeypatch, nodes)
+    assert cluster.look() == ClusterCapacity(4, "cpu")
     nodes.append({"CPU": 1, "GPU": 1})
-    assert seen.look() == ClusterCapacity(1, "cuda")
+    assert cluster.look() == ClusterCapacity(1, "cuda")
     nodes.pop()
-    assert seen.look() == ClusterCapacity(0, "cuda") and "needs 1 core and 1 GPU" in seen.missing()
+    assert cluster.look() == ClusterCapacity(0, "cuda") and "needs 1 core and 1 GPU" in cluster.missing()
 
 
 def test_only_what_can_never_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_only_what_can_never_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("found", "max_packs", "planned", "requests"),
+    ("capacity", "max_packs", "planned", "requests"),
     [
         (ClusterCapacity(2, "cpu"), None, 2, 2),
         (ClusterCapacity(2, "cpu"), 1, 1, 1),
@@ -85,10 +85,10 @@ def test_only_what_can_never_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         (ClusterCapacity(0, "cpu", grows=True), 6, 6, 6),
     ],
 )
-def test_what_is_planned_and_asked_for(
-    found: ClusterCapacity, max_packs: int | None, planned: int, requests: int
+def test_packs_planned_and_workers_requested(
+    capacity: ClusterCapacity, max_packs: int | None, planned: int, requests: int
 ) -> None:
-    assert (found.planned(max_packs), found.requests(max_packs)) == (planned, requests)
+    assert (capacity.planned(max_packs), capacity.requests(max_packs)) == (planned, requests)
 
 
 class TestRequests:
@@ -99,18 +99,18 @@ class TestRequests:
         spec = load_spec(write_study(tmp_path / "data", trials=6, pack=2))
         study_dir, _ = prepare(tmp_path, spec)
         self.now = 0.0
-        found = StudyOwner(study_dir, ClusterCapacity(0, "cpu", grows=True, at_most=8), spec, clock=lambda: self.now)
-        yield found
-        found.close()
+        owner = StudyOwner(study_dir, ClusterCapacity(0, "cpu", grows=True, at_most=8), spec, clock=lambda: self.now)
+        yield owner
+        owner.close()
 
     def slots(self, owner: StudyOwner) -> list[int]:
         return list(iter(lambda: owner.next_slot(), WAIT))  # type: ignore[arg-type]
 
-    def test_as_many_are_asked_for_as_the_trials_fill(self, owner: StudyOwner) -> None:
+    def test_as_many_are_requested_as_the_trials_fill(self, owner: StudyOwner) -> None:
         assert self.slots(owner) == [1, 2, 3]
         assert owner.snapshot()["requested"] == 3 and owner.snapshot()["places"] == 0
 
-    def test_those_that_nobody_needs_any_more_are_dropped_after_a_while(self, owner: StudyOwner) -> None:
+    def test_unneeded_requests_are_withdrawn_after_a_while(self, owner: StudyOwner) -> None:
         slots = self.slots(owner)
         owner.lease(slots[0])
         assert owner.surplus() == ()
@@ -119,16 +119,18 @@ class TestRequests:
         self.now += SURPLUS_S
         assert owner.surplus() == (slots[2],) and owner.surplus() == ()
 
-    def test_those_of_another_device_are_dropped_at_once(self, owner: StudyOwner) -> None:
+    def test_requests_of_another_device_are_withdrawn_at_once(self, owner: StudyOwner) -> None:
         slots = self.slots(owner)
         owner.set_capacity(ClusterCapacity(1, "cuda", grows=True, at_most=1))
         assert owner.surplus() == tuple(slots)
         offer: Any = owner.offer()
         assert offer.device == "cuda"
-        assert not owner.lease(slots[0], None, "cpu").members, "it began before the GPU was seen, and makes room"
+        assert not owner.lease(slots[0], None, "cpu").members, (
+            "it was requested before the GPU was seen, and makes room"
+        )
         assert owner.lease(offer.slot, None, "cuda").device == "cuda"
 
-    def test_machines_that_cannot_train_end_the_study_where_there_is_no_other(self, owner: StudyOwner) -> None:
+    def test_the_study_ends_where_no_machine_can_train_it(self, owner: StudyOwner) -> None:
         slots = self.slots(owner)
         owner.set_capacity(ClusterCapacity(2, "cpu"))
         owner.unfit(slots[0], "machine a has other code")

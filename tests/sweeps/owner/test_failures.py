@@ -1,4 +1,4 @@
-"""What fails fails alone, with its reason; what cannot be recorded ends the attempt, and the next one goes on."""
+"""Failures: a member fails alone and with its reason; an attempt that cannot record results ends, and can resume."""
 
 from __future__ import annotations
 
@@ -56,54 +56,55 @@ def study_dir(calm: Calm, tmp_path: Path) -> Path:
 
 
 def rows(study_dir: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = table(study_dir, "trials").to_pylist()
-    return found
+    trials: list[dict[str, Any]] = table(study_dir, "trials").to_pylist()
+    return trials
 
 
 def without(*trials: int) -> Callable[[pa.Table], pa.Table]:
-    """A table's rows of the other trials."""
-    return lambda found: found.filter(pa.array([trial not in trials for trial in found["trial"].to_pylist()]))
+    """Return a filter of tables that removes the rows of the given trials."""
+    return lambda rows: rows.filter(pa.array([trial not in trials for trial in rows["trial"].to_pylist()]))
 
 
 # ---- members that fail --------------------------------------------------------------------------------------------
 
 
 def test_two_of_64_members_fail_and_the_others_are_what_they_are_alone(tmp_path: Path) -> None:
-    """One starts from a file that holds a NaN since it was checked, the loss of another explodes."""
+    """One starts from a file that got a NaN after it was checked; the loss of the other explodes."""
     poisoned, exploding = 20, 41
     file = tmp_path / "weights.npz"
     shapes = {"W1": (2, 5), "b1": (5,), "W2": (5, 5), "b2": (5,), "W3": (5, 1), "b3": (1,)}
     weights = {name: np.random.default_rng(0).normal(0, 0.3, shape) for name, shape in shapes.items()}
-    np.savez(file, **weights)  # type: ignore[arg-type]  # NumPy's stub has its flags in the way
-    listed: list[dict[str, Any]] = [{"adam_lr": 1e-3 * (1 + trial)} for trial in range(64)]
-    listed[poisoned], listed[exploding] = {"init": f"file:{file}"}, {"adam_lr": 1e8}
-    overrides = ["search.sampler=list", f"search.list={json.dumps(listed)}", "space={}", "train.width=5"]
+    np.savez(file, **weights)  # type: ignore[arg-type]  # the stub of NumPy takes the values for flags
+    params: list[dict[str, Any]] = [{"adam_lr": 1e-3 * (1 + trial)} for trial in range(64)]
+    params[poisoned], params[exploding] = {"init": f"file:{file}"}, {"adam_lr": 1e8}
+    overrides = ["search.sampler=list", f"search.list={json.dumps(params)}", "space={}", "train.width=5"]
     spec = load_spec(write_study(tmp_path / "data", trials=64, pack=64), overrides)
     study_dir, _ = prepare(tmp_path / "root", spec)
     np.savez(file, **weights | {"W2": np.full((5, 5), np.nan)})  # type: ignore[arg-type]
     owner = train_all(study_dir)
     assert owner.snapshot()["failures"] == 2
     assert owner.close() == {"COMPLETE": 62, "FAIL": 2, "PRUNED": 0, "RUNNING": 0, "WAITING": 0}
-    found, kept = rows(study_dir), table(study_dir, "weights")
-    assert "W2 in" in found[poisoned]["failure"] and "not finite" in found[poisoned]["failure"]
-    assert found[exploding]["stop_reason"] == "diverged" and "divergence_factor" in found[exploding]["failure"]
-    for row in found:
+    trials, weights_table = rows(study_dir), table(study_dir, "weights")
+    assert "W2 in" in trials[poisoned]["failure"] and "not finite" in trials[poisoned]["failure"]
+    assert trials[exploding]["stop_reason"] == "diverged" and "divergence_factor" in trials[exploding]["failure"]
+    for row in trials:
         if row["state"] == "COMPLETE":
             train, problem = build_settings(spec.config({"adam_lr": row["adam_lr"]}))
             pack = pinncore.Pack([pinncore.Member(train, problem, row["seed"])], device="cpu")
             pack.step(10_000)
-            assert_alone(row, kept, pack.results[0])
+            assert_alone(row, weights_table, pack.results[0])
 
 
-def assert_alone(row: dict[str, Any], kept: pa.Table, alone: pinncore.MemberResult) -> None:
-    """A row and the last weights, bit for bit those of a member that had no company."""
+def assert_alone(row: dict[str, Any], weights: pa.Table, alone: pinncore.MemberResult) -> None:
+    """Check that a row and its last weights equal, bit for bit, those of a member trained alone."""
     assert (row["rel_l2"], row["loss"], row["grad_norm"]) == (alone.metrics["rel_l2"], alone.loss, alone.grad_norm)
     assert (row["stop_reason"], row["evaluations"]) == (alone.stop_reason.value, alone.counts["evaluations"])
-    last = kept.filter((pa.compute.field("trial") == row["trial"]) & (pa.compute.field("epoch") == max(alone.weights)))
+    last_epoch = pa.compute.field("epoch") == max(alone.weights)
+    last = weights.filter((pa.compute.field("trial") == row["trial"]) & last_epoch)
     values = {(w["layer"], w["row"], w["column"]): w["value"] for w in last.to_pylist()}
     for layer, (w, b) in enumerate(unflatten(alone.parameters, alone.layers), start=1):
-        whole = np.concatenate([b[None, :], w])
-        assert all(values[layer, r - 1, c] == whole[r, c] for r, c in np.ndindex(*whole.shape))
+        matrix = np.concatenate([b[None, :], w])
+        assert all(values[layer, r - 1, c] == matrix[r, c] for r, c in np.ndindex(*matrix.shape))
 
 
 def test_an_exception_in_training_fails_the_member_that_meets_it(
@@ -126,14 +127,14 @@ def test_an_exception_in_training_fails_the_member_that_meets_it(
     log = (study_dir / "pinnsweep.log").read_text()
     assert "worker of pack" in log and "in buggy" in log and "ValueError: a bug" in log
     assert_same_tables(calm.whole, study_dir, of=without(culprit))
-    assert any("in buggy" in detail for _, detail in events(study_dir)), "the trace is kept"
+    assert any("in buggy" in detail for _, detail in events(study_dir)), "the traceback is kept"
     assert not list((study_dir / "checkpoints").glob("*"))
 
 
 def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
     calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And again where it is tried again, until it can be; a crash in between changes nothing."""
+    """A retry fails again until the configuration can be set up. A crash in between changes nothing."""
     bad = rows(calm.whole)[3]["adam_lr"]
 
     def strict(config: dict[str, dict[str, Any]]) -> Any:
@@ -156,10 +157,10 @@ def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
         assert "must be another" in rows(study_dir)[3]["failure"]
         assert run_all(study_dir, retry=[3]) == calm.counts | {"COMPLETE": 7, "FAIL": 2}
         assert "must be another" in rows(study_dir)[8]["failure"]
-        assert run_all(study_dir) == calm.counts | {"COMPLETE": 7, "FAIL": 2}, "it is no obstacle to a start"
+        assert run_all(study_dir) == calm.counts | {"COMPLETE": 7, "FAIL": 2}, "it does not prevent a start"
     assert_same_tables(calm.whole, study_dir, of=without(3, 8))
     owner = train_all(study_dir, retry=[8])
-    assert owner.snapshot()["failures"] == 0, "what was tried again counts as it ended at last"
+    assert owner.snapshot()["failures"] == 0, "a retried trial counts as its last retry ended"
     assert owner.close()["COMPLETE"] == 8
     assert rows(study_dir)[9]["rel_l2"] == rows(calm.whole)[3]["rel_l2"]
 
@@ -194,7 +195,7 @@ def test_packs_stay_small_where_memory_ran_out(calm: Calm, study_dir: Path) -> N
     back = tuple(member.label for member in task.members[2:])
     report = PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=2, given_back=back, size=2)
     answer = owner.report(report)
-    assert answer.taken and answer.add == (), "what found no room is not sent back at once"
+    assert answer.taken and answer.add == (), "members that did not fit are not sent back at once"
     again = owner.lease(next_slot(owner))
     assert (again.size, tuple(member.label for member in again.members)) == (2, back)
     kill(owner)
@@ -261,7 +262,7 @@ def test_a_fixed_pack_that_was_halved_is_not_built_again_in_the_same_attempt(tmp
 
 
 def train_with_a_killer(study_dir: Path, killer: int, patch: Any, *, attempts: int = 1, **options: Any) -> StudyOwner:
-    """A member kills every process it trains in; Tune starts it again. The owner is killed too, after each death."""
+    """Train with a member that kills every process it trains in; the first `attempts - 1` deaths kill the owner too."""
     train, deaths = PackRun.train, 0
 
     def deadly(self: PackRun, until: float) -> PackReport:
@@ -301,7 +302,7 @@ def test_a_member_that_kills_its_worker_twice_is_put_in_quarantine(
 
 
 def test_members_of_a_dead_worker_go_on_from_their_checkpoint(study_dir: Path) -> None:
-    """Each alone, in whichever slot."""
+    """Each resumes alone, in any slot."""
     owner = StudyOwner(study_dir, MACHINES)
     slot = next_slot(owner)
     task = owner.lease(slot)
@@ -333,7 +334,7 @@ def test_a_node_that_is_gone_says_nothing_about_its_members(calm: Calm, study_di
     calm.finish(study_dir)
 
 
-# ---- what cannot be recorded --------------------------------------------------------------------------------------
+# ---- results that cannot be recorded ------------------------------------------------------------------------------
 
 
 def full() -> OSError:
@@ -345,7 +346,7 @@ def read_only() -> OSError:
 
 
 def attempt_on_a_bad_disk(study_dir: Path, number: int, patch: Any) -> str | None:
-    """What is said of an attempt whose disk fails from an operation on; None where there were fewer."""
+    """Return the message of an attempt whose disk fails from an operation on, None where it has fewer."""
     fault = full if number % 2 else read_only
     owner: StudyOwner | None = None
     with trapped(number, fault, patch=patch) as seen:
@@ -376,23 +377,23 @@ def test_a_disk_that_fails_ends_the_attempt_and_once_mended_the_study_goes_on(
     calm = Calm(tmp_path / "calm", trials=3, epochs=12, iterations=4)
     for number in itertools.count(1, step=every):
         study_dir = calm.copy(tmp_path / str(number))
-        said = attempt_on_a_bad_disk(study_dir, number, monkeypatch)
-        if said is None:
+        message = attempt_on_a_bad_disk(study_dir, number, monkeypatch)
+        if message is None:
             break
-        assert "No space left on device" in said or "Read-only file system" in said, said
+        assert "No space left on device" in message or "Read-only file system" in message, message
         calm.finish(study_dir)
     assert number > 60, "operations were found"
     calm.compare(study_dir)
 
 
 def test_a_database_that_fails_ends_the_attempt(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two trials of one report: both are published, none is told."""
-    told: list[int] = []
+    """It fails between two trials of one report: both are published, none is told."""
+    settled: list[int] = []
     settle = proposer.Recorder._settle
 
     def full_disk(self: proposer.Recorder, *args: Any) -> bool:
-        told.append(len(told))
-        if len(told) == 2:
+        settled.append(len(settled))
+        if len(settled) == 2:
             raise full()
         return settle(self, *args)
 

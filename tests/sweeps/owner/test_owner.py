@@ -1,4 +1,4 @@
-"""The owner: killed anywhere, by whatever workers, a study goes on to the tables of one never interrupted."""
+"""The owner: a study killed anywhere resumes to the same tables as an uninterrupted one, with any workers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ..small import (
     trapped,
 )
 
-LASTING = ("replace", "rename", "commit")  # after anything else the disk holds what it held
+LASTING = ("replace", "rename", "commit")  # other operations leave the disk unchanged
 DETERMINISTIC = ("search.sampler=tpe", "search.deterministic=true", "search.generation=2")
 
 
@@ -54,14 +54,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 
 @pytest.fixture(scope="module")
 def batched(tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    """Packs of three of an engine whose last digits depend on the company; members end one after the other."""
+    """Packs of three, of an engine whose last digits depend on the pack; members end at different times."""
     train = "train={engine: torch, iterations: 12, record_every: 5}"
     lengths = "space.epochs={choice: [4, 12, 25]}"
     return Calm(tmp_path_factory.mktemp("batched"), train, lengths, trials=7, pack=3)
 
 
 def contents(study_dir: Path) -> dict[Path, bytes]:
-    """Every file of a study but the lock."""
+    """Return the contents of all files of a study except the lock."""
     return {path: path.read_bytes() for path in study_dir.rglob("*") if path.is_file() and path.name != "lock"}
 
 
@@ -76,7 +76,7 @@ def test_reports_of_an_older_attempt_change_nothing(calm: Calm, tmp_path: Path) 
     later = StudyOwner(study_dir, MACHINES)
     task = later.lease(next_slot(later))
     report = stale.train(float("inf"))
-    assert report.trials and (report.slot, report.lease) == (task.slot, task.lease), "only the attempt is another"
+    assert report.trials and (report.slot, report.lease) == (task.slot, task.lease), "only the attempt differs"
     before = contents(study_dir)
     assert later.report(report) == Answer(taken=False)
     assert contents(study_dir) == before and later.snapshot()["counts"]["COMPLETE"] == 0
@@ -90,7 +90,7 @@ def test_reports_of_an_older_lease_change_nothing(calm: Calm, tmp_path: Path) ->
     slot = next_slot(owner)
     stale = PackRun(owner.lease(slot), study_dir)
     assert owner.report(stale.train(0.0)).taken
-    owner.lease(slot)  # as Tune does once the first worker counts as dead
+    owner.lease(slot)  # as Ray Tune does once it considers the first worker dead
     before = contents(study_dir)
     assert owner.report(stale.train(float("inf"))) == Answer(taken=False)
     assert contents(study_dir) == before
@@ -129,11 +129,11 @@ def test_an_owner_that_has_lost_the_study_publishes_nothing(calm: Calm, tmp_path
 
 
 def test_a_late_checkpoint_leaves_those_of_the_next_worker_alone(calm: Calm, tmp_path: Path) -> None:
-    """Of a pack that is built again as it was, both write into the same folder."""
+    """Both workers of a rebuilt pack write into the same folder."""
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
     task = owner.lease(next_slot(owner))
-    stale, successor = (PackRun(each, study_dir) for each in (task, replace(task, lease=task.lease + 1)))
+    stale, successor = (PackRun(leased, study_dir) for leased in (task, replace(task, lease=task.lease + 1)))
     for run in (stale, successor, stale):
         run.train(0.0)
         run.checkpoint()
@@ -167,7 +167,7 @@ def test_killed_at_any_step_of_the_owner(
     "overrides", [("search.sampler=grid", "space.adam_lr={choice: [0.001, 0.01]}"), DETERMINISTIC], ids=["grid", "tpe"]
 )
 def test_killed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
-    """Every attempt comes a few steps further than the one before, and dies."""
+    """Every attempt gets a few steps further than the previous one and dies."""
     tiny = Calm(tmp_path / "calm", *overrides, trials=5, epochs=12, iterations=4)
     study_dir = tiny.copy(tmp_path)
     for step in itertools.count(3, step=3):
@@ -186,7 +186,7 @@ def test_killed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_a_worker_killed_between_any_two_steps_changes_no_number(
     calm: Calm, tmp_path: Path, place: str, segments: int
 ) -> None:
-    """Whether its slot goes to another worker, or the whole study dies with it."""
+    """Its slot goes to another worker, then the owner is killed."""
     study_dir = calm.copy(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
     slot = next_slot(owner)
@@ -205,7 +205,7 @@ def test_a_worker_killed_between_any_two_steps_changes_no_number(
     assert "worker lost" in [event for event, _ in events(study_dir)]
 
 
-# ---- whoever trains -----------------------------------------------------------------------------------------------
+# ---- any workers --------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -218,7 +218,7 @@ def test_a_worker_killed_between_any_two_steps_changes_no_number(
     segments=st.integers(0, 12),
     seed=st.integers(0, 2**32),
 )
-def test_lanes_packs_segments_refills_and_stock_make_no_difference(
+def test_slots_packs_segments_refills_and_stock_make_no_difference(
     calm: Calm,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -287,13 +287,13 @@ def test_a_slot_offered_before_the_share_shrank_stays_empty(calm: Calm, tmp_path
 
 
 def test_a_worker_waits_for_the_next_generation(tmp_path: Path) -> None:
-    """Its process is kept: to start another one takes seconds."""
+    """Its process is kept, because another one takes seconds to start."""
     patient = Calm(tmp_path / "calm", *DETERMINISTIC, pack=1, trials=4)
     study_dir = patient.copy(tmp_path / "other")
     owner = StudyOwner(study_dir, MACHINES)
     first, second = [SlotWorker(owner, study_dir, next_slot(owner)) for _ in range(2)]
     second.segment(0.5)
-    assert not second.done and not owner.lease(7).members, "the first one's trial is still untold"
+    assert not second.done and not owner.lease(7).members, "the trial of the first worker is not told yet"
     assert owner.next_slot() == WAIT
     owner.lost(7, "killed while it waited")
     workers = [first, second]
@@ -312,7 +312,7 @@ def test_workers_that_do_not_start_end_the_attempt(calm: Calm, tmp_path: Path) -
     SlotWorker(owner, study_dir, next_slot(owner)).segment(0.0)
     for _ in range(2):
         owner.lost(next_slot(owner), "no such module")
-    assert owner.broken() is None, "not three in a row"
+    assert owner.broken() is None, "there were not three in a row"
     owner.lost(next_slot(owner), "no such module")
     assert owner.broken() == "workers do not start: no such module"
     owner.close()
@@ -332,12 +332,12 @@ def test_the_stop_file_lets_workers_leave_with_a_checkpoint(
     assert len(list((study_dir / "checkpoints").rglob("*.safetensors"))) == 2
     counts = owner.close()
     assert counts["COMPLETE"] == counts["RUNNING"] == 0
-    stop_file(study_dir).touch()  # by someone who came late
+    stop_file(study_dir).touch()  # a late request to stop
     calm.finish(study_dir)
     assert not stop_file(study_dir).exists()
 
 
-# ---- an engine whose last digits depend on the company ------------------------------------------------------------
+# ---- an engine whose last digits depend on the pack ---------------------------------------------------------------
 
 
 def rebatched(study_dir: Path) -> dict[int, bool]:
@@ -345,8 +345,8 @@ def rebatched(study_dir: Path) -> dict[int, bool]:
     return {row["trial"]: row["rebatched"] for row in rows}
 
 
-def test_the_company_shows_in_the_last_digits(batched: Calm, tmp_path: Path) -> None:
-    """Otherwise the tests below could not fail."""
+def test_last_digits_depend_on_the_pack(batched: Calm, tmp_path: Path) -> None:
+    """Without this, the tests below could not fail."""
     study_dir = batched.copy(tmp_path)
     train_all(study_dir, spec=load_spec(batched.file, [*batched.overrides, "resources.pack=1"])).close()
     with pytest.raises(AssertionError, match="differs in"):
@@ -355,7 +355,7 @@ def test_the_company_shows_in_the_last_digits(batched: Calm, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("segments", [2, 5])
 def test_fixed_packs_are_built_again_as_they_were(batched: Calm, tmp_path: Path, segments: int) -> None:
-    """Killed, killed again two stretches later, resumed."""
+    """The study is killed, killed again two stretches later, and resumed."""
     study_dir = batched.copy(tmp_path)
     for number in (segments, 2):
         owner = StudyOwner(study_dir, MACHINES)
@@ -366,10 +366,10 @@ def test_fixed_packs_are_built_again_as_they_were(batched: Calm, tmp_path: Path,
 
 
 @pytest.mark.parametrize("least", [1, 4])
-def test_fixed_packs_have_their_finished_members_again_for_company(
+def test_fixed_packs_train_again_with_their_finished_members(
     batched: Calm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int
 ) -> None:
-    """From a checkpoint that has them no more, and where there is none."""
+    """Both from a checkpoint without these members and without a checkpoint."""
     for has_checkpoint in (True, False):
         study_dir = batched.copy(tmp_path / str(has_checkpoint))
         with monkeypatch.context() as patch:
@@ -416,5 +416,5 @@ def test_a_death_takes_a_fixed_pack_apart_and_says_so(batched: Calm, tmp_path: P
     assert {trial for trial, is_rebatched in rebatched(study_dir).items() if is_rebatched} == members
     others = list(set(rebatched(study_dir)) - members)
     assert_same_tables(
-        batched.whole, study_dir, of=lambda found: found.filter([t in others for t in found["trial"].to_pylist()])
+        batched.whole, study_dir, of=lambda rows: rows.filter([trial in others for trial in rows["trial"].to_pylist()])
     )

@@ -1,4 +1,4 @@
-"""Pruning in a study: hopeless trials end with their rows, others take their places, a restart decides the same."""
+"""Pruning in a study: pruned trials keep their rows, others take their places, a restart decides the same."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ RUNG = 500
 
 @pytest.fixture
 def constructed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the rung stand the numbers of ORDER."""
+    """Make the values at the rung those of ORDER."""
     real = pinncore.Pack.recorded
 
     def recorded(self: pinncore.Pack, row: int, step: int) -> dict[str, float] | None:
         label = self.members[row].label
-        found = real(self, row, step)
-        return found and {"rel_l2": ORDER[label % len(ORDER)], "loss": -ORDER[label % len(ORDER)]}
+        values = real(self, row, step)
+        return values and {"rel_l2": ORDER[label % len(ORDER)], "loss": -ORDER[label % len(ORDER)]}
 
     monkeypatch.setattr(pinncore.Pack, "recorded", recorded)
 
@@ -49,8 +49,8 @@ def start(tmp_path: Path, *overrides: str, **settings: Any) -> Path:
 
 
 def rows(study_dir: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = table(study_dir, "trials").to_pylist()
-    return found
+    trials: list[dict[str, Any]] = table(study_dir, "trials").to_pylist()
+    return trials
 
 
 def in_optuna(study_dir: Path) -> list[optuna.trial.FrozenTrial]:
@@ -58,18 +58,18 @@ def in_optuna(study_dir: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def logged(study_dir: Path) -> list[int]:
-    """The trials that came to the rung, in order."""
+    """Return the trials that reached the rung, in order."""
     with sqlite3.connect(study_dir / "study.db") as database:
-        found = database.execute(
+        rows = database.execute(
             "SELECT number FROM trial_intermediate_values v JOIN trials t USING (trial_id) "
             "ORDER BY v.trial_intermediate_value_id"
         ).fetchall()
     database.close()
-    return [number for (number,) in found]
+    return [number for (number,) in rows]
 
 
 def hopeless(arrivals: list[int], values: Mapping[int, float]) -> set[int]:
-    """Who should end, by the rule in its plainest form: not among the better half of those that came so far."""
+    """Return the trials to prune by the plain rule: those not in the better half of the arrivals so far."""
     ended = set()
     for n, trial in enumerate(arrivals, start=1):
         better = sum(values[other] < values[trial] for other in arrivals[: n - 1])
@@ -124,7 +124,7 @@ def test_freed_places_are_taken_without_another_process(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("constructed")
 @pytest.mark.parametrize("segments", [7, 13, 16])
 def test_decisions_are_made_again_after_a_restart(tmp_path: Path, segments: int) -> None:
-    """From what had been logged when each trial came, not from what came after it."""
+    """A decision depends on the values logged when the trial arrived, not on later ones."""
     study_dir = start(tmp_path, epochs=60)
     for number in (segments, 4, 10**6):
         owner = StudyOwner(study_dir, MACHINES)
@@ -138,7 +138,7 @@ def test_decisions_are_made_again_after_a_restart(tmp_path: Path, segments: int)
 
 
 @pytest.mark.usefixtures("constructed")
-def test_a_decision_that_no_worker_heard_of_is_carried_out_by_the_next(tmp_path: Path) -> None:
+def test_a_decision_that_no_worker_received_is_carried_out_by_the_next(tmp_path: Path) -> None:
     study_dir = start(tmp_path)
     owner = StudyOwner(study_dir, MACHINES)
     run = PackRun(owner.lease(next_slot(owner)), study_dir)
@@ -171,7 +171,7 @@ def test_a_trial_without_a_number_ends_at_once(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.usefixtures("constructed")
 def test_several_objectives_are_compared_together(tmp_path: Path) -> None:
-    """Here nobody dominates another; both numbers of each come back after a restart."""
+    """No trial dominates another here. Both values of each trial are restored after a restart."""
     study_dir = start(tmp_path, "search.objective=[rel_l2, loss]", trials=6)
     owner = StudyOwner(study_dir, MACHINES)
     train_together(owner, study_dir, random.Random(0), most=1, segments=4)
@@ -188,13 +188,13 @@ def test_several_objectives_are_compared_together(tmp_path: Path) -> None:
 
 
 def test_replicates_are_pruned_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their median, once all of them have come to the rung."""
+    """Their median decides, once all of them have reached the rung."""
     real = pinncore.Pack.recorded
     values = {label: ORDER[label // 3] + (-100, 0, 100)[label % 3] for label in range(18)}
 
     def recorded(self: pinncore.Pack, row: int, step: int) -> dict[str, float] | None:
-        found = real(self, row, step)
-        return found and {"rel_l2": values[self.members[row].label], "loss": 0.0}
+        metrics = real(self, row, step)
+        return metrics and {"rel_l2": values[self.members[row].label], "loss": 0.0}
 
     monkeypatch.setattr(pinncore.Pack, "recorded", recorded)
     study_dir = start(tmp_path, "search.replicates=3", trials=6, pack=6)
@@ -213,8 +213,8 @@ def test_a_replicate_that_waits_is_pruned_with_its_trial(tmp_path: Path) -> None
     labels = [member.label for member in task.members]
     assert sorted(labels) == [0, 1, 2, 3]
 
-    def report(**what: Any) -> PackReport:
-        return PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=len(labels), **what)
+    def report(**content: Any) -> PackReport:
+        return PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=len(labels), **content)
 
     reached = [(label, RUNG, {"rel_l2": 1.0 + label, "loss": 0.0}) for label in (0, 1, 2)]
     assert owner.report(report(rungs=reached, given_back=(2,), size=3)).stop == ()
@@ -227,7 +227,7 @@ def test_a_replicate_that_waits_is_pruned_with_its_trial(tmp_path: Path) -> None
 
 
 def test_a_trial_with_a_pruned_replicate_stays_hopeless(tmp_path: Path) -> None:
-    """Even where it was among the first to come to a later rung, before its worker heard of it."""
+    """Even if it was among the first to reach a later rung before its worker received the decision."""
     pruner = "search.pruner={kind: asha, reduction: 2, rungs: 2, startup_trials: 0}"
     study_dir = start(tmp_path, pruner, "search.replicates=2", trials=2, pack=4)
     owner = StudyOwner(study_dir, MACHINES)
@@ -251,7 +251,7 @@ def test_a_trial_with_a_pruned_replicate_stays_hopeless(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    """Trials that end when rel_l2 has not fallen by a tenth within a fifth of the plan; one after the other."""
+    """Trials, trained one by one, that end when rel_l2 has not fallen by a tenth within a fifth of the plan."""
     pruner = "search.pruner={kind: patience, patience: 0.2, min_improvement: 0.1}"
     settings = {"trials": 8, "pack": 1, "epochs": 60, "iterations": 20}
     return Calm(tmp_path_factory.mktemp("patient"), pruner, **settings)
@@ -260,26 +260,26 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 def test_patience_ends_what_no_longer_improves(patient: Calm) -> None:
     assert 2 <= patient.counts["PRUNED"] <= 7 and patient.counts["COMPLETE"] >= 1
     for row in rows(patient.whole):
-        course = table(patient.whole, "curves").filter(ds.field("trial") == row["trial"]).to_pylist()
-        found = {point["step"] + 60 * (point["phase"] == "second"): point["rel_l2"] for point in course}
-        stalled = [at for at in found if at >= 16 and has_stalled(found, at)]
+        curve = table(patient.whole, "curves").filter(ds.field("trial") == row["trial"]).to_pylist()
+        errors = {point["step"] + 60 * (point["phase"] == "second"): point["rel_l2"] for point in curve}
+        stalled = [step for step in errors if step >= 16 and has_stalled(errors, step)]
         if row["state"] == "PRUNED":
             assert row["stop_reason"] == "pruned" and row["evaluations"] > 0
-            assert stalled[0] >= max(found) - 1, "at the first row that shows it"
+            assert stalled[0] >= max(errors) - 1, "at the first row that shows it"
         else:
             assert stalled == []
 
 
 def has_stalled(values: dict[int, float], at: int) -> bool:
-    """Whether up to a step there was no improvement by a tenth in a fifth of the plan, 16 steps."""
+    """Return whether there was no improvement by a tenth in the 16 steps (a fifth of the plan) up to a step."""
     before = [value for step, value in values.items() if step <= at - 16]
     since = [value for step, value in values.items() if at - 16 < step <= at]
     return min(since) >= min(before) - 0.1 * min(before)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_patience_does_not_depend_on_company_or_interruption(patient: Calm, tmp_path: Path, seed: int) -> None:
-    """So it may stand beside deterministic: true."""
+def test_patience_does_not_depend_on_packs_or_interruptions(patient: Calm, tmp_path: Path, seed: int) -> None:
+    """It may therefore be combined with deterministic: true."""
     study_dir = patient.copy(tmp_path)
     spec = load_spec(patient.file, [*patient.overrides, f"resources.pack={(1, 3, 8)[seed]}"])
     for segments in (4 + 3 * seed, 10**6):
@@ -291,11 +291,11 @@ def test_patience_does_not_depend_on_company_or_interruption(patient: Calm, tmp_
     patient.compare(study_dir, but=("spec_hash",))
 
 
-# ---- what the sampler hears ---------------------------------------------------------------------------------------
+# ---- what the sampler is told -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("constructed")
-def test_tpe_hears_of_pruned_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tpe_is_told_of_pruned_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: dict[int, tuple[str, Mapping[int, float]]] = {}
     tell: Callable[..., None] = Search.tell
 
@@ -310,7 +310,7 @@ def test_tpe_hears_of_pruned_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert heard == {row["trial"]: (row["state"], {RUNG: ORDER[row["trial"]]}) for row in rows(study_dir)}
     more = load_spec(tmp_path / "data" / "small.yaml", [ASHA, "search.sampler=tpe", "search.trials=12"])
     owner = StudyOwner(study_dir, MACHINES, more)
-    told = owner._search._sampler._told  # type: ignore[attr-defined]
-    assert {index: (trial.state, dict(trial.rungs)) for index, trial in told.items()} == heard
-    assert owner.next_slot() is not None, "and goes on from there"
+    outcomes = owner._search._sampler._trials  # type: ignore[attr-defined]
+    assert {index: (trial.state, dict(trial.rungs)) for index, trial in outcomes.items()} == heard
+    assert owner.next_slot() is not None, "the search continues"
     owner.close()

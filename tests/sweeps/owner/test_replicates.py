@@ -1,4 +1,4 @@
-"""A configuration several times: replicates of a trial, duplicates of another one, failed trials trained again."""
+"""Repeated configurations: replicates of a trial, duplicates of another trial, failed trials trained again."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ def doubled(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 
 
 def rows(study_dir: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = table(study_dir, "trials").to_pylist()
-    return found
+    trials: list[dict[str, Any]] = table(study_dir, "trials").to_pylist()
+    return trials
 
 
-def told(study_dir: Path) -> list[float | None]:
-    """What Optuna was told of each trial."""
+def told_values(study_dir: Path) -> list[float | None]:
+    """Return the value that Optuna was told of each trial."""
     trials = optuna.load_study(study_name="small", storage=f"sqlite:///{study_dir}/study.db").trials
     return [trial.value for trial in trials]
 
 
 def fail(patch: pytest.MonkeyPatch, *labels: int) -> None:
-    """These members meet a bug."""
+    """Make the training of these members raise an exception."""
     step = pinncore.Pack.step
 
     def buggy(self: pinncore.Pack, ticks: int) -> None:
@@ -84,33 +84,31 @@ def fail(patch: pytest.MonkeyPatch, *labels: int) -> None:
 
 
 def test_every_replicate_has_its_row_and_the_median_is_told(triple: Calm) -> None:
-    found = rows(triple.whole)
-    assert [(row["trial"], row["replicate"]) for row in found] == list(itertools.product(range(4), range(3)))
-    assert len({row["seed"] for row in found}) == 12 and len({row["rel_l2"] for row in found}) == 12
-    for trial, value in enumerate(told(triple.whole)):
-        assert value == statistics.median(row["rel_l2"] for row in found if row["trial"] == trial)
+    trials = rows(triple.whole)
+    assert [(row["trial"], row["replicate"]) for row in trials] == list(itertools.product(range(4), range(3)))
+    assert len({row["seed"] for row in trials}) == 12 and len({row["rel_l2"] for row in trials}) == 12
+    for trial, value in enumerate(told_values(triple.whole)):
+        assert value == statistics.median(row["rel_l2"] for row in trials if row["trial"] == trial)
     for name in ("curves", "fields", "weights"):
         pairs = zip(*(table(triple.whole, name)[key].to_pylist() for key in ("trial", "replicate")), strict=True)
         assert set(pairs) == set(itertools.product(range(4), range(3))), name
 
 
 @pytest.mark.parametrize(("share", "of_three"), [(0, min), (1, max)])
-def test_the_objective_is_the_quantile_that_was_asked_for(
-    triple: Calm, tmp_path: Path, share: int, of_three: Any
-) -> None:
+def test_the_objective_is_the_quantile_of_the_settings(triple: Calm, tmp_path: Path, share: int, of_three: Any) -> None:
     spec = load_spec(triple.file, [*triple.overrides, f"search.quantile={share}"])
     study_dir, _ = prepare(tmp_path, spec)
     owner = train_all(study_dir)
     values = [of_three(row["rel_l2"] for row in rows(study_dir) if row["trial"] == trial) for trial in range(4)]
-    assert told(study_dir) == values
+    assert told_values(study_dir) == values
     best = owner.snapshot()["best"]
     assert best is not None and best["value"] == min(values)
     owner.close()
 
 
 def test_replicate_0_is_the_trial_without_replicates(single: Calm, triple: Calm) -> None:
-    def first(found: pa.Table) -> pa.Table:
-        return found.filter(pa.compute.field("replicate") == 0)
+    def first(rows: pa.Table) -> pa.Table:
+        return rows.filter(pa.compute.field("replicate") == 0)
 
     assert_same_tables(single.whole, triple.whole, but=("spec_hash",), of=first)
 
@@ -124,12 +122,12 @@ def test_a_failed_replicate_is_infinitely_bad(
     owner = train_all(study_dir)
     counts = owner.close()
     expected = [row for row in rows(triple.whole) if row["trial"] == 1]
-    found = [row for row in rows(study_dir) if row["trial"] == 1]
-    assert [row["state"] for row in found] == ["COMPLETE", "COMPLETE", "FAIL"]
-    assert [row["rel_l2"] for row in found[:2]] == [row["rel_l2"] for row in expected[:2]]
-    two = sorted(row["rel_l2"] for row in found[:2])
+    replicates = [row for row in rows(study_dir) if row["trial"] == 1]
+    assert [row["state"] for row in replicates] == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert [row["rel_l2"] for row in replicates[:2]] == [row["rel_l2"] for row in expected[:2]]
+    two = sorted(row["rel_l2"] for row in replicates[:2])
     assert counts["FAIL"] == failed and owner.snapshot()["failures"] == failed
-    assert told(study_dir)[1] == (None if failed else two[0] if share == 0 else two[1])
+    assert told_values(study_dir)[1] == (None if failed else two[0] if share == 0 else two[1])
 
 
 def test_a_trial_with_more_replicates_than_places_is_leased_alone(triple: Calm, tmp_path: Path) -> None:
@@ -141,8 +139,8 @@ def test_a_trial_with_more_replicates_than_places_is_leased_alone(triple: Calm, 
     kill(owner)
 
 
-def test_numbers_of_a_failed_replicate_do_not_count() -> None:
-    """It may have diverged at a loss that is still a number."""
+def test_values_of_a_failed_replicate_do_not_count() -> None:
+    """It may have diverged at a finite loss."""
     book = Book(replicates=3, quantile=0.5)
     trial = Trial(0, 0, {}, "", 0, (0, 1, 1))
     trial.done = {0: ("COMPLETE", (1.0,)), 1: ("FAIL", (0.5,)), 2: ("COMPLETE", (3.0,))}
@@ -150,8 +148,8 @@ def test_numbers_of_a_failed_replicate_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_replicates_are_exact_whoever_trains_them(triple: Calm, tmp_path: Path, seed: int) -> None:
-    """In packs that hold fewer than a trial has, too; killed on the way."""
+def test_replicates_are_exact_with_any_workers(triple: Calm, tmp_path: Path, seed: int) -> None:
+    """Packs may hold fewer members than a trial has; the study is killed on the way."""
     draw, study_dir = random.Random(seed), triple.copy(tmp_path)
     spec = load_spec(triple.file, [*triple.overrides, f"resources.pack={[1, 2, 7][seed]}"])
     for segments in (2 + 3 * seed, 10**6):
@@ -185,16 +183,16 @@ def test_replicates_go_on_from_their_checkpoints(triple: Calm, tmp_path: Path) -
 
 
 def assert_trained_once(study_dir: Path, trials: int, replicates: int = 1) -> None:
-    """Of each configuration the first is trained, the others have its results."""
-    found = rows(study_dir)
-    assert [(row["trial"], row["replicate"]) for row in found] == list(
+    """Check that the first trial of each configuration is trained and the others have its results."""
+    all_rows = rows(study_dir)
+    assert [(row["trial"], row["replicate"]) for row in all_rows] == list(
         itertools.product(range(trials), range(replicates))
     )
-    originals = {(row["width"], row["replicate"]): row for row in reversed(found) if row["duplicate_of"] is None}
+    originals = {(row["width"], row["replicate"]): row for row in reversed(all_rows) if row["duplicate_of"] is None}
     assert len(originals) == 2 * replicates
     trained = {row["trial"] for row in originals.values()}
     spent = {("evaluations", 0), ("first_evaluations", 0), ("second_evaluations", 0)}
-    for row in found:
+    for row in all_rows:
         original = originals[row["width"], row["replicate"]]
         if row["trial"] in trained:
             assert row["duplicate_of"] is None and row["evaluations"] > 0
@@ -209,7 +207,7 @@ def assert_trained_once(study_dir: Path, trials: int, replicates: int = 1) -> No
 def test_a_configuration_is_trained_once(doubled: Calm) -> None:
     assert doubled.counts["COMPLETE"] == 6
     assert_trained_once(doubled.whole, 6)
-    values = told(doubled.whole)
+    values = told_values(doubled.whole)
     assert len(set(values)) == 2 and None not in values
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{doubled.whole}/study.db")
     assert sum("duplicate_of" in trial.user_attrs for trial in study.trials) == 4
@@ -217,7 +215,7 @@ def test_a_configuration_is_trained_once(doubled: Calm) -> None:
     assert all((row["seconds"] == 0) == (row["duplicate_of"] is not None) for row in seconds)
 
 
-def test_duplicates_asked_after_their_original_are_complete_at_once(doubled: Calm, tmp_path: Path) -> None:
+def test_duplicates_proposed_after_their_original_are_complete_at_once(doubled: Calm, tmp_path: Path) -> None:
     study_dir = doubled.copy(tmp_path)
     run_all(study_dir)
     owner = StudyOwner(study_dir, MACHINES, load_spec(doubled.file, [*doubled.overrides, "search.trials=9"]))
@@ -266,7 +264,7 @@ def test_duplicates_killed_at_any_step(doubled: Calm, tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def failed(single: Calm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The study of single trials, of which 2 met a bug."""
+    """The study of single trials, of which trial 2 failed."""
     study_dir = single.copy(tmp_path)
     with monkeypatch.context() as patch:
         fail(patch, 2)
@@ -279,10 +277,10 @@ def test_a_failed_trial_is_trained_again_under_a_number_of_its_own(single: Calm,
     snapshot = owner.snapshot()
     assert (snapshot["failures"], snapshot["limit"]) == (0, 5)
     assert owner.close() == single.counts | {"COMPLETE": 4, "FAIL": 1}
-    again, whole = rows(failed)[4], rows(single.whole)[2]
-    assert again["retry_of"] == 2 and rows(failed)[2]["state"] == "FAIL"
-    assert {name for name in whole if again[name] != whole[name]} == {"trial", "retry_of"}
-    assert run_all(failed) == single.counts | {"COMPLETE": 4, "FAIL": 1}, "and not once more"
+    retried, undisturbed = rows(failed)[4], rows(single.whole)[2]
+    assert retried["retry_of"] == 2 and rows(failed)[2]["state"] == "FAIL"
+    assert {name for name in undisturbed if retried[name] != undisturbed[name]} == {"trial", "retry_of"}
+    assert run_all(failed) == single.counts | {"COMPLETE": 4, "FAIL": 1}, "it is trained only once"
 
 
 def test_a_trial_that_fails_again_still_counts(failed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,9 +291,11 @@ def test_a_trial_that_fails_again_still_counts(failed: Path, monkeypatch: pytest
     assert owner.close()["FAIL"] == 2
 
 
-@pytest.mark.parametrize(("numbers", "said"), [([0], "is COMPLETE"), ([2, 0], "is COMPLETE"), ([-1], "does not exist")])
-def test_only_failed_trials_are_trained_again(failed: Path, numbers: list[int], said: str) -> None:
-    with pytest.raises(StudyError, match=f"trial {numbers[-1]} {said}; only failed trials are trained again"):
+@pytest.mark.parametrize(
+    ("numbers", "message"), [([0], "is COMPLETE"), ([2, 0], "is COMPLETE"), ([-1], "does not exist")]
+)
+def test_only_failed_trials_are_trained_again(failed: Path, numbers: list[int], message: str) -> None:
+    with pytest.raises(StudyError, match=f"trial {numbers[-1]} {message}; only failed trials can be trained again"):
         StudyOwner(failed, MACHINES, retry=numbers)
     owner = StudyOwner(failed, MACHINES)
     assert owner.next_slot() is None and owner.close()["WAITING"] == 0, "nothing was entered"

@@ -1,4 +1,4 @@
-"""A study that begins with what another one has finished."""
+"""A study that reuses the results of another one."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def branch(first: tuple[Path, Path], root: Path, *overrides: str) -> Path:
     return prepare(root, spec)[0]
 
 
-def test_finished_configurations_are_taken_over_and_the_others_trained(
-    first: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_finished_configurations_are_reused_and_the_others_trained(first: tuple[Path, Path], tmp_path: Path) -> None:
     study_dir = branch(first, tmp_path, "search.trials=6")
     train_all(study_dir).close()
     before, after = (table(folder, "trials").to_pylist() for folder in (first[1], study_dir))
@@ -44,7 +42,7 @@ def test_finished_configurations_are_taken_over_and_the_others_trained(
         assert len(rows) == table(first[1], name).num_rows
 
 
-def test_a_crash_before_they_were_taken_over_changes_nothing(
+def test_a_crash_before_results_are_copied_changes_nothing(
     first: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sweeps.owner.recorder import Recorder
@@ -78,11 +76,11 @@ def test_results_that_are_gone_are_named(first: tuple[Path, Path], tmp_path: Pat
         owner.close()
 
 
-def test_a_study_that_is_gone_is_done_without(first: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_reused_study_that_is_gone_is_ignored(first: tuple[Path, Path], tmp_path: Path) -> None:
     source = tmp_path / "copy" / "small"
     shutil.copytree(first[1], source)
     study_dir = branch((first[0], source), tmp_path)
     shutil.rmtree(source)
     assert train_all(study_dir).close()["COMPLETE"] == 4
     assert set(table(study_dir, "trials")["taken_from"].to_pylist()) == {None}
-    assert ("reconciled", f"{source} is no study any more: what it completed is trained here") in events(study_dir)
+    assert ("reconciled", f"{source} is not a study any more; its trials are trained here") in events(study_dir)

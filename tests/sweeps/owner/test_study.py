@@ -1,4 +1,4 @@
-"""A study on disk and its one owner: what is refused, what may change, what others see of it."""
+"""A study on disk and its owner: refusals, permitted changes, the view of others."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_whole_study_is_in_the_tables_and_in_optuna(calm: Calm) -> None:
     trials = table(calm.whole, "trials")
     assert trials["trial"].to_pylist() == list(range(8))
     assert set(trials["state"].to_pylist()) == {"COMPLETE"}
-    assert trials["seed"].to_pylist() == [stable_hash(3, trial, 1) >> 1 for trial in range(8)], "as ever"
+    assert trials["seed"].to_pylist() == [stable_hash(3, trial, 1) >> 1 for trial in range(8)], "the seeds never change"
     for dimension in ("width", "adam_lr", "lbfgs_history", "init", "scale_factor"):
         assert len(set(trials[dimension].to_pylist())) > 1, f"{dimension} is swept"
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{calm.whole}/study.db")
@@ -74,7 +74,7 @@ def test_a_whole_study_is_in_the_tables_and_in_optuna(calm: Calm) -> None:
     for row in trials.to_pylist():
         assert by_number[row["trial"]].value == row["rel_l2"]
         assert by_number[row["trial"]].params["width"] == row["width"]
-    assert not list((calm.whole / "checkpoints").glob("*")), "nothing is left of finished packs"
+    assert not list((calm.whole / "checkpoints").glob("*")), "checkpoints of finished packs are removed"
     happened = [event for event, _ in events(calm.whole)]
     assert happened.count("asked") == happened.count("leased") == happened.count("finished") == 8
     assert happened[-1] == "ended"
@@ -97,7 +97,7 @@ def test_a_report_published_but_not_told_is_told_at_the_next_start(
     before = {path: path.read_bytes() for path in (study_dir / "trials").glob("*.parquet")}
     assert before and read_status(study_dir)["counts"]["COMPLETE"] == 0
     calm.finish(study_dir)
-    assert all(path.read_bytes() == content for path, content in before.items()), "finished rows are not touched"
+    assert all(path.read_bytes() == content for path, content in before.items()), "finished rows are not changed"
 
 
 @pytest.mark.parametrize("number", [1, 6])
@@ -105,7 +105,7 @@ def test_a_window_cut_short_is_completed_with_the_same_packs(calm: Calm, study_d
     cut_window(study_dir, number)
     calm.finish(study_dir)
     assert planned_packs(study_dir) == planned_packs(calm.whole)
-    assert [event for event, _ in events(study_dir)].count("leased") == 8, "each is trained once"
+    assert [event for event, _ in events(study_dir)].count("leased") == 8, "each trial is trained once"
 
 
 def test_no_two_windows_share_a_pack(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_a_half_publication_is_removed(calm: Calm, study_dir: Path, monkeypatch:
     calm.finish(study_dir)
 
 
-def test_a_torn_checkpoint_is_set_aside_and_its_members_start_anew(calm: Calm, study_dir: Path) -> None:
+def test_members_of_a_torn_checkpoint_start_again(calm: Calm, study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
     SlotWorker(owner, study_dir, next_slot(owner)).segment(0.0)
     kill(owner)
@@ -170,7 +170,7 @@ def test_a_second_owner_is_told_who_holds_the_study(study_dir: Path) -> None:
     StudyOwner(study_dir, MACHINES).close()
 
 
-def test_a_start_that_is_refused_lets_the_study_go(study_dir: Path) -> None:
+def test_a_refused_start_releases_the_study(study_dir: Path) -> None:
     for _ in range(2):
         with pytest.raises(StudyError, match="trial 99 does not exist"):
             StudyOwner(study_dir, MACHINES, retry=[99])
@@ -191,7 +191,7 @@ def test_running_means_leased(study_dir: Path) -> None:
     again.close()
 
 
-def test_trials_may_grow_and_what_was_done_stays(tmp_path: Path, calm: Calm) -> None:
+def test_more_trials_leave_finished_ones_unchanged(tmp_path: Path, calm: Calm) -> None:
     study_dir = start(tmp_path, trials=4)
     train_all(study_dir).close()
     before = {path: path.read_bytes() for path in study_dir.rglob("*.parquet")}
@@ -203,7 +203,7 @@ def test_trials_may_grow_and_what_was_done_stays(tmp_path: Path, calm: Calm) -> 
     assert read_status(study_dir)["limit"] == 8
 
 
-def test_fewer_trials_leave_those_asked_beyond_untrained(study_dir: Path, calm: Calm) -> None:
+def test_fewer_trials_leave_the_surplus_untrained(study_dir: Path, calm: Calm) -> None:
     train_all(study_dir, segment_s=0.0, least=1).close()
     fewer = load_spec(calm.file, ["search.trials=5"])
     owner = train_all(study_dir, spec=fewer)
@@ -291,7 +291,7 @@ def test_a_study_file_changed_by_hand_is_refused(study_dir: Path) -> None:
         StudyOwner(study_dir, MACHINES)
 
 
-def test_what_is_refused_is_left_to_the_last_byte(study_dir: Path) -> None:
+def test_a_refused_study_file_is_not_changed(study_dir: Path) -> None:
     owner = train_all(study_dir, least=1)
     owner._ledger.set_attribute("identity", "another")
     owner.close()
@@ -302,7 +302,7 @@ def test_what_is_refused_is_left_to_the_last_byte(study_dir: Path) -> None:
     assert (study_dir / "study.yaml").read_bytes() == before
 
 
-def test_a_second_driver_changes_nothing_of_a_study_it_cannot_have(calm: Calm, study_dir: Path) -> None:
+def test_a_second_driver_does_not_change_the_study(calm: Calm, study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
     before = (study_dir / "study.yaml").read_bytes()
     with pytest.raises(StudyError, match="is being run"):
@@ -341,7 +341,7 @@ def test_a_study_whose_database_is_taken_away_says_so_and_goes_on(calm: Calm, st
         (study_dir / "copy").replace(file)
     owner.close()
     assert owner._broken is not None and f"study.db was {fate} while it was in use" in owner._broken
-    assert owner._broken.count("Run the study again: it goes on") == 1
+    assert owner._broken.count("Run the study again: it continues") == 1
     calm.finish(study_dir)
 
 
@@ -353,12 +353,12 @@ def test_a_damaged_database_is_named(study_dir: Path, content: bytes) -> None:
             use()
 
 
-def test_events_are_read_as_they_happened(study_dir: Path) -> None:
+def test_events_are_in_order(study_dir: Path) -> None:
     train_all(study_dir, least=3).close()
     train_all(study_dir).close()
-    found = ds.dataset(study_dir / "events", format="parquet").to_table().sort_by("time")
-    assert found["attempt"].to_pylist() == sorted(found["attempt"].to_pylist())
-    assert {"started", "resumed", "asked", "leased", "finished", "ended"} <= set(found["event"].to_pylist())
+    log = ds.dataset(study_dir / "events", format="parquet").to_table().sort_by("time")
+    assert log["attempt"].to_pylist() == sorted(log["attempt"].to_pylist())
+    assert {"started", "resumed", "asked", "leased", "finished", "ended"} <= set(log["event"].to_pylist())
 
 
 # ---- budgets ------------------------------------------------------------------------------------------------------
@@ -382,26 +382,25 @@ def test_hours_are_counted_over_all_attempts(calm: Calm, study_dir: Path) -> Non
     worker = SlotWorker(owner, study_dir, next_slot(owner))
     waiting = next_slot(owner)
     now[0] += 0.11 * 3600
-    said = "budget.hours: 1 h are used up (1.01 h)"
-    assert owner.snapshot()["over_budget"] == said
+    assert owner.snapshot()["over_budget"] == "budget.hours: 1 h are used up (1.01 h)"
     assert owner.next_slot() == WAIT and not owner.lease(waiting).members, "nothing new starts"
     worker.segment(float("inf"))
     assert worker.done and owner.next_slot() is None
-    assert owner.close() == counts(COMPLETE=2, WAITING=6), "what had begun has ended"
+    assert owner.close() == counts(COMPLETE=2, WAITING=6), "trials that had begun are finished"
     calm.finish(study_dir, spec=load_spec(calm.file), but=("spec_hash",))
 
 
 @pytest.mark.parametrize(
-    ("budget", "said"),
+    ("budget", "reason"),
     [
         ("evaluations=1", "budget.evaluations: 1 are used up"),
         ("device_hours=1e-9", "budget.device_hours: 1e-09 h are used up"),
         ("target=1000", "budget.target: 1000 is reached"),
     ],
 )
-def test_a_spent_budget_starts_nothing_new(calm: Calm, study_dir: Path, budget: str, said: str) -> None:
+def test_a_spent_budget_starts_nothing_new(calm: Calm, study_dir: Path, budget: str, reason: str) -> None:
     owner = train_all(study_dir, spec=limited(calm, budget), segment_s=0.0)
-    assert owner.snapshot()["over_budget"].startswith(said)
+    assert owner.snapshot()["over_budget"].startswith(reason)
     first = owner.close()
     assert first["COMPLETE"] + first["WAITING"] == 8 and 1 <= first["COMPLETE"] <= 2
     assert train_all(study_dir).close() == first, "nor at the next start"
@@ -427,25 +426,25 @@ def test_failures_beyond_their_number_start_nothing_new(
     failed = [row["trial"] for row in table(study_dir, "trials").to_pylist() if row["state"] == "FAIL"]
     owner = train_all(study_dir, spec=spec, retry=failed)
     assert owner.snapshot()["failures"] == 0
-    assert owner.close() == counts(COMPLETE=8, FAIL=2), "what was tried again no longer counts"
+    assert owner.close() == counts(COMPLETE=8, FAIL=2), "retried failures no longer count"
 
 
 # ---- initial weights from elsewhere -------------------------------------------------------------------------------
 
 
 def first_weights(study_dir: Path) -> list[float]:
-    found = table(study_dir, "weights")
-    found = found.filter((ds.field("epoch") == 0) & (ds.field("trial") == 0))
-    values: list[float] = found["value"].to_pylist()
+    weights = table(study_dir, "weights")
+    initial = weights.filter((ds.field("epoch") == 0) & (ds.field("trial") == 0))
+    values: list[float] = initial["value"].to_pylist()
     return values
 
 
 @pytest.mark.parametrize("kind", ["file", "trial"])
 def test_initial_weights_are_the_studys_own(calm: Calm, tmp_path: Path, kind: str) -> None:
-    """What happens to their source after the first start is no matter, or is said."""
+    """A change of their source after the first start does not matter or is reported."""
     source, trial = Path(shutil.copytree(calm.whole, tmp_path / "source")), 2
     width = int(trial_weights(source, trial)["b1"].size)
-    np.savez(tmp_path / "w.npz", **trial_weights(source, trial))  # type: ignore[arg-type]  # flags in NumPy's stub
+    np.savez(tmp_path / "w.npz", **trial_weights(source, trial))  # type: ignore[arg-type]  # the stub of NumPy takes the values for flags
     init = f"file:{tmp_path}/w.npz" if kind == "file" else f"trial:{source}/{trial}"
     space = ["space={adam_lr: {loguniform: [0.001, 0.02]}}", f"train.width={width}", f"train.init={init}"]
     begun = Calm(tmp_path / "begun", *space, trials=3, pack=1)
@@ -457,7 +456,7 @@ def test_initial_weights_are_the_studys_own(calm: Calm, tmp_path: Path, kind: st
     content = copy.read_bytes()
     copy.write_bytes(content[:-10])
     StudyOwner(study_dir, MACHINES).close()
-    assert copy.read_bytes() == content, "a torn copy is made again"
+    assert copy.read_bytes() == content, "a torn copy is replaced"
     if kind == "file":
         np.savez(tmp_path / "w.npz", **{k: 2 * v for k, v in trial_weights(source, trial).items()})  # type: ignore[arg-type]
         with pytest.raises(StudyError, match=r"w\.npz: the file has changed since the study began"):

@@ -1,4 +1,4 @@
-"""Any file of a study cut at any byte: the study goes on to the same tables, or says which file it is."""
+"""Truncated files of a study: the study resumes to the same tables, or its error names the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHOLE = {"trials": 6, "pack": 2}
 
 @pytest.fixture(scope="module")
 def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A study killed halfway, with finished trials, a checkpoint and waiting trials; and the same one finished."""
+    """A study killed halfway, with finished trials, a checkpoint and waiting trials; and the same study finished."""
     folder = tmp_path_factory.mktemp("torn")
     spec = load_spec(write_study(folder / "data", epochs=120, iterations=40, **WHOLE))
     study_dir, _ = prepare(folder / "killed", spec)
@@ -41,7 +41,7 @@ def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def kinds(study_dir: Path) -> list[str]:
-    """Every file of a study but one of a kind: the first file of each table, of the checkpoint, and those above."""
+    """Return one file of each kind: the first of each table and of the checkpoints, and all files of the top folder."""
     files = sorted(path.relative_to(study_dir).as_posix() for path in study_dir.rglob("*") if path.is_file())
     assert any(name.startswith("checkpoints/") for name in files)
     first: dict[str, str] = {}
@@ -52,7 +52,7 @@ def kinds(study_dir: Path) -> list[str]:
 
 
 def cuts(size: int, text: bytes) -> list[int]:
-    """Where a file is cut: at its ends, in the middle, at line ends, and anywhere."""
+    """Return the bytes to cut a file at: its ends, the middle, some line ends, and random ones."""
     draw = random.Random(size)
     lines = [at + 1 for at, byte in enumerate(text) if byte == 10][:-1]
     places = {0, 1, size // 2, size - 1, *draw.sample(lines, min(3, len(lines)))}
@@ -60,12 +60,12 @@ def cuts(size: int, text: bytes) -> list[int]:
 
 
 def some(places: list[int]) -> list[int]:
-    """Cuts that leave half, and all but the end."""
+    """Return the cuts that leave half, and all but the end."""
     return sorted({places[len(places) // 2], places[-1]})
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
-def test_a_torn_file_is_mended_or_named(halfway: tuple[Path, Path], tmp_path: Path, every: bool) -> None:
+def test_a_torn_file_is_repaired_or_named(halfway: tuple[Path, Path], tmp_path: Path, every: bool) -> None:
     killed, finished = halfway
     tried = 0
     for name in kinds(killed):
@@ -76,14 +76,14 @@ def test_a_torn_file_is_mended_or_named(halfway: tuple[Path, Path], tmp_path: Pa
             shutil.copytree(killed, study_dir)
             (study_dir / name).write_bytes(content[:at])
             tried += 1
-            said = outcome(study_dir, finished)
-            assert said is None or Path(name).name in said, f"{name} cut at {at} of {len(content)}: {said}"
+            message = outcome(study_dir, finished)
+            assert message is None or Path(name).name in message, f"{name} cut at {at} of {len(content)}: {message}"
             shutil.rmtree(study_dir)
     assert tried > (40 if every else 15)
 
 
 def outcome(study_dir: Path, finished: Path) -> str | None:
-    """None where the study goes on to the same tables, else what is said of it."""
+    """Return None where the study resumes to the same tables, else its error message."""
     try:
         read_status(study_dir)
         train_all(study_dir, segment_s=5.0).close()

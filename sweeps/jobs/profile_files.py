@@ -1,0 +1,66 @@
+"""The files `clusters.yaml` of the user and of the current folder, and which profiles they name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from cluster import INLINE, LOCAL
+
+from ..errors import NOT_GIVEN, Mistake, SpecError
+from ..spec import yaml_text
+
+FILE: Final = "clusters.yaml"
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+
+
+def profile_files() -> list[Path]:
+    """Return the files that may define profiles; a later file overrides profiles of an earlier one."""
+    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return [Path(config).expanduser() / "pinnsweep" / FILE, Path(FILE)]
+
+
+def profile_names() -> list[str]:
+    """Return the names of all profiles, valid or not. Raises `SpecError` where a file cannot be read."""
+    return list(profile_sections())
+
+
+def profile_sections() -> dict[str, tuple[Path, Any]]:
+    """Return the file and the unchecked section of each profile. Raises `SpecError` where a file cannot be read."""
+    return {name: (file, section) for file in profile_files() for name, section in _sections_of(file)}
+
+
+def _sections_of(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not text in UTF-8"
+        raise SpecError([Mistake(str(file), NOT_GIVEN, f"this file cannot be read ({reason})")]) from None
+    try:
+        content, mistakes = yaml_text.read(text)
+    except SpecError as problem:
+        mistakes, content = list(problem.mistakes), {}
+    mistakes += [
+        Mistake(name, NOT_GIVEN, "must start with a letter and have at most 40 letters, digits, '_' and '-'")
+        for name in content
+        if not _NAME.fullmatch(name)
+    ]
+    mistakes += [
+        Mistake(name, NOT_GIVEN, "this name is reserved by pinnsweep", "Rename the profile.")
+        for name in (LOCAL, INLINE)
+        if name in content
+    ]
+    if mistakes:
+        raise SpecError([in_file(file, mistake) for mistake in mistakes])
+    yield from content.items()
+
+
+def in_file(file: Path, mistake: Mistake) -> Mistake:
+    """Return a mistake with the file it stands in."""
+    place = f"{file}: {mistake.path}" if mistake.path else str(file)
+    return Mistake(place, mistake.value, mistake.rule, mistake.hint)
