@@ -1,1 +1,1 @@
-"""Training a study on a Ray cluster: the driver, the workers, what Ray is asked for."""
+"""Training of a study on a Ray cluster: the driver, the workers, and what they ask Ray for."""

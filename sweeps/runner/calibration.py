@@ -1,4 +1,4 @@
-"""How long one evaluation takes on this machine, for the smallest and the largest network of a study."""
+"""Calibration: the time of one evaluation on this machine, for the smallest and the largest network of a study."""
 
 from __future__ import annotations
 
@@ -19,36 +19,42 @@ from ..spec.study_spec import StudySpec, build_settings
 Clock = Callable[[], float]
 
 _MANY = 10**6  # epochs or iterations that no calibration reaches
-_MOST_PAIRS = 2000  # pushed to time a memory; beyond, its cost is proportional
+_MOST_PAIRS = 2000  # pushed to time a memory; beyond them its cost is proportional
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one evaluation of one member in a pack of equals, in the first and early in the second stage."""
+    """Seconds of one evaluation of one member in a pack of equals, in the first stage and early in the second."""
 
     layers: str
     parameters: int
     adam_s: float
     lbfgs_s: float
-    memory_s: float  # of one member's memory of pairs, an iteration, halfway through
+    memory_s: float  # of one member's memory of pairs in an iteration halfway through the second stage
 
 
 def timed_extremes(
     members: Sequence[pinncore.Member], *, device: str, threads: int, copies: int, clock: Clock
 ) -> tuple[Timing, ...]:
-    """Time the smallest and the largest network of `members` in packs of `copies` equals, on `threads` cores."""
+    """Time the smallest and the largest network of `members`, each in a pack of `copies` equals on `threads` cores.
+
+    Return one timing where both are the same network.
+    """
     ordered = sorted(members, key=lambda member: parameter_count(member.layers))
     extremes = {member.layers: member for member in (ordered[0], ordered[-1])}
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return tuple(_timed(member, device, copies, clock) for member in extremes.values())
+        return tuple(_time_member(member, device, copies, clock) for member in extremes.values())
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
 
 
 def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
-    """The first configurations of a study, as pinncore trains them; random ones where its sampler learns."""
+    """Return the first `count` configurations of a study as members of `pinncore`.
+
+    For a sampler that learns from results they are random configurations instead.
+    """
     search = Search(spec)
     if search.learns:
         random = spec.search.model_copy(update={"sampler": "random", "deterministic": False, "warm_start": []})
@@ -58,7 +64,7 @@ def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
 
 
 def form_of(member: pinncore.Member, device: str) -> Form | None:
-    """The form in which the member's second stage will keep its pairs; None for SciPy's own."""
+    """Return the form in which the member's second stage keeps its pairs, None for the stage of SciPy."""
     train = member.train
     if train.second_stage == "scipy":
         return None
@@ -74,17 +80,17 @@ def form_of(member: pinncore.Member, device: str) -> Form | None:
 
 
 def average_pairs(train: pinncore.TrainSettings) -> float:
-    """Pairs in the memory, averaged over the iterations."""
+    """Return the number of pairs in the memory, averaged over the iterations."""
     iterations, history = train.iterations, train.lbfgs_history
     return history * (1 - history / (2 * iterations)) if history < iterations else iterations / 2
 
 
-def _timed(member: pinncore.Member, device: str, copies: int, clock: Clock) -> Timing:
+def _time_member(member: pinncore.Member, device: str, copies: int, clock: Clock) -> Timing:
     first = dataclasses.replace(
         member.train,
         epochs=_MANY,
         iterations=_MANY,
-        adam_lr=1e-3,  # what the clock does not see must not end it
+        adam_lr=1e-3,  # the values timed must not end the training
         first_step=1.0,
         lbfgs_history=10,
         lbfgs_memory="auto",
@@ -103,13 +109,13 @@ def _timed(member: pinncore.Member, device: str, copies: int, clock: Clock) -> T
 
 
 def _pack_of(member: pinncore.Member, train: pinncore.TrainSettings, device: str, copies: int) -> pinncore.Pack:
-    equals = [dataclasses.replace(member, train=train, label=label) for label in range(copies)]
-    return pinncore.Pack(equals, device=device)
+    members = [dataclasses.replace(member, train=train, label=label) for label in range(copies)]
+    return pinncore.Pack(members, device=device)
 
 
 def _seconds_per_tick(pack: pinncore.Pack, clock: Clock, *, enough_s: float = 0.5, ticks: int = 3) -> float:
-    """The average over a short while, so that it holds for the machine with whatever else it is doing."""
-    pack.step(2)  # the first evaluations also set things up
+    """Return the average over a short while, which includes whatever else the machine is doing."""
+    pack.step(2)  # the first evaluations include the setup
     started, done = clock(), 0
     while pack.active and clock() - started < enough_s:
         pack.step(ticks)
@@ -118,7 +124,7 @@ def _seconds_per_tick(pack: pinncore.Pack, clock: Clock, *, enough_s: float = 0.
 
 
 def _memory_seconds(member: pinncore.Member, device: str, clock: Clock) -> float:
-    """Time what the second stage adds to an iteration, with as many pairs as there are halfway."""
+    """Return the seconds that the memory of pairs adds to an iteration, with the average number of pairs."""
     form, train, size = form_of(member, device), member.train, parameter_count(member.layers)
     if form is None or train.second_stage == "scipy" or not train.iterations:
         return 0.0

@@ -1,4 +1,4 @@
-"""How many packs the nodes of a Ray cluster have room for, and on what device packs train there."""
+"""View of a Ray cluster: how many packs its nodes have room for, and on which device packs train there."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from ..errors import StudyError
 from ..owner.capacity import ClusterCapacity
 from ..spec.study_spec import StudySpec
 
-_UNLIMITED: Final = -1  # as autoscalers write it
-_EPSILON: Final = 1e-6  # three thirds of a GPU are one
+_UNLIMITED: Final = -1  # number of nodes, as autoscalers write it
+_EPSILON: Final = 1e-6  # so that three thirds of a GPU count as one
 
 
 def device_of(spec: StudySpec, *, has_gpu: bool) -> str:
-    """Return the device a study trains on, where there are GPUs or not; engine fused is for a CPU."""
+    """Return the device that a study trains on, given whether there are GPUs; engine `fused` needs a CPU."""
     if spec.resources.device != "auto":
         return spec.resources.device
     return "cuda" if has_gpu and "fused" not in spec.values("engine") else "cpu"
 
 
 class ClusterView:
-    """Looks at the nodes of a cluster for one study; `ray` is the module, connected."""
+    """View of the nodes of a cluster for one study; `ray` is the connected module.
+
+    Raises `StudyError` for a share of GPUs that Ray cannot give.
+    """
 
     def __init__(self, ray: Any, spec: StudySpec) -> None:
         self._ray, self._spec, self._resources = ray, spec, spec.resources
@@ -35,12 +38,12 @@ class ClusterView:
         self._saw_gpu = False
 
     def request(self, device: str) -> dict[str, float]:
-        """Return what a worker on `device` asks Ray for."""
+        """Return the resources that a worker on `device` requests from Ray."""
         gpus = {"gpu": self._gpu_share} if device == "cuda" else {}
         return {"cpu": float(self._resources.cpus_per_pack), **gpus}
 
     def look(self) -> ClusterCapacity:
-        """Return what the cluster has room for at this moment."""
+        """Return the present capacity of the cluster."""
         nodes, kinds = self._nodes(), _node_kinds(self._ray)
         device = self._device([*nodes, *(resources for resources, _ in kinds or ())])
         request = self.request(device)
@@ -55,26 +58,27 @@ class ClusterView:
     def check_fits(self, *, may_grow: bool) -> None:
         """Raise `StudyError` where no node of the cluster can ever hold a pack.
 
-        One that others may add nodes to (`may_grow`) is refused only where its autoscaler tells all kinds of nodes.
+        A cluster that may get more nodes (`may_grow`) is refused only where its autoscaler lists all kinds of nodes.
         """
         nodes, kinds = self._nodes(), _node_kinds(self._ray)
-        known = [*nodes, *(resources for resources, most in kinds or () if most)]
+        possible = [*nodes, *(resources for resources, most in kinds or () if most)]
         if may_grow and kinds is None:
             return
-        device = self._device(known)
-        if device == "cuda" and not any(node.get("GPU", 0) for node in known):
+        device = self._device(possible)
+        if device == "cuda" and not any(node.get("GPU", 0) for node in possible):
             raise StudyError("resources.device: cuda, but no node of the cluster has a GPU. Use device: auto or cpu")
-        if not any(_room(node, self.request(device)) for node in known):
+        if not any(_room(node, self.request(device)) for node in possible):
             raise StudyError(
-                f"resources: no node can hold a pack of {self.wanted(device)}; {self._have(known)}. Ask for less a pack"
+                f"resources: no node can hold a pack of {self.wanted(device)}; {self._have(possible)}. Lower "
+                "resources.cpus_per_pack or resources.gpus_per_pack"
             )
 
     def wanted(self, device: str) -> str:
-        """Return in words what a pack needs of one node."""
+        """Return as text the cores and GPUs that a pack needs on one node."""
         return _in_words(self.request(device).get("cpu", 0), self.request(device).get("gpu", 0))
 
     def missing(self) -> str:
-        """Return in words which node a study waits for, and what the nodes have."""
+        """Return as text what kind of node a study waits for, and what the present nodes have."""
         nodes = self._nodes()
         return f"no node has room for a pack, which needs {self.wanted(self._device(nodes))}; {self._have(nodes)}"
 
@@ -82,7 +86,7 @@ class ClusterView:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _device(self, nodes: Iterable[Mapping[str, float]]) -> str:
-        """The device of packs; a GPU once seen counts, since the node that had it can come again."""
+        """Return the device of packs; a GPU seen once counts, since the node that had it can come again."""
         self._saw_gpu = self._saw_gpu or any(node.get("GPU", 0) >= min(self._gpu_share, 1.0) > 0 for node in nodes)
         return device_of(self._spec, has_gpu=self._saw_gpu)
 
@@ -98,13 +102,13 @@ def _in_words(cores: float, gpus: float) -> str:
 
 
 def _room(node: Mapping[str, float], request: Mapping[str, float]) -> int:
-    """Packs that one node has room for."""
+    """Return the number of packs that one node has room for."""
     return min(int(node.get(name.upper(), 0) / wanted + _EPSILON) for name, wanted in request.items() if wanted > 0)
 
 
 def _node_kinds(ray: Any) -> list[tuple[dict[str, float], int]] | None:
-    """Kinds of nodes and how many there may be of each, where an autoscaler tells them (that of KubeRay does)."""
-    with contextlib.suppress(Exception):  # private to Ray, where no public call tells this; without it we look on
+    """Return the kinds of nodes and the limit of each, None where no autoscaler lists them (that of KubeRay does)."""
+    with contextlib.suppress(Exception):  # private to Ray; no public call gives this
         state = sys.modules["ray._private.state"].state
         config = state.get_cluster_config()
         if config is not None and config.node_group_configs:
@@ -113,9 +117,12 @@ def _node_kinds(ray: Any) -> list[tuple[dict[str, float], int]] | None:
 
 
 def _is_launched(ray: Any) -> bool:
-    """Whether an autoscaler that tells no kinds launches the nodes: where none does, each is a kind of its own."""
-    with contextlib.suppress(Exception):  # as above
-        kept = sys.modules["ray.experimental.internal_kv"]._internal_kv_get(b"__autoscaling_status")
-        kinds = json.loads(kept)["autoscaler_report"]["node_type_mapping"]
+    """Return whether an autoscaler that lists no kinds launches the nodes.
+
+    Without an autoscaler each node is a kind of its own.
+    """
+    with contextlib.suppress(Exception):  # private to Ray, as above
+        status = sys.modules["ray.experimental.internal_kv"]._internal_kv_get(b"__autoscaling_status")
+        kinds = json.loads(status)["autoscaler_report"]["node_type_mapping"]
         return any(kind != f"node_{node}" for node, kind in kinds.items())
     return False

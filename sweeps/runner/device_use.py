@@ -1,4 +1,4 @@
-"""What a worker takes of its machine, as it measures it itself: cores that compute, memory and load of its GPU."""
+"""Device use of a worker, as the worker measures it: busy cores, memory and load of its GPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 
 import torch
 
-AT_LEAST_S: Final = 0.5  # between two measurements: shorter ones say nothing
+AT_LEAST_S: Final = 0.5  # between two measurements; shorter intervals give no useful average
 
 
 class DeviceUse:
-    """Measures from one look to the next; a look sooner than half a second repeats the last one."""
+    """Meter of the use between two calls of `look`; a call within half a second repeats the last measurement."""
 
     def __init__(
         self,
@@ -23,28 +23,28 @@ class DeviceUse:
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
         self._device, self._clock, self._cpu_s = device, clock, cpu_s
-        self._at, self._used_s = clock(), cpu_s()
-        self._found: dict[str, float] = {}
+        self._measured_at, self._used_s = clock(), cpu_s()
+        self._measured: dict[str, float] = {}
 
     def look(self) -> dict[str, float]:
-        """`cores_busy` of this process; of a GPU also `gpu_bytes` that it holds and, where that is told, `gpu_busy`.
+        """Return `cores_busy` of this process and, on a GPU, `gpu_bytes` and `gpu_busy`.
 
-        `gpu_busy` is the share of the last moments in which the GPU computed, whoever for. Empty until half a second
-        has passed.
+        `gpu_bytes` is the memory that this process holds there. `gpu_busy` is the share of the last moments in which
+        the GPU computed, for any process; it is missing where the driver does not report it. The result is empty until
+        half a second has passed.
         """
         now, used_s = self._clock(), self._cpu_s()
-        if now - self._at >= AT_LEAST_S:
-            self._found = {"cores_busy": (used_s - self._used_s) / (now - self._at)}
-            self._at, self._used_s = now, used_s
+        if now - self._measured_at >= AT_LEAST_S:
+            self._measured = {"cores_busy": (used_s - self._used_s) / (now - self._measured_at)}
+            self._measured_at, self._used_s = now, used_s
             if self._device.startswith("cuda"):
-                self._found |= _gpu(self._device)
-        return self._found
+                self._measured |= _measure_gpu(self._device)
+        return self._measured
 
 
-def _gpu(device: str) -> dict[str, float]:
-    found = {"gpu_bytes": float(torch.cuda.memory_reserved(device))}
-    with contextlib.suppress(
-        Exception
-    ):  # without nvidia-ml-py, or where the driver tells nothing: no training ends here
-        found["gpu_busy"] = torch.cuda.utilization(device) / 100
-    return found
+def _measure_gpu(device: str) -> dict[str, float]:
+    use = {"gpu_bytes": float(torch.cuda.memory_reserved(device))}
+    # Without nvidia-ml-py, or where the driver reports nothing, training goes on without this value.
+    with contextlib.suppress(Exception):
+        use["gpu_busy"] = torch.cuda.utilization(device) / 100
+    return use

@@ -1,4 +1,4 @@
-"""`pinnsweep run`: a fresh Tuner over the study's owner. Running a study again is resuming it."""
+"""Driver of `pinnsweep run`: a new Tuner for the study's owner. Running a study again resumes it."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from .progress import Progress
 from .ray_cluster import NAMESPACE, RayCluster
 from .watcher import Echoes, Pulse, Watcher
 
-GO_ON = "Run the study again to go on"
+RESUME = "Run the study again to resume it"
 RESTARTS = 3  # of a worker in its slot; the owner gives up on members long before
-FIRST_SLOT = 1  # begins to start on this machine while the owner still opens the study
+FIRST_SLOT = 1  # its worker starts on this machine while the owner opens the study
 EXIT_DONE, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 1, 130
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: exit code 0 all trials complete, 1 some failed, 130 interrupted."""
+    """Outcome of a run: exit code 0 where all trials are complete, 1 where some failed, 130 if interrupted."""
 
     exit_code: int
     study_dir: Path
@@ -67,21 +67,22 @@ def run(
     began: float | None = None,
     leave: Leave | None = None,
 ) -> RunOutcome:
-    """Train a study's trials, or go on with them; `target` is a study file or a study folder.
+    """Train a study's trials, or resume them; `target` is a study file or a study folder.
 
-    Time that is shown counts from `began` (by the monotonic clock; default: now). `leave` is called with the outcome
-    where the cluster is lost and Ray is about to abort this process: it ends it.
-    Raises `SpecError` and `StudyError` before anything is started or written.
+    The time shown counts from `began` on the monotonic clock (default: now). `leave` is called with the outcome where
+    the cluster is lost and Ray is about to abort this process; it must end the process.
+    Raises `SpecError` and `StudyError` before anything is started or written, `RunLostError` where the run is cut
+    short.
     """
     with Progress(Console(stderr=False), plain, began=began) as progress, _sigterm_interrupts():
         spec, root = _study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
         study_dir, is_new = open_folder(root, spec)
-        refuse_held(study_dir)  # the owner makes sure of it, but Ray takes seconds to start
+        refuse_held(study_dir)  # the owner checks this too, but only after Ray has started
         for warning in warnings_of(spec):
             progress.message(f"warning: {warning}")
         remote = home.remote_of(study_dir)
-        where = study_dir if remote is None else f"{remote}, from {study_dir}"
-        progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {where}")
+        place = study_dir if remote is None else f"{remote}, from {study_dir}"
+        progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {place}")
         progress.phase("starting Ray" if address is None else f"joining the Ray cluster at {address}")
         try:
             with RayCluster(address, cpus) as cluster:
@@ -95,11 +96,11 @@ def run(
         except (SweepError, PinnError):
             raise
         except Exception as problem:
-            raise RunLostError(f"{log_exception(study_dir, 'driver', problem)}. {GO_ON}") from problem
+            raise RunLostError(f"{log_exception(study_dir, 'driver', problem)}. {RESUME}") from problem
 
 
 def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpec, Path]:
-    """The study that a file, a folder or a place in an object store names, and the root it lies in."""
+    """Return the study of a study file, a folder or a URI of an object store, and the root it lies in."""
     target = home.local(target)
     if not target.is_dir():
         return load_spec(target, overrides), root
@@ -110,15 +111,15 @@ def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpe
     spec = read_spec(study_dir, overrides)
     if spec.study != study_dir.name and not any(override.startswith("study=") for override in overrides):
         raise StudyError(
-            f"{study_dir} holds the study {spec.study}, and a study's folder has its name. Rename the folder to "
-            f"{spec.study}, or begin a study of another name from its {SPEC_FILE}: --set study=NAME"
+            f"{study_dir} holds the study {spec.study}, but a study and its folder must have the same name. Rename the "
+            f"folder to {spec.study}, or start a study of another name from its {SPEC_FILE}: --set study=NAME"
         )
     return spec, home.root_of(study_dir)
 
 
 @contextlib.contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: resumable, with exit code 130."""
+    """Let SIGTERM end a run as Ctrl-C does: resumable, with exit code 130."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -126,14 +127,14 @@ def _sigterm_interrupts() -> Iterator[None]:
     echoes = Echoes()
 
     def interrupt(number: int, frame: object) -> None:
-        if not echoes.hears_one():
+        if not echoes.is_echo():
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    handler = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _run_on(
@@ -144,7 +145,7 @@ def _run_on(
     retry: Sequence[int],
     leave: Leave | None,
 ) -> RunOutcome:
-    from .owner_actor import OwnerActor  # a second, while Ray starts
+    from .owner_actor import OwnerActor  # takes a second, while Ray starts
 
     ray = cluster.connected()
     view, shares = ClusterView(ray, spec), None
@@ -156,7 +157,7 @@ def _run_on(
         progress.phase("opening the study, starting workers")
         owner = _start_owner(ray, OwnerActor, study_dir, pulse.capacity, spec, retry, is_shared=cluster.is_shared)
         if cluster.is_shared:
-            _wait_begun(ray, owner)  # it takes the lock, which every node must see
+            _wait_begun(ray, owner)  # the owner takes the lock, which every node must see
             check_nodes(ray, study_dir)
         watcher = Watcher(
             ray,
@@ -171,35 +172,35 @@ def _run_on(
             leave=leave and (lambda: leave(RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None))),
         )
         with watcher, watcher.stops_on_signals():
-            hurried = _fit(ray, owner, study_dir, spec, view, pulse.capacity.device, is_shared=cluster.is_shared)
+            is_cut_short = _fit(ray, owner, study_dir, spec, view, pulse.capacity.device, is_shared=cluster.is_shared)
         _wait_begun(ray, owner)
-        return _outcome(ray, owner, watcher, study_dir, progress, hurried=hurried)
+        return _outcome(ray, owner, watcher, study_dir, progress, is_cut_short=is_cut_short)
     except ray.exceptions.RayError as problem:
         cause = "its process died" if isinstance(problem, ray.exceptions.ActorDiedError) else last_line(problem)
-        raise RunLostError(f"the owner of {study_dir} is gone ({cause}). {GO_ON}") from None
+        raise RunLostError(f"the owner of {study_dir} is gone ({cause}). {RESUME}") from None
     finally:
         pulse.stop()
 
 
 def _outcome(
-    ray: Any, owner: _Owner, watcher: Watcher, study_dir: Path, progress: Progress, *, hurried: bool
+    ray: Any, owner: _Owner, watcher: Watcher, study_dir: Path, progress: Progress, *, is_cut_short: bool
 ) -> RunOutcome:
-    """How it ended, by what the owner says; raises `RunLostError` where something has cut the run short."""
+    """Return the outcome of a run as its owner sees it. Raises `RunLostError` where the run was lost."""
     actor = owner.actor
     if watcher.owner_is_gone:
-        raise RunLostError(f"the owner of {study_dir} is gone ({watcher.lost}). {GO_ON}")
-    snapshot, broken = ray.get([actor.snapshot.remote(watcher.told), actor.broken.remote()])
-    stopped = hurried or ray.get(actor.is_stopped.remote())
+        raise RunLostError(f"the owner of {study_dir} is gone ({watcher.lost}). {RESUME}")
+    snapshot, broken = ray.get([actor.snapshot.remote(watcher.shown_count), actor.broken.remote()])
+    stopped = is_cut_short or ray.get(actor.is_stopped.remote())
     counts = ray.get(actor.close.remote())
     if watcher.lost or broken:
         reason = watcher.lost or f"results could not be recorded ({broken})"
-        raise RunLostError(f"{study_dir}: {reason}. {GO_ON}")
+        raise RunLostError(f"{study_dir}: {reason}. {RESUME}")
     progress.update(snapshot)
     left = snapshot["limit"] - sum(counts[state] for state in FINISHED)
     exit_code = EXIT_INTERRUPTED if stopped else EXIT_FAILURES if snapshot["failures"] else EXIT_DONE
     if left > 0 and not stopped:
         cause = snapshot["over_budget"] or "their packs could not be trained to the end"
-        progress.message(f"{left} trials are unfinished: {cause}. {GO_ON}")
+        progress.message(f"{left} trials are unfinished: {cause}. {RESUME}")
         exit_code = exit_code if snapshot["over_budget"] else EXIT_FAILURES
     return RunOutcome(exit_code, study_dir, counts, snapshot["best"])
 
@@ -208,7 +209,7 @@ def _outcome(
 class _Owner:
     actor: Any
     name: str
-    begun: Any  # the answer to come of its first call
+    begun: Any  # the pending answer to its first call
 
 
 def _start_owner(
@@ -221,18 +222,18 @@ def _start_owner(
     *,
     is_shared: bool,
 ) -> _Owner:
-    """Start the owner as an actor on this node, where the driver's files are, and let it begin."""
+    """Start the owner as an actor on this node, where the driver's files are, and let it open the study."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     name = f"owner-{uuid.uuid4().hex[:12]}"
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(owner_class).options(name=name, num_cpus=0, scheduling_strategy=here).remote()
+    on_this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(owner_class).options(name=name, num_cpus=0, scheduling_strategy=on_this_node).remote()
     options = {"driver_pid": os.getpid(), "retry": retry, "offered": 0 if is_shared else FIRST_SLOT}
     return _Owner(actor, name, actor.begin.remote(study_dir.absolute(), capacity, spec, **options))
 
 
 def _wait_begun(ray: Any, owner: _Owner) -> None:
-    """Wait until the owner has taken the study. Raises what kept it from that."""
+    """Wait until the owner has opened the study. Raises the error that prevented it."""
     try:
         ray.get(owner.begun)
     except ray.exceptions.RayTaskError as problem:
@@ -241,23 +242,23 @@ def _wait_begun(ray: Any, owner: _Owner) -> None:
         raise
     except ray.exceptions.RayError as problem:
         raise StudyError(
-            f"the study's owner could not be started on the cluster ({last_line(problem)}). Where the cluster has "
-            "authentication off, set RAY_AUTH_MODE=disabled"
+            f"the study's owner could not be started on the cluster ({last_line(problem)}). If the cluster has "
+            "authentication switched off, set RAY_AUTH_MODE=disabled"
         ) from None
 
 
 def _fit(
     ray: Any, owner: _Owner, study_dir: Path, spec: StudySpec, view: ClusterView, device: str, *, is_shared: bool
 ) -> bool:
-    """Let Tune run workers until the owner has nothing left for them; returns whether it was cut short."""
+    """Let Tune run workers until the owner has nothing left for them. Return whether Ctrl-C cut it short."""
     from ray import tune
 
     from .tune import SlotScheduler, SlotSearcher, SlotStopper, WorkerContext, slot_trainable
 
-    here: str = ray.get_runtime_context().get_node_id()
+    driver_node: str = ray.get_runtime_context().get_node_id()
     expected = expected_here(study_dir) if is_shared else Expected(None, False, {})
-    context = WorkerContext(str(study_dir.absolute()), owner.name, NAMESPACE, here, expected, spec)
-    first = None if is_shared else (FIRST_SLOT, device)
+    context = WorkerContext(str(study_dir.absolute()), owner.name, NAMESPACE, driver_node, expected, spec)
+    first_slot = None if is_shared else (FIRST_SLOT, device)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         request = view.request(config["device"])
@@ -267,7 +268,7 @@ def _fit(
         tuner = tune.Tuner(
             tune.with_resources(slot_trainable(context), resources),
             tune_config=tune.TuneConfig(
-                search_alg=SlotSearcher(owner.actor, first),
+                search_alg=SlotSearcher(owner.actor, first_slot),
                 scheduler=SlotScheduler(owner.actor),
                 num_samples=-1,
                 reuse_actors=False,  # an actor kept for the next slot would keep its cores from other studies

@@ -1,4 +1,4 @@
-"""Several studies on one cluster: each gets workers by its priority, as far as it has members for them."""
+"""Sharing of one cluster by several studies: workers by priority, as far as a study has members for them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from typing import Any, Final
 from ..owner.capacity import ClusterCapacity
 
 NAME: Final = "pinnsweep-studies"  # of the actor that every driver of a cluster talks to
-SILENT_S: Final = 15.0  # without a word, after which a study counts as gone
+SILENT_S: Final = 15.0  # after which a study that does not report counts as gone
 ASK_EVERY_S: Final = 2.0
-HEAD: Final = "node:__internal_head__"  # a resource that Ray gives the head alone
+HEAD: Final = "node:__internal_head__"  # a resource that Ray gives to the head alone
 
 
 def fair_shares(workers: int, priorities: Mapping[str, int]) -> dict[str, int]:
-    """So many workers shared among studies by priority, at least one each; the first by name get what is left over."""
+    """Return the number of workers of each study, by priority and at least one each.
+
+    Workers left over by rounding go to the largest fractions, then to the first by name.
+    """
     total = sum(priorities.values())
     exact = {name: workers * priority / total for name, priority in priorities.items()}
     shares = {name: max(1, math.floor(share)) for name, share in exact.items()}
@@ -34,58 +37,62 @@ def fair_shares(workers: int, priorities: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Share:
-    """Workers a study may hold while others want some too, and those it may ask for on a cluster that can grow."""
+    """Share of a study in a cluster that others use too.
+
+    `held` is the number of workers that it may hold, `requested` the number that it may request where the cluster can
+    grow.
+    """
 
     held: int
     requested: int
 
 
 class Studies:
-    """Which studies run on a cluster; lives in an actor that the first driver makes, on the head."""
+    """Register of the studies that run on a cluster; lives in an actor on the head, made by the first driver."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._heard: dict[str, tuple[int, bool, float]] = {}
+        self._reports: dict[str, tuple[int, bool, float]] = {}  # priority, whether hungry, and when
 
-    def wanting(self, study: str, priority: int, is_hungry: bool) -> dict[str, int]:
-        """Hear of a study; return the priorities of those that want workers, itself among them."""
+    def register(self, study: str, priority: int, is_hungry: bool) -> dict[str, int]:
+        """Record that a study runs; return the priorities of all that want workers, and of the study itself."""
         now = self._clock()
-        self._heard[study] = (priority, is_hungry, now)
-        self._heard = {name: word for name, word in self._heard.items() if now - word[2] < SILENT_S}
-        return {name: priority for name, (priority, hungry, _) in self._heard.items() if hungry or name == study}
+        self._reports[study] = (priority, is_hungry, now)
+        self._reports = {name: report for name, report in self._reports.items() if now - report[2] < SILENT_S}
+        return {name: priority for name, (priority, hungry, _) in self._reports.items() if hungry or name == study}
 
 
 class Shares:
-    """A driver's side: asks now and then how many workers its study may have."""
+    """Driver's side of the sharing: asks now and then how many workers its study may have."""
 
     def __init__(self, ray: Any, study_dir: Path, priority: int, max_packs: int | None) -> None:
         self._ray, self._study, self._priority = ray, str(study_dir.absolute()), priority
         self._max_packs = max_packs
         self._next = 0.0
-        self._wanting: dict[str, int] = {}
+        self._priorities: dict[str, int] = {}
 
     def ask(self, capacity: ClusterCapacity, *, is_hungry: bool) -> Share | None:
-        """Return what the study may have now, None for as much as there is room for.
+        """Return the study's present share, None where it may take all there is room for.
 
-        Silence changes nothing: the actor, or its node, may be gone, and is made anew.
+        Without an answer the last priorities stay in force: the actor, or its node, may be gone, and is made anew.
         """
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + ASK_EVERY_S
             with contextlib.suppress(Exception):
-                asked = self._actor().wanting.remote(self._study, self._priority, is_hungry)
-                self._wanting = self._ray.get(asked, timeout=ASK_EVERY_S)
-        if len(self._wanting) < 2:
+                answer = self._actor().register.remote(self._study, self._priority, is_hungry)
+                self._priorities = self._ray.get(answer, timeout=ASK_EVERY_S)
+        if len(self._priorities) < 2:
             return None
-        workers = (capacity.places, capacity.requests(self._max_packs))
-        held, requested = (fair_shares(each, self._wanting)[self._study] for each in workers)
+        totals = (capacity.places, capacity.requests(self._max_packs))
+        held, requested = (fair_shares(workers, self._priorities)[self._study] for workers in totals)
         return Share(held, max(held, requested))
 
     def _actor(self) -> Any:
-        """The one actor of the cluster, on its head: that node stays while others come and go."""
+        """Return the one actor of the cluster, on its head: that node stays while others come and go."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         head = next((node for node in nodes if HEAD in node["Resources"]), nodes[0])
-        there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
+        on_head = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
         options = {"name": NAME, "get_if_exists": True, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1}
-        return self._ray.remote(Studies).options(scheduling_strategy=there, **options).remote()
+        return self._ray.remote(Studies).options(scheduling_strategy=on_head, **options).remote()

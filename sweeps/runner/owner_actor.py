@@ -1,4 +1,4 @@
-"""The owner as Ray holds it."""
+"""The owner of a study as a Ray actor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..spec.study_spec import StudySpec
 
 
 class OwnerActor(StudyOwner):
-    """Begun by a call, because an error in an actor's constructor loses its type."""
+    """Owner that begins by a call, because an error in an actor's constructor loses its type."""
 
     def __init__(self) -> None:
         pass
@@ -27,14 +27,14 @@ class OwnerActor(StudyOwner):
         retry: Sequence[int],
         offered: int,
     ) -> None:
-        """Take the study. Raises what `StudyOwner` raises."""
+        """Take the study over. Raises what `StudyOwner` raises."""
         super().__init__(
             study_dir, capacity, spec, driver_pid=driver_pid, retry=retry, offered=offered, is_alive=_is_alive
         )
 
 
-def _is_alive(node: str) -> bool:
+def _is_alive(node_id: str) -> bool:
     import ray
 
     nodes: Any = ray.nodes  # untyped in Ray
-    return any(each["NodeID"] == node and each["Alive"] for each in nodes())
+    return any(node["NodeID"] == node_id and node["Alive"] for node in nodes())

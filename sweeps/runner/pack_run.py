@@ -1,7 +1,7 @@
-"""A worker's side of a pack: train a stretch, report, follow the answer, write a checkpoint.
+"""A pack in its worker: train a stretch, report, follow the answer, write a checkpoint.
 
-In this order: a member that is reported but not yet out of the checkpoint may be trained again after a crash, and its
-second report is passed over, which costs seconds; the other order would lose it.
+The order matters. A member that is reported while the checkpoint still has it may be trained again after a crash; its
+second report is ignored, which costs seconds. The other order would lose it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from ..study.trials import no_objective
 from .device_use import DeviceUse
 
 TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock
-STOP_LOOK_S = 0.5  # between two looks for the stop file
-FREE_SHARE = 0.5  # of a pack, free before new members are taken in: building a pack anew has its cost
+STOP_LOOK_S = 0.5  # between two checks for the stop file
+FREE_SHARE = 0.5  # of a pack that must be free before new members join, because building a pack anew is costly
 
 
 class PackRun:
-    """Trains the members of a pack, each from the newest checkpoint that has it.
+    """Training of the members of a pack, each from the newest checkpoint that has it.
 
-    Members it was handed beyond the places of the pack wait in `stock`. Memory that runs out halves the pack: the
-    others are given back. A member that cannot begin fails alone.
+    Members beyond the size of the pack wait in a stock. Where memory runs out the pack is halved and the other members
+    are given back to the owner. A member that cannot begin fails alone.
     """
 
     def __init__(
@@ -54,41 +54,41 @@ class PackRun:
         self._segment = 0
         self._tasks: dict[int, MemberTask] = {}
         self._rungs: dict[int, list[int]] = {}
-        self._judged: dict[int, int] = {}  # curve rows of a member that patience has looked at
+        self._judged: dict[int, int] = {}  # curve rows of a member that patience has judged
         self._started: dict[int, datetime.datetime] = {}
         self._stock: list[MemberTask] = []
         self._failures: dict[int, str] = {}
-        self._never_begun: list[MemberTask] = []  # pruned in stock, because their trial was
+        self._never_begun: list[MemberTask] = []  # in stock when their trial was pruned
         self._given_back: list[int] = []
         self._results: list[pinncore.MemberResult] = []  # of packs that were given up
         self._notes: list[str] = []
         self._pack: pinncore.Pack | None = None
-        self._size, self._saved, self._told_at = task.size, False, clock()
+        self._size, self._saved, self._reported_at = task.size, False, clock()
         torch.set_num_threads(task.cpus)
         self._use = DeviceUse(task.device, clock=clock)
         self._take_in(task.members, task.rungs)
 
     @property
     def active(self) -> int:
-        """Members in training."""
+        """Return the number of members in training."""
         return self._pack.active if self._pack else 0
 
     @property
     def left(self) -> int:
-        """Members in training or in stock."""
+        """Return the number of members in training or in stock."""
         return self.active + len(self._stock)
 
     @property
     def has_results(self) -> bool:
-        """Whether there is something to report."""
+        """Return whether there are results to report."""
         return bool(self._results or self._failures or self._never_begun or (self._pack and self._pack.results))
 
     def train(self, until: float) -> PackReport:
-        """Train until the clock says `until`, or until there is something the owner should know at once."""
+        """Train until the clock says `until`, or until something must be reported at once. Return the report."""
         reached: list[tuple[int, int, dict[str, float]]] = []
         next_look = self._clock() + STOP_LOOK_S
         self._refill()
-        # Patience ends a member where its curve says so, whenever the others are looked at.
+        # With patience every tick is checked, so that where a member ends does not depend on the others.
         ticks = TICKS_BETWEEN_LOOKS if self.task.patience is None else 1
         while self._pack and self.active and not (self._given_back or reached):
             try:
@@ -111,23 +111,23 @@ class PackRun:
         return self._report(reached)
 
     def crash_report(self, reason: str, detail: str) -> PackReport:
-        """What to say where `train` raised: the pack as a whole is given up, its finished members are not."""
+        """Return the report where `train` raised: the pack is given up, but not its finished members."""
         report = self._report([])
         report.crashed, report.detail = reason, detail
         return report
 
     def follow(self, answer: Answer) -> None:
-        """Do what the owner answered to a report."""
+        """Do what the owner answered to a report: stop members, take in new ones."""
         for label in answer.stop:
             if label in self._labels() and self._pack:
                 self._pack.stop(label, pinncore.StopReason.PRUNED)
-        unbegun = [task for task in self._stock if task.label in answer.stop]
+        pruned = [task for task in self._stock if task.label in answer.stop]
         self._stock = [task for task in self._stock if task.label not in answer.stop]
-        self._never_begun += unbegun
+        self._never_begun += pruned
         self._take_in(answer.add, answer.rungs)
 
     def checkpoint(self) -> None:
-        """Write the members in training, then drop what this pack wrote before."""
+        """Write a checkpoint of the members in training, and remove the earlier ones of this pack."""
         if not (self._pack and self.active):
             return
         name = f"attempt-{self.task.attempt:04d}-lease-{self.task.lease:06d}-segment-{self._segment:06d}"
@@ -137,7 +137,7 @@ class PackRun:
         self._checkpoints.write(self.task.pack, name, self._pack.state(), values)
         self._saved = True
 
-    # ---- members come and go --------------------------------------------------------------------------------------
+    # ---- members that join and leave --------------------------------------------------------------------------------
 
     @property
     def _is_hungry(self) -> bool:
@@ -149,7 +149,7 @@ class PackRun:
         self._stock += tasks
 
     def _refill(self) -> None:
-        """Members of the stock into free places."""
+        """Begin members of the stock where the pack has room."""
         while self._stock and self._is_hungry:
             free = self._size - self.active
             tasks, self._stock = self._stock[:free], self._stock[free:]
@@ -166,8 +166,8 @@ class PackRun:
         """Take members into the pack, from their checkpoints where they have one."""
         states, values = self._saved_states(tasks)
         if self.task.keep_composition and states:
-            going_on = {state.label for state in states}
-            tasks = [task for task in tasks if task.label in going_on]
+            resumed = {state.label for state in states}
+            tasks = [task for task in tasks if task.label in resumed]
             if values.get("rebatched"):
                 tasks = self._rebatched(tasks)
         members = [task.member_of_pack(self._study_dir) for task in tasks]
@@ -184,20 +184,20 @@ class PackRun:
             self._started.setdefault(task.label, now)
 
     def _fail_unable(self, tasks: Sequence[MemberTask], problem: pinncore.PinnError) -> None:
-        """Those that cannot begin alone fail, the others try again."""
+        """Fail the members that cannot begin even alone; the others try again. Raises `problem` where all can."""
         able = []
         for task in tasks:
             try:
                 pinncore.Pack([task.member_of_pack(self._study_dir)], device=self.task.device)
                 able.append(task)
-            except pinncore.PinnError as own:
-                self._failures[task.label] = str(own)
+            except pinncore.PinnError as reason:
+                self._failures[task.label] = str(reason)
         if len(able) == len(tasks):
             raise problem
         self._stock[:0] = able
 
     def _give_half_back(self, tasks: Sequence[MemberTask]) -> None:
-        """Memory ran out and what a step had computed is lost: half of the members go on from where they were saved."""
+        """Halve the pack after memory ran out; half of the members go on from their last checkpoint."""
         self._keep_results()
         self._pack = None
         gc.collect()
@@ -213,10 +213,10 @@ class PackRun:
             self._stock, self.task = self._rebatched(self._stock), replace(self.task, keep_composition=False)
 
     def _rebatched(self, tasks: Sequence[MemberTask]) -> list[MemberTask]:
-        """Members whose pack is no longer the one that was planned."""
-        marked = [replace(task, rebatched=True) for task in tasks]
-        self._tasks |= {task.label: task for task in marked}
-        return marked
+        """Return the members marked as trained in another pack than planned."""
+        rebatched = [replace(task, rebatched=True) for task in tasks]
+        self._tasks |= {task.label: task for task in rebatched}
+        return rebatched
 
     def _keep_results(self) -> None:
         if self._pack:
@@ -227,14 +227,14 @@ class PackRun:
         return [member.label for member in self._pack.members] if self._pack else []
 
     def _saved_states(self, tasks: Sequence[MemberTask]) -> tuple[list[MemberState], dict[str, Any]]:
-        """What the newest checkpoints hold of these members, and the last one's values for the pack as a whole.
+        """Return the members' states in their newest checkpoints, and the last checkpoint's values for the pack.
 
-        A torn one is set aside and its members start anew.
+        A damaged checkpoint is set aside, and its members start anew.
         """
         labels = {task.label for task in tasks}
         states: dict[int, MemberState] = {}
         values: dict[str, Any] = {}
-        own = self.task.pack  # last: newer than where members came from
+        own = self.task.pack  # read last, because it is newer than the packs that members came from
         for pack in [*sorted({task.origin for task in tasks if task.origin is not None} - {own}), own]:
             try:
                 newest = self._checkpoints.newest(pack)
@@ -243,18 +243,18 @@ class PackRun:
                 continue
             if newest is None:
                 continue
-            found, values = newest
-            states |= {state.label: state for state in found if state.label in labels}
+            saved, values = newest
+            states |= {state.label: state for state in saved if state.label in labels}
         return list(states.values()), values
 
-    # ---- what the owner hears -------------------------------------------------------------------------------------
+    # ---- reports to the owner ---------------------------------------------------------------------------------------
 
     def _rungs_reached(self, pack: pinncore.Pack) -> list[tuple[int, int, dict[str, float]]]:
         reached = []
         for row, member in enumerate(pack.members):
-            waiting = self._rungs[member.label]
-            while waiting and (values := pack.recorded(row, waiting[0] * pack.planned(row) // 1000)) is not None:
-                reached.append((member.label, waiting.pop(0), values))
+            rungs = self._rungs[member.label]
+            while rungs and (values := pack.recorded(row, rungs[0] * pack.planned(row) // 1000)) is not None:
+                reached.append((member.label, rungs.pop(0), values))
         return reached
 
     def _end_stalled(self, pack: pinncore.Pack) -> None:
@@ -274,21 +274,22 @@ class PackRun:
 
     def _report(self, reached: list[tuple[int, int, dict[str, float]]]) -> PackReport:
         self._keep_results()
-        task, now = self.task, self._clock()
+        task, clock_s = self.task, self._clock()
         report = PackReport(task.slot, task.lease, task.attempt, task.pack, self._progress(), left=self.left)
         report.saved = self._saved and not self._stock
         report.rungs, report.notes = reached, self._notes
-        report.given_back, report.size, report.seconds = tuple(self._given_back), self._size, now - self._told_at
+        report.given_back, report.size = tuple(self._given_back), self._size
+        report.seconds = clock_s - self._reported_at
         for label, failure in self._failures.items():
-            at = self._now()
-            report.trials.append(failed_row(task, self._tasks[label], failure, self._started.get(label, at), at))
+            now = self._now()
+            report.trials.append(failed_row(task, self._tasks[label], failure, self._started.get(label, now), now))
         for member in self._never_begun:
-            at = self._now()
-            report.trials.append(identity_columns(task, member, "PRUNED", at, at) | {"stop_reason": "pruned"})
+            now = self._now()
+            report.trials.append(identity_columns(task, member, "PRUNED", now, now) | {"stop_reason": "pruned"})
         for result in self._results:
             self._add(report, result)
         self._never_begun = []
-        self._results, self._failures, self._given_back, self._notes, self._told_at = [], {}, [], [], now
+        self._results, self._failures, self._given_back, self._notes, self._reported_at = [], {}, [], [], clock_s
         return report
 
     def _progress(self) -> dict[str, Any]:
@@ -300,13 +301,13 @@ class PackRun:
             "members": pack.active,
             "phase": phases.pop() if len(phases) == 1 else "mixed",
             "under_way": sum(pack.fraction(row) for row in range(pack.active)),  # in members
-            "evaluations": sum(sum(each.evaluations.values()) for each in pack.progress),
-            "seconds": sum(sum(each.seconds.values()) for each in pack.progress),
+            "evaluations": sum(sum(member.evaluations.values()) for member in pack.progress),
+            "seconds": sum(sum(member.seconds.values()) for member in pack.progress),
             **self._use.look(),
         }
 
     def _add(self, report: PackReport, result: pinncore.MemberResult) -> None:
-        """The rows of one finished member."""
+        """Add the rows of one finished member to a report."""
         task = self._tasks[result.label]
         key = {"trial": task.trial, "replicate": task.replicate}
         report.trials.append(self._row(task, result))
@@ -343,14 +344,14 @@ class PackRun:
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether an exception says that host or device memory ran out."""
+    """Return whether an exception says that host or device memory ran out."""
     if isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(problem, RuntimeError) and "allocate memory" in str(problem)
 
 
 def _weight_columns(result: pinncore.MemberResult) -> dict[str, Any]:
-    """Kept weights as columns: weight matrices by row (input unit) and column; the bias is row -1."""
+    """Return kept weights as columns: weight matrices by row (input unit) and column; the bias is row -1."""
     parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in ("epoch", "layer", "row", "column", "value")}
     for epoch, flat in sorted(result.weights.items()):
         for layer, (w, b) in enumerate(unflatten(flat, result.layers), start=1):

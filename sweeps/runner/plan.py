@@ -1,7 +1,8 @@
-"""What a study will take, before any of it runs: trials, packs, evaluations, memory, and a time with its doubts.
+"""Plan of a study before any of it runs: trials, packs, evaluations, memory, and a time with its uncertainty.
 
-The configurations are those the study will ask for (for a sampler that learns, random ones stand in). Time comes from
-a few evaluations of the smallest and the largest network on this machine, interpolated by the number of parameters.
+The configurations are those that the study will train; for a sampler that learns from results they are random ones.
+The time comes from a few evaluations of the smallest and the largest network on this machine, interpolated by the
+number of parameters.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
 EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with first_step = 0.001
 SMALL_STEP: Final = 0.1
 START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
-COMPILE_SECONDS: Final = 15.0  # more, where kernels are not compiled yet
-MOST_LOOKED_AT: Final = 1000  # configurations; beyond, the rest is taken to be like them
+COMPILE_SECONDS: Final = 15.0  # in addition, where kernels are not compiled yet
+MOST_LOOKED_AT: Final = 1000  # configurations; the others are assumed to be like them
 PROCESS_MB: Final = 600  # a Ray worker with torch, Numba and compiled kernels, before the first member (measured)
-VECTORS: Final = 20  # of a member's length that its optimisers hold
-POINT_ARRAYS: Final = 5  # of a member besides its inputs
-SAVED_ARRAYS: Final = 14  # arrays engine `torch` holds for each hidden layer during an evaluation (measured)
+VECTORS: Final = 20  # that the optimisers of a member hold, as long as its parameters
+POINT_ARRAYS: Final = 5  # over all points that a member holds besides its inputs
+SAVED_ARRAYS: Final = 14  # that engine `torch` holds for each hidden layer during an evaluation (measured)
 REFERENCE_ARRAYS: Final = 40  # the same for nested autograd, over all points at once
 
 _CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
@@ -52,7 +53,7 @@ _CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study will take; `seconds` are None without a calibration."""
+    """Plan of a study; all times except `start_seconds` are None without a calibration."""
 
     study: str
     sampler: str
@@ -75,7 +76,10 @@ class Plan:
 
 
 def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = time.perf_counter) -> Plan:
-    """Estimate what a study takes on `cpus` cores; with `calibrate`, time the extreme networks here (seconds)."""
+    """Return what a study will take on `cpus` cores.
+
+    With `calibrate`, the smallest and the largest network are timed on this machine, which takes some seconds.
+    """
     search = Search(spec)
     limit, replicates = search.limit, spec.search.replicates
     device = device_of(spec, has_gpu=torch.cuda.is_available())
@@ -83,7 +87,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     size = pack_size(spec, limit, at_once=at_once, device=device)
     members = first_members(spec, min(limit, MOST_LOOKED_AT))
     packs = _packs(members, trials_of_pack(size, replicates), window_size(search, 0, size, replicates), replicates)
-    share = limit / len(members)
+    scale = limit / len(members)  # from the configurations looked at to the whole study
     timings: tuple[Timing, ...] = ()
     if calibrate and (device == "cpu" or torch.cuda.is_available()):
         threads, copies = spec.resources.cpus_per_pack, min(size, LARGEST_PACK["cpu"])
@@ -91,16 +95,16 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     start = START_SECONDS + (0.0 if device != "cpu" or is_compiled(spec) else COMPILE_SECONDS)
     seconds: list[float | None] = [None] * 3
     if timings:
-        seconds = [start + _study_seconds(packs, timings, at_once, share, device, **case) for case in _CASES]
+        seconds = [start + _study_seconds(packs, timings, at_once, scale, device, **case) for case in _CASES]
     memory_mb = _largest_mb(packs, device)
-    evaluations = round(share * replicates * sum(_evaluations(member.train) for member in members))
-    device_hours = _device_hours(packs, timings, share, device) if timings else None
+    evaluations = round(scale * replicates * sum(_evaluations(member.train) for member in members))
+    device_hours = _device_hours(packs, timings, scale, device) if timings else None
     costs = {"device_hours": device_hours, "evaluations": evaluations}
     return Plan(
         study=spec.study,
         sampler=spec.search.sampler,
         trials=limit,
-        packs=round(len(packs) * share),
+        packs=round(len(packs) * scale),
         members_per_pack=max(map(len, packs)),
         packs_at_once=min(at_once, len(packs)),
         device=device,
@@ -119,9 +123,9 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
 
 
 def render(estimate: Plan) -> str:
-    """Return a plan as lines of text."""
+    """Return a plan as text."""
     at_once_mb = estimate.memory_mb_per_pack * estimate.packs_at_once
-    members = f"up to {estimate.members_per_pack} trials" if estimate.members_per_pack > 1 else "one trial each"
+    members = f"up to {estimate.members_per_pack} members" if estimate.members_per_pack > 1 else "one member each"
     lines = {
         "Trials": f"{estimate.trials} by {estimate.sampler}",
         "Packs": f"{estimate.packs} of {members}, {estimate.packs_at_once} at once on {estimate.device}",
@@ -150,21 +154,21 @@ def render(estimate: Plan) -> str:
 
 
 def _start_up(seconds: float) -> str:
-    what = "Ray and a worker start" + (", kernels are compiled" if seconds > START_SECONDS else "")
-    return f"about {_duration(seconds)} of it, before the first network trains: {what}"
+    steps = "Ray and a worker start" + (", kernels are compiled" if seconds > START_SECONDS else "")
+    return f"about {_duration(seconds)} of the time, until the first network trains: {steps}"
 
 
 def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
-    slots = cpus // spec.resources.cpus_per_pack
+    count = cpus // spec.resources.cpus_per_pack
     share = 1.0 if spec.resources.gpus_per_pack is None else spec.resources.gpus_per_pack
     if device == "cuda" and share > 0:
-        slots = min(slots, int(max(torch.cuda.device_count(), 1) / share))
-    return max(min(slots, spec.resources.max_packs or slots), 1)
+        count = min(count, int(max(torch.cuda.device_count(), 1) / share))
+    return max(min(count, spec.resources.max_packs or count), 1)
 
 
 def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicates: int) -> list[list[pinncore.Member]]:
-    """The members in packs of `size` trials with their replicates, as the study forms them window by window."""
-    asked = [
+    """Return the members in packs of `size` trials with their replicates, as the study forms them window by window."""
+    trials = [
         Asked(
             number,
             pinncore.pack_key(member),
@@ -173,7 +177,7 @@ def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicate
         )
         for number, member in enumerate(members)
     ]
-    windows = (grouped(asked[start : start + window], size) for start in range(0, len(asked), window))
+    windows = (grouped(trials[start : start + window], size) for start in range(0, len(trials), window))
     return [[members[trial.number] for trial in pack for _ in range(replicates)] for packs in windows for pack in packs]
 
 
@@ -198,12 +202,15 @@ def _largest_mb(packs: Sequence[Sequence[pinncore.Member]], device: str) -> floa
 
 
 def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float:
-    """Memory of a worker with a pack: the process, points, vectors and pairs of every member, one evaluation."""
+    """Return the megabytes of a worker with a pack.
+
+    They are those of the process, of points, vectors and pairs of every member, and of one evaluation.
+    """
     train, engine = pack[0].train, _engine(pack, device).name
     item, inputs = (4 if train.dtype == "float32" else 8), pack[0].layers[0]
     largest = max((member.layers for member in pack), key=parameter_count)
     count, hidden = parameter_count(largest), sum(largest[1:-1])
-    own = len(pack) * (POINT_ARRAYS + inputs) * points * (8 + item)
+    point_data = len(pack) * (POINT_ARRAYS + inputs) * points * (8 + item)
     vectors = len(pack) * count * item * VECTORS + sum(_pairs_bytes(member, device) for member in pack)
     if engine == "reference":
         evaluation = hidden * points * item * REFERENCE_ARRAYS
@@ -212,14 +219,14 @@ def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float
     else:
         chunk = points if device == "cuda" else max(128, CHUNK_BYTES // (CHANNELS * max(largest[1:-1]) * item))
         evaluation = len(pack) * hidden * min(chunk, points) * item * SAVED_ARRAYS
-    return PROCESS_MB + (own + vectors + evaluation) / 1e6
+    return PROCESS_MB + (point_data + vectors + evaluation) / 1e6
 
 
 def _pairs_bytes(member: pinncore.Member, device: str) -> int:
     train, form = member.train, form_of(member, device)
     pairs, size = min(train.lbfgs_history, train.iterations), parameter_count(member.layers)
     if form is None:
-        return 8 * (2 * pairs * size + 11 * pairs * pairs)  # SciPy's own, in float64
+        return 8 * (2 * pairs * size + 11 * pairs * pairs)  # those of SciPy, in float64
     method = "lbfgs" if train.second_stage == "scipy" else train.second_stage
     return memory_bytes(form, pairs, size, getattr(torch, train.dtype), method)
 
@@ -228,26 +235,26 @@ def _study_seconds(
     packs: Sequence[Sequence[pinncore.Member]],
     timings: Sequence[Timing],
     at_once: int,
-    share: float,
+    scale: float,
     device: str,
     *,
     iterations: float,
     searches: float,
     contention: float,
 ) -> float:
-    """The time of all packs on as many workers as run at once, each taking the next pack when it is free."""
+    """Return the seconds of all packs on `at_once` workers, each of which takes the next pack when it is free."""
     workers = [0.0] * at_once
     for pack in packs:
         seconds = _pack_seconds(pack, timings, device, iterations=iterations, searches=searches)
         heapq.heapreplace(workers, workers[0] + seconds)
-    return contention * share * max(workers)
+    return contention * scale * max(workers)
 
 
 def _device_hours(
-    packs: Sequence[Sequence[pinncore.Member]], timings: Sequence[Timing], share: float, device: str
+    packs: Sequence[Sequence[pinncore.Member]], timings: Sequence[Timing], scale: float, device: str
 ) -> float:
-    """Hours that packs hold a device, one of several counted each."""
-    return share * sum(_pack_seconds(pack, timings, device, iterations=1.0, searches=1.0) for pack in packs) / 3600
+    """Return the hours in which packs hold a device, summed over devices."""
+    return scale * sum(_pack_seconds(pack, timings, device, iterations=1.0, searches=1.0) for pack in packs) / 3600
 
 
 def _pack_seconds(
@@ -258,7 +265,10 @@ def _pack_seconds(
     iterations: float,
     searches: float,
 ) -> float:
-    """Evaluations and memories of all members; where the engine pads, each costs what the widest does."""
+    """Return the seconds of evaluations and memories of all members of a pack.
+
+    Where the engine pads, each member costs as much as the widest.
+    """
     counts = [parameter_count(member.layers) for member in pack]
     if is_padded(pack[0].train.engine, torch.device(device).type):
         counts = [max(counts)] * len(counts)
@@ -271,7 +281,7 @@ def _pack_seconds(
 
 
 def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:
-    """Interpolate a timing by the number of parameters; it never falls below the smallest network's."""
+    """Return a timing interpolated by the number of parameters, at least zero."""
     small, large = timings[0], timings[-1]
     if small.parameters == large.parameters:
         return getattr(small, name)
@@ -316,7 +326,7 @@ def _notes(
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
+    """Return a time as text in its usual unit: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

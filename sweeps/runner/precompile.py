@@ -1,4 +1,4 @@
-"""What a worker makes ready before it trains: kernels, compiled once a machine while the others wait for them."""
+"""Preparation of a worker before it trains: kernels, compiled once on each machine while other workers wait."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ..spec.study_spec import StudySpec
 from ..study.provenance import source_digest
 from .calibration import first_members, form_of
 
-LOOKED_AT: Final = 64  # trials; others differ in numbers, hardly in what must be compiled
+LOOKED_AT: Final = 64  # trials; the others differ in numbers and rarely in their kernels
 
 
-def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda doing: None) -> None:
-    """Make ready what training on `device` needs; `tell` hears of what takes long.
+def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda text: None) -> None:
+    """Prepare this machine for training on `device`; `tell` is called with a description of what takes long.
 
-    Raises `StudyError` where this machine cannot train there.
+    Raises `StudyError` where this machine cannot train on `device`.
     """
     if device == "cuda":
         if not torch.cuda.is_available():
@@ -50,14 +50,14 @@ def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda
     tell("compiling kernels, once on each machine")
     with _alone():
         for train in missing:
-            if not mark(train).exists():  # another worker may have made it meanwhile
+            if not mark(train).exists():  # another worker may have compiled it meanwhile
                 _compile(train)
                 with contextlib.suppress(OSError):
                     mark(train).touch()
 
 
 def is_compiled(spec: StudySpec) -> bool:
-    """Whether a study's kernels are compiled on this machine."""
+    """Return whether a study's kernels are compiled on this machine."""
     return not _missing(spec)
 
 
@@ -66,32 +66,41 @@ def _missing(spec: StudySpec) -> list[pinncore.TrainSettings]:
 
 
 def _compile(train: pinncore.TrainSettings) -> None:
-    """Train one of the smallest networks that need the kernels which the study's trials need; Numba keeps them."""
+    """Train a very small network that needs the same kernels as the study's trials; Numba keeps them."""
     pack = pinncore.Pack([pinncore.Member(train, pinncore.NonlocalStrainSettings())], device="cpu")
     while pack.active:
         pack.step(1)
 
 
 def mark(train: pinncore.TrainSettings) -> Path:
-    """The empty file, beside Numba's own, that says these kernels are compiled: looking is faster than loading them."""
-    made_of = (source_digest(), numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(), train)
-    digest = hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
+    """Return the path of the empty file, beside Numba's own, that marks these kernels as compiled.
+
+    Looking for it is faster than loading the kernels.
+    """
+    sources = (source_digest(), numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(), train)
+    digest = hashlib.sha256(repr(sources).encode()).hexdigest()[:32]
     return Path(str(fused_kernels.evaluate.stats.cache_path)) / f"compiled-{digest}"
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One process of this user on this machine at a time; the lock ends with its process."""
+    """Hold the lock that lets one process of this user on this machine compile at a time.
+
+    The lock ends with its process.
+    """
     path = Path(tempfile.gettempdir()) / f"pinnsweep-compile-{os.getuid()}.lock"
-    with contextlib.ExitStack() as undo:
-        with contextlib.suppress(OSError):  # without the lock, several may compile the same: slower, not wrong
-            file = undo.enter_context(open(path, "w"))
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # without the lock several may compile the same kernels
+            file = stack.enter_context(open(path, "w"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _smallest(spec: StudySpec) -> Iterator[pinncore.TrainSettings]:
-    """What decides on kernels, of each of the first trials; engines of torch compile nothing, or at every size."""
+    """Yield, for each of the first trials, the settings of a small network that needs the same kernels.
+
+    Engines of torch compile nothing, or anew at every size; the reference engine stands in for them.
+    """
     for member in first_members(spec, min(Search(spec).limit, LOOKED_AT)):
         train, form = member.train, form_of(member, "cpu")
         yield pinncore.TrainSettings(

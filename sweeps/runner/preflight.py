@@ -1,7 +1,7 @@
-"""Whether every machine of a cluster can train a study: it sees the same folder and lock, and has the same code.
+"""Checks that every machine of a cluster can train a study: it sees the same folder and lock, and has the same code.
 
-The driver's lock file holds a word that nobody else has; who reads it sees the driver's folder. A machine answers with
-a file of its own, which the driver must see. Of a study in an object store the word and the answer are objects there.
+The driver's lock file holds a unique word; a machine that reads it sees the driver's folder. The machine answers with
+a file of its own, which the driver must see. For a study in an object store the word and the answer are objects there.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ..study.provenance import source_digest
 from ..study.study_file import identified, whole_text
 
 TIMEOUT_S: Final = 60.0  # for all machines together
-_NO_ANSWER: Final = [f"did not answer in {TIMEOUT_S:g} s: see whether Ray can start a process there"]
+_NO_ANSWER: Final = [f"did not answer in {TIMEOUT_S:g} s: check whether Ray can start a process there"]
 _SAME_FOLDER: Final = "mount one file system at the same path on every machine"
 _SAME_STORE: Final = "give every machine the same AWS_ENDPOINT_URL and credentials of the same account"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a machine must find: the word in the study's lock, whether that must be held, and versions by name.
+    """Expected findings of a machine: the word in the study's lock, whether the lock is held, and versions by name.
 
-    `store` is the URI of the study in an object store, where the machine finds the word instead.
+    `store` is the URI of a study in an object store; the machine finds the word there instead.
     """
 
     word: str | None
@@ -45,8 +45,11 @@ class Expected:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a machine found: the word in the lock, whether it is held, the name of the file it wrote, or why it could
-    not write."""
+    """Findings of a machine: the word in the lock, and whether the lock is held.
+
+    `proof` is the name of the file or object that the machine wrote, None where it could not; `cannot_write` is the
+    reason then.
+    """
 
     host: str
     word: str | None
@@ -57,44 +60,44 @@ class NodeReport:
 
 
 def check_nodes(ray: Any, study_dir: Path) -> None:
-    """Raise `StudyError`, a line a machine, where machines of the cluster other than this one cannot train the study.
+    """Raise `StudyError`, with a line for each, where other machines of the cluster cannot train the study.
 
-    `ray` is the module, connected; the study's owner holds the lock.
+    `ray` is the connected module. The study's owner must hold the lock.
     """
-    here = ray.get_runtime_context().get_node_id()
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+    this_node = ray.get_runtime_context().get_node_id()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != this_node]
     if not nodes:
         return
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     expected, task = expected_here(study_dir), ray.remote(report_node)
-    asked = []
+    answers = []
     for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        options = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        asked.append(options.remote(str(study_dir.absolute()), expected.word, expected.store))
-    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=TIMEOUT_S)
+        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        options = task.options(num_cpus=0, max_retries=0, scheduling_strategy=on_node)
+        answers.append(options.remote(str(study_dir.absolute()), expected.word, expected.store))
+    ready, _ = ray.wait(answers, num_returns=len(answers), timeout=TIMEOUT_S)
     lines = []
-    for node, answer in zip(nodes, asked, strict=True):
+    for node, answer in zip(nodes, answers, strict=True):
         name, problems = str(node.get("NodeManagerAddress", node["NodeID"])), _NO_ANSWER
-        if answer in answered:
+        if answer in ready:
             try:
                 report = ray.get(answer)
                 name = f"{name} ({report.host})"
                 problems = [*problems_of(report, expected, study_dir), *_unseen(report, expected, study_dir)]
             except Exception as problem:  # whatever another version raises or returns
-                problems = [f"could not be asked ({last_line(problem)}): install the same pinnsweep there"]
+                problems = [f"could not run the check ({last_line(problem)}): install the same pinnsweep there"]
         lines += [f"node {name} {'; '.join(problems)}"] if problems else []
-    for left in study_dir.glob(f"{PROOF}*"):
-        left.unlink(missing_ok=True)
+    for proof in study_dir.glob(f"{PROOF}*"):
+        proof.unlink(missing_ok=True)
     if lines:
         where = expected.store or study_dir.absolute()
-        first = f"not every machine of the cluster can train the study in {where}:"
-        raise StudyError("\n".join([first, *lines]))
+        heading = f"not every machine of the cluster can train the study in {where}:"
+        raise StudyError("\n".join([heading, *lines]))
 
 
 def check_here(study_dir: Path, expected: Expected) -> None:
-    """Raise `StudyError` where this machine cannot train the study: for one that joins when the study runs."""
+    """Raise `StudyError` where this machine, which joins while the study runs, cannot train it."""
     report = report_node(str(study_dir), expected.word, expected.store)
     if report.proof and expected.store:
         Remote(expected.store).remove([report.proof])
@@ -107,7 +110,7 @@ def check_here(study_dir: Path, expected: Expected) -> None:
 
 
 def expected_here(study_dir: Path) -> Expected:
-    """What every machine must find, by what the driver's machine has."""
+    """Return what every machine must find, from what the driver's machine has."""
     _, where = identified(whole_text(study_dir), study_dir)
     remote = remote_of(study_dir)
     store = None if remote is None else remote.uri
@@ -116,7 +119,7 @@ def expected_here(study_dir: Path) -> Expected:
 
 
 def report_node(study_dir: str, word: str | None, store: str | None = None) -> NodeReport:
-    """What this machine finds; `word` is what it writes into a file, or an object of the store, for the driver."""
+    """Return what this machine finds; it writes `word` into a file, or an object of the store, for the driver."""
     if store is not None:
         return _report_store(Remote(store), word or "")
     folder, proof, cannot_write = Path(study_dir), f"{PROOF}{uuid.uuid4().hex}", ""
@@ -125,32 +128,33 @@ def report_node(study_dir: str, word: str | None, store: str | None = None) -> N
         (folder / proof).write_text(word or "")
     except OSError as problem:
         cannot_write = problem.strerror or str(problem)
-    found = holder.get("word")
-    return NodeReport(socket.gethostname(), found, is_held, None if cannot_write else proof, cannot_write, versions())
+    seen, written = holder.get("word"), None if cannot_write else proof
+    return NodeReport(socket.gethostname(), seen, is_held, written, cannot_write, versions())
 
 
 def _report_store(remote: Remote, word: str) -> NodeReport:
-    proof, found, cannot = f"{PROOF}{uuid.uuid4().hex}", None, ""
+    proof, content, cannot_write = f"{PROOF}{uuid.uuid4().hex}", None, ""
     try:
-        found = remote.get(OWNER)
+        content = remote.get(OWNER)
         remote.put(proof, word.encode())
     except StudyError as problem:
-        cannot = str(problem)
-    known = None if found is None else found.decode(errors="replace")
-    return NodeReport(socket.gethostname(), known, False, None if cannot else proof, cannot, versions())
+        cannot_write = str(problem)
+    seen = None if content is None else content.decode(errors="replace")
+    written = None if cannot_write else proof
+    return NodeReport(socket.gethostname(), seen, False, written, cannot_write, versions())
 
 
 def problems_of(report: NodeReport, expected: Expected, study_dir: Path) -> list[str]:
-    """Why the machine of a report cannot train the study; each goes on from "node NAME"."""
+    """Return why the machine of a report cannot train the study, as phrases that follow "node NAME"."""
     if expected.store is not None:
         return [*_store_problems(report, expected), *_other_versions(report.versions, expected.versions)]
     if report.word is None or report.word != expected.word:
-        what = "does not see" if report.word is None else "sees another folder at"
-        return [f"{what} {study_dir}: {_SAME_FOLDER}", *_other_versions(report.versions, expected.versions)]
+        verb = "does not see" if report.word is None else "sees another folder at"
+        return [f"{verb} {study_dir}: {_SAME_FOLDER}", *_other_versions(report.versions, expected.versions)]
     problems = []
     if expected.holds_lock and not report.lock_is_held:
         problems.append(
-            "does not find the study's lock held, so its file system does not hold locks between machines: mount it "
+            "does not find the study's lock held, so the file system does not share locks between machines: mount it "
             "with locks, put the study on another one (--root DIR), or its database on a server (state: postgresql://...)"
         )
     if report.cannot_write:
@@ -162,26 +166,28 @@ def _store_problems(report: NodeReport, expected: Expected) -> Iterator[str]:
     if report.cannot_write:
         yield f"cannot use the store: {report.cannot_write}"
     elif report.word != expected.word:
-        what = "does not find this study in" if report.word is None else "finds another study in"
-        yield f"{what} {expected.store}: {_SAME_STORE}"
+        verb = "does not find this study in" if report.word is None else "finds another study in"
+        yield f"{verb} {expected.store}: {_SAME_STORE}"
 
 
-def _other_versions(found: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
-    for name, version in wanted.items():
-        if found.get(name) != version:  # of a hash, the beginning tells enough
-            yield f"has {name} {found.get(name, 'of no version')[:12]}, the driver has {version[:12]}: install the same"
+def _other_versions(versions_there: Mapping[str, str], expected: Mapping[str, str]) -> Iterator[str]:
+    for name, version in expected.items():
+        there = versions_there.get(name)
+        if there != version:  # the beginning of a hash suffices
+            has = f"no {name}" if there is None else f"{name} {there[:12]}"
+            yield f"has {has}, the driver has {version[:12]}: install the same"
 
 
 def _unseen(report: NodeReport, expected: Expected, study_dir: Path) -> Iterable[str]:
-    """Look for the file or object that a machine wrote, and remove it."""
+    """Return the problem where the file or object that a machine wrote is not seen here; remove it."""
     if report.proof is None or report.word is None:
         return ()
     if expected.store is not None:
         remote = Remote(expected.store)
         written = remote.get(report.proof)
         remote.remove([report.proof])
-        seen = written == report.word.encode()
-        return () if seen else (f"wrote an object that is not seen here in {remote}: {_SAME_STORE}",)
+        is_seen = written == report.word.encode()
+        return () if is_seen else (f"wrote an object that is not seen here in {remote}: {_SAME_STORE}",)
     file = study_dir / report.proof
     try:
         content = file.read_text()
@@ -193,7 +199,7 @@ def _unseen(report: NodeReport, expected: Expected, study_dir: Path) -> Iterable
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions that numbers depend on; `sources` is the hash of this project's own code."""
+    """Return the versions that results depend on; `sources` is the hash of this project's own code."""
     return {
         "sources": source_digest(),
         "python": platform.python_version(),
@@ -202,5 +208,5 @@ def versions() -> dict[str, str]:
 
 
 def last_line(problem: BaseException) -> str:
-    """Return the last line of an exception's text, which with Ray is the one that says what happened."""
+    """Return the last line of an exception's text, which in Ray's exceptions is the one with the cause."""
     return next((line.strip() for line in reversed(str(problem).splitlines()) if line.strip()), type(problem).__name__)

@@ -1,12 +1,16 @@
 """Progress of a running study: a live view on a terminal, plain lines elsewhere.
 
-Both are drawn from snapshots, plain dicts; nothing here asks for anything. Their keys: study; limit (trials asked for,
-repeated ones included); counts (trials by state); failures (failed trials that were not trained once more); objective;
-best (trial, value, params, or None); packs (each pack, members, phase, under_way in members, evaluations, seconds, and
-what `deviceuse` measured); places (packs that the machines have room for); requested (workers that are there or asked
-for); preparing (what workers do before they train); cores_per_pack; under_way (trained parts of unfinished trials, in
-trials); budget_left_s (or None); finished (the trials that finished since the snapshot
-before); finished_count (all of them in this start); over_budget (why no new trial starts, or None).
+Both are drawn from snapshots, which are plain dicts with these keys:
+
+- study, objective; limit: number of trials of the study, retried ones included
+- counts: trials by state; failures: failed trials that were not retried
+- best: trial, value and params, or None
+- packs: for each pack, members, phase, under_way (in members), evaluations, seconds, and the values of `device_use`
+- places: packs that the machines have room for; requested: workers that exist or are requested
+- preparing: what workers do before they train; cores_per_pack
+- under_way: trained parts of unfinished trials, in trials; budget_left_s: seconds, or None
+- finished: trials that finished since the previous snapshot; finished_count: all that finished in this attempt
+- over_budget: why no new trial starts, or None
 """
 
 from __future__ import annotations
@@ -28,22 +32,22 @@ from ..states import FINISHED
 from .pace import Pace
 
 PLAIN_INTERVAL_S = 5.0
-STILL_INTERVAL_S = 60.0  # between two lines of a study that waits
-REFRESHES = 4  # a second
+STILL_INTERVAL_S = 60.0  # between two lines while a study waits
+REFRESHES = 4  # per second
 PACKS_SHOWN = 6
 FINISHED_SHOWN = 5
-FAILED_SHOWN = 3  # beside those among the finished
+FAILED_SHOWN = 3  # in addition to those among the finished
 BAR_WIDTH = 18
 
 Snapshot = Mapping[str, Any]
 
 
 class Progress:
-    """Shows snapshots as they come: `with Progress(console, plain=False) as progress: progress.update(snapshot)`.
+    """Display of snapshots: `with Progress(console, plain=False) as progress: progress.update(snapshot)`.
 
-    On a terminal the view stays below whatever else is printed and is left standing at the end. Elsewhere, or with
-    `plain`, a line comes with every finished trial, and otherwise at most one in five seconds, or in a minute while
-    the study waits. One thread at a time may update it. Time counts from `began` (by `clock`; default: now).
+    On a terminal the view stays below everything else that is printed, and remains at the end. Elsewhere, or with
+    `plain`, every finished trial has a line, and the state has one at most every five seconds, or every minute while
+    the study waits. Only one thread at a time may call it. Time counts from `began` (on `clock`; default: now).
     """
 
     def __init__(
@@ -67,9 +71,9 @@ class Progress:
         self._pace = Pace(clock)
         self._recent: deque[Mapping[str, Any]] = deque(maxlen=FINISHED_SHOWN)
         self._failed: deque[Mapping[str, Any]] = deque(maxlen=FINISHED_SHOWN + FAILED_SHOWN)
-        self._told_state = self._state = self._newest_line = ""
+        self._printed_state = self._state = self._newest_line = ""
         self._has_news = False
-        self._told_at = float("-inf")
+        self._printed_at = float("-inf")
         self._left_s: float | None = None
 
     def __enter__(self) -> Self:
@@ -82,16 +86,16 @@ class Progress:
     ) -> None:
         if self._live:
             self._write(self._live.stop)
-        elif self._has_news:  # the five seconds kept the last state back
+        elif self._has_news:  # the last state was held back
             self.message(self._newest_line)
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the user asked for the run."""
+        """Return the seconds since the run was started."""
         return self._clock() - self._began
 
     def phase(self, text: str) -> None:
-        """Show what is being done before there is a state of the study."""
+        """Show what is being done before the first snapshot."""
         if text == self._phase:
             return
         self._phase = text
@@ -99,13 +103,13 @@ class Progress:
             self.message(f"{text} ({duration(self.elapsed_s)})")
 
     def _draw(self) -> RenderableType:
-        """What stands below the messages: the study's state, or what is being done and for how long."""
+        """Return the live view: the study's state, or what is being done and for how long."""
         if self._drawn is not None:
             return self._drawn
         return Text.assemble((duration(self.elapsed_s), "dim"), f"  {self._phase} ...") if self._phase else Text("")
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show the state of the study."""
+        """Show the state of the study in a snapshot."""
         if snapshot["packs"] or self._left_s is not None:
             done = _done(snapshot) + snapshot["under_way"]
             self._left_s = self._pace.left_s(done, snapshot["limit"] - done)
@@ -120,37 +124,37 @@ class Progress:
         self._write(self._live.refresh)
 
     def message(self, text: str) -> None:
-        """Print a line that stays, above the live view where there is one."""
+        """Print a line, above the live view where there is one."""
         self._write(lambda: self._console.print(Text(text), soft_wrap=True))
 
     def _write(self, write: Callable[[], object]) -> None:
-        """Write; once nobody reads any more (a closed pipe) the run goes on without a word."""
+        """Call `write`; after the output is closed (a broken pipe) the run goes on silently."""
         if self._is_mute:
             return
         try:
             write()
-        except (OSError, SystemExit):  # the latter is what rich makes of a closed pipe
+        except (OSError, SystemExit):  # rich raises SystemExit on a closed pipe
             self._is_mute = True
 
     def _print_lines(self, snapshot: Snapshot) -> None:
         for trial in snapshot["finished"]:
             self.message(finished_line(trial, snapshot["objective"]))
         self._state, self._newest_line = state(snapshot), status_line(snapshot)
-        has_news = bool(snapshot["packs"]) or self._state != self._told_state
-        if self._clock() >= self._told_at + (PLAIN_INTERVAL_S if has_news else STILL_INTERVAL_S):
-            self._told_at, self._told_state = self._clock(), self._state
+        has_news = bool(snapshot["packs"]) or self._state != self._printed_state
+        if self._clock() >= self._printed_at + (PLAIN_INTERVAL_S if has_news else STILL_INTERVAL_S):
+            self._printed_at, self._printed_state = self._clock(), self._state
             self.message(self._newest_line)
             has_news = False
         self._has_news = has_news
 
 
 def status_line(snapshot: Snapshot) -> str:
-    """The study in one line: counts, best value, time."""
+    """Return a study in one line: counts, best value, time."""
     return f"{state(snapshot)}; {_times(snapshot)}"
 
 
 def state(snapshot: Snapshot) -> str:
-    """The same without the time."""
+    """Return a study in one line without the time."""
     pruned, failed = _count(snapshot, "PRUNED"), snapshot["failures"]
     parts = [f"{_done(snapshot)}/{snapshot['limit']} trials", f"{_count(snapshot, 'RUNNING')} running"]
     parts += [f"{pruned} pruned"] if pruned else []
@@ -162,7 +166,7 @@ def state(snapshot: Snapshot) -> str:
 
 
 def finished_line(trial: Mapping[str, Any], objective: str) -> str:
-    """A finished trial in one line: value or failure, why it stopped, how long it took, its configuration."""
+    """Return a finished trial in one line: value or failure, stop reason, duration, configuration."""
     value = trial["value"]
     result = f"{objective} {shown(objective, value)}" if value is not None else "no value"
     if trial["state"] == "PRUNED":
@@ -170,20 +174,21 @@ def finished_line(trial: Mapping[str, Any], objective: str) -> str:
     if trial["state"] == "FAIL":
         result = f"failed, {trial['failure']}" if trial.get("failure") else "failed"
     stop = f" ({reason})" if (reason := trial.get("stop_reason")) and reason != result else ""
-    took = f" in {duration(trial['seconds'])}" if trial.get("seconds") is not None else ""
-    return printable(f"trial {trial['trial']}: {result}{stop}{took}  {_settings(trial['params'])}").rstrip()
+    time_taken = f" in {duration(trial['seconds'])}" if trial.get("seconds") is not None else ""
+    return printable(f"trial {trial['trial']}: {result}{stop}{time_taken}  {_settings(trial['params'])}").rstrip()
 
 
 def view(snapshot: Snapshot) -> RenderableType:
-    """The live view: how far the study is, its best trial, the packs at work, the last finished and failed trials.
+    """Return the live view: state of the study, its best trial, its packs, the last finished and failed trials.
 
-    Keys more than a snapshot's: elapsed_s, left_s (seconds, or None), and failed (trials not among the finished).
+    Besides the keys of a snapshot it needs elapsed_s, left_s (seconds, or None), and failed (trials that are not among
+    the finished).
     """
     title = Rule(Text(printable(snapshot["study"]), style="bold"), align="left", style="dim")
     trials = [*_failed(snapshot["failed"]), *_finished(snapshot["finished"], snapshot["objective"])]
     blocks = (_overall(snapshot), _packs(snapshot["packs"]), trials)
     lines = [line for block in blocks if block for line in (Text(), *block)][1:]
-    for line in lines:  # one line each, however narrow the terminal
+    for line in lines:  # one line each, even on a narrow terminal
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(title, *lines)
 
@@ -203,31 +208,31 @@ def _overall(snapshot: Snapshot) -> list[Text]:
         lines.append(Text.assemble(("best    ", "dim"), value, f", trial {best['trial']}  ", settings))
     if snapshot["packs"]:
         lines.append(Text.assemble(("devices ", "dim"), _devices(snapshot)))
-    lines += [Text.assemble(("waiting ", "dim"), printable(each)) for each in _waits(snapshot)]
+    lines += [Text.assemble(("waiting ", "dim"), printable(reason)) for reason in _waits(snapshot)]
     if reason := snapshot["over_budget"]:
         lines.append(Text.assemble(("ending  ", "dim"), printable(reason)))
     return lines
 
 
 def _waits(snapshot: Snapshot) -> list[str]:
-    """What workers wait for: nodes, kernels."""
+    """Return what workers wait for: nodes, kernels."""
     grows = snapshot["requested"] > snapshot["places"]
-    growth = f"waiting for the cluster to grow ({snapshot['places']} of {snapshot['requested']} places)"
+    growth = f"waiting for the cluster to grow ({snapshot['places']} of {snapshot['requested']} worker slots)"
     waits = [*([growth] if grows else ()), *snapshot["preparing"]]
     is_starting = not waits and snapshot["requested"] and not snapshot["packs"]
     return waits or (["workers are starting"] if is_starting and not snapshot["finished_count"] else [])
 
 
 def _devices(snapshot: Snapshot) -> str:
-    """How many packs train, and what their workers measured."""
+    """Return the number of packs that train, and what their workers measured."""
     packs = snapshot["packs"]
     parts = [f"{len(packs)} pack{'s' if len(packs) != 1 else ''} in training, room for {snapshot['places']}"]
     if cores := [pack["cores_busy"] for pack in packs if "cores_busy" in pack]:
         parts.append(f"cores {100 * sum(cores) / len(cores) / snapshot['cores_per_pack']:.0f} % busy")
     if gpus := [pack["gpu_busy"] for pack in packs if "gpu_busy" in pack]:
         parts.append(f"GPUs {100 * sum(gpus) / len(gpus):.0f} % busy")
-    if held := sum(pack.get("gpu_bytes", 0.0) for pack in packs):
-        parts.append(f"{held / 1e9:.3g} GB of GPU memory")
+    if gpu_bytes := sum(pack.get("gpu_bytes", 0.0) for pack in packs):
+        parts.append(f"{gpu_bytes / 1e9:.3g} GB of GPU memory")
     return ", ".join(parts)
 
 
@@ -248,8 +253,8 @@ def _packs(packs: Sequence[Mapping[str, Any]]) -> list[Text]:
 def _failed(failed: Sequence[Mapping[str, Any]]) -> list[Text]:
     lines = []
     for trial in failed:
-        why = trial.get("failure") or trial.get("stop_reason") or "no reason was recorded"
-        lines.append(Text.assemble(("failed  ", "dim"), (printable(f"trial {trial['trial']}: {why}"), "red")))
+        reason = trial.get("failure") or trial.get("stop_reason") or "no reason was recorded"
+        lines.append(Text.assemble(("failed  ", "dim"), (printable(f"trial {trial['trial']}: {reason}"), "red")))
     return lines
 
 
@@ -279,10 +284,10 @@ def _value(snapshot: Snapshot) -> str:
 
 def _times(snapshot: Snapshot) -> str:
     left, budget = snapshot["left_s"], snapshot["budget_left_s"]
-    told = f", about {duration(left)} left" if left is not None else ""
+    remaining = f", about {duration(left)} left" if left is not None else ""
     if budget is not None and (left is None or budget < left):
-        told = f", {duration(budget)} of the budget left"
-    return duration(snapshot["elapsed_s"]) + told
+        remaining = f", {duration(budget)} of the budget left"
+    return duration(snapshot["elapsed_s"]) + remaining
 
 
 def _settings(params: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""The Ray cluster of a run: one of this machine that begins and ends with it, or one that is joined.
+"""The Ray cluster of a run: a local one that begins and ends with the run, or one that the run joins.
 
-It starts in a thread of its own, so that the study is read meanwhile. That thread lives as long as the cluster: the
-kernel ends Ray's processes when the thread that started them ends, which is how none outlives a killed driver.
+It starts in a thread of its own while the driver reads the study. That thread lives as long as the cluster, because the
+kernel ends Ray's processes when the thread that started them ends; so none of them outlives a killed driver.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from ..errors import StudyError
 from ..machine import available_cpus
 
 NAMESPACE: Final = "pinnsweep"
-AUTO: Final = "auto"  # instead of an address: where RAY_ADDRESS points, or the cluster this machine belongs to
+AUTO: Final = "auto"  # address of the cluster of RAY_ADDRESS, or of the one this machine belongs to
 ADDRESS_TIMEOUT_S: Final = 5.0
-END_S: Final = 30.0  # for a cluster to end
+END_S: Final = 30.0  # to wait for a cluster to end
 SETTINGS: Final[Mapping[str, str]] = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",  # a local cluster is for its user alone; the token is made and found by Ray
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own progress tables: ours say more
+    "RAY_AUTH_MODE": "token",  # a local cluster is for its user alone; Ray makes and finds the token
+    "RAY_AIR_NEW_OUTPUT": "0",  # no progress tables of Tune beside our own
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the owner says how many workers to ask for, Tune need not limit them
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the owner limits the workers, so Tune need not
 }
 
 
 class RayCluster:
-    """A cluster from `with` to its end; `address` joins one, without it `cpus` cores of this machine are one."""
+    """Cluster that lives as long as its `with` block.
+
+    With `address` the cluster there is joined. Without it `cpus` cores of this machine are a cluster (default: all that
+    are available).
+    """
 
     def __init__(self, address: str | None, cpus: int | None = None) -> None:
         self._address, self._cpus = address, cpus
@@ -47,14 +51,14 @@ class RayCluster:
 
     @property
     def is_shared(self) -> bool:
-        """Whether it is there for others too."""
+        """Return whether others may use the cluster too."""
         return self._address is not None
 
     def __enter__(self) -> RayCluster:
         if "ray" in sys.modules and not self._address and "RAY_AUTH_MODE" not in os.environ:
-            os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray read it when it was imported
+            os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray read the mode when it was imported
             warnings.warn(
-                "ray was imported before the sweep began, so the local cluster has no token and every user of this "
+                "ray was imported before the run started, so the local cluster has no token and every user of this "
                 "machine can reach it. Set RAY_AUTH_MODE=token before the import",
                 stacklevel=2,
             )
@@ -68,7 +72,7 @@ class RayCluster:
         self._thread.join(END_S)
 
     def connected(self) -> Any:
-        """Wait until the cluster is there; return the module `ray`. Raises `StudyError` where none answers."""
+        """Return the module `ray` once the cluster is ready. Raises `StudyError` where no cluster answers."""
         self._ready.wait()
         if self._problem is not None:
             raise self._problem
@@ -77,10 +81,10 @@ class RayCluster:
         return ray
 
     def head_is_gone(self) -> bool:
-        """Whether the head of a cluster of this machine has ended, as far as Ray lets us see it."""
-        with contextlib.suppress(Exception):  # private to Ray: without it, the silence tells, some seconds later
+        """Return whether the head of a local cluster is known to have ended."""
+        with contextlib.suppress(Exception):  # private to Ray; without it, missing answers show this later
             processes = sys.modules["ray._private.worker"]._global_node.all_processes["gcs_server"]
-            return any(each.process.poll() is not None for each in processes)
+            return any(started.process.poll() is not None for started in processes)
         return False
 
     def _hold(self) -> None:
@@ -99,14 +103,14 @@ class RayCluster:
     def _start(self) -> None:
         if self._address:
             _refuse_silent_address(self._address)
-        # A signal to the whole process group (timeout, systemd, batch wrappers) is for the driver, which saves first:
-        # Ray's processes inherit that it is blocked.
+        # A signal to the whole process group (timeout, systemd, batch wrappers) is for the driver, which saves first.
+        # Ray's processes inherit the blocked signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         import ray
 
         logging.getLogger("ray").setLevel(logging.ERROR)
-        here = {"num_cpus": self._cpus or available_cpus(), "include_dashboard": False}
-        options: dict[str, Any] = {} if self._address else here
+        local = {"num_cpus": self._cpus or available_cpus(), "include_dashboard": False}
+        options: dict[str, Any] = {} if self._address else local
         try:
             ray.init(
                 self._address or "local",
@@ -119,22 +123,22 @@ class RayCluster:
             if not self._address:
                 raise
             raise _no_cluster(self._address, str(problem).splitlines()[0]) from None
-        for name in ("ray", "ray.tune", "ray.train", "ray.air"):  # after fit() Tune warns of loggers we do not use
+        for name in ("ray", "ray.tune", "ray.train", "ray.air"):  # Tune warns of loggers that are not used here
             logging.getLogger(name).setLevel(logging.CRITICAL)
         _end_at_once(ray)
 
 
 def _end_at_once(ray: Any) -> None:
-    """Have the shutdown of a cluster of this machine not wait for processes to heed a signal that they do not hear."""
-    with contextlib.suppress(AttributeError):  # private to Ray: without it, the shutdown takes some seconds longer
+    """Kill the processes of a local cluster at its shutdown, without waiting: they have SIGTERM blocked."""
+    with contextlib.suppress(AttributeError):  # private to Ray; without it the shutdown takes some seconds longer
         node = ray._private.worker._global_node
         kill = node.kill_all_processes
         node.kill_all_processes = functools.wraps(kill)(lambda **options: kill(**{**options, "allow_graceful": False}))
 
 
 def _refuse_silent_address(address: str) -> None:
-    """Ray itself waits for minutes for an address at which nobody listens."""
-    if address == AUTO:  # a job of a cluster finds it in its environment, or Ray on its machine
+    """Raise `StudyError` where nothing listens at an address, for which Ray itself would wait for minutes."""
+    if address == AUTO:  # a job of a cluster has it in its environment; otherwise Ray looks on this machine
         address = os.environ.get("RAY_ADDRESS", "")
         if not address or address == AUTO:
             return
@@ -152,6 +156,6 @@ def _refuse_silent_address(address: str) -> None:
 
 def _no_cluster(address: str, reason: str) -> StudyError:
     return StudyError(
-        f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, or leave --address out "
-        "to run on this machine. A cluster with a token wants it in RAY_AUTH_TOKEN, one without RAY_AUTH_MODE=disabled"
+        f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, or omit --address to run "
+        "on this machine. For a cluster with a token set RAY_AUTH_TOKEN, for one without set RAY_AUTH_MODE=disabled"
     )

@@ -1,7 +1,7 @@
-"""The study under Ray Tune: workers that take slots, and the trainable that trains segment by segment.
+"""A study under Ray Tune: workers in slots, and the trainable that trains segment by segment.
 
-Tune places and restarts processes. Its checkpoints, loggers and `Tuner.restore` are not used: the study is the owner's.
-A Tune trial is a slot: its worker takes one pack after the other until the owner has none left.
+Tune places and restarts processes. Its checkpoints, loggers and `Tuner.restore` are not used, because the owner keeps
+the study. A trial of Tune is a worker slot: its worker trains one pack after the other until the owner has none left.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
     from .worker import SlotWorker
 
-SUGGEST_WAIT_S = 0.008  # suggest runs in Tune's loop and must not hold it up
+SUGGEST_WAIT_S = 0.008  # `suggest` runs in Tune's loop and must not block it
 SEGMENT_S = 5.0  # between two checkpoints
-IDLE_S = 2.0  # between two questions of a worker that may not train
-LOOK_S = 0.5  # between two questions whether the end has come
-GRACE_S = 1.0  # for workers to leave by themselves; Tune gives them seconds more
+IDLE_S = 2.0  # between two checks of a worker that cannot train
+LOOK_S = 0.5  # between two checks for the end of the study
+GRACE_S = 1.0  # for workers to end by themselves; Tune gives them some seconds more
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What every worker of an attempt knows: where the study is, who owns it, what its machine must find there."""
+    """Facts for every worker of an attempt: the study, its owner, and what the worker's machine must find."""
 
     study_dir: str
     owner: str
@@ -50,32 +50,35 @@ class WorkerContext:
 
 
 class Question:
-    """A method of the owner, asked again and again without waiting for it: Tune's loop must not be held up.
+    """Repeated call of a method of the owner that does not block Tune's loop.
 
-    An owner that cannot be reached gives no answer; the driver notices, and nothing is raised into Tune's loop.
+    An owner that cannot be reached gives no answer. The driver notices that; nothing is raised in Tune's loop.
     """
 
     def __init__(self, method: Any, *, every_s: float = 0.0) -> None:
         self._method, self._every_s = method, every_s
-        self._asked: Any = None
+        self._pending: Any = None  # reference to the answer
         self._next = 0.0
 
     def answer(self, wait_s: float = 0.0, default: Any = None) -> Any:
-        """The newest answer, once; `default` while there is none."""
+        """Return the newest answer, each one once, or `default` while there is none."""
         try:
-            if self._asked is None and time.monotonic() >= self._next:
-                self._asked, self._next = self._method.remote(), time.monotonic() + self._every_s
-            if self._asked is None or not ray.wait([self._asked], timeout=wait_s)[0]:
+            if self._pending is None and time.monotonic() >= self._next:
+                self._pending, self._next = self._method.remote(), time.monotonic() + self._every_s
+            if self._pending is None or not ray.wait([self._pending], timeout=wait_s)[0]:
                 return default
-            asked, self._asked = self._asked, None
-            return ray.get(asked)
+            reference, self._pending = self._pending, None
+            return ray.get(reference)
         except ray.exceptions.RayError:
-            self._asked = None
+            self._pending = None
             return default
 
 
 class SlotSearcher(Searcher):
-    """Hands out the owner's slots, without ever waiting for it in Tune's loop; `first` is one it need not ask for."""
+    """Searcher that hands out the owner's slots without blocking Tune's loop.
+
+    `first` is a slot, with its device, that the owner need not be asked for.
+    """
 
     def __init__(self, owner: Any, first: tuple[int, str] | None) -> None:
         super().__init__()
@@ -83,7 +86,7 @@ class SlotSearcher(Searcher):
         self._slots: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next slot, None while there is none, FINISHED when there will be none."""
+        """Return the next slot and its device, None while there is none, FINISHED when there will be none."""
         if self._first is not None:
             (slot, device), self._first = self._first, None
             self._slots[trial_id] = slot
@@ -97,31 +100,30 @@ class SlotSearcher(Searcher):
         return {"slot": offer.slot, "device": offer.device}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: workers report to the owner themselves."""
+        """Do nothing: workers report to the owner themselves."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the owner of a slot that Tune has given up."""
+        """Tell the owner that Tune has given up a slot."""
         slot = self._slots.pop(trial_id, None)
         if error and slot is not None:
-            self._owner.lost.remote(
-                slot, f"its process died again and again; see {LOG_FILE} of the study, and Ray's logs"
-            )
+            self._owner.lost.remote(slot, f"its process died repeatedly; see {LOG_FILE} of the study, and Ray's logs")
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the owner remembers."""
+        """Do nothing: the owner keeps the study."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Metric, mode and space are the study's own."""
+        """Ignore metric, mode and space, which belong to the study. Return True."""
         return True
 
 
 class SlotStopper(tune.Stopper):
-    """Ends the run when the owner is idle, or Tune would wait for places of slots that nobody wants any more.
+    """Stopper that ends the run when the owner is idle.
 
-    Other studies may hold those places for hours. Workers have `GRACE_S` to leave by themselves.
+    Without it Tune would wait for resources of slots that are no longer needed, which other studies may hold for hours.
+    Workers have `GRACE_S` to end by themselves.
     """
 
     def __init__(self, owner: Any) -> None:
@@ -129,11 +131,11 @@ class SlotStopper(tune.Stopper):
         self._idle_since = float("inf")
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never: a slot ends when its worker says so."""
+        """Return False: a slot ends when its worker says so."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether the owner has been idle for a while; does not wait for it."""
+        """Return whether the owner has been idle for `GRACE_S`, without waiting for its answer."""
         now, is_idle = time.monotonic(), self._idle.answer()
         if is_idle is not None:
             self._idle_since = min(self._idle_since, now) if is_idle else float("inf")
@@ -141,9 +143,9 @@ class SlotStopper(tune.Stopper):
 
 
 class SlotScheduler(FIFOScheduler):
-    """Starts workers as they come, and drops those that wait for a place which nobody needs any more.
+    """Scheduler that starts workers in order, and drops pending ones that are no longer needed.
 
-    An autoscaler would add a node for them.
+    An autoscaler would add a node for those.
     """
 
     def __init__(self, owner: Any) -> None:
@@ -151,17 +153,17 @@ class SlotScheduler(FIFOScheduler):
         self._surplus = Question(owner.surplus, every_s=LOOK_S)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The next worker to start."""
+        """Return the next worker to start."""
         surplus = self._surplus.answer(default=())
         if surplus:
-            for trial in [each for each in tune_controller.get_trials() if each.config["slot"] in surplus]:
+            for trial in [trial for trial in tune_controller.get_trials() if trial.config["slot"] in surplus]:
                 if trial.status == "PENDING":
                     tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
 
 
 class _RemoteOwner:
-    """The owner's methods as calls that wait for their answer."""
+    """Methods of the owner as calls that wait for their answer."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -177,8 +179,8 @@ class _RemoteOwner:
     def cannot_write(self, reason: str) -> None:
         ray.get(self._actor.cannot_write.remote(reason))
 
-    def preparing(self, slot: int, what: str) -> None:
-        self._actor.preparing.remote(slot, what)  # without waiting: the owner may still be opening the study
+    def preparing(self, slot: int, step: str) -> None:
+        self._actor.preparing.remote(slot, step)  # without waiting: the owner may still be opening the study
 
     def unfit(self, slot: int, reason: str) -> None:
         ray.get(self._actor.unfit.remote(slot, reason))
@@ -192,15 +194,15 @@ class _RemoteOwner:
 
 
 def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
-    """The trainable of one attempt: a segment a step."""
+    """Return the trainable of one attempt, which trains one segment in each step."""
 
     class SlotTrainable(tune.Trainable):
-        """A worker in the slot named in its configuration, on the device it was given there."""
+        """Worker in the slot and on the device of its configuration."""
 
         def setup(self, config: dict[str, Any]) -> None:
             actor = ray.get_actor(context.owner, namespace=context.namespace)
             self._owner, self._slot, self._device = _RemoteOwner(actor), config["slot"], config["device"]
-            self._worker: SlotWorker | None = None  # not before the first step: Tune may yet drop this actor
+            self._worker: SlotWorker | None = None  # made in the first step, because Tune may drop this actor before
             self._node: str = ray.get_runtime_context().get_node_id()
             self._study_dir = Path(context.study_dir)
             self._unfit: str | None = None
@@ -216,7 +218,7 @@ def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
 
         @contextlib.contextmanager
         def _logged(self) -> Iterator[None]:
-            """What nobody expected goes into the study's log; Tune starts the worker again."""
+            """Record unexpected exceptions in the study's log; Tune starts the worker again."""
             try:
                 yield
             except ray.exceptions.RayError:
@@ -226,17 +228,17 @@ def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
                 raise
 
         def _prepare(self) -> None:
-            """All that takes time and does not need the owner, which may still be opening the study."""
-            if self._node != context.driver_node:  # it may have joined after the driver looked at all of them
+            """Do all that takes time and does not need the owner, which may still be opening the study."""
+            if self._node != context.driver_node:  # it may have joined after the driver checked the nodes
                 check_here(self._study_dir, context.expected)
                 if context.expected.store is not None:
                     self._study_dir = home.worker_home(context.expected.store)
-            from .precompile import prepare  # with torch, which a driver does without
+            from .precompile import prepare  # imports torch, which a driver does not need
 
-            prepare(context.spec, self._device, lambda doing: self._owner.preparing(self._slot, doing))
+            prepare(context.spec, self._device, lambda step: self._owner.preparing(self._slot, step))
 
         def _step(self) -> dict[str, Any]:
-            if self._unfit is not None:  # it keeps its place, or Tune would start the next slot right here
+            if self._unfit is not None:  # it keeps its resources, or Tune would start the next slot here
                 self._owner.unfit(self._slot, self._unfit)
                 time.sleep(IDLE_S)
                 return {"slot": self._slot, "done": not self._owner.has_work()}

@@ -1,4 +1,4 @@
-"""A worker in its slot: one pack after the other, in stretches that are reported, until the owner has none left."""
+"""A worker in its slot: it trains one pack after the other and reports, until the owner has none left."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from ..storage.object_store import StoreError
 from ..study.log import LOG_FILE
 from .pack_run import PackRun
 
-IDLE_S = 0.2  # between two questions for members that are not there yet
+IDLE_S = 0.2  # between two requests for members while there are none yet
 
 
 class Owner(Protocol):
-    """What a worker asks of a study's owner, here or in another process."""
+    """Methods of a study's owner that a worker calls, in this process or another."""
 
-    def lease(self, slot: int, node: str | None = None, device: str | None = None) -> PackTask: ...
-    def report(self, report: PackReport) -> Answer: ...
-    def cannot_write(self, reason: str) -> None: ...
+    def lease(self, slot: int, node: str | None = None, device: str | None = None) -> PackTask:
+        """Return the next pack for a slot, without members where there is none."""
+
+    def report(self, report: PackReport) -> Answer:
+        """Take a report on a pack; return what the worker does next."""
+
+    def cannot_write(self, reason: str) -> None:
+        """Record that a worker could not read or write its checkpoints, which ends the attempt."""
 
 
 class SlotWorker:
-    """Trains what the owner hands to a slot."""
+    """Worker that trains what the owner hands to a slot."""
 
     def __init__(
         self,
@@ -43,7 +48,7 @@ class SlotWorker:
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left for this slot."""
+        """Return whether there is nothing left for this slot."""
         return self._run is None and not self._is_idle
 
     def segment(self, seconds: float) -> None:
@@ -63,27 +68,27 @@ class SlotWorker:
             self._checkpoint(self._run)
 
     def _take_pack(self) -> None:
-        """The next pack of this slot, if there is one."""
+        """Lease the next pack of this slot, if there is one."""
         task = self._owner.lease(self._slot, self._node, self._device)
         self._run = PackRun(task, self._study_dir, clock=self._clock) if task.members else None
         self._is_idle = task.ask_again
 
     def _stretch(self, run: PackRun, until: float) -> None:
-        """Train, report, do what the owner answers."""
+        """Train until the clock says `until` or sooner, report, and do what the owner answers."""
         try:
             report = run.train(until)
-        except StoreError as problem:  # its checkpoints cannot be read: no fault of the members
+        except StoreError as problem:  # the checkpoints cannot be read, which is not the members' fault
             self._owner.cannot_write(str(problem))
             self._run = None
             return
-        except Exception as problem:  # a bug would come again: the owner finds the member that meets it
+        except Exception as problem:  # a bug would come again: the owner finds the member that triggers it
             report = run.crash_report(
                 f"unexpected {type(problem).__name__}: {problem} (its traceback is in {LOG_FILE} of the study)",
                 traceback.format_exc(),
             )
         answer = self._owner.report(report)
         if not answer.taken:
-            self._run = None  # what it says is in the last checkpoint, and stays there
+            self._run = None  # the report was refused: its members resume from the last checkpoint
         elif report.crashed is not None:
             self._take_pack()
         else:
@@ -95,7 +100,7 @@ class SlotWorker:
                 self._take_pack()
 
     def _checkpoint(self, run: PackRun) -> None:
-        """A disk or store that cannot be written to ends the attempt, not the study."""
+        """Write a checkpoint; a disk or store that cannot be written to ends the attempt, not the study."""
         try:
             run.checkpoint()
         except StoreError as problem:

@@ -1,4 +1,4 @@
-"""A cluster that grows: Ray's autoscaler with the provider that starts pretended nodes on this machine."""
+"""A cluster that grows: Ray's autoscaler with the provider that starts fake nodes on this machine."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LISTS = (
     "setup_commands",
     "worker_setup_commands",
     "worker_start_ray_commands",
-)  # keys that the autoscaler wants to be there
+)  # keys that the autoscaler requires
 
 
 class GrowingCluster:
-    """A head without cores, and up to `most` workers of `resources` that come when they are asked for."""
+    """Cluster of a head without cores and up to `most` workers of `resources`, started on request."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class GrowingCluster:
 
     @property
     def workers(self) -> int:
-        """Nodes beside the head."""
+        """Return the number of nodes besides the head."""
         return len([pid for pid in below(self.process.pid) if _is_raylet(pid)]) - 1
 
     def kill(self) -> None:

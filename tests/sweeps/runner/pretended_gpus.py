@@ -1,4 +1,4 @@
-"""Set up in every worker process of a test: GPUs that Ray counts and nobody has; packs train on the CPU instead."""
+"""Setup of every worker process of a test with GPUs that only Ray counts; packs train on the CPU instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def pretend() -> None:
-    """Note which GPU each pack was given, from when to when, in the folder of PRETENDED_GPUS."""
+    """Write which GPU each pack was given into the folder of PRETENDED_GPUS, one file for each pack."""
     import torch
 
     import pinncore

@@ -1,4 +1,4 @@
-"""kill -9 at random instants: of driver, worker, owner, Ray's head, a node. The tables are those of a calm study."""
+"""SIGKILL at random instants to driver, worker, owner, Ray's head or a node: the tables equal those of a calm study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..small import assert_same_tables, prepare, table, train_all, write_study
 
 NAMES = {"worker": "Trainable", "owner": "OwnerActor"}  # in the names that Ray gives its processes
 pytestmark = [pytest.mark.xdist_group("ray")]
-LATEST_S = 8.0  # of a kill after the first sign of work
+LATEST_S = 8.0  # after the first sign of work, for a kill
 LONG = {"epochs": 5000, "iterations": 200, "thin": 2, "trials": 16, "pack": 2}
 KINDS = {  # of studies: the sampler, and what else is set
     "grid": ("grid", ()),
@@ -38,7 +38,7 @@ KINDS = {  # of studies: the sampler, and what else is set
 
 
 class Chaos:
-    """A study that is run again and again while something in it is killed."""
+    """Study that is run again and again while its processes are killed."""
 
     def __init__(self, folder: Path, kind: str, seed: int, *, latest_s: float = LATEST_S, **size: int) -> None:
         (sampler, settings), size = KINDS[kind], LONG | size
@@ -72,7 +72,7 @@ class Chaos:
         return driver.returncode
 
     def _is_at_work(self, roots: list[int]) -> bool:
-        """Whether a worker lives and the study is there: the first worker starts while the owner opens the study."""
+        """Return whether a worker lives and the study exists; the first worker starts before the study is open."""
         return (self.study_dir / SPEC_FILE).is_file() and bool(named(roots, NAMES["worker"]))
 
     def _kill(self, target: str, driver: subprocess.Popen[str], roots: list[int], nodes: list[Node] | None) -> None:
@@ -85,11 +85,11 @@ class Chaos:
             nodes.pop().kill()
             self.kills += 1
         else:
-            found = _heads(driver.pid) if target == "head" else named(roots, NAMES[target])
-            self.kills += bool(found) and kill(self.draw.choice(found))
+            pids = _heads(driver.pid) if target == "head" else named(roots, NAMES[target])
+            self.kills += bool(pids) and kill(self.draw.choice(pids))
 
     def finish(self, *, with_ray: bool = True) -> None:
-        """Run it to its end, whatever a kill has left, and compare."""
+        """Run the study to its end and compare it with the calm one."""
         words = command("run", self.file, "--root", self.root, "--plain", *self.options)
         if with_ray:
             again = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
@@ -107,15 +107,15 @@ class Chaos:
         assert_same_tables(self.calm, self.study_dir, of=self._never_pruned if self.kind == "asha" else None)
 
     def _never_pruned(self, rows: pa.Table) -> pa.Table:
-        """Of trials that ended complete in both studies: whom asha prunes depends on who came first."""
-        both = (table(study_dir, "trials").to_pylist() for study_dir in (self.calm, self.study_dir))
-        complete = [{row["trial"] for row in found if row["state"] == "COMPLETE"} for found in both]
+        """Return the rows of trials that are complete in both studies: what asha prunes depends on the order."""
+        tables = (table(study_dir, "trials").to_pylist() for study_dir in (self.calm, self.study_dir))
+        complete = [{row["trial"] for row in trials if row["state"] == "COMPLETE"} for trials in tables]
         return rows.filter(pc.is_in(rows["trial"], value_set=pa.array(sorted(set.intersection(*complete)))))
 
 
 def _heads(pid: int) -> list[int]:
-    """The process that holds the state of a driver's own Ray cluster."""
-    return [found for found in below(pid) if _program(found).endswith("gcs_server")]
+    """Return the process that holds the state of a driver's own Ray cluster, as a list."""
+    return [child for child in below(pid) if _program(child).endswith("gcs_server")]
 
 
 def _program(pid: int) -> str:
@@ -140,12 +140,12 @@ def test_killed_in_turn(tmp_path: Path, later: tuple[str, ...]) -> None:
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Node]]:
     """A head and one more node; a test may kill or add some."""
-    found = [Node(tmp_path, "head")]
-    found.append(Node(tmp_path, "node0", head=found[0].address))
+    started_nodes = [Node(tmp_path, "head")]
+    started_nodes.append(Node(tmp_path, "node0", head=started_nodes[0].address))
     try:
-        yield found
+        yield started_nodes
     finally:
-        for node in reversed(found):
+        for node in reversed(started_nodes):
             node.kill()
 
 
@@ -153,12 +153,12 @@ def nodes(tmp_path: Path) -> Iterator[list[Node]]:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(("kind", "kills"), [(kind, 20) for kind in KINDS])
 def test_a_hundred_kills(tmp_path: Path, kind: str, kills: int) -> None:
-    """Study after study, until so many processes were killed."""
+    """Run study after study until `kills` processes were killed."""
     done = 0
     for seed in itertools.count():
         chaos = Chaos(tmp_path / str(seed), kind, seed)
         ends = ("owner", "driver", "head")
-        # One worker a study: a member that was there both times would rightly be taken for the cause.
+        # One worker per study: a member present at two deaths of its worker would rightly be taken for the cause.
         code = chaos.run("worker", chaos.draw.choice(ends))
         while code != 0 and done + chaos.kills < kills:
             code = chaos.run(chaos.draw.choice(ends))

@@ -1,4 +1,4 @@
-"""What a worker measures of itself."""
+"""Measurements of a worker's device use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeps.runner.device_use import DeviceUse
 
 
 class Machine:
-    """A clock and a process set by hand."""
+    """Clock and processor time set by hand."""
 
     now = used_s = 0.0
 
@@ -26,15 +26,15 @@ def test_busy_cores_are_those_since_the_last_look() -> None:
     machine.now, machine.used_s = 2.0, 3.0
     assert use.look() == {"cores_busy": 1.5}
     machine.now, machine.used_s = 2.1, 3.1
-    assert use.look() == {"cores_busy": 1.5}, "too soon to say more"
+    assert use.look() == {"cores_busy": 1.5}, "too soon to measure again"
     machine.now, machine.used_s = 4.0, 4.0
     assert use.look() == {"cores_busy": 0.5}
 
 
-@pytest.mark.parametrize("told", [{"gpu_busy": 0.71}, {}], ids=["told", "not told"])
-def test_a_gpu_is_told_with_its_memory(monkeypatch: pytest.MonkeyPatch, told: dict[str, float]) -> None:
+@pytest.mark.parametrize("load", [{"gpu_busy": 0.71}, {}], ids=["reported", "not reported"])
+def test_a_gpu_is_measured_with_its_memory(monkeypatch: pytest.MonkeyPatch, load: dict[str, float]) -> None:
     def utilization(device: Any) -> int:
-        if not told:
+        if not load:
             raise ModuleNotFoundError("pynvml does not seem to be installed or it can't be imported.")
         return 71
 
@@ -43,4 +43,4 @@ def test_a_gpu_is_told_with_its_memory(monkeypatch: pytest.MonkeyPatch, told: di
     machine = Machine()
     use = machine.use("cuda")
     machine.now, machine.used_s = 1.0, 0.25
-    assert use.look() == {"cores_busy": 0.25, "gpu_bytes": 3e9, **told}
+    assert use.look() == {"cores_busy": 0.25, "gpu_bytes": 3e9, **load}

@@ -1,4 +1,4 @@
-"""Several studies on one cluster: what each may have, and what becomes of that when nobody answers."""
+"""Shares of several studies on one cluster, and what they become when the actor does not answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIXED = ClusterCapacity(places=4, device="cpu")
 
 
 class OneActor:
-    """As much of Ray as a driver's side asks: two nodes, and an actor that can be made silent."""
+    """Fake of the part of Ray that a driver uses: two nodes, and an actor that can be made silent."""
 
     def __init__(self) -> None:
         self.studies, self.is_silent, self.where = Studies(), False, ""
@@ -31,15 +31,15 @@ class OneActor:
             {"Alive": True, "NodeID": HEAD_ID, "Resources": {"CPU": 0, HEAD: 1.0}},
         ]
 
-    def remote(self, made: type) -> OneActor:
-        assert made is Studies
+    def remote(self, actor_class: type) -> OneActor:
+        assert actor_class is Studies
         return self
 
     def options(self, *, scheduling_strategy: Any, **options: Any) -> Any:
         self.where = scheduling_strategy.node_id
         actor, method = type("Actor", (), {})(), type("Method", (), {})()
-        method.remote = self.studies.wanting
-        actor.wanting, actor.remote = method, lambda: actor
+        method.remote = self.studies.register
+        actor.register, actor.remote = method, lambda: actor
         return actor
 
     def get(self, answer: Any, *, timeout: float) -> Any:
@@ -48,28 +48,30 @@ class OneActor:
         return answer
 
 
-def asked(ray: OneActor, name: str, capacity: ClusterCapacity = FIXED, *, max_packs: int | None = None) -> Share | None:
+def share_of(
+    ray: OneActor, name: str, capacity: ClusterCapacity = FIXED, *, max_packs: int | None = None
+) -> Share | None:
     shares = Shares(ray, Path(name), 1, max_packs)
     return shares.ask(capacity, is_hungry=True)
 
 
 def test_alone_there_is_no_share_and_two_share_evenly_on_the_head() -> None:
     ray = OneActor()
-    assert asked(ray, "first") is None and ray.where == HEAD_ID
-    assert asked(ray, "second") == Share(2, 2)
+    assert share_of(ray, "first") is None and ray.where == HEAD_ID
+    assert share_of(ray, "second") == Share(2, 2)
 
 
 def test_a_cluster_that_can_grow_is_asked_to_by_each_study() -> None:
     ray = OneActor()
-    asked(ray, "first")
+    share_of(ray, "first")
     grows = ClusterCapacity(places=2, device="cpu", grows=True, at_most=8)
-    assert asked(ray, "second", grows) == Share(1, 4)
-    assert asked(ray, "second", ClusterCapacity(places=8, device="cpu", grows=True, at_most=8)) == Share(4, 4)
+    assert share_of(ray, "second", grows) == Share(1, 4)
+    assert share_of(ray, "second", ClusterCapacity(places=8, device="cpu", grows=True, at_most=8)) == Share(4, 4)
 
 
 def test_silence_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = OneActor()
-    asked(ray, "first")
+    share_of(ray, "first")
     shares = Shares(ray, Path("second"), 1, None)
     assert shares.ask(FIXED, is_hungry=True) == Share(2, 2)
     ray.is_silent, shares._next = True, 0.0
@@ -86,7 +88,7 @@ def test_nobody_is_left_without_a_worker(workers: int) -> None:
 @pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(400)
 def test_the_sharing_actor_and_nodes_killed_twenty_times(tmp_path: Path) -> None:
-    """A study with another beside it, on a head whose workers' nodes come and go."""
+    """One study, on a head while other nodes come and go."""
     nodes = [Node(tmp_path, "head", cpus=1)]
     head = nodes[0]
     file = write_study(tmp_path / "data", epochs=6000, iterations=300, thin=1, trials=24, pack=1)

@@ -1,4 +1,4 @@
-"""Packs on the GPUs of a cluster, one a device or sharing one, with GPUs that Ray counts and nobody has."""
+"""Packs on the GPUs of a cluster, each on its own or sharing one, with GPUs that only Ray counts."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.time
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Two nodes with two GPUs each."""
-    before = dict(os.environ)
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray took its mode when it was imported, and so do the nodes from here
-    made = Cluster()
+    environment = dict(os.environ)
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # the mode that Ray read when it was imported
+    fake = Cluster()
     try:
         for _ in range(2):
-            made.add_node(num_cpus=4, num_gpus=2, include_dashboard=False)
-        yield made
+            fake.add_node(num_cpus=4, num_gpus=2, include_dashboard=False)
+        yield fake
     finally:
-        made.shutdown()
+        fake.shutdown()
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(environment)
     assert not ray.is_initialized()
 
 
 def run(cluster: Cluster, folder: Path, *words: str) -> list[dict[str, Any]]:
-    """Train a study there; returns what each pack was given."""
+    """Train a study on the cluster; return what each pack was given."""
     (folder / "notes").mkdir()
     setup = {
         "worker_process_setup_hook": "tests.sweeps.runner.pretended_gpus.pretend",
@@ -65,13 +65,13 @@ def test_each_pack_has_a_gpu_of_its_own(cluster: Cluster, tmp_path: Path) -> Non
     assert {pack["device"] for pack in packs} == {"cuda"}
     workers = defaultdict(set)
     for pack in packs:
-        assert pack["gpus"] in ("0", "1"), "one device, and no more"
+        assert pack["gpus"] in ("0", "1"), "exactly one device"
         workers[pack["node"], pack["gpus"]].add(pack["pid"])
     assert len(workers) == 4, "every GPU of both nodes trains"
     assert all(len(pids) == 1 for pids in workers.values()), "and no two processes share one"
 
 
-def test_packs_share_a_gpu_where_a_fraction_is_asked_for(cluster: Cluster, tmp_path: Path) -> None:
+def test_packs_share_a_gpu_where_a_fraction_is_requested(cluster: Cluster, tmp_path: Path) -> None:
     packs = run(cluster, tmp_path, "--set", "resources.gpus_per_pack=0.5")
     assert {pack["gpus"] for pack in packs} <= {"0", "1"}
     workers = defaultdict(set)

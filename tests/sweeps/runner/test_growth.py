@@ -1,4 +1,4 @@
-"""Clusters that grow: a study is seen to need nodes, waits for them, trains on them, and lets them go."""
+"""Clusters that grow: a study requests nodes, waits for them, trains on them, and releases them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def grown(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[GrowingClu
 def start(
     cluster: GrowingCluster, folder: Path, *words: str, environment: Mapping[str, str] = OPEN, **study: int
 ) -> tuple[subprocess.Popen[str], Path]:
-    """A run there, and its log."""
+    """Start a run on the cluster; return its process and its log."""
     file = write_study(folder / "data", pack=1, **study)  # type: ignore[arg-type]
     log = folder / "run.log"
     with open(log, "w") as output:
@@ -92,10 +92,10 @@ def test_a_cluster_that_does_not_grow_ends_the_run_with_what_is_missing(grown: G
     driver, log = start(grown, tmp_path, *words, trials=2)
     try:
         driver.wait(timeout=120)
-        said = log.read_text()
-        assert driver.returncode == 1, said
-        assert "waiting for the cluster: no node has room for a pack, which needs 2 cores" in said
-        assert "did not grow within 0.05 min (resources.wait_min)" in said and "Traceback" not in said
+        text = log.read_text()
+        assert driver.returncode == 1, text
+        assert "waiting for the cluster: no node has room for a pack, which needs 2 cores" in text
+        assert "did not grow within 0.05 min (resources.wait_min)" in text and "Traceback" not in text
     finally:
         driver.kill()
         driver.wait(timeout=30)

@@ -1,4 +1,4 @@
-"""Several machines: nodes that join late train too, nodes that cannot see the study are named before anything runs."""
+"""Several machines: nodes that join late train too, and nodes that cannot see the study are named before the start."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_two_studies_share_a_cluster(tmp_path: Path) -> None:
             assert driver.returncode == 0, output
         first: dict[str, list[datetime.datetime]] = {}
         second: dict[str, list[datetime.datetime]] = {}
-        for name, found in (("first", first), ("second", second)):
+        for name, times in (("first", first), ("second", second)):
             for row in table(tmp_path / "root" / name, "events").to_pylist():
-                found.setdefault(row["event"], []).append(row["time"])
+                times.setdefault(row["event"], []).append(row["time"])
         assert min(second["leased"]) < max(first["finished"]), "the second did not wait for the first"
         assert (first["ended"][0] - max(first["finished"])).total_seconds() < 30, "nor the first for the second"
     finally:

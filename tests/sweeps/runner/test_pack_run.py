@@ -1,4 +1,4 @@
-"""A worker's side of a pack: what it reports, what it follows, what it leaves on disk."""
+"""A pack in its worker: its reports, the answers it follows, its checkpoints."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def task(study_dir: Path) -> Iterator[PackTask]:
 
 
 def rows_of(*reports: PackReport) -> dict[int, dict[str, Any]]:
-    """Every row that was reported, by trial; a trial twice is a mistake."""
+    """Return every reported row by trial; check that no trial was reported twice."""
     rows = [row for report in reports for row in report.trials]
     assert len({row["trial"] for row in rows}) == len(rows)
     return {row["trial"]: row for row in rows}
 
 
 def to_the_end(run: PackRun) -> Iterator[PackReport]:
-    """Report after report, with an owner that has nothing to say."""
+    """Yield the reports of a pack until its end, without answers of an owner."""
     while run.left or run.has_results:
         yield run.train(END)
 
@@ -66,7 +66,7 @@ def test_members_beyond_the_places_begin_when_others_end(task: PackTask, study_d
     first = run.train(0.0)
     assert (run.active, run.left, first.left) == (2, 6, 6)
     run.checkpoint()
-    assert not run.train(0.0).saved, "those that wait are in no checkpoint"
+    assert not run.train(0.0).saved, "waiting members are in no checkpoint"
     reports = list(to_the_end(run))
     assert len(reports) > 1, "a place that is free is reported"
     one_by_one = rows_of(*reports)
@@ -93,13 +93,13 @@ def test_a_checkpoint_replaces_the_one_before(task: PackTask, study_dir: Path) -
     run.checkpoint()
     (pack,) = (study_dir / "checkpoints").iterdir()
     assert [path.name for path in pack.iterdir()] == ["attempt-0001-lease-000001-segment-000001"]
-    going_on = PackRun(replace(task, lease=2), study_dir)
-    progress = going_on.train(0.0).progress
-    assert progress["evaluations"] == 30 * progress["members"] > 0, "it goes on and does not begin anew"
+    resumed = PackRun(replace(task, lease=2), study_dir)
+    progress = resumed.train(0.0).progress
+    assert progress["evaluations"] == 30 * progress["members"] > 0, "it resumes and does not begin anew"
 
 
 def test_members_end_where_the_owner_says(task: PackTask, study_dir: Path) -> None:
-    """Those in training with what they have, those that wait with nothing, those that are gone not again."""
+    """A member in training ends with its results, a waiting one without, and neither is reported again."""
     run = PackRun(replace(task, size=3), study_dir)
     run.train(0.0)
     labels = [member.label for member in task.members]
@@ -150,21 +150,21 @@ def test_memory_that_runs_out_halves_the_pack(
         reports = [run.train(0.0)]
         run.checkpoint()
         reports += list(to_the_end(run))
-    back = [label for report in reports for label in report.given_back]
+    given_back = [label for report in reports for label in report.given_back]
     rows = rows_of(*reports)
     assert reports[-1].size <= max(most, 3 if where == "joined" else 0)
-    assert len(set(back)) == len(back) and {*back, *rows} == {member.label for member in task.members}
-    assert bool(back) == (where != "joined" or most < 3), "there was room for those that trained"
+    assert len(set(given_back)) == len(given_back) and {*given_back, *rows} == {member.label for member in task.members}
+    assert bool(given_back) == (where != "joined" or most < 3), "members in training fitted into memory"
     assert {trial: numbers(row) for trial, row in rows.items()} == {trial: numbers(expected[trial]) for trial in rows}
 
 
 def changed(member: MemberTask, **settings: Any) -> MemberTask:
-    """A member with other settings of its training."""
+    """Return a member with other settings of its training."""
     return replace(member, config={**member.config, "train": {**member.config["train"], **settings}})
 
 
 def limit_memory(patch: pytest.MonkeyPatch, most: int, where: str) -> None:
-    """Room for `most` members in a pack."""
+    """Let memory suffice for `most` members in a pack."""
     real: Callable[..., Any] = getattr(pinncore.Pack, where)
 
     def limited(self: pinncore.Pack, *args: Any, **options: Any) -> Any:
@@ -206,7 +206,7 @@ def test_what_finished_before_memory_ran_out_is_reported(
 def test_a_pack_that_was_halved_says_that_it_was_built_anew(
     study_dir: Path, task: PackTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where it goes on in another process, which only has the checkpoint; members that had ended before do not."""
+    """It does so even in another process, from its checkpoint; members that ended before are not marked."""
     brief, *others = (changed(member, engine="torch") for member in task.members)
     members = (changed(brief, epochs=3, iterations=0), *others)
     fixed = replace(task, members=members, keep_composition=True)
@@ -252,7 +252,9 @@ def test_a_torn_checkpoint_is_noted_and_its_members_begin_anew(task: PackTask, s
     torn.write_bytes(b"")
     again = PackRun(replace(task, lease=2), study_dir)
     reports = list(to_the_end(again))
-    assert [torn.name in note for note in reports[0].notes] == [True] and not any(each.notes for each in reports[1:])
+    assert [torn.name in note for note in reports[0].notes] == [True] and not any(
+        report.notes for report in reports[1:]
+    )
     assert {t: numbers(row) for t, row in rows_of(*reports).items()} == {t: numbers(r) for t, r in expected.items()}
 
 

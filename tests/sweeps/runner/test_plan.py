@@ -1,4 +1,4 @@
-"""Plans: counts that add up, times that follow from timings, text that says all of it, and nothing left behind."""
+"""Plans of studies: counts, times from timings, the text, and no files left behind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def counted(spec: StudySpec, cpus: int = 2) -> Plan:
 
 
 def ticking(seconds: float) -> Callable[[], float]:
-    """A clock that is `seconds` later each time it is read."""
+    """Return a clock that advances by `seconds` each time it is read."""
     readings = itertools.count()
     return lambda: seconds * next(readings)
 
@@ -65,8 +65,8 @@ def test_trials_are_put_into_packs_as_the_study_does() -> None:
     estimate = counted(spec)
     assert (estimate.trials, estimate.members_per_pack, estimate.packs_at_once) == (20, 4, 2)
     assert estimate.packs == 6  # ten trials of each depth, four to a pack
-    whole = counted(dataclasses.replace(spec, resources=spec.resources.model_copy(update={"pack": 7})))
-    assert (whole.members_per_pack, whole.packs) == (7, 4)
+    fixed = counted(dataclasses.replace(spec, resources=spec.resources.model_copy(update={"pack": 7})))
+    assert (fixed.members_per_pack, fixed.packs) == (7, 4)
     wide = counted(dataclasses.replace(spec, resources=spec.resources.model_copy(update={"cpus_per_pack": 2})))
     assert wide.packs_at_once == 1
 
@@ -85,7 +85,7 @@ def test_memory_grows_with_the_network_and_the_pairs() -> None:
 
 
 def test_memory_is_what_a_worker_takes() -> None:
-    """Within a quarter, of a process that holds what a worker holds; Ray's own part of it is some 40 MB."""
+    """Compare with a process that holds what a worker holds, within a quarter; Ray itself adds some 40 MB."""
     train = {**TRAIN, "width": 32, "depth": 3, "epochs": 2, "iterations": 60, "lbfgs_history": 2000}
     spec = study(train=train, space={"adam_lr": {"choice": [1e-3, 2e-3, 5e-3, 1e-2]}}, resources={"pack": 4})
     script = (
@@ -98,19 +98,19 @@ def test_memory_is_what_a_worker_takes() -> None:
         "print(int(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1]) * 1024 / 1e6)\n"
     )
     command = [sys.executable, "-c", script, json.dumps(train)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
-    assert counted(spec).memory_mb_per_pack == pytest.approx(float(found.stdout) + 40, rel=0.25)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert counted(spec).memory_mb_per_pack == pytest.approx(float(finished.stdout) + 40, rel=0.25)
 
 
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine that has the kernels already."""
+    """Make this a machine whose kernels are compiled."""
     monkeypatch.setattr(planning, "is_compiled", lambda spec: True)
 
 
 def test_the_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = study(resources={"pack": 1})
-    assert "Start-up     about 8 s of it" in planning.render(plan(spec, 1, calibrate=False))
+    assert "Start-up     about 8 s of the time" in planning.render(plan(spec, 1, calibrate=False))
     monkeypatch.setattr(planning, "is_compiled", lambda spec: False)
     cold = plan(spec, 1, calibrate=False)
     assert cold.start_seconds == planning.START_SECONDS + planning.COMPILE_SECONDS
@@ -184,11 +184,11 @@ def test_the_text_says_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     for line in (
         "Study s",
         "Trials           2 by grid",
-        "Packs            2 of one trial each, 2 at once on cpu",
+        "Packs            2 of one member each, 2 at once on cpu",
         "Evaluations      about 400 of loss and gradient",
         "Memory           about 601 MB a pack, 1,202 MB at once",
         "Time             about 12 s; 10 s if L-BFGS stops at once, 15 s if its line searches are long",
-        "Start-up         about 8 s of it, before the first network trains: Ray and a worker start",
+        "Start-up         about 8 s of the time, until the first network trains: Ray and a worker start",
         "How sure         within a factor of two: L-BFGS may stop early, and its line searches vary; the machine was "
         "timed as it is now, with one pack at a time",
         "Network 2-4-4-1  37 parameters, 10 ms an evaluation in Adam, 10 ms in L-BFGS",
@@ -214,8 +214,8 @@ def test_a_plan_is_plain_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(3.2, "3 s"), (89, "89 s"), (90, "2 min"), (700, "12 min"), (5400, "1.5 h"), (90_000, "25.0 h")],
 )
-def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    assert planning._duration(seconds) == said
+def test_durations_are_in_their_usual_units(seconds: float, text: str) -> None:
+    assert planning._duration(seconds) == text

@@ -1,4 +1,4 @@
-"""What a study's workers need is compiled before they start."""
+"""Compilation of the kernels of a study before its workers train."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
         "train": {"width": 3, "depth": 1, "activation": "sin", "epochs": 2, "iterations": 6},
     }
     spec = load_text(json.dumps(content), base=ELSEWHERE)
-    said: list[str] = []
-    precompile.prepare(spec, "cpu", said.append)
-    assert len(said) == 1 and "compiling" in said[0]
+    messages: list[str] = []
+    precompile.prepare(spec, "cpu", messages.append)
+    assert len(messages) == 1 and "compiling" in messages[0]
     before = signatures()
     assert before["pinncore.engines.fused_kernels.evaluate"] >= 2
     for member in first_members(spec, 12):

@@ -1,4 +1,4 @@
-"""Every machine of a cluster must see the study, find its lock held and have the same code, or is named."""
+"""Checks of every machine of a cluster: it sees the study, finds its lock held and has the same code."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_machine_that_does_not_see_the_folder(study_dir: Path, held: StudyLock
     assert proofs(other) == []
 
 
-def test_a_copy_of_the_folder_is_found_out(study_dir: Path, held: StudyLock, tmp_path: Path) -> None:
+def test_a_copy_of_the_folder_is_detected(study_dir: Path, held: StudyLock, tmp_path: Path) -> None:
     """A folder synced by a program has the note of the lock, but not the lock."""
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -143,16 +143,16 @@ def test_the_digest_is_of_every_source_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def node_id(number: int) -> str:
-    """As Ray writes the id of a node."""
+    """Return an id in the form of Ray's ids of nodes."""
     return f"{number + 1:056x}"
 
 
 class FakeRay:
-    """A cluster in this process; `answers` make of each other node's call its result, or raise."""
+    """Fake cluster in this process; `answers` has for each other node a function that makes the result of its call."""
 
     def __init__(self, answers: Sequence[Callable[..., Any] | None]) -> None:
         self._answers = list(answers)
-        self.options_given: list[dict[str, Any]] = []
+        self.options: list[dict[str, Any]] = []
 
     def get_runtime_context(self) -> SimpleNamespace:
         return SimpleNamespace(get_node_id=lambda: node_id(0))
@@ -165,17 +165,17 @@ class FakeRay:
         ] + [{"NodeID": node_id(98), "Alive": False, "NodeManagerAddress": "10.0.0.9"}]
 
     def remote(self, function: Callable[..., Any]) -> SimpleNamespace:
-        def options(**given: Any) -> SimpleNamespace:
-            self.options_given.append(given)
-            number = len(self.options_given) - 1
+        def options(**values: Any) -> SimpleNamespace:
+            self.options.append(values)
+            number = len(self.options) - 1
             return SimpleNamespace(remote=lambda *arguments: (number, function, arguments))
 
         return SimpleNamespace(options=options)
 
-    def wait(self, asked: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
-        assert num_returns == len(asked) and timeout == preflight.TIMEOUT_S
-        ready = [reference for reference in asked if self._answers[reference[0]] is not None]
-        return ready, [reference for reference in asked if reference not in ready]
+    def wait(self, references: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        assert num_returns == len(references) and timeout == preflight.TIMEOUT_S
+        ready = [reference for reference in references if self._answers[reference[0]] is not None]
+        return ready, [reference for reference in references if reference not in ready]
 
     def get(self, reference: tuple[int, Callable[..., Any], tuple[Any, ...]]) -> Any:
         number, function, arguments = reference
@@ -198,13 +198,13 @@ def old(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def far(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What it writes goes into a folder of its own."""
+    """Answer as a machine whose files land in another folder."""
     report = function(*arguments)
     (Path(arguments[0]) / report.proof).unlink()
     return report
 
 
-def test_all_machines_that_cannot_are_told_at_once(study_dir: Path, held: StudyLock) -> None:
+def test_all_machines_that_cannot_train_are_named_together(study_dir: Path, held: StudyLock) -> None:
     ray = FakeRay([honest, missing, None, old, far, lambda *call: {"another": "form"}])
     with pytest.raises(StudyError) as refusal:
         check_nodes(ray, study_dir)
@@ -217,15 +217,15 @@ def test_all_machines_that_cannot_are_told_at_once(study_dir: Path, held: StudyL
     assert "wrote a file that is not seen here" in lines[3]
     assert "install the same pinnsweep" in lines[4]
     assert proofs(study_dir) == []
-    assert all(given["num_cpus"] == 0 for given in ray.options_given)
-    there = [given["scheduling_strategy"].node_id for given in ray.options_given]
-    assert there == [node_id(number) for number in range(1, 7)]
+    assert all(options["num_cpus"] == 0 for options in ray.options)
+    nodes = [options["scheduling_strategy"].node_id for options in ray.options]
+    assert nodes == [node_id(number) for number in range(1, 7)]
 
 
-def test_a_cluster_of_one_machine_is_not_asked(study_dir: Path) -> None:
+def test_a_cluster_of_one_machine_is_not_checked(study_dir: Path) -> None:
     ray = FakeRay([])
     check_nodes(ray, study_dir)
-    assert ray.options_given == []
+    assert ray.options == []
 
 
 @pytest.mark.slow

@@ -53,14 +53,14 @@ def snapshot(**changes: Any) -> dict[str, Any]:
 EMPTY = snapshot(counts={}, failures=0, best=None, packs=[], under_way=0.0, left_s=None, finished=[], elapsed_s=0.2)
 
 
-def drawn(shown: dict[str, Any], width: int = 100) -> list[str]:
+def drawn(content: dict[str, Any], width: int = 100) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(view(shown))
+    console.print(view(content))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
 class Log:
-    """A console that is no terminal, under a clock set by hand."""
+    """Progress on a console that is no terminal, with a clock set by hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -110,7 +110,7 @@ def test_the_view_shows_what_the_workers_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_s", "budget_left_s", "told"),
+    ("left_s", "budget_left_s", "text"),
     [
         (72.0, 600.0, ", about 1 min 12 s left"),
         (7200.0, 600.0, ", 10 min 00 s of the budget left"),
@@ -118,8 +118,8 @@ def test_the_view_shows_what_the_workers_measured() -> None:
         (None, None, ""),
     ],
 )
-def test_the_time_left_ends_with_the_budget(left_s: float | None, budget_left_s: float | None, told: str) -> None:
-    assert drawn(snapshot(left_s=left_s, budget_left_s=budget_left_s))[2] == f"time    2 min 16 s{told}"
+def test_the_time_left_ends_with_the_budget(left_s: float | None, budget_left_s: float | None, text: str) -> None:
+    assert drawn(snapshot(left_s=left_s, budget_left_s=budget_left_s))[2] == f"time    2 min 16 s{text}"
 
 
 def test_the_view_stays_small_and_inside_the_terminal() -> None:
@@ -140,9 +140,9 @@ def test_a_study_that_has_just_begun_is_drawn() -> None:
 
 
 def test_text_from_outside_is_shown_as_text() -> None:
-    evil = snapshot(study="a[bold]b", finished=[trial(0) | {"params": {"init": "[red]x\x1b[31m\n"}}])
-    assert "a[bold]b" in drawn(evil)[0]
-    assert drawn(evil)[-1].endswith("init=[red]x [31m")
+    hostile = snapshot(study="a[bold]b", finished=[trial(0) | {"params": {"init": "[red]x\x1b[31m\n"}}])
+    assert "a[bold]b" in drawn(hostile)[0]
+    assert drawn(hostile)[-1].endswith("init=[red]x [31m")
 
 
 def test_a_log_gets_each_finished_trial_once_and_the_state_at_most_every_five_seconds() -> None:
@@ -161,7 +161,7 @@ def test_a_log_gets_each_finished_trial_once_and_the_state_at_most_every_five_se
     assert "\x1b" not in log.console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_state_that_does_not_change_is_told_once() -> None:
+def test_a_state_that_does_not_change_is_printed_once() -> None:
     log = Log()
     with log.progress as progress:
         for log.now in range(0, 60, 6):
@@ -169,7 +169,7 @@ def test_a_state_that_does_not_change_is_told_once() -> None:
     assert log.lines == ["quickstart: 0/16 trials, 0 running; 0 s"]
 
 
-def test_a_terminal_gets_a_live_view_unless_plain_lines_are_asked_for() -> None:
+def test_a_terminal_gets_a_live_view_unless_plain_lines_are_requested() -> None:
     for plain in (False, True):
         console = Console(
             file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={"TERM": "xterm"}
@@ -185,7 +185,7 @@ def test_a_terminal_gets_a_live_view_unless_plain_lines_are_asked_for() -> None:
 def test_the_live_view_keeps_the_trials_that_finished_last() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={"TERM": "xterm"})
     with Progress(console, plain=False) as progress:
-        for number in range(7):  # a snapshot tells only what is new since the one before
+        for number in range(7):  # a snapshot has only the trials since the previous one
             progress.update(snapshot(finished=[trial(number)]))
     last = console.file.getvalue().rpartition("quickstart ──")[2]  # type: ignore[attr-defined]
     assert [line.split(":")[0] for line in last.splitlines() if line.startswith("trial ")] == [
@@ -201,12 +201,12 @@ def test_the_live_view_keeps_the_last_failures_in_sight() -> None:
             progress.update(snapshot(finished=[failed]))
         progress.update(snapshot(finished=[trial(number) for number in range(5, 9)]))
     last = console.file.getvalue().rpartition("quickstart ──")[2]  # type: ignore[attr-defined]
-    told = [line.partition("  width")[0].rstrip() for line in last.splitlines() if "trial" in line][2:]
-    assert told[:4] == [
+    trials = [line.partition("  width")[0].rstrip() for line in last.splitlines() if "trial" in line][2:]
+    assert trials[:4] == [
         *(f"failed  trial {n}: reason {n}" for n in (1, 2, 3)),
         "trial 4: failed, reason 4 (not_finite) in 22 s",
     ]
-    assert [line.split(":")[0] for line in told[4:]] == [f"trial {n}" for n in (5, 6, 7, 8)]
+    assert [line.split(":")[0] for line in trials[4:]] == [f"trial {n}" for n in (5, 6, 7, 8)]
 
 
 def test_the_view_is_left_standing_when_the_study_is_interrupted() -> None:

@@ -36,9 +36,9 @@ def states(study_dir: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The study file, and the study trained without interruption and without Ray."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     file = write_study(folder / "data", **SLOW_ENOUGH)  # type: ignore[arg-type]
     study_dir, _ = prepare(folder / "root", load_spec(file))
     train_all(study_dir, segment_s=5.0).close()
@@ -46,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def end(driver: subprocess.Popen[str], what: str) -> None:
-    """End a run from outside: by SIGTERM to it or to all of its group, or by killing the head of its Ray cluster."""
+    """End a run by SIGTERM to it or to its group, or by killing the head of its Ray cluster."""
     if what == "driver":
         driver.terminate()
     elif what == "group":  # as `timeout` does
@@ -59,9 +59,9 @@ def end(driver: subprocess.Popen[str], what: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["driver", "group", "head"])
 def test_a_run_ended_from_outside_saves_and_says_how_to_go_on(
-    whole: tuple[Path, Path], tmp_path: Path, what: str
+    uninterrupted: tuple[Path, Path], tmp_path: Path, what: str
 ) -> None:
-    file, uninterrupted = whole
+    file, expected = uninterrupted
     study_dir = tmp_path / "small"
     driver = subprocess.Popen(
         command("run", file, "--root", tmp_path, "--plain"),
@@ -84,12 +84,12 @@ def test_a_run_ended_from_outside_saves_and_says_how_to_go_on(
 
     again = run("run", study_dir, "--plain")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert_same_tables(uninterrupted, study_dir)
+    assert_same_tables(expected, study_dir)
 
 
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[Node]:
-    """A cluster that was there before us, with token authentication as Ray has it; no other Ray is touched."""
+    """A cluster that exists before the run, with token authentication as Ray has it; no other Ray is touched."""
     node = Node(tmp_path, "head", cpus=2)
     try:
         yield node
@@ -106,7 +106,7 @@ def test_a_run_joins_an_existing_cluster(tmp_path: Path, head: Node) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1"])
-def test_an_address_where_nobody_answers_is_one_sentence(tmp_path: Path, address: str) -> None:
+def test_an_address_without_a_cluster_is_one_sentence(tmp_path: Path, address: str) -> None:
     file = write_study(tmp_path / "data", trials=4)
     refused = run("run", file, "--root", tmp_path, "--address", address)
     assert refused.returncode == 2

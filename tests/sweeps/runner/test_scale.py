@@ -1,4 +1,4 @@
-"""Ten thousand trials of next to nothing: what the service itself costs, in memory and in time."""
+"""Ten thousand trivial trials: the memory and time that the sweep itself costs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASK_S = 0.5  # of TPE, after TRIALS of them
 
 
 def study_file(folder: Path, sampler: str, trials: int) -> Path:
-    """A study whose trials train a network of one unit for one epoch."""
+    """Write a study whose trials train a network of one or two units for one epoch."""
     file = write_study(folder, sampler=sampler, trials=trials, epochs=1, iterations=0, thin=64, pack=16)
     text = file.read_text().replace("width: {choice: [3, 5, 6]}", "width: {choice: [1, 2]}")
     file.write_text(text + "results: {fields: none, weights: none}\n")
@@ -35,16 +35,16 @@ def study_file(folder: Path, sampler: str, trials: int) -> Path:
 
 
 def memory_mb(pids: list[int]) -> float:
-    """Resident memory of processes, what they share counted once each."""
+    """Return the resident memory of processes in MB, shared memory counted in each."""
     lines = (line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def finished(study_dir: Path) -> int:
-    """Trials that are done, as `pinnsweep status` says."""
+    """Return the number of complete trials, as `pinnsweep status` says."""
     words = command("status", study_dir, "--json")
-    told = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    return int(json.loads(told.stdout)["counts"]["COMPLETE"]) if told.returncode == 0 else 0
+    status = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    return int(json.loads(status.stdout)["counts"]["COMPLETE"]) if status.returncode == 0 else 0
 
 
 def test_ten_thousand_trials(tmp_path: Path) -> None:
@@ -71,25 +71,25 @@ def test_ten_thousand_trials(tmp_path: Path) -> None:
     print(f"{seconds:.0f} s, {1000 * seconds / TRIALS:.1f} ms a trial; {early:.0f} MB, then {late:.0f} MB")
     assert late - early < GROWTH_MB
     assert seconds / TRIALS < OWNER_S
-    asked = []
+    durations = []
     for _ in range(5):
         begun = time.monotonic()
         finished(study_dir)
-        asked.append(time.monotonic() - begun)
-    print(f"status: {sorted(asked)[2]:.2f} s")
-    assert sorted(asked)[2] < STATUS_S
+        durations.append(time.monotonic() - begun)
+    print(f"status: {sorted(durations)[2]:.2f} s")
+    assert sorted(durations)[2] < STATUS_S
 
 
-def test_what_tpe_adds(tmp_path: Path) -> None:
-    """It looks at all results for each trial: the time of an ask beside the service's own."""
+def test_a_proposal_of_tpe(tmp_path: Path) -> None:
+    """TPE looks at all results for each trial: the time of one proposal."""
     points = Search(load_spec(study_file(tmp_path / "qmc", "qmc", TRIALS)))
     learning = load_spec(study_file(tmp_path / "tpe", "tpe", 2 * TRIALS))
-    for known in (EARLY, TRIALS):
-        told = [PastTrial(i, points.propose(i).params, "COMPLETE", (abs(i * 0.618 % 1 - 0.5),)) for i in range(known)]
-        search = Search(learning, told)
+    for count in (EARLY, TRIALS):
+        past = [PastTrial(i, points.propose(i).params, "COMPLETE", (abs(i * 0.618 % 1 - 0.5),)) for i in range(count)]
+        search = Search(learning, past)
         begun = time.process_time()
-        for index in range(known, known + 5):
+        for index in range(count, count + 5):
             search.propose(index)
         ask_s = (time.process_time() - begun) / 5
-        print(f"tpe after {known} trials: {1000 * ask_s:.0f} ms a trial")
+        print(f"tpe after {count} trials: {1000 * ask_s:.0f} ms a trial")
         assert ask_s < ASK_S

@@ -1,4 +1,4 @@
-"""How long it takes from Enter to the first network that trains, beside what Ray and PyTorch alone take."""
+"""Time from Enter to the first network that trains, compared with the start of Ray and PyTorch alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ import torch
 
 
 def bare_s(folder: Path) -> float:
-    """Seconds of `ray.init()`, one actor and `import torch`; Ray's end is not counted."""
+    """Return the seconds of `ray.init()`, one actor and `import torch`, without the end of Ray."""
     done = folder / "bare"
     begun = time.time()
     code = f"{BARE}\nimport pathlib, time\npathlib.Path({str(done)!r}).write_text(str(time.time()))"
@@ -40,7 +40,7 @@ def bare_s(folder: Path) -> float:
 
 
 def ours_s(folder: Path, study: str) -> float:
-    """Seconds until the first member of a study begins to train, kernels compiled."""
+    """Return the seconds until the first member of a study begins to train, with compiled kernels."""
     file = write_study(folder / "data", trials=2)
     file.write_text(file.read_text().replace("study: small", f"study: {study}"))
     begun = time.time()

@@ -1,4 +1,4 @@
-"""What a driver's threads do with an owner, a cluster and a terminal that go wrong, without Ray."""
+"""The driver's threads with an owner, a cluster or a terminal that fails, without Ray."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.cluster.waiting import eventually
 
 
 class Owner:
-    """Answers of an owner: values, or exceptions to raise; a remote call is its own answer."""
+    """Fake owner whose answers are values or exceptions to raise; a remote call is its own answer."""
 
     def __init__(self) -> None:
         self.stopped = self.closed = False
@@ -29,10 +29,10 @@ class Owner:
         self.packs: list[object] = [object()]
 
     def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=lambda *given: lambda: getattr(self, f"do_{name}")(*given))
+        return SimpleNamespace(remote=lambda *arguments: lambda: getattr(self, f"do_{name}")(*arguments))
 
     def do_begun(self) -> None: ...
-    def do_set_capacity(self, found: object) -> None: ...
+    def do_set_capacity(self, capacity: object) -> None: ...
     def do_share(self, held: object, requested: object) -> None: ...
 
     def do_stop(self) -> None:
@@ -48,7 +48,7 @@ class Owner:
 
 
 class View:
-    """A progress view that can break."""
+    """Fake progress view that can break."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -63,7 +63,7 @@ class View:
 
 
 class Scene:
-    """A watcher at work on all that, and how it ends its process."""
+    """Watcher of the fake owner and view; `left` says that it ended its process."""
 
     def __init__(self, folder: Path, *, wait_min: float = 1.0) -> None:
         self.owner, self.view, self.left, self.head_is_gone = Owner(), View(), threading.Event(), False
@@ -88,68 +88,70 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Scene]]:
-    """Start a watcher that looks often; what would interrupt the main thread is only noted."""
+def start_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Scene]]:
+    """Start a watcher that looks often and does not interrupt the main thread."""
     monkeypatch.setattr(watcher, "LOOK_S", 0.01)
     monkeypatch.setattr(watcher, "_thread", SimpleNamespace(interrupt_main=lambda: None))
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as stack:
 
         def start(**options: float) -> Scene:
-            made = Scene(tmp_path, **options)
-            undo.enter_context(made.watcher)
-            return made
+            started = Scene(tmp_path, **options)
+            stack.enter_context(started.watcher)
+            return started
 
         yield start
 
 
 def test_an_exception_in_the_view_leaves_signals_in_force_and_is_logged(
-    scene: Callable[..., Scene], tmp_path: Path
+    start_scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
-    made = scene()
-    made.view.breaks = True
+    scene = start_scene()
+    scene.view.breaks = True
     eventually(lambda: (tmp_path / "pinnsweep.log").exists())
-    with made.watcher.stops_on_signals():
+    with scene.watcher.stops_on_signals():
         signal.raise_signal(signal.SIGINT)
-        eventually(lambda: made.owner.stopped)
+        eventually(lambda: scene.owner.stopped)
     assert "a bug in the view" in (tmp_path / "pinnsweep.log").read_text()
 
 
 @pytest.mark.parametrize("how", ["gone", "silent"])
-def test_without_the_head_everything_is_saved_before_the_process_is_left(scene: Callable[..., Scene], how: str) -> None:
-    made = scene()
+def test_without_the_head_everything_is_saved_before_the_process_is_left(
+    start_scene: Callable[..., Scene], how: str
+) -> None:
+    scene = start_scene()
     if how == "gone":
-        made.head_is_gone = True
+        scene.head_is_gone = True
     else:
-        made.pulse.silent_s = 11.0
-    eventually(made.left.is_set)
-    assert made.owner.stopped and made.owner.closed
-    assert any("saved" in text for text in made.view.messages)
+        scene.pulse.silent_s = 11.0
+    eventually(scene.left.is_set)
+    assert scene.owner.stopped and scene.owner.closed
+    assert any("saved" in text for text in scene.view.messages)
 
 
-def test_a_dead_owner_ends_the_run(scene: Callable[..., Scene]) -> None:
-    made = scene()
-    made.owner.fails = exceptions.ActorDiedError()
-    eventually(lambda: made.watcher.owner_is_gone)
-    assert made.watcher.lost == "its process died"
+def test_a_dead_owner_ends_the_run(start_scene: Callable[..., Scene]) -> None:
+    scene = start_scene()
+    scene.owner.fails = exceptions.ActorDiedError()
+    eventually(lambda: scene.watcher.owner_is_gone)
+    assert scene.watcher.lost == "its process died"
 
 
-def test_a_cluster_without_a_place_is_waited_for_and_not_for_ever(scene: Callable[..., Scene]) -> None:
-    made = scene(wait_min=0.001)
-    made.owner.packs, made.pulse.missing = [], "no node has room for a pack, which needs 2 cores; nodes have 1 core"
-    eventually(lambda: made.watcher.lost)
-    assert made.view.messages == [f"waiting for the cluster: {made.pulse.missing}"]
-    assert "did not grow within 0.001 min (resources.wait_min): no node has room" in made.watcher.lost
+def test_a_cluster_without_a_place_is_waited_for_and_not_for_ever(start_scene: Callable[..., Scene]) -> None:
+    scene = start_scene(wait_min=0.001)
+    scene.owner.packs, scene.pulse.missing = [], "no node has room for a pack, which needs 2 cores; nodes have 1 core"
+    eventually(lambda: scene.watcher.lost)
+    assert scene.view.messages == [f"waiting for the cluster: {scene.pulse.missing}"]
+    assert "did not grow within 0.001 min (resources.wait_min): no node has room" in scene.watcher.lost
 
 
 def test_the_echo_of_a_signal_is_none() -> None:
     clock = iter((0.0, ECHO_S / 2, 2 * ECHO_S, 2 * ECHO_S))
     echoes = Echoes(lambda: next(clock))
-    assert [echoes.hears_one() for _ in range(4)] == [False, True, False, True]
+    assert [echoes.is_echo() for _ in range(4)] == [False, True, False, True]
 
 
-def test_a_second_signal_ends_the_run_at_once(scene: Callable[..., Scene]) -> None:
-    made = scene()
-    with made.watcher.stops_on_signals():
+def test_a_second_signal_ends_the_run_at_once(start_scene: Callable[..., Scene]) -> None:
+    scene = start_scene()
+    with scene.watcher.stops_on_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)  # an echo
         time.sleep(ECHO_S)
