@@ -1,6 +1,6 @@
-"""What a quantile over a few seeds is worth: percentile bootstrap (Efron 1979), seeds drawn again with replacement.
+"""The uncertainty of a quantile over a few seeds: percentile bootstrap (Efron 1979), which resamples the seeds.
 
-The generator is fixed, so the same numbers give the same intervals. A failed seed is an infinite value.
+The generator is fixed, so that the same numbers give the same intervals. A failed seed is an infinite value.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LEVEL: Final = 0.95
-FEWEST_SEEDS: Final = 5  # with fewer, such intervals hold the true median in less than 90 % of cases
+FEWEST_SEEDS: Final = 5  # with fewer, the intervals contain the true median in less than 90 % of cases
 DRAWS: Final = 4000
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """How one set of seeds compares with another: the ratio of their quantiles, with its interval.
+    """The comparison of two sets of seeds: the ratio of their quantiles, with its interval.
 
-    `ratio`, `low` and `high` are None where a value is not positive; a ratio to a failed one is 0. `p_value` is twice
-    the smaller share of draws in which either is the better. All are None below `FEWEST_SEEDS` seeds on either side.
+    `ratio`, `low` and `high` are None where a value is not positive; the ratio to a failed one is 0. `p_value` is twice
+    the smaller of the shares of draws in which one or the other is better. `low`, `high` and `p_value` are None where
+    either side has fewer than `FEWEST_SEEDS` seeds.
     """
 
     ratio: float | None
@@ -33,7 +34,7 @@ class Contrast:
 
     @property
     def told_apart(self) -> bool | None:
-        """Whether the interval excludes that both are equal, None where it is not known."""
+        """Return whether the two differ at the level of the interval, None where that is unknown."""
         return None if self.p_value is None else self.p_value < 1 - LEVEL
 
 
@@ -55,12 +56,12 @@ def resampled(values: Any, share: float, generator: np.random.Generator, draws: 
 
 
 def interval(values: Any, share: float, generator: np.random.Generator) -> tuple[float, float] | None:
-    """Return both ends of the 95 % interval of a quantile over seeds, None below `FEWEST_SEEDS`."""
+    """Return both ends of the 95 % interval of a quantile over seeds, None for fewer than `FEWEST_SEEDS`."""
     return ends(resampled(values, share, generator)) if len(values) >= FEWEST_SEEDS else None
 
 
 def contrast(values: Any, others: Any, share: float, generator: np.random.Generator) -> Contrast:
-    """Return how the quantile of `values` compares with that of `others`, the seeds of both drawn independently."""
+    """Compare the quantile of `values` with that of `others`, drawing the seeds of both independently."""
     ratio = _ratio(quantiles(values, share), quantiles(others, share))
     if min(len(values), len(others)) < FEWEST_SEEDS:
         return Contrast(ratio, None, None, None)
@@ -69,12 +70,12 @@ def contrast(values: Any, others: Any, share: float, generator: np.random.Genera
     if ratio is None:
         return Contrast(None, None, None, p_value)
     with np.errstate(invalid="ignore"):
-        low, high = ends(np.where(drawn == other, 1.0, drawn / other))  # two failed ones are equal
+        low, high = ends(np.where(drawn == other, 1.0, drawn / other))  # two failed seeds are equal
     return Contrast(ratio, low, high, p_value)
 
 
 def ends(drawn: Array) -> tuple[float, float]:
-    """Return both ends of the central 95 % of draws: values that were drawn, none between a number and infinity."""
+    """Return both ends of the central 95 % of draws. They are drawn values, because infinity cannot be interpolated."""
     tail = (1 - LEVEL) / 2
     low = np.quantile(drawn, tail, method="lower")
     return float(low), float(np.quantile(drawn, 1 - tail, method="higher"))

@@ -1,4 +1,4 @@
-"""Which numbers of two trainings may be compared at all: errors on equal data, losses of equal form."""
+"""Which numbers of two trainings can be compared: errors on the same data, losses of the same form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from .effects import label
 
 _DATA: Final = ("problem", "data_hash")
-# what the loss is made of; scaling the inputs changes the boundary terms
+# settings that define the loss; scaling the inputs changes the boundary terms
 _LOSS: Final = (
     *("problem_loss", "boundary_weight", "strain_reference", "inputs"),
     *("scale_factor", "scale_scope", "strain_multiplier"),
@@ -23,41 +23,41 @@ DECIDING: Final = tuple(dict.fromkeys((*_DATA, *_LOSS, *_MACHINE, *_VERSIONS))) 
 
 
 def obstacles(metric: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return why `metric` may not be compared between trials rows, a sentence each; nothing where it may."""
-    known = list(rows)
+    """Return the reasons why `metric` cannot be compared between rows of `trials`; none where it can."""
+    trials = list(rows)
     if metric in _NOT_RESULTS:
         return []
     if metric.endswith("seconds"):
-        names = different(known, _MACHINE)
-        return [f"they were trained on {_told(names, known)}, and times differ with that"] if names else []
+        names = different(trials, _MACHINE)
+        return [f"they were trained on {_values_text(names, trials)}, and times depend on that"] if names else []
     if metric.endswith("evaluations"):
         return []
-    found = []
-    if "problem" in different(known, _DATA):
-        found.append("the problems differ")
-    if "data_hash" in different(known, _DATA):
-        found.append("the data differ (data_hash), and an error is to the reference of its own data")
-    if (metric.startswith("loss") or metric == "grad_norm") and (names := different(known, _LOSS)):
-        found.append(f"the losses are not made alike: {_told(names, known)}")
-    if names := different(known, ("scale_scope",)) if not metric.startswith("loss") else []:
-        found.append(f"they solve different equations: {_told(names, known)}")
-    return found
+    reasons = []
+    if "problem" in different(trials, _DATA):
+        reasons.append("the problems differ")
+    if "data_hash" in different(trials, _DATA):
+        reasons.append("the data differ (data_hash), and errors are relative to the reference in the data")
+    if (metric.startswith("loss") or metric == "grad_norm") and (names := different(trials, _LOSS)):
+        reasons.append(f"the losses are defined differently: {_values_text(names, trials)}")
+    if names := different(trials, ("scale_scope",)) if not metric.startswith("loss") else []:
+        reasons.append(f"they solve different equations: {_values_text(names, trials)}")
+    return reasons
 
 
 def versions_differ(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return what of software and machine differs between trials rows, or None."""
-    known = list(rows)
-    names = different(known, _VERSIONS)
-    return _told(names, known) if names else None
+    """Return the versions and machines that differ between rows of `trials` as text, None where none do."""
+    trials = list(rows)
+    names = different(trials, _VERSIONS)
+    return _values_text(names, trials) if names else None
 
 
 def different(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[str]:
-    """Return the columns of which rows hold more than one value; a null, of an older version, is none."""
-    known = list(rows)
-    return [name for name in names if len({row[name] for row in known if row.get(name) is not None}) > 1]
+    """Return the columns that have more than one value in some rows. Null does not count as a value."""
+    trials = list(rows)
+    return [name for name in names if len({row[name] for row in trials if row.get(name) is not None}) > 1]
 
 
-def _told(names: Iterable[str], rows: list[Mapping[str, Any]]) -> str:
-    """`boundary_weight 0.05 and 0.1, loss norm and mean_square`."""
+def _values_text(names: Iterable[str], rows: list[Mapping[str, Any]]) -> str:
+    """Return the values of columns as text: `boundary_weight 0.05 and 0.1, loss norm and mean_square`."""
     values = {name: sorted({label(row[name]) for row in rows if row.get(name) is not None})[:3] for name in names}
-    return ", ".join(f"{name} {' and '.join(own)}" for name, own in values.items())
+    return ", ".join(f"{name} {' and '.join(texts)}" for name, texts in values.items())

@@ -1,4 +1,4 @@
-"""Two configurations or two studies beside each other: what differs, which is better, and whether that can be said."""
+"""The comparison of two configurations: their settings, their metrics over the seeds, and a verdict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _METRICS: Final = ("rel_l2", "process_zone_error", "heldout_residual", "loss", "
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that two have otherwise."""
+    """A setting whose values differ between the two."""
 
     setting: str
     first: Any
@@ -37,7 +37,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Side:
-    """A metric of one configuration: the quantile over its seeds, its 95 % interval, and the range; None: infinite."""
+    """A metric of one configuration: the quantile over its seeds, its 95 % interval, the range; None is infinite."""
 
     value: float | None
     low: float | None
@@ -48,7 +48,7 @@ class Side:
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """A metric of two configurations; `contrast` is the first over the second, None where `obstacles` forbid it."""
+    """A metric of two configurations. `contrast` is first over second, None where there are `obstacles` to it."""
 
     metric: str
     first: Side
@@ -59,7 +59,7 @@ class MetricComparison:
 
 @dataclass(frozen=True)
 class ConfigurationComparison:
-    """Two configurations: `settings` that differ, each metric over the seeds, and the verdict on the first metric."""
+    """Two configurations: the `settings` that differ, each metric over the seeds, the verdict by the first metric."""
 
     first: str
     second: str
@@ -72,7 +72,7 @@ class ConfigurationComparison:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One trial of a study as the comparison sees it."""
+    """One trial of a study, with its seeds and the ranking rules of the study."""
 
     name: str
     ranking: Ranking
@@ -80,31 +80,31 @@ class Configuration:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every setting by its column in trials, without those that an older version did not have."""
+        """Return every setting that is a column of `trials`, by column."""
         row = self.seeds.rows[0]
-        known = row["problem"] if row["problem"] in PROBLEMS else None
-        names = ("problem", *(setting.column for setting in all_settings(known)))
+        problem = row["problem"] if row["problem"] in PROBLEMS else None
+        names = ("problem", *(setting.column for setting in all_settings(problem)))
         return {name: row[name] for name in names if name in row}
 
 
 def configuration(study_dir: Path | Remote, trial: int) -> Configuration:
-    """Read a trial; one that repeats another has the results of that. Raises `QueryError` where there is none."""
+    """Read a trial; where it repeats another, read that one. Raises `QueryError` where the trial does not exist."""
     ((name, place),) = named_studies([study_dir]).items()
     ranking = ranking_of(read_study_file(place))
     rows = query([place], f"FROM trials WHERE trial = {int(trial)} ORDER BY replicate").to_pylist()
     if not rows:
-        known = query([place], "SELECT min(trial) AS first, max(trial) AS last FROM trials").to_pylist()[0]
-        found = (
-            f"it has trials {known['first']} to {known['last']}" if known["last"] is not None else "none has ended yet"
+        ends = query([place], "SELECT min(trial) AS first, max(trial) AS last FROM trials").to_pylist()[0]
+        finished = (
+            f"it has trials {ends['first']} to {ends['last']}" if ends["last"] is not None else "none has finished yet"
         )
-        raise QueryError(f"{name} has no finished trial {trial}; {found}. pinnsweep top lists the best.")
+        raise QueryError(f"{name} has no finished trial {trial}; {finished}. pinnsweep top lists the best.")
     if rows[0].get("duplicate_of") is not None:
         return configuration(place, rows[0]["duplicate_of"])
     return Configuration(f"{name}/{trial}", ranking, Seeds(tuple(rows), ranking.quantile))
 
 
 def compare_configurations(first: Configuration, second: Configuration) -> ConfigurationComparison:
-    """Compare two trials by the objective of the first's study, and by what else is of interest."""
+    """Compare two trials by the objectives of the first one's study, and by the other usual metrics."""
     objectives = first.ranking.objectives
     rows = (*first.seeds.rows, *second.seeds.rows)
     names = [name for name in dict.fromkeys((*objectives, *_METRICS)) if all(name in row for row in rows)]
@@ -121,7 +121,7 @@ def compare_configurations(first: Configuration, second: Configuration) -> Confi
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
-    """Yield what two mappings have otherwise, in the order of the first."""
+    """Yield the entries in which two mappings differ, in the order of the first."""
     for name in dict.fromkeys((*first, *second)):
         one, other = first.get(name), second.get(name)
         if one != other:
@@ -131,48 +131,54 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator
 def _of_metric(metric: str, first: Seeds, second: Seeds) -> MetricComparison:
     why_not = tuple(obstacles(metric, [*first.rows, *second.rows]))
     values, others, generator = first.values(metric), second.values(metric), np.random.default_rng(0)
-    sides = [_side(own, each.share) for own, each in ((values, first), (others, second))]
+    sides = [_side(numbers, seeds.share) for numbers, seeds in ((values, first), (others, second))]
     finite = all(side.value is not None for side in sides)
-    found = bootstrap.contrast(values, others, first.share, generator) if finite and not why_not else None
-    return MetricComparison(metric, sides[0], sides[1], found, why_not)
+    contrast = bootstrap.contrast(values, others, first.share, generator) if finite and not why_not else None
+    return MetricComparison(metric, sides[0], sides[1], contrast, why_not)
 
 
 def _side(values: Sequence[float], share: float) -> Side:
     ends = bootstrap.interval(values, share, np.random.default_rng(0)) or (math.inf, math.inf)
-    known = (float(bootstrap.quantiles(values, share)), *ends, min(values), max(values))
-    return Side(*(value if math.isfinite(value) else None for value in known))
+    numbers = (float(bootstrap.quantiles(values, share)), *ends, min(values), max(values))
+    return Side(*(number if math.isfinite(number) else None for number in numbers))
 
 
-# ---- in words ------------------------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------------------------
 
 
-def _verdict(found: MetricComparison, first: Configuration, second: Configuration) -> str:
-    """Which is better, or why that cannot be said."""
-    if found.obstacles:
-        return f"{found.metric} does not compare: {'; '.join(found.obstacles)}."
-    for side, name in ((found.first, first.name), (found.second, second.name)):
+def _verdict(comparison: MetricComparison, first: Configuration, second: Configuration) -> str:
+    """Return which of the two is better, or why that cannot be decided, as a sentence."""
+    if comparison.obstacles:
+        return f"{comparison.metric} cannot be compared: {'; '.join(comparison.obstacles)}."
+    for side, name in ((comparison.first, first.name), (comparison.second, second.name)):
         if side.value is None:
-            return f"{name} has no {found.metric} to compare: so many of its seeds failed or were pruned."
-    contrast, seeds = found.contrast, _seeds(first, second)
+            return f"{name} has no {comparison.metric} to compare: too many of its seeds failed or were pruned."
+    contrast, seeds = comparison.contrast, _seeds(first, second)
     if contrast is None or contrast.p_value is None:
-        ratio = "" if contrast is None or contrast.ratio is None else f" ({found.metric} {contrast.ratio:.3g}x)"
-        spread = f" Seeds alone spread this problem {SEED_SPREAD:g}x." if is_result(found.metric) else ""
+        ratio = "" if contrast is None or contrast.ratio is None else f" ({comparison.metric} {contrast.ratio:.3g}x)"
+        spread = (
+            f" The seed alone changes results of this problem by up to {SEED_SPREAD:g}x."
+            if is_result(comparison.metric)
+            else ""
+        )
         return (
-            f"{first.name} and {second.name} cannot be told apart with {seeds}{ratio}: that takes "
+            f"{first.name} and {second.name} cannot be told apart with {seeds}{ratio}: this needs at least "
             f"{bootstrap.FEWEST_SEEDS} each, better 10.{spread}"
         )
-    told = "" if contrast.ratio is None else f": {found.metric} {interval_text(contrast)}"
+    ratio = "" if contrast.ratio is None else f": {comparison.metric} {interval_text(contrast)}"
     if not contrast.told_apart:
-        return f"{first.name} and {second.name} cannot be told apart with {seeds}{told}."
+        return f"{first.name} and {second.name} cannot be told apart with {seeds}{ratio}."
     is_first = (
-        found.first.value is not None and found.second.value is not None and found.first.value < found.second.value
+        comparison.first.value is not None
+        and comparison.second.value is not None
+        and comparison.first.value < comparison.second.value
     )
     better = first.name if is_first else second.name
-    return f"{better} is better with {seeds}{told}."
+    return f"{better} is better with {seeds}{ratio}."
 
 
 def interval_text(contrast: Contrast) -> str:
-    """`0.87x, interval 0.8 to 0.95`."""
+    """Return a ratio with its interval as text: `0.87x, interval 0.8 to 0.95`."""
     high = "infinity" if contrast.high is None or math.isinf(contrast.high) else f"{contrast.high:.3g}"
     return f"{contrast.ratio:.3g}x, interval {contrast.low:.3g} to {high}"
 
@@ -183,16 +189,16 @@ def _seeds(first: Configuration, second: Configuration) -> str:
 
 
 def _notes(first: Configuration, second: Configuration) -> Iterator[str]:
-    for each in (first, second):
-        states = [row["state"] for row in each.seeds.rows if row["state"] != COMPLETE]
+    for side in (first, second):
+        states = [row["state"] for row in side.seeds.rows if row["state"] != COMPLETE]
         if states:
-            told = ", ".join(sorted(set(states)))
-            number = len(each.seeds.rows)
-            yield f"{each.name}: {len(states)} of {number} seeds have no result ({told}) and count as infinitely bad."
+            names, number = ", ".join(sorted(set(states))), len(side.seeds.rows)
+            yield f"{side.name}: {len(states)} of {number} seeds have no result ({names}) and count as infinitely bad."
     if first.ranking.quantile != second.ranking.quantile:
-        yield f"Quantiles differ: {first.ranking.quantile:g} and {second.ranking.quantile:g} of the seeds."
+        quantiles = f"{first.ranking.quantile:g} and {second.ranking.quantile:g}"
+        yield f"The studies rank by different quantiles over the seeds: {quantiles}."
     if versions := versions_differ([*first.seeds.rows, *second.seeds.rows]):
-        yield f"Trained with different software or machines: {versions}."
+        yield f"Trained with different software or on different machines: {versions}."
     if not any(differences(first.settings, second.settings)):
         same = {row["seed"] for row in first.seeds.rows} & {row["seed"] for row in second.seeds.rows}
-        yield f"The configurations are the same; {len(same)} seeds are, too."
+        yield f"The configurations are equal and have {len(same)} equal {'seed' if len(same) == 1 else 'seeds'}."

@@ -1,4 +1,4 @@
-"""Two studies beside each other: what differs, best against best, and equal configurations in pairs."""
+"""The comparison of two studies: their settings, their best trials, and equal configurations in pairs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .compare_configurations import (
     differences,
 )
 
-Line = Mapping[str, Any]  # of a standing
-Pair = tuple[Line, Line]
+Trial = Mapping[str, Any]  # a row of `ranked_trials`
+Pair = tuple[Trial, Trial]
 
-_FEWEST_PAIRS: Final = 6  # of fewer the signed-rank test cannot come below 5 %
+_FEWEST_PAIRS: Final = 6  # with fewer the p-value of the signed-rank test cannot fall below 5 %
 _WORK: Final = 4_000_000  # pairs times resamples
 _SECTIONS: Final = ("problem", "train", "search", "space")
 
@@ -37,10 +37,11 @@ _SECTIONS: Final = ("problem", "train", "search", "space")
 class Pairs:
     """Configurations that both studies have, paired.
 
-    `matched_by` is `configuration` where they are equal, else the swept fields both have, in which they are equal.
-    `better`, `worse` and `equal` count the first study's; `ratio` is the median of first over second, with its 95 %
-    bootstrap interval over pairs, and `p_value` Wilcoxon's signed-rank test of its logarithm, None below six pairs.
-    `ambiguous` counts configurations of the first study that are equal in these fields to several.
+    `matched_by` is `configuration` where whole configurations are equal, else the swept fields that both studies have
+    and in which the paired trials are equal. `better`, `worse` and `equal` count pairs from the side of the first
+    study. `ratio` is the median of first over second with its 95 % bootstrap interval over pairs, and `p_value` that
+    of Wilcoxon's signed-rank test of the logarithms, None for fewer than six pairs. `ambiguous` counts the trials of
+    the first study that are left out because several trials of a study are equal in these fields.
     """
 
     matched_by: tuple[str, ...]
@@ -58,7 +59,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class StudyComparison:
-    """Two studies by `metric`; `best` is None where one has no complete trial, `pairs` where they share nothing."""
+    """Two studies by `metric`. `best` is None where one has no complete trial, `pairs` where there are none."""
 
     first: str
     second: str
@@ -71,24 +72,31 @@ class StudyComparison:
 
 
 def compare_studies(first: Path | Remote, second: Path | Remote) -> StudyComparison:
-    """Compare two studies by their common first objective. Raises `QueryError` where they have none, or are one."""
+    """Compare two studies by their common first objective.
+
+    Raises `QueryError` where their objectives differ, and where both are the same study.
+    """
     places = named_studies([first, second])
     if len(places) < 2:
-        raise QueryError(f"two studies are compared, got {first} twice. Name two of its trials: {first}/0 {first}/1")
+        raise QueryError(
+            f"two different studies are needed, got {first} twice. To compare two of its trials: {first}/0 {first}/1"
+        )
     files = {name: read_study_file(place) for name, place in places.items()}
     metric = common_objectives({name: ranking_of(file) for name, file in files.items()})[0]
-    lines = ranked_trials(list(places.values()), metric).to_pylist()
+    trials = ranked_trials(list(places.values()), metric).to_pylist()
     ranked = {
         name: [
-            line for line in lines if line["study"] == name and line["state"] == COMPLETE and line[metric] is not None
+            trial
+            for trial in trials
+            if trial["study"] == name and trial["state"] == COMPLETE and trial[metric] is not None
         ]
         for name in places
     }
     names, (one, other) = tuple(places), tuple(ranked.values())
     best = None
     if one and other:
-        trials = zip(places.values(), (one, other), strict=True)
-        best = compare_configurations(*(configuration(place, own[0]["trial"]) for place, own in trials))
+        studies = zip(places.values(), (one, other), strict=True)
+        best = compare_configurations(*(configuration(place, own[0]["trial"]) for place, own in studies))
     facts = _facts(list(places.values()))
     return StudyComparison(
         first=names[0],
@@ -103,24 +111,24 @@ def compare_studies(first: Path | Remote, second: Path | Remote) -> StudyCompari
 
 
 def _flat(file: Mapping[str, Any]) -> dict[str, Any]:
-    """What a study file says of problem, training, search and space, by path."""
+    """Return the entries of a study file on problem, training, search and space, by path."""
     return {f"{section}.{key}": value for section in _SECTIONS for key, value in (file.get(section) or {}).items()}
 
 
 def _facts(places: Sequence[Path | Remote]) -> list[dict[str, Any]]:
-    """The different values of what decides whether results compare."""
-    known = set(query(places, "DESCRIBE trials")["column_name"].to_pylist())
-    names = ", ".join(name for name in DECIDING if name in known)
+    """Return the distinct combinations of the values that decide whether results can be compared."""
+    columns = set(query(places, "DESCRIBE trials")["column_name"].to_pylist())
+    names = ", ".join(name for name in DECIDING if name in columns)
     return query(places, f"SELECT DISTINCT study, {names} FROM trials WHERE state = '{COMPLETE}'").to_pylist()
 
 
 def _notes(facts: Sequence[Mapping[str, Any]], metric: str, one: int, other: int) -> Iterator[str]:
     for why in obstacles(metric, facts):
-        yield f"Not every {metric} of these studies compares: {why}."
-    if told := versions_differ(facts):
-        yield f"Trained with different software or machines: {told}."
+        yield f"Some values of {metric} cannot be compared between these studies: {why}."
+    if versions := versions_differ(facts):
+        yield f"Trained with different software or on different machines: {versions}."
     if one != other and min(one, other):
-        yield f"Best against best favours the study of more trials ({one:,} and {other:,}), which had more chances."
+        yield f"Comparing the best trials favours the study with more trials ({one:,} and {other:,})."
 
 
 # ---- pairs ---------------------------------------------------------------------------------------------------------
@@ -135,19 +143,19 @@ def _pairs(
     facts: Sequence[Mapping[str, Any]],
 ) -> Pairs | None:
     hashes = _hashes(list(places.values()))
-    found, ambiguous = _matched(one, other, lambda line: hashes.get((line["study"], line["trial"])))
+    pairs, ambiguous = _matched(one, other, lambda trial: hashes.get((trial["study"], trial["trial"])))
     by: tuple[str, ...] = ("configuration",)
     same: Sequence[str] = [name for name in DECIDING if name != "data_hash"]
-    if not found:
+    if not pairs:
         fields = [set(swept_columns(file)) for file in files.values()]
         by = tuple(name for name in swept_columns(next(iter(files.values()))) if name in fields[0] & fields[1])
         same = by
-        found, ambiguous = _matched(one, other, lambda line: tuple(line[name] for name in by) if by else None)
-    if not found:
+        pairs, ambiguous = _matched(one, other, lambda trial: tuple(trial[name] for name in by) if by else None)
+    if not pairs:
         return None
-    values = np.array([[line[metric], match[metric]] for line, match in found], dtype=float)  # [pairs, 2]
-    below, above = (int(np.sum(each)) for each in (values[:, 0] < values[:, 1], values[:, 0] > values[:, 1]))
-    counts = (len(found), below, above, len(found) - below - above, ambiguous)
+    values = np.array([[trial[metric], match[metric]] for trial, match in pairs], dtype=float)  # [pairs, 2]
+    below, above = int(np.sum(values[:, 0] < values[:, 1])), int(np.sum(values[:, 0] > values[:, 1]))
+    counts = (len(pairs), below, above, len(pairs) - below - above, ambiguous)
     why_not = tuple(obstacles(metric, [{key: row[key] for key in row if key not in same} for row in facts]))
     if why_not:
         return Pairs(by, *counts, None, None, None, None, why_not)
@@ -155,30 +163,30 @@ def _pairs(
 
 
 def _hashes(places: Sequence[Path | Remote]) -> dict[tuple[str, int], str]:
-    """The hash of every trial's configuration and data."""
+    """Return the hash of configuration and data of every trial, by study and trial."""
     sql = "SELECT study, trial, any_value(config_hash || data_hash) AS hash FROM trials GROUP BY ALL"
     return {(row["study"], row["trial"]): row["hash"] for row in query(places, sql).to_pylist()}
 
 
-def _matched(one: Sequence[Line], other: Sequence[Line], key: Callable[[Line], Any]) -> tuple[list[Pair], int]:
-    """Lines of both studies with the same key, which no other has; and how many of the first share theirs."""
+def _matched(one: Sequence[Trial], other: Sequence[Trial], key: Callable[[Trial], Any]) -> tuple[list[Pair], int]:
+    """Return pairs of trials whose key is unique in both studies, and how many others of the first have a match."""
     mine, theirs = _by_key(one, key), _by_key(other, key)
     shared = [name for name in mine if name in theirs]
-    alone = [name for name in shared if len(mine[name]) == len(theirs[name]) == 1]
-    ambiguous = sum(len(mine[name]) for name in shared) - len(alone)
-    return [(mine[name][0], theirs[name][0]) for name in alone], ambiguous
+    unique = [name for name in shared if len(mine[name]) == len(theirs[name]) == 1]
+    ambiguous = sum(len(mine[name]) for name in shared) - len(unique)
+    return [(mine[name][0], theirs[name][0]) for name in unique], ambiguous
 
 
-def _by_key(lines: Sequence[Line], key: Callable[[Line], Any]) -> dict[Any, list[Line]]:
-    found: dict[Any, list[Line]] = {}
-    for line in lines:
-        if (own := key(line)) is not None:
-            found.setdefault(own, []).append(line)
-    return found
+def _by_key(trials: Sequence[Trial], key: Callable[[Trial], Any]) -> dict[Any, list[Trial]]:
+    groups: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        if (own := key(trial)) is not None:
+            groups.setdefault(own, []).append(trial)
+    return groups
 
 
 def ratio_of(values: NDArray[np.float64]) -> tuple[float | None, float | None, float | None, float | None]:
-    """Return median ratio, both ends of its interval, and p-value of values of shape [pairs, 2], as in `Pairs`."""
+    """Return median ratio, both ends of its interval, and p-value, as in `Pairs`. `values`: shape [pairs, 2]."""
     from scipy.stats import wilcoxon  # takes long to import
 
     values = values[(values > 0).all(axis=1)]

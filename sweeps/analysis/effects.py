@@ -1,4 +1,4 @@
-"""The marginal effect of each hyperparameter: how good trials are at its values, whatever the others were."""
+"""The marginal effect of each hyperparameter: the results at each of its values, over all values of the others."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..states import PRUNED
 from .study_axes import Axis, Judged
 
 FEWEST_TRIALS: Final = 4
-PER_BIN: Final = 4  # trials in a stretch of a range, at least
+PER_BIN: Final = 4  # fewest trials in an interval of a range
 _MOST_BINS: Final = 5
-_MOST_VALUES: Final = 8  # of a whole number that are shown one by one
-_CHANCE: Final = 0.01  # that a value has so many failures, over all values of a dimension
+_MOST_VALUES: Final = 8  # of a whole number that are shown separately; more are put into intervals
+_CHANCE: Final = 0.01  # of a false alarm about failures, over all values of a dimension
 
 
 @dataclass(frozen=True)
 class Group:
     """Trials with one value of a dimension, or with values from `low` to `high`.
 
-    `trials` ended, of which some are `complete`, `failed` or `pruned`; `median`, `lower` and `upper` quartile and the
-    `best` are of the values of complete ones, None where there are none.
+    `trials` have finished; they are `complete`, `failed` or `pruned`. `median`, `lower` and `upper` quartile and `best`
+    are those of the complete ones, None where there are none.
     """
 
     label: str
@@ -42,9 +42,9 @@ class Group:
 
 @dataclass(frozen=True)
 class MarginalEffect:
-    """A dimension's groups, in the order of its values; `is_log` where these differ by ratios.
+    """The groups of a dimension, in the order of its values; `is_log` where its scale is logarithmic.
 
-    `failing` names the group whose trials fail more often than chance would have it, None where there is none.
+    `failing` is the label of the group whose trials fail significantly more often, None where there is none.
     """
 
     name: str
@@ -54,19 +54,19 @@ class MarginalEffect:
 
 
 def marginal_effects(study: Judged) -> tuple[MarginalEffect, ...]:
-    """Return the effect of every dimension with more than one value; nothing below four trials."""
+    """Return the effect of every dimension with more than one value; none for fewer than four trials."""
     if len(study.trials) < FEWEST_TRIALS:
         return ()
     return tuple(_effect(study, axis) for axis in study.axes if not axis.is_constant)
 
 
 def _effect(study: Judged, axis: Axis) -> MarginalEffect:
-    groups = tuple(_group(study, *each) for each in _groups(axis))
+    groups = tuple(_group(study, *part) for part in _groups(axis))
     return MarginalEffect(axis.name, axis.is_log, groups, _failing(groups))
 
 
 def _groups(axis: Axis) -> Iterator[tuple[str, float | None, float | None, NDArray[np.bool_]]]:
-    """Label, ends and trials of each group."""
+    """Yield label, both ends and trials of each group."""
     values = np.unique(axis.places[axis.exists])
     if axis.categories is not None or (axis.is_whole and len(values) <= _MOST_VALUES):
         for value in values:
@@ -76,10 +76,10 @@ def _groups(axis: Axis) -> Iterator[tuple[str, float | None, float | None, NDArr
     bins = int(np.clip(np.count_nonzero(axis.exists) // PER_BIN, 1, _MOST_BINS))
     edges = np.unique(np.quantile(axis.places[axis.exists], np.arange(1, bins) / bins, method="inverted_cdf"))
     number = np.where(axis.exists, np.searchsorted(edges, axis.places, side="left"), -1)
-    for each in np.unique(number[axis.exists]):
-        own = axis.places[number == each]
+    for interval in np.unique(number[axis.exists]):
+        own = axis.places[number == interval]
         low, high = axis.value(own.min()), axis.value(own.max())
-        yield f"{label(low)} – {label(high)}", float(low), float(high), number == each
+        yield f"{label(low)} – {label(high)}", float(low), float(high), number == interval
 
 
 def _group(study: Judged, name: str, low: float | None, high: float | None, own: NDArray[np.bool_]) -> Group:
@@ -94,7 +94,10 @@ def _group(study: Judged, name: str, low: float | None, high: float | None, own:
 
 
 def _failing(groups: tuple[Group, ...]) -> str | None:
-    """The group with more failures than chance gives it (hypergeometric test, corrected for the number of groups)."""
+    """Return the label of the group with significantly more failures, None where there is none.
+
+    Hypergeometric test, corrected for the number of groups.
+    """
     from scipy.stats import hypergeom  # takes long to import
 
     trials, failed = sum(group.trials for group in groups), sum(group.failed for group in groups)
@@ -106,7 +109,7 @@ def _failing(groups: tuple[Group, ...]) -> str | None:
 
 
 def label(value: Any) -> str:
-    """Return a value as people read it."""
+    """Return a value as text for people."""
     if isinstance(value, bool) or value is None:
         return str(value).lower().replace("none", "null")
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""How much each hyperparameter decided which trials are among the best: PED-ANOVA, and how much of it is chance.
+"""The importance of each hyperparameter for a place among the best trials: PED-ANOVA, and how much of it is chance.
 
 Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces",
 IJCAI 2023 (arXiv 2304.10255), computed by Optuna, dimensions that exist only `when` included.
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 FEWEST_TRIALS: Final = 10
-FEWEST_TOP: Final = 5  # what PED-ANOVA needs among the best
-_SHARE: Final = 0.1  # of the trials, that counts as the best
-_MOST_TRIALS: Final = 2000  # of more so many are drawn, which says the same
+FEWEST_TOP: Final = 5  # PED-ANOVA needs so many trials among the best
+_SHARE: Final = 0.1  # share of the trials that count as the best
+_MOST_TRIALS: Final = 2000  # of more, so many are drawn, which is enough
 _MOST_ROUNDS, _FEWEST_ROUNDS, _WORK = 60, 20, 20_000  # rounds times trials
 
 
 @dataclass(frozen=True)
 class DimensionImportance:
-    """The importance of one dimension; those of all together add up to 1.
+    """The importance of one dimension; the shares of all dimensions add up to 1.
 
-    `low` and `high` hold 90 % of what random halves of the trials give. `noise` is what a dimension without any effect
-    stays below in 95 % of cases, and `p_value` how often chance alone comes to as much, the value of every trial given
-    to another at random; no correction is made for the number of dimensions.
+    90 % of the results for random halves of the trials lie between `low` and `high`. A dimension without any effect
+    stays below `noise` in 95 % of cases. `p_value` is how often chance alone gives as much, estimated by permuting the
+    values of the trials. It is not corrected for the number of dimensions.
     """
 
     name: str
@@ -47,7 +47,7 @@ class DimensionImportance:
 
     @property
     def is_noise(self) -> bool:
-        """Whether chance alone explains it."""
+        """Return whether chance alone explains the importance."""
         return self.p_value > 0.05
 
 
@@ -55,7 +55,7 @@ class DimensionImportance:
 class Importance:
     """The dimensions of a study, the most important first.
 
-    `trials` were looked at, and the best `top` of them told from the rest. `why_not` says why there are no dimensions.
+    The best `top` of the `trials` are compared with all. `why_not` is the reason where there are no dimensions.
     """
 
     metric: str
@@ -68,8 +68,8 @@ class Importance:
 def importance(study: Judged) -> Importance:
     """Return the importance of every dimension that has more than one value.
 
-    Among the best is the best tenth of the trials, and at least five. Failed trials count as the worst, pruned ones as
-    worse than every complete one.
+    The best tenth of the trials, at least five, count as the best. Pruned trials count as worse than every complete
+    one, failed trials as the worst.
     """
     chosen = np.arange(len(study.trials))
     if len(chosen) > _MOST_TRIALS:
@@ -85,31 +85,31 @@ def importance(study: Judged) -> Importance:
     generator, rounds = np.random.default_rng(0), max(_FEWEST_ROUNDS, min(_MOST_ROUNDS, _WORK // number))
     with quiet():
         evaluate = _evaluator(axes, chosen, top / number)
-        found = evaluate(values)
+        result = evaluate(values)
         by_chance = np.array([evaluate(generator.permutation(values)) for _ in range(rounds)])
         halves = np.array([_of_a_half(evaluate, values, generator) for _ in range(rounds)])
-    whole = found.sum() or 1.0
+    total = result.sum() or 1.0
     shares = halves / np.maximum(halves.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    noise = np.quantile(by_chance, 0.95, axis=0) / whole
-    p_values = (1 + np.count_nonzero(by_chance >= found, axis=0)) / (1 + rounds)
+    noise = np.quantile(by_chance, 0.95, axis=0) / total
+    p_values = (1 + np.count_nonzero(by_chance >= result, axis=0)) / (1 + rounds)
     low, high = np.quantile(shares, [0.05, 0.95], axis=0)
-    columns = zip((a.name for a in axes), found / whole, low, high, noise, p_values, strict=True)
+    columns = zip((a.name for a in axes), result / total, low, high, noise, p_values, strict=True)
     dimensions = [DimensionImportance(name, *map(float, numbers)) for name, *numbers in columns]
-    return Importance(study.metric, number, top, tuple(sorted(dimensions, key=lambda each: -each.share)))
+    return Importance(study.metric, number, top, tuple(sorted(dimensions, key=lambda dimension: -dimension.share)))
 
 
 def _why_not(number: int, complete: int, axes: list[Axis], values: Array) -> str | None:
     if not axes:
         return "no dimension has more than one value"
     if number < FEWEST_TRIALS:
-        return f"importance needs at least {FEWEST_TRIALS} trials, and {number} ended"
+        return f"importance needs at least {FEWEST_TRIALS} trials, and {number} have finished"
     if complete < FEWEST_TOP:
         return f"importance needs at least {FEWEST_TOP} complete trials, and there are {complete}"
-    return "all trials are worth the same" if np.ptp(values) == 0 else None
+    return "all trials have the same value" if np.ptp(values) == 0 else None
 
 
 def _ranks(study: Judged) -> Array:
-    """Numbers in the order of the trials' values, which is all that counts here; pruned and failed ones at the end."""
+    """Return the ranks of the trials, of which PED-ANOVA uses only the order; pruned, then failed ones come last."""
     number = len(study.trials)
     ranks = np.where(study.states == PRUNED, float(number), float(number + 1))
     complete = study.complete
@@ -118,39 +118,42 @@ def _ranks(study: Judged) -> Array:
 
 
 def _evaluator(axes: list[Axis], chosen: NDArray[np.int64], share: float) -> Callable[[Array], Array]:
-    """A function from the trials' values, infinite for trials left out, to the importance of each dimension."""
+    """Return a function that computes the importance of each dimension from the trials' values.
+
+    An infinite value leaves a trial out. Shapes: [trials] to [dimensions].
+    """
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator
 
     distributions = {axis.name: _distribution(axis) for axis in axes}
-    known = []
+    trials = []
     for trial in chosen:
         existing = [axis for axis in axes if np.isfinite(axis.places[trial])]
         params = {axis.name: _param(axis, axis.places[trial]) for axis in existing}
         own = {axis.name: distributions[axis.name] for axis in existing}
-        known.append(optuna.trial.create_trial(params=params, distributions=own, value=0.0))
+        trials.append(optuna.trial.create_trial(params=params, distributions=own, value=0.0))
     study = optuna.create_study()
-    study.add_trials(known)
-    for stored, trial in zip(study.get_trials(deepcopy=False), known, strict=True):
-        stored.distributions = trial.distributions  # the storage made copies, which take long to compare
+    study.add_trials(trials)
+    for stored, trial in zip(study.get_trials(deepcopy=False), trials, strict=True):
+        stored.distributions = trial.distributions  # the storage made copies, which are slow to compare
     names = list(distributions)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=min(share, 0.5))
 
     def evaluate(values: Array) -> Array:
-        found = evaluator.evaluate(study, names, target=lambda trial: float(values[trial.number]))
-        return np.array([found[name] for name in names])
+        shares = evaluator.evaluate(study, names, target=lambda trial: float(values[trial.number]))
+        return np.array([shares[name] for name in names])
 
     return evaluate
 
 
 def _of_a_half(evaluate: Callable[[Array], Array], values: Array, generator: np.random.Generator) -> Array:
-    """Importance by half of the trials, whose spread is that of the whole (delete-half jackknife, Shao and Wu 1989)."""
+    """Return the importance for a random half of the trials (delete-half jackknife, Shao and Wu 1989)."""
     left_out = generator.permutation(len(values)) < len(values) // 2
     return evaluate(np.where(left_out, np.inf, values))
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
-    """The dimension as Optuna sees it; categories as their indices, which may be of any type."""
+    """Return the dimension as a distribution of Optuna; categories become their indices, as they may be of any type."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if axis.categories is not None:

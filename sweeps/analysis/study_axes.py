@@ -1,4 +1,4 @@
-"""A study as importance and effects see it: the value of every trial and its place on each swept dimension."""
+"""The trials of a study for importance and effects: the value of each and its place on each swept dimension."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ..query.ranking import dimensions, ranking_of, swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 
-ADAPTIVE: Final = ("tpe", "gp", "cmaes", "nsga2")  # samplers that go where results were good
+ADAPTIVE: Final = ("tpe", "gp", "cmaes", "nsga2")  # samplers that prefer regions with good results
 _RANGES: Final = ("int", "logint", "uniform", "loguniform")
-_MOST_CATEGORIES: Final = 12  # different numbers of a list; more are a range
-_WIDE: Final = 30.0  # ratio of largest to smallest listed number from which the scale is a logarithm
+_MOST_CATEGORIES: Final = 12  # distinct numbers of a list; more are treated as a range
+_WIDE: Final = 30.0  # ratio of largest to smallest listed number from which the scale is logarithmic
 
 
 @dataclass(frozen=True)
 class Axis:
     """One swept dimension.
 
-    A range goes from `low` to `high`, a logarithmic one by ratios; otherwise `categories` holds the different values.
-    `places` has the value of each trial on a range or the index of its category, NaN where the dimension does not
-    exist beside the others (`when`). Shape [trials].
+    A range goes from `low` to `high`, on a logarithmic scale where `is_log`; otherwise `categories` holds the distinct
+    values. `places` holds the value of each trial in a range or the index of its category, NaN where the dimension
+    does not exist (`when`). Shape [trials].
     """
 
     name: str
@@ -43,21 +43,21 @@ class Axis:
 
     @property
     def exists(self) -> NDArray[np.bool_]:
-        """In which trials the dimension exists."""
+        """Return in which trials the dimension exists. Shape [trials]."""
         return np.isfinite(self.places)
 
     @property
     def is_ordered(self) -> bool:
-        """Whether values are numbers, so that there is a beyond."""
+        """Return whether the values are numbers, so that the dimension can be widened."""
         return self.categories is None or all(_is_number(value) for value in self.categories)
 
     @property
     def is_constant(self) -> bool:
-        """Whether there is nothing to compare."""
+        """Return whether all trials have the same value."""
         return len(np.unique(self.places[self.exists])) < 2
 
     def value(self, place: float) -> Any:
-        """Return what stands at a place, as a study file writes it."""
+        """Return the value at a place, as in a study file."""
         if self.categories is not None:
             return self.categories[int(place)]
         return int(place) if self.is_whole else float(place)
@@ -65,10 +65,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Judged:
-    """The whole trials of a study, in the order of their numbers, without failed ones that were trained again.
+    """The finished trials of a study, in the order of their numbers, without failed ones that were trained again.
 
-    `values` is what each is worth by `metric`, the smaller the better: a quantile over its replicates, infinite where
-    it failed or was pruned. `states` are COMPLETE, FAIL and PRUNED.
+    `values` holds the value of each trial by `metric`, the smaller the better: a quantile over its replicates, infinite
+    where it failed or was pruned. `states` are COMPLETE, FAIL and PRUNED. Shapes [trials].
     """
 
     folder: Path | Remote
@@ -81,53 +81,56 @@ class Judged:
 
     @property
     def complete(self) -> NDArray[np.bool_]:
-        """Which trials have a finite value."""
+        """Return which trials have a finite value. Shape [trials]."""
         return np.isfinite(self.values)
 
     @property
     def sampler(self) -> str:
-        """How the trials were chosen."""
+        """Return the name of the sampler that chose the trials."""
         return str((self.file.get("search") or {}).get("sampler", "random"))
 
     @property
     def is_adaptive(self) -> bool:
-        """Whether the sampler went where results were good, which leaves bad regions with few trials."""
+        """Return whether the sampler prefers regions with good results, which leaves few trials in bad ones."""
         return self.sampler in ADAPTIVE
 
 
 def judged(study_dir: Path | Remote, by: str | None = None) -> Judged:
-    """Read a study, valued by its first objective unless `by` names another number. Raises as `query.standing`."""
+    """Read the trials of a study, with values by its first objective or the column `by`.
+
+    Raises what `ranked_trials` raises.
+    """
     place = place_of(study_dir)
     file = read_study_file(place)
     metric = by or ranking_of(file).objectives[0]
-    lines = ranked_trials([place], metric).sort_by("trial")
-    again = query([place], "SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"].to_numpy()
-    trials, states = lines["trial"].to_numpy().astype(np.int64), np.array(lines["state"].to_pylist(), dtype=object)
-    kept = (states == COMPLETE) | ~np.isin(trials, again)
-    lines = lines.filter(pa.array(kept))
-    values = lines[metric].cast(pa.float64()).to_numpy()
-    found = np.where((states[kept] == COMPLETE) & np.isfinite(values), values, np.inf)
-    return Judged(place, file, metric, trials[kept], states[kept], found, _axes(file, lines))
+    rows = ranked_trials([place], metric).sort_by("trial")
+    retried = query([place], "SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"].to_numpy()
+    trials, states = rows["trial"].to_numpy().astype(np.int64), np.array(rows["state"].to_pylist(), dtype=object)
+    kept = (states == COMPLETE) | ~np.isin(trials, retried)
+    rows = rows.filter(pa.array(kept))
+    numbers = rows[metric].cast(pa.float64()).to_numpy()
+    values = np.where((states[kept] == COMPLETE) & np.isfinite(numbers), numbers, np.inf)
+    return Judged(place, file, metric, trials[kept], states[kept], values, _axes(file, rows))
 
 
 # ---- dimensions ----------------------------------------------------------------------------------------------------
 
 
-def _axes(file: Mapping[str, Any], lines: pa.Table) -> tuple[Axis, ...]:
+def _axes(file: Mapping[str, Any], rows: pa.Table) -> tuple[Axis, ...]:
     space = file.get("space") or {}
     columns = dict(zip(dimensions(file), swept_columns(file), strict=True))
     values = {
-        name: [_plain(value) for value in lines[column].to_pylist()]
+        name: [_plain(value) for value in rows[column].to_pylist()]
         for name, column in columns.items()
-        if column in lines.column_names
+        if column in rows.column_names
     }
     return tuple(_axis(name, space.get(name), values[name], existing(name, file, values)) for name in values)
 
 
 def existing(name: str, file: Mapping[str, Any], values: Mapping[str, list[Any]]) -> NDArray[np.bool_]:
-    """Return in which trials a swept field exists beside the others (`when`), which themselves must exist.
+    """Return in which trials a swept field exists: its conditions (`when`) hold, and the fields in them exist.
 
-    `values` are those of the swept fields in the trials, as the table has them or as the study file writes them.
+    `values` holds the values of the swept fields in the trials, as in the table or as in the study file.
     """
     space = file.get("space") or {}
     exists = np.ones(len(values[name]), dtype=bool)
@@ -141,16 +144,17 @@ def existing(name: str, file: Mapping[str, Any], values: Mapping[str, list[Any]]
 
 def _axis(name: str, dimension: Mapping[str, Any] | None, values: list[Any], exists: NDArray[np.bool_]) -> Axis:
     kind = next((kind for kind in dimension or {} if kind != "when"), "list")
-    found = [value for value, there in zip(values, exists, strict=True) if there]
+    existing_values = [value for value, there in zip(values, exists, strict=True) if there]
     if dimension is not None and kind in _RANGES:
         low, high = map(float, dimension[kind])
         return _range(name, kind, low, high, kind.startswith("log"), values, exists)
-    known = {_key(value): value for value in [*(dimension or {}).get(kind, ()), *found]}
-    numbers = [float(value) for value in known.values() if _is_number(value)]
-    if kind == "list" and _MOST_CATEGORIES < len(known) == len(numbers):
+    distinct = {_key(value): value for value in [*(dimension or {}).get(kind, ()), *existing_values]}
+    numbers = [float(value) for value in distinct.values() if _is_number(value)]
+    if kind == "list" and _MOST_CATEGORIES < len(distinct) == len(numbers):
         low, high = min(numbers), max(numbers)
         return _range(name, kind, low, high, low > 0 and high / low >= _WIDE, values, exists)
-    categories = tuple(sorted(known.values()) if kind == "list" and len(known) == len(numbers) else known.values())
+    is_sorted = kind == "list" and len(distinct) == len(numbers)
+    categories = tuple(sorted(distinct.values()) if is_sorted else distinct.values())
     index = {_key(value): float(position) for position, value in enumerate(categories)}
     places = np.array(
         [index[_key(value)] if there else np.nan for value, there in zip(values, exists, strict=True)], dtype=float
@@ -167,14 +171,14 @@ def _range(
 
 
 def _plain(value: Any) -> Any:
-    """A cell of the table as a study file has it: lists and mappings are stored as JSON."""
+    """Return a cell of the table as a value of a study file; lists and mappings are stored as JSON."""
     if isinstance(value, str) and value.startswith(("[", "{")):
         return json.loads(value)
     return value
 
 
 def _key(value: Any) -> Any:
-    """Something equal for equal settings: true is no 1, and lists can be compared."""
+    """Return a hashable key that is equal for equal settings; true and 1 are different."""
     if isinstance(value, (list, dict)):
         return json.dumps(value, sort_keys=True)
     return (type(value), value) if isinstance(value, bool) or value is None else value

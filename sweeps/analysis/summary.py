@@ -1,4 +1,4 @@
-"""All that a study tells of its hyperparameters: importance, marginal effects, rungs, what to try next."""
+"""The analysis of the hyperparameters of a study: importance, marginal effects, rungs, suggestions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .suggestions import FEWEST_TRIALS, Suggestion, suggestions
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a study tells, and as `notes` what it cannot; `rungs` is None where its study file is no longer valid."""
+    """The analysis of a study, its limits in `notes`; `rungs` is None where the study file is no longer valid."""
 
     study: str
     metric: str
@@ -38,19 +38,19 @@ class Judgement:
     notes: tuple[str, ...]
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as values that JSON has."""
-        found = asdict(self)
-        for plain, each in zip(found["importance"]["dimensions"], self.importance.dimensions, strict=True):
-            plain["is_noise"] = each.is_noise
+        """Return the judgement as values that JSON can hold."""
+        values = asdict(self)
+        for plain, dimension in zip(values["importance"]["dimensions"], self.importance.dimensions, strict=True):
+            plain["is_noise"] = dimension.is_noise
         if self.rungs is not None:
-            found["rungs"]["settings"] = self.rungs.settings.model_dump()
-        return dict(json_value(found))
+            values["rungs"]["settings"] = self.rungs.settings.model_dump()
+        return dict(json_value(values))
 
 
 def judge(study_dir: Path, by: str | None = None) -> Judgement:
-    """Judge a study by its first objective, or by the number `by`. Raises as `ranked_trials` does."""
+    """Judge a study by its first objective, or by the column `by`. Raises what `ranked_trials` raises."""
     study = judged(study_dir, by)
-    found, effects = importance(study), marginal_effects(study)
+    result, effects = importance(study), marginal_effects(study)
     try:
         rungs = rungs_of_study(study.folder)
     except SpecError:
@@ -63,68 +63,74 @@ def judge(study_dir: Path, by: str | None = None) -> Judgement:
         complete=complete,
         failed=len(study.trials) - complete - pruned,
         pruned=pruned,
-        importance=found,
+        importance=result,
         effects=effects,
         rungs=rungs,
-        suggestions=suggestions(study, found),
+        suggestions=suggestions(study, result),
         notes=tuple(notes(study)),
     )
 
 
 def notes(study: Judged) -> Iterator[str]:
-    """Yield what to keep in mind with the effects of a study, a sentence each."""
+    """Yield the limits of the effects of a study, a sentence each."""
     if study.is_adaptive:
         yield (
-            f"The sampler {study.sampler} went where results were good: values it left early have few trials, and "
-            "dimensions that moved together cannot be told apart. Effects are surest with random or qmc."
+            f"The sampler {study.sampler} prefers regions with good results: values that it left early have few "
+            "trials, and dimensions that changed together cannot be told apart. Effects are most reliable with random "
+            "or qmc."
         )
     if study.sampler == "list":
         yield "The configurations were listed by hand: dimensions that change together cannot be told apart."
     if pruned := int(np.sum(study.states == PRUNED)):
-        yield f"{pruned:,} trials were pruned: they count as worse than every complete one, and medians leave them out."
+        yield f"{pruned:,} pruned trials count as worse than every complete one, and are left out of medians."
     for axis in study.axes:
         if axis.is_constant and len(study.trials) > 1:
-            yield f"{axis.name} has a single value in these trials, so nothing can be said of it."
+            yield f"{axis.name} has a single value in these trials, so nothing can be said about it."
 
 
 # ---- text ----------------------------------------------------------------------------------------------------------
 
 
-def text(found: Judgement) -> str:
-    """Return a judgement as people read it on a terminal."""
-    counted = [f"{found.complete:,} complete"]
-    counted += [f"{number:,} {word}" for number, word in ((found.failed, "failed"), (found.pruned, "pruned")) if number]
-    parts = [f"{printable(found.study)}: {found.trials:,} trials, {', '.join(counted)}; by {found.metric}."]
-    parts += [_importance(found.importance), *_effects(found), *_rungs(found), _next(found)]
-    return "\n\n".join([*parts, *found.notes])
+def text(judgement: Judgement) -> str:
+    """Return a judgement as text for a terminal."""
+    counted = [f"{judgement.complete:,} complete"]
+    counted += [
+        f"{number:,} {state}"
+        for number, state in ((judgement.failed, "failed"), (judgement.pruned, "pruned"))
+        if number
+    ]
+    parts = [f"{printable(judgement.study)}: {judgement.trials:,} trials, {', '.join(counted)}; by {judgement.metric}."]
+    parts += [_importance(judgement.importance), *_effects(judgement), *_rungs(judgement), _next(judgement)]
+    return "\n\n".join([*parts, *judgement.notes])
 
 
-def _importance(found: Importance) -> str:
-    if found.why_not:
-        return f"Importance: nothing to say, {found.why_not}."
+def _importance(result: Importance) -> str:
+    if result.why_not:
+        return f"Importance is not known: {result.why_not}."
     rows = {
-        "dimension": [each.name for each in found.dimensions],
-        "share %": [round(100 * each.share, 1) for each in found.dimensions],
-        "low %": [round(100 * each.low, 1) for each in found.dimensions],
-        "high %": [round(100 * each.high, 1) for each in found.dimensions],
-        "chance %": [round(100 * each.noise, 1) for each in found.dimensions],
-        "p": [round(each.p_value, 3) for each in found.dimensions],
-        "": ["no more than chance" if each.is_noise else "" for each in found.dimensions],
+        "dimension": [dimension.name for dimension in result.dimensions],
+        "share %": [round(100 * dimension.share, 1) for dimension in result.dimensions],
+        "low %": [round(100 * dimension.low, 1) for dimension in result.dimensions],
+        "high %": [round(100 * dimension.high, 1) for dimension in result.dimensions],
+        "chance %": [round(100 * dimension.noise, 1) for dimension in result.dimensions],
+        "p": [round(dimension.p_value, 3) for dimension in result.dimensions],
+        "": ["no more than chance" if dimension.is_noise else "" for dimension in result.dimensions],
     }
-    told = f"Importance: what decided which {found.top:,} of {found.trials:,} trials are the best (PED-ANOVA). Low to "
-    told += "high is 90 % over halves of the trials; a dimension without effect stays below chance in 95 %."
-    return f"{told}\n\n{render(pa.table(rows))}"
+    heading = f"Importance for being among the {result.top:,} best of {result.trials:,} trials (PED-ANOVA). "
+    heading += "Low to high is the 90 % range over random halves of the trials. A dimension without effect stays below "
+    heading += "chance in 95 % of cases."
+    return f"{heading}\n\n{render(pa.table(rows))}"
 
 
-def _effects(found: Judgement) -> Iterator[str]:
-    if not found.effects:
+def _effects(judgement: Judgement) -> Iterator[str]:
+    if not judgement.effects:
         return
-    factor, unit = (100, " %") if found.metric in PERCENT_COLUMNS else (1, "")
+    factor, unit = (100, " %") if judgement.metric in PERCENT_COLUMNS else (1, "")
     rows: dict[str, list[Any]] = {"dimension": [], "value": [], "trials": []}
-    rows |= {name: [] for name in ("failed", "pruned") if getattr(found, name)}
+    rows |= {name: [] for name in ("failed", "pruned") if getattr(judgement, name)}
     statistics = {"best": "best", "lower": "quarter", "median": "median", "upper": "three quarters"}
     rows |= {f"{head}{unit}": [] for head in statistics.values()}
-    for effect in found.effects:
+    for effect in judgement.effects:
         for index, group in enumerate(effect.groups):
             rows["dimension"].append("" if index else effect.name)
             rows["value"].append(group.label)
@@ -134,26 +140,28 @@ def _effects(found: Judgement) -> Iterator[str]:
             for name, head in statistics.items():
                 value = getattr(group, name)
                 rows[f"{head}{unit}"].append(None if value is None else factor * value)
-    told = f"Marginal effects: {found.metric} of complete trials by value, whatever the other dimensions."
-    yield f"{told}\n\n{render(pa.table(rows))}"
-    for effect in found.effects:
+    heading = (
+        f"Marginal effects: {judgement.metric} of complete trials by value, over all values of the other dimensions."
+    )
+    yield f"{heading}\n\n{render(pa.table(rows))}"
+    for effect in judgement.effects:
         if effect.failing is not None:
-            yield f"Trials with {effect.name} {effect.failing} fail more often than chance would have it."
+            yield f"Trials with {effect.name} {effect.failing} fail significantly more often than others."
 
 
-def _rungs(found: Judgement) -> Iterator[str]:
-    known = [rung for rung in found.rungs.rungs if rung.correlation is not None] if found.rungs else []
-    if found.rungs and known:
-        told = ", ".join(f"{rung.correlation:.2f} at {100 * rung.rung:.3g} %" for rung in known)
-        fewest = min(rung.trials for rung in known)
+def _rungs(judgement: Judgement) -> Iterator[str]:
+    rungs = [rung for rung in judgement.rungs.rungs if rung.correlation is not None] if judgement.rungs else []
+    if judgement.rungs and rungs:
+        correlations = ", ".join(f"{rung.correlation:.2f} at {100 * rung.rung:.3g} %" for rung in rungs)
+        fewest = min(rung.trials for rung in rungs)
         yield (
-            f"Rank correlation of {found.rungs.metric} at a rung with {found.rungs.objective} at the end: {told} of "
-            f"the steps, over {fewest:,} trials or more."
+            f"Rank correlation of {judgement.rungs.metric} at a rung with {judgement.rungs.objective} at the end: "
+            f"{correlations} of the steps, over at least {fewest:,} trials."
         )
 
 
-def _next(found: Judgement) -> str:
-    if not found.suggestions:
+def _next(judgement: Judgement) -> str:
+    if not judgement.suggestions:
         return f"What to try next: nothing stands out (a dimension needs {FEWEST_TRIALS} complete trials to be judged)."
-    told = (f"  {each.text}\n      {each.section}:\n        {each.study_file}" for each in found.suggestions)
-    return "\n".join(["What to try next:", *told])
+    entries = (f"  {entry.text}\n      {entry.section}:\n        {entry.study_file}" for entry in judgement.suggestions)
+    return "\n".join(["What to try next:", *entries])

@@ -1,4 +1,4 @@
-"""A database in memory that reaches nothing outside, and takes no more memory, disk and time than it is given."""
+"""A database in memory that cannot reach anything outside and is bounded in memory, disk space and time."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ..errors import QueryError
 from ..machine import available_cpus
 from .statement import did_you_mean, plain_message
 
-GRACE_S: Final = 5.0  # that a query has to end once its time is up, where the process may be ended
+GRACE_S: Final = 5.0  # from the time limit to the end of the process, if the query has not stopped by then
 _GIB: Final = 1 << 30
-_BESIDES_BYTES: Final = 3 * _GIB  # that a process may take beside a query's memory: the answer, and reading ahead
-_STATM_DATA: Final = 5  # place of the pages of data in /proc/self/statm
+_BESIDES_BYTES: Final = 3 * _GIB  # for the process beside the memory of the query: the answer, and data read ahead
+_STATM_DATA: Final = 5  # index of the number of data pages in /proc/self/statm
 _BATCH_ROWS: Final = 65_536
-_NO_DAMAGE: Final = ("Binder", "Catalog", "Conversion", "INTERRUPT", "Out of Memory")  # kinds no damaged file makes
+_NO_DAMAGE: Final = ("Binder", "Catalog", "Conversion", "INTERRUPT", "Out of Memory")  # not caused by a damaged file
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a query may take."""
+    """Limits of a query."""
 
     memory_gib: float = 1.0
     spill_gib: float = 4.0
@@ -42,19 +42,19 @@ class Limits:
 
 
 class _ReadError(Exception):
-    """What the database says while its answer is read, which Arrow tells as a failed reading."""
+    """An error of the database while its answer is read, which Arrow reports as a failed read."""
 
 
 @contextlib.contextmanager
 def database(limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database in memory, with a folder to spill to as long as it is open."""
+    """Open an empty database in memory. The folder that it spills to is removed when it is closed."""
     with scratch_folder("query") as spill:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{limits.memory_gib:g}GiB",
             "temp_directory": str(spill),
             "max_temp_directory_size": f"{limits.spill_gib:g}GiB",
             "threads": str(limits.threads or available_cpus()),
-            "python_enable_replacements": "false",  # no variable of this process is a table
+            "python_enable_replacements": "false",  # SQL cannot name Python variables as tables
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "allow_community_extensions": "false",
@@ -64,14 +64,17 @@ def database(limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Switch off everything outside for good; no `allowed_directories`, in which COPY and ATTACH could write."""
+    """Switch off access to anything outside for good.
+
+    There are no `allowed_directories`, because COPY and ATTACH could write to them.
+    """
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
 
 def batches(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Return the columns of an answer and its rows, which are computed while they are read."""
+    """Return the columns of an answer and its rows, which are computed as they are read."""
     reader = connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
     return reader.schema, _read(reader)
 
@@ -87,13 +90,13 @@ def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def gathered(schema: pa.Schema, found: Iterable[pa.RecordBatch], limits: Limits) -> pa.Table:
-    """Return an answer as a table. Raises `QueryError` where it is larger than an answer may be."""
-    kept, taken = [], 0
-    for batch in found:
+def table_of(schema: pa.Schema, batches: Iterable[pa.RecordBatch], limits: Limits) -> pa.Table:
+    """Return an answer as a table. Raises `QueryError` where it is larger than `limits.answer_gib`."""
+    kept, size_bytes = [], 0
+    for batch in batches:
         kept.append(batch)
-        taken += batch.nbytes
-        if taken > limits.answer_gib * _GIB:
+        size_bytes += batch.nbytes
+        if size_bytes > limits.answer_gib * _GIB:
             raise QueryError(
                 f"the answer is larger than {limits.answer_gib:g} GiB. Filter or aggregate, or write it to a file: "
                 "pinnsweep query STUDY SQL -o answer.parquet"
@@ -102,15 +105,15 @@ def gathered(schema: pa.Schema, found: Iterable[pa.RecordBatch], limits: Limits)
 
 
 @contextlib.contextmanager
-def within(
+def enforced(
     limits: Limits,
     connection: duckdb.DuckDBPyConnection,
     schemas: Mapping[str, pa.Schema],
     check_files: Callable[[], None],
 ) -> Iterator[None]:
-    """End a query at its limit of time, and say in a `QueryError` what is wrong with one.
+    """Interrupt a query at its time limit, and turn its errors into a `QueryError`.
 
-    `schemas` are those of the tables; `check_files` raises where a file is damaged.
+    `schemas` are the schemas of the tables. `check_files` raises where a file is damaged.
     """
     timer = threading.Timer(limits.time_s, connection.interrupt)
     timer.start()
@@ -119,7 +122,7 @@ def within(
     except (duckdb.Error, _ReadError) as error:
         if not str(error).startswith(_NO_DAMAGE):
             check_files()
-        raise _explained(error, schemas, limits) from None
+        raise _query_error(error, schemas, limits) from None
     except MemoryError:
         raise _too_much_memory(limits) from None
     finally:
@@ -128,10 +131,10 @@ def within(
 
 @contextlib.contextmanager
 def process_confined(limits: Limits) -> Iterator[None]:
-    """Let the operating system enforce what the database cannot, where the process is the query's own.
+    """Let the operating system enforce the limits that the database cannot, in a process that only runs this query.
 
-    One value of gigabytes, SELECT repeat('x', 4000000000), is neither counted by the database nor interrupted. On
-    Linux the memory of the process is bounded as long as this holds; its time is everywhere.
+    The database does not count the memory of a single huge value, SELECT repeat('x', 4000000000), and cannot be
+    interrupted while it computes one. The time of the process is bounded everywhere, its memory on Linux only.
     """
     killer = threading.Timer(limits.time_s + GRACE_S, _end_process, [limits])
     killer.daemon = True
@@ -151,7 +154,7 @@ def _memory_bounded(more_bytes: int) -> Iterator[None]:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used = int(statm.read_text().split()[_STATM_DATA]) * resource.getpagesize()
-    bounds = [each for each in (used + more_bytes, soft, hard) if each != resource.RLIM_INFINITY]
+    bounds = [bound for bound in (used + more_bytes, soft, hard) if bound != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
     try:
         yield
@@ -166,7 +169,7 @@ def _end_process(limits: Limits) -> None:
     os._exit(QueryError.exit_code)
 
 
-def _explained(error: Exception, schemas: Mapping[str, pa.Schema], limits: Limits) -> QueryError:
+def _query_error(error: Exception, schemas: Mapping[str, pa.Schema], limits: Limits) -> QueryError:
     message = plain_message(str(error))
     if str(error).startswith("INTERRUPT"):
         return QueryError(_too_long(limits))
@@ -175,18 +178,18 @@ def _explained(error: Exception, schemas: Mapping[str, pa.Schema], limits: Limit
     missing = re.search(r'column "([^"]+)" not found|column named "([^"]+)"', message)
     if missing and schemas:
         name = missing[1] or missing[2]
-        known = list(dict.fromkeys(column for schema in schemas.values() for column in schema.names))
-        whose = f"Columns of {' and '.join(schemas)}"
-        return QueryError(f"no column is called {name!r} here." + did_you_mean(name, known, whose))
+        columns = list(dict.fromkeys(column for schema in schemas.values() for column in schema.names))
+        what = f"Columns of {' and '.join(schemas)}"
+        return QueryError(f"there is no column {name!r} here." + did_you_mean(name, columns, what))
     return QueryError(message)
 
 
 def _too_long(limits: Limits) -> str:
-    return f"the query took longer than {limits.time_s:g} s. Filter more, or give it longer: --time-limit"
+    return f"the query took longer than {limits.time_s:g} s. Filter more, or allow more time: --time-limit"
 
 
 def _too_much_memory(limits: Limits) -> QueryError:
     return QueryError(
         f"the query needs more than its {limits.memory_gib:g} GiB of memory or its {limits.spill_gib:g} GiB on disk. "
-        "Filter more or aggregate, or give it more: --memory-limit"
+        "Filter more or aggregate, or allow more memory: --memory-limit"
     )

@@ -1,4 +1,4 @@
-"""Tables as files: CSV, JSON, Parquet, Arrow, Excel; written batch by batch beside their name, renamed when whole."""
+"""Tables as files: CSV, JSON, Parquet, Arrow, Excel. Written under another name batch by batch, renamed when whole."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ..errors import QueryError
 from .values import json_value
 
 Write = Callable[[pa.RecordBatch], None]
-ROWS_PER_GROUP: Final = 131_072  # of a Parquet file, of which row groups are gathered in memory
+ROWS_PER_GROUP: Final = 131_072  # of a Parquet file; one group is collected in memory
 
 
 class FileFormat(StrEnum):
-    """How a table is written to a file."""
+    """Formats of files that tables are written to."""
 
     CSV = "csv"
     JSON = "json"
@@ -36,27 +36,28 @@ class FileFormat(StrEnum):
 
 
 def format_of(place: Path, among: Iterable[FileFormat] = FileFormat) -> FileFormat:
-    """The format that the end of a file's name says. Raises `QueryError` where it says none of `among`."""
+    """Return the format that a file name ends in. Raises `QueryError` where it is not one of `among`."""
     end = place.suffix.lower().removeprefix(".")
-    found = {"feather": "arrow"}.get(end, end)
-    known = list(among)
-    if found not in known:
-        ends = ", ".join(f".{each}" for each in known)
-        raise QueryError(f"a file's name must end in one of {ends}, or --format say what it is; got {place}")
-    return FileFormat(found)
+    name = {"feather": "arrow"}.get(end, end)
+    formats = list(among)
+    if name not in formats:
+        ends = ", ".join(f".{format}" for format in formats)
+        raise QueryError(f"the file name must end in one of {ends}, or --format must give the format; got {place}")
+    return FileFormat(name)
 
 
 def write_file(place: Path, format: FileFormat, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a table to a file, which appears whole or not at all; what was there is replaced. Returns the rows.
+    """Write a table to a file and return the number of rows.
 
-    Raises `QueryError` where the format cannot hold the table, or where the folder is not there.
+    The file appears whole or not at all, and replaces a file of that name. Raises `QueryError` where the format cannot
+    hold the table, and where the folder does not exist.
     """
     if not place.parent.is_dir():
-        raise QueryError(f"there is no folder {place.parent} to write {place.name} into")
+        raise QueryError(f"there is no folder {place.parent} to write {place.name} to")
     if place.exists() and not place.is_file():
-        raise QueryError(f"{place} is no file, so it is not replaced by one")
+        raise QueryError(f"{place} is not a file, so it is not replaced by one")
     rows = 0
-    with _beside(place) as stream, _WRITERS[format](stream, schema) as write:
+    with _replacing(place) as stream, _WRITERS[format](stream, schema) as write:
         for batch in batches:
             write(batch)
             rows += batch.num_rows
@@ -64,7 +65,7 @@ def write_file(place: Path, format: FileFormat, schema: pa.Schema, batches: Iter
 
 
 def text_of(table: pa.Table, format: FileFormat) -> str:
-    """Return a table as text in a format that is text."""
+    """Return a table as text, in CSV or JSON."""
     stream = io.BytesIO()
     with _WRITERS[format](stream, table.schema) as write:
         for batch in table.to_batches():
@@ -73,8 +74,8 @@ def text_of(table: pa.Table, format: FileFormat) -> str:
 
 
 @contextlib.contextmanager
-def _beside(place: Path) -> Iterator[IO[bytes]]:
-    """A file beside `place` that takes its name in the end."""
+def _replacing(place: Path) -> Iterator[IO[bytes]]:
+    """Yield a temporary file in the same folder, which is renamed to `place` at the end."""
     handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -83,7 +84,7 @@ def _beside(place: Path) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # as any new file; made temporarily, it is the owner's alone
+        os.chmod(temporary, 0o666 & ~umask)  # the rights of any new file; a temporary one belongs to its owner alone
         os.replace(temporary, place)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -92,7 +93,7 @@ def _beside(place: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _csv(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
-    """Null is empty, times are ISO 8601 in UTC, lists and records are JSON."""
+    """Write CSV: null is empty, times are ISO 8601 in UTC, lists and records are JSON."""
     plain = pa.schema([pa.field(field.name, _csv_type(field.type)) for field in schema])
     stream.write(_csv_line(schema.names))
     options = pa.csv.WriteOptions(include_header=False)
@@ -105,9 +106,9 @@ def _csv(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
         yield write
 
 
-def _csv_line(words: Sequence[str]) -> bytes:
+def _csv_line(cells: Sequence[str]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(words)
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
 
 
@@ -134,7 +135,7 @@ def _json_text(value: Any) -> str | None:
 
 @contextlib.contextmanager
 def _json(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
-    """A list of objects, one a line."""
+    """Write a JSON list of objects, one per line."""
     between = "[\n"
 
     def write(batch: pa.RecordBatch) -> None:
@@ -152,17 +153,17 @@ def _json(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
 @contextlib.contextmanager
 def _parquet(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        gathered: list[pa.RecordBatch] = []
+        group: list[pa.RecordBatch] = []
 
         def write(batch: pa.RecordBatch) -> None:
-            gathered.append(batch)
-            if sum(each.num_rows for each in gathered) >= ROWS_PER_GROUP:
+            group.append(batch)
+            if sum(batch.num_rows for batch in group) >= ROWS_PER_GROUP:
                 flush()
 
         def flush() -> None:
-            if gathered:
-                writer.write_table(pa.Table.from_batches(gathered, schema))
-                gathered.clear()
+            if group:
+                writer.write_table(pa.Table.from_batches(group, schema))
+                group.clear()
 
         yield write
         flush()
@@ -170,7 +171,7 @@ def _parquet(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
 
 @contextlib.contextmanager
 def _arrow(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
-    """An Arrow IPC file, which is Feather version 2."""
+    """Write an Arrow IPC file, which is Feather version 2."""
     with pa.ipc.new_file(stream, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         yield writer.write_batch
 

@@ -1,4 +1,4 @@
-"""Tables of one study or of several as one: read when they are asked for, and each time as they stand then."""
+"""Tables of one or several studies as one, read on demand in their state at that moment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .text import shown
 if TYPE_CHECKING:
     import polars as pl
 
-ORDER: Final = {  # what brings the rows of a table in order
+ORDER: Final = {  # the columns that the rows of a table are sorted by
     "trials": ("trial", "replicate"),
     "curves": ("trial", "replicate"),
     "fields": ("trial", "replicate"),
@@ -26,8 +26,8 @@ ORDER: Final = {  # what brings the rows of a table in order
     "events": ("time",),
 }
 BATCH_ROWS: Final = 65_536
-_HEAD_ROWS: Final = 10  # that a notebook shows
-_Made = TypeVar("_Made")
+_HEAD_ROWS: Final = 10  # shown in a notebook
+_Result = TypeVar("_Result")
 
 
 def dataset_of(
@@ -38,39 +38,39 @@ def dataset_of(
     named: bool = True,
     enumerated: bool = False,
 ) -> ds.Dataset:
-    """A table of all studies as one Arrow dataset; what a study lacks is null.
+    """Return a table of all studies as one Arrow dataset; columns that a study lacks are null.
 
-    Where `named`, the first column `study` holds the names of `studies`. Raises `StudyError` naming a damaged file.
+    Where `named`, the first column `study` holds the names of `studies`. Raises `StudyError` where a file is damaged.
     """
-    found = {name: each.dataset(table, snapshots[name], enumerated=enumerated) for name, each in studies.items()}
-    schema = unified(each.schema for each in found.values())
+    datasets = {name: tables.dataset(table, snapshots[name], enumerated=enumerated) for name, tables in studies.items()}
+    schema = unified(dataset.schema for dataset in datasets.values())
     if named:
         schema = pa.schema([pa.field("study", pa.string()), *schema], metadata=schema.metadata)
-    parts = [_part(dataset, schema, name if named else None) for name, dataset in found.items()]
+    parts = [_part(dataset, schema, name if named else None) for name, dataset in datasets.items()]
     filled = [part for part in parts if part is not None]
     return ds.UnionDataset(schema, filled) if filled else ds.dataset(schema.empty_table())
 
 
 def _part(dataset: ds.Dataset, schema: pa.Schema, study: str | None) -> ds.Dataset | None:
-    """The files of one study; its name is as constant in them as what a folder of a partitioned data set says."""
+    """Return the files of one study as a dataset, its name as a constant column like one of a partitioned dataset."""
     if not isinstance(dataset, ds.FileSystemDataset):  # no files yet
         return None
     if study is None:
         return dataset.replace_schema(schema)
     is_its = ds.field("study") == study
     files = [
-        dataset.format.make_fragment(each.path, filesystem=each.filesystem, partition_expression=is_its)
-        for each in dataset.get_fragments()
+        dataset.format.make_fragment(fragment.path, filesystem=fragment.filesystem, partition_expression=is_its)
+        for fragment in dataset.get_fragments()
     ]
     return ds.FileSystemDataset(files, schema, dataset.format, dataset.filesystem)
 
 
 class Rows:
-    """Rows of a result table. Nothing is read before it is asked for; asked again, it is read again.
+    """Rows of a result table. They are read on demand, and anew every time.
 
-    `to_arrow` and what is built on it come in the order of trials; `batches`, `lazy` and Arrow streams in the order
-    of publication, so that they need no memory for more than a batch. Every reading method raises `StudyError` naming
-    a damaged file.
+    `to_arrow` and the methods built on it return rows in the order of trials. `batches`, `lazy` and Arrow streams
+    return them in the order of publication, and so hold one batch in memory. Every method that reads raises
+    `StudyError` where a file is damaged.
     """
 
     def __init__(
@@ -87,25 +87,25 @@ class Rows:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns with their types; the unit of each stands in its metadata. Reads no row."""
-        whole = self._exactly(lambda dataset: dataset.schema)
-        return whole if self._columns is None else pa.schema([whole.field(name) for name in self._columns])
+        """Return the columns with their types, units in their metadata. No row is read."""
+        schema = self._exactly(lambda dataset: dataset.schema)
+        return schema if self._columns is None else pa.schema([schema.field(name) for name in self._columns])
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns."""
+        """Return the names of the columns."""
         return self.schema.names
 
     def select(self, *columns: str) -> Rows:
-        """These columns alone. Raises `QueryError` for one that is not there."""
+        """Return only these columns. Raises `QueryError` where one does not exist."""
         self._refuse_unknown(columns)
         return self._with(columns=columns)
 
     def filter(self, *conditions: ds.Expression, **equal: Any) -> Rows:
-        """The rows for which all conditions hold.
+        """Return the rows that satisfy all conditions.
 
-        A condition is an Arrow expression, `pyarrow.compute.field("rel_l2") < 0.02`, or a column and its value or
-        list of values, `width=[8, 16]`. Raises `QueryError` for a column that is not there.
+        A condition is an Arrow expression, `pyarrow.compute.field("rel_l2") < 0.02`, or a column with its value or a
+        list of values, `width=[8, 16]`. Raises `QueryError` where a column does not exist.
         """
         self._refuse_unknown(tuple(equal))
         where = self._where
@@ -116,52 +116,55 @@ class Rows:
         return self._with(where=where)
 
     def to_arrow(self) -> pa.Table:
-        """All rows as an Arrow table, in the order of studies, trials and replicates, events in that of time."""
+        """Return all rows as an Arrow table, in the order of studies, trials and replicates, events in that of time."""
         keys = [*(["study"] if self._named else []), *ORDER[self._table]]
         chosen = self._columns
-        read = None if chosen is None else list(dict.fromkeys([*chosen, *keys]))
-        found = self._exactly(lambda dataset: dataset.to_table(columns=read, filter=self._where))
-        ordered = found.sort_by([(key, "ascending") for key in keys])
+        names = None if chosen is None else list(dict.fromkeys([*chosen, *keys]))
+        table = self._exactly(lambda dataset: dataset.to_table(columns=names, filter=self._where))
+        ordered = table.sort_by([(key, "ascending") for key in keys])
         return ordered if chosen is None else ordered.select(list(chosen))
 
     def to_pandas(self) -> Any:
-        """All rows as a pandas data frame. Raises `QueryError` where pandas is not installed."""
-        _imported("pandas")
+        """Return all rows as a pandas data frame. Raises `QueryError` where pandas is not installed."""
+        _import("pandas")
         return self.to_arrow().to_pandas()
 
     def to_polars(self) -> pl.DataFrame:
-        """All rows as a Polars data frame. Raises `QueryError` where Polars is not installed."""
-        return _imported("polars").from_arrow(self.to_arrow())
+        """Return all rows as a Polars data frame. Raises `QueryError` where Polars is not installed."""
+        return _import("polars").from_arrow(self.to_arrow())
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """All rows as dictionaries."""
+        """Return all rows as dictionaries."""
         return self.to_arrow().to_pylist()
 
     def lazy(self) -> pl.LazyFrame:
-        """A Polars query over the files, which reads what it needs. Raises `QueryError` without Polars."""
-        frame = _imported("polars").scan_pyarrow_dataset(self.dataset())
+        """Return a Polars query over the files, which reads only what it needs.
+
+        Raises `QueryError` where Polars is not installed.
+        """
+        frame = _import("polars").scan_pyarrow_dataset(self.dataset())
         return frame if self._columns is None else frame.select(self._columns)
 
     def dataset(self) -> ds.Dataset:
-        """The rows as an Arrow dataset of the files there are now, all columns, for DuckDB, Dask and their like."""
+        """Return an Arrow dataset of the present files with all columns, for DuckDB, Dask and similar programs."""
         return self._exactly(lambda dataset: dataset if self._where is None else dataset.filter(self._where))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows as record batches, a bounded number in memory.
+        """Yield the rows as record batches, a bounded number in memory.
 
-        Raises `StudyError` where a compaction takes files away meanwhile.
+        Raises `StudyError` where a compaction removes files in the meantime.
         """
         snapshots: dict[str, Snapshot] = {}
 
-        def begun(taken: Mapping[str, Snapshot]) -> pa.RecordBatchReader:
-            snapshots.update(taken)
-            return self._scanner(dataset_of(self._table, self._studies, taken, named=self._named)).to_reader()
+        def reader(current: Mapping[str, Snapshot]) -> pa.RecordBatchReader:
+            snapshots.update(current)
+            return self._scanner(dataset_of(self._table, self._studies, current, named=self._named)).to_reader()
 
         try:
-            yield from exactly(self._studies, [self._table], begun)
+            yield from exactly(self._studies, [self._table], reader)
         except (pa.ArrowException, OSError):
-            if any(each.has_moved(snapshots[name]) for name, each in self._studies.items()):
-                raise StudyError(f"{self._table} was compacted while it was read. Read it again") from None
+            if any(tables.has_moved(snapshots[name]) for name, tables in self._studies.items()):
+                raise StudyError(f"{self._table} was compacted while it was being read. Read it again") from None
             self._check_files()
             raise
 
@@ -192,16 +195,17 @@ class Rows:
             for row in head.to_pylist()
         ]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        told = html.escape(f"{self._table} of {', '.join(self._studies)}: {len(self)} rows, {len(head.schema)} columns")
-        return f"<p>{told}</p><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
+        size = f"{len(self)} rows, {len(head.schema)} columns"
+        caption = html.escape(f"{self._table} of {', '.join(self._studies)}: {size}")
+        return f"<p>{caption}</p><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
 
     def _with(self, *, where: ds.Expression | None = None, columns: Sequence[str] | None = None) -> Rows:
         where = self._where if where is None else where
         columns = self._columns if columns is None else columns
         return Rows(self._table, self._studies, named=self._named, where=where, columns=columns)
 
-    def _exactly(self, read: Callable[[ds.Dataset], _Made]) -> _Made:
-        """What `read` makes of the published rows at one moment."""
+    def _exactly(self, read: Callable[[ds.Dataset], _Result]) -> _Result:
+        """Return the result of `read` on the rows published at one moment."""
         try:
             return exactly(
                 self._studies,
@@ -213,18 +217,18 @@ class Rows:
             raise
 
     def _check_files(self) -> None:
-        for each in self._studies.values():
-            each.check_files([self._table])
+        for tables in self._studies.values():
+            tables.check_files([self._table])
 
-    def _refuse_unknown(self, columns: Sequence[str]) -> None:
-        known = self._exactly(lambda dataset: dataset.schema).names
-        for name in columns:
-            if name not in known:
-                whose = f"Columns of {self._table}"
-                raise QueryError(f"no column is called {name!r}." + did_you_mean(name, known, whose))
+    def _refuse_unknown(self, names: Sequence[str]) -> None:
+        columns = self._exactly(lambda dataset: dataset.schema).names
+        for name in names:
+            if name not in columns:
+                what = f"Columns of {self._table}"
+                raise QueryError(f"there is no column {name!r}." + did_you_mean(name, columns, what))
 
 
-def _imported(name: str) -> Any:
+def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""One SQL statement, taken apart before it runs: whether it only reads, and only the study's own tables."""
+"""The check of an SQL statement before it runs: it may only read, and only tables of the studies."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import duckdb
 
 from ..errors import QueryError
 
-LONGEST: Final = 50_000  # characters of a statement: far longer ones may nest deeper than the parser's stack
+LONGEST: Final = 50_000  # characters; much longer statements may nest deeper than the stack of the parser
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _TAKING_A_TABLE = frozenset({"histogram", "histogram_values"})
 _TABLE_FUNCTIONS = _TAKING_A_TABLE | {"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"}
 
 
 def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> Any:
-    """Return the parsed statement. Raises `QueryError` unless it is one statement that reads `tables` only."""
+    """Return the parsed statement. Raises `QueryError` unless `sql` is one statement that only reads `tables`."""
     if len(sql) > LONGEST:
-        raise QueryError(f"a statement may be {LONGEST:,} characters long, got {len(sql):,}. Split it.")
+        raise QueryError(f"a statement may be at most {LONGEST:,} characters long, got {len(sql):,}. Split it.")
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
@@ -29,12 +29,14 @@ def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collec
     if not statements:
         raise QueryError("a query is one statement, got none. Try: SELECT trial, rel_l2 FROM trials ORDER BY rel_l2")
     if len(statements) > 1:
-        raise QueryError(f"a query is one statement, got {len(statements)}. Ask them one at a time.")
+        raise QueryError(f"a query is one statement, got {len(statements)}. Run them one at a time.")
     kind = _kind(statements[0])
     if kind == "MULTI":
-        raise QueryError("a PIVOT must list its columns, so that it only reads: PIVOT ... ON width IN (8, 16) ...")
+        raise QueryError(
+            "a PIVOT must list its columns, because it creates a type otherwise: PIVOT ... ON width IN (8, 16) ..."
+        )
     if kind != "SELECT":
-        raise QueryError(f"a query only reads (SELECT, WITH, DESCRIBE, SUMMARIZE, SHOW), got {kind}")
+        raise QueryError(f"a query may only read (SELECT, WITH, DESCRIBE, SUMMARIZE, SHOW), got {kind}")
     try:
         serialized = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()[0][0]
         tree = json.loads(serialized)
@@ -49,46 +51,46 @@ def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collec
 def _kind(statement: duckdb.Statement) -> str:
     try:
         return statement.type.name
-    except ValueError:  # a kind that DuckDB's Python package has no name for
+    except ValueError:  # a kind without a name in DuckDB's Python package
         return "another statement"
 
 
 def _refuse_more_than_reading(tree: Any, tables: Collection[str]) -> None:
-    common = set(tables) | {entry["key"].lower() for node in _nodes(tree) for entry in _common_tables(node)}
+    names = set(tables) | {entry["key"].lower() for node in _nodes(tree) for entry in _common_tables(node)}
     for node in _nodes(tree):
         kind = node.get("type")
         if kind == "VALUE_PARAMETER":
-            raise QueryError("a query has no parameters, got $ or ?. Write the value itself.")
+            raise QueryError("a query has no parameters, got $ or ?. Write the value in the statement.")
         if "cte_map" in node and kind not in _READING_NODES:
-            raise QueryError(f"a query only reads, got {str(kind).removesuffix('_QUERY_NODE')} inside it")
+            raise QueryError(f"a query may only read, got {str(kind).removesuffix('_QUERY_NODE')} inside it")
         name = _function(node)
         if name is not None and name not in _TABLE_FUNCTIONS:
             raise QueryError(
-                f"a query reads only the study's tables ({', '.join(tables)}), got {name}(...). "
-                f"Functions that make rows: {', '.join(sorted(_TABLE_FUNCTIONS))}."
+                f"a query may only read the tables of the studies ({', '.join(tables)}), got {name}(...). "
+                f"Allowed table functions: {', '.join(sorted(_TABLE_FUNCTIONS))}."
             )
         name = _table(node)
-        if name is not None and name.lower() not in common:
-            raise QueryError(f"no table is called {name!r}." + did_you_mean(name, sorted(common), "Tables"))
+        if name is not None and name.lower() not in names:
+            raise QueryError(f"there is no table {name!r}." + did_you_mean(name, sorted(names), "Tables"))
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a parsed statement; a loop, because statements nest deeper than Python recurses."""
-    waiting = [tree]
-    while waiting:
-        item = waiting.pop()
+    """Yield every object of a parsed statement, in a loop, because statements may nest deeper than Python recurses."""
+    pending = [tree]
+    while pending:
+        item = pending.pop()
         if isinstance(item, dict):
             yield item
-        waiting.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+        pending.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
 
 
 def _common_tables(node: dict[str, Any]) -> list[dict[str, Any]]:
-    found = node.get("cte_map")
-    return found["map"] if isinstance(found, dict) else []
+    tables = node.get("cte_map")
+    return tables["map"] if isinstance(tables, dict) else []
 
 
 def names_used(tree: Any, tables: Collection[str]) -> list[str]:
-    """Return which of `tables` a statement names; all where it hands one to a function."""
+    """Return which of `tables` a statement names; all of them where it passes one to a function."""
     if any(name in _TAKING_A_TABLE for name in map(_function, _nodes(tree))):
         return list(tables)
     named = {name.lower() for name in map(_table, _nodes(tree)) if name is not None}
@@ -96,12 +98,12 @@ def names_used(tree: Any, tables: Collection[str]) -> list[str]:
 
 
 def shows_tables(tree: Any) -> bool:
-    """Return whether a statement is SHOW TABLES or its like, and not SHOW trials."""
+    """Return whether a statement is SHOW TABLES or similar, not SHOW trials."""
     return any(_is_bare_show(node) and node["show_type"] != "SHOW" for node in _nodes(tree))
 
 
 def _table(node: dict[str, Any]) -> str | None:
-    """The name of the table that a node reads, where it is one."""
+    """Return the name of the table that a node reads, None for other nodes."""
     is_named = _is_bare_show(node) and node["show_type"] == "SHOW"
     return node["table_name"] if is_named or node.get("type") == "BASE_TABLE" else None
 
@@ -111,12 +113,12 @@ def _is_bare_show(node: dict[str, Any]) -> bool:
 
 
 def _function(node: dict[str, Any]) -> str | None:
-    """The name of the function that makes rows, where a node is one."""
+    """Return the name of the table function that a node calls, None for other nodes."""
     return node["function"]["function_name"].lower() if node.get("type") == "TABLE_FUNCTION" else None
 
 
 def plain_message(error: str) -> str:
-    """DuckDB's message without its class and blank lines; the caret line stays, it shows the place."""
+    """Return DuckDB's message without its class and blank lines; the caret line stays, because it shows the place."""
     lines = [line.rstrip() for line in error.splitlines() if line.strip()]
     return re.sub(r"^[A-Za-z ]+ Error: ", "", "\n".join(lines))
 
@@ -124,12 +126,12 @@ def plain_message(error: str) -> str:
 def _with_reserved_word(message: str) -> str:
     reserved = 'at or near "column"' in message
     return message + (
-        '\nThe column is called "column", a reserved word: write it in double quotes.' if reserved else ""
+        '\n"column" is a reserved word: to read the column of that name, write it in double quotes.' if reserved else ""
     )
 
 
 def did_you_mean(wanted: str, known: Sequence[str], what: str = "Known") -> str:
-    """Return the names nearest to a wrong one, and all there are, as sentences that follow a complaint."""
+    """Return sentences for the end of a message: the names closest to a wrong one, and all known ones."""
     close = difflib.get_close_matches(wanted.lower(), known, n=3, cutoff=0.6)
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return f"{meant} {what}: {', '.join(known)}."

@@ -20,17 +20,17 @@ from rich.text import Text
 
 from .files import FileFormat, text_of
 
-# Fractions shown to people as per cent; scripts get them as they are stored.
+# Fractions that people see in per cent; scripts get them as they are stored.
 PERCENT_COLUMNS = frozenset({"rel_l2", "process_zone_error", "distance_to_local"})
-SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # ends the name of a column about a column
-GAP = 2  # blanks between two columns
+SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # endings of columns that describe another column
+GAP = 2  # spaces between two columns
 
 
 def render(table: pa.Table, format: str = "table", *, width: int | None = None) -> str:
     """Return a table as text: `table` for people, `csv` or `json` (a list of objects) for scripts.
 
-    For people, numbers have four significant digits and relative errors are per cent; where rows are wider than
-    `width` (the terminal's unless given, unlimited where there is none), each becomes a column.
+    For people, numbers have four significant digits and relative errors are in per cent. Where rows are wider than
+    `width`, each row becomes a column. `width` is by default that of the terminal, unlimited without one.
     """
     if format != "table":
         return text_of(table, FileFormat(format)).rstrip("\n")
@@ -43,12 +43,12 @@ def render(table: pa.Table, format: str = "table", *, width: int | None = None) 
     for heads in (names, [name.replace("_", "_\n") for name in names]):
         if _width([heads, *rows]) <= limit:
             return _grid(heads, rows, numbers, limit)
-    blocks = [_grid(*_turned(names, part), limit) for part in _parts(names, rows, limit)]
+    blocks = [_grid(*_transposed(names, part), limit) for part in _parts(names, rows, limit)]
     return "\n\n".join(blocks) or "no rows"
 
 
 def shown(name: str, value: Any) -> str:
-    """Return a value as people read it: four significant digits, per cent for relative errors and their spread."""
+    """Return a value as text for people: four significant digits, relative errors and their spread in per cent."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -62,22 +62,22 @@ def shown(name: str, value: Any) -> str:
 
 
 def span(name: str, low: float, high: float) -> str:
-    """Return two values as people read a range: three significant digits, per cent for relative errors."""
+    """Return a range as text for people: three significant digits, relative errors in per cent."""
     factor, unit = (100, " %") if name in PERCENT_COLUMNS else (1, "")
     return f"{factor * low:.3g} – " + ("∞" if math.isinf(high) else f"{factor * high:.3g}{unit}")
 
 
 def duration(seconds: float) -> str:
     """Return a time span in its two largest units: `45 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`."""
-    whole = round(seconds)
+    rounded = round(seconds)
     for size, part, name, part_name in ((86_400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // part:02d} {part_name}"
-    return f"{whole} s"
+        if rounded >= size:
+            return f"{rounded // size} {name} {rounded % size // part:02d} {part_name}"
+    return f"{rounded} s"
 
 
 def printable(text: str) -> str:
-    """Return text on one line without control characters, which a terminal would obey."""
+    """Return text on one line, without control characters, which a terminal would execute."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
@@ -93,7 +93,7 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence
 
 
 def _parts(names: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> Iterator[list[Sequence[str]]]:
-    """Rows in groups that fit side by side beside the names, at least one in each."""
+    """Yield groups of rows, at least one row each, that fit side by side beside the names."""
     part: list[Sequence[str]] = []
     room = limit - _longest(names)
     for row in rows:
@@ -107,14 +107,16 @@ def _parts(names: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> I
         yield part
 
 
-def _turned(names: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[tuple[str, ...]], list[bool]]:
-    """Heads, rows and which columns are numbers of the table whose columns were rows."""
-    turned = list(zip(names, *rows, strict=True))
-    return list(turned[0]), turned[1:], [False] + [True] * len(rows)
+def _transposed(
+    names: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[tuple[str, ...]], list[bool]]:
+    """Return column names, rows, and which columns are numbers, of the transposed table."""
+    columns = list(zip(names, *rows, strict=True))
+    return list(columns[0]), columns[1:], [False] + [True] * len(rows)
 
 
 def _width(lines: Sequence[Sequence[str]]) -> int:
-    """Columns of the screen that heads and rows take side by side."""
+    """Return the width of a table on the screen, in characters."""
     widths = [_longest([part for cell in column for part in cell.split("\n")]) for column in zip(*lines, strict=True)]
     return sum(widths) + GAP * (len(widths) - 1)
 
@@ -132,7 +134,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _rows(table: pa.Table) -> Iterator[list[tuple[str, Any]]]:
-    """Each row as pairs, because a query may name two columns alike."""
+    """Yield each row as pairs, because two columns of a query may have the same name."""
     columns = [column.to_pylist() for column in table.columns]
     for values in zip(*columns, strict=True):
         yield list(zip(table.column_names, values, strict=True))

@@ -1,4 +1,4 @@
-"""Single values of tables as text formats have them, and the units of their columns."""
+"""Values of tables for text formats, and the units of columns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pyarrow as pa
 
 
 def unit_of(field: pa.Field) -> str:
-    """Return the unit of a column: `mm`, `s`, `count`, `1` for what has no dimension, empty where none is stated."""
+    """Return the unit of a column: `mm`, `s`, `count`, `1` if dimensionless, empty where none is stated."""
     return (field.metadata or {}).get(b"unit", b"").decode()
 
 
 def json_value(value: Any) -> Any:
-    """Return a value as JSON has it: not-a-number and infinity become null, times ISO 8601 text."""
+    """Return a value that JSON can hold: not-a-number and infinity become null, times become ISO 8601 text."""
     if isinstance(value, dict):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""The ready views: questions that everybody asks, usable in SQL like tables. `docs/query.md` lists their columns.
+"""The predefined views, used in SQL like tables. `docs/query.md` lists their columns.
 
-Trials that repeat another's configuration are left out of all but `curves_last`. A trial is worth what `ranking` says:
-the quantile of the objective over its replicates, in which a failed one counts as infinitely bad.
+Trials that repeat the configuration of another are left out of all views but `curves_last`. The value of a trial is
+that of `ranking`: the quantile of the objective over its replicates, where a failed one counts as infinite.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.schema import SECOND
 from .ranking import Kind, Ranking, front, ranked_trials_sql, ranking_of, swept_columns
 
-NEEDS: Final = {  # each view, and the table it is made of
+NEEDS: Final = {  # each view, and the table it is built on
     "best": "trials",
     "by_config": "trials",
     "curves_last": "curves",
     "failures": "trials",
     "pareto": "trials",
 }
-_COST: Final = "seconds"  # what the error is weighed against where there is one objective
+_COST: Final = "seconds"  # compared with the error where there is one objective
 
 
 @dataclass(frozen=True)
 class ViewContext:
-    """What the views of some studies rest on: how each values its trials, what they swept, the columns there are."""
+    """The data that views of some studies are built from: their ranking rules, swept settings and columns."""
 
     ranking: Mapping[str, Ranking]
     swept: Sequence[str]
-    columns: Mapping[str, Sequence[str]]  # of each table that is there
+    columns: Mapping[str, Sequence[str]]  # of each table that is present
 
     def settings(self, besides: Sequence[str] = ()) -> list[str]:
-        """The swept settings of all studies, as far as they are columns."""
+        """Return the swept settings of all studies that are columns, without those in `besides`."""
         return [name for name in self.swept if name in self.columns["trials"] and name not in besides]
 
     def ranked(self) -> dict[tuple[str, ...], dict[str, Ranking]]:
-        """The studies by their objectives, those whose objective is a column."""
-        found: dict[tuple[str, ...], dict[str, Ranking]] = {}
+        """Return the ranking rules by study, grouped by objectives, without studies that have no such column."""
+        groups: dict[tuple[str, ...], dict[str, Ranking]] = {}
         for study, ranking in self.ranking.items():
             objectives = tuple(name for name in ranking.objectives if name in self.columns["trials"])
             if objectives:
-                found.setdefault(objectives, {})[study] = ranking
-        return found
+                groups.setdefault(objectives, {})[study] = ranking
+        return groups
 
 
 def view_context(files: Mapping[str, Mapping[str, Any]], columns: Mapping[str, Sequence[str]]) -> ViewContext:
-    """Return what views rest on, from the study files by study and the columns by table."""
+    """Return the context of views, from the study files by study and the columns by table."""
     swept = dict.fromkeys(name for file in files.values() for name in swept_columns(file))
     return ViewContext({name: ranking_of(file) for name, file in files.items()}, list(swept), columns)
 
 
 def create(connection: duckdb.DuckDBPyConnection, view: str, context: ViewContext, *, filled: bool = True) -> None:
-    """Make a view over the registered tables. `filled=False` will do where only its columns are asked for."""
+    """Create a view over the registered tables; with `filled=False` it may be empty, if only its columns matter."""
     if view == "pareto":
         connection.register("pareto", _pareto(connection, context, filled=filled))
     else:
@@ -65,7 +65,7 @@ def create(connection: duckdb.DuckDBPyConnection, view: str, context: ViewContex
 
 
 def _best(context: ViewContext) -> str:
-    """The rows of the trial that is worth most in each study, of all where several are worth the same."""
+    """Return the statement for the rows of the best trial of each study, of all trials with an equal value."""
     worth = [
         f"SELECT study, trial, {_name(objectives[0])} AS worth FROM "
         f"({ranked_trials_sql(studies, objectives[:1], {}, ranked_only=True)}) WHERE study IN ({_texts(studies)})"
@@ -80,7 +80,10 @@ def _best(context: ViewContext) -> str:
 
 
 def _by_config(context: ViewContext) -> str:
-    """One line a configuration: a seed counts once, a failed one as infinitely bad, a pruned one only in `pruned`."""
+    """Return the statement for one row per configuration.
+
+    A seed counts once; its value is infinite where it failed, and a pruned one counts in `n` and `pruned` only.
+    """
     metrics = list(dict.fromkeys(name for objectives in context.ranked() for name in objectives))
     numbers = [f"{_value(name)} AS {_name('value ' + name)}" for name in metrics]
     spread = [part for name in metrics for part in _spread(name)]
@@ -105,26 +108,27 @@ def _counts() -> list[str]:
 
 
 def _value(name: str) -> str:
-    """What a row counts for in the spread of a metric, null where that is not known."""
+    """Return the expression for the value of a row in the spread of a metric, null where it is unknown."""
     finite = f"CASE WHEN isfinite({_name(name)}::DOUBLE) THEN {_name(name)}::DOUBLE ELSE 'inf' END"
     return f"CASE state WHEN '{COMPLETE}' THEN {finite} WHEN '{FAIL}' THEN 'inf'::DOUBLE END"
 
 
 def _spread(name: str) -> list[str]:
-    """Quartiles and range, null where not finite; the largest stays infinite where a seed failed."""
+    """Return expressions for quartiles and range, null where not finite; the maximum stays infinite."""
     value = _name("value " + name)
     parts = {"min": f"min({value})", "max": f"max({value})"}
     parts |= {end: f"quantile_cont({value}, {at})" for end, at in (("q1", 0.25), ("median", 0.5), ("q3", 0.75))}
-    found = {
+    columns = {
         end: part if end == "max" else f"CASE WHEN isfinite({part}) THEN {part} END" for end, part in parts.items()
     }
-    return [f"{found[end]} AS {_name(f'{name}_{end}')}" for end in ("median", "min", "q1", "q3", "max")]
+    return [f"{columns[end]} AS {_name(f'{name}_{end}')}" for end in ("median", "min", "q1", "q3", "max")]
 
 
 def _curves_last(context: ViewContext) -> str:
-    """The last row of each trial and replicate; the first of the second stage has the evaluations of the one before.
+    """Return the statement for the last row of each trial and replicate.
 
-    Few rows have the most evaluations, which is quick to see; only these are put in order.
+    Rows with the most evaluations are selected first, because that is fast and leaves few rows to sort. There may be
+    two: the first row of the second stage has the same evaluations as the row before.
     """
     columns, keys = context.columns["curves"], "study, trial, replicate"
     order = f"(phase = '{SECOND}', step)"
@@ -139,22 +143,22 @@ def _curves_last(context: ViewContext) -> str:
 
 
 def _failures(context: ViewContext) -> str:
-    """Failed rows with the reason, what to do about it, the trial that trained them again, and the settings."""
-    again = (
+    """Return the statement for failed rows: reason, advice, the trial that retried them, and the settings."""
+    retries = (
         "SELECT study, retry_of AS trial, max(trial) AS retried_by FROM trials WHERE retry_of IS NOT NULL GROUP BY ALL"
     )
-    told = ["stop_reason", "failure", "stop_advice", "retried_by"]
-    columns = dict.fromkeys([*told, *context.settings(), "seed", "device", "host", "finished_at"])
+    reasons = ("stop_reason", "failure", "stop_advice", "retried_by")
+    columns = dict.fromkeys([*reasons, *context.settings(), "seed", "device", "host", "finished_at"])
     return (
-        f"SELECT study, trial, replicate, {', '.join(map(_name, columns))} FROM trials LEFT JOIN ({again}) "
+        f"SELECT study, trial, replicate, {', '.join(map(_name, columns))} FROM trials LEFT JOIN ({retries}) "
         f"USING (study, trial) WHERE state = '{FAIL}' AND duplicate_of IS NULL ORDER BY study, trial, replicate"
     )
 
 
 def _pareto(connection: duckdb.DuckDBPyConnection, context: ViewContext, *, filled: bool) -> pa.Table:
-    """The trials of each study that no other is as good as in everything and better in something.
+    """Return the trials of each study for which no other is as good in all columns and better in one.
 
-    Computed at once and not by SQL: for more than two objectives SQL would compare all trials with all.
+    They are computed here, because SQL would compare all pairs of trials for more than two objectives.
     """
     parts = [_front_of(connection, context, *group, filled=filled) for group in context.ranked().items()]
     keys = pa.schema([("study", pa.string()), ("trial", pa.int32())])
@@ -174,19 +178,20 @@ def _front_of(
     kinds: dict[str, Kind] = dict.fromkeys(metrics[1:], "number")
     kinds |= dict.fromkeys(settings, "setting")
     ranked = ranked_trials_sql(studies, metrics[:1], kinds, ranked_only=True, limit=None if filled else 1)
-    own = f"* REPLACE (CASE WHEN taken_from IS NULL THEN {_COST} END AS {_COST})"  # else another study paid
+    # of a trial taken from another study the time is null, because that study spent it
+    columns = f"* REPLACE (CASE WHEN taken_from IS NULL THEN {_COST} END AS {_COST})"
     shown = ", ".join(map(_name, ["study", "trial", *metrics, *settings]))
-    found = connection.sql(
-        f"WITH trials AS (SELECT {own} FROM main.trials WHERE study IN ({_texts(studies)})) "
+    trials = connection.sql(
+        f"WITH trials AS (SELECT {columns} FROM main.trials WHERE study IN ({_texts(studies)})) "
         f"SELECT {shown} FROM ({ranked}) ORDER BY study, {_name(metrics[0])}, trial"
     ).to_arrow_table()
-    values = np.stack([found[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
-    names = found["study"].to_numpy()
-    finite, first = np.isfinite(values).all(axis=1), np.zeros(len(values), dtype=bool)
+    values = np.stack([trials[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
+    names = trials["study"].to_numpy()
+    finite, is_first = np.isfinite(values).all(axis=1), np.zeros(len(values), dtype=bool)
     for study in studies:
-        own_rows = np.flatnonzero(finite & (names == study))
-        first[own_rows[front(values[own_rows])]] = True
-    return found.filter(pa.array(first & filled))
+        study_rows = np.flatnonzero(finite & (names == study))
+        is_first[study_rows[front(values[study_rows])]] = True
+    return trials.filter(pa.array(is_first & filled))
 
 
 def _name(column: str) -> str:

@@ -1,4 +1,4 @@
-"""Marginal effects: groups of every dimension, what they hold, where trials fail; and `pinnsweep effects`."""
+"""Marginal effects: the groups of every dimension, their statistics and failures; and `pinnsweep effects`."""
 
 from __future__ import annotations
 
@@ -47,13 +47,15 @@ def test_a_group_holds_the_quartiles_of_its_complete_trials(tmp_path: Path) -> N
     assert (other.trials, other.complete, other.failed, other.pruned, other.median) == (3, 0, 2, 1, None)
 
 
-def test_where_trials_fail_is_told_if_it_is_no_chance(tmp_path: Path) -> None:
+def test_a_value_with_significantly_more_failures_is_named(tmp_path: Path) -> None:
     def failing(point: Row) -> float | None:
         return None if point["adam_lr"] > 3e-3 and point["depth"] > 1 else 0.01
 
-    found = {effect.name: effect.failing for effect in marginal_effects(judged(planted(tmp_path / "a", 80, failing)))}
-    assert found["adam_lr"] == "0.0044 – 0.0092"
-    assert found["init"] is found["width"] is found["scale_factor"] is None
+    failing_groups = {
+        effect.name: effect.failing for effect in marginal_effects(judged(planted(tmp_path / "a", 80, failing)))
+    }
+    assert failing_groups["adam_lr"] == "0.0044 – 0.0092"
+    assert failing_groups["init"] is failing_groups["width"] is failing_groups["scale_factor"] is None
     assert "Trials with adam_lr" in invoke("effects", tmp_path / "a").stdout
 
 
@@ -71,37 +73,40 @@ def test_a_dimension_that_does_not_exist_in_a_trial_is_left_out(tmp_path: Path) 
 )
 def test_few_trials_of_any_kind_make_a_short_answer(tmp_path: Path, number: int, value: float | None) -> None:
     place = planted(tmp_path / "demo", number, lambda point: value)
-    found = judge(place)
-    assert found.effects == () and found.suggestions == () and found.importance.why_not is not None
-    assert f"demo: {number} trials" in text(found) and "nothing stands out" in text(found)
+    judgement = judge(place)
+    assert judgement.effects == () and judgement.suggestions == () and judgement.importance.why_not is not None
+    assert f"demo: {number} trials" in text(judgement) and "nothing stands out" in text(judgement)
 
 
 @pytest.mark.parametrize("value", [None, math.nan])
-def test_thirty_trials_without_a_result_are_told_apart_by_nothing(tmp_path: Path, value: float | None) -> None:
-    found = judge(planted(tmp_path / "demo", 30, lambda point: value))
-    assert (found.complete, found.failed) == (0, 30) and found.suggestions == ()
-    assert all(group.median is None for effect in found.effects for group in effect.groups)
-    json.dumps(found.to_plain(), allow_nan=False)
-    assert "30 failed" in text(found)
+def test_thirty_trials_without_a_result_have_no_effects(tmp_path: Path, value: float | None) -> None:
+    judgement = judge(planted(tmp_path / "demo", 30, lambda point: value))
+    assert (judgement.complete, judgement.failed) == (0, 30) and judgement.suggestions == ()
+    assert all(group.median is None for effect in judgement.effects for group in effect.groups)
+    json.dumps(judgement.to_plain(), allow_nan=False)
+    assert "30 failed" in text(judgement)
 
 
 def test_grids_of_one_value_and_adaptive_samplers_are_noted(tmp_path: Path) -> None:
     space = {"adam_lr": SPACE["adam_lr"], "width": {"choice": [8]}}
-    found = judge(planted(tmp_path / "demo", 12, by_rate, space=space, search="sampler: tpe"))
-    assert [effect.name for effect in found.effects] == ["adam_lr"]
-    assert any("The sampler tpe went where results were good" in note for note in found.notes)
-    assert any("width has a single value" in note for note in found.notes)
+    judgement = judge(planted(tmp_path / "demo", 12, by_rate, space=space, search="sampler: tpe"))
+    assert [effect.name for effect in judgement.effects] == ["adam_lr"]
+    assert any("The sampler tpe prefers regions with good results" in note for note in judgement.notes)
+    assert any("width has a single value" in note for note in judgement.notes)
 
 
 def test_rungs_are_those_of_the_report(tmp_path: Path) -> None:
     place = synthetic.make_pruned_study(tmp_path / "demo", replicates=3).study_dir
-    found = rungs_of_study(place)
-    assert (found.metric, found.objective, found.drawn) == ("rel_l2", "rel_l2", None)
-    assert [(round(rung.rung, 3), rung.trials, rung.pruned) for rung in found.rungs] == [
+    rungs = rungs_of_study(place)
+    assert (rungs.metric, rungs.objective, rungs.drawn) == ("rel_l2", "rel_l2", None)
+    assert [(round(rung.rung, 3), rung.trials, rung.pruned) for rung in rungs.rungs] == [
         *((0.037, 21, 0), (0.111, 21, 8), (0.333, 21, 4))
     ]
-    told = invoke("effects", place).stdout
-    assert "Rank correlation of rel_l2 at a rung with rel_l2 at the end: " in told and "12 trials were pruned" in told
+    printed = invoke("effects", place).stdout
+    assert (
+        "Rank correlation of rel_l2 at a rung with rel_l2 at the end: " in printed
+        and "12 pruned trials count as worse" in printed
+    )
 
 
 def test_the_command_answers_as_text_and_json(tmp_path: Path) -> None:
@@ -110,8 +115,8 @@ def test_the_command_answers_as_text_and_json(tmp_path: Path) -> None:
     assert lines[0] == "demo: 40 trials, 40 complete; by rel_l2."
     (rate,) = [line.split() for line in lines if line.startswith("adam_lr") and "0.0" not in line[:20]][:1]
     assert float(rate[1]) > 50
-    found = json.loads(invoke("effects", place, "--by", "rel_l2", "--json").stdout)
-    assert found["importance"]["dimensions"][0]["name"] == "adam_lr"
-    assert not found["importance"]["dimensions"][0]["is_noise"]
-    assert [effect["name"] for effect in found["effects"]] == ["adam_lr", "init"]
-    assert "no number" not in errors_of(invoke("effects", place, "--by", "init"))
+    judgement = json.loads(invoke("effects", place, "--by", "rel_l2", "--json").stdout)
+    assert judgement["importance"]["dimensions"][0]["name"] == "adam_lr"
+    assert not judgement["importance"]["dimensions"][0]["is_noise"]
+    assert [effect["name"] for effect in judgement["effects"]] == ["adam_lr", "init"]
+    assert "other than its keys, got 'init'" in errors_of(invoke("effects", place, "--by", "init"))

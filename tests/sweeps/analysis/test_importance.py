@@ -1,4 +1,4 @@
-"""PED-ANOVA finds the dimension that was planted, and says of the others that they are no more than chance."""
+"""PED-ANOVA finds the planted dimension, and reports the others as no more than chance."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ..bare_rows import SPACE, Row, planted, replicates, row, study
 
 
 def noisy(error: float, point: Row) -> float:
-    """An error that scatters as seeds make it, by the settings alone."""
+    """Return an error that scatters like that of different seeds, but depends only on the settings."""
     return error * math.exp(np.random.default_rng(int(1e9 * point["scale_factor"])).normal(0, 0.1))
 
 
 def by_rate(point: Row) -> float:
-    """Nothing matters but the learning rate, which is best at 1e-3."""
+    """Return an error that depends on the learning rate alone, which is best at 1e-3."""
     return noisy(0.01 * (1 + abs(math.log10(point["adam_lr"]) + 3)), point)
 
 
 def by_init(point: Row) -> float:
-    """Nothing matters but the initial weights."""
+    """Return an error that depends on the initial weights alone."""
     return noisy({"torch": 0.03, "keras": 0.01, "tf1": 0.02}[point["init"]], point)
 
 
 @pytest.mark.parametrize(("error", "name"), [(by_rate, "adam_lr"), (by_init, "init")], ids=["range", "category"])
-def test_the_planted_dimension_comes_first_and_alone_is_no_chance(tmp_path: Path, error: Any, name: str) -> None:
-    found = importance(judged(planted(tmp_path / "demo", 100, error)))
-    first = found.dimensions[0]
+def test_only_the_planted_dimension_is_more_than_chance(tmp_path: Path, error: Any, name: str) -> None:
+    result = importance(judged(planted(tmp_path / "demo", 100, error)))
+    first = result.dimensions[0]
     assert first.name == name and not first.is_noise and first.share > 0.5 and first.share > 1.5 * first.noise
     assert first.low < first.share < 1 and first.p_value < 0.02
-    assert sum(each.is_noise for each in found.dimensions[1:]) >= len(SPACE) - 2  # each by itself, at 5 %
-    assert sum(each.share for each in found.dimensions) == pytest.approx(1)
-    assert (found.trials, found.top) == (100, 10)
+    assert sum(dimension.is_noise for dimension in result.dimensions[1:]) >= len(SPACE) - 2  # each by itself, at 5 %
+    assert sum(dimension.share for dimension in result.dimensions) == pytest.approx(1)
+    assert (result.trials, result.top) == (100, 10)
 
 
 def test_of_pure_noise_about_one_dimension_in_twenty_stands_out(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_of_pure_noise_about_one_dimension_in_twenty_stands_out(tmp_path: Path) 
         return noisy(1.0, point)
 
     studies = [planted(tmp_path / f"{seed}", 20, by_chance, seed=seed) for seed in range(2)]
-    noise = [each.is_noise for place in studies for each in importance(judged(place)).dimensions]
+    noise = [dimension.is_noise for place in studies for dimension in importance(judged(place)).dimensions]
     assert len(noise) == 2 * len(SPACE) and sum(noise) >= 8
 
 
@@ -55,8 +55,8 @@ def test_failed_and_pruned_trials_count_as_the_worst(tmp_path: Path) -> None:
         return None if point["width"] != 16 else noisy(0.01, point)
 
     place = planted(tmp_path / "demo", 80, failing)
-    found = importance(judged(place))
-    assert found.trials == 80 and found.dimensions[0].name == "width" and not found.dimensions[0].is_noise
+    result = importance(judged(place))
+    assert result.trials == 80 and result.dimensions[0].name == "width" and not result.dimensions[0].is_noise
 
 
 def test_a_dimension_that_exists_only_beside_another_is_judged_where_it_exists(tmp_path: Path) -> None:
@@ -69,25 +69,25 @@ def test_a_dimension_that_exists_only_beside_another_is_judged_where_it_exists(t
     lines = "space: {first_stage: {choice: [sgd, momentum, adagrad]}, momentum: {uniform: [0.1, 0.9], "
     place = study(tmp_path / "demo", "", rows, lines + "when: {first_stage: momentum}}}")
     read = judged(place)
-    assert int(read.axes[1].exists.sum()) == sum(each["first_stage"] == "momentum" for each in rows)
-    found = {each.name: each for each in importance(read).dimensions}
-    assert not found["momentum"].is_noise and not found["first_stage"].is_noise
+    assert int(read.axes[1].exists.sum()) == sum(line["first_stage"] == "momentum" for line in rows)
+    result = {dimension.name: dimension for dimension in importance(read).dimensions}
+    assert not result["momentum"].is_noise and not result["first_stage"].is_noise
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 9])
 def test_few_trials_say_nothing(tmp_path: Path, number: int) -> None:
-    found = importance(judged(planted(tmp_path / "demo", number, by_rate)))
-    assert found.dimensions == () and found.why_not is not None
+    result = importance(judged(planted(tmp_path / "demo", number, by_rate)))
+    assert result.dimensions == () and result.why_not is not None
 
 
-def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
+def test_the_reason_is_given_where_there_is_no_importance(tmp_path: Path) -> None:
     def why_not(name: str, error: Any, space: dict[str, Any] | None = None) -> str | None:
         return importance(judged(planted(tmp_path / name, 30, error, space=space))).why_not
 
     assert why_not("failed", lambda point: None) == "importance needs at least 5 complete trials, and there are 0"
     assert why_not("infinite", lambda point: math.inf) == "importance needs at least 5 complete trials, and there are 0"
     assert why_not("nan", lambda point: math.nan) == "importance needs at least 5 complete trials, and there are 0"
-    assert why_not("equal", lambda point: 0.5) == "all trials are worth the same"
+    assert why_not("equal", lambda point: 0.5) == "all trials have the same value"
     assert why_not("constant", by_init, {"init": {"choice": ["keras"]}, "scale_factor": {"choice": [1]}}) == (
         "no dimension has more than one value"
     )
@@ -119,10 +119,10 @@ def test_listed_numbers_are_a_range_and_other_lists_categories(tmp_path: Path) -
     rate, init, inputs = read.axes
     assert rate.categories is None and rate.is_log and (rate.low, rate.high) == (rates[0], rates[-1])
     assert init.categories == ("keras",) and inputs.categories == (["x", "y"],) and init.is_constant
-    assert [each.name for each in importance(read).dimensions] == ["adam_lr"]
+    assert [dimension.name for dimension in importance(read).dimensions] == ["adam_lr"]
 
 
 def test_importance_is_the_same_each_time(tmp_path: Path) -> None:
     read = judged(planted(tmp_path / "demo", 12, by_rate))
-    found = importance(read)
-    assert found == importance(read) and found.top == 5
+    result = importance(read)
+    assert result == importance(read) and result.top == 5

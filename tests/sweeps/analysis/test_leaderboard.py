@@ -1,4 +1,4 @@
-"""`top`: seeds of one configuration in one line, intervals where there are enough of them, and what may be the best."""
+"""`top`: the seeds of one configuration in one row, intervals from enough seeds on, and what may be the best."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ HASHES = {"config_hash": "c", "data_hash": "d"}
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up study of 12 trials, 10 of them complete."""
+    """A synthetic study of 12 trials, 10 of them complete."""
     folder = tmp_path_factory.mktemp("runs") / "demo"
     synthetic.make_study(folder, trials=10, failed=2)
     return folder
 
 
 def seeds(trial: int, *errors: float | None, config: str, first_seed: int = 0, **columns: Any) -> list[Row]:
-    """The members of a trial whose configuration, data and seeds are known."""
+    """Return the members of a trial with given configuration, data and seeds."""
     rows = replicates(trial, *errors, config_hash=config, data_hash="d", **columns)
-    return [{**each, "seed": first_seed + number} for number, each in enumerate(rows)]
+    return [{**line, "seed": first_seed + number} for number, line in enumerate(rows)]
 
 
-def ten(middle: float, seed: int) -> list[float]:
-    """Ten errors around a middle, spread as seeds spread them."""
+def ten_errors(middle: float, seed: int) -> list[float]:
+    """Return ten errors around a middle value that scatter like those of ten seeds."""
     return [float(value) for value in middle * np.exp(np.random.default_rng(seed).normal(0, 0.15, 10))]
 
 
@@ -48,7 +48,11 @@ def ten(middle: float, seed: int) -> list[float]:
 
 
 def test_ten_seeds_have_an_interval_and_tell_what_may_be_the_best(tmp_path: Path) -> None:
-    rows = [*replicates(0, *ten(0.02, 0)), *replicates(1, *ten(0.0202, 1)), *replicates(2, *ten(0.05, 2))]
+    rows = [
+        *replicates(0, *ten_errors(0.02, 0)),
+        *replicates(1, *ten_errors(0.0202, 1)),
+        *replicates(2, *ten_errors(0.05, 2)),
+    ]
     best = top([study(tmp_path / "demo", "replicates: 10", rows)])
     lines = {line["trial"]: line for line in best.table.to_pylist()}
     assert {trial: line["may_be_best"] for trial, line in lines.items()} == {0: True, 1: True, 2: False}
@@ -58,36 +62,38 @@ def test_ten_seeds_have_an_interval_and_tell_what_may_be_the_best(tmp_path: Path
         *("trial", "rel_l2", "rel_l2_low", "rel_l2_high", "replicates", "may_be_best")
     ]
     assert "1 of the other 2 cannot be told apart from the first" in best.notes[1]
-    assert "Not corrected" in best.notes[1]
+    assert "not corrected" in best.notes[1]
 
 
 def test_intervals_are_the_same_however_many_lines_are_asked_for(tmp_path: Path) -> None:
-    rows = [each for trial in range(4) for each in replicates(trial, *ten(0.02 + trial / 1000, trial))]
+    rows = [line for trial in range(4) for line in replicates(trial, *ten_errors(0.02 + trial / 1000, trial))]
     folder = study(tmp_path / "demo", "replicates: 10", rows)
     assert top([folder], 2).table.equals(top([folder]).table.slice(0, 2))
 
 
 def test_a_failed_seed_is_infinitely_bad(tmp_path: Path) -> None:
     few = replicates(0, 0.01, 0.011, 0.012, 0.012, 0.013, 0.0125, None, None)
-    rows = [*few, *replicates(1, *ten(0.05, 0)[:8]), *replicates(2, 0.001, 0.001, *[None] * 6)]
+    rows = [*few, *replicates(1, *ten_errors(0.05, 0)[:8]), *replicates(2, 0.001, 0.001, *[None] * 6)]
     lines = top([study(tmp_path / "demo", "replicates: 8", rows)]).table.to_pylist()
     assert [line["trial"] for line in lines] == [0, 1]
     assert lines[0]["rel_l2_max"] == lines[0]["rel_l2_high"] == math.inf and lines[0]["rel_l2"] == 0.01225
 
 
-@pytest.mark.parametrize(("number", "told"), [(3, "At most 3 seeds each"), (4, "At most 4 seeds each")])
-def test_few_seeds_have_no_interval(tmp_path: Path, number: int, told: str) -> None:
-    rows = [*replicates(0, *ten(0.02, 0)[:number]), *replicates(1, *ten(0.9, 1)[:number])]
+@pytest.mark.parametrize(("number", "note"), [(3, "At most 3 seeds each"), (4, "At most 4 seeds each")])
+def test_few_seeds_have_no_interval(tmp_path: Path, number: int, note: str) -> None:
+    rows = [*replicates(0, *ten_errors(0.02, 0)[:number]), *replicates(1, *ten_errors(0.9, 1)[:number])]
     best = top([study(tmp_path / "demo", f"replicates: {number}", rows)])
     assert best.table["may_be_best"].to_pylist() == best.table["rel_l2_low"].to_pylist() == [None, None]
     assert best.shown().column_names[:5] == ["trial", "rel_l2", "rel_l2_min", "rel_l2_max", "replicates"]
-    assert len(best.notes) == 1 and told in best.notes[0] and "replicates: 10" in best.notes[0]
+    assert len(best.notes) == 1 and note in best.notes[0] and "replicates: 10" in best.notes[0]
 
 
-def test_one_seed_each_is_said_not_to_be_trusted(tmp_path: Path) -> None:
+def test_the_order_of_single_seeds_is_not_trusted(tmp_path: Path) -> None:
     folder = study(tmp_path / "demo", "", [row(0, 0.02), row(1, 0.029), row(2, 0.031), row(3, None)])
     (note,) = top([folder]).notes
-    assert "One seed each: seeds alone spread this problem 1.5x, and 1 of the other 2 are within that" in note
+    assert (
+        "One seed each: the seed alone changes results of this problem by up to 1.5x, and 1 of the other 2 are" in note
+    )
     timed = study(tmp_path / "timed", "objective: seconds", [row(0, 0.1, seconds=2.0), row(1, 0.1, seconds=3.0)])
     assert top([timed]).notes == ()
     assert top([study(tmp_path / "one", "", [row(0, 0.02)])]).notes == ()
@@ -106,7 +112,7 @@ def test_equal_configurations_are_told_apart_in_about_one_of_twenty_cases(number
     draw, generator = np.random.default_rng(0), np.random.default_rng(1)
     errors = np.exp(draw.normal(0, 0.2, (200, 2, number)))
     told_apart = [bootstrap.contrast(one, other, 0.5, generator).told_apart for one, other in errors]
-    assert 1 <= sum(map(bool, told_apart)) <= 16  # percentile bootstrap of medians is a little cautious
+    assert 1 <= sum(map(bool, told_apart)) <= 16  # the percentile bootstrap of medians is slightly conservative
     told_apart = [bootstrap.contrast(one, 3 * other, 0.5, generator).told_apart for one, other in errors]
     assert all(told_apart)
 
@@ -136,9 +142,9 @@ def test_seeds_of_one_configuration_in_several_studies_stand_in_one_line(tmp_pat
     one = study(
         tmp_path / "one", "", [*seeds(0, 0.02, config="a"), *seeds(1, 0.03, config="b"), *seeds(2, 0.01, config="c")]
     )
-    errors = [0.024, 0.022, 0.02]  # the last with the seed of the first study: that training once more
-    again = [{**each, "seed": 9 - number if number < 2 else 0} for number, each in enumerate(replicates(5, *errors))]
-    other = study(tmp_path / "two", "replicates: 3", [{**each, "config_hash": "a", "data_hash": "d"} for each in again])
+    errors = [0.024, 0.022, 0.02]  # the last has the seed of the first study, so it is the same training
+    again = [{**line, "seed": 9 - number if number < 2 else 0} for number, line in enumerate(replicates(5, *errors))]
+    other = study(tmp_path / "two", "replicates: 3", [{**line, "config_hash": "a", "data_hash": "d"} for line in again])
     lines = top([one, other]).table.to_pylist()
     assert [(line["study"], line["trial"], line["also"], line["replicates"]) for line in lines] == [
         ("one", 2, None, 1),
@@ -163,35 +169,36 @@ def test_seeds_do_not_belong_together_on_other_data_or_under_another_rule(
 
 def test_a_trial_trained_again_takes_the_place_of_the_failed_one(tmp_path: Path) -> None:
     rows = [*seeds(0, None, config="a"), *seeds(1, 0.02, config="b")]
-    rows += [each | {"retry_of": 0} for each in seeds(2, 0.01, config="a")]
+    rows += [line | {"retry_of": 0} for line in seeds(2, 0.01, config="a")]
     lines = top([study(tmp_path / "demo", "", rows)]).table.to_pylist()
     assert [(line["trial"], line["rel_l2"], line["replicates"]) for line in lines] == [(2, 0.01, 1), (1, 0.02, 1)]
 
 
-def test_losses_of_another_form_are_said_not_to_compare(tmp_path: Path) -> None:
+def test_a_note_says_that_losses_of_another_form_cannot_be_compared(tmp_path: Path) -> None:
     rows = [row(0, 0.1, loss=1.0, boundary_weight=0.05), row(1, 0.2, loss=2.0, boundary_weight=0.1)]
     folder = study(tmp_path / "demo", "objective: loss", rows)
-    assert "loss does not compare among these: the losses are not made alike: boundary_weight 0.05 and 0.1." in (
-        top([folder]).notes
+    assert (
+        "loss cannot be compared between these: the losses are defined differently: boundary_weight 0.05 and 0.1."
+        in (top([folder]).notes)
     )
-    assert len(top([folder], by="rel_l2").notes) == 1  # of the seeds alone
+    assert len(top([folder], by="rel_l2").notes) == 1  # only the note on seeds
 
 
-def test_what_may_be_best_is_not_said_across_different_data(tmp_path: Path) -> None:
-    rows = [*replicates(0, *ten(0.02, 0), data_hash="d"), *replicates(1, *ten(0.05, 1), data_hash="e")]
+def test_may_be_best_is_unknown_across_different_data(tmp_path: Path) -> None:
+    rows = [*replicates(0, *ten_errors(0.02, 0), data_hash="d"), *replicates(1, *ten_errors(0.05, 1), data_hash="e")]
     assert top([study(tmp_path / "demo", "replicates: 10", rows)]).table["may_be_best"].to_pylist() == [True, None]
 
 
-# ---- what it lists -------------------------------------------------------------------------------------------------
+# ---- the list ------------------------------------------------------------------------------------------------------
 
 
 def test_complete_trials_rank_by_the_objective_and_show_what_was_swept(demo: Path) -> None:
-    found = top([demo], 5).shown()
-    assert found.column_names == [
+    table = top([demo], 5).shown()
+    assert table.column_names == [
         *("trial", "rel_l2", "width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"),
         *("loss", "heldout_residual", "seconds", "stop_reason"),
     ]
-    assert found["rel_l2"].to_pylist() == sorted(map(synthetic.error_of, range(10)))[:5]
+    assert table["rel_l2"].to_pylist() == sorted(map(synthetic.error_of, range(10)))[:5]
     assert top([demo], 5000).table.num_rows == 10
     assert top([demo], by="seconds").shown().column_names[:2] == ["trial", "seconds"]
     assert top([demo], by="seconds").table["trial"].to_pylist() == list(range(10))  # ties in the order of trials
@@ -205,17 +212,18 @@ def test_another_objective_and_swept_settings_named_like_metrics(tmp_path: Path)
     assert top([folder]).shown().column_names[:3] == ["trial", "process_zone_error", "problem_loss"]
 
 
-def test_what_cannot_rank_is_refused(demo: Path, tmp_path: Path) -> None:
+def test_a_ranking_that_is_not_possible_is_refused(demo: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        QueryError, match=r"ranked by a number in the table trials that is no key, got 'rel_l3'\. Did you mean rel_l2"
+        QueryError,
+        match=r"ranked by a numeric column of the table trials other than its keys, got 'rel_l3'\. Did you mean rel_l2",
     ):
         top([demo], by="rel_l3")
     for name in ("init", "trial"):
-        with pytest.raises(QueryError, match=f"a number in the table trials that is no key, got '{name}'"):
+        with pytest.raises(QueryError, match=f"other than its keys, got '{name}'"):
             top([demo], by=name)
     with pytest.raises(QueryError, match="at least 1, got 0"):
         top([demo], 0)
-    with pytest.raises(StudyError, match=r"where there is no study\.yaml"):
+    with pytest.raises(StudyError, match=r"which has no study\.yaml"):
         top([tmp_path])
     other = study(tmp_path / "other", "objective: loss", [row(0, 0.1, loss=1.0)])
     with pytest.raises(QueryError, match=re.escape("different objectives (loss, rel_l2)")):
@@ -236,7 +244,7 @@ def test_a_study_without_complete_trials_has_an_empty_list(tmp_path: Path, rows:
 
 
 def test_the_command_prints_a_table_and_how_to_read_it(tmp_path: Path) -> None:
-    rows = [*replicates(0, *ten(0.02, 0)), *replicates(1, *ten(0.05, 2))]
+    rows = [*replicates(0, *ten_errors(0.02, 0)), *replicates(1, *ten_errors(0.05, 2))]
     folder = study(tmp_path / "demo", "replicates: 10", rows)
     printed = invoke("top", folder, "-n", "1").stdout
     assert printed.splitlines()[0].split()[:5] == ["trial", "rel_l2", "rel_l2_low", "rel_l2_high", "replicates"]
@@ -244,4 +252,4 @@ def test_the_command_prints_a_table_and_how_to_read_it(tmp_path: Path) -> None:
     assert "95 % bootstrap interval" in printed and "0 of the other 1 cannot be told apart" in printed
     lines = json.loads(invoke("top", folder, "--json").stdout)
     assert [line["may_be_best"] for line in lines] == [True, False] and lines[0]["rel_l2_min"] > 0
-    assert "no number" not in printed and "no key, got 'x'" in errors_of(invoke("top", folder, "--by", "x"))
+    assert "other than its keys, got 'x'" in errors_of(invoke("top", folder, "--by", "x"))

@@ -1,4 +1,4 @@
-"""Rank correlations between rungs and the end, against a slow and obvious reference."""
+"""Rank correlations between rungs and the end, compared with a slow and simple reference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Member = dict[str, Any]
 
 
 def member(trial: int, course: list[float], *, replicate: int = 0, state: str = "COMPLETE", final: Any = ...) -> Member:
-    """A member with a row every five steps, `course` its metric there; its final objective is its last unless given."""
+    """Return a member with a row every five steps: `course` is its metric there, `final` its objective, or the last."""
     final = course[-1] if final is ... else final
     return {"trial": trial, "replicate": replicate, "state": state, "course": course, "final": final}
 
@@ -56,8 +56,8 @@ def judged(members: list[Member], settings: PrunerSettings = ASHA) -> list[RungF
 
 
 def reference(members: list[Member], settings: PrunerSettings) -> list[RungFairness]:
-    """The definition, a member and a row at a time."""
-    found = []
+    """Return the rungs by their definition, one member and one row at a time."""
+    rungs = []
     for rung in rungs_of(settings, 0):
         limit = rung * (EPOCHS + ITERATIONS) / 1000
         early: dict[int, list[float]] = {}
@@ -74,16 +74,16 @@ def reference(members: list[Member], settings: PrunerSettings) -> list[RungFairn
         rho = None
         if len(both) >= 3 and len(set(x)) > 1 and len(set(y)) > 1:
             rho = float(spearmanr(x, y).statistic)
-        found.append(RungFairness(rung / 1000, len(both), rho, 0))
-    return found
+        rungs.append(RungFairness(rung / 1000, len(both), rho, 0))
+    return rungs
 
 
 def test_an_order_that_holds_and_one_that_turns() -> None:
-    """By a quarter the order is the reverse of the last one, at half it is the last one."""
+    """At a quarter the order is the reverse of the final one, at half it is the final one."""
     courses = [[float(9 - trial)] * 6 + [float(trial)] * 15 for trial in range(5)]
-    found = judged([member(trial, course) for trial, course in enumerate(courses)])
-    assert [(rung.rung, rung.trials, rung.pruned) for rung in found] == [(0.25, 5, 0), (0.5, 5, 0)]
-    assert [rung.correlation for rung in found] == pytest.approx([-1, 1])
+    rungs = judged([member(trial, course) for trial, course in enumerate(courses)])
+    assert [(rung.rung, rung.trials, rung.pruned) for rung in rungs] == [(0.25, 5, 0), (0.5, 5, 0)]
+    assert [rung.correlation for rung in rungs] == pytest.approx([-1, 1])
 
 
 def test_the_row_at_a_rung_belongs_to_it_and_the_next_does_not() -> None:
@@ -95,16 +95,16 @@ def test_the_row_at_a_rung_belongs_to_it_and_the_next_does_not() -> None:
 
 @pytest.mark.parametrize(("trials", "known"), [(2, False), (3, True)])
 def test_two_trials_have_no_correlation(trials: int, known: bool) -> None:
-    found = judged([member(trial, line(1 + trial, trial)) for trial in range(trials)])
-    assert [rung.trials for rung in found] == [trials, trials]
-    assert [rung.correlation is not None for rung in found] == [known, known]
+    rungs = judged([member(trial, line(1 + trial, trial)) for trial in range(trials)])
+    assert [rung.trials for rung in rungs] == [trials, trials]
+    assert [rung.correlation is not None for rung in rungs] == [known, known]
 
 
-def test_where_all_end_alike_there_is_no_correlation() -> None:
+def test_equal_final_values_have_no_correlation() -> None:
     assert [rung.correlation for rung in judged([member(n, line(1 + n, n), final=0.5) for n in range(4)])] == [None] * 2
 
 
-def test_what_ended_before_a_rung_does_not_count_there() -> None:
+def test_a_trial_that_ended_before_a_rung_does_not_count_there() -> None:
     members = [member(trial, line(1 + trial, trial)) for trial in range(4)]
     members.append(member(4, [9.0] * 7, final=0.1))  # converged at step 30
     assert [rung.trials for rung in judged(members)] == [5, 4]
@@ -119,10 +119,10 @@ def test_pruned_and_failed_trials_are_counted_but_not_correlated() -> None:
         member(7, [9.0] * 5, state="PRUNED", final=None),  # at 20: at no rung
         member(8, [0.0] * 21, state="FAIL", final=None),
     ]
-    found = judged(members)
-    assert [rung.pruned for rung in found] == [2, 1]
-    assert [rung.trials for rung in found] == [4, 4]
-    assert [rung.correlation for rung in found] == pytest.approx([1, 1])
+    rungs = judged(members)
+    assert [rung.pruned for rung in rungs] == [2, 1]
+    assert [rung.trials for rung in rungs] == [4, 4]
+    assert [rung.correlation for rung in rungs] == pytest.approx([1, 1])
 
 
 def test_a_pruned_trial_of_several_replicates_counts_once() -> None:
@@ -133,9 +133,9 @@ def test_a_pruned_trial_of_several_replicates_counts_once() -> None:
 def test_a_pruned_trial_is_not_correlated_by_the_replicates_that_ended_before() -> None:
     members = [member(trial, line(1 + trial, trial)) for trial in range(4)]
     members += [member(4, [9.0] * 11, state="PRUNED", final=None), member(4, line(9, 0), replicate=1)]
-    found = judged(members)
-    assert [(rung.trials, rung.pruned) for rung in found] == [(4, 0), (4, 1)]
-    assert [rung.correlation for rung in found] == pytest.approx([1, 1])
+    rungs = judged(members)
+    assert [(rung.trials, rung.pruned) for rung in rungs] == [(4, 0), (4, 1)]
+    assert [rung.correlation for rung in rungs] == pytest.approx([1, 1])
 
 
 def test_a_bracket_is_stopped_at_its_own_rungs_only() -> None:
@@ -144,8 +144,8 @@ def test_a_bracket_is_stopped_at_its_own_rungs_only() -> None:
     assert [rung.pruned for rung in judged(members, settings)] == [1, 0]
 
 
-def test_of_replicates_the_median_counts() -> None:
-    """One wild replicate in three changes nothing."""
+def test_the_median_over_replicates_counts() -> None:
+    """One outlier among three replicates changes nothing."""
     members = []
     for trial in range(4):
         wild = [100.0 * (4 - trial)] * 21
@@ -157,9 +157,9 @@ def test_of_replicates_the_median_counts() -> None:
 def test_without_a_pruner_the_rungs_are_those_of_asha() -> None:
     members = [member(trial, line(1 + trial, trial)) for trial in range(4)]
     for kind in ("none", "patience"):
-        found = judged(members, PrunerSettings(kind=kind))
-        assert [rung.rung for rung in found] == [0.037, 0.111, 0.333]
-        assert [rung.correlation for rung in found] == pytest.approx([1, 1, 1])
+        rungs = judged(members, PrunerSettings(kind=kind))
+        assert [rung.rung for rung in rungs] == [0.037, 0.111, 0.333]
+        assert [rung.correlation for rung in rungs] == pytest.approx([1, 1, 1])
 
 
 def test_the_metric_is_the_pruners_or_the_objective() -> None:
@@ -209,9 +209,9 @@ def test_against_the_definition(
         for place, (course, state, final) in enumerate(drawn)
     ]
     expected = reference(members, ASHA)
-    random.shuffle(members)  # nor does the order of rows in the tables matter
-    found = judged(members)
-    for one, other in zip(found, expected, strict=True):
+    random.shuffle(members)  # the order of rows does not matter either
+    rungs = judged(members)
+    for one, other in zip(rungs, expected, strict=True):
         assert (one.rung, one.trials, one.pruned) == (other.rung, other.trials, other.pruned)
         assert one.correlation == (None if other.correlation is None else pytest.approx(other.correlation))
 
@@ -235,7 +235,7 @@ def test_ten_thousand_trials_take_less_than_a_second() -> None:
     finals = {"rel_l2": error[rows - 1 :: rows], "state": ["COMPLETE"] * trials}
     keys = {"trial": np.arange(trials), "replicate": np.zeros(trials, dtype=int)}
     table = pa.table({**keys, **finals, "epochs": column, "iterations": column - 1})
-    started = time.process_time()  # not the wait for a busy core
-    found = rung_correlations(curves, table, PrunerSettings(), "rel_l2")
+    started = time.process_time()  # without waiting for a busy core
+    rungs = rung_correlations(curves, table, PrunerSettings(), "rel_l2")
     assert time.process_time() - started < 1
-    assert [rung.trials for rung in found] == [trials] * 3
+    assert [rung.trials for rung in rungs] == [trials] * 3

@@ -1,4 +1,4 @@
-"""SQL reads the tables of the studies and nothing else, writes nothing, and takes no more than it is given."""
+"""SQL reads only the tables of the studies, writes nothing, and stays within its limits."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A study of which not a byte may change in all these tests."""
+    """A study; no byte of it may change in these tests."""
     folder = tmp_path_factory.mktemp("root") / "demo"
     synthetic.make_study(folder, trials=4, failed=1)
     before = contents(folder.parent)
@@ -174,13 +174,13 @@ def test_anything_but_reading_the_tables_is_refused(study: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("sql", NESTED.values(), ids=NESTED)
-def test_what_nests_too_deep_or_is_too_long_is_refused(study: Path, sql: str) -> None:
+def test_a_statement_that_is_nested_too_deeply_or_too_long_is_refused(study: Path, sql: str) -> None:
     with pytest.raises(QueryError, match=r"depth|characters long|nested too deeply|syntax error"):
         query([study], sql)
 
 
 def test_the_database_refuses_where_the_check_of_the_statement_would_fail(study: Path) -> None:
-    """The second wall alone."""
+    """The second defence alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sweeps.query.statement._refuse_more_than_reading", lambda tree, tables: None)
         for sql in (
@@ -217,14 +217,16 @@ def test_a_query_ends_at_its_limits(study: Path, sql: str, limits: Limits, messa
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds the memory of a process")
 def test_the_command_refuses_one_value_of_gigabytes(study: Path) -> None:
-    """The database neither counts it nor can be interrupted meanwhile."""
+    """The database does not count its memory, and cannot be interrupted while it computes it."""
     bound = resource.getrlimit(resource.RLIMIT_DATA)
-    told = errors_of(invoke("query", study, "SELECT length(repeat('x', 4000000000))"))
-    assert told.startswith("error: the query needs more than its 1 GiB of memory")
+    message = errors_of(invoke("query", study, "SELECT length(repeat('x', 4000000000))"))
+    assert message.startswith("error: the query needs more than its 1 GiB of memory")
     assert resource.getrlimit(resource.RLIMIT_DATA) == bound
 
 
-def test_a_process_ends_where_the_database_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_ends_where_the_database_cannot_be_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     code = (
         "import time\nfrom sweeps.query import confined\nconfined.GRACE_S = 0.1\nlimits = confined.Limits(time_s=0.1)\n"
@@ -233,10 +235,10 @@ def test_a_process_ends_where_the_database_does_not(tmp_path: Path, monkeypatch:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: the query took longer than 0.1 s")
-    assert list(tmp_path.iterdir()) == []  # what it spilled
+    assert list(tmp_path.iterdir()) == []  # the spilled files are removed
 
 
-def test_the_next_query_removes_what_a_killed_one_spilled(
+def test_the_next_query_removes_spilled_files_of_a_killed_one(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

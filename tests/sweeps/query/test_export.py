@@ -34,7 +34,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(*words: object) -> str:
+def output_of(*words: object) -> str:
     result = invoke(*words)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -55,23 +55,23 @@ def test_the_names_of_the_command_are_those_of_queries() -> None:
 @pytest.mark.parametrize("end", ["csv", "json", "parquet", "arrow", "xlsx"])
 def test_a_table_in_each_format(study: Path, tmp_path: Path, end: str) -> None:
     place = tmp_path / f"trials.{end}"
-    assert told("export", study, "--table", "trials", "-o", place) == f"{place}: 6 rows\n"
+    assert output_of("export", study, "--table", "trials", "-o", place) == f"{place}: 6 rows\n"
     expected = query([study], "FROM trials ORDER BY trial").to_pandas()
-    found = read(place).sort_values("trial", ignore_index=True)
-    assert list(found) == list(expected) and found.columns[0] == "study"
+    table = read(place).sort_values("trial", ignore_index=True)
+    assert list(table) == list(expected) and table.columns[0] == "study"
     for name in ("study", "trial", "state", "width", "failure", "keep_epochs", "rebatched"):
-        assert found[name].astype(object).where(found[name].notna(), None).tolist() == [
+        assert table[name].astype(object).where(table[name].notna(), None).tolist() == [
             None if pd.isna(value) else value for value in expected[name]
         ]
-    assert found["rel_l2"].tolist() == pytest.approx(expected["rel_l2"].tolist(), rel=1e-15, nan_ok=True)
-    assert pd.to_datetime(found["started_at"], utc=True).tolist() == expected["started_at"].tolist()
+    assert table["rel_l2"].tolist() == pytest.approx(expected["rel_l2"].tolist(), rel=1e-15, nan_ok=True)
+    assert pd.to_datetime(table["started_at"], utc=True).tolist() == expected["started_at"].tolist()
     assert [path.name for path in tmp_path.iterdir()] == [place.name]
 
 
 @pytest.mark.parametrize("end", ["parquet", "arrow"])
 def test_units_stay_in_the_fields(study: Path, tmp_path: Path, end: str) -> None:
     place = tmp_path / f"curves.{end}"
-    told("export", study, "--table", "curves", "-o", place)
+    output_of("export", study, "--table", "curves", "-o", place)
     schema = pq.read_schema(place) if end == "parquet" else pa.ipc.open_file(place).schema
     assert schema.field("time_s").metadata[b"unit"] == b"s" and schema.field("step").metadata[b"unit"] == b"count"
     assert schema.metadata[b"pinnsweep_table"] == b"curves"
@@ -79,21 +79,23 @@ def test_units_stay_in_the_fields(study: Path, tmp_path: Path, end: str) -> None
 
 @pytest.mark.parametrize("end", ["csv", "parquet"])
 def test_all_tables_go_to_a_folder(study: Path, tmp_path: Path, end: str) -> None:
-    made = json.loads(told("export", study, "-o", tmp_path / "a" / "b", "--format", end, "--json"))
-    assert [Path(each["path"]).name for each in made] == [f"{name}.{end}" for name in TABLES]
-    for each in made:
-        assert each["rows"] == len(read(Path(each["path"])))
+    exported = json.loads(output_of("export", study, "-o", tmp_path / "a" / "b", "--format", end, "--json"))
+    assert [Path(file["path"]).name for file in exported] == [f"{name}.{end}" for name in TABLES]
+    for file in exported:
+        assert file["rows"] == len(read(Path(file["path"])))
 
 
 def test_several_studies_an_answer_and_a_view(study: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     synthetic.make_study(other, trials=2, failed=0)
     place = tmp_path / "both.csv"
-    told("export", study, other, "--table", "fields", "-o", place)
+    output_of("export", study, other, "--table", "fields", "-o", place)
     assert read(place).groupby("study").size().to_dict() == {"demo": 2000, "other": 800}
-    assert told("export", study, other, "--table", "best", "-o", tmp_path).startswith(f"{tmp_path}/best.csv: 2 rows")
+    assert output_of("export", study, other, "--table", "best", "-o", tmp_path).startswith(
+        f"{tmp_path}/best.csv: 2 rows"
+    )
     sql = "SELECT trial, rel_l2 FROM trials WHERE state = 'COMPLETE' ORDER BY trial"
-    told("export", study, "--sql", sql, "-o", tmp_path / "a.parquet")
+    output_of("export", study, "--sql", sql, "-o", tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet")["trial"].tolist() == [0, 1, 2, 3, 4]
 
 
@@ -101,12 +103,12 @@ def test_an_answer_goes_to_a_file(study: Path, tmp_path: Path) -> None:
     sql = "SELECT trial, rel_l2 FROM trials ORDER BY trial"
     for end in ("csv", "json", "parquet", "arrow", "xlsx"):
         place = tmp_path / f"answer.{end}"
-        assert told("query", study, sql, "-o", place) == f"{place}: 6 rows\n"
+        assert output_of("query", study, sql, "-o", place) == f"{place}: 6 rows\n"
         assert read(place)["trial"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert told("query", study, sql, "-o", tmp_path / "x", "--format", "csv").endswith("x: 6 rows\n")
-    assert (tmp_path / "x").read_text() == told("query", study, sql, "--format", "csv")
-    assert json.loads(told("query", study, sql, "--json")) == json.loads((tmp_path / "answer.json").read_text())
-    assert "parquet is no text for a terminal. Say where" in errors_of(
+    assert output_of("query", study, sql, "-o", tmp_path / "x", "--format", "csv").endswith("x: 6 rows\n")
+    assert (tmp_path / "x").read_text() == output_of("query", study, sql, "--format", "csv")
+    assert json.loads(output_of("query", study, sql, "--json")) == json.loads((tmp_path / "answer.json").read_text())
+    assert "parquet cannot be printed. Write it to a file: -o answer.parquet" in errors_of(
         invoke("query", study, sql, "--format", "parquet")
     )
 
@@ -119,7 +121,7 @@ def test_what_was_there_is_replaced_by_what_is_whole(
     failing = invoke("query", study, "SELECT CASE WHEN trial = 5 THEN error('late') END FROM trials", "-o", place)
     assert "late" in errors_of(failing) and place.read_text() == "mine"
     umask = os.umask(0o027)
-    told("query", study, "SELECT 1 AS one", "-o", place)
+    output_of("query", study, "SELECT 1 AS one", "-o", place)
     os.umask(umask)
     assert place.read_text() == "one\n1\n" and place.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [place]
@@ -132,18 +134,18 @@ def test_nothing_is_written_among_the_files_of_a_study(study: Path, tmp_path: Pa
             assert "among the files of the study" in errors_of(invoke(*words, "-o", study / place))
     assert "among the files of the study" in errors_of(invoke("export", study, "-o", study / "checkpoints"))
     assert sorted(study.rglob("*")) == before
-    told("query", study, "SELECT 1", "-o", study / "mine.csv")  # beside them it may
+    output_of("query", study, "SELECT 1", "-o", study / "mine.csv")  # a file beside them is allowed
     (study / "mine.csv").unlink()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-o", "x.csv"], "a file holds one table: choose it with --table"),
+        (["-o", "x.csv"], "a file holds one table: choose the table with --table"),
         (["-o", "x", "--table", "trials"], "must end in one of .csv, .json, .parquet, .arrow, .xlsx"),
         (["-o", "no/x.csv", "--table", "trials"], "there is no folder no"),
-        (["-o", "x.csv", "--table", "trials", "--sql", "SELECT 1"], "one of --table and --sql"),
-        (["-o", "x.csv", "--sql", "DROP VIEW trials"], "a query only reads"),
+        (["-o", "x.csv", "--table", "trials", "--sql", "SELECT 1"], "--table and --sql exclude each other"),
+        (["-o", "x.csv", "--sql", "DROP VIEW trials"], "a query may only read"),
     ],
 )
 def test_mistakes(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str) -> None:
@@ -154,7 +156,7 @@ def test_mistakes(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 class TestExcel:
     def test_a_sheet_of_rows_and_one_of_columns(self, study: Path, tmp_path: Path) -> None:
-        told("export", study, "--table", "curves", "-o", tmp_path / "c.xlsx")
+        output_of("export", study, "--table", "curves", "-o", tmp_path / "c.xlsx")
         book = openpyxl.load_workbook(tmp_path / "c.xlsx")
         assert book.sheetnames == ["rows", "columns"]
         lines = list(book["columns"].iter_rows(values_only=True))
@@ -176,12 +178,12 @@ class TestExcel:
         assert "an Excel sheet holds 5 rows" in errors_of(invoke(*words))
         assert list(tmp_path.iterdir()) == []
         monkeypatch.setattr(excel, "MOST_ROWS", 7)
-        told(*words)
+        output_of(*words)
 
     def test_without_xlsxwriter(self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "xlsxwriter", None)
-        told_so = errors_of(invoke("export", study, "--table", "trials", "-o", tmp_path / "x.xlsx"))
-        assert "pip install 'pinnsweep[excel]'" in told_so and list(tmp_path.iterdir()) == []
+        message = errors_of(invoke("export", study, "--table", "trials", "-o", tmp_path / "x.xlsx"))
+        assert "pip install 'pinnsweep[excel]'" in message and list(tmp_path.iterdir()) == []
 
 
 def test_what_csv_writes(tmp_path: Path) -> None:

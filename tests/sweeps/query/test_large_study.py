@@ -1,6 +1,6 @@
-"""A study of very many trials, published through the store itself: opened, ranked and asked in no time.
+"""A study of very many trials, published through the store itself: opened, ranked and queried quickly.
 
-`python -m tests.sweeps.query.test_large_study STUDY` asks in a process of its own, so that its memory can be told.
+`python -m tests.sweeps.query.test_large_study STUDY` runs in a process of its own, so that its memory can be measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OF_TRIALS = "SELECT width, count(*) AS n, median(rel_l2) AS error FROM trials GR
 
 
 def make(study_dir: Path, trials: int, rows: int) -> StudyTables:
-    """Publish so many trials, with so many rows of curves each, and compact them."""
+    """Publish `trials` trials, each with `rows` rows of curves, and compact them."""
     tables = synthetic.make_study(study_dir, trials=0, failed=0)
     step = np.arange(rows, dtype=np.int32)
     phase = ["first"] * (rows // 2) + ["second"] * (rows - rows // 2)
@@ -48,7 +48,7 @@ def make(study_dir: Path, trials: int, rows: int) -> StudyTables:
 
 
 def course(number: int, step: np.ndarray, phase: list[str], noise: np.ndarray) -> dict[str, Any]:
-    """The curve of a trial."""
+    """Return the curve of a trial."""
     loss = noise * np.exp(-step / 300.0)
     return {
         "trial": number,
@@ -67,7 +67,7 @@ def course(number: int, step: np.ndarray, phase: list[str], noise: np.ndarray) -
 
 
 def ask(study: Path) -> None:
-    """Open, rank and ask; print what it took."""
+    """Open, rank and query; print the results, the times and the memory."""
     from typer.testing import CliRunner
 
     import sweeps
@@ -75,41 +75,41 @@ def ask(study: Path) -> None:
 
     def timed(*words: str) -> tuple[float, Any]:
         begun = time.perf_counter()
-        found = CliRunner().invoke(app, [*words, "--json"])
-        assert found.exit_code == 0, found.output
-        return time.perf_counter() - begun, json.loads(found.stdout)
+        result = CliRunner().invoke(app, [*words, "--json"])
+        assert result.exit_code == 0, result.output
+        return time.perf_counter() - begun, json.loads(result.stdout)
 
-    CliRunner().invoke(app, ["query", str(study), "SELECT 1"])  # what is imported first, is no part of an answer
+    CliRunner().invoke(app, ["query", str(study), "SELECT 1"])  # imports do not count
     begun = time.perf_counter()
     count = len(sweeps.open(study).trials())
     opened = time.perf_counter() - begun
     top_s, best = timed("top", str(study))
     trials_s, by_width = timed("query", str(study), OF_TRIALS)
     curves_s, by_phase = timed("query", str(study), OF_CURVES)
-    # not ru_maxrss: a started process inherits its parent's
+    # not ru_maxrss, which a process inherits from its parent
     peak_mb = int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
     figures = {"open_s": opened, "top_s": top_s, "trials_s": trials_s, "curves_s": curves_s, "peak_mb": peak_mb}
     print(json.dumps({"count": count, "best": best, "by_width": by_width, "by_phase": by_phase, "figures": figures}))
 
 
-@pytest.mark.slow  # it promises seconds, which a machine that does other things too cannot keep
+@pytest.mark.slow  # the times need a machine without other work
 @pytest.mark.parametrize(("trials", "rows"), [(4_000, 250), (100_000, 1000)], ids=["1e6", "1e8"])
 @pytest.mark.timeout(3600)
 def test_a_large_study_answers_at_once(tmp_path: Path, trials: int, rows: int) -> None:
     tables = make(tmp_path / "large", trials, rows)
     files = sum(len(tables.files(name)) for name in TABLES)
     command = [sys.executable, "-m", "tests.sweeps.query.test_large_study", str(tables.study_dir)]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
-    assert asked.returncode == 0, asked.stderr
-    found = json.loads(asked.stdout)
-    print(files, "files;", {name: round(value, 2) for name, value in found["figures"].items()})
-    assert found["count"] == trials == sum(each["n"] for each in found["by_width"])
-    assert [each["n"] for each in found["by_phase"]] == [trials * rows // 2] * 2
+    process = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert process.returncode == 0, process.stderr
+    answer = json.loads(process.stdout)
+    print(files, "files;", {name: round(value, 2) for name, value in answer["figures"].items()})
+    assert answer["count"] == trials == sum(group["n"] for group in answer["by_width"])
+    assert [group["n"] for group in answer["by_phase"]] == [trials * rows // 2] * 2
     errors = [synthetic.error_of(number) for number in range(trials)]
-    assert found["best"][0]["trial"] == int(np.argmin(errors))
+    assert answer["best"][0]["trial"] == int(np.argmin(errors))
     assert files < 300
-    idle = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # of a loaded machine nobody promises anything
-    figures = found["figures"]
+    idle = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # a loaded machine is slower
+    figures = answer["figures"]
     assert figures["peak_mb"] < MEMORY_MB
     assert figures["open_s"] < OPEN_S * idle and figures["top_s"] < TOP_S * idle
     assert figures["trials_s"] < GROUP_S * idle and figures["curves_s"] < GROUP_S * idle

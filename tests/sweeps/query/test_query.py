@@ -1,4 +1,4 @@
-"""A query reads the study's tables and nothing else, and says in one message what is wrong with it."""
+"""Queries read the tables of studies, and report mistakes in one message."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tables_are_joined_under_one_study_column(study: Path) -> None:
-    found = query(
+    table = query(
         [study],
         "SELECT study, trial, count(*) AS points FROM trials JOIN fields USING (study, trial) "
         "WHERE state = 'COMPLETE' GROUP BY ALL ORDER BY trial",
     )
-    assert found.to_pylist()[0] == {"study": "demo", "trial": 0, "points": 400}
-    assert found.num_rows == 12
+    assert table.to_pylist()[0] == {"study": "demo", "trial": 0, "points": 400}
+    assert table.num_rows == 12
 
 
 @pytest.mark.parametrize(
@@ -66,29 +66,29 @@ def test_the_tables_are_joined_under_one_study_column(study: Path) -> None:
     ],
 )
 def test_reading_statements_are_answered(study: Path, sql: str, rows: int | None) -> None:
-    found = query([study], sql)
-    assert rows is None or found.num_rows == rows
+    table = query([study], sql)
+    assert rows is None or table.num_rows == rows
 
 
 def test_the_tables_and_views_are_listed(study: Path) -> None:
     listed = query([study], ".tables").to_pylist()
-    assert [each["name"] for each in listed] == [*TABLES, *NEEDS]
+    assert [line["name"] for line in listed] == [*TABLES, *NEEDS]
     assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 90}
-    assert {each["rows"] for each in listed[5:]} == {None} and query([study], "SHOW TABLES").to_pylist() == listed
+    assert {line["rows"] for line in listed[5:]} == {None} and query([study], "SHOW TABLES").to_pylist() == listed
 
 
 def test_the_schema_says_types_and_units(study: Path) -> None:
-    whole = {(line["table"], line["column"]): line for line in query([study], ".schema").to_pylist()}
-    assert whole["curves", "time_s"] == {"table": "curves", "column": "time_s", "type": "DOUBLE", "unit": "s"}
-    assert whole["fields", "x_mm"]["unit"] == "mm" and whole["by_config", "rel_l2_median"]["unit"] == "1"
-    assert whole["trials", "study"]["unit"] == "" and whole["curves", "phase"]["type"] == "VARCHAR"
+    columns = {(line["table"], line["column"]): line for line in query([study], ".schema").to_pylist()}
+    assert columns["curves", "time_s"] == {"table": "curves", "column": "time_s", "type": "DOUBLE", "unit": "s"}
+    assert columns["fields", "x_mm"]["unit"] == "mm" and columns["by_config", "rel_l2_median"]["unit"] == "1"
+    assert columns["trials", "study"]["unit"] == "" and columns["curves", "phase"]["type"] == "VARCHAR"
     assert query([study], ".schema Curves").num_rows == 13
     for wrong, message in ((".schema curve", "Did you mean curves"), (".quit", r"the commands are \.tables and")):
         with pytest.raises(QueryError, match=message):
             query([study], wrong)
 
 
-def test_several_studies_are_told_apart(study: Path, tmp_path: Path) -> None:
+def test_several_studies_have_different_names(study: Path, tmp_path: Path) -> None:
     other = tmp_path / "it's another"
     namesake = tmp_path / "elsewhere" / "demo"
     synthetic.make_study(other, trials=2, failed=0)
@@ -98,12 +98,12 @@ def test_several_studies_are_told_apart(study: Path, tmp_path: Path) -> None:
     assert query([study, namesake], counted)["study"].to_pylist() == [str(namesake), str(study)]
 
 
-def test_a_study_of_another_schema_version_is_read_beside(study: Path, tmp_path: Path) -> None:
+def test_studies_with_different_columns_are_read_together(study: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     synthetic.make_study(other, trials=0, failed=0)
     StudyTables(other, terms=("residual", "walls")).publish("a", trials=[{"trial": 0, "replicate": 0, "loss_walls": 2}])
-    found = query([study, other], "SELECT study, loss_walls, loss_lrb FROM trials WHERE loss_walls IS NOT NULL")
-    assert found.to_pylist() == [{"study": "other", "loss_walls": 2.0, "loss_lrb": None}]
+    table = query([study, other], "SELECT study, loss_walls, loss_lrb FROM trials WHERE loss_walls IS NOT NULL")
+    assert table.to_pylist() == [{"study": "other", "loss_walls": 2.0, "loss_lrb": None}]
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -115,7 +115,7 @@ def test_a_study_without_results_has_empty_tables(tmp_path: Path, table: str) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
 
 
-def test_tables_of_one_query_are_of_the_same_publications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_one_query_have_the_same_publications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush published while a query lists the files is in all of its tables or in none."""
     tables = synthetic.make_study(tmp_path / "demo", trials=4, failed=0)
     real = StudyTables._listing
@@ -126,10 +126,10 @@ def test_tables_of_one_query_are_of_the_same_publications(tmp_path: Path, monkey
         return real(self, table)
 
     monkeypatch.setattr(StudyTables, "_listing", published_meanwhile)
-    found = query(
+    table = query(
         [tmp_path / "demo"], "SELECT (SELECT max(trial) FROM trials) AS t, (SELECT max(trial) FROM curves) AS c"
     )
-    assert found.to_pylist() == [{"t": 3, "c": 3}]
+    assert table.to_pylist() == [{"t": 3, "c": 3}]
 
 
 def test_an_unfinished_publication_is_not_seen(study: Path, tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ def test_an_unfinished_publication_is_not_seen(study: Path, tmp_path: Path) -> N
     [
         (
             "SELECT rel_l FROM curves",
-            "no column is called 'rel_l' here. Did you mean rel_l2? Columns of curves: study, ",
+            "there is no column 'rel_l' here. Did you mean rel_l2? Columns of curves: study, ",
         ),
         ("SELECT t.widht FROM trials t", "Did you mean width?"),
-        ("SELECT * FROM trails", "no table is called 'trails'. Did you mean trials? Tables: best, by_config, curves, "),
+        ("SELECT * FROM trails", "there is no table 'trails'. Did you mean trials? Tables: best, by_config, curves, "),
         ("SELECT column FROM weights", "write it in double quotes"),
         ("SELEC 1", 'syntax error at or near "SELEC"'),
         ("", "a query is one statement, got none"),
@@ -167,10 +167,10 @@ def test_a_mistake_in_sql_is_one_clear_message(study: Path, sql: str, message: s
         query([study], sql)
 
 
-def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"nowhere, which does not exist\. Give the folder that pinnsweep run made"):
+def test_a_folder_that_is_not_a_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"nowhere, which does not exist\. Give the folder that pinnsweep run created"):
         query([tmp_path / "nowhere"], "FROM trials")
-    with pytest.raises(StudyError, match=r"where there is no study\.yaml"):
+    with pytest.raises(StudyError, match=r"which has no study\.yaml"):
         ranked_trials([tmp_path])
     with pytest.raises(QueryError, match="at least one study"):
         query([], "FROM trials")
@@ -182,12 +182,12 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     tables = synthetic.make_study(tmp_path / "demo", trials=8, failed=0)
     path = tables.files("fields")[1]
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
+    content = path.read_bytes()
+    path.write_bytes(content[:-9])
     with pytest.raises(StudyError, match=re.escape(str(path))):
         query([tmp_path / "demo"], "SELECT count(*) FROM fields")
-    middle = len(whole) // 3
-    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :])
+    middle = len(content) // 3
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
     with pytest.raises(StudyError, match=re.escape(str(path))):
         query([tmp_path / "demo"], "SELECT sum(predicted), sum(x_mm), sum(y_mm), sum(reference) FROM fields")
 
@@ -207,7 +207,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_page_is_about_every_view_and_limit() -> None:
+def test_the_page_names_every_view_and_limit() -> None:
     assert len(COMMANDS) >= 14 and len(STATEMENTS) >= 6
     limits = Limits()
     assert [name for name in NEEDS if f"| `{name}` |" not in PAGE or f"FROM {name}" not in PAGE] == []
@@ -235,14 +235,14 @@ def test_each_statement_of_the_page_is_answered(root: Path, sql: str) -> None:
 @pytest.mark.parametrize("view", NEEDS)
 def test_the_page_lists_the_columns_of_a_view(root: Path, view: str) -> None:
     (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{view}` |")]
-    told = set(re.findall(r"`(\w+)`", line))
+    listed = set(re.findall(r"`(\w+)`", line))
     swept = {"width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"}
-    own = set(query([root / "runs" / "widths"], f"DESCRIBE {view}")["column_name"].to_pylist()) - swept
-    own -= {name for name in own if name.startswith("rel_l2")}
+    columns = set(query([root / "runs" / "widths"], f"DESCRIBE {view}")["column_name"].to_pylist()) - swept
+    columns -= {name for name in columns if name.startswith("rel_l2")}
     if "those of `trials`" in line or "those of `curves`" in line:
         table = "trials" if "those of `trials`" in line else "curves"
-        own -= set(query([root / "runs" / "widths"], f"DESCRIBE {table}")["column_name"].to_pylist())
-    assert own <= told
+        columns -= set(query([root / "runs" / "widths"], f"DESCRIBE {table}")["column_name"].to_pylist())
+    assert columns <= listed
 
 
 # ---- rendering -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Who reads while a sweep publishes, compacts and is killed: plain readers never miscount, ours are exact."""
+"""Reading while a sweep publishes, compacts and is killed: plain readers never miscount, ours are exact."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def with_pandas(folder: Path) -> Rows:
 
 def with_duckdb(folder: Path) -> Rows:
     with duckdb.connect() as connection:
-        found = connection.execute(f"SELECT trial FROM read_parquet('{folder}/*.parquet')").fetchall()
-    return [trial for (trial,) in found]
+        result = connection.execute(f"SELECT trial FROM read_parquet('{folder}/*.parquet')").fetchall()
+    return [trial for (trial,) in result]
 
 
 PLAIN: dict[str, Callable[[Path], Rows]] = {"arrow": with_arrow, "pandas": with_pandas, "duckdb": with_duckdb}
@@ -46,7 +46,7 @@ FAILURES = (OSError, pa.ArrowException, duckdb.Error)
 
 
 class Sweep:
-    """The process that publishes, and how far it says it is."""
+    """The process that publishes, and its progress."""
 
     def __init__(self, study: Path) -> None:
         self.study, self.starts = study, 0
@@ -54,7 +54,7 @@ class Sweep:
         self.until = 0.0
 
     def keep_alive(self, draw: random.Random) -> None:
-        """Start it; kill it once its time is over."""
+        """Start the process, or kill and start it again once its time is over."""
         if self.process is not None and self.process.poll() is None:
             if time.monotonic() < self.until:
                 return
@@ -80,9 +80,9 @@ class Sweep:
 
 
 def look_on(study: Path, starts: int) -> tuple[Sweep, Counter[str]]:
-    """Read again and again while the study is written, compacted and killed, and judge what is read.
+    """Read repeatedly while the study is written, compacted and killed, and check the rows.
 
-    That goes on until there was enough of everything: how much is read in a sweep's life is the machine's affair.
+    Stop once there was enough of everything; how much is read during the life of a sweep depends on the machine.
     """
     seen: Counter[str] = Counter()
     draw = random.Random(7)
@@ -113,9 +113,9 @@ def look_on(study: Path, starts: int) -> tuple[Sweep, Counter[str]]:
                 "SELECT (SELECT count(*) FROM trials) AS trials, (SELECT max(trial) + 1 FROM trials) AS last,"
                 " (SELECT count(*) FROM curves) AS curves"
             )
-            found = query([study], sql).to_pylist()[0]
-            assert found["trials"] == found["last"] and found["trials"] * ROWS == found["curves"]
-            assert least <= found["trials"] / TRIALS <= sweep.count("begun")
+            result = query([study], sql).to_pylist()[0]
+            assert result["trials"] == result["last"] and result["trials"] * ROWS == result["curves"]
+            assert least <= result["trials"] / TRIALS <= sweep.count("begun")
             least = sweep.count("published")
             assert least * TRIALS <= len(tables.read("curves")) / ROWS <= sweep.count("begun") * TRIALS
             assert len(sweeps.open(study).trials()) % TRIALS == 0
