@@ -1,4 +1,4 @@
-"""Pictures of one trial as PNG files on a white ground, each by its name, made when somebody asks for one."""
+"""Pictures of one trial as PNG files on a white background, made by name on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.image import imread, imsave
 
 from ..figures import courses
 from ..figures import fields as fieldfigures
-from ..figures.drawing import STYLE, drawn
+from ..figures.drawing import STYLE, picture_bytes
 from ..storage.tables import StudyTables, of_member
 
 FIELDS: Final = ("predicted", "reference", "error")
@@ -25,10 +25,10 @@ PICTURES: Final = (*FIELDS, TRAINING, REPLICATES)
 
 
 def trial_picture(tables: StudyTables, name: str, trial: int, replicate: int) -> bytes:
-    """One of `PICTURES` of a replicate, as a PNG; where what it shows was not kept, a picture that says so.
+    """Return one of `PICTURES` of a replicate as a PNG; where its data were not kept, a picture that says so.
 
-    `predicted` and `reference` share a colour scale; `replicates` shows all of the trial.
-    Raises `StudyError` for a damaged table.
+    `predicted` and `reference` share a colour scale; `replicates` shows all replicates of the trial. Raises
+    `StudyError` where a table is damaged.
     """
     if name in FIELDS:
         png = _field(tables, name, trial, replicate)
@@ -36,17 +36,17 @@ def trial_picture(tables: StudyTables, name: str, trial: int, replicate: int) ->
         png = _training(tables, trial, replicate)
     else:
         png = _replicates(tables, trial)
-    return _on_white(png or _nothing(f"The {name} of trial {trial} cannot be drawn:\nwhat it shows was not kept."))
+    return _on_white(png or _message(f"The picture {name} of trial {trial} cannot be drawn:\nits data were not kept."))
 
 
 def _field(tables: StudyTables, name: str, trial: int, replicate: int) -> bytes | None:
     columns = ("x_mm", "y_mm", "predicted", "reference")
-    found = _rows(tables, "fields", columns, trial, replicate)
-    x_mm, y_mm, predicted, reference = (found[column].to_numpy() for column in columns)
+    rows = _rows(tables, "fields", columns, trial, replicate)
+    x_mm, y_mm, predicted, reference = (rows[column].to_numpy() for column in columns)
     is_known = bool(np.isfinite(reference).all())
     if len(x_mm) < 3 or (name != "predicted" and not is_known):
         return None
-    title = f"{name.capitalize()}, {_named(trial, replicate)}"
+    title = f"{name.capitalize()}, {_title(trial, replicate)}"
     if name == "error":
         return fieldfigures.strain_error(x_mm, y_mm, predicted - reference, title=title, format="png")
     scale = reference if is_known else predicted
@@ -62,17 +62,18 @@ def _training(tables: StudyTables, trial: int, replicate: int) -> bytes | None:
     (row,) = _rows(tables, "trials", ("first_stage", "second_stage"), trial, replicate).to_pylist()
     columns = curve.to_pydict()
     columns["phase"] = [row[f"{phase}_stage"] for phase in columns["phase"]]
-    return courses.training_curves(columns, title=f"Training, {_named(trial, replicate)}", format="png")
+    return courses.training_curves(columns, title=f"Training, {_title(trial, replicate)}", format="png")
 
 
 def _replicates(tables: StudyTables, trial: int) -> bytes | None:
     columns = ("replicate", "evaluations", "rel_l2")
-    found = tables.read("curves", columns=columns, where=ds.field("trial") == trial).drop_null()
-    number, evaluations, error = (found[column].to_numpy() for column in columns)
+    points = tables.read("curves", columns=columns, where=ds.field("trial") == trial).drop_null()
+    replicates, evaluations, error = (points[column].to_numpy() for column in columns)
     if not np.isfinite(error).any():
         return None
     curves: dict[Hashable, tuple[Any, Any]] = {
-        int(each): (evaluations[number == each], error[number == each]) for each in np.unique(number)
+        int(replicate): (evaluations[replicates == replicate], error[replicates == replicate])
+        for replicate in np.unique(replicates)
     }
     return courses.error_curves(curves, best=None, title=f"Replicates of trial {trial}", format="png")
 
@@ -81,19 +82,19 @@ def _rows(tables: StudyTables, table: str, columns: tuple[str, ...] | None, tria
     return tables.read(table, columns=columns, where=of_member(trial, replicate))
 
 
-def _named(trial: int, replicate: int) -> str:
+def _title(trial: int, replicate: int) -> str:
     return f"trial {trial}" + (f" replicate {replicate}" if replicate else "")
 
 
 @matplotlib.rc_context(STYLE)
-def _nothing(text: str) -> bytes:
+def _message(text: str) -> bytes:
     figure = Figure(figsize=(4.0, 3.35))
     figure.text(0.5, 0.5, text, ha="center", va="center")
-    return drawn(figure, "png")
+    return picture_bytes(figure, "png")
 
 
 def _on_white(png: bytes) -> bytes:
-    """The same picture without transparency: the page it is shown on may be dark."""
+    """Return the picture on white instead of transparent, because it may be shown on a dark page."""
     pixels: Any = imread(io.BytesIO(png), format="png")  # [height, width, 4], from 0 to 1
     alpha = pixels[..., 3:]
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study, with pictures of its trials as their artifacts. It reads; nothing in it writes."""
+"""optuna-dashboard on a study, read-only, with pictures of each trial as its artifacts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def dashboard(study_dir: Path) -> Dashboard:
 
 
 def serve(app: App, host: str, port: int) -> WSGIServer:
-    """A server that listens at `host`, on any free port where `port` is 0; its `serve_forever` answers.
+    """Return a server that listens at `host`, on any free port where `port` is 0; its `serve_forever` answers requests.
 
     Raises `StudyError` where it cannot listen there.
     """
@@ -63,7 +63,7 @@ def serve(app: App, host: str, port: int) -> WSGIServer:
         if problem.errno == errno.EADDRINUSE:
             raise StudyError(
                 f"port {port} of {host} is taken by another program. Give another: --port {port + 1}, or --port 0 for "
-                "any that is free"
+                "any free port"
             ) from None
         raise StudyError(f"the dashboard cannot listen at {host}, port {port} ({problem.strerror})") from None
     server.set_app(app)
@@ -71,7 +71,7 @@ def serve(app: App, host: str, port: int) -> WSGIServer:
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True  # so that Ctrl-C waits for nobody
+    daemon_threads = True  # so that Ctrl-C does not wait for open connections
 
 
 class _Handler(WSGIRequestHandler):
@@ -80,38 +80,38 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Pictures:
-    """The pictures of trials as an Optuna artifact store: each is drawn when it is first asked for, one at a time."""
+    """The pictures of trials as an Optuna artifact store. Each is drawn on the first request for it, one at a time."""
 
     def __init__(self, tables: StudyTables) -> None:
         self._tables = tables
         self._lock = threading.Lock()  # Matplotlib's style is the same for all threads
-        self._picture = functools.lru_cache(PICTURES_KEPT)(self._drawn)
+        self._picture = functools.lru_cache(PICTURES_KEPT)(self._draw)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """A picture by its name."""
-        from .storage import told
+        """Return a picture by its name. Raises HTTP's 503 where the tables cannot be read."""
+        from .storage import unavailable_on_error
 
-        with self._lock, told():
+        with self._lock, unavailable_on_error():
             return io.BytesIO(self._picture(artifact_id))
 
-    def _drawn(self, artifact_id: str) -> bytes:
+    def _draw(self, artifact_id: str) -> bytes:
         from .pictures import trial_picture
-        from .storage import pictured
+        from .storage import parse_artifact_id
 
-        trial, replicate, name = pictured(artifact_id)
+        trial, replicate, name = parse_artifact_id(artifact_id)
         return trial_picture(self._tables, name, trial, replicate)
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> NoReturn:
-        """Nothing is kept."""
+        """Raise `NotImplementedError`: nothing can be stored."""
         raise NotImplementedError
 
     def remove(self, artifact_id: str) -> NoReturn:
-        """Nothing is removed."""
+        """Raise `NotImplementedError`: nothing can be removed."""
         raise NotImplementedError
 
 
 def _read_only(app: App) -> App:
-    """The same application, which refuses whatever is more than a look."""
+    """Return the application with every request other than GET and HEAD refused (403)."""
     from .storage import READ_ONLY
 
     refusal = json.dumps({"reason": READ_ONLY}).encode()

@@ -1,7 +1,7 @@
-"""A study as an Optuna storage that nobody can write to: its trials with the numbers and pictures of its tables.
+"""A study as a read-only Optuna storage: its trials with the metrics and pictures from its tables.
 
-What is read lies in the study's database and tables and is left as it is; artifacts, metrics and the note exist in this
-view alone. Trials that ended are read once.
+The study's database and tables are read and never changed; artifacts, metrics and the note exist only in this view.
+Trials that ended are read once.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ METRICS: Final = (
     *("rel_l2", "process_zone_error", "heldout_residual", "distance_to_local", "loss", "evaluations", "seconds"),
     *("stop_reason", "failure"),
 )
-READ_ONLY: Final = "The study is only looked at here: nothing in it can be changed."
+READ_ONLY: Final = "This page is read-only: nothing in the study can be changed."
 _KEYS: Final = ("trial", "replicate", "state", "duplicate_of")
-_OF_STUDY: Final = ("limit", "attempts", "hours")  # attributes worth a look
+_OF_STUDY: Final = ("limit", "attempts", "hours")  # attributes that are shown
 _OF_TRIALS: Final = (DUPLICATE_OF, RETRY_OF, TAKEN_FROM)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """A study that cannot be read now is the server's trouble: 503, with the reason."""
+def unavailable_on_error() -> Iterator[None]:
+    """Turn a `SweepError` into HTTP's 503 (service unavailable) with its message."""
     try:
         yield
     except SweepError as problem:
@@ -55,12 +55,12 @@ def told() -> Iterator[None]:
 
 
 def artifact_id(trial: int, replicate: int, picture: str) -> str:
-    """The name of a trial's picture in addresses: hexadecimal digits and dashes."""
+    """Return the name of a trial's picture in addresses: hexadecimal digits and dashes."""
     return f"{trial:08x}-{replicate:04x}-{PICTURES.index(picture):02x}"
 
 
-def pictured(artifact: str) -> tuple[int, int, str]:
-    """Trial, replicate and picture of an `artifact_id`."""
+def parse_artifact_id(artifact: str) -> tuple[int, int, str]:
+    """Return trial, replicate and picture of an `artifact_id`."""
     trial, replicate, index = (int(part, 16) for part in artifact.split("-"))
     return trial, replicate, PICTURES[index]
 
@@ -68,7 +68,7 @@ def pictured(artifact: str) -> tuple[int, int, str]:
 class StudyStorage(BaseStorage):
     """The study in a folder, for optuna-dashboard.
 
-    `look` reads what is new; so does every look at all trials, which raises HTTP's 503 where the study cannot be read.
+    `look` reads what is new. So does `get_all_trials`, which raises HTTP's 503 where the study cannot be read.
     """
 
     def __init__(self, study_dir: Path) -> None:
@@ -98,10 +98,11 @@ class StudyStorage(BaseStorage):
                     new = _read_trials(connection, number, self._settled)
             finally:
                 connection.close()
-            self._read_rows()  # after the database: results are published before a trial is told
-            is_run = self._where.is_shared or lock.held_by(self._study_dir) is not None  # a server's may run elsewhere
+            self._read_rows()  # after the database: results are published before the trial ends there
+            # with a shared database, the study may run elsewhere
+            is_running = self._where.is_shared or lock.held_by(self._study_dir) is not None
             for trial in new:
-                self._trials[trial._trial_id] = self._with_results(trial, is_run=is_run)
+                self._trials[trial._trial_id] = self._with_results(trial, is_running=is_running)
             unfinished = [trial._trial_id for trial in new if not trial.state.is_finished()]
             self._settled = min(unfinished, default=max(self._trials, default=0) + 1) - 1
 
@@ -122,72 +123,75 @@ class StudyStorage(BaseStorage):
         flushes = self.tables.flushes()
         if flushes == self._flushes:
             return
-        known = self.tables.dataset("trials").schema.names  # a problem may have others
-        wanted = dict.fromkeys((*_KEYS, *(name for name in (*self._rules.objectives, *METRICS) if name in known)))
+        existing = self.tables.dataset("trials").schema.names  # a problem may have other metrics
+        columns = dict.fromkeys((*_KEYS, *(name for name in (*self._rules.objectives, *METRICS) if name in existing)))
         rows: dict[int, list[dict[str, Any]]] = {}
-        for row in self.tables.read("trials", columns=list(wanted)).to_pylist():
+        for row in self.tables.read("trials", columns=list(columns)).to_pylist():
             rows.setdefault(row["trial"], []).append(row)
         self._flushes, self._rows = flushes, rows
 
-    def _with_results(self, trial: FrozenTrial, *, is_run: bool) -> FrozenTrial:
-        """A trial with its metrics as user attributes and its pictures as artifacts."""
-        if trial.state == TrialState.RUNNING and not is_run:  # what a killed driver left
+    def _with_results(self, trial: FrozenTrial, *, is_running: bool) -> FrozenTrial:
+        """Return the trial with its metrics as user attributes and its pictures as artifacts."""
+        if trial.state == TrialState.RUNNING and not is_running:  # a killed driver left it
             trial.state = TrialState.WAITING
         row = self._row_of(trial)
-        kept = {name: trial.user_attrs[name] for name in _OF_TRIALS if name in trial.user_attrs}
+        links = {name: trial.user_attrs[name] for name in _OF_TRIALS if name in trial.user_attrs}
         metrics = {name: row[name] for name in METRICS if row.get(name) is not None} if row else {}
-        trial.user_attrs = metrics | kept
+        trial.user_attrs = metrics | links
         if row:
             trial._system_attrs = trial._system_attrs | dict(self._artifacts(trial.number, row))
         return trial
 
     def _row_of(self, trial: FrozenTrial) -> dict[str, Any] | None:
-        """The row of the replicate that is nearest to the trial's value; of a trial without one, of the first."""
+        """Return the row of the replicate nearest to the trial's value.
+
+        Without a value, the first failed replicate counts, or else the first one.
+        """
         rows = sorted(self._rows.get(trial.number, ()), key=lambda row: row["replicate"])
-        own = [row for row in rows if row["state"] == COMPLETE]
-        if not trial.state.is_finished() or not (own or rows):
+        complete = [row for row in rows if row["state"] == COMPLETE]
+        if not trial.state.is_finished() or not (complete or rows):
             return None
-        if trial.values is None or not own:
+        if trial.values is None or not complete:
             return next((row for row in rows if row["failure"]), rows[0])
-        objective, middle = self._rules.objectives[0], trial.values[0]
-        return min(own, key=lambda row: abs(row[objective] - middle))
+        objective, value = self._rules.objectives[0], trial.values[0]
+        return min(complete, key=lambda row: abs(row[objective] - value))
 
     def _artifacts(self, number: int, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What Optuna keeps of each artifact of a trial."""
-        trained = number if row["duplicate_of"] is None else row["duplicate_of"]
+        """Yield key and value of the system attribute by which Optuna knows each artifact of a trial."""
+        original = number if row["duplicate_of"] is None else row["duplicate_of"]
         names = [TRAINING, REPLICATES] if self._rules.replicates > 1 else [TRAINING]
         if self._keeps_fields and row["failure"] is None:
             names = [*(FIELDS if row.get("rel_l2") is not None else FIELDS[:1]), *names]
         for name in names:
-            made = {
-                "artifact_id": artifact_id(trained, row["replicate"], name),
-                "filename": f"trial-{number}-{PICTURES.index(name) + 1}-{name}.png",  # the page sorts by it
+            artifact = {
+                "artifact_id": artifact_id(original, row["replicate"], name),
+                "filename": f"trial-{number}-{PICTURES.index(name) + 1}-{name}.png",  # the page sorts by this name
                 "mimetype": "image/png",
                 "encoding": None,
             }
-            yield f"artifacts:{made['artifact_id']}", json.dumps(made)
+            yield f"artifacts:{artifact['artifact_id']}", json.dumps(artifact)
 
-    # ---- what Optuna asks of a storage -------------------------------------------------------------------------------
+    # ---- the interface of an Optuna storage --------------------------------------------------------------------------
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        return [self._known()]
+        return [self._loaded_study()]
 
     def get_study_id_from_name(self, study_name: str) -> int:
         if study_name != self.name:
             raise KeyError(study_name)
-        return self._known()._study_id
+        return self._loaded_study()._study_id
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._known(study_id).study_name
+        return self._loaded_study(study_id).study_name
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._known(study_id).directions
+        return self._loaded_study(study_id).directions
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._known(study_id).user_attrs
+        return self._loaded_study(study_id).user_attrs
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._known(study_id).system_attrs
+        return self._loaded_study(study_id).system_attrs
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return self._trials[trial_id]
@@ -195,16 +199,16 @@ class StudyStorage(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        self._known(study_id)
-        with told():
+        self._loaded_study(study_id)
+        with unavailable_on_error():
             self.look()
         with self._lock:
-            found = [trial for trial in self._trials.values() if states is None or trial.state in states]
-        found.sort(key=lambda trial: trial.number)
-        return copy.deepcopy(found) if deepcopy else found
+            trials = [trial for trial in self._trials.values() if states is None or trial.state in states]
+        trials.sort(key=lambda trial: trial.number)
+        return copy.deepcopy(trials) if deepcopy else trials
 
-    def _known(self, study_id: int | None = None) -> FrozenStudy:
-        with told():
+    def _loaded_study(self, study_id: int | None = None) -> FrozenStudy:
+        with unavailable_on_error():
             if self._study is None:
                 self.look()
         assert self._study is not None
@@ -212,7 +216,7 @@ class StudyStorage(BaseStorage):
             raise KeyError(f"no study has the number {study_id}")
         return self._study
 
-    def _refuse(self, *given: Any, **named: Any) -> NoReturn:
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise HTTPError(403, READ_ONLY)
 
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = _refuse
@@ -221,42 +225,42 @@ class StudyStorage(BaseStorage):
 
 
 def _read_trials(connection: Connection, study: int, after: int) -> list[FrozenTrial]:
-    """The trials of a study whose trial_id is beyond `after`."""
-    chosen = "SELECT trial_id FROM trials WHERE study_id = ? AND trial_id > ?"
-    found = connection.rows(
+    """Return the trials of a study whose trial_id is greater than `after`."""
+    selection = "SELECT trial_id FROM trials WHERE study_id = ? AND trial_id > ?"
+    records = connection.rows(
         "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials "
         "WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
         study,
         after,
     )
 
-    def about(table: str, columns: str, order: str) -> dict[int, list[tuple[Any, ...]]]:
+    def by_trial(table: str, columns: str, order: str) -> dict[int, list[tuple[Any, ...]]]:
         parts: dict[int, list[tuple[Any, ...]]] = {}
-        sql = f"SELECT trial_id, {columns} FROM {table} WHERE trial_id IN ({chosen}) ORDER BY trial_id, {order}"
+        sql = f"SELECT trial_id, {columns} FROM {table} WHERE trial_id IN ({selection}) ORDER BY trial_id, {order}"
         for trial_id, *rest in connection.rows(sql, study, after):
             parts.setdefault(trial_id, []).append(tuple(rest))
         return parts
 
-    params = about("trial_params", "param_name, param_value, distribution_json", "param_id")
-    values = about("trial_values", "value, value_type", "objective")
-    user = about("trial_user_attributes", "key, value_json", "key")
-    system = about("trial_system_attributes", "key, value_json", "key")
-    rungs = about("trial_intermediate_values", "step, intermediate_value, intermediate_value_type", "step")
+    params = by_trial("trial_params", "param_name, param_value, distribution_json", "param_id")
+    values = by_trial("trial_values", "value, value_type", "objective")
+    user_attrs = by_trial("trial_user_attributes", "key, value_json", "key")
+    system_attrs = by_trial("trial_system_attributes", "key, value_json", "key")
+    rungs = by_trial("trial_intermediate_values", "step, intermediate_value, intermediate_value_type", "step")
     trials = []
-    for trial_id, number, word, started, ended in found:
-        own = [(name, value, _distribution(text)) for name, value, text in params.get(trial_id, ())]
+    for trial_id, number, state, started, ended in records:
+        own_params = [(name, value, _distribution(text)) for name, value, text in params.get(trial_id, ())]
         results = [optuna_reader.number_of(value, kind) for value, kind in values.get(trial_id, ())]
         trials.append(
             FrozenTrial(
                 number,
-                TrialState[word],
+                TrialState[state],
                 None,
                 _time(started),
                 _time(ended),
-                {name: kind.to_external_repr(value) for name, value, kind in own},
-                {name: kind for name, _, kind in own},
-                {name: json.loads(text) for name, text in user.get(trial_id, ())},
-                {name: json.loads(text) for name, text in system.get(trial_id, ())},
+                {name: kind.to_external_repr(value) for name, value, kind in own_params},
+                {name: kind for name, _, kind in own_params},
+                {name: json.loads(text) for name, text in user_attrs.get(trial_id, ())},
+                {name: json.loads(text) for name, text in system_attrs.get(trial_id, ())},
                 {step: optuna_reader.number_of(value, kind) for step, value, kind in rungs.get(trial_id, ())},
                 trial_id,
                 values=results or None,
@@ -271,5 +275,5 @@ def _distribution(text: str) -> BaseDistribution:
 
 
 def _time(stored: Any) -> datetime.datetime | None:
-    """A time as SQLite or PostgreSQL keeps it."""
+    """Return a time as SQLite or PostgreSQL stores it."""
     return datetime.datetime.fromisoformat(stored) if isinstance(stored, str) else stored

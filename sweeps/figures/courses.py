@@ -1,7 +1,7 @@
 """Figures of single trials: functions from arrays to the bytes of an SVG or PNG picture, without any global state.
 
-Backgrounds are transparent; `drawing.for_dark_pages` recolours them. Text in SVG is drawn as outlines, so that a
-picture looks the same wherever it is opened and loads nothing.
+Backgrounds are transparent; `drawing.for_dark_pages` recolours a picture for dark ones. Text in SVG is drawn as
+outlines, so that a picture loads nothing and looks the same everywhere.
 """
 
 from __future__ import annotations
@@ -17,54 +17,70 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..spec.descriptions import STAGES
-from .drawing import BEST, GRID, INK, POINTS, QUIET, STYLE, TERM_COLORS, Array, Format, drawn, positive, readable_scale
+from .drawing import (
+    BEST,
+    GRID,
+    INK,
+    POINTS,
+    QUIET,
+    STYLE,
+    TERM_COLORS,
+    Array,
+    Format,
+    picture_bytes,
+    positive,
+    readable_scale,
+)
 
 
 @matplotlib.rc_context(STYLE)
 def training_curves(curve: Mapping[str, Any], *, title: str, format: Format = "svg") -> bytes:
-    """Loss with its terms, and below it the error, over the evaluations of one trial; the phases are named.
+    """Draw the loss with its terms, and below it the error, over the evaluations of one trial; the stages are named.
 
-    `curve`: the columns of one trial in the table of curves, arrays of shape [rows]. Without a reference field there
-    is no error to draw.
+    `curve`: the columns of one trial in the table of curves, arrays of shape [rows]. The error is left out where there
+    is no reference field.
     """
     evaluations = np.asarray(curve["evaluations"], dtype=float)
     error = 100 * positive(curve["rel_l2"])
-    known = bool(np.isfinite(error).any())
-    figure = Figure(figsize=(9.2, 4.7 if known else 3.2), layout="constrained")
-    panels = figure.subplots(1 + known, 1, sharex=True, height_ratios=(3, 2)[: 1 + known], squeeze=False)[:, 0]
+    has_error = bool(np.isfinite(error).any())
+    figure = Figure(figsize=(9.2, 4.7 if has_error else 3.2), layout="constrained")
+    panels = figure.subplots(1 + has_error, 1, sharex=True, height_ratios=(3, 2)[: 1 + has_error], squeeze=False)[:, 0]
     terms = [name for name in curve if name.startswith("loss_")]
     for name, color in zip(terms, TERM_COLORS, strict=False):
         panels[0].plot(evaluations, positive(curve[name]), color=color, linewidth=1.2, label=name[len("loss_") :])
     panels[0].plot(evaluations, positive(curve["loss"]), color=INK, linewidth=1.8, label="loss")
     panels[0].set_yscale("log")
-    panels[0].margins(y=0.12)  # room for the names of the phases
+    panels[0].margins(y=0.12)  # room for the names of the stages
     panels[0].set_ylabel("loss and its terms")
     panels[0].set_title(title)
     panels[0].legend(ncols=len(terms) + 1, loc="lower right", bbox_to_anchor=(1.0, 0.98), borderpad=0.1)
-    if known:
+    if has_error:
         panels[1].plot(evaluations, error, color=BEST, linewidth=1.5)
         panels[1].set_ylabel("rel_l2 in %")
         readable_scale(panels[1], error)
     panels[-1].set_xlabel("evaluations of loss and gradient")
     for axes in panels:
         _shade_phases(axes, evaluations, np.asarray(curve["phase"]), named=axes is panels[0])
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def error_curves(
     curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashable, title: str, format: Format = "svg"
 ) -> bytes:
-    """Error of trainings over their evaluations: `curves` maps each to (evaluations, rel_l2); `best` stands out."""
+    """Draw the error of trainings over their evaluations, `best` highlighted.
+
+    `curves` maps each training to (evaluations, rel_l2), arrays of shape [rows].
+    """
     figure = Figure(figsize=(9.2, 3.5), layout="constrained")
     axes = figure.subplots()
     alpha = max(0.25, min(0.7, 16 / max(len(curves), 1)))
     for trial, (evaluations, error) in curves.items():
         if trial != best:
-            seen = thinned(len(error))
+            indices = thinned(len(error))
             axes.plot(
-                evaluations[seen],
-                100 * positive(error[seen]),
+                evaluations[indices],
+                100 * positive(error[indices]),
                 color=POINTS,
                 linewidth=0.9,
                 alpha=alpha,
@@ -77,14 +93,14 @@ def error_curves(
     axes.set_ylabel("rel_l2 in %")
     axes.set_xlabel("evaluations of loss and gradient")
     axes.set_title(title)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def weight_maps(maps: Mapping[str, Array], *, title: str, format: Format = "svg") -> bytes:
-    """One layer's weights at several epochs side by side, on one colour scale symmetric about 0.
+    """Draw the weights of one layer at several epochs side by side, on one colour scale symmetric about 0.
 
-    `maps`: what each is called -> array of shape [inputs + 1, outputs], the biases in the last row.
+    `maps`: title -> array of shape [inputs + 1, outputs], with the biases in the last row.
     """
     limit = max(float(np.nanmax(np.abs(weights))) for weights in maps.values()) or 1.0
     rows, columns = next(iter(maps.values())).shape
@@ -105,23 +121,23 @@ def weight_maps(maps: Mapping[str, Array], *, title: str, format: Format = "svg"
     panels[0].set_ylabel("input unit")
     figure.colorbar(image, ax=list(panels), pad=0.02, label="weight")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 def thinned(count: int, most: int = 100) -> NDArray[np.int64]:
-    """The places of at most `most` of `count` points of a curve, its ends among them."""
+    """Return the indices of at most `most` of `count` points of a curve, its ends included."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named: bool = True) -> None:
     for number, phase in enumerate(dict.fromkeys(phases.tolist())):
-        own = evaluations[phases == phase]
+        at_phase = evaluations[phases == phase]
         if number % 2:
-            axes.axvspan(own.min(), own.max(), color=GRID, alpha=0.45, linewidth=0)
+            axes.axvspan(at_phase.min(), at_phase.max(), color=GRID, alpha=0.45, linewidth=0)
         if named:
             axes.annotate(
                 STAGES.get(phase, phase),
-                (own.max(), 1.0),
+                (at_phase.max(), 1.0),
                 xytext=(-5, -5),
                 ha="right",
                 va="top",

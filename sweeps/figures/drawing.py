@@ -19,8 +19,8 @@ Format = Literal["svg", "png"]
 
 INK, QUIET, GRID = "#22272e", "#68707c", "#dfe2e6"
 BEST, POINTS, FAILED = "#c8321e", "#2f6db3", "#9a6a00"
-CROWD = "#4b86cc"  # points that are rasterised, legible on either ground
-FAINT, CARD, ON_COLOR = "#98a2ae", "#fefefe", "#fdfdfd"  # what stands back, the ground, text on coloured areas
+CROWD = "#4b86cc"  # points that are rasterised, legible on light and dark pages
+FAINT, CARD, ON_COLOR = "#98a2ae", "#fefefe", "#fdfdfd"  # what recedes, the background, text on coloured areas
 TERM_COLORS = ("#2f6db3", "#d9822b", "#3c8c5a", "#8456a8", "#8a6d3b", "#4b9fa8")
 
 STYLE: Any = {
@@ -67,8 +67,8 @@ _IN_THE_DARK: Final = {
 }
 
 
-def drawn(figure: Figure, format: Format) -> bytes:
-    """A figure as the bytes of a picture; the same figure gives the same bytes."""
+def picture_bytes(figure: Figure, format: Format) -> bytes:
+    """Return a figure as the bytes of a picture; the same figure gives the same bytes."""
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
@@ -77,7 +77,7 @@ def drawn(figure: Figure, format: Format) -> bytes:
 
 
 def for_dark_pages(svg: bytes) -> bytes:
-    """A picture of this house in colours that stand out from a dark ground; what is rasterised stays as it is."""
+    """Return an SVG of this package in colours for dark pages; rasterised parts keep their colours."""
     text = svg.decode()
     for light, dark in _IN_THE_DARK.items():
         text = text.replace(light, dark)
@@ -85,44 +85,44 @@ def for_dark_pages(svg: bytes) -> bytes:
 
 
 def positive(values: Any) -> Array:
-    """Values a logarithmic axis can show; the rest become gaps."""
+    """Return the values that a logarithmic axis can show; the others become NaN, drawn as gaps."""
     array = np.asarray(values, dtype=float)
     return np.where(np.isfinite(array) & (array > 0), array, np.nan)
 
 
 def readable_scale(axes: Axes, values: Any, *, along: Literal["x", "y"] = "y") -> None:
-    """A logarithmic axis with plain numbers, where the values are positive and span enough for it to help."""
+    """Make an axis logarithmic with plain numbers, where the values are positive and far enough apart."""
     array = np.asarray(values, dtype=float)
-    seen = array[np.isfinite(array)]
-    if spans_decades(seen):
+    finite = array[np.isfinite(array)]
+    if spans_decades(finite):
         axes.set(**{f"{along}scale": "log"})
-        plain_ticks(axes.xaxis if along == "x" else axes.yaxis, seen, dense_below=1.3 if along == "x" else 1.0)
+        plain_ticks(axes.xaxis if along == "x" else axes.yaxis, finite, dense_below=1.3 if along == "x" else 1.0)
 
 
 def spans_decades(values: Array) -> bool:
-    """Whether finite values are positive and far enough apart for a logarithmic axis."""
+    """Return whether finite values are positive and far enough apart for a logarithmic axis."""
     return bool(len(values) and values.min() > 0 and values.max() > 4 * values.min())
 
 
 def plain_ticks(axis: Axis, values: Array, *, dense_below: float = 1.0, sparse_above: float = 2.2) -> None:
-    """Ticks of a logarithmic axis at round numbers, written out, as many as its decades leave room for."""
+    """Put ticks at round numbers of a logarithmic axis, written out, as many as its decades leave room for."""
     axis.set_major_locator(LogLocator(10, subs=_subs(values, dense_below, sparse_above)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def round_numbers(low: float, high: float, *, log: bool) -> Array:
-    """Round numbers between two limits, for an axis drawn by hand."""
+    """Return round numbers between two limits, for an axis that matplotlib does not draw."""
     if log:
-        found = np.asarray(LogLocator(10, subs=_subs(np.array([low, high]), 1.0, 2.2)).tick_values(low, high))
+        ticks = np.asarray(LogLocator(10, subs=_subs(np.array([low, high]), 1.0, 2.2)).tick_values(low, high))
     else:
-        found = np.asarray(MaxNLocator(5).tick_values(low, high))
+        ticks = np.asarray(MaxNLocator(5).tick_values(low, high))
     slack = 1e-9 * (high - low)
-    return found[(found >= low - slack) & (found <= high + slack)]
+    return ticks[(ticks >= low - slack) & (ticks <= high + slack)]
 
 
 def safe(text: str) -> str:
-    """Text as matplotlib shows it letter for letter: it would read $ as mathematics."""
+    """Return text with $ escaped, which matplotlib would read as mathematics."""
     return text.replace("$", r"\$")
 
 

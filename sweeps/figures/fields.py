@@ -13,12 +13,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import INK, QUIET, STYLE, Array, Format, drawn
+from .drawing import INK, QUIET, STYLE, Array, Format, picture_bytes
 from .mesh import Mesh, mesh_of
 
 Line = Sequence[tuple[float, float]]
 
-_MOST_EDGES: Final = 30_000  # of finer meshes the lines would hide the field
+_MOST_EDGES: Final = 30_000  # the lines of finer meshes would hide the field
 
 
 @matplotlib.rc_context(STYLE)
@@ -32,7 +32,7 @@ def strain_field(
     notch: Line | None = None,
     format: Format = "svg",
 ) -> bytes:
-    """Filled contours of a dimensionless strain over the plate, on the colour scale `limits`.
+    """Draw filled contours of a dimensionless strain over the plate, on the colour scale `limits`.
 
     `x_mm`, `y_mm`, `strain`: shape [points], anywhere in the plane; `notch`: the corners of a line in mm.
     """
@@ -44,14 +44,14 @@ def strain_field(
         filled = _contours(axes, mesh, strain * factor, levels, "viridis", every=5, lines="white")
         _bar(figure, axes, filled, f"strain{power} (dimensionless)", MaxNLocator(6))
         _lines(axes, mesh, notch, color="white")
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def strain_error(
     x_mm: Array, y_mm: Array, error: Array, *, title: str, notch: Line | None = None, format: Format = "svg"
 ) -> bytes:
-    """Filled contours of the signed error of a dimensionless strain, on a colour scale symmetric about 0.
+    """Draw filled contours of the signed error of a dimensionless strain, on a colour scale symmetric about 0.
 
     The scale ends at the 99.5th percentile of the absolute error, so that a few points do not hide the rest.
     """
@@ -60,7 +60,7 @@ def strain_error(
     if mesh is not None:
         _signed(figure, axes, mesh, error * factor, f"error{power} (dimensionless)", "RdBu_r")
         _lines(axes, mesh, notch, color=INK)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
@@ -74,15 +74,15 @@ def residual_map(
     notch: Line | None = None,
     format: Format = "svg",
 ) -> bytes:
-    """Filled contours of the equation's residual over the RMS of the local strain, symmetric about 0 as an error is.
+    """Draw filled contours of the residual of the equation over the RMS of the local strain, symmetric about 0.
 
-    `within`: the points `x_mm`, `y_mm` whose plate it is drawn in.
+    `within`: `x_mm` and `y_mm` of the points that give the outline of the plate.
     """
     figure, axes, mesh = _plate(x_mm, y_mm, title)
     if mesh is not None:
         _signed(figure, axes, mesh, residual, "residual / RMS of the local strain", "PuOr_r")
         _lines(axes, mesh_of(*within) or mesh, notch, color=INK)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 def _signed(figure: Figure, axes: Axes, mesh: Mesh, values: Array, label: str, colors: str) -> None:
@@ -102,20 +102,20 @@ def _plate(x_mm: Array, y_mm: Array, title: str) -> tuple[Figure, Axes, Mesh | N
     axes.set_title(title)
     mesh = mesh_of(x_mm, y_mm)
     if mesh is None:
-        axes.text(0.5, 0.5, "the points span no plane", ha="center", color=QUIET, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "the points do not span a plane", ha="center", color=QUIET, transform=axes.transAxes)
     return figure, axes, mesh
 
 
 def _contours(
     axes: Axes, mesh: Mesh, values: Array, levels: Array, colors: str, *, every: int = 0, lines: str = ""
 ) -> Any:
-    """Bands of colour, and a thin line at every so-manieth level."""
-    triangles, at = mesh.triangulation, mesh.at_vertices(values)
-    filled = axes.tricontourf(triangles, at, levels=levels, cmap=colors, extend="both")
+    """Draw bands of colour, with a thin line at every `every`-th level, and return them."""
+    triangles, at_vertices = mesh.triangulation, mesh.at_vertices(values)
+    filled = axes.tricontourf(triangles, at_vertices, levels=levels, cmap=colors, extend="both")
     filled.set_rasterized(True)  # polygons side by side show their seams in SVG
-    if every and np.ptp(at) > 0:
+    if every and np.ptp(at_vertices) > 0:
         axes.tricontour(
-            triangles, at, levels=levels[every:-1:every], colors=lines, linewidths=0.5, alpha=0.7
+            triangles, at_vertices, levels=levels[every:-1:every], colors=lines, linewidths=0.5, alpha=0.7
         ).set_rasterized(True)
     return filled
 
@@ -132,7 +132,7 @@ def _bar(figure: Figure, axes: Axes, filled: Any, label: str, ticks: MaxNLocator
 
 
 def _lines(axes: Axes, mesh: Mesh, notch: Line | None, *, color: str) -> None:
-    """The edges of the elements faintly, the boundary, and the notch as a bold line on it."""
+    """Draw the edges of the elements faintly, the boundary, and the notch as a bold line on it."""
     if 0 < len(mesh.edges) <= _MOST_EDGES:
         axes.add_collection(LineCollection(list(mesh.edges), colors=color, linewidths=0.3, alpha=0.18, rasterized=True))
     axes.add_collection(LineCollection(list(mesh.outline), colors=INK, linewidths=0.8, capstyle="round", clip_on=False))
@@ -147,6 +147,6 @@ def _largest(values: Array) -> float:
 
 
 def _power_of_ten(largest: float) -> tuple[float, str]:
-    """A factor that makes `largest` a number from 1 to 10, and the words for the axis."""
+    """Return a factor that makes `largest` a number from 1 to 10, and the words for the axis."""
     exponent = math.floor(math.log10(largest)) if largest > 0 else 0
     return 10.0**-exponent, f" in $10^{{{exponent}}}$" if exponent else ""

@@ -1,9 +1,9 @@
-"""The mesh on which a field is drawn, found again from the points that were kept.
+"""The mesh on which a field is drawn, reconstructed from the points that were kept.
 
-Points that are the 2 x 2 Gauss points of bilinear quadrilaterals, four after four, tell their elements: the corners
-follow from the isoparametric map, and meet those of the neighbours. Then values at the nodes are extrapolated
-bilinearly from each element and averaged, as post-processors of finite elements do. Any other points are joined by
-Delaunay triangles, without those that bridge a gap.
+Where the points are the 2 x 2 Gauss points of bilinear quadrilaterals, in groups of four, they determine the elements:
+the corners follow from the isoparametric map and must meet those of the neighbours. Values at the nodes are
+extrapolated bilinearly from each element and averaged, as finite-element post-processors do. Any other points are
+joined by Delaunay triangles, without those that bridge a gap.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Indices = NDArray[np.int64]
 _SIGNS: Final = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # of the corners, counter-clockwise
 _TO_CORNERS: Final = np.prod(1 + math.sqrt(3) * _SIGNS[:, None] * _SIGNS, axis=2) / 4  # [corners, Gauss points]
 _AROUND: Final = ((0, 1), (1, 2), (2, 3), (3, 0))
-_GAP: Final = 5.0  # times its typical length an edge of a triangle is no neighbourhood
+_GAP: Final = 5.0  # times the median edge length above which an edge bridges a gap
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles to draw on: the points themselves, then the nodes of the elements where those are known.
+    """Triangles to draw on. Their vertices are the points, followed by the nodes of the elements if there are any.
 
     `triangles`: shape [triangles, 3] into the vertices; `edges`: shape [edges, 2, 2], the ends of every element edge
-    in mm; `outline`: shape [edges, 2, 2], those on the boundary. `corners`: shape [elements, 4] into the nodes and
+    in mm; `outline`: shape [edges, 2, 2], the edges on the boundary. `corners`: shape [elements, 4] into the nodes and
     `gauss`: shape [elements, 4] into the points, both counter-clockwise and empty where no elements were found.
     """
 
@@ -47,16 +47,16 @@ class Mesh:
 
     @property
     def elements(self) -> int:
-        """Number of elements found, 0 where the points are those of no mesh."""
+        """Return the number of elements found, 0 where the points belong to no mesh."""
         return len(self.corners)
 
     @property
     def triangulation(self) -> Triangulation:
-        """The triangles as matplotlib has them."""
+        """Return the triangles as matplotlib takes them."""
         return Triangulation(self.x_mm, self.y_mm, self.triangles)
 
     def at_vertices(self, values: Array) -> Array:
-        """Values at the vertices from values at the points, shape [points]."""
+        """Return values at the vertices, shape [vertices], from values at the points, shape [points]."""
         if not self.elements:
             return values
         nodes = len(self.x_mm) - len(values)
@@ -66,37 +66,37 @@ class Mesh:
 
 
 def mesh_of(x_mm: Array, y_mm: Array) -> Mesh | None:
-    """Return the mesh of points, shape [points], or None where they span no plane."""
+    """Return the mesh of points, shape [points], or None where they do not span a plane."""
     points = np.stack([x_mm, y_mm], axis=1).astype(float)
     return _of_elements(points) or _of_points(points)
 
 
 def _of_elements(points: Array) -> Mesh | None:
-    """The mesh of bilinear quadrilaterals with these 2 x 2 Gauss points, if there is one."""
+    """Return the mesh of bilinear quadrilaterals with these 2 x 2 Gauss points, None where there is none."""
     if len(points) < 16 or len(points) % 4:
         return None
     gauss = np.arange(len(points)).reshape(-1, 4)
-    four = points[gauss]
-    in_rows = np.abs(four[:, 0] + four[:, 3] - four[:, 1] - four[:, 2]).sum()
-    if in_rows < np.abs(four[:, 0] + four[:, 2] - four[:, 1] - four[:, 3]).sum():
+    groups = points[gauss]
+    in_rows = np.abs(groups[:, 0] + groups[:, 3] - groups[:, 1] - groups[:, 2]).sum()
+    if in_rows < np.abs(groups[:, 0] + groups[:, 2] - groups[:, 1] - groups[:, 3]).sum():
         gauss = gauss[:, [0, 1, 3, 2]]
-    whole = np.einsum("cg,egd->ecd", _TO_CORNERS, points[gauss])
-    first, second = whole[:, 2] - whole[:, 0], whole[:, 3] - whole[:, 1]
+    corner_points = np.einsum("cg,egd->ecd", _TO_CORNERS, points[gauss])
+    first, second = corner_points[:, 2] - corner_points[:, 0], corner_points[:, 3] - corner_points[:, 1]
     area = (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) / 2
     if not (np.abs(area) > 0).all() or len(set(np.sign(area).tolist())) > 1:
         return None
-    corners, places = _merged(whole.reshape(-1, 2), 1e-3 * math.sqrt(np.abs(area).min()))
+    corners, places = _merged(corner_points.reshape(-1, 2), 1e-3 * math.sqrt(np.abs(area).min()))
     corners = corners.reshape(-1, 4)
     sides, shared = np.unique(
         np.sort(np.concatenate([corners[:, pair] for pair in map(list, _AROUND)]), axis=1), axis=0, return_counts=True
     )
     if len(places) >= 3 * len(corners) or shared.max() > 2:
-        return None  # the corners do not meet: these are no neighbours
+        return None  # the corners do not meet, so these are not elements of one mesh
     nodes = corners + len(points)
     triangles = [gauss[:, [0, 1, 2]], gauss[:, [0, 2, 3]]]
-    for here, after in _AROUND:
-        triangles.append(np.stack([nodes[:, here], nodes[:, after], gauss[:, after]], axis=1))
-        triangles.append(np.stack([nodes[:, here], gauss[:, after], gauss[:, here]], axis=1))
+    for start, end in _AROUND:
+        triangles.append(np.stack([nodes[:, start], nodes[:, end], gauss[:, end]], axis=1))
+        triangles.append(np.stack([nodes[:, start], gauss[:, end], gauss[:, start]], axis=1))
     x_mm, y_mm = np.concatenate([points, places]).T
     edges = places[sides]
     return Mesh(x_mm, y_mm, np.concatenate(triangles), edges, edges[shared == 1], corners, gauss)
@@ -110,15 +110,15 @@ def _of_points(points: Array) -> Mesh | None:
     ends = points[triangles[:, [[0, 1], [1, 2], [2, 0]]]]
     longest = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2).max(axis=1)
     triangles = triangles[longest <= _GAP * np.median(longest)]
-    every = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    sides, shared = np.unique(every, axis=0, return_counts=True)
-    none = np.zeros((0, 4), dtype=np.int64)
+    all_sides = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    sides, shared = np.unique(all_sides, axis=0, return_counts=True)
+    no_elements = np.zeros((0, 4), dtype=np.int64)
     x_mm, y_mm = points.T
-    return Mesh(x_mm, y_mm, triangles, np.zeros((0, 2, 2)), points[sides[shared == 1]], none, none)
+    return Mesh(x_mm, y_mm, triangles, np.zeros((0, 2, 2)), points[sides[shared == 1]], no_elements, no_elements)
 
 
 def _merged(places: Array, tolerance: float) -> tuple[Indices, Array]:
-    """The number of each place where those closer than `tolerance` are one, and the place of each number."""
+    """Return the node number of each place, places closer than `tolerance` sharing one, and the place of each node."""
     pairs = cKDTree(places).query_pairs(tolerance, output_type="ndarray")
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(places), len(places)))
     _, number = connected_components(links, directed=False)

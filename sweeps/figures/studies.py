@@ -1,4 +1,4 @@
-"""Figures of a whole study: its trials over all settings at once, what they cost, what their loss is made of."""
+"""Figures of a whole study: its trials over all settings at once, their cost, and the terms of their loss."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .drawing import (
     TERM_COLORS,
     Array,
     Format,
-    drawn,
+    picture_bytes,
     readable_scale,
     round_numbers,
     safe,
@@ -38,7 +38,7 @@ from .drawing import (
 from .trials import Scale, category_name, category_order, spread
 
 _HALO: Final = [withStroke(linewidth=2.5, foreground=CARD)]
-_ABSENT: Final = -0.13  # where lines go that have no value on an axis, which reaches from 0 to 1
+_ABSENT: Final = -0.13  # height of lines without a value on an axis, which reaches from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,26 @@ class Scaled:
 
 @matplotlib.rc_context(STYLE)
 def parallel_coordinates(columns: Sequence[Scaled], *, good: int, others: int, format: Format = "svg") -> bytes:
-    """Every trial as a line across one axis a setting; the last axis is the objective.
+    """Draw every trial as a line across one axis per setting; the last axis is the objective.
 
-    The values of every column stand in the order of the trials' ranks. The first trial and the `good` first ones stand
-    out; the rest, drawn faintly, stands for `others` trials.
+    The values of every column are in the order of the trials' ranks. The first trial and the first `good` trials are
+    highlighted; the rest, drawn faintly, represents `others` trials.
     """
     figure = Figure(figsize=(max(9.2, 1.05 * len(columns)), 4.2), layout="constrained")
     axes = figure.subplots()
     heights = np.stack([_axis(axes, place, column) for place, column in enumerate(columns)], axis=1)
     lines = np.stack([np.broadcast_to(np.arange(len(columns)), heights.shape), heights], axis=2)
     faint = len(lines) - good
-    told = f"{others:,} others" if faint == others else f"{faint:,} of {others:,} others"
+    label_of_others = f"{others:,} others" if faint == others else f"{faint:,} of {others:,} others"
     groups = (
-        (lines[good:][::-1], FAINT, 0.8, max(0.12, min(0.6, 60 / max(faint, 1))), told),
+        (lines[good:][::-1], FAINT, 0.8, max(0.12, min(0.6, 60 / max(faint, 1))), label_of_others),
         (lines[1:good][::-1], POINTS, 1.1, 0.8, f"the {good} best"),
         (lines[:1], BEST, 2.2, 1.0, "the best"),
     )
     for order, (paths, color, width, alpha, label) in enumerate(groups):
         if len(paths):
-            own = LineCollection(list(paths), colors=color, linewidths=width, alpha=alpha, label=label)
-            axes.add_collection(own).set_zorder(2 + 0.1 * order)
+            collection = LineCollection(list(paths), colors=color, linewidths=width, alpha=alpha, label=label)
+            axes.add_collection(collection).set_zorder(2 + 0.1 * order)
     axes.set_xlim(-0.35, len(columns) - 0.75)
     axes.set_ylim(-0.2 if (heights < 0).any() else -0.04, 1.02)
     axes.set_yticks([])
@@ -84,14 +84,14 @@ def parallel_coordinates(columns: Sequence[Scaled], *, good: int, others: int, f
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def cost_against_error(
     seconds: Array, errors: Array, on_front: NDArray[np.bool_], *, label: str, title: str, format: Format = "svg"
 ) -> bytes:
-    """What each trial took and what it came to, shape [trials] each; those that none beats in both are joined."""
+    """Draw the error of each trial against its time, with the Pareto front as a line; arrays of shape [trials]."""
     figure = Figure(figsize=(4.8, 3.4), layout="constrained")
     axes = figure.subplots()
     crowded = len(errors) > 500
@@ -115,12 +115,12 @@ def cost_against_error(
     axes.set_ylabel(label)
     axes.set_title(title)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def cost_distribution(seconds: Mapping[str, Array], *, title: str, format: Format = "svg") -> bytes:
-    """How many trials took how long, by what became of them (complete, failed, pruned)."""
+    """Draw the distribution of training times in seconds, by the end of the trials (complete, failed, pruned)."""
     figure = Figure(figsize=(4.8, 3.4), layout="constrained")
     axes = figure.subplots()
     every = np.concatenate(list(seconds.values()))
@@ -140,23 +140,23 @@ def cost_distribution(seconds: Mapping[str, Array], *, title: str, format: Forma
     axes.set_title(title)
     if len(seconds) > 1:
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderpad=0.1)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def loss_shares(shares: Mapping[str, Mapping[str, float]], *, format: Format = "svg") -> bytes:
-    """What the loss was made of at some moments: `shares` maps a moment to the share of each term, 0 to 1."""
+    """Draw the terms of the loss at some moments: `shares` maps a moment to the share of each term, 0 to 1."""
     figure = Figure(figsize=(9.2, 0.9 + 0.36 * len(shares)), layout="constrained")
     axes = figure.subplots()
     terms = list(next(iter(shares.values())))
     left = np.zeros(len(shares))
     for term, color in zip(terms, TERM_COLORS, strict=False):
-        widths = 100 * np.array([each[term] for each in shares.values()])
+        widths = 100 * np.array([term_shares[term] for term_shares in shares.values()])
         axes.barh(range(len(shares)), widths, left=left, color=color, height=0.62, label=term)
         for row, (start, width) in enumerate(zip(left, widths, strict=True)):
             if width >= 4:
-                told = f"{width:.0f} %"
-                axes.text(start + width / 2, row, told, ha="center", va="center", color=ON_COLOR, fontsize=8)
+                text = f"{width:.0f} %"
+                axes.text(start + width / 2, row, text, ha="center", va="center", color=ON_COLOR, fontsize=8)
         left += widths
     axes.set_yticks(range(len(shares)), list(shares))
     axes.set_ylim(len(shares) - 0.5, -0.5)
@@ -166,31 +166,38 @@ def loss_shares(shares: Mapping[str, Mapping[str, float]], *, format: Format = "
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("share of the loss in %")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(terms), borderpad=0.1)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def importances(
     shares: Mapping[str, tuple[float, float, float]], noise: Mapping[str, float], *, format: Format = "svg"
 ) -> bytes:
-    """The importance of each setting as a bar, the first on top, with its range, and what chance alone comes to.
+    """Draw the importance of each setting as a bar, the first on top, with its range and the level of chance.
 
-    `shares`: share, low and high of each, 0 to 1; `noise`: the share below which a setting without effect stays. Bars
-    that chance explains are pale.
+    `shares`: share, low and high of each setting, 0 to 1; `noise`: the share below which a setting without effect
+    stays. Bars that chance explains are pale.
     """
     figure = Figure(figsize=(9.2, 1.0 + 0.34 * len(shares)), layout="constrained")
     axes = figure.subplots()
-    end = min(105.0, 105 * max(*noise.values(), *(max(each) for each in shares.values())))
+    end = min(105.0, 105 * max(*noise.values(), *(max(bar) for bar in shares.values())))
     for row, (name, (share, low, high)) in enumerate(shares.items()):
         by_chance = share <= noise[name]
         axes.barh(row, 100 * share, height=0.6, color=FAINT if by_chance else POINTS, alpha=0.55 if by_chance else 0.9)
         axes.plot(
             [100 * low, 100 * high], [row, row], color=INK, linewidth=1.2, label=None if row else "90 % of halves"
         )
-        at = 100 * noise[name]
+        chance_share = 100 * noise[name]
         label = None if row else "reached by chance"
-        axes.plot([at, at], [row - 0.38, row + 0.38], color=BEST, linewidth=1.4, linestyle=(0, (2, 1.2)), label=label)
-        if at > end:
+        axes.plot(
+            [chance_share, chance_share],
+            [row - 0.38, row + 0.38],
+            color=BEST,
+            linewidth=1.4,
+            linestyle=(0, (2, 1.2)),
+            label=label,
+        )
+        if chance_share > end:
             axes.plot(end, row, color=BEST, marker=">", markersize=5, clip_on=False)
     axes.set_yticks(range(len(shares)), [safe(name) for name in shares])
     axes.set_ylim(len(shares) - 0.5, -0.5)
@@ -199,35 +206,35 @@ def importances(
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("share of the importance in %")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderpad=0.1)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 def _axis(axes: Axes, place: int, column: Scaled) -> Array:
-    """Draw one axis with its values; returns the height of every trial on it."""
+    """Draw one axis with its values, and return the height of every trial on it, shape [trials]."""
     axes.plot([place, place], [0, 1], color=QUIET, linewidth=0.9, zorder=3)
     present = [value for value in column.values if value is not None]
     heights = np.full(len(column.values), _ABSENT)
-    where = np.array([value is not None for value in column.values], dtype=bool)
-    ticks: dict[float, str] = {} if where.all() else {_ABSENT: "none"}
+    is_present = np.array([value is not None for value in column.values], dtype=bool)
+    ticks: dict[float, str] = {} if is_present.all() else {_ABSENT: "none"}
     if column.scale == "category":
         names = sorted(set(present), key=category_order)
-        at = {value: (number + 0.5) / len(names) for number, value in enumerate(names)}
-        heights[where] = [at[value] for value in present]
-        heights[where] += spread(len(present)) * min(0.12, 0.7 / max(len(names), 1))
-        ticks |= {height: category_name(value) for value, height in at.items()}
+        height_of = {value: (number + 0.5) / len(names) for number, value in enumerate(names)}
+        heights[is_present] = [height_of[value] for value in present]
+        heights[is_present] += spread(len(present)) * min(0.12, 0.7 / max(len(names), 1))
+        ticks |= {height: category_name(value) for value, height in height_of.items()}
     elif present:
         numbers = np.array(present, dtype=float)
         log = column.scale == "log"
         low, high = float(numbers.min()), float(numbers.max())
         if low == high:
-            heights[where] = 0.5
+            heights[is_present] = 0.5
             ticks[0.5] = f"{low:.4g}"
         else:
-            inside = round_numbers(low, high, log=log)
+            tick_values = round_numbers(low, high, log=log)
             on_axis = np.log if log else np.asarray
             start, end = on_axis(low), on_axis(high)
-            heights[where] = (on_axis(numbers) - start) / (end - start)
-            ticks |= {float((on_axis(tick) - start) / (end - start)): f"{tick:g}" for tick in inside}
+            heights[is_present] = (on_axis(numbers) - start) / (end - start)
+            ticks |= {float((on_axis(tick) - start) / (end - start)): f"{tick:g}" for tick in tick_values}
     for height, text in ticks.items():
         axes.plot([place - 0.02, place], [height, height], color=QUIET, linewidth=0.9, zorder=3)
         axes.text(
@@ -237,7 +244,7 @@ def _axis(axes: Axes, place: int, column: Scaled) -> Array:
 
 
 def _folded(name: str) -> str:
-    """A long name on two lines."""
+    """Return a name, a long one on two lines."""
     if len(name) <= 12 or "_" not in name:
         return safe(name)
     breaks = [at for at, letter in enumerate(name) if letter == "_"]

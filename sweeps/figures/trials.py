@@ -25,7 +25,7 @@ from .drawing import (
     STYLE,
     Array,
     Format,
-    drawn,
+    picture_bytes,
     plain_ticks,
     readable_scale,
     safe,
@@ -60,33 +60,33 @@ def error_against(
     label: str = "rel_l2 in %",
     format: Format = "svg",
 ) -> bytes:
-    """The error of every trial against one setting.
+    """Draw the error of every trial against one setting.
 
-    `values` and `errors` have one entry a trial, `best` is the index of the best. `unfinished` holds the values of
-    trials without an error, by what became of them (failed, pruned); they are marked on the upper edge. Categories
-    stand side by side, their trials spread out a little. Bars are medians, on a ground from lower to upper quartile:
-    of each category, or of the `bands` of a range.
+    `values` and `errors` have one entry per trial, `best` is the index of the best. `unfinished` holds the values of
+    trials without an error, by their end (failed, pruned); they are marked at the upper edge. Categories are side by
+    side, their trials spread out a little. Bars are medians, shaded from the lower to the upper quartile: of each
+    category, or of the `bands` of a range.
     """
     figure = Figure(figsize=(3.6, 2.6), layout="constrained")
     axes = figure.subplots()
-    others = [value for each in unfinished.values() for value in each]
+    others = [value for ended in unfinished.values() for value in ended]
     axes.margins(y=0.12 if others else 0.05)
     if scale == "category":
         names = sorted({*values, *others}, key=category_order)
         place = {value: number for number, value in enumerate(names)}
         at, *others_at = (
-            np.array([place[value] for value in each], dtype=float) + spread(len(each))
-            for each in (values, *unfinished.values())
+            np.array([place[value] for value in ended], dtype=float) + spread(len(ended))
+            for ended in (values, *unfinished.values())
         )
         axes.set_xticks(range(len(names)), [category_name(value) for value in names])
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.grid(False, axis="x")
         for value, number in place.items():
-            own = [error for other, error in zip(values, errors, strict=True) if other == value]
-            if own:
-                _band(axes, Band(number - 0.3, number + 0.3, *map(float, np.quantile(own, [0.25, 0.5, 0.75]))))
+            errors_there = [error for other, error in zip(values, errors, strict=True) if other == value]
+            if errors_there:
+                _band(axes, Band(number - 0.3, number + 0.3, *map(float, np.quantile(errors_there, [0.25, 0.5, 0.75]))))
     else:
-        at, *others_at = (np.array(each, dtype=float) for each in (values, *unfinished.values()))
+        at, *others_at = (np.array(ended, dtype=float) for ended in (values, *unfinished.values()))
         axes.set_xscale(scale)
         if scale == "log":
             plain_ticks(axes.xaxis, np.concatenate([at, *others_at]), dense_below=0.5, sparse_above=1.7)
@@ -106,10 +106,10 @@ def error_against(
     )
     if best is not None:
         axes.scatter(at[best], errors[best], s=70, facecolors="none", edgecolors=BEST, linewidths=1.8, zorder=4)
-    for (end, each), place_of in zip(unfinished.items(), others_at, strict=True):
-        if len(each):
+    for (end, ended), place_of in zip(unfinished.items(), others_at, strict=True):
+        if len(ended):
             marker, color = _MARKS[end]
-            height = np.full(len(each), 0.98)
+            height = np.full(len(ended), 0.98)
             axes.scatter(
                 place_of,
                 height,
@@ -126,30 +126,30 @@ def error_against(
     readable_scale(axes, errors)
     axes.set_ylabel(label)
     axes.set_title(name)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def replicate_spread(
     trials: Mapping[int, Sequence[float]], middles: Sequence[float], *, label: str, middle: str, format: Format = "svg"
 ) -> bytes:
-    """The replicates of some trials as points on a line each, the first trial on top, with a bar at its value.
+    """Draw the replicates of each trial as points on a line, the first trial on top, with a bar at the trial's value.
 
-    `trials` maps a trial to the values of its replicates, not finite where one failed; `middles` are the trials' own
-    values, called `middle`.
+    `trials` maps a trial to the values of its replicates, not finite where one failed; `middles` are the values of the
+    trials themselves, named `middle` in the legend.
     """
     figure = Figure(figsize=(9.2, 1.0 + 0.3 * len(trials)), layout="constrained")
     axes = figure.subplots()
-    for row, (values, own) in enumerate(zip(trials.values(), middles, strict=True)):
+    for row, (values, value) in enumerate(zip(trials.values(), middles, strict=True)):
         color = BEST if row == 0 else POINTS
         array = np.asarray(values, dtype=float)
-        seen = array[np.isfinite(array)]
-        axes.plot([seen.min(), seen.max()], [row, row], color=color, linewidth=1, alpha=0.35)
-        axes.scatter(seen, np.full(len(seen), row), s=24, color=color, alpha=0.65, linewidths=0)
-        axes.plot([own, own], [row - 0.32, row + 0.32], color=INK, linewidth=2, label=None if row else middle)
-        if failed := len(array) - len(seen):
-            told = f"{failed} failed"
-            axes.annotate(told, (1.0, row), xycoords=("axes fraction", "data"), color=FAILED, ha="right", va="center")
+        finite = array[np.isfinite(array)]
+        axes.plot([finite.min(), finite.max()], [row, row], color=color, linewidth=1, alpha=0.35)
+        axes.scatter(finite, np.full(len(finite), row), s=24, color=color, alpha=0.65, linewidths=0)
+        axes.plot([value, value], [row - 0.32, row + 0.32], color=INK, linewidth=2, label=None if row else middle)
+        if failed := len(array) - len(finite):
+            text = f"{failed} failed"
+            axes.annotate(text, (1.0, row), xycoords=("axes fraction", "data"), color=FAILED, ha="right", va="center")
     readable_scale(axes, [value for values in trials.values() for value in values], along="x")
     axes.set_yticks(range(len(trials)), [f"trial {number}" for number in trials])
     axes.set_ylim(len(trials) - 0.5, -0.5)
@@ -157,12 +157,12 @@ def replicate_spread(
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
 def compromises(values: Array, on_front: NDArray[np.bool_], *, labels: Sequence[str], format: Format = "svg") -> bytes:
-    """Every trial by its first two objectives, those that none dominates standing out.
+    """Draw every trial by its first two objectives, with the Pareto front highlighted.
 
     `values`: shape [trials, 2]; `on_front`: shape [trials]; `labels`: the names of the two.
     """
@@ -170,21 +170,21 @@ def compromises(values: Array, on_front: NDArray[np.bool_], *, labels: Sequence[
     axes = figure.subplots()
     crowded = len(values) > 500
     others = CROWD if crowded else POINTS
-    for chosen, color, size, told in ((~on_front, others, 20, None), (on_front, BEST, 42, "Pareto front")):
-        first, second = values[chosen].T
+    for is_shown, color, size, name in ((~on_front, others, 20, None), (on_front, BEST, 42, "Pareto front")):
+        first, second = values[is_shown].T
         axes.scatter(
-            first, second, s=size, color=color, alpha=0.7, linewidths=0, label=told, rasterized=crowded and told is None
+            first, second, s=size, color=color, alpha=0.7, linewidths=0, label=name, rasterized=crowded and name is None
         )
     readable_scale(axes, values[:, 0], along="x")
     readable_scale(axes, values[:, 1])
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
-    return drawn(figure, format)
+    return picture_bytes(figure, format)
 
 
 def guessed_scale(values: Sequence[Any], *, kind: str = "") -> Scale:
-    """The scale on which a setting is drawn; `kind` is the space's word for it (choice, int, loguniform, ...)."""
+    """Return the scale on which a setting is drawn; `kind` is its kind in the space (choice, int, loguniform, ...)."""
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if kind == "choice" or len(numbers) < len(values) or not numbers:
         return "category"
@@ -201,16 +201,18 @@ def _band(axes: Axes, band: Band) -> None:
 
 
 def spread(count: int) -> Array:
-    """Offsets in -0.22..0.22 that keep neighbours apart and are always the same."""
+    """Return offsets in -0.22..0.22, shape [count], that keep neighbours apart and are always the same."""
     golden = (math.sqrt(5) - 1) / 2
     return np.asarray(0.44 * (np.arange(1, count + 1) * golden % 1.0) - 0.22, dtype=np.float64)
 
 
 def category_order(value: Any) -> tuple[bool, float, str]:
+    """Return the sort key of a category: numbers by their value come first, then everything else as text."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return (not number, float(value) if number else 0.0, str(value))
 
 
 def category_name(value: Any) -> str:
+    """Return the label of a category on an axis: its last 13 characters where it is longer than 14."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return safe(text if len(text) <= 14 else "…" + text[-13:])

@@ -16,7 +16,7 @@ from ..figures import studies as studyfigures
 from ..figures.drawing import Array
 from ..query.ranking import front
 from ..query.text import duration
-from .data import ReportStudy, drawn_of, in_per_cent
+from .data import ReportStudy, in_per_cent, spread_indices
 from .gallery import Gallery
 from .page import Html, section, table, tag
 from .trials import POINTS_SHOWN
@@ -25,14 +25,14 @@ PACKS_SHOWN: Final = 8
 
 
 def cost(study: ReportStudy, gallery: Gallery) -> Html:
-    """What the study cost, and what an error costs."""
+    """Return the section on what the study cost, and what an error costs."""
     rows = study.rows.filter(pc.and_(pc.is_null(study.rows["taken_from"]), pc.is_valid(study.rows["seconds"])))
     if not rows.num_rows:
         return Html()
     pictures = []
     if times := _seconds(study, rows):
-        drawing = partial(studyfigures.cost_distribution, times, title="Time a trial")
-        pictures.append(gallery.hang("cost-times", drawing, "How many trials took how long", caption=False))
+        drawing = partial(studyfigures.cost_distribution, times, title="Time per trial")
+        pictures.append(gallery.hang("cost-times", drawing, "Number of trials by training time", caption=False))
     if study.ranked.num_rows > 2 and "seconds" in study.ranked.column_names:
         pictures.append(_against_error(study, gallery))
     return section(
@@ -40,7 +40,7 @@ def cost(study: ReportStudy, gallery: Gallery) -> Html:
         tag("p", " ".join(_sentences(study, rows)), class_="quiet"),
         tag("div", *(picture for picture in pictures if picture), class_="figures two"),
         tag("h3", "By pack"),
-        tag("p", _packs_told(rows), class_="quiet"),
+        tag("p", _about_packs(rows), class_="quiet"),
         _by_pack(rows),
     )
 
@@ -48,44 +48,44 @@ def cost(study: ReportStudy, gallery: Gallery) -> Html:
 def _sentences(study: ReportStudy, rows: pa.Table) -> Iterator[str]:
     total = pc.sum(rows["seconds"]).as_py()
     by_device = rows.group_by("device").aggregate([("seconds", "sum")]).sort_by("device").to_pylist()
-    hours = ", ".join(f"{each['seconds_sum'] / 3600:.3g} {each['device'] or 'unknown'} hours" for each in by_device)
+    hours = ", ".join(f"{row['seconds_sum'] / 3600:.3g} {row['device'] or 'unknown'} hours" for row in by_device)
     evaluations = pc.sum(rows["evaluations"]).as_py() or 0
     yield f"{hours} of training: {duration(total)} for {evaluations:,} evaluations of loss and gradient"
     yield f"({1000 * total / evaluations:.3g} ms each)." if evaluations else "."
     first, second = (pc.sum(rows[f"{stage}_seconds"]).as_py() or 0.0 for stage in PHASES)
     if first + second > 0:
-        yield f"{100 * first / (first + second):.0f} % of the time went into first stages, the rest into second ones."
+        yield f"First stages took {100 * first / (first + second):.0f} % of the time, second stages the rest."
     seconds = rows["seconds"].to_numpy()
     low, middle, high = np.quantile(seconds, [0.05, 0.5, 0.95])
-    whose = "A replicate" if study.ranking.replicates > 1 else "A trial"
-    yield f"{whose} took {middle:.3g} s (median), 90 % of them {low:.3g} to {high:.3g} s."
-    for state, named in (("FAIL", "that failed"), ("PRUNED", "that were pruned")):
-        lost = pc.sum(rows.filter(pc.equal(rows["state"], state))["seconds"]).as_py()
-        if lost:
-            yield f"{duration(lost)} ({100 * lost / total:.2g} %) went into trainings {named}."
+    unit = "replicate" if study.ranking.replicates > 1 else "trial"
+    yield f"The median {unit} took {middle:.3g} s; 90 % of the {unit}s took {low:.3g} to {high:.3g} s."
+    for state, ending in (("FAIL", "that failed"), ("PRUNED", "that were pruned")):
+        lost_seconds = pc.sum(rows.filter(pc.equal(rows["state"], state))["seconds"]).as_py()
+        if lost_seconds:
+            yield f"{duration(lost_seconds)} ({100 * lost_seconds / total:.2g} %) went into trainings {ending}."
 
 
 def _seconds(study: ReportStudy, rows: pa.Table) -> dict[str, Array]:
-    """Seconds of every trial, its replicates together, by what became of it."""
+    """Return the seconds of every trial (the sum of its replicates) by how it ended."""
     trials = rows.group_by("trial").aggregate([("seconds", "sum")])
-    found = {}
-    for name, lines in (("complete", study.ranked), ("failed", study.failed), ("pruned", study.pruned)):
-        own = trials.filter(pc.is_in(trials["trial"], lines["trial"]))["seconds_sum"].to_numpy()
-        own = own[own > 0]
-        if len(own):
-            found[name] = own
-    return found
+    seconds = {}
+    for name, ended in (("complete", study.ranked), ("failed", study.failed), ("pruned", study.pruned)):
+        values = trials.filter(pc.is_in(trials["trial"], ended["trial"]))["seconds_sum"].to_numpy()
+        values = values[values > 0]
+        if len(values):
+            seconds[name] = values
+    return seconds
 
 
 def _against_error(study: ReportStudy, gallery: Gallery) -> Html:
-    known = study.ranked.filter(pc.greater(pc.fill_null(study.ranked["seconds"], 0.0), 0.0))
-    if known.num_rows < 3:
+    timed = study.ranked.filter(pc.greater(pc.fill_null(study.ranked["seconds"], 0.0), 0.0))
+    if timed.num_rows < 3:
         return Html()
     label, factor = in_per_cent(study.objective)
-    seconds, errors = known["seconds"].to_numpy(), factor * known[study.objective].to_numpy()
+    seconds, errors = timed["seconds"].to_numpy(), factor * timed[study.objective].to_numpy()
     on_front = front(np.stack([seconds, errors], axis=1))
     shown = on_front.copy()
-    shown[drawn_of(len(shown), POINTS_SHOWN)] = True
+    shown[spread_indices(len(shown), POINTS_SHOWN)] = True
     drawing = partial(
         studyfigures.cost_against_error,
         seconds[shown],
@@ -95,34 +95,34 @@ def _against_error(study: ReportStudy, gallery: Gallery) -> Html:
         title=f"{study.objective} against time",
     )
     return gallery.hang(
-        "cost-error", drawing, f"{study.objective} of every complete trial against its time", caption=False
+        "cost-error", drawing, f"{study.objective} of every complete trial against its training time", caption=False
     )
 
 
 def _by_pack(rows: pa.Table) -> Html:
-    """The packs that took longest."""
+    """Return a table of the packs that took longest."""
     sums = [("seconds", "sum"), ("evaluations", "sum"), ("trial", "count"), ("host", "min"), ("device", "min")]
     packs = rows.filter(pc.is_valid(rows["pack"])).group_by("pack").aggregate(sums)
     longest = packs.sort_by([("seconds_sum", "descending"), ("pack", "ascending")]).slice(0, PACKS_SHOWN)
-    heads = ["pack", "members", "device", "host", "time", "evaluations", "ms each"]
+    heads = ["pack", "members", "device", "host", "time", "evaluations", "ms per evaluation"]
     cells = []
-    for each in longest.to_pylist():
-        evaluations = each["evaluations_sum"] or 0
+    for pack in longest.to_pylist():
+        evaluations = pack["evaluations_sum"] or 0
         cells.append(
             [
-                (str(each["pack"]), True),
-                (f"{each['trial_count']:,}", True),
-                (each["device_min"] or "", False),
-                (each["host_min"] or "", False),
-                (duration(each["seconds_sum"]), True),
+                (str(pack["pack"]), True),
+                (f"{pack['trial_count']:,}", True),
+                (pack["device_min"] or "", False),
+                (pack["host_min"] or "", False),
+                (duration(pack["seconds_sum"]), True),
                 (f"{evaluations:,}", True),
-                (f"{1000 * each['seconds_sum'] / evaluations:.3g}" if evaluations else "", True),
+                (f"{1000 * pack['seconds_sum'] / evaluations:.3g}" if evaluations else "", True),
             ]
         )
     return table([(head, head not in ("device", "host")) for head in heads], cells)
 
 
-def _packs_told(rows: pa.Table) -> str:
+def _about_packs(rows: pa.Table) -> str:
     number = len(pc.unique(rows["pack"].drop_null()))
-    told = "Members of a pack train together in one process; its time is the sum of theirs."
-    return told + (f" The {PACKS_SHOWN} longest of {number:,}." if number > PACKS_SHOWN else "")
+    text = "The members of a pack train together in one process. The time of a pack is the sum over its members."
+    return text + (f" The table has the {PACKS_SHOWN} longest of {number:,} packs." if number > PACKS_SHOWN else "")

@@ -43,8 +43,8 @@ _COLUMNS: Final = (
 class ReportStudy:
     """A study as its report sees it.
 
-    `ranked`, `failed` and `pruned` are lines of `query.standing`, without the failed trials that were trained again;
-    `rows` are those of their replicates, and `best` is the whole row of one, of the best trial.
+    `ranked`, `failed` and `pruned` are lines of `query.ranked_trials`, without the failed trials that were trained
+    again. `rows` has the rows of their replicates. `best` is the complete row of one replicate of the best trial.
     """
 
     folder: Path | Remote
@@ -61,42 +61,46 @@ class ReportStudy:
 
     @property
     def name(self) -> str:
+        """Return the name of the study."""
         return str(self.file.get("study", self.folder.name))
 
     @property
     def objective(self) -> str:
-        """What trials rank by first."""
+        """Return the metric that trials rank by first."""
         return self.ranking.objectives[0]
 
     @property
     def middle(self) -> str:
-        """What the value of a trial is of its replicates."""
+        """Return the name of the quantile over its replicates that is the value of a trial."""
         special = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
         return special.get(self.ranking.quantile, f"{100 * self.ranking.quantile:g} % quantile")
 
     @cached_property
     def judged(self) -> Judged:
-        """Every whole trial, as judgement sees it."""
+        """Return every trial with all its replicates, as the analysis reads them."""
         return judged(self.folder)
 
     @cached_property
     def importance(self) -> Importance:
-        """How much each swept field decided which trials are among the best."""
+        """Return how much each swept field decided which trials are among the best."""
         return importance(self.judged)
 
     @cached_property
     def network(self) -> TrainedNetwork | str:
-        """The trained network of the best row, or why there is none."""
+        """Return the trained network of the best row, or why there is none."""
         if self.best is None:
             return "no trial is complete"
         try:
             return network_of(self.folder, self.best["trial"], self.best["replicate"])
         except (SweepError, PinnError) as error:
-            return str(error).replace(str(self.folder), self.name)  # a page says nothing of folders
+            return str(error).replace(str(self.folder), self.name)  # a page names no folders
 
     @cached_property
     def trained_residual(self) -> float | None:
-        """RMS of the residual at the best row's training points over that of the local strain there, where known."""
+        """Return the RMS residual of the best network at its training points over the RMS of the local strain there.
+
+        None where there is no network.
+        """
         if isinstance(self.network, str):
             return None
         gauss = self.network.problem.data.gauss
@@ -104,28 +108,28 @@ class ReportStudy:
         return rms(residual) / rms(gauss.elocal)
 
     def complete(self) -> pa.Table:
-        """The rows of complete replicates of the trials that rank."""
+        """Return the rows of complete replicates of the trials that rank."""
         is_ranked = pc.is_in(self.rows["trial"], self.ranked["trial"])
         return self.rows.filter(pc.and_(is_ranked, pc.equal(self.rows["state"], COMPLETE)))
 
     def values_of(self, trial: int, metric: str) -> list[float]:
-        """A metric of every replicate of a trial, infinite where it failed."""
-        own = self.rows.filter(pc.equal(self.rows["trial"], trial)).sort_by("replicate")
-        pairs = zip(own["state"].to_pylist(), own[metric].to_pylist(), strict=True)
+        """Return a metric of every replicate of a trial, infinite where the replicate failed."""
+        rows = self.rows.filter(pc.equal(self.rows["trial"], trial)).sort_by("replicate")
+        pairs = zip(rows["state"].to_pylist(), rows[metric].to_pylist(), strict=True)
         return [value if state == COMPLETE and is_finite(value) else math.inf for state, value in pairs]
 
     def settings(self, lines: pa.Table) -> dict[str, list[Any]]:
-        """The values of the swept fields in some trials, as far as the table `trials` has them."""
+        """Return the values of the swept fields in some trials, for the fields that the table `trials` has."""
         columns = zip(dimensions(self.file), swept_columns(self.file), strict=True)
         return {name: lines[column].to_pylist() for name, column in columns if column in lines.column_names}
 
     def exists(self, name: str, settings: dict[str, list[Any]]) -> NDArray[np.bool_]:
-        """In which of the trials with these `settings` a swept field exists beside the others."""
+        """Return, for each of the trials with these `settings`, whether a swept field exists beside the others."""
         return existing(name, self.file, settings)
 
 
 def read(study_dir: Path) -> ReportStudy:
-    """Read what a report draws on. Raises `StudyError` for a folder that is no study or a damaged table."""
+    """Read what a report draws on. Raises `StudyError` where the folder is no study or a table is damaged."""
     place = place_of(study_dir)
     file = read_study_file(place)
     tables, ranking = tables_of(place), ranking_of(file)
@@ -155,31 +159,33 @@ def read(study_dir: Path) -> ReportStudy:
 
 
 def is_row(row: dict[str, Any]) -> ds.Expression:
-    """What belongs to one replicate, in any table."""
+    """Return the filter for the rows of one replicate in any table."""
     return of_member(row["trial"], row["replicate"])
 
 
 def in_per_cent(metric: str) -> tuple[str, float]:
-    """A metric as figures call it, and the factor on it there."""
+    """Return the label of a metric in figures, and the factor on its values there."""
     return (f"{metric} in %", 100.0) if metric in PERCENT_COLUMNS else (metric, 1.0)
 
 
 def rms(values: Any) -> float:
+    """Return the root mean square of values of any shape."""
     return float(np.sqrt(np.mean(np.square(values))))
 
 
 def is_finite(value: Any) -> bool:
+    """Return whether a value is a number and neither infinite nor NaN."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def listed(numbers: Sequence[object], most: int = 12) -> str:
-    """The first of many things, with commas, and how many more there are."""
+    """Return the first `most` of many things as text, and how many more there are."""
     more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
     return ", ".join(map(str, numbers[:most])) + more
 
 
-def drawn_of(count: int, most: int) -> list[int]:
-    """The places of at most `most` of `count` things, evenly spread, the first among them."""
+def spread_indices(count: int, most: int) -> list[int]:
+    """Return the indices of at most `most` of `count` things, evenly spread, the first one included."""
     return (
         sorted({round(place * (count - 1) / max(most - 1, 1)) for place in range(most)})
         if count > most
@@ -188,11 +194,13 @@ def drawn_of(count: int, most: int) -> list[int]:
 
 
 def _best(tables: StudyTables, rows: pa.Table, ranked: pa.Table, objective: str) -> dict[str, Any] | None:
-    """The row of the best trial's replicate whose objective is nearest to the trial's own."""
+    """Return the row of that replicate of the best trial whose objective is nearest to the trial's value."""
     if not ranked.num_rows:
         return None
-    middle, chosen = ranked[objective][0].as_py(), pc.equal(rows["trial"], ranked["trial"][0])
-    own = [row for row in rows.filter(chosen).to_pylist() if row["state"] == COMPLETE and is_finite(row[objective])]
-    nearest = min(own, key=lambda row: (abs(row[objective] - middle), row[objective], row["replicate"]))
+    value, is_best = ranked[objective][0].as_py(), pc.equal(rows["trial"], ranked["trial"][0])
+    replicates = [
+        row for row in rows.filter(is_best).to_pylist() if row["state"] == COMPLETE and is_finite(row[objective])
+    ]
+    nearest = min(replicates, key=lambda row: (abs(row[objective] - value), row[objective], row["replicate"]))
     row: dict[str, Any] = tables.read("trials", where=is_row(nearest)).to_pylist()[0]
     return row

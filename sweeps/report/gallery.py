@@ -1,4 +1,4 @@
-"""The pictures of a report: drawn into its page, and as files of their own where that is asked for."""
+"""The pictures of a report: in its page and, where requested, as separate files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..errors import StudyError
 from ..figures.drawing import Format, for_dark_pages
 from .page import Html, picture
 
-Drawing = Callable[..., bytes]  # of a keyword `format`
+Drawing = Callable[..., bytes]  # takes the keyword `format`
 
 
 @dataclass
 class Gallery:
-    """Pictures by their names, which are those of their files; `format` is that of the files, None without any."""
+    """Pictures by their names, which name their files too; `format` is the format of the files, None for no files."""
 
     format: Format | None = None
     files: dict[str, bytes] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Gallery:
         return picture(svg, for_dark_pages(svg), description, wide=wide, caption=caption)
 
     def save(self, folder: Path) -> tuple[Path, ...]:
-        """Write the files into a folder, made where it is missing. Raises `StudyError` where that fails."""
+        """Write the files into a folder, which is created if missing. Raises `StudyError` where that fails."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():

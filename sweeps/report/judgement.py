@@ -13,29 +13,35 @@ from .page import Html, section, tag
 
 
 def importance(study: ReportStudy, gallery: Gallery) -> Html:
-    """How much each setting decided which trials are among the best, and how much of that is chance."""
-    found = study.importance
+    """Return the section on how much each setting decided which trials are among the best, and how much is chance."""
+    result = study.importance
     if not dimensions(study.file):
         return Html()
-    if found.why_not:
-        return section("Importance", tag("p", f"Not known: {found.why_not}.", class_="quiet"))
-    shares = {each.name: (each.share, each.low, each.high) for each in found.dimensions}
-    drawing = partial(studyfigures.importances, shares, {each.name: each.noise for each in found.dimensions})
-    drawn = gallery.hang("importance", drawing, "Importance of each swept setting", wide=True, caption=False)
-    told = (
-        f"How differently the {found.top} best of {found.trials:,} trials are spread over a setting than all of them "
-        "(PED-ANOVA). The line over a bar holds 90 % of what random halves of the trials give; a bar that ends before "
-        "its dashed mark (an arrow where that is off the scale) is no more than chance gives."
+    if result.why_not:
+        return section("Importance", tag("p", f"Not known: {result.why_not}.", class_="quiet"))
+    shares = {dimension.name: (dimension.share, dimension.low, dimension.high) for dimension in result.dimensions}
+    drawing = partial(
+        studyfigures.importances, shares, {dimension.name: dimension.noise for dimension in result.dimensions}
+    )
+    figure = gallery.hang("importance", drawing, "Importance of each swept setting", wide=True, caption=False)
+    text = (
+        f"A bar measures how much the values of a setting in the {result.top} best of {result.trials:,} trials differ "
+        "from those in all trials (PED-ANOVA). The line over the bar covers 90 % of the results for random halves of "
+        "the trials. A bar that ends before its dashed mark is no longer than chance alone makes it; an arrow stands "
+        "for a mark beyond the scale."
     )
     if study.judged.is_adaptive:
-        told += " The sampler went where results were good, which makes settings look more important than they are."
-    return section("Importance", tag("p", told, class_="quiet"), tag("div", drawn, class_="figures"))
+        text += " The sampler preferred regions with good results, so settings look more important than they are."
+    return section("Importance", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
 
 
 def what_to_try(study: ReportStudy) -> Html:
-    """What the best trials suggest, each with the line of the study file that does it."""
-    found = suggestions(study.judged, study.importance)
-    if not found:
+    """Return the section of suggestions drawn from the best trials, each with the line of the study file for it."""
+    advice = suggestions(study.judged, study.importance)
+    if not advice:
         return Html()
-    items = [tag("li", each.text, tag("pre", f"{each.section}:\n  {each.study_file}", class_="line")) for each in found]
+    items = [
+        tag("li", suggestion.text, tag("pre", f"{suggestion.section}:\n  {suggestion.study_file}", class_="line"))
+        for suggestion in advice
+    ]
     return section("What to try next", tag("ul", *items))

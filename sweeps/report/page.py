@@ -1,6 +1,6 @@
-"""Pages of HTML from parts that escape every text: what is not made here is text, whatever stands in it.
+"""Pages of HTML made of parts that escape every text that was not made here.
 
-A page is one file. It loads nothing and runs no script, and says so to the browser.
+A page is one file. It loads nothing, runs no script, and has a policy that makes the browser enforce this.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Html(str):
 
 
 def document(title: str, *children: str) -> str:
-    """A whole page with its style."""
+    """Return a complete page with its style."""
     style = importlib.resources.files("sweeps.report").joinpath("report.css").read_text(encoding="utf-8")
     head = tag(
         "head",
@@ -34,45 +34,46 @@ def document(title: str, *children: str) -> str:
 
 
 def tag(element: str, /, *children: str, **attributes: str) -> Html:
-    """One element. Children and attributes are escaped; `class_` is class, `http_equiv` http-equiv."""
+    """Return one element. Children and attributes are escaped; `class_` is class, `http_equiv` is http-equiv."""
     inside = "".join(child if isinstance(child, Html) else html.escape(child, quote=False) for child in children)
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items()
-    )
-    return Html(f"<{element}{written}>" if element in _VOID else f"<{element}{written}>{inside}</{element}>")
+    pairs = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items())
+    return Html(f"<{element}{pairs}>" if element in _VOID else f"<{element}{pairs}>{inside}</{element}>")
 
 
 def section(title: str, *children: Html) -> Html:
-    """A card under a heading."""
+    """Return a card under a heading."""
     return tag("section", tag("h2", title), *children)
 
 
 def tile(value: str, what: str, *, main: bool = False) -> Html:
-    """A number in large type with what it is below."""
+    """Return a number in large type with its meaning below."""
     return tag("div", tag("b", value), tag("span", what), class_="tile main" if main else "tile")
 
 
 def picture(svg: bytes, dark: bytes, description: str, *, wide: bool = False, caption: bool = True) -> Html:
-    """A picture inside the page, another one on dark screens; as images of their own, their names cannot clash."""
-    found = re.search(rb'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
-    size = dict(zip(("width", "height"), found.groups(), strict=True)) if found else {}
-    room = {name: f"{float(value):.0f}" for name, value in size.items()}  # kept free while the picture loads
+    """Return a figure that shows one picture on light and another on dark screens.
+
+    The pictures are embedded as separate images, so that names inside them cannot clash.
+    """
+    box = re.search(rb'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    size = dict(zip(("width", "height"), box.groups(), strict=True)) if box else {}
+    reserved = {name: f"{float(value):.0f}" for name, value in size.items()}  # for the layout while the picture loads
     images = [
         tag(
             "img",
             class_=ground,
-            src="data:image/svg+xml;base64," + base64.b64encode(each).decode("ascii"),
+            src="data:image/svg+xml;base64," + base64.b64encode(picture_bytes).decode("ascii"),
             alt=description,
-            **room,
+            **reserved,
         )
-        for ground, each in (("on-light", svg), ("on-dark", dark))
+        for ground, picture_bytes in (("on-light", svg), ("on-dark", dark))
     ]
     card = tag("div", *images, class_="picture scroll wide" if wide else "picture")
     return tag("figure", card, *([tag("figcaption", description)] if caption else []))
 
 
 def contents(parts: Sequence[tuple[str, Html]]) -> Html:
-    """Links to the parts of a page, and these below, each under a name."""
+    """Return links to the named parts of a page, followed by the parts."""
     names = {name: re.sub("[^a-z0-9]+", "-", name.lower()) for name, _ in parts}
     links = [tag("a", name, href=f"#{anchor}") for name, anchor in names.items()]
     listed = tag("nav", *links, aria_label="Contents") if len(links) > 3 else Html()
@@ -86,7 +87,10 @@ def table(
     best: int = -1,
     narrow: bool = False,
 ) -> Html:
-    """A table of (text, is it a number) cells, as wide as the page unless `narrow`; the row `best` stands out."""
+    """Return a table of cells (text, whether it is a number), as wide as the page unless `narrow`.
+
+    The row with the index `best` is highlighted.
+    """
 
     def cell(kind: str, text: str, number: bool) -> Html:
         parts = breakable(text) if kind == "th" else [text]
@@ -101,5 +105,5 @@ def table(
 
 
 def breakable(name: str) -> list[str]:
-    """A name as children of an element that may break after an underscore."""
+    """Return a name as the children of an element, where it may break after an underscore."""
     return [Html("_<wbr>") if word == "_" else word for word in re.split("(_)", name)]

@@ -1,4 +1,4 @@
-"""The section of a report on pruning: how well the order of the trials at each rung foretold their order at the end."""
+"""The part of a report on pruning: how well the order of the trials at each rung predicted their final order."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from ..errors import SpecError
 from .data import ReportStudy
 from .page import Html, section, table, tag
 
-FEW: Final = 20  # trials of which a rank correlation is little more than chance
+FEW: Final = 20  # with fewer trials, a rank correlation is little more than chance
 
 
 def pruning(study: ReportStudy) -> Html:
-    """A table of the rungs: what pruning there went by, or would have gone by."""
+    """Return the section with a table of the rungs, where trials were pruned or would have been."""
     try:
-        found = rungs_of_study(study.folder)
+        study_rungs = rungs_of_study(study.folder)
     except SpecError:
-        told = "The rungs are not known: the study file can no longer be used as it is."
-        return section("Pruning", tag("p", told, class_="quiet")) if study.pruned.num_rows else Html()
-    kind = found.settings.kind
-    if kind == "none" and all(rung.correlation is None for rung in found.rungs):
+        text = "The rungs are not known because the study file is no longer valid."
+        return section("Pruning", tag("p", text, class_="quiet")) if study.pruned.num_rows else Html()
+    kind = study_rungs.settings.kind
+    if kind == "none" and all(rung.correlation is None for rung in study_rungs.rungs):
         return Html()
     heads = ["share of steps", "trials", "rank correlation"]
-    cells = [[f"{100 * rung.rung:.3g} %", f"{rung.trials:,}", _correlation(rung)] for rung in found.rungs]
+    cells = [[f"{100 * rung.rung:.3g} %", f"{rung.trials:,}", _correlation(rung)] for rung in study_rungs.rungs]
     if kind not in ("none", "patience"):
         heads.append("pruned there")
-        for row, rung in zip(cells, found.rungs, strict=True):
+        for row, rung in zip(cells, study_rungs.rungs, strict=True):
             row.append(f"{rung.pruned:,}")
     title = "Would early stopping have been fair?" if kind == "none" else "Pruning"
     return section(
         title,
-        tag("p", _what_was_done(study, found), class_="quiet"),
+        tag("p", _what_was_done(study, study_rungs), class_="quiet"),
         table([(head, True) for head in heads], [[(cell, True) for cell in row] for row in cells], narrow=True),
-        tag("p", _meaning(found), class_="quiet"),
+        tag("p", _meaning(study_rungs), class_="quiet"),
     )
 
 
@@ -41,27 +41,29 @@ def _correlation(rung: RungFairness) -> str:
     return "not known" if rung.correlation is None else f"{rung.correlation:.2f}"
 
 
-def _what_was_done(study: ReportStudy, found: StudyRungs) -> str:
-    number, metric = study.pruned.num_rows, found.metric
+def _what_was_done(study: ReportStudy, study_rungs: StudyRungs) -> str:
+    number, metric = study.pruned.num_rows, study_rungs.metric
     trials = f"{number:,} trial was" if number == 1 else f"{number:,} trials were"
-    match found.settings.kind:
+    match study_rungs.settings.kind:
         case "none":
-            return f"No trial was pruned. The table says what {metric} early in training tells of its end."
+            ending = f"{study_rungs.objective} at the end"
+            return f"No trial was pruned. The table shows how well {metric} early in training predicts {ending}."
         case "patience":
-            return f"{trials} ended because {metric} no longer improved, at whatever step that was."
+            return f"{trials} ended because {metric} no longer improved. This can happen at any step."
         case kind:
             return f"{trials} ended early by {kind}, which compares trials by {metric} at these rungs."
 
 
-def _meaning(found: StudyRungs) -> str:
-    """What the correlation means, and when to distrust it."""
-    told = (
-        f"The rank correlation is Spearman's, of {found.metric} at the rung and {found.objective} at the end, over "
-        "complete trials: near 1 the worst at the rung were the worst at the end, and near 0 chance decides who stops "
-        f"there. Distrust it below about {FEW} trials"
+def _meaning(study_rungs: StudyRungs) -> str:
+    """Return the sentences on what the correlation means, and when not to rely on it."""
+    text = (
+        f"The table has Spearman's rank correlation between {study_rungs.metric} at the rung and "
+        f"{study_rungs.objective} at the end, over complete trials. Near 1, the worst trials at the rung were also the "
+        "worst at the end; near 0, chance decides which trials stop there. "
+        f"Do not rely on it below about {FEW} trials"
     )
-    if found.settings.kind != "none":
-        told += ", and where many were pruned: it knows only those that went on"
-    few = min((rung.trials for rung in found.rungs), default=0)
-    told += f"; here it is of {few:,} trials at one rung." if few < FEW else "."
-    return told + (f" {found.drawn:,} trials were drawn for it." if found.drawn else "")
+    if study_rungs.settings.kind != "none":
+        text += " or where many were pruned, because it covers only the trials that went on"
+    few = min((rung.trials for rung in study_rungs.rungs), default=0)
+    text += f". Fewest trials at a rung here: {few:,}." if few < FEW else "."
+    return text + (f" {study_rungs.drawn:,} trials were drawn for it." if study_rungs.drawn else "")

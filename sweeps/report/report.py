@@ -44,7 +44,7 @@ METRICS: Final = ("rel_l2", "process_zone_error", "paper_metric", "distance_to_l
 
 @dataclass(frozen=True)
 class Written:
-    """The files of a report: its page, and those of its figures where these were asked for."""
+    """The files of a report: its page, and its figures where they were requested."""
 
     page: Path
     figures: tuple[Path, ...]
@@ -53,17 +53,17 @@ class Written:
 def write_report(
     study_dir: Path, out: Path | None = None, *, figures: Path | None = None, format: Format = "svg"
 ) -> Written:
-    """Write the report of a study as one HTML file, `report.html` in its folder unless `out` says otherwise.
+    """Write the report of a study as one HTML file: `out`, or `report.html` in the folder of the study.
 
-    Where a folder `figures` is given, every picture goes there too, as a file of its own in that `format`. Raises
-    `StudyError` for a folder that is no study, a damaged table, or a file that cannot be written.
+    Where a folder `figures` is given, every picture is also written there as a separate file in that `format`. Raises
+    `StudyError` where the folder is no study, a table is damaged, or a file cannot be written.
     """
     if out is None and uri_of(study_dir):
-        raise StudyError(f"{uri_of(study_dir)}: a report is a file on this machine. Say where: -o FILE")
+        raise StudyError(f"{uri_of(study_dir)}: the report must be a file on this machine. Name it with -o FILE.")
     target = Path(out) if out is not None else Path(study_dir) / "report.html"
     if not target.name or target.is_dir():
-        raise StudyError(f"{target} is a folder, and the report is a file. Give a file's name.")
-    if not target.parent.is_dir():  # known before anything is drawn
+        raise StudyError(f"{target} is a folder, and the report is a file. Give the name of a file.")
+    if not target.parent.is_dir():  # checked before anything is drawn
         raise StudyError(f"{target} cannot be written: there is no folder {target.parent}. Give another file.")
     gallery = Gallery(format if figures is not None else None)
     page = _page(read(Path(study_dir)), gallery)
@@ -108,10 +108,10 @@ def _page(study: ReportStudy, gallery: Gallery) -> str:
 def _header(study: ReportStudy) -> Html:
     search = study.file.get("search") or {}
     swept = ", ".join(dimensions(study.file)) or "nothing"
-    lead = f"Searched over {swept}, with the sampler {search.get('sampler', 'random')}, for the smallest "
+    lead = f"Search over {swept} with the sampler {search.get('sampler', 'random')} for the lowest "
     lead += " and ".join(study.ranking.objectives)
     if study.ranking.replicates > 1:
-        lead += f", the {study.middle} of {study.ranking.replicates} replicates"
+        lead += f" (the {study.middle} of {study.ranking.replicates} replicates)"
     tiles = list(_tiles(study))
     return tag(
         "header",
@@ -129,24 +129,26 @@ def _tiles(study: ReportStudy) -> Iterator[Html]:
         whose = f"of the best trial, {study.middle}" if several and study.objective == "rel_l2" else "of the best trial"
         yield tile(shown("rel_l2", value["rel_l2"]) or "not known", f"relative L2 error {whose}", main=True)
         if study.objective != "rel_l2":
-            yield tile(shown(study.objective, value[study.objective]), f"{study.objective} of it, the objective")
+            yield tile(
+                shown(study.objective, value[study.objective]), f"{study.objective} of the best trial (objective)"
+            )
         if several:
             low, high = (study.ranked[f"{study.objective}_{end}"][0].as_py() for end in ("min", "max"))
             yield tile(
                 span(study.objective, low, high), f"{study.objective} over its {study.ranking.replicates} replicates"
             )
-    copies = len(study.repeated)
-    complete = study.ranked.num_rows + copies
-    number = (study.file.get("search") or {}).get("trials") or "all"
-    yield tile(f"{complete:,}", f"of {number} trials complete")
+    repeated = len(study.repeated)
+    complete = study.ranked.num_rows + repeated
+    planned = (study.file.get("search") or {}).get("trials") or "all"
+    yield tile(f"{complete:,}", f"of {planned} trials complete")
     yield tile(f"{study.failed.num_rows:,}", "failed")
     if study.pruned.num_rows:
         yield tile(f"{study.pruned.num_rows:,}", "pruned")
     rows = study.rows
     first, last = pc.min(rows["started_at"]).as_py(), pc.max(rows["finished_at"]).as_py()
     if first and last:
-        yield tile(duration((last - first).total_seconds()), "from first start to last end")
-        yield tile(duration(pc.sum(rows["seconds"]).as_py() or 0.0), "of training, all trials together")
+        yield tile(duration((last - first).total_seconds()), "from the first start to the last end")
+        yield tile(duration(pc.sum(rows["seconds"]).as_py() or 0.0), "of training over all trials")
         yield tile(f"{pc.sum(rows['evaluations']).as_py() or 0:,}", "evaluations of loss and gradient")
 
 
@@ -154,11 +156,11 @@ def _nothing_complete(study: ReportStudy) -> Html:
     failed, pruned = study.failed.num_rows, study.pruned.num_rows
     if failed and not pruned:
         title = "The only trial so far failed" if failed == 1 else f"All {failed:,} trials so far failed"
-        return section(title, tag("p", "What went wrong stands below. The figures come with the first complete trial."))
+        return section(title, tag("p", "The reasons are listed below. Figures appear with the first complete trial."))
     if pruned:
-        told = f"Of those that ended, {failed:,} failed and {pruned:,} were pruned."
-        return section("No trial is complete", tag("p", f"{told} The figures come with the first complete one."))
-    return section("No finished trial yet", tag("p", "The figures come with the first one."))
+        text = f"Of the trials that ended, {failed:,} failed and {pruned:,} were pruned."
+        return section("No trial is complete", tag("p", f"{text} Figures appear with the first complete trial."))
+    return section("No finished trial yet", tag("p", "Figures appear with the first complete trial."))
 
 
 def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
@@ -168,13 +170,13 @@ def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
     terms = [part for name, value in pairs for part in (tag("dt", *breakable(name)), tag("dd", value))]
     notes = [f"Advice: {best['stop_advice']}"] if best.get("stop_advice") else []
     if study.ranking.replicates > 1:
-        whose = f"These and the pictures are of replicate {best['replicate']}, the nearest to the {study.middle}."
-        notes.insert(0, whose)
-    text = f"As a study file that trains it under {SEEDS} seeds, to see how far they spread. One click selects it."
-    told, as_file = tag("p", text, class_="quiet"), tag("pre", snippet(study.name, study.file, best))
+        replicate = f"replicate {best['replicate']}, the nearest to the {study.middle}"
+        notes.insert(0, f"Numbers and pictures are those of {replicate}.")
+    text = f"This study file trains it with {SEEDS} seeds, to show how far the results spread. One click selects it."
+    intro, study_file = tag("p", text, class_="quiet"), tag("pre", snippet(study.name, study.file, best))
     numbers = tag("div", tag("dl", *terms), *(tag("p", note, class_="quiet") for note in notes))
     return section(
-        f"Best configuration: trial {best['trial']}", tag("div", tag("div", told, as_file), numbers, class_="split")
+        f"Best configuration: trial {best['trial']}", tag("div", tag("div", intro, study_file), numbers, class_="split")
     )
 
 
@@ -196,7 +198,7 @@ def _failures(study: ReportStudy) -> Html:
         return Html()
     by_reason: dict[tuple[str, str], list[int]] = {}
     columns = (failed[name].to_pylist() for name in ("failure", "stop_reason", "trial"))
-    for failure, reason, trial in sorted(zip(*columns, strict=True), key=lambda found: found[2]):
+    for failure, reason, trial in sorted(zip(*columns, strict=True), key=lambda row: row[2]):
         by_reason.setdefault((failure or "", reason or ""), []).append(trial)
     rows = [
         [(f"{len(trials):,}", True), (reason, False), (failure, False), (listed(sorted(set(trials))), False)]
@@ -204,16 +206,16 @@ def _failures(study: ReportStudy) -> Html:
     ]
     several = study.ranking.replicates > 1
     heads = [("trainings" if several else "trials", True), ("stop_reason", False), ("what went wrong", False)]
-    told = []
+    notes = []
     if several:
-        told.append(
-            "A trial counts as failed where so many of its replicates failed that its "
-            f"{study.middle} cannot be had; in the others a failed one counts as infinitely bad."
+        notes.append(
+            "A trial counts as failed when so many of its replicates failed that it has no "
+            f"{study.middle}. In other trials, a failed replicate counts as infinitely bad."
         )
     if study.again:
-        told.append(f"Trained again: {listed([f'{old} as {new}' for old, new in study.again])}.")
+        notes.append(f"Trained again: {listed([f'{old} as {new}' for old, new in study.again])}.")
     return section(
-        "Failures", *(tag("p", text, class_="quiet") for text in told), table([*heads, ("which trials", False)], rows)
+        "Failures", *(tag("p", text, class_="quiet") for text in notes), table([*heads, ("which trials", False)], rows)
     )
 
 
@@ -222,14 +224,14 @@ def _notes(study: ReportStudy) -> Html:
     parts: list[Html] = [tag("ul", *warnings)] if warnings else []
     parts.append(tag("ul", *(tag("li", text) for text in _data_notes(study))))
     if study.repeated:
-        told = f"Not trained, because another trial has the same configuration: {listed(study.repeated)}."
-        parts.append(tag("p", f"{told} They are left out of rankings and figures.", class_="quiet"))
-    if taken := _different(study.rows, "taken_from"):
-        parts.append(tag("p", f"Taken over and not trained here: {listed(taken)}.", class_="quiet"))
-    if stops := Counter(reason or "" for reason in study.complete()["stop_reason"].to_pylist()):
-        counted = ", ".join(f"{reason} {count:,}" for reason, count in stops.most_common())
-        whose = "replicates" if study.ranking.replicates > 1 else "trials"
-        parts.append(tag("p", f"How complete {whose} stopped: {counted}.", class_="quiet"))
+        text = f"Not trained, because another trial has the same configuration: {listed(study.repeated)}."
+        parts.append(tag("p", f"{text} They are left out of rankings and figures.", class_="quiet"))
+    if sources := _distinct(study.rows, "taken_from"):
+        parts.append(tag("p", f"Taken over and not trained here: {listed(sources)}.", class_="quiet"))
+    if stop_reasons := Counter(reason or "" for reason in study.complete()["stop_reason"].to_pylist()):
+        counted = ", ".join(f"{reason} {count:,}" for reason, count in stop_reasons.most_common())
+        unit = "replicates" if study.ranking.replicates > 1 else "trials"
+        parts.append(tag("p", f"How complete {unit} stopped: {counted}.", class_="quiet"))
     return section("Notes on the data and the study", *parts)
 
 
@@ -237,20 +239,20 @@ def _study_warnings(study: ReportStudy) -> Iterator[str]:
     try:
         yield from warnings_of(load_text(whole_text(study.folder), base=Path(str(study.folder))))
     except SpecError as error:
-        yield f"The study file can no longer be used as it is: {error}"
+        yield f"The study file is no longer valid: {error}"
 
 
 def _data_notes(study: ReportStudy) -> Iterator[str]:
-    trained_on = _different(study.rows, "data_hash")
+    trained_on = _distinct(study.rows, "data_hash")
     if "data" in dimensions(study.file):
-        yield "The data were swept: errors on different data do not compare."
+        yield "The data were swept. Errors on different data cannot be compared."
     else:
-        yield from _notes_of((study.file.get("problem") or {}).get("data", "strb100"), trained_on)
+        yield from _notes_on((study.file.get("problem") or {}).get("data", "strb100"), trained_on)
     yield from (f"SHA-256 of the data: {digest}" for digest in trained_on)
 
 
-def _notes_of(source: Any, trained_on: Sequence[str]) -> Iterator[str]:
-    """What the reader of the data has to say, and whether they are still those of the trials."""
+def _notes_on(source: Any, trained_on: Sequence[str]) -> Iterator[str]:
+    """Yield the notes of the reader of the data, and a sentence where the data are no longer those of the trials."""
     try:
         data = load_data(source)
     except PinnError as error:
@@ -258,22 +260,22 @@ def _notes_of(source: Any, trained_on: Sequence[str]) -> Iterator[str]:
         return
     yield from data.notes
     if trained_on and data.sha256 not in trained_on:
-        yield "The data read here are not those the trials were trained on: their hashes differ."
+        yield "The data read here are not those that the trials were trained on: their hashes differ."
 
 
 def _footer(study: ReportStudy) -> Html:
-    def all_of(column: str) -> str:
-        return ", ".join(_different(study.rows, column)) or "unknown"
+    def values(column: str) -> str:
+        return ", ".join(_distinct(study.rows, column)) or "unknown"
 
     last = pc.max(study.rows["finished_at"]).as_py()
-    told = (
-        f"pinnsweep {all_of('pinnsweep_version')}, torch {all_of('torch_version')}, Python {all_of('python_version')}; "
-        f"engine {all_of('engine_used')} on {all_of('device')}"
+    software = (
+        f"pinnsweep {values('pinnsweep_version')}, torch {values('torch_version')}, Python {values('python_version')}; "
+        f"engine {values('engine_used')} on {values('device')}"
     )
-    ended = f"; last trial {last.strftime('%Y-%m-%d %H:%M')} UTC" if last else ""
-    return tag("footer", f"{told}{ended}.")
+    end = f"; last trial {last.strftime('%Y-%m-%d %H:%M')} UTC" if last else ""
+    return tag("footer", f"{software}{end}.")
 
 
-def _different(rows: pa.Table, column: str) -> list[str]:
-    """The different values of a text column, sorted."""
+def _distinct(rows: pa.Table, column: str) -> list[str]:
+    """Return the distinct values of a text column, sorted."""
     return sorted(value for value in pc.unique(rows[column]).to_pylist() if value)

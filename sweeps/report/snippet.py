@@ -11,11 +11,11 @@ from ..query.text import printable, shown
 from ..spec import yaml_text
 from ..storage.schema import Section, all_settings, config_of
 
-SEEDS = 10  # replicates of the one configuration: seeds alone spread errors more than most settings do
+SEEDS = 10  # replicates of the configuration: seeds alone spread errors more than most settings do
 
 
 def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
-    """Return a study file of the configuration in a trials row alone: what was swept and what is no default."""
+    """Return a study file of the configuration in a trials row: swept settings and those not at their default."""
     config = config_of(row)
     swept = set(dimensions(study_file))
     search = study_file.get("search") or {}
@@ -25,12 +25,12 @@ def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
     content: dict[str, Any] = {
         "study": f"{name[:90]}-best",
         "problem": problem,
-        "search": {"sampler": "grid", "replicates": SEEDS} | objective,  # an empty space is one trial
+        "search": {"sampler": "grid", "replicates": SEEDS} | objective,  # an empty space gives one trial
         "train": _worth_writing(problem["name"], "train", config["train"], swept),
     }
     result = shown("rel_l2", row["rel_l2"]) or "not known"
     lines = [f"# Trial {row['trial']} of {printable(name)}: rel_l2 {result}", f"# with seed {row['seed']}"]
-    for key, value in content.items():  # one setting a line, which reads and edits better than a line a section
+    for key, value in content.items():  # one setting per line is easier to read and edit than one section per line
         if isinstance(value, dict):
             lines += [f"{key}:", *(f"  {_line(field, item)}" for field, item in value.items())]
         else:
@@ -39,7 +39,7 @@ def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def _line(key: str, value: Any) -> str:
-    """One line of YAML: text bare where it reads back as itself, everything else as JSON, which YAML contains."""
+    """Return one line of YAML: text without quotes where it reads back unchanged, everything else as JSON."""
     bare = f"{key}: {value}"
     try:
         if isinstance(value, str) and yaml_text.read(bare) == ({key: value}, []):
@@ -50,7 +50,6 @@ def _line(key: str, value: Any) -> str:
 
 
 def _worth_writing(problem: str, section: Section, values: dict[str, Any], swept: set[str]) -> dict[str, Any]:
-    """Settings without those at their defaults, or that the version which trained the row did not have."""
+    """Return the settings that were swept or are not at their defaults."""
     defaults = {setting.name: setting.default for setting in all_settings(problem) if setting.section == section}
-    known = {name: value for name, value in values.items() if value is not None or defaults.get(name) is None}
-    return {name: value for name, value in known.items() if name in swept or value != defaults.get(name)}
+    return {name: value for name, value in values.items() if name in swept or value != defaults.get(name)}

@@ -1,4 +1,4 @@
-"""The part of a report on training: the course of the best trial, what its loss was made of, and many trials beside."""
+"""The part of a report on training: the course of the best trial, the parts of its loss, and many other trials."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ from .gallery import Gallery
 from .page import Html, section, table, tag
 
 CURVES_SHOWN: Final = 100
-_WEIGHTED: Final = ("lrb", "btb")  # terms with boundary_weight before them
+_WEIGHTED: Final = ("lrb", "btb")  # terms that boundary_weight multiplies
 
 Row = dict[str, Any]
 
 
 def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
-    """The course of the best trial, and of many beside it."""
-    own = study.tables.read("curves", where=is_row(best)).sort_by("evaluations").to_pydict()
-    if not own["step"]:
+    """Return the section on the course of the best trial, and of many others."""
+    curve = study.tables.read("curves", where=is_row(best)).sort_by("evaluations").to_pydict()
+    if not curve["step"]:
         return section("Training", tag("p", "No curves were kept.", class_="quiet"))
-    own["phase"] = [best[f"{phase}_stage"] for phase in own["phase"]]
+    curve["phase"] = [best[f"{phase}_stage"] for phase in curve["phase"]]
     several = study.ranking.replicates > 1
     title = f"Trial {best['trial']}" + (f", replicate {best['replicate']}" if several else "")
     first = gallery.hang(
         "training-best",
-        partial(courses.training_curves, own, title=title),
-        "Loss, its terms and the error of the best trial over its evaluations, by phase",
+        partial(courses.training_curves, curve, title=title),
+        "Loss, its terms and the error of the best trial over its evaluations, by stage",
         wide=True,
     )
-    by_phase, pictures = _by_phase(own, best, gallery), []
+    by_stage, pictures = _by_stage(curve, best, gallery), []
     number = max(1, CURVES_SHOWN // study.ranking.replicates)
     curves = _curves(study, study.ranked["trial"].to_pylist()[:number])
     if len(curves) > 1:
-        whose = f"The {number} best trials" if study.ranked.num_rows > number else "All complete trials"
-        chosen = (best["trial"], best["replicate"])
-        whose += ", every replicate" if several else ""
+        title_of_many = f"The {number} best trials" if study.ranked.num_rows > number else "All complete trials"
+        best_key = (best["trial"], best["replicate"])
+        title_of_many += ", every replicate" if several else ""
         pictures.append(
             gallery.hang(
                 "training-many",
-                partial(courses.error_curves, curves, best=chosen, title=whose),
-                "Error of the trials over their evaluations, the best one standing out",
+                partial(courses.error_curves, curves, best=best_key, title=title_of_many),
+                "Error of the trials over their evaluations, with the best one highlighted",
                 wide=True,
             )
         )
-    told = "The loss does not rank trials, the error does. Boundary terms are drawn before their weight in the loss."
+    text = "A lower loss does not mean a lower error. Boundary terms are drawn without their weight in the loss."
     return section(
         "Training",
-        tag("p", told, class_="quiet"),
+        tag("p", text, class_="quiet"),
         tag("div", first, class_="figures"),
-        by_phase,
+        by_stage,
         tag("div", *pictures, class_="figures"),
     )
 
 
-def _by_phase(curve: dict[str, list[Any]], best: Row, gallery: Gallery) -> Html:
-    """The loss terms at the start and at the end of each phase, and what share of the loss each was."""
+def _by_stage(curve: dict[str, list[Any]], best: Row, gallery: Gallery) -> Html:
+    """Return the loss terms at the start and at the end of each stage, with their shares of the loss."""
     moments = _moments(curve)
     terms = [name for name in curve if name.startswith("loss_")]
     shares = {name: _shares(row, terms, best) for name, row in moments.items()}
@@ -76,43 +76,48 @@ def _by_phase(curve: dict[str, list[Any]], best: Row, gallery: Gallery) -> Html:
         for term in terms:
             share = shares[name].get(term)
             cells.append(shown(term, row[term]) + ("" if share is None else f" ({100 * share:.0f} %)"))
-        known = row["rel_l2"] is not None and math.isfinite(row["rel_l2"])
-        cells += [shown("rel_l2", row["rel_l2"]) if known else "", shown("grad_norm", row["grad_norm"])]
+        has_error = row["rel_l2"] is not None and math.isfinite(row["rel_l2"])
+        cells += [shown("rel_l2", row["rel_l2"]) if has_error else "", shown("grad_norm", row["grad_norm"])]
         rows.append([(name, False), *((cell, True) for cell in cells)])
-    listed = table([(head, head != "") for head in heads], rows)
+    terms_table = table([(head, head != "") for head in heads], rows)
     if not all(shares.values()):
-        return tag("div", tag("h3", "Loss terms by phase"), listed)
-    named = {name: {term[len("loss_") :]: part for term, part in each.items()} for name, each in shares.items()}
-    drawn = gallery.hang(
+        return tag("div", tag("h3", "Loss terms by stage"), terms_table)
+    shares_by_term = {
+        name: {term[len("loss_") :]: part for term, part in parts.items()} for name, parts in shares.items()
+    }
+    figure = gallery.hang(
         "loss-terms",
-        partial(studyfigures.loss_shares, named),
-        "Share of each term in the loss at the start and at the end of each phase",
+        partial(studyfigures.loss_shares, shares_by_term),
+        "Share of each term in the loss at the start and at the end of each stage",
         wide=True,
         caption=False,
     )
-    told = "In brackets, and in the picture: the share of the loss, the term's weight included."
+    text = "Brackets and picture show the share of each term in the loss, its weight included."
     return tag(
         "div",
-        tag("h3", "Loss terms by phase"),
-        tag("p", told, class_="quiet"),
-        listed,
-        tag("div", drawn, class_="figures"),
+        tag("h3", "Loss terms by stage"),
+        tag("p", text, class_="quiet"),
+        terms_table,
+        tag("div", figure, class_="figures"),
     )
 
 
 def _moments(curve: dict[str, list[Any]]) -> dict[str, Row]:
-    """The rows of a curve at its start and at the end of each phase, by name; a phase ends where the next begins."""
+    """Return the rows of a curve at its start and at the end of each stage, by name.
+
+    A stage ends where the next one begins.
+    """
     rows = [dict(zip(curve, values, strict=True)) for values in zip(*curve.values(), strict=True)]
-    found = {"start": rows[0]} if rows[0]["step"] == 0 else {}
+    moments = {"start": rows[0]} if rows[0]["step"] == 0 else {}
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         if after is None or after["phase"] != row["phase"]:
-            begun = after is not None and after["step"] == 0
-            found[f"after {STAGES.get(row['phase'], row['phase'])}"] = after if after and begun else row
-    return found
+            next_begins = after is not None and after["step"] == 0
+            moments[f"after {STAGES.get(row['phase'], row['phase'])}"] = after if after and next_begins else row
+    return moments
 
 
 def _shares(row: Row, terms: list[str], best: Row) -> dict[str, float]:
-    """The share of each term in the loss, empty where the weighted terms do not add up to it."""
+    """Return the share of each term in the loss; empty where the weighted terms do not add up to the loss."""
     weights = {f"loss_{name}": best["boundary_weight"] for name in _WEIGHTED}
     parts = {term: (row[term] or 0.0) * (weights.get(term, 1.0) or 0.0) for term in terms}
     total = sum(parts.values())
@@ -122,14 +127,14 @@ def _shares(row: Row, terms: list[str], best: Row) -> dict[str, float]:
 
 
 def _curves(study: ReportStudy, trials: list[int]) -> dict[Any, tuple[Any, Any]]:
-    """Evaluations and error of every replicate of some trials that was trained to the end, by (trial, replicate)."""
+    """Return evaluations and error of every complete replicate of some trials, by (trial, replicate)."""
     rows = study.rows
     finished = rows.filter(pc.and_(pc.is_in(rows["trial"], pa.array(trials)), pc.equal(rows["state"], COMPLETE)))
     columns = ("trial", "replicate", "evaluations", "rel_l2")
-    found = study.tables.read("curves", columns=columns, where=ds.field("trial").isin(trials)).drop_null()
+    points = study.tables.read("curves", columns=columns, where=ds.field("trial").isin(trials)).drop_null()
     curves = {}
     for trial, replicate in sorted(zip(finished["trial"].to_pylist(), finished["replicate"].to_pylist(), strict=True)):
-        part = found.filter(pc.and_(pc.equal(found["trial"], trial), pc.equal(found["replicate"], replicate)))
-        if part.num_rows:
-            curves[trial, replicate] = (part["evaluations"].to_numpy(), part["rel_l2"].to_numpy())
+        own_points = points.filter(pc.and_(pc.equal(points["trial"], trial), pc.equal(points["replicate"], replicate)))
+        if own_points.num_rows:
+            curves[trial, replicate] = (own_points["evaluations"].to_numpy(), own_points["rel_l2"].to_numpy())
     return curves

@@ -17,7 +17,7 @@ from ..figures.drawing import spans_decades
 from ..figures.studies import Scaled
 from ..figures.trials import Band, guessed_scale
 from ..query.ranking import dimensions
-from .data import ReportStudy, drawn_of, in_per_cent
+from .data import ReportStudy, in_per_cent, spread_indices
 from .gallery import Gallery
 from .page import Html, section, tag
 
@@ -28,7 +28,7 @@ POINTS_OF_ALL: Final = 12_000  # of the scatters of all settings together
 
 
 def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
-    """How far the replicates of the best trials lie apart."""
+    """Return the section on the spread of the best trials over their replicates."""
     if study.ranking.replicates == 1:
         return Html()
     label, factor = in_per_cent(study.objective)
@@ -37,58 +37,62 @@ def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
         trial: [factor * v for v in study.values_of(trial, study.objective)] for trial in best["trial"].to_pylist()
     }
     middles = [factor * value for value in best[study.objective].to_pylist()]
-    told = (
-        f"A point is one of {study.ranking.replicates} replicates, which differ in their seed alone; the bar is their "
-        f"{study.middle}, by which trials rank. Where the points of two trials overlap, chance may have ordered them."
+    text = (
+        f"Each point is one of {study.ranking.replicates} replicates, which differ only in their seed. The bar is "
+        f"their {study.middle}, by which trials rank. Where the points of two trials overlap, chance may decide their "
+        "order."
     )
-    drawn = gallery.hang(
+    figure = gallery.hang(
         "seeds",
         partial(trialfigures.replicate_spread, values, middles, label=label, middle=study.middle),
         f"{study.objective} of every replicate of the {len(values)} best trials",
         wide=True,
         caption=False,
     )
-    return section("Spread over the seeds", tag("p", told, class_="quiet"), tag("div", drawn, class_="figures"))
+    return section("Spread over the seeds", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
 
 
 def compromises(study: ReportStudy, gallery: Gallery) -> Html:
-    """Trials by the first two of several objectives."""
+    """Return the section on trials by the first two of several objectives; empty where there is only one."""
     if len(study.ranking.objectives) == 1:
         return Html()
     first, second = study.ranking.objectives[:2]
     labels, factors = zip(*(in_per_cent(name) for name in (first, second)), strict=True)
-    known = study.ranked.filter(pc.is_valid(study.ranked["pareto"]))
+    lines = study.ranked.filter(pc.is_valid(study.ranked["pareto"]))
     values = np.stack(
-        [factor * known[name].to_numpy() for name, factor in zip((first, second), factors, strict=True)], 1
+        [factor * lines[name].to_numpy() for name, factor in zip((first, second), factors, strict=True)], 1
     )
-    on_front = known["pareto"].to_numpy(zero_copy_only=False).astype(bool)
-    told = (
-        f"Best compromises: {int(on_front.sum()):,} of {len(on_front):,} complete trials. No other is as good in all "
-        f"of {', '.join(study.ranking.objectives)} and better in one. The best of them in {first} ranks first."
+    on_front = lines["pareto"].to_numpy(zero_copy_only=False).astype(bool)
+    text = (
+        f"Best compromises: {int(on_front.sum()):,} of {len(on_front):,} complete trials. For each of them, no other "
+        f"trial is at least as good in all of {', '.join(study.ranking.objectives)} and better in one. Among them, the "
+        f"trial with the lowest {first} ranks first."
     )
     shown = on_front.copy()
-    shown[drawn_of(len(values), POINTS_SHOWN)] = True
-    drawn = gallery.hang(
+    shown[spread_indices(len(values), POINTS_SHOWN)] = True
+    figure = gallery.hang(
         "compromises",
         partial(trialfigures.compromises, values[shown], on_front[shown], labels=labels),
         f"{first} and {second} of every trial",
         wide=True,
         caption=False,
     )
-    return section(f"{first} against {second}", tag("p", told, class_="quiet"), tag("div", drawn, class_="figures"))
+    return section(f"{first} against {second}", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
 
 
 def parallel(study: ReportStudy, gallery: Gallery) -> Html:
-    """Every complete trial as a line over its settings and its objective."""
+    """Return the section that draws every complete trial as a line over its settings and its objective."""
     number = study.ranked.num_rows
     good = min(20, max(3, number // 10), number)
-    lines = study.ranked.take(_places([*range(good), *(good + at for at in drawn_of(number - good, LINES_SHOWN))]))
+    lines = study.ranked.take(
+        _indices([*range(good), *(good + at for at in spread_indices(number - good, LINES_SHOWN))])
+    )
     settings = study.settings(lines)
     columns = []
     for name, kind in dimensions(study.file).items():
         if name in settings:
-            there = study.exists(name, settings)
-            values = [value if exists else None for value, exists in zip(settings[name], there, strict=True)]
+            existing = study.exists(name, settings)
+            values = [value if exists else None for value, exists in zip(settings[name], existing, strict=True)]
             scale = guessed_scale([value for value in values if value is not None], kind=kind)
             columns.append(Scaled(name, values, scale))
     if not columns or number < 3:
@@ -96,37 +100,41 @@ def parallel(study: ReportStudy, gallery: Gallery) -> Html:
     label, factor = in_per_cent(study.objective)
     errors = [factor * value for value in lines[study.objective].to_pylist()]
     columns.append(Scaled(label, errors, "log" if spans_decades(np.array(errors)) else "linear"))
-    drawn = gallery.hang(
+    figure = gallery.hang(
         "parallel",
         partial(studyfigures.parallel_coordinates, columns, good=good, others=number - good),
-        f"Every setting and {study.objective} of the trials as a line each",
+        f"Every setting and {study.objective} of the trials, one line per trial",
         wide=True,
         caption=False,
     )
-    told = f"A line is a complete trial, from its first setting to its {study.objective}; low is at the bottom."
+    text = (
+        f"Each line is a complete trial, from its first setting to its {study.objective}. Low values are at the bottom."
+    )
     if len(errors) < number:
-        told += f" Of the {number:,} trials the {good} best are drawn, and {len(errors) - good:,} spread over the rest."
-    return section("All settings together", tag("p", told, class_="quiet"), tag("div", drawn, class_="figures"))
+        text += (
+            f" The {good} best of {number:,} trials are drawn, and {len(errors) - good:,} of the others, spread evenly."
+        )
+    return section("All settings together", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
 
 
 def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
-    """The objective of every trial against each swept setting."""
+    """Return the section on the objective of every trial against each swept setting."""
     label, factor = in_per_cent(study.objective)
     groups = {"": study.ranked, "failed": study.failed, "pruned": study.pruned}
     most = min(POINTS_SHOWN, max(500, POINTS_OF_ALL // max(len(dimensions(study.file)), 1)))
     room = {"": most, "failed": most // 10, "pruned": most // 10}
-    lines = {end: each.take(_places(drawn_of(each.num_rows, room[end]))) for end, each in groups.items()}
-    settings = {end: study.settings(each) for end, each in lines.items()}
+    lines = {end: table.take(_indices(spread_indices(table.num_rows, room[end]))) for end, table in groups.items()}
+    settings = {end: study.settings(table) for end, table in lines.items()}
     errors = factor * lines[""][study.objective].to_numpy()
     effects = {effect.name: effect for effect in marginal_effects(study.judged)}
     pictures = []
     for name, kind in dimensions(study.file).items():
         if name not in settings[""]:
-            continue  # a setting of another problem than this version knows
-        kept = {end: np.flatnonzero(study.exists(name, each)).tolist() for end, each in settings.items()}
+            continue  # a setting of a problem that this version does not know
+        indices = {end: np.flatnonzero(study.exists(name, table)).tolist() for end, table in settings.items()}
         values, failed, pruned = (
-            ["none" if each[name][line] is None else each[name][line] for line in kept[end]]
-            for end, each in settings.items()
+            ["none" if table[name][line] is None else table[name][line] for line in indices[end]]
+            for end, table in settings.items()
         )
         if not values:
             continue
@@ -134,9 +142,9 @@ def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
             trialfigures.error_against,
             name,
             values,
-            errors[kept[""]],
+            errors[indices[""]],
             scale=guessed_scale([*values, *failed, *pruned], kind=kind),
-            best=0 if kept[""][0] == 0 else None,
+            best=0 if indices[""][0] == 0 else None,
             bands=list(_bands(effects.get(name), factor)),
             unfinished={"failed": failed, "pruned": pruned},
             label=label,
@@ -146,44 +154,46 @@ def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
         )
     if not pictures:
         return Html()
-    first = "One point a complete trial, the best one circled; bars are medians, on a ground from quartile to quartile."
-    told = [f"{first} {_caveats(study, lines)}"]
-    told += [
-        f"With {name} = {effect.failing} more trials fail than chance would have it."
+    first = "Each point is a complete trial; the best is circled. Bars are medians, shaded from quartile to quartile."
+    sentences = [f"{first} {_caveats(study, lines)}"]
+    sentences += [
+        f"With {name} = {effect.failing}, more trials fail than expected by chance."
         for name, effect in effects.items()
         if effect.failing
     ]
     return section(
         f"{study.objective} against each swept setting",
-        *(tag("p", text, class_="quiet") for text in told),
+        *(tag("p", text, class_="quiet") for text in sentences),
         tag("div", *pictures, class_="figures three"),
     )
 
 
-def _places(numbers: list[int]) -> pa.Array:
+def _indices(numbers: list[int]) -> pa.Array:
     return pa.array(numbers, pa.int64())
 
 
 def _bands(effect: MarginalEffect | None, factor: float) -> Iterator[Band]:
-    """The quartiles of the trials between two values of a range."""
+    """Yield the quartiles of the trials between two values of a range."""
     for group in effect.groups if effect else ():
         ends = [end for end in (group.low, group.high) if end is not None]
-        quartiles = [factor * each for each in (group.lower, group.median, group.upper) if each is not None]
+        quartiles = [factor * value for value in (group.lower, group.median, group.upper) if value is not None]
         if len(ends) == 2 and len(quartiles) == 3:  # a range, with complete trials in it
             yield Band(*ends, *quartiles)
 
 
 def _caveats(study: ReportStudy, lines: dict[str, pa.Table]) -> str:
-    """What such pictures cannot show, where the search was not even over the space."""
-    told = []
+    """Return the sentences on what the pictures do not show."""
+    sentences = []
     if (number := study.ranked.num_rows) > (shown := lines[""].num_rows):
-        told.append(
-            f"Of {number:,} trials {shown:,} are drawn, evenly over their ranks, and fewer of those that failed."
+        sentences.append(
+            f"Of {number:,} trials, {shown:,} are drawn, evenly over their ranks, and fewer of those that failed."
         )
     if study.judged.is_adaptive:
-        told.append("The sampler drew more trials where it expected small values, so bars are no fair comparison.")
+        sentences.append(
+            "The sampler drew more trials where it expected small values, so the bars are not a fair comparison."
+        )
     if study.pruned.num_rows:
-        told.append("Pruned trials have no value: the bars are of those that were good enough to go on.")
+        sentences.append("Pruned trials have no value, so the bars cover only trials that were good enough to go on.")
     if any("when" in (dimension or {}) for dimension in (study.file.get("space") or {}).values()):
-        told.append("A setting with a condition shows the trials in which it exists.")
-    return " ".join(told)
+        sentences.append("For a setting with a condition, only trials in which it exists are drawn.")
+    return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""The part of a report on weights: those of the best trial at the epochs that were kept, layer by layer."""
+"""The part of a report on weights: those of the best trial at the kept epochs, layer by layer."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from .data import ReportStudy, is_row, listed
 from .gallery import Gallery
 from .page import Html, section, tag
 
-OPEN_LAYERS: Final = 4  # of deeper networks the maps are folded away
-_WORDS: Final = "Rows are input units with the bias below, columns output units."
+OPEN_LAYERS: Final = 4  # the maps of deeper networks are folded away
+_WORDS: Final = "Rows are input units, with the bias at the bottom; columns are output units."
 
 
 def weights(study: ReportStudy, best: dict[str, Any], gallery: Gallery) -> Html:
-    """The weights of the best trial at the epochs that were kept."""
-    found = study.tables.read("weights", where=is_row(best)).to_pydict()
-    if not found["epoch"]:
-        told = "They were not kept (results: weights in the study file)."
-        return section("Weights of the best trial by epoch", tag("p", told, class_="quiet"))
-    epoch, layer, row, column, value = (np.array(found[n]) for n in ("epoch", "layer", "row", "column", "value"))
+    """Return the section on the weights of the best trial at the kept epochs."""
+    columns = study.tables.read("weights", where=is_row(best)).to_pydict()
+    if not columns["epoch"]:
+        text = "The weights were not kept (results: weights in the study file)."
+        return section("Weights of the best trial by epoch", tag("p", text, class_="quiet"))
+    epoch, layer, row, column, value = (np.array(columns[n]) for n in ("epoch", "layer", "row", "column", "value"))
     epochs = sorted(set(epoch.tolist()))
     pictures = []
     for number in np.unique(layer):
         maps = {}
-        for at in epochs:
-            own = (layer == number) & (epoch == at)
-            table = np.full((row[own].max() + 2, column[own].max() + 1), np.nan)
-            table[np.where(row[own] < 0, -1, row[own]), column[own]] = value[own]
-            maps[_name(at, best, last=at == epochs[-1])] = table
-        title = f"Layer {number}" + (", the output" if number == layer.max() else "")
+        for kept_epoch in epochs:
+            here = (layer == number) & (epoch == kept_epoch)
+            table = np.full((row[here].max() + 2, column[here].max() + 1), np.nan)
+            table[np.where(row[here] < 0, -1, row[here]), column[here]] = value[here]
+            maps[_name(kept_epoch, best, last=kept_epoch == epochs[-1])] = table
+        title = f"Layer {number}" + (" (output)" if number == layer.max() else "")
         pictures.append(
             gallery.hang(
                 f"weights-layer-{number}",
@@ -46,23 +46,24 @@ def weights(study: ReportStudy, best: dict[str, Any], gallery: Gallery) -> Html:
     maps_of_all = tag("div", *pictures, class_="figures")
     if len(pictures) > OPEN_LAYERS:
         maps_of_all = tag("details", tag("summary", f"Show {len(pictures)} layers"), maps_of_all)
-    told = f"{_WORDS} {_not_kept(best, epochs)}".strip()
-    return section("Weights of the best trial by epoch", tag("p", told, class_="quiet"), maps_of_all)
+    text = f"{_WORDS} {_not_kept(best, epochs)}".strip()
+    return section("Weights of the best trial by epoch", tag("p", text, class_="quiet"), maps_of_all)
 
 
 def _name(epoch: int, best: dict[str, Any], *, last: bool) -> str:
-    """A kept epoch as its map is headed: those after the first stage by the iteration of the second."""
-    done = best["epochs_done"]
-    name = f"epoch {epoch}" if done is None or epoch <= done else f"iteration {epoch - done}"
-    return f"{name}, the last" if last else name
+    """Return the heading of the map of a kept epoch: after the first stage, the iteration of the second."""
+    epochs_done = best["epochs_done"]
+    name = f"epoch {epoch}" if epochs_done is None or epoch <= epochs_done else f"iteration {epoch - epochs_done}"
+    return f"{name} (final)" if last else name
 
 
 def _not_kept(best: dict[str, Any], epochs: list[int]) -> str:
-    """Which epochs of the study file have no map, and why."""
-    wanted = json.loads(best["keep_epochs"]) if best["keep_epochs"] else []
-    missing = [epoch for epoch in wanted if epoch not in epochs]
+    """Return a sentence on the epochs of the study file that have no map, and why."""
+    requested = json.loads(best["keep_epochs"]) if best["keep_epochs"] else []
+    missing = [epoch for epoch in requested if epoch not in epochs]
     if not missing:
         return ""
-    done = best["epochs_done"]
-    why = f": its first stage ended after {done}" if done is not None and min(missing) > done else ""
-    return f"Epoch {listed(missing)} of keep_epochs was not kept{why}."
+    epochs_done = best["epochs_done"]
+    ended_early = epochs_done is not None and min(missing) > epochs_done
+    why = f" (the first stage ended after {epochs_done} epochs)" if ended_early else ""
+    return f"Not kept of keep_epochs: {listed(missing)}{why}."

@@ -1,1 +1,1 @@
-"""One trial: shown, trained again, evaluated, written into a file."""
+"""Commands on one trial: show it, train it again, evaluate it, write its weights into a file."""

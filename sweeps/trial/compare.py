@@ -1,4 +1,4 @@
-"""Two trainings of one configuration, compared bit for bit, and where in their course they part."""
+"""The comparison of two trainings of one configuration, bit for bit, and the place where they start to differ."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ TIMES: Final = ("time_s",)  # columns of curves that differ between any two runs
 
 
 class Stored(NamedTuple):
-    """What a study's tables have of a training beside its row: curves by column with the running epoch of each of their
-    rows, kept weights by epoch, predicted field [points]."""
+    """What a study's tables have of a training beside its row.
+
+    `curves`: columns by name; `epochs`: the running epoch of each of their rows; `weights`: the kept ones by epoch;
+    `field`: predicted, shape [points].
+    """
 
     curves: Mapping[str, NDArray[Any]]
     epochs: list[int]
@@ -32,7 +35,7 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """A quantity that is not the same: where, what it is called, what the study has, what came out here."""
+    """A quantity that differs: its place, its name, its value in the study and its value here."""
 
     where: str
     quantity: str
@@ -41,8 +44,8 @@ class Difference:
 
     @property
     def relative(self) -> float | None:
-        """Its size over the stored number; None where one of them is no finite number."""
-        numbers = [each for each in (self.stored, self.here) if isinstance(each, (int, float))]
+        """Return the size over the stored number; None where the latter is 0 or one of them is no finite number."""
+        numbers = [value for value in (self.stored, self.here) if isinstance(value, (int, float))]
         if len(numbers) < 2 or not all(map(math.isfinite, numbers)) or self.stored == 0:
             return None
         return abs(self.here - self.stored) / abs(self.stored)
@@ -51,46 +54,46 @@ class Difference:
 def compare(
     row: Mapping[str, Any], stored: Stored, result: MemberResult | None, failure: str | None
 ) -> tuple[dict[str, int], Difference | None, tuple[Difference, ...]]:
-    """How much was compared, the first difference in the course of training, the differences of the end.
+    """Return how much was compared, the first difference in the course of training, and the final differences.
 
-    `result` is None where it could not begin; `failure` is what made it fail here, if anything did.
+    `result` is None where training could not begin; `failure` is the reason why it failed here, if it did.
     """
-    ends = [("failure", _anywhere(row["failure"]), _anywhere(failure))]
+    final = [("failure", _without_folder(row["failure"]), _without_folder(failure))]
     if result is None:
-        return {}, None, _different(ends)
-    parted = [*_in_weights(stored.weights, result.weights), *_in_curves(stored, result)]
-    first = min(parted, key=lambda found: found[0], default=None)  # by running epoch
-    ends = [*_numbers_of(row, result), *ends]
+        return {}, None, _differences(final)
+    differences = [*_weight_difference(stored.weights, result.weights), *_curve_difference(stored, result)]
+    first = min(differences, key=lambda difference: difference[0], default=None)  # by running epoch
+    final = [*_final_numbers(row, result), *final]
     if len(stored.field) and result.field and not _same(stored.field, result.field["predicted"]):
-        ends.append(("predicted field, largest", *_largest(stored.field, result.field["predicted"])))
+        final.append(("predicted field, largest", *_largest(stored.field, result.field["predicted"])))
     compared = {
         "curve_rows": len(stored.epochs),
         "kept_epochs": len(stored.weights),
         "field_points": len(stored.field),
-        "numbers": len(ends),
+        "numbers": len(final),
     }
-    return compared, first and first[1], _different(ends)
+    return compared, first and first[1], _differences(final)
 
 
-def _numbers_of(row: Mapping[str, Any], result: MemberResult) -> list[tuple[str, Any, Any]]:
-    """Name, stored and new value of everything in a row that training alone decides."""
+def _final_numbers(row: Mapping[str, Any], result: MemberResult) -> list[tuple[str, Any, Any]]:
+    """Return name, stored and new value of everything in a row that depends on training alone."""
     terms = {f"loss_{name}": value for name, value in result.terms.items()}
     here: dict[str, Any] = {"loss": result.loss, **terms, "grad_norm": result.grad_norm, **result.metrics}
-    if row["taken_from"] is None:  # such a row says that nothing was spent
+    if row["taken_from"] is None:  # a row that was taken over has no counts
         here |= result.counts
     here |= {"stop_reason": result.stop_reason.value}
-    if row["stop_reason"] is None:  # given up, with no numbers to compare
+    if row["stop_reason"] is None:  # training was given up, so there are no numbers
         return []
     return [(name, row[name], value) for name, value in here.items() if name in row]
 
 
-def _anywhere(failure: str | None) -> str | None:
-    """A failure without the folder of its study, which may have been moved."""
+def _without_folder(failure: str | None) -> str | None:
+    """Return a failure without the folder of its study, which may have been moved."""
     return failure and re.sub(rf"\S*/(?={WEIGHTS_FOLDER}/)", "", failure)
 
 
-def _in_curves(stored: Stored, result: MemberResult) -> Iterator[tuple[int, Difference]]:
-    """The first row of the curves that is not the same; of a training that was given up there are none."""
+def _curve_difference(stored: Stored, result: MemberResult) -> Iterator[tuple[int, Difference]]:
+    """Yield the first difference in the curves with its running epoch; a training that was given up has no curves."""
     if not stored.epochs:
         return
     rows = min(len(stored.epochs), len(result.curves["step"]))
@@ -107,40 +110,40 @@ def _in_curves(stored: Stored, result: MemberResult) -> Iterator[tuple[int, Diff
         yield last + 1, Difference("curves", "rows", len(stored.epochs), len(result.curves["step"]))
 
 
-def _in_weights(stored: Mapping[int, Array], here: Mapping[int, Array]) -> Iterator[tuple[int, Difference]]:
-    """The first kept epoch whose weights are not the same."""
+def _weight_difference(stored: Mapping[int, Array], retrained: Mapping[int, Array]) -> Iterator[tuple[int, Difference]]:
+    """Yield the first kept epoch whose weights differ, with the difference."""
     for epoch in sorted(stored):
-        if epoch not in here:
+        if epoch not in retrained:
             yield epoch, Difference(f"epoch {epoch}", "weights", "kept", "not reached")
             return
-        if not _same(stored[epoch], here[epoch]):
-            yield epoch, Difference(f"epoch {epoch}", "weight", *_largest(stored[epoch], here[epoch]))
+        if not _same(stored[epoch], retrained[epoch]):
+            yield epoch, Difference(f"epoch {epoch}", "weight", *_largest(stored[epoch], retrained[epoch]))
             return
 
 
-def _different(ends: list[tuple[str, Any, Any]]) -> tuple[Difference, ...]:
-    return tuple(Difference("end", name, before, after) for name, before, after in ends if not _equal(before, after))
+def _differences(final: list[tuple[str, Any, Any]]) -> tuple[Difference, ...]:
+    return tuple(Difference("end", name, before, after) for name, before, after in final if not _equal(before, after))
 
 
-def _largest(stored: Array, here: Array) -> tuple[Any, Any]:
-    """The two numbers that are farthest apart."""
-    if stored.shape != here.shape:
-        return f"{stored.size} numbers", f"{here.size} numbers"
-    gap = np.abs(here - stored)
-    place = int(np.argmax(np.where(np.isfinite(gap), gap, math.inf)))
-    return float(stored[place]), float(here[place])
+def _largest(stored: Array, retrained: Array) -> tuple[Any, Any]:
+    """Return the stored and the new number that are farthest apart, or both sizes where these differ."""
+    if stored.shape != retrained.shape:
+        return f"{stored.size} numbers", f"{retrained.size} numbers"
+    gap = np.abs(retrained - stored)
+    index = int(np.argmax(np.where(np.isfinite(gap), gap, math.inf)))
+    return float(stored[index]), float(retrained[index])
 
 
 def _same(one: Array, other: Array) -> bool:
-    """Whether two arrays are the same to the sign of a zero."""
+    """Return whether two arrays are the same, signs of zeros included."""
     if not np.array_equal(one, other, equal_nan=True):
         return False
     return np.array_equal(np.signbit(one[one == 0]), np.signbit(other[other == 0]))
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two values are the same, nothing and not-a-number among them."""
-    one, other = (None if isinstance(each, float) and math.isnan(each) else each for each in (one, other))
+    """Return whether two values are the same; None and NaN count as the same."""
+    one, other = (None if isinstance(value, float) and math.isnan(value) else value for value in (one, other))
     if isinstance(one, float) and isinstance(other, float) and one == 0:
         return other == 0 and math.copysign(1, one) == math.copysign(1, other)
     return bool(one == other)

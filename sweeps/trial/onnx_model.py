@@ -1,4 +1,4 @@
-"""A trained network as an ONNX model of the whole function: places in mm in, physical strain out."""
+"""A trained network as an ONNX model of the whole function, from coordinates in mm to physical strain."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onnx import TensorProto, checker, helper, numpy_helper
 from pinncore import TrainedNetwork
 from pinncore.networks import unflatten
 
-OPSET: Final = 18  # a form of every operation here that runtimes have long had
-IR_VERSION: Final = 8  # of the same age
+OPSET: Final = 18  # old enough for common runtimes
+IR_VERSION: Final = 8  # as old as the opset
 NAMES: Final = {"x": "x_mm", "y": "y_mm", "g": "g_mm2", "elocal": "elocal"}
 OUTPUT: Final = "strain"
 
@@ -22,9 +22,9 @@ _TYPES: Final = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 
 
 def model(network: TrainedNetwork, metadata: Mapping[str, str]) -> bytes:
-    """The serialised model: inputs x_mm, y_mm (and g_mm2, elocal where it sees them) and output strain, each [points].
+    """Return the serialised model: inputs x_mm, y_mm (g_mm2, elocal if used) and output strain, shape [points] each.
 
-    Inputs and output are doubles whatever the precision within, which is that of the training.
+    Inputs and output are doubles; inside, the model has the precision of the training.
     """
     graph = _Graph(network.train.dtype)
     scaling = network.problem.scaling
@@ -32,8 +32,8 @@ def model(network: TrainedNetwork, metadata: Mapping[str, str]) -> bytes:
     factor = {"x": scaling.length, "y": scaling.length, "g": scaling.coefficient, "elocal": scaling.strain}
     columns = []
     for name in network.problem.settings.inputs:
-        moved = graph.add("Sub", NAMES[name], graph.double(centre.get(name, 0.0)))
-        column = graph.add("Mul", moved, graph.double(factor[name]))
+        shifted = graph.add("Sub", NAMES[name], graph.double(centre.get(name, 0.0)))
+        column = graph.add("Mul", shifted, graph.double(factor[name]))
         columns.append(graph.add("Unsqueeze", column, graph.constant(np.array([1]))))
     value = graph.add("Cast", graph.add("Concat", *columns, axis=1), to=_TYPES[network.train.dtype])
     weights = unflatten(network.parameters, network.layers)
@@ -47,7 +47,7 @@ def model(network: TrainedNetwork, metadata: Mapping[str, str]) -> bytes:
 
 
 class _Graph:
-    """Nodes and constants in the order in which they are made."""
+    """Nodes and constants in the order of their creation."""
 
     def __init__(self, dtype: str) -> None:
         self._dtype = np.dtype(dtype)
@@ -55,22 +55,27 @@ class _Graph:
         self._constants: list[Any] = []
 
     def add(self, operation: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Add a node and return the name of its output."""
         name = output or f"v{len(self._nodes)}"
         self._nodes.append(helper.make_node(operation, list(inputs), [name], **attributes))
         return name
 
     def constant(self, array: NDArray[Any]) -> str:
+        """Add an array as a constant and return its name."""
         name = f"c{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(array, name))
         return name
 
     def double(self, value: float) -> str:
+        """Add a number as a constant in double precision and return its name."""
         return self.constant(np.array(value, dtype=np.float64))
 
     def weight(self, values: NDArray[np.float64]) -> str:
+        """Add an array as a constant in the precision of the training and return its name."""
         return self.constant(np.ascontiguousarray(values, dtype=self._dtype))
 
     def activation(self, name: str, z: str) -> str:
+        """Add the activation of `z` and return the name of its output."""
         if name == "silu":
             return self.add("Mul", z, self.add("Sigmoid", z))
         if name == "gelu":
@@ -80,11 +85,12 @@ class _Graph:
         return self.add({"tanh": "Tanh", "sin": "Sin"}[name], z)
 
     def serialised(self, inputs: list[str], metadata: Mapping[str, str]) -> bytes:
-        ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["points"]) for name in (*inputs, OUTPUT)]
-        graph = helper.make_graph(self._nodes, "network", ends[:-1], ends[-1:], self._constants)
-        made = helper.make_model(
+        """Return the model as bytes, after the checks of the package onnx."""
+        tensors = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["points"]) for name in (*inputs, OUTPUT)]
+        graph = helper.make_graph(self._nodes, "network", tensors[:-1], tensors[-1:], self._constants)
+        proto = helper.make_model(
             graph, producer_name="pinnsweep", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
-        helper.set_model_props(made, dict(metadata))
-        checker.check_model(made, full_check=True)
-        return bytes(made.SerializeToString())
+        helper.set_model_props(proto, dict(metadata))
+        checker.check_model(proto, full_check=True)
+        return bytes(proto.SerializeToString())

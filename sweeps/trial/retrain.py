@@ -1,4 +1,4 @@
-"""A trial trained once more, alone and outside its study, and compared with what the study has of it."""
+"""A trial that is trained again, alone and outside its study, and compared with the results in the study."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from .reasons import reasons
 from .tables import Row, kept_weights, original, part_of, row_of, settings_of
 
 TICKS_BETWEEN_LOOKS: Final = 20
-LABEL: Final = 0  # of the only member
+LABEL: Final = 0  # label of the only member
 
 Look = Callable[[pinncore.Pack], None]
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """A replicate trained again: what it came to, and every way in which that differs from the study's row.
+    """A replicate that was trained again: its result, and its differences from the row in the study.
 
     `first` is the first difference in the course of training, `ends` are those of the final numbers, `compared` says
-    how much was compared; `reasons` why they may differ, and nothing where they do not. `result` is None where it could
-    not begin, for the reason `failure`.
+    how much was compared. `reasons` says why they may differ; it is empty where they do not. `result` is None where
+    training could not begin, for the reason `failure`.
     """
 
     row: Row
@@ -59,12 +59,12 @@ class Retrained:
 
     @property
     def same(self) -> bool:
-        """Whether every number is the same, bit for bit."""
+        """Return whether every number is the same, bit for bit."""
         return self.first is None and not self.ends
 
     @property
     def state(self) -> str:
-        """What became of it here."""
+        """Return the state in which it ended here."""
         if self.failure is not None:
             return FAIL
         return PRUNED if self.result and self.result.stop_reason is pinncore.StopReason.PRUNED else COMPLETE
@@ -73,11 +73,12 @@ class Retrained:
 def retrain(
     place: Path | Remote, trial: int, replicate: int = 0, *, engine: str | None = None, look: Look | None = None
 ) -> Retrained:
-    """Train a replicate from its initial weights as its study did, to where it ended there, and compare.
+    """Train a replicate from its initial weights as its study did, to the same end, and compare.
 
-    A trial that repeats another stands for the other; a pruned one goes as far as it went. The engine is the one that
-    was used, and the device too where there is one of its kind. `look` is called with the pack now and then. Nothing in
-    the study changes. Raises `StudyError` where it was never trained, or its initial weights are gone.
+    For a trial that repeats another, the other is trained; a pruned one is trained to the evaluation where it ended.
+    The engine is the one that was used, unless given; so is the device where this machine has one of its kind. `look`
+    is called with the pack from time to time. Nothing in the study changes. Raises `StudyError` where the replicate was
+    never trained, or its initial weights are gone.
     """
     study_file = read_study_file(place)
     row = original(place, row_of(place, trial, replicate))
@@ -85,12 +86,12 @@ def retrain(
         why = row["failure"] or row["stop_reason"] or "no reason given"
         raise StudyError(f"trial {trial} of {place} was never trained ({why}), so it cannot be trained again")
     train, problem = settings_of(row)
-    used: Any = engine or row["engine_used"] or train.engine
-    device = _device(row["device"], used)
-    settings = dataclasses.replace(train, engine=used, init=_own_copy(place, train.init))
+    chosen_engine: Any = engine or row["engine_used"] or train.engine
+    device = _device(row["device"], chosen_engine)
+    settings = dataclasses.replace(train, engine=chosen_engine, init=_own_copy(place, train.init))
     member = pinncore.Member(settings, problem, row["seed"], LABEL)
     threads = torch.get_num_threads()
-    torch.set_num_threads(_cpus_there(study_file))
+    torch.set_num_threads(_cpus_per_pack(study_file))
     try:
         result, failure = _train(member, device, row["evaluations"] if row["state"] == PRUNED else None, look)
     finally:
@@ -98,23 +99,23 @@ def retrain(
     if result is not None and failure is None:
         failure = no_objective(result, ranking_of(study_file).objectives)
     compared, first, ends = compare(row, _stored(place, row, settings), result, failure)
-    why_not = reasons(row, result, settings) if first or ends else ()
-    return Retrained(row, settings, problem, device, result, failure, compared, first, ends, why_not)
+    known_reasons = reasons(row, result, settings) if first or ends else ()
+    return Retrained(row, settings, problem, device, result, failure, compared, first, ends, known_reasons)
 
 
 def _train(
     member: pinncore.Member, device: str, limit: int | None, look: Look | None
 ) -> tuple[pinncore.MemberResult | None, str | None]:
-    """The result, or why there is none; a `limit` on evaluations is where it was pruned."""
+    """Return the result and why it failed, if it did; `limit` is the evaluation at which it was pruned."""
     try:
         pack = pinncore.Pack([member], device=device)
     except pinncore.PinnError as problem:
         return None, str(problem)
-    done = 0
-    while pack.active and (limit is None or done < limit):
-        ticks = TICKS_BETWEEN_LOOKS if limit is None else min(TICKS_BETWEEN_LOOKS, limit - done)
+    evaluations = 0
+    while pack.active and (limit is None or evaluations < limit):
+        ticks = TICKS_BETWEEN_LOOKS if limit is None else min(TICKS_BETWEEN_LOOKS, limit - evaluations)
         pack.step(ticks)
-        done += ticks
+        evaluations += ticks
         if look is not None and pack.active:
             look(pack)
     pack.stop(LABEL, pinncore.StopReason.PRUNED)
@@ -125,39 +126,42 @@ def _stored(place: Path | Remote, row: Row, settings: pinncore.TrainSettings) ->
     curves = part_of(place, "curves", row)
     order = np.argsort(curves["evaluations"], kind="stable")
     ordered: dict[str, NDArray[Any]] = {name: values[order] for name, values in curves.items()}
-    begun = {FIRST: 0, SECOND: settings.epochs}
-    epochs = [int(step) + begun[phase] for phase, step in zip(ordered["phase"], ordered["step"], strict=True)]
+    first_epoch = {FIRST: 0, SECOND: settings.epochs}
+    epochs = [int(step) + first_epoch[phase] for phase, step in zip(ordered["phase"], ordered["step"], strict=True)]
     return Stored(
         ordered, epochs, kept_weights(place, row), part_of(place, "fields", row).get("predicted", np.empty(0))
     )
 
 
-def _device(there: str | None, engine: str) -> str:
-    """A device of the kind it was trained on, where there is one; engine fused is for a CPU."""
-    if engine == "fused" or (there == "cuda" and not torch.cuda.is_available()):
+def _device(device: str | None, engine: str) -> str:
+    """Return a device of the kind it was trained on, where there is one; the engine fused needs a CPU."""
+    if engine == "fused" or (device == "cuda" and not torch.cuda.is_available()):
         return "cpu"
-    return there or "auto"
+    return device or "auto"
 
 
-def _cpus_there(study_file: Mapping[str, Any]) -> int:
-    """Cores of a worker of the study: engines other than fused may round by their number."""
+def _cpus_per_pack(study_file: Mapping[str, Any]) -> int:
+    """Return the cores per pack of the study, because engines other than fused may round by their number."""
     return int((study_file.get("resources") or {}).get("cpus_per_pack") or 1)
 
 
 def _own_copy(place: Path | Remote, init: str) -> str:
-    """Initial weights out of the study's own copy, where they came from a file or another trial."""
+    """Return the `init` that reads the study's own copy, where initial weights came from a file or another trial.
+
+    Raises `StudyError` where the copy is gone.
+    """
     if not init.startswith((FILE_PREFIX, TRIAL_PREFIX)):
         return init
     study_dir = local(Path(str(place)))
     name, where = identified(whole_text(study_dir), study_dir)
     connection = database.connect(where)
     try:
-        known = optuna_reader.attributes(connection, optuna_reader.study_id(connection, name)).get(
+        digests = optuna_reader.attributes(connection, optuna_reader.study_id(connection, name)).get(
             other_studies.WEIGHTS, {}
         )
     finally:
         connection.close()
-    copy = study_dir / other_studies.FOLDER / f"{known.get(init)}.npz"
+    copy = study_dir / other_studies.FOLDER / f"{digests.get(init)}.npz"
     if not os.path.isfile(copy):
         raise StudyError(f"the initial weights {init} are gone: {study_dir} has no copy of them")
     group = init.partition("#")[2] if init.startswith(FILE_PREFIX) else ""

@@ -1,4 +1,4 @@
-"""What came of training a trial again, in words."""
+"""The result of training a trial again, as text."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ from ..storage.object_store import Remote
 from .compare import Difference
 from .retrain import Retrained
 
-SHOWN: Final = 8  # differences of the end
+SHOWN: Final = 8  # final differences
 
 
-def text(place: Path | Remote, trial: int, found: Retrained) -> str:
-    """The verdict first, then where the two part, by how much at the end, and why."""
-    row = found.row
+def text(place: Path | Remote, trial: int, retrained: Retrained) -> str:
+    """Return the verdict, then the first difference, the final differences, and the reasons."""
+    row = retrained.row
     which = f"{place.name}, trial {trial}, replicate {row['replicate']}"
     lines = [] if row["trial"] == trial else [f"trial {trial} repeats trial {row['trial']}, which is trained here"]
-    if found.same:
-        return _printable([*lines, f"{which}: the same, bit for bit ({_compared(found)})", *_ended(found)])
+    if retrained.same:
+        return _printable([*lines, f"{which}: the same, bit for bit ({_compared(retrained)})", *_ended(retrained)])
     lines.append(f"{which}: different")
-    if row["state"] != found.state:
-        lines.append(f"  it was {row['state']} in the study and is {found.state} here")
-    if found.first:
-        lines.append(f"  they part at {found.first.where}: {_told(found.first)}")
-    lines += [f"  at the end: {_told(each)}" for each in found.ends[:SHOWN]]
-    if len(found.ends) > SHOWN:
-        lines.append(f"  and {len(found.ends) - SHOWN} more (--json has them)")
-    lines += [f"  {'why' if i == 0 else 'and'}: {reason}" for i, reason in enumerate(found.reasons)]
+    if row["state"] != retrained.state:
+        lines.append(f"  it was {row['state']} in the study and is {retrained.state} here")
+    if retrained.first:
+        lines.append(f"  first difference at {retrained.first.where}: {_difference(retrained.first)}")
+    lines += [f"  at the end: {_difference(difference)}" for difference in retrained.ends[:SHOWN]]
+    if len(retrained.ends) > SHOWN:
+        lines.append(f"  and {len(retrained.ends) - SHOWN} more (--json lists all)")
+    lines += [f"  {'why' if i == 0 else 'and'}: {reason}" for i, reason in enumerate(retrained.reasons)]
     return _printable(lines)
 
 
-def _compared(found: Retrained) -> str:
+def _compared(retrained: Retrained) -> str:
     names = {"curve_rows": "rows of curves", "kept_epochs": "sets of weights", "field_points": "points of the field"}
-    parts = [f"{found.compared[key]} {name}" for key, name in names.items() if found.compared.get(key)]
-    parts += [f"{found.compared['numbers']} numbers of the end"] if found.compared.get("numbers") else []
+    parts = [f"{retrained.compared[key]} {name}" for key, name in names.items() if retrained.compared.get(key)]
+    parts += [f"{retrained.compared['numbers']} final numbers"] if retrained.compared.get("numbers") else []
     return ", ".join(parts) or "the reason why it cannot be trained"
 
 
-def _ended(found: Retrained) -> list[str]:
-    if found.failure is not None:
-        return [f"  it fails here too: {found.failure}"]
-    assert found.result is not None
-    error = found.result.metrics.get("rel_l2")
-    told = f"  loss {found.result.loss:.6g}" + ("" if error is None else f", rel_l2 {shown('rel_l2', error)}")
-    return [f"{told}, {found.result.stop_reason.value}, engine {found.result.engine} on {found.result.device}"]
+def _ended(retrained: Retrained) -> list[str]:
+    if retrained.failure is not None:
+        return [f"  it fails here too: {retrained.failure}"]
+    assert retrained.result is not None
+    error = retrained.result.metrics.get("rel_l2")
+    text = f"  loss {retrained.result.loss:.6g}" + ("" if error is None else f", rel_l2 {shown('rel_l2', error)}")
+    return [
+        f"{text}, {retrained.result.stop_reason.value}, engine {retrained.result.engine} on {retrained.result.device}"
+    ]
 
 
-def _told(difference: Difference) -> str:
-    size = "" if difference.relative is None else f" (by {difference.relative:.1e} of it)"
+def _difference(difference: Difference) -> str:
+    size = "" if difference.relative is None else f" (relative difference {difference.relative:.1e})"
     return f"{difference.quantity} {_number(difference.stored)} in the study, {_number(difference.here)} here{size}"
 
 

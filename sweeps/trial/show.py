@@ -1,4 +1,4 @@
-"""Everything a study knows of one trial, gathered for a script; `showtext` writes it for people."""
+"""Everything a study has about one trial, as plain values; `show_text` turns it into text."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ PROVENANCE: Final = (
     "data_hash",
     "spec_hash",
 )
-_TOLD_APART: Final = ("time_s", "evaluations")  # columns of curves that phases tell in their own way
+_NOT_SHOWN: Final = ("time_s", "evaluations")  # columns of curves, which rows of trials have per stage
 
 
 def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) -> dict[str, Any]:
-    """All about one trial, of one replicate alone where that is named.
+    """Return everything about one trial, or about one `replicate` of it.
 
     Keys: study, path, trial, state, duplicate_of, retry_of; rank (place, of, by, value; None where it has none);
     settings (swept, changed, default); replicates (a mapping each: outcome and metrics); spread (metric to middle, min,
-    max over the replicates); phases (a mapping for each replicate and stage, loss terms at its end); provenance (column
-    to its different values); events; kept; next (commands). A trial that has not finished has what there is. Raises
-    `StudyError` where there is no such trial.
+    max over the replicates); phases (a mapping for each replicate and stage, with the loss terms at its end);
+    provenance (column to its distinct values); events; kept; next (commands). For a trial that has not finished, the
+    keys without a value are missing. Raises `StudyError` where there is no such trial.
     """
     study_file = read_study_file(place)
     rows = _rows(place, trial, replicate)
@@ -75,11 +75,11 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
         return _unfinished(place, trial, study_file)
     first = rows[0]
     ranking = ranking_of(study_file)
-    sources = [original(place, row) for row in rows]
-    state, rank = _standing(place, trial)
+    originals = [original(place, row) for row in rows]
+    state, rank = _state_and_rank(place, trial)
     if state is None or replicate is not None:
-        state = _state(place, rows, whole=replicate is not None or len(rows) >= ranking.replicates)
-    kept = _kept(place, sources[0])
+        state = _state(place, rows, is_complete=replicate is not None or len(rows) >= ranking.replicates)
+    kept = _kept(place, originals[0])
     return {
         "study": place.name,
         "path": str(place),
@@ -91,7 +91,7 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
         "settings": _settings(first, swept_columns(study_file)),
         "replicates": [{name: row[name] for name in (*OUTCOME, *METRICS) if name in row} for row in rows],
         "spread": _spread(rows, ranking.quantile) if len(rows) > 1 else {},
-        "phases": [phase for row in sources for phase in _phases(place, row)],
+        "phases": [phase for row in originals for phase in _phases(place, row)],
         "provenance": {name: sorted({row[name] for row in rows if row.get(name) is not None}) for name in PROVENANCE},
         "events": _events(place, trial, {row["pack"] for row in rows if row["pack"] is not None}),
         "kept": kept,
@@ -100,43 +100,46 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
 
 
 def _rows(place: Path | Remote, trial: int, replicate: int | None) -> list[Row]:
-    """The rows that are asked for; none where the trial is known and has not finished."""
+    """Return the requested rows; none where the trial exists and has not finished."""
     try:
         return rows_of(place, trial) if replicate is None else [row_of(place, trial, replicate)]
     except StudyError:
         if replicate is not None:
             raise
         try:
-            asked = asked_trial(place, trial)
+            record = asked_trial(place, trial)
         except StudyError:
-            asked = None
-        if asked is None:
+            record = None
+        if record is None:
             raise
         return []
 
 
 def _unfinished(place: Path | Remote, trial: int, study_file: Mapping[str, Any]) -> dict[str, Any]:
-    asked = asked_trial(place, trial)
-    assert asked is not None
+    record = asked_trial(place, trial)
+    assert record is not None
     return {
         "study": place.name,
         "path": str(place),
         "trial": trial,
-        "state": asked.state,
-        "settings": {"swept": {name: _decoded(value) for name, value in asked.params.items()}},
+        "state": record.state,
+        "settings": {"swept": {name: _decoded(value) for name, value in record.params.items()}},
         "events": _events(place, trial, set()),
         "next": [f"{own_name()} status {shlex.quote(str(place))}"],
     }
 
 
 def _decoded(stored: Any) -> Any:
-    """A parameter as the study file has it: the database keeps lists and mappings as JSON."""
+    """Return a parameter as the study file has it; the database stores lists and mappings as JSON."""
     return json.loads(stored) if isinstance(stored, str) and stored.startswith(("[", "{")) else stored
 
 
-def _standing(place: Path | Remote, trial: int) -> tuple[str | None, dict[str, Any] | None]:
-    """The trial's state by all its replicates, and its place among the complete trials by the first objective; None
-    where some replicates have not finished, or where it repeats another."""
+def _state_and_rank(place: Path | Remote, trial: int) -> tuple[str | None, dict[str, Any] | None]:
+    """Return the state of the trial by all its replicates, and its rank among complete trials by the first objective.
+
+    Both are None where some replicates have not finished, or where the trial repeats another; the rank is also None
+    where the trial is not complete.
+    """
     table = ranked_trials([place])
     by = table.column_names[table.column_names.index("state") + 1]
     columns = (table[name].to_pylist() for name in ("trial", "state", by))
@@ -150,80 +153,82 @@ def _standing(place: Path | Remote, trial: int) -> tuple[str | None, dict[str, A
     return state, {"place": ranked.index(trial) + 1, "of": len(ranked), "by": by, "value": value}
 
 
-def _state(place: Path | Remote, rows: Sequence[Row], *, whole: bool) -> str:
-    """The state of a trial that repeats another, of one of whose replicates some still train, or of one replicate."""
-    if not whole:
+def _state(place: Path | Remote, rows: Sequence[Row], *, is_complete: bool) -> str:
+    """Return the state of one replicate, or of a trial that repeats another or has unfinished replicates."""
+    if not is_complete:
         with contextlib.suppress(StudyError):
-            asked = asked_trial(place, rows[0]["trial"])
-            if asked is not None:
-                return asked.state
+            record = asked_trial(place, rows[0]["trial"])
+            if record is not None:
+                return record.state
     states = {row["state"] for row in rows}
     return next(state for state in (PRUNED, COMPLETE, FAIL) if state in states)
 
 
 def _settings(row: Row, swept: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The whole configuration: what was searched, what is not at its default, what is."""
+    """Return the configuration in three parts: swept, changed from the default, at the default."""
     config = config_of(row)
-    found: dict[str, dict[str, Any]] = {"swept": {}, "changed": {}, "default": {}}
-    named = {}
+    settings: dict[str, dict[str, Any]] = {"swept": {}, "changed": {}, "default": {}}
+    values = {}
     for setting in all_settings(row["problem"]):
         value = config[setting.section][setting.name]
-        named[setting.column] = value, value == setting.default
+        values[setting.column] = value, value == setting.default
     for name in swept:
-        found["swept"][name] = named.pop(name)[0]
-    for name, (value, is_default) in named.items():
-        found["default" if is_default else "changed"][name] = value
-    return found
+        settings["swept"][name] = values.pop(name)[0]
+    for name, (value, is_default) in values.items():
+        settings["default" if is_default else "changed"][name] = value
+    return settings
 
 
-def _spread(rows: Sequence[Row], share: float) -> dict[str, dict[str, float]]:
-    """Middle (the quantile that the study ranks by), least and largest value of each metric; a failed replicate is
-    infinitely bad."""
-    found = {}
+def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
+    """Return the middle (the quantile `level`, by which the study ranks), minimum and maximum of each metric.
+
+    A failed replicate counts as infinitely bad.
+    """
+    spread = {}
     for name in METRICS:
         values = [math.inf if row["state"] == FAIL or row[name] is None else row[name] for row in rows]
         if not all(map(math.isinf, values)):
-            found[name] = {"middle": quantile(values, share), "min": min(values), "max": max(values)}
-    return found
+            spread[name] = {"middle": quantile(values, level), "min": min(values), "max": max(values)}
+    return spread
 
 
 def _phases(place: Path | Remote, row: Row) -> list[dict[str, Any]]:
-    """What each stage did, and the curves' last row in it."""
+    """Return what each stage did, with the last row of the curves in it."""
     curves = part_of(place, "curves", row)
-    found = []
-    for phase, optimiser, planned, done in (
+    phases = []
+    for phase, optimiser, steps_planned, steps_done in (
         (FIRST, row["first_stage"], row["epochs"], row["epochs_done"]),
         (SECOND, row["second_stage"], row["iterations"], row["iterations_done"]),
     ):
         if not row[f"{phase}_evaluations"]:
             continue
-        here = (curves["phase"] == phase).nonzero()[0]
-        last = max(here, key=lambda index: int(curves["step"][index]), default=None)
-        ends = {name: values[last] for name, values in curves.items() if name not in _TOLD_APART}
-        found.append(
+        indices = (curves["phase"] == phase).nonzero()[0]
+        last = max(indices, key=lambda index: int(curves["step"][index]), default=None)
+        ends = {name: values[last] for name, values in curves.items() if name not in _NOT_SHOWN}
+        phases.append(
             {
                 "replicate": row["replicate"],
                 "phase": phase,
                 "optimiser": optimiser,
-                "done": done,
-                "planned": planned,
+                "done": steps_done,
+                "planned": steps_planned,
                 "evaluations": row[f"{phase}_evaluations"],
                 "seconds": row[f"{phase}_seconds"],
                 **({} if last is None else {name: value.item() for name, value in ends.items() if name != "phase"}),
             }
         )
-    return found
+    return phases
 
 
 def _events(place: Path | Remote, trial: int, packs: set[int]) -> list[dict[str, Any]]:
-    """What happened to the trial, and to the packs it finished in, in order."""
+    """Return what happened to the trial and to the packs in which it finished, by time."""
     about_packs = ds.field("trial").is_null() & ds.field("pack").isin(sorted(packs))
-    found = tables_of(place).read("events", where=(ds.field("trial") == trial) | about_packs)
-    return found.sort_by("time").to_pylist()
+    events = tables_of(place).read("events", where=(ds.field("trial") == trial) | about_packs)
+    return events.sort_by("time").to_pylist()
 
 
 def _kept(place: Path | Remote, row: Row) -> dict[str, Any]:
-    """What the tables hold of one replicate beside its row."""
+    """Return what the tables have of one replicate beside its row."""
     where = of_member(row["trial"], row["replicate"])
     tables = tables_of(place)
     epochs = tables.read("weights", columns=["epoch"], where=where)["epoch"]
@@ -237,7 +242,7 @@ def _kept(place: Path | Remote, row: Row) -> dict[str, Any]:
 def _next(
     place: Path | Remote, trial: int, replicate: int | None, state: str, row: Row, *, has_weights: bool
 ) -> list[str]:
-    """Commands that go on from here."""
+    """Return useful next commands."""
     command, study = own_name(), shlex.quote(str(place))
     which = f"{study} {trial}" + (f" --replicate {replicate}" if replicate else "")
     if row["seed"] is None:

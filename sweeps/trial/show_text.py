@@ -1,4 +1,4 @@
-"""All about one trial as text of 80 columns."""
+"""Everything about one trial as text of 80 columns."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _HASH_SHOWN: Final = 12
 _OUTCOME: Final = ("replicate", "state", "rel_l2", "heldout_residual", "loss", "seconds", "stop_reason")
 
 
-def text(found: Mapping[str, Any], *, width: int = WIDTH) -> str:
-    """What `about_trial` found, for people."""
-    parts = [_head(found), _settings(found["settings"])]
-    if "replicates" in found:
-        parts += [_metrics(found, width), _phases(found["phases"], width), _ends(found["replicates"], width)]
-        parts += [_provenance(found["provenance"], width), _kept(found["kept"], width)]
-    parts += [_events(found["events"], width), _titled("next", found["next"])]
+def text(about: Mapping[str, Any], *, width: int = WIDTH) -> str:
+    """Return the result of `about_trial` as text of at most `width` columns, except for commands."""
+    parts = [_head(about), _settings(about["settings"])]
+    if "replicates" in about:
+        parts += [_metrics(about, width), _phases(about["phases"], width), _ends(about["replicates"], width)]
+        parts += [_provenance(about["provenance"], width), _kept(about["kept"], width)]
+    parts += [_events(about["events"], width), _titled("next", about["next"])]
     return "\n\n".join(part for part in parts if part)
 
 
-def _head(found: Mapping[str, Any]) -> str:
-    line = f"{found['study']}, trial {found['trial']}: {found['state']}"
-    if rank := found.get("rank"):
+def _head(about: Mapping[str, Any]) -> str:
+    line = f"{about['study']}, trial {about['trial']}: {about['state']}"
+    if rank := about.get("rank"):
         line += f", {rank['by']} {shown(rank['by'], rank['value'])}, rank {rank['place']} of {rank['of']}"
     lines = [line]
-    if found.get("duplicate_of") is not None:
-        lines.append(f"has the configuration of trial {found['duplicate_of']}, whose results stand here too")
-    if found.get("retry_of") is not None:
-        lines.append(f"trains trial {found['retry_of']} once more, which failed")
-    for replicate in found.get("replicates", ())[:1]:
+    if about.get("duplicate_of") is not None:
+        lines.append(f"has the configuration of trial {about['duplicate_of']}, whose results are shown")
+    if about.get("retry_of") is not None:
+        lines.append(f"retries trial {about['retry_of']}, which failed")
+    for replicate in about.get("replicates", ())[:1]:
         if replicate["taken_from"] is not None:
             lines.append(f"results taken from {replicate['taken_from']}")
     return "\n".join(map(printable, lines))
@@ -48,19 +48,19 @@ def _settings(settings: Mapping[str, Mapping[str, Any]]) -> str:
     if settings.get("changed"):
         parts.append(_titled("set by the study, not at the default", _pairs(settings["changed"])))
     if settings.get("default"):
-        parts.append(f"{len(settings['default'])} more settings are at their defaults (--json has them)")
+        parts.append(f"{len(settings['default'])} more settings are at their defaults (--json lists them)")
     return "\n\n".join(parts)
 
 
-def _metrics(found: Mapping[str, Any], width: int) -> str:
-    replicates, spread = found["replicates"], found["spread"]
+def _metrics(about: Mapping[str, Any], width: int) -> str:
+    replicates, spread = about["replicates"], about["spread"]
     if len(replicates) == 1:
-        only = replicates[0]
-        names = [name for name, value in only.items() if isinstance(value, float) and name != "seconds"]
-        return _titled(f"metrics (seed {only['seed']})", _pairs({name: only[name] for name in names}))
+        replicate = replicates[0]
+        names = [name for name, value in replicate.items() if isinstance(value, float) and name != "seconds"]
+        return _titled(f"metrics (seed {replicate['seed']})", _pairs({name: replicate[name] for name in names}))
     lines = [
-        f"{name:<19}{shown(name, each['middle']):>10}   {span(name, each['min'], each['max'])}"
-        for name, each in spread.items()
+        f"{name:<19}{shown(name, values['middle']):>10}   {span(name, values['min'], values['max'])}"
+        for name, values in spread.items()
         if name != "seconds"
     ]
     table = render(pa.Table.from_pylist([{name: row[name] for name in _OUTCOME} for row in replicates]), width=width)
@@ -75,7 +75,7 @@ def _phases(phases: Sequence[Mapping[str, Any]], width: int) -> str:
     work = [
         {
             **({"replicate": phase["replicate"]} if several else {}),
-            "phase": phase["optimiser"],
+            "stage": phase["optimiser"],
             "steps": f"{phase['done']} of {phase['planned']}",
             "evaluations": phase["evaluations"],
             "time": duration(phase["seconds"]) if phase["seconds"] >= 60 else f"{phase['seconds']:.2f} s",
@@ -86,42 +86,45 @@ def _phases(phases: Sequence[Mapping[str, Any]], width: int) -> str:
     ends = [
         {
             **({"replicate": phase["replicate"]} if several else {}),
-            "phase": phase["optimiser"],
+            "stage": phase["optimiser"],
             **{name: phase.get(name) for name in ("step", *losses, "grad_norm", "rel_l2")},
         }
         for phase in phases
     ]
     tables = [render(pa.Table.from_pylist(rows), width=width) for rows in (work, ends)]
-    return f"phases\n\n{tables[0]}\n\nat the end of each phase\n\n{tables[1]}"
+    return f"stages\n\n{tables[0]}\n\nat the end of each stage\n\n{tables[1]}"
 
 
 def _ends(replicates: Sequence[Mapping[str, Any]], width: int) -> str:
-    """Why training ended, each reason once with the replicates it holds for."""
-    found: dict[str, list[int]] = {}
-    for each in replicates:
-        stop = f"{each['stop_reason']}: {each['stop_advice']}" if each["stop_advice"] else each["stop_reason"]
-        said = f"failed: {each['failure']}" if each["failure"] else stop
-        said = f"{said or 'no reason given'}{' (rebatched)' if each['rebatched'] else ''}"
-        found.setdefault(said, []).append(each["replicate"])
+    """Return why training ended, each reason once with its replicates."""
+    by_reason: dict[str, list[int]] = {}
+    for replicate in replicates:
+        advice = f": {replicate['stop_advice']}" if replicate["stop_advice"] else ""
+        stop = f"{replicate['stop_reason']}{advice}" if replicate["stop_reason"] or advice else None
+        reason = f"failed: {replicate['failure']}" if replicate["failure"] else stop
+        reason = f"{reason or 'no reason given'}{' (rebatched)' if replicate['rebatched'] else ''}"
+        by_reason.setdefault(reason, []).append(replicate["replicate"])
     several = len(replicates) > 1
-    told = [f"replicate {_listed(which)}: {said}" if several else said for said, which in found.items()]
-    return _titled("why it ended", [line for each in told for line in _wrapped(each, width)])
+    sentences = [
+        f"replicate {_listed(numbers)}: {reason}" if several else reason for reason, numbers in by_reason.items()
+    ]
+    return _titled("why it ended", [line for sentence in sentences for line in _wrapped(sentence, width)])
 
 
 def _provenance(provenance: Mapping[str, Sequence[Any]], width: int) -> str:
     lines = []
     for name, values in provenance.items():
         if values:
-            told = [value[:_HASH_SHOWN] if name.endswith("_hash") else _word(name, value) for value in values]
+            words = [value[:_HASH_SHOWN] if name.endswith("_hash") else _word(name, value) for value in values]
             if name in ("started_at", "finished_at"):
-                told = told[:1] if name == "started_at" else told[-1:]
-            lines += _wrapped(f"{name:<19}{', '.join(told)}", width, indent=19)
-    return _titled("where and with what", lines)
+                words = words[:1] if name == "started_at" else words[-1:]
+            lines += _wrapped(f"{name:<19}{', '.join(words)}", width, indent=19)
+    return _titled("machine and versions", lines)
 
 
 def _kept(kept: Mapping[str, Any], width: int) -> str:
     epochs = kept["weights_epochs"]
-    weights = f"weights at epochs {_listed(epochs)} (the last are final)" if epochs else "no weights"
+    weights = f"weights at epochs {_listed(epochs)} (the last one is final)" if epochs else "no weights"
     field = f"field at {kept['field_points']} points" if kept["field_points"] else "no field"
     return _titled("kept", [f"{kept['curve_rows']} rows of curves", field, *_wrapped(weights, width)])
 
@@ -131,8 +134,8 @@ def _events(events: Sequence[Mapping[str, Any]], width: int) -> str:
     for event in events:
         pack = "" if event["pack"] is None else f" pack {event['pack']}"
         detail = f": {event['detail']}" if event["detail"] else ""
-        told = printable(f"{event['event']}{pack}{detail}")
-        lines += _wrapped(f"{_word('time', event['time'])}  {told}", width, indent=21)
+        text = printable(f"{event['event']}{pack}{detail}")
+        lines += _wrapped(f"{_word('time', event['time'])}  {text}", width, indent=21)
     return _titled("events (UTC)", lines)
 
 

@@ -1,7 +1,7 @@
 """Trained networks as files that other programs read: NumPy, safetensors, PyTorch, ONNX.
 
-`npz`, `safetensors` and `state_dict` hold the network alone, which sees inputs in its own units; ONNX holds the whole
-function from places in mm to physical strain. What the units are stands in the metadata, as JSON.
+`npz`, `safetensors` and `state_dict` hold the bare network, whose inputs have its own units; ONNX holds the whole
+function from coordinates in mm to physical strain. The metadata give the units, as JSON.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from ..errors import StudyError
 
 Format = Literal["npz", "safetensors", "state_dict", "onnx"]
 
-METADATA: Final = "pinnsweep"  # the key of the metadata, in those formats that have room for it
+METADATA: Final = "pinnsweep"  # key of the metadata, in the formats that can hold them
 ENDINGS: Final[Mapping[str, Format]] = MappingProxyType(
     {".npz": "npz", ".safetensors": "safetensors", ".pt": "state_dict", ".pth": "state_dict", ".onnx": "onnx"}
 )
 
 
 def format_of(file: Path) -> Format:
-    """The format that a file's ending names. Raises `StudyError`."""
+    """Return the format that the ending of a file names. Raises `StudyError` where it names none."""
     if file.suffix.lower() not in ENDINGS:
-        raise StudyError(f"{file}: must end in {', '.join(ENDINGS)}, or say --format")
+        raise StudyError(f"{file}: the name must end in {', '.join(ENDINGS)}, or give --format")
     return ENDINGS[file.suffix.lower()]
 
 
 def refuse_taken(file: Path) -> None:
-    """Refuse to write over a file, and into a folder that is not there. Raises `StudyError`."""
+    """Raise `StudyError` where a file exists already or its folder does not."""
     if file.exists():
-        raise StudyError(f"{file} is there already: remove it first, or give another name")
+        raise StudyError(f"{file} exists already: remove it first, or give another name")
     if not file.absolute().parent.is_dir():
-        raise StudyError(f"{file}: the folder {file.absolute().parent} is not there")
+        raise StudyError(f"{file}: the folder {file.absolute().parent} does not exist")
 
 
 def write_network(
     network: TrainedNetwork, file: Path, format: Format | None = None, *, metadata: Mapping[str, Any] | None = None
 ) -> Format:
-    """Write a network, in the format of the file's ending unless given; returns the format.
+    """Write a network, in the format of the file's ending unless given, and return the format.
 
-    `metadata` are kept beside what `about` says. Raises `StudyError` where the file is there already, where its ending
-    names no format, and where a library is missing.
+    `metadata` are written beside those of `about`. Raises `StudyError` where the file exists already, where its ending
+    names no format, or where a library is missing.
     """
     refuse_taken(file)
-    chosen = format or format_of(file)
-    write_whole(file.absolute(), _WRITERS[chosen](network, {**(metadata or {}), **about(network)}))
-    return chosen
+    file_format = format or format_of(file)
+    write_whole(file.absolute(), _WRITERS[file_format](network, {**(metadata or {}), **about(network)}))
+    return file_format
 
 
 def about(network: TrainedNetwork) -> dict[str, Any]:
-    """What is needed to use the bare network: layers, activation, and its units.
+    """Return what is needed to use the bare network: layers, activation, and its units.
 
     An input x_mm enters as length_per_mm (x_mm - centre_mm), g_mm2 times `coefficient`, elocal times `strain`; the
     output divided by `strain` is the physical non-local strain.
@@ -81,7 +81,7 @@ def about(network: TrainedNetwork) -> dict[str, Any]:
 
 
 def _npz(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
-    """W1 [in, out], b1 [out], W2, ... in float64, as `init: file:PATH` reads them."""
+    """Return W1 [in, out], b1 [out], W2, ... in float64, as `init: file:PATH` reads them."""
     arrays: dict[str, Any] = {METADATA: np.array(json.dumps(metadata))}
     for level, (w, b) in enumerate(unflatten(network.parameters, network.layers), start=1):
         arrays |= {f"W{level}": w, f"b{level}": b}
@@ -103,7 +103,7 @@ def _pt(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
 
 
 def _state_dict(network: TrainedNetwork) -> dict[str, torch.Tensor]:
-    """0.weight [out, in], 0.bias [out], 2.weight, ...: Linear layers and activations in turn, in a Sequential."""
+    """Return 0.weight [out, in], 0.bias [out], 2.weight, ... of a Sequential of Linear layers and activations."""
     dtype = getattr(torch, network.train.dtype)
     tensors = {}
     for level, (w, b) in enumerate(unflatten(network.parameters, network.layers)):

@@ -69,20 +69,20 @@ def trials_of(shown: Shown) -> list[FrozenTrial]:
 
 
 def pictures_of(trial: FrozenTrial) -> list[str]:
-    kept = [json.loads(value) for key, value in trial.system_attrs.items() if key.startswith("artifacts:")]
-    assert {each["mimetype"] for each in kept} <= {"image/png"}
-    return [each["filename"] for each in kept]
+    artifacts = [json.loads(value) for key, value in trial.system_attrs.items() if key.startswith("artifacts:")]
+    assert {artifact["mimetype"] for artifact in artifacts} <= {"image/png"}
+    return [artifact["filename"] for artifact in artifacts]
 
 
 def get(app: serving.App, path: str, method: str = "GET", **sent: Any) -> tuple[str, bytes]:
-    """Status and body of an answer, without a server."""
+    """Return status and body of an answer, without a server."""
     body = json.dumps(sent).encode()
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body)}
     environ |= {"CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json", "HTTP_ACCEPT_ENCODING": ""}
     setup_testing_defaults(environ)
-    said: list[str] = []
-    answer = app(environ, lambda status, headers, *rest: said.append(status))
-    return said[0], b"".join(answer)
+    statuses: list[str] = []
+    answer = app(environ, lambda status, headers, *rest: statuses.append(status))
+    return statuses[0], b"".join(answer)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -194,20 +194,20 @@ def test_a_study_that_cannot_be_read_any_more_is_told_and_comes_back(shown: Show
 
 
 def test_what_is_wrong_is_one_sentence(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(*words: object) -> str:
+    def message_of(*words: object) -> str:
         message = errors_of(invoke("dashboard", *words))
         assert message.startswith("error: ") and message.count("\n") == 1
         return message
 
-    assert "no study at" in told(tmp_path / "none", "--root", tmp_path)
+    assert "no study at" in message_of(tmp_path / "none", "--root", tmp_path)
     with serving.serve(serving.dashboard(shown.dir).app, "127.0.0.1", 0) as server:
         port = server.server_address[1]
-        assert f"port {port} of 127.0.0.1 is taken" in told(shown.dir, "--port", port)
-    assert "cannot listen at 192.0.2.1" in told(shown.dir, "--host", "192.0.2.1")
+        assert f"port {port} of 127.0.0.1 is taken" in message_of(shown.dir, "--port", port)
+    assert "cannot listen at 192.0.2.1" in message_of(shown.dir, "--host", "192.0.2.1")
     (shown.dir / "study.db").unlink()
-    assert "study.db is missing" in told(shown.dir)
+    assert "study.db is missing" in message_of(shown.dir)
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    assert "pip install 'pinnsweep[dashboard]'" in told(shown.dir)
+    assert "pip install 'pinnsweep[dashboard]'" in message_of(shown.dir)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -218,7 +218,7 @@ def test_the_command_says_where_and_ends_with_ctrl_c(shown: Shown, monkeypatch: 
     monkeypatch.setattr(serving.WSGIServer, "serve_forever", interrupted)
     result = invoke("dashboard", shown.dir, "--port", 0, "--host", host)
     assert result.exit_code == 0 and result.stdout.startswith(f"shown: http://{host}:")
-    assert result.stdout.endswith("/dashboard/studies/1  (Ctrl-C ends it)\n")
+    assert result.stdout.endswith("/dashboard/studies/1  (Ctrl-C to stop)\n")
     assert ("no password" in result.stderr) == (host == "0.0.0.0")
     answer = json.loads(invoke("dashboard", shown.dir, "--port", 0, "--json").stdout)
     assert answer["study"] == "shown" and answer["url"].endswith("/dashboard/studies/1")

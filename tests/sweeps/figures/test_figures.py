@@ -19,8 +19,8 @@ from .. import synthetic
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_figures_are_pictures_and_always_the_same(format: drawing.Format, start: bytes) -> None:
     curve = synthetic.curve(1)
-    drawn = [courses.training_curves(curve, title="Trial 1", format=format) for _ in range(2)]
-    assert drawn[0] == drawn[1] and drawn[0].startswith(start)
+    pictures = [courses.training_curves(curve, title="Trial 1", format=format) for _ in range(2)]
+    assert pictures[0] == pictures[1] and pictures[0].startswith(start)
 
 
 def test_figures_leave_the_settings_of_matplotlib_alone() -> None:

@@ -11,7 +11,7 @@ from .. import synthetic
 
 
 def gauss_points(corners: Array, *, around: bool = False) -> tuple[Array, Array]:
-    """The 2 x 2 Gauss points of quadrilaterals, shape [elements, 4, 2], row by row or counter-clockwise."""
+    """Return the 2 x 2 Gauss points of quadrilaterals, shape [elements, 4, 2], row by row or counter-clockwise."""
     places = [(-1, -1), (1, -1), (1, 1), (-1, 1)] if around else [(-1, -1), (1, -1), (-1, 1), (1, 1)]
     shape = np.array(
         [[(1 + xi * s) * (1 + eta * t) / 4 for s, t in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
@@ -22,7 +22,7 @@ def gauss_points(corners: Array, *, around: bool = False) -> tuple[Array, Array]
 
 
 def plate(rows: int, columns: int, *, skew: float = 0.0) -> Array:
-    """The corners of elements side by side on [0, 100] x [0, 100], of uneven size and, with `skew`, not rectangular."""
+    """Return the corners of adjacent elements on [0, 100] x [0, 100], of uneven size; with `skew`, not rectangular."""
     x, y = np.meshgrid(100 * np.linspace(0, 1, columns + 1) ** 1.3, 100 * np.linspace(0, 1, rows + 1))
     nodes = np.stack([x + skew * np.sin(y / 9), y + skew * np.cos(x / 11)], axis=2)
     corners = [nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, 1:], nodes[1:, :-1]]
@@ -30,7 +30,7 @@ def plate(rows: int, columns: int, *, skew: float = 0.0) -> Array:
 
 
 def on_elements() -> synthetic.Points:
-    """The field of `synthetic.small_points` at the Gauss points of 6 x 6 elements."""
+    """Return the field of `synthetic.small_points` at the Gauss points of 6 x 6 elements."""
     x_mm, y_mm = gauss_points(plate(6, 6))
     reference = 3.6e-4 * np.exp(-((np.hypot(x_mm - 31.0, 0.6 * y_mm) / 16.0) ** 1.4)) + 2e-6
     return x_mm, y_mm, 1.4 * reference, reference
@@ -43,9 +43,9 @@ def test_the_elements_of_gauss_points_are_found(skew: float, around: bool) -> No
     mesh = mesh_of(*gauss_points(corners, around=around))
     assert mesh is not None and mesh.elements == 35
     assert mesh.edges.shape == (5 * 8 + 7 * 6, 2, 2) and mesh.outline.shape == (2 * (5 + 7), 2, 2)
-    found = np.stack([mesh.x_mm, mesh.y_mm], axis=1)[140:]
-    assert len(found) == 6 * 8
-    missing = np.linalg.norm(corners.reshape(-1, 1, 2) - found, axis=2).min(axis=1)
+    nodes = np.stack([mesh.x_mm, mesh.y_mm], axis=1)[140:]
+    assert len(nodes) == 6 * 8
+    missing = np.linalg.norm(corners.reshape(-1, 1, 2) - nodes, axis=2).min(axis=1)
     assert missing.max() < 1e-9, "nodes are where the corners of the elements meet"
 
 

@@ -33,13 +33,13 @@ def test_the_report_can_be_read(browser: Browser, address: str, theme: Theme, wi
         assert page.illegible() == []
         assert page.overflow_px == 0
         pictures = page.pictures()
-        assert len(pictures) >= 8 and all(each["ok"] and each["alt"] for each in pictures)
-        assert all(each["width"] > 100 and each["height"] > 50 for each in pictures)
-        seen = page.shot("html")
-        for each in pictures if width > 1000 else pictures[:3]:
-            x, y = round(each["x"]), round(each["y"])
-            part = seen[y : y + int(each["height"]), x : x + int(each["width"])]
-            assert ink_contrast(part[::2, ::2]) >= LEGIBLE, each["alt"]
+        assert len(pictures) >= 8 and all(picture["ok"] and picture["alt"] for picture in pictures)
+        assert all(picture["width"] > 100 and picture["height"] > 50 for picture in pictures)
+        pixels = page.shot("html")
+        for picture in pictures if width > 1000 else pictures[:3]:
+            x, y = round(picture["x"]), round(picture["y"])
+            part = pixels[y : y + int(picture["height"]), x : x + int(picture["width"])]
+            assert ink_contrast(part[::2, ::2]) >= LEGIBLE, picture["alt"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

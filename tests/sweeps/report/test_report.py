@@ -82,9 +82,9 @@ def page(study: Path, figures: tuple[Path, ...]) -> Page:
 
 
 def leave_undrawn(patched: pytest.MonkeyPatch) -> None:
-    """Figures are the dearest part of a page, and some tests look at its words alone."""
+    """Replace drawing by an empty picture: figures take most of the time, and some tests check only the words."""
     for module in (courses, fieldfigures, studyfigures, trialfigures):
-        patched.setattr(module, "drawn", lambda figure, format: b"<svg/>")
+        patched.setattr(module, "picture_bytes", lambda figure, format: b"<svg/>")
 
 
 @pytest.fixture
@@ -139,11 +139,14 @@ def test_the_report_loads_nothing_and_runs_nothing(study: Path, page: Page) -> N
     source = (study / "report.html").read_text(encoding="utf-8")
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "video", "audio"}
     assert all(
-        value.startswith("data:image/") for _, found in page.tags for key, value in found.items() if key == "src"
+        value.startswith("data:image/")
+        for _, attributes in page.tags
+        for key, value in attributes.items()
+        if key == "src"
     )
-    assert not any(key.startswith("on") for _, found in page.tags for key in found)
-    anchors = {found["id"] for _, found in page.tags if "id" in found}
-    assert {found["href"].removeprefix("#") for _, found in page.tags if "href" in found} == anchors
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+    anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {attributes["href"].removeprefix("#") for _, attributes in page.tags if "href" in attributes} == anchors
     assert "@import" not in source and "url(" not in source
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert ("meta", {"http-equiv": "Content-Security-Policy", "content": policy}) in page.tags
@@ -167,13 +170,13 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
         "Training",
         "rel_l2 against each swept setting",
         "The 8 best configurations",
-        "Six known ways to be wrong without noticing; none to look at here.",
+        "Six known ways to get a wrong result without noticing. Marked 'look out' here: none.",
         "drawn on their 36 elements",
         "The residual at points never trained on cannot be shown: the weights of",
-        "Loss terms by phase",
+        "Loss terms by stage",
         "All settings together",
-        "How differently the 5 best of 10 trials are spread over a setting",
-        "90 % of them 21.8 to 21.8 s",
+        "how much the values of a setting in the 5 best of 10 trials differ",
+        "90 % of the trials took 21.8 to 21.8 s",
         "Weights of the best trial by epoch",
         "Failures",
         "loss became NaN in L-BFGS iteration 12",
@@ -189,7 +192,7 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
     assert described[:3] == [
         f"Non-local strain predicted by trial {best}",
         "Finite-element reference, on the same colour scale",
-        next(alt for alt in described if alt.startswith("Prediction minus reference, largest ")),
+        next(alt for alt in described if alt.startswith("Prediction minus reference; largest ")),
     ]
     assert [alt.rsplit(" ", 1)[1] for alt in described if "against" in alt][:6] == list(SETTINGS)
 
@@ -208,8 +211,8 @@ def test_the_snippet_is_a_study_file_of_that_configuration(study: Path, number: 
     assert spec.study == "demo-best" and spec.search.replicates == 10 and Search(spec).limit == 1
 
 
-def test_the_snippet_of_an_older_row_leaves_out_what_it_did_not_have(study: Path) -> None:
-    row = StudyTables(study).published_trials().to_pylist()[0] | {"divergence_factor": None}
+def test_the_snippet_keeps_the_objectives_and_leaves_out_defaults(study: Path) -> None:
+    row = StudyTables(study).published_trials().to_pylist()[0]
     text = snippet("demo", {"search": {"objective": ["rel_l2", "loss"]}}, row)
     spec = load_text(text, base=Path("/"))
     assert "divergence_factor" not in text and spec.objectives == ("rel_l2", "loss")
@@ -244,7 +247,7 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
         ],
     )
     page = page_of(folder)
-    assert not any(tag == "script" or "onerror" in found for tag, found in page.tags)
+    assert not any(tag == "script" or "onerror" in attributes for tag, attributes in page.tags)
     assert page.text.count(evil) >= 6
 
 
@@ -269,9 +272,9 @@ def test_results_that_were_not_kept_or_have_no_reference_are_left_out(tmp_path: 
     tables.publish("a", trials=[synthetic.trial_row(0) | {"rel_l2": None, "seconds": None}])
     text = page_of(tmp_path / "bare").text
     assert (
-        "It was not kept" in text
+        "The field was not kept" in text
         and "No curves were kept" in text
-        and "They were not kept" in text
+        and "The weights were not kept" in text
         and "not known" in text
     )
 
@@ -295,7 +298,7 @@ def test_settings_without_a_value_are_a_category_and_swept_data_are_told(tmp_pat
     tables.publish("more", trials=[synthetic.trial_row(7) | {"max_evaluations": 500}])
     page = page_of(tmp_path / "demo")
     assert "rel_l2 of every trial against max_evaluations" in [alt for alt, _ in page.pictures()]
-    assert "The data were swept" in page.text and "no longer be used" not in page.text
+    assert "The data were swept" in page.text and "no longer valid" not in page.text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -304,5 +307,5 @@ def test_a_study_file_that_can_no_longer_be_used_is_a_note(tmp_path: Path) -> No
         "data: strb100", "data: {{gauss_points: /gone/a.csv, lrb: /gone/b.csv, btb: /gone/c.csv}}"
     )
     synthetic.make_study(tmp_path / "demo", trials=2, failed=0, text=text)
-    found = page_of(tmp_path / "demo").text
-    assert "The data cannot be read here" in found and "/gone/a.csv" in found
+    page_text = page_of(tmp_path / "demo").text
+    assert "The data cannot be read here" in page_text and "/gone/a.csv" in page_text

@@ -12,7 +12,7 @@ import pytest
 from sweeps.figures.drawing import Format
 from sweeps.figures.studies import loss_shares
 from sweeps.report import trials as reporttrials
-from sweeps.report.data import drawn_of, read
+from sweeps.report.data import read, spread_indices
 from sweeps.report.field import fields
 from sweeps.report.gallery import Gallery
 from sweeps.report.training import training
@@ -29,10 +29,13 @@ __all__ = ["undrawn"]  # a fixture
 
 def study_of(folder: Path, trials: int = 4, **rows: Any) -> StudyTables:
     tables = synthetic.make_study(folder, trials=0, failed=0)
-    made = [synthetic.trial_row(trial) | rows for trial in range(trials)]
+    trial_rows = [synthetic.trial_row(trial) | rows for trial in range(trials)]
     numbers = range(trials)
     tables.publish(
-        "a", trials=made, curves=[synthetic.curve(n) for n in numbers], weights=[synthetic.weights(n) for n in numbers]
+        "a",
+        trials=trial_rows,
+        curves=[synthetic.curve(n) for n in numbers],
+        weights=[synthetic.weights(n) for n in numbers],
     )
     return tables
 
@@ -60,7 +63,9 @@ def test_terms_that_do_not_add_up_to_the_loss_have_no_share(tmp_path: Path) -> N
     study = read(tables.study_dir)
     assert study.best is not None
     text = Page(str(training(study, study.best, gallery))).text
-    assert "Loss terms by phase" in text and "In brackets" not in text and "loss-terms.svg" not in gallery.files
+    assert (
+        "Loss terms by stage" in text and "Brackets and picture" not in text and "loss-terms.svg" not in gallery.files
+    )
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -69,9 +74,9 @@ def test_epochs_that_were_asked_for_and_not_kept_are_told(tmp_path: Path) -> Non
     study = read(tables.study_dir)
     assert study.best is not None
     text = Page(str(weights(study, study.best, Gallery()))).text
-    assert "Epoch 700, 2000 of keep_epochs was not kept." in text
+    assert "Not kept of keep_epochs: 700, 2000." in text
     text = Page(str(weights(study, study.best | {"keep_epochs": "[0, 2000]"}, Gallery()))).text
-    assert "Epoch 2000 of keep_epochs was not kept: its first stage ended after 1000." in text
+    assert "Not kept of keep_epochs: 2000 (the first stage ended after 1000 epochs)." in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -81,8 +86,8 @@ def test_the_residual_between_the_points_is_that_of_the_trained_network(tmp_path
     gallery = Gallery("svg")
     text = Page(str(fields(study, study.best, gallery))).text
     assert list(gallery.files)[-1] == "heldout-residual.svg"
-    assert f"never trained on: RMS {study.best['heldout_residual']:.3g} of that of the local strain" in text
-    assert "200 points, which are those of no mesh of quadrilaterals" in text and "notch" not in text
+    assert f"never trained on. Its RMS is {study.best['heldout_residual']:.3g} times that of the local strain" in text
+    assert "200 points. They are not the Gauss points of a mesh of quadrilaterals" in text and "notch" not in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -92,9 +97,12 @@ def test_cost_counts_what_led_nowhere(tmp_path: Path) -> None:
     tables.publish("b", trials=[lost])
     text = page_of(tables.study_dir).text
     assert "0.05 cpu hours, 0.00556 cuda hours of training: 3 min 20 s for 4,000 evaluations" in text
-    assert "(50 ms each). 75 % of the time went into first stages" in text
+    assert "(50 ms each). First stages took 75 % of the time, second stages the rest." in text
     assert "20 s (10 %) went into trainings that failed." in text
-    assert "pack members device host time evaluations ms each 0 3 cpu node-1 3 min 00 s 3,000 60 1 1 cuda" in text
+    assert (
+        "pack members device host time evaluations ms per evaluation 0 3 cpu node-1 3 min 00 s 3,000 60 1 1 cuda"
+        in text
+    )
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -104,15 +112,15 @@ def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.
     tables = synthetic.make_study(tmp_path / "demo", trials=0, failed=0)
     tables.publish("a", trials=[synthetic.trial_row(trial) for trial in range(20)])
     text = page_of(tables.study_dir).text
-    assert "Of the 20 trials the 3 best are drawn, and 5 spread over the rest." in text
-    assert "Of 20 trials 9 are drawn, evenly over their ranks" in text
+    assert "The 3 best of 20 trials are drawn, and 5 of the others, spread evenly." in text
+    assert "Of 20 trials, 9 are drawn, evenly over their ranks" in text
 
 
 @pytest.mark.parametrize(("count", "most"), [(0, 5), (3, 5), (5, 5), (100, 7), (100, 1)])
-def test_what_is_drawn_of_many_is_spread_and_has_the_first(count: int, most: int) -> None:
-    chosen = drawn_of(count, most)
-    assert len(chosen) == min(count, most) and chosen == sorted(set(chosen))
-    assert count == 0 or (chosen[0] == 0 and (most == 1 or chosen[-1] == count - 1))
+def test_indices_drawn_of_many_are_spread_and_have_the_first(count: int, most: int) -> None:
+    indices = spread_indices(count, most)
+    assert len(indices) == min(count, most) and indices == sorted(set(indices))
+    assert count == 0 or (indices[0] == 0 and (most == 1 or indices[-1] == count - 1))
 
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -123,16 +131,16 @@ def test_pictures_are_files_in_the_format_asked(tmp_path: Path, format: Format, 
     assert shown.count("data:image/svg+xml;base64,") == 2, "on the page it is the same for all"
     (path,) = gallery.save(tmp_path / "new" / "figures")
     assert path.name == f"loss-terms.{format}" and path.read_bytes().startswith(start)
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_command_lists_what_it_wrote(tmp_path: Path) -> None:
     study = study_of(tmp_path / "demo").study_dir
     out, folder = tmp_path / "page.html", tmp_path / "figures"
-    told = json.loads(invoke("report", study, "-o", out, "--figures", folder, "--json").stdout)
-    assert told["page"] == str(out) and out.is_file()
-    assert sorted(told["figures"]) == sorted(map(str, folder.iterdir()))
+    answer = json.loads(invoke("report", study, "-o", out, "--figures", folder, "--json").stdout)
+    assert answer["page"] == str(out) and out.is_file()
+    assert sorted(answer["figures"]) == sorted(map(str, folder.iterdir()))
     plain = invoke("report", study, "--figures", folder, "--format", "png").stdout.split()
     assert plain[0] == str(study / "report.html") and plain[1] == str(folder / "training-best.png")
     assert "'jpeg' is not one of 'svg', 'png'" in errors_of(invoke("report", study, "--format", "jpeg"))

@@ -69,7 +69,10 @@ def test_pictures_are_of_the_replicate_nearest_the_median(tmp_path: Path) -> Non
     report = read(tables.study_dir)
     assert report.best is not None and (report.best["trial"], report.best["replicate"]) == (best, place)
     text = page_of(tables.study_dir).text
-    assert f"are of replicate {place}, the nearest to the median" in text and f"with seed {report.best['seed']}" in text
+    assert (
+        f"are those of replicate {place}, the nearest to the median" in text
+        and f"with seed {report.best['seed']}" in text
+    )
     assert f"rel_l2 {100 * errors_of(best)[place]:.4g} %" in text
 
 
@@ -84,8 +87,8 @@ def test_the_spread_over_the_seeds_is_drawn(study: Path, page: Page, tmp_path: P
 
 def test_every_replicate_that_finished_is_a_point_of_the_spread() -> None:
     values = {7: [1.0, 2.0, 4.0], 3: [2.0, float("inf"), 9.0, 3.0]}
-    drawn = trialfigures.replicate_spread(values, [2.0, 6.0], label="rel_l2 in %", middle="median")
-    groups = ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}g")
+    svg = trialfigures.replicate_spread(values, [2.0, 6.0], label="rel_l2 in %", middle="median")
+    groups = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g")
     points = {group.get("id"): len(list(group.iter("{http://www.w3.org/2000/svg}use"))) for group in groups}
     assert [count for name, count in points.items() if str(name).startswith("PathCollection")] == [3, 3]
 
@@ -93,13 +96,14 @@ def test_every_replicate_that_finished_is_a_point_of_the_spread() -> None:
 def test_the_rungs_stand_under_pruning(page: Page) -> None:
     assert "12 trials were ended early by asha, which compares trials by rel_l2 at these rungs" in page.text
     assert (
-        page.text.count("share of steps") == 1 and "near 1 the worst at the rung were the worst at the end" in page.text
+        page.text.count("share of steps") == 1
+        and "the worst trials at the rung were also the worst at the end" in page.text
     )
     for share, pruned in (("3.7 %", 0), ("11.1 %", 8), ("33.3 %", 4)):
         row = page.texts.index(share)
-        trials, correlation, there = page.texts[row + 1 : row + 4]
-        assert (trials, there) == ("21", str(pruned)) and 0.5 < float(correlation) <= 1
-    assert "it knows only those that went on" in page.text
+        trials, correlation, pruned_there = page.texts[row + 1 : row + 4]
+        assert (trials, pruned_there) == ("21", str(pruned)) and 0.5 < float(correlation) <= 1
+    assert "it covers only the trials that went on" in page.text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -107,7 +111,7 @@ def test_without_a_pruner_the_same_table_says_what_one_would_have_gone_by(tmp_pa
     synthetic.make_study(tmp_path / "demo", trials=8, failed=0)
     text = page_of(tmp_path / "demo").text
     assert "Would early stopping have been fair?" in text and "pruned there" not in text
-    assert "here it is of 8 trials at one rung" in text
+    assert "Fewest trials at a rung here: 8." in text
     synthetic.make_study(tmp_path / "two", trials=2, failed=0)  # of which nothing can be said
     assert "Would early stopping" not in page_of(tmp_path / "two").text
 
@@ -117,8 +121,8 @@ def test_patience_has_no_rungs_of_its_own(tmp_path: Path) -> None:
     text = synthetic.with_search(synthetic.STUDY_FILE, "pruner: {{kind: patience, metric: loss}}")
     tables = synthetic.make_study(tmp_path / "demo", trials=4, failed=0, text=text)
     synthetic.publish_pruned(tables, "pruned", [9], at_step=500)
-    found = page_of(tmp_path / "demo").text
-    assert "1 trial was ended because loss no longer improved" in found and "pruned there" not in found
+    page_text = page_of(tmp_path / "demo").text
+    assert "1 trial was ended because loss no longer improved" in page_text and "pruned there" not in page_text
 
 
 def test_of_very_many_trials_some_are_judged(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +145,7 @@ def test_the_front_of_several_objectives_is_drawn(tmp_path: Path) -> None:
     tables.publish("a", trials=[*rows, synthetic.trial_row(6) | {"rel_l2": 0.9, "loss": 2.0}])
     page = page_of(tmp_path / "demo")
     assert "rel_l2 against loss" in page.text and "Best compromises: 6 of 7 complete trials" in page.text
-    assert "for the smallest rel_l2 and loss" in page.text and "true" in page.texts and "false" in page.texts
+    assert "for the lowest rel_l2 and loss" in page.text and "true" in page.texts and "false" in page.texts
     assert "rel_l2 and loss of every trial" in [alt for alt, _ in page.pictures()]
 
 
@@ -154,7 +158,7 @@ def test_a_setting_with_a_condition_shows_the_trials_in_which_it_exists(tmp_path
     settings = report.settings(report.ranked)
     shown = report.exists("lbfgs_history", settings).tolist()
     assert shown == [init != "tf1" for init in settings["init"]] and len(set(shown)) == 2
-    assert "shows the trials in which it exists" in page_of(tmp_path / "demo").text
+    assert "only trials in which it exists are drawn" in page_of(tmp_path / "demo").text
 
 
 @pytest.mark.usefixtures("undrawn")

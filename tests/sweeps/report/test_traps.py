@@ -20,7 +20,7 @@ IDENTITY, LOSS, SCALING, EPSILON, SECOND, OVERFITTING = range(6)
 
 
 def marks(folder: Path, change: Change = lambda trial: {}, curve: Mapping[str, Any] | None = None) -> list[list[str]]:
-    """State, trap and numbers of each mark on a study of eight trials, changed row by row; trial 0 is its best."""
+    """Return state, trap and evidence of each mark on a study of eight trials, changed row by row; trial 0 is best."""
     tables = synthetic.make_study(folder, trials=0, failed=0)
     rows = [
         synthetic.trial_row(trial) | {"rel_l2": 0.01 + 0.01 * trial, "loss": 0.3 + 0.01 * trial} | change(trial)
@@ -35,53 +35,70 @@ def marks(folder: Path, change: Change = lambda trial: {}, curve: Mapping[str, A
 
 
 def test_a_study_without_faults_is_fine(tmp_path: Path) -> None:
-    found = marks(tmp_path / "demo")
-    assert [state for state, *_ in found] == ["fine"] * 6
-    assert "17 % away from the local strain e; none of 8 are within 5 %" in found[IDENTITY][2]
-    assert "rank correlation of 1.00" in found[LOSS][2] and "is number 1 by error, with 1 %" in found[LOSS][2]
-    assert "scale_scope is consistent throughout" in found[SCALING][2]
-    assert "torch, 1e-08" in found[EPSILON][2] and "times epsilon" in found[EPSILON][2]
-    assert found[SECOND][2].startswith("1.22 evaluations an iteration; first_step below 1 in 0 of 8; float32 in 0")
+    trap_marks = marks(tmp_path / "demo")
+    assert [state for state, *_ in trap_marks] == ["fine"] * 6
+    assert "17 % away from the local strain e. Predictions within 5 %: 0 of 8." in trap_marks[IDENTITY][2]
+    assert (
+        "rank correlation of 1.00" in trap_marks[LOSS][2]
+        and "The trial with the lowest loss also has the lowest error (1 %)." in trap_marks[LOSS][2]
+    )
+    assert "scale_scope is consistent everywhere" in trap_marks[SCALING][2]
+    assert "torch with 1e-08" in trap_marks[EPSILON][2] and "times epsilon" in trap_marks[EPSILON][2]
+    assert trap_marks[SECOND][2].startswith(
+        "1.22 evaluations per iteration; first_step below 1 in 0 of 8; float32 in 0"
+    )
 
 
 @pytest.mark.parametrize(
-    ("trap", "change", "told"),
+    ("trap", "change", "evidence"),
     [
-        (IDENTITY, lambda trial: {"distance_to_local": 0.17 if trial else 0.02}, "1 of 8 are within 5 %"),
+        (IDENTITY, lambda trial: {"distance_to_local": 0.17 if trial else 0.02}, "Predictions within 5 %: 1 of 8."),
         (
             IDENTITY,
             lambda trial: {"inputs": ["x", "y", "g", "elocal"], "mean_abs_du_de": 0.97, "distance_to_local": 0.01},
-            "Mean |du/de| of the best: 0.97.",
+            "Mean |du/de| of the best trial: 0.97.",
         ),
-        (LOSS, lambda trial: {"loss": 0.5 - 0.01 * trial}, "correlation of -1.00; the one of least loss is number 8"),
+        (
+            LOSS,
+            lambda trial: {"loss": 0.5 - 0.01 * trial},
+            "correlation of -1.00. The trial with the lowest loss has rank 8",
+        ),
         (LOSS, lambda trial: {"problem_loss": ("norm", "mean_square")[trial % 2], "loss": 1.0 / (trial + 1)}, "forms"),
-        (SCALING, lambda trial: {"scale_scope": "all"}, "8 of 8 have scale_scope all, with scale_factor 1 to 8"),
-        (SCALING, lambda trial: {"scale_scope": "all" if trial else "consistent"}, "The best is none of them."),
+        (
+            SCALING,
+            lambda trial: {"scale_scope": "all"},
+            "8 of 8 trainings have scale_scope all, with scale_factor 1 to 8",
+        ),
+        (
+            SCALING,
+            lambda trial: {"scale_scope": "all" if trial else "consistent"},
+            "The best trial is not one of them.",
+        ),
         (EPSILON, lambda trial: {"adam_convention": ("torch", "tf1")[trial % 2]}, "They differ between trials"),
-        (EPSILON, lambda trial: {"adam_eps": 0.1}, "Other conventions would have taken other steps."),
+        (EPSILON, lambda trial: {"adam_eps": 0.1}, "Another convention would have taken different steps."),
         (SECOND, lambda trial: {"first_step": 0.001}, "every line search starts too short"),
-        (SECOND, lambda trial: {"dtype": "float32"}, "float32 makes it stop early"),
+        (SECOND, lambda trial: {"dtype": "float32"}, "float32 makes L-BFGS stop early"),
         (SECOND, lambda trial: {"second_evaluations": 1850}, "line searches are long"),
-        (SECOND, lambda trial: {"iterations_done": 0 if trial == 3 else 500}, "1 took no step at all"),
+        (SECOND, lambda trial: {"iterations_done": 0 if trial == 3 else 500}, "1 of 8 took no step"),
     ],
 )
-def test_a_study_that_fell_into_a_trap_is_marked(tmp_path: Path, trap: int, change: Change, told: str) -> None:
-    found = marks(tmp_path / "demo", change)
-    assert [place for place, (state, *_) in enumerate(found) if state == "look out"] == [trap]
-    assert told in found[trap][2]
+def test_a_study_that_fell_into_a_trap_is_marked(tmp_path: Path, trap: int, change: Change, evidence: str) -> None:
+    trap_marks = marks(tmp_path / "demo", change)
+    assert [place for place, (state, *_) in enumerate(trap_marks) if state == "look out"] == [trap]
+    assert evidence in trap_marks[trap][2]
 
 
 def test_an_error_that_rose_while_the_loss_fell_is_marked(tmp_path: Path) -> None:
     course = synthetic.curve(0)
     rising = np.where(np.arange(course["step"].size) < 40, course["rel_l2"], 0.2)
     falling = 50.0 / (1.0 + np.arange(course["step"].size))
-    state, _, told = marks(tmp_path / "demo", curve={"rel_l2": rising, "loss": falling})[OVERFITTING]
-    assert state == "look out" and "times its least value, while its loss fell to" in told
+    state, _, evidence = marks(tmp_path / "demo", curve={"rel_l2": rising, "loss": falling})[OVERFITTING]
+    assert state == "look out" and "times its minimum, while the loss fell to" in evidence
 
 
 def test_what_a_study_has_not_cannot_be_a_trap(tmp_path: Path) -> None:
     bare = {"distance_to_local": None, "loss": None, "first_stage": "sgd", "iterations": 0}
-    found = marks(tmp_path / "demo", lambda trial: bare, curve={"rel_l2": None})
+    trap_marks = marks(tmp_path / "demo", lambda trial: bare, curve={"rel_l2": None})
     states = ["not applicable"] * 6
     states[SCALING] = "fine"
-    assert [state for state, *_ in found] == states
+    assert [state for state, *_ in trap_marks] == states

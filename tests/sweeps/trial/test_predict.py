@@ -39,10 +39,10 @@ def test_at_the_gauss_points_it_predicts_the_field_of_the_study(study: Path, tmp
     file, out = tmp_path / "gauss.parquet", tmp_path / "predicted.parquet"
     pq.write_table(table.append_column("g", pa.array(np.full(len(table), 8.0))), file)
     assert invoke("predict", study, trial, file, "-o", out).exit_code == 0
-    found = pq.read_table(out)
-    assert found["predicted"].to_pylist() == field["predicted"].tolist()
-    assert not any(found["extrapolated"].to_pylist())
-    assert found.schema.field("predicted").metadata == {b"unit": b"1"}
+    predicted = pq.read_table(out)
+    assert predicted["predicted"].to_pylist() == field["predicted"].tolist()
+    assert not any(predicted["extrapolated"].to_pylist())
+    assert predicted.schema.field("predicted").metadata == {b"unit": b"1"}
 
 
 def test_every_row_and_column_of_the_points_comes_back(study: Path, points: Path) -> None:
@@ -52,7 +52,7 @@ def test_every_row_and_column_of_the_points_comes_back(study: Path, points: Path
     expected = network_of(study, PLAIN).predict([10, 50, 120], [20, 50, 5])
     assert [float(row["predicted"]) for row in rows] == expected.tolist()
     assert [row["extrapolated"] for row in rows] == ["false", "false", "true"]
-    assert "1 of 3 points lie where nothing was trained" in done.stderr
+    assert "1 of 3 points lie outside the region of training" in done.stderr
 
 
 def test_the_gradient_and_json(study: Path, points: Path) -> None:
@@ -64,10 +64,10 @@ def test_the_gradient_and_json(study: Path, points: Path) -> None:
 def test_an_ensemble_is_mean_and_spread_over_the_replicates(tmp_path: Path, points: Path) -> None:
     study_dir = sampled(tmp_path, "search.replicates=3", trials=1)
     rows = json.loads(invoke("predict", study_dir, 0, points, "--ensemble", "--json").stdout)
-    each = np.stack([network_of(study_dir, 0, r).predict([10, 50, 120], [20, 50, 5]) for r in range(3)])
-    assert [row["predicted"] for row in rows] == each.mean(axis=0).tolist()
-    assert [row["predicted_std"] for row in rows] == pytest.approx(each.std(axis=0, ddof=1))
-    assert [row["predicted_max"] for row in rows] == each.max(axis=0).tolist()
+    predictions = np.stack([network_of(study_dir, 0, r).predict([10, 50, 120], [20, 50, 5]) for r in range(3)])
+    assert [row["predicted"] for row in rows] == predictions.mean(axis=0).tolist()
+    assert [row["predicted_std"] for row in rows] == pytest.approx(predictions.std(axis=0, ddof=1))
+    assert [row["predicted_max"] for row in rows] == predictions.max(axis=0).tolist()
     assert members([{"replicate": 0, "state": "FAIL"}, {"replicate": 1, "state": "COMPLETE"}]) == [1]
 
 
@@ -75,34 +75,34 @@ def test_a_local_strain_ten_times_too_large_is_noticed(study: Path, tmp_path: Pa
     largest = network_of(study, FOUR_INPUTS).problem.data.gauss.elocal.max()
     file = tmp_path / "points.csv"
     file.write_text(f"x_mm,y_mm,g_mm2,elocal\n10,20,8,{10 * largest}\n")
-    assert "10 times what was trained on" in invoke("predict", study, FOUR_INPUTS, file).stderr
+    assert "10 times the largest value in training" in invoke("predict", study, FOUR_INPUTS, file).stderr
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("a,b\n1,2\n", "lack a column x_mm or xcoord"),
         ("x_mm,xcoord,y_mm\n1,1,2\n", "both x_mm and xcoord"),
         ("x_mm,y_mm\n1,here\n", "the column y_mm of the points holds string"),
         ("x_mm,y_mm\n1,2\n3,\n", "no finite number in row 2"),
-        ("x_mm,y_mm,predicted\n1,2,3\n", "have a column predicted already"),
+        ("x_mm,y_mm,predicted\n1,2,3\n", "already have a column predicted"),
         ("x_mm,y_mm\n", "has no rows"),
         ("", "cannot be read"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused(study: Path, tmp_path: Path, content: str, said: str) -> None:
+def test_a_table_that_cannot_be_used_is_refused(study: Path, tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "points.csv"
     file.write_text(content)
-    assert said in errors_of(invoke("predict", study, PLAIN, file))
+    assert message in errors_of(invoke("predict", study, PLAIN, file))
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_written(study: Path, points: Path, tmp_path: Path) -> None:
-    there = tmp_path / "there.csv"
-    there.write_text("mine")
-    assert "is there already" in errors_of(invoke("predict", study, PLAIN, points, "-o", there))
-    assert there.read_text() == "mine"
+    existing = tmp_path / "there.csv"
+    existing.write_text("mine")
+    assert "exists already" in errors_of(invoke("predict", study, PLAIN, points, "-o", existing))
+    assert existing.read_text() == "mine"
     assert "must end in one of" in errors_of(invoke("predict", study, PLAIN, points, "-o", tmp_path / "a.txt"))
-    assert "there is no such file" in errors_of(invoke("predict", study, PLAIN, tmp_path / "none.csv"))
+    assert "does not exist" in errors_of(invoke("predict", study, PLAIN, tmp_path / "none.csv"))
     assert "failed (The loss passed" in errors_of(invoke("predict", study, EXPLODING, points))
     assert "every replicate of trial 4 failed" in errors_of(invoke("predict", study, EXPLODING, points, "--ensemble"))
     assert "lack a column g_mm2 or g" in errors_of(invoke("predict", study, FOUR_INPUTS, points))

@@ -42,23 +42,25 @@ def digests(study_dir: Path) -> dict[str, str]:
 @pytest.mark.parametrize("trial", range(LISTED))
 def test_every_end_comes_again_bit_for_bit(study: Path, trial: int) -> None:
     before = digests(study)
-    found = retrain(study, trial)
-    assert found.same, (found.first, found.ends)
-    assert found.state == row_of(study, trial)["state"] == ("FAIL" if trial in (EXPLODING, POISONED) else "COMPLETE")
+    retrained = retrain(study, trial)
+    assert retrained.same, (retrained.first, retrained.ends)
+    assert (
+        retrained.state == row_of(study, trial)["state"] == ("FAIL" if trial in (EXPLODING, POISONED) else "COMPLETE")
+    )
     assert digests(study) == before, "the study is not changed"
     if trial != POISONED:
-        assert found.compared["curve_rows"] >= 1 and found.compared["kept_epochs"] == 2
-        assert found.compared["field_points"] == (0 if trial == EXPLODING else 200)
+        assert retrained.compared["curve_rows"] >= 1 and retrained.compared["kept_epochs"] == 2
+        assert retrained.compared["field_points"] == (0 if trial == EXPLODING else 200)
 
 
 def test_replicates_out_of_a_mixed_pack_and_pruned_ones_come_again(patient: Path) -> None:
     rows = [row_of(patient, trial, replicate) for trial in range(3) for replicate in range(2)]
     assert len({row["width"] for row in rows}) > 1 and {row["state"] for row in rows} >= {"PRUNED"}
     for row in rows:
-        found = retrain(patient, row["trial"], row["replicate"])
-        assert found.same, (row["trial"], row["replicate"], found.first, found.ends)
-        assert found.state == row["state"]
-        assert found.result is not None and found.result.counts["evaluations"] == row["evaluations"]
+        retrained = retrain(patient, row["trial"], row["replicate"])
+        assert retrained.same, (row["trial"], row["replicate"], retrained.first, retrained.ends)
+        assert retrained.state == row["state"]
+        assert retrained.result is not None and retrained.result.counts["evaluations"] == row["evaluations"]
 
 
 def test_a_trial_that_repeats_another_stands_for_it(study: Path) -> None:
@@ -67,11 +69,11 @@ def test_a_trial_that_repeats_another_stands_for_it(study: Path) -> None:
 
 
 def test_another_engine_parts_and_says_where_and_why(study: Path) -> None:
-    found = retrain(study, PLAIN, engine="reference")
-    assert not found.same and found.first is not None
-    assert found.first.where.endswith("of the first stage") and 0 < (found.first.relative or 0) < 1e-9
-    assert {each.quantity for each in found.ends} >= {"rel_l2", "grad_norm"}
-    assert found.reasons == ("engine: fused in the study, reference here",)
+    retrained = retrain(study, PLAIN, engine="reference")
+    assert not retrained.same and retrained.first is not None
+    assert retrained.first.where.endswith("of the first stage") and 0 < (retrained.first.relative or 0) < 1e-9
+    assert {difference.quantity for difference in retrained.ends} >= {"rel_l2", "grad_norm"}
+    assert retrained.reasons == ("engine: fused in the study, reference here",)
 
 
 def test_the_command_says_it_with_its_exit_code(study: Path) -> None:
@@ -79,11 +81,11 @@ def test_the_command_says_it_with_its_exit_code(study: Path) -> None:
     assert same.exit_code == 0 and "the same, bit for bit" in same.stdout
     assert different.exit_code == 1 and "different" in different.stdout
     assert (
-        re.search("they part at step [0-9]+ of the first stage", different.stdout)
+        re.search("first difference at step [0-9]+ of the first stage", different.stdout)
         and "why: engine: fused in the study" in different.stdout
     )
-    told = json.loads(invoke("retrain", study, PLAIN, "--engine", "torch", "--json").stdout)
-    assert told["same"] is False and told["first"]["relative"] > 0 and told["differences"] and told["reasons"]
+    answer = json.loads(invoke("retrain", study, PLAIN, "--engine", "torch", "--json").stdout)
+    assert answer["same"] is False and answer["first"]["relative"] > 0 and answer["differences"] and answer["reasons"]
 
 
 def test_a_failed_one_fails_again_where_the_study_was_moved_to(study: Path, tmp_path: Path) -> None:
@@ -98,9 +100,9 @@ def test_a_failed_one_fails_again_where_the_study_was_moved_to(study: Path, tmp_
 def test_one_that_no_longer_fails_is_different(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = row_of(study, PLAIN) | {"state": "FAIL", "failure": "out of memory, alone in its pack", "stop_reason": None}
     monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: real)
-    found = retrain(study, PLAIN)
-    assert not found.same and found.state == "COMPLETE"
-    assert {(each.quantity, each.here) for each in found.ends} == {("failure", None)}
+    retrained = retrain(study, PLAIN)
+    assert not retrained.same and retrained.state == "COMPLETE"
+    assert {(difference.quantity, difference.here) for difference in retrained.ends} == {("failure", None)}
 
 
 def test_one_without_its_objective_fails_again(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +118,7 @@ def test_the_network_is_kept(study: Path, tmp_path: Path) -> None:
     assert invoke("retrain", study, PLAIN, "-o", file).exit_code == 0
     with np.load(file) as arrays:
         assert np.array_equal(arrays["W1"].ravel(), network_of(study, PLAIN).parameters[:10])
-    assert "is there already" in errors_of(invoke("retrain", study, PLAIN, "-o", file))
+    assert "exists already" in errors_of(invoke("retrain", study, PLAIN, "-o", file))
 
 
 def test_weights_that_were_not_kept_are_made_anew(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_every_known_reason_is_named(study: Path) -> None:
         "no reason is known: equal code, libraries and machine should give equal numbers",
     )
     changed = {"torch_version": "1.0", "host": "elsewhere", "device": "cuda", "data_hash": "0" * 64, "rebatched": True}
-    told = " ".join(reasons(row | changed | {"engine_used": "torch"}, result, settings))
+    text = " ".join(reasons(row | changed | {"engine_used": "torch"}, result, settings))
     for word in (
         "PyTorch: 1.0 in",
         "machine: elsewhere in",
@@ -153,4 +155,4 @@ def test_every_known_reason_is_named(study: Path) -> None:
         "rebatched",
         "engine: torch",
     ):
-        assert word in told
+        assert word in text

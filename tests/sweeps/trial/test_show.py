@@ -33,23 +33,23 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(place: Path, trial: int, **options: Any) -> str:
-    """The text, which fits a terminal but for the commands to copy."""
-    found = text(about_trial(place, trial, **options))
-    before = found.partition("\nnext\n")[0]
+def shown_text(place: Path, trial: int, **options: Any) -> str:
+    """Return the text, which fits a terminal except for the commands to copy."""
+    output = text(about_trial(place, trial, **options))
+    before = output.partition("\nnext\n")[0]
     assert max(map(len, before.splitlines())) <= 80
-    return found
+    return output
 
 
 def test_a_complete_trial_has_its_rank_settings_and_spread(study: Path) -> None:
-    found, ranked = about_trial(study, 4), ranked_trials([study], limit=99)["trial"].to_pylist()
-    assert found["rank"] == {"place": ranked.index(4) + 1, "of": 12, "by": "rel_l2", "value": found["rank"]["value"]}
-    assert list(found["settings"]["swept"]) == ["width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"]
-    assert found["settings"]["changed"]["lr_schedule"] == "cosine" and "momentum" in found["settings"]["default"]
+    about, ranked = about_trial(study, 4), ranked_trials([study], limit=99)["trial"].to_pylist()
+    assert about["rank"] == {"place": ranked.index(4) + 1, "of": 12, "by": "rel_l2", "value": about["rank"]["value"]}
+    assert list(about["settings"]["swept"]) == ["width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"]
+    assert about["settings"]["changed"]["lr_schedule"] == "cosine" and "momentum" in about["settings"]["default"]
     errors = sorted(error_of(4, replicate) for replicate in range(3))
-    assert found["spread"]["rel_l2"] == {"middle": errors[1], "min": errors[0], "max": errors[2]}
-    assert [each["seed"] for each in found["replicates"]] == [1004, 101004, 201004]
-    assert found["kept"]["weights_epochs"] == [0, 50, 1000, 1500]
+    assert about["spread"]["rel_l2"] == {"middle": errors[1], "min": errors[0], "max": errors[2]}
+    assert [replicate["seed"] for replicate in about["replicates"]] == [1004, 101004, 201004]
+    assert about["kept"]["weights_epochs"] == [0, 50, 1000, 1500]
 
 
 def test_the_phases_say_what_each_stage_did_and_where_its_loss_ended(study: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_phases_say_what_each_stage_did_and_where_its_loss_ended(study: Path
 
 
 def test_the_text_has_it_all_on_80_columns(study: Path) -> None:
-    found = told(study, 4)
+    output = shown_text(study, 4)
     for words in (
         "made, trial 4: COMPLETE, rel_l2",
         "rank ",
@@ -68,7 +68,7 @@ def test_the_text_has_it_all_on_80_columns(study: Path) -> None:
         "set by the study",
         "metrics over 3 replicates",
         "1000 of 1000",
-        "at the end of each phase",
+        "at the end of each stage",
         "iterations_done: Give iterations more.",
         "host               node-1",
         "config_hash        000000000000",
@@ -76,43 +76,45 @@ def test_the_text_has_it_all_on_80_columns(study: Path) -> None:
         "weights at epochs 0, 50, 1000, 1500",
         f"{own_name()} retrain {study} 4",
     ):
-        assert words in found
-    assert "metrics (seed 101004)" in told(study, 4, replicate=1)
+        assert words in output
+    assert "metrics (seed 101004)" in shown_text(study, 4, replicate=1)
 
 
 def test_a_failed_trial_says_why_and_how_to_go_on(study: Path) -> None:
-    found = told(study, 12)
-    assert "trial 12: FAIL" in found and f"failed: {FAILURE}" in found and f"{own_name()} retry {study} 12" in found
-    assert about_trial(study, 12)["rank"] is None and "predict" not in found
+    output = shown_text(study, 12)
+    assert "trial 12: FAIL" in output and f"failed: {FAILURE}" in output and f"{own_name()} retry {study} 12" in output
+    assert about_trial(study, 12)["rank"] is None and "predict" not in output
 
 
 def test_pruned_repeated_and_retried_trials_say_so(pruned: Path) -> None:
-    assert "trial 21: PRUNED" in told(pruned, 21) and "pruned" in told(pruned, 21)
-    assert "has the configuration of trial 0, whose results stand here too" in told(pruned, 35)
+    assert "trial 21: PRUNED" in shown_text(pruned, 21) and "pruned" in shown_text(pruned, 21)
+    assert "has the configuration of trial 0, whose results are shown" in shown_text(pruned, 35)
     assert about_trial(pruned, 35)["phases"] == about_trial(pruned, 0)["phases"]
-    assert "trains trial 32 once more, which failed" in told(pruned, 34)
-    assert "trial 3: COMPLETE" in told(pruned, 3) and "∞" in told(pruned, 3), "a replicate of trial 3 failed"
+    assert "retries trial 32, which failed" in shown_text(pruned, 34)
+    assert "trial 3: COMPLETE" in shown_text(pruned, 3) and "∞" in shown_text(pruned, 3), (
+        "a replicate of trial 3 failed"
+    )
     assert about_trial(pruned, 3, 1)["state"] == "FAIL"
     assert about_trial(pruned, 21)["next"] == [f"{own_name()} retrain {pruned} 21 -o network.npz"], "kept no weights"
 
 
 def test_a_trained_study_shows_every_end(tmp_path_factory: pytest.TempPathFactory) -> None:
     study_dir = every_end(tmp_path_factory)
-    shown = [told(study_dir, trial) for trial in range(8)]
+    shown = [shown_text(study_dir, trial) for trial in range(8)]
     assert "asked" in shown[0] and "leased pack" in shown[0] and "finished pack" in shown[0]
-    assert "not finite" in shown[5] and "phases" not in shown[5]
-    assert "lbfgs" not in shown[6].partition("phases")[2].partition("why it ended")[0]
+    assert "not finite" in shown[5] and "stages" not in shown[5]
+    assert "lbfgs" not in shown[6].partition("stages")[2].partition("why it ended")[0]
 
 
 def test_a_trial_under_way_shows_what_is_known(tmp_path: Path) -> None:
     study_dir = made_study(tmp_path, states=("COMPLETE", "RUNNING", "WAITING"))
-    assert "trial 1: RUNNING" in told(study_dir, 1) and "adam_lr" in told(study_dir, 1)
+    assert "trial 1: RUNNING" in shown_text(study_dir, 1) and "adam_lr" in shown_text(study_dir, 1)
     assert about_trial(study_dir, 2)["state"] == "WAITING"
 
 
 def test_the_command_prints_text_or_json(study: Path) -> None:
     assert invoke("show", study, 4).stdout.startswith("made, trial 4: COMPLETE")
-    found = json.loads(invoke("show", study, 12, "--json").stdout)
-    assert found["state"] == "FAIL" and found["replicates"][0]["failure"] == FAILURE
+    about = json.loads(invoke("show", study, 12, "--json").stdout)
+    assert about["state"] == "FAIL" and about["replicates"][0]["failure"] == FAILURE
     assert "no trial 14; its finished trials are 0 to 13" in errors_of(invoke("show", study, 14))
     assert "no finished replicate 3; finished: 0, 1, 2" in errors_of(invoke("show", study, 4, "--replicate", 3))

@@ -44,14 +44,14 @@ def network(activation: str, dtype: str = "float64", inputs: tuple[str, ...] = (
     )
 
 
-def predicted(made: TrainedNetwork) -> NDArray[np.float64]:
-    return made.predict(X_MM, Y_MM, g_mm2=G_MM2, elocal=ELOCAL)
+def predicted(trained: TrainedNetwork) -> NDArray[np.float64]:
+    return trained.predict(X_MM, Y_MM, g_mm2=G_MM2, elocal=ELOCAL)
 
 
-def off(found: Any, made: TrainedNetwork) -> float:
-    """The largest difference to `predict` over its largest value."""
-    expected = predicted(made)
-    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+def off(values: Any, trained: TrainedNetwork) -> float:
+    """Return the largest difference from `predict` over its largest value."""
+    expected = predicted(trained)
+    return float(np.abs(np.asarray(values) - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize("inputs", [("x", "y"), ("x", "y", "g", "elocal")], ids=["two", "four"])
@@ -64,18 +64,18 @@ def test_onnx_is_the_whole_function(
     tmp_path: Path, activation: str, dtype: str, tolerance: float, inputs: tuple[str, ...]
 ) -> None:
     reference = pytest.importorskip("onnx.reference")
-    made = network(activation, dtype, inputs)
-    write_network(made, tmp_path / "n.onnx", metadata={"study": "s"})
+    trained = network(activation, dtype, inputs)
+    write_network(trained, tmp_path / "n.onnx", metadata={"study": "s"})
     feed = {"x_mm": X_MM, "y_mm": Y_MM} | ({"g_mm2": G_MM2, "elocal": ELOCAL} if len(inputs) == 4 else {})
     (strain,) = reference.ReferenceEvaluator(str(tmp_path / "n.onnx")).run(["strain"], feed)
-    assert strain.dtype == np.float64 and off(strain, made) < tolerance
+    assert strain.dtype == np.float64 and off(strain, trained) < tolerance
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_state_dict_is_the_bare_network_of_the_documented_layers(tmp_path: Path, activation: str) -> None:
-    made = network(activation)
-    write_network(made, tmp_path / "n.pt")
-    write_network(made, tmp_path / "n.safetensors", metadata={"study": "s"})
+    trained = network(activation)
+    write_network(trained, tmp_path / "n.pt")
+    write_network(trained, tmp_path / "n.safetensors", metadata={"study": "s"})
     tensors = torch.load(tmp_path / "n.pt", weights_only=True)
     with safe_open(tmp_path / "n.safetensors", "pt") as file:
         about = json.loads(file.metadata()["pinnsweep"])
@@ -88,7 +88,7 @@ def test_a_state_dict_is_the_bare_network_of_the_documented_layers(tmp_path: Pat
     for level in range(4):
         value = torch.nn.functional.linear(value, tensors[f"{2 * level}.weight"], tensors[f"{2 * level}.bias"])
         value = SIGMA[activation](value) if level < 3 else value
-    assert off(value[:, 0] / scaling["strain"], made) < 1e-13
+    assert off(value[:, 0] / scaling["strain"], trained) < 1e-13
 
 
 def test_an_npz_is_the_start_of_another_study(study: Path, tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_kept_epoch_and_the_precision_of_training(study: Path, tmp_path: Path)
     assert invoke("weights", study, PLAIN, "-o", tmp_path / "start.npz", "--epoch", 0).exit_code == 0
     first = kept_weights(study, row_of(study, PLAIN))[0]
     assert np.array_equal(read_weights(str(tmp_path / "start.npz"), (2, 5, 5, 1)), first)
-    told = json.loads(invoke("weights", study, SINGLE, "-o", tmp_path / "n.pt", "--json").stdout)
-    assert (told["format"], told["dtype"], told["layers"], told["epoch"]) == (
+    answer = json.loads(invoke("weights", study, SINGLE, "-o", tmp_path / "n.pt", "--json").stdout)
+    assert (answer["format"], answer["dtype"], answer["layers"], answer["epoch"]) == (
         "state_dict",
         "float32",
         [2, 6, 6, 1],
@@ -124,10 +124,10 @@ def test_a_kept_epoch_and_the_precision_of_training(study: Path, tmp_path: Path)
 def test_a_file_is_not_written_over_and_appears_whole(study: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.npz"
     file.write_text("mine")
-    assert "is there already" in errors_of(invoke("weights", study, PLAIN, "-o", file))
+    assert "exists already" in errors_of(invoke("weights", study, PLAIN, "-o", file))
     assert file.read_text() == "mine"
-    assert "or say --format" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "a.bin"))
-    assert "is not there" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "none" / "a.npz"))
+    assert "or give --format" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "a.bin"))
+    assert "does not exist" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "none" / "a.npz"))
     assert invoke("weights", study, PLAIN, "-o", tmp_path / "a.bin", "--format", "npz").exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "mine.npz"], "nothing is left beside them"
 
