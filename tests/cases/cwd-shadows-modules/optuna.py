@@ -1,0 +1,1 @@
+print("my own optuna experiments")
