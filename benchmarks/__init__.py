@@ -1,1 +1,1 @@
-"""The same work by this project and by what people use instead, side by side in one run."""
+"""Benchmarks: the same work by this project and by its alternatives, side by side in one run."""

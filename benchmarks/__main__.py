@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: what is compared, as a table or as JSON."""
+"""The command `python -m benchmarks`; it prints tables or JSON."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ Parts = Annotated[
 @app.command(cls=Command)
 def bench(
     parts: Parts = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour; no figures to quote.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Take minutes instead of an hour; the figures are not to be quoted.")
+    ] = False,
     repeats: Annotated[
         int | None,
-        typer.Option("--repeats", metavar="N", min=1, help="Samples of each contender (default: 5; c, d: 1)."),
+        typer.Option("--repeats", metavar="N", min=1, help="Samples per contender (default: 5; c, d: 1)."),
     ] = None,
     threads: Annotated[str | None, typer.Option("--threads", metavar="LIST", help="Thread counts: 1,2.")] = None,
     shapes: Annotated[
@@ -54,20 +56,20 @@ def bench(
     rivals: Annotated[
         str | None, typer.Option("--rivals", metavar="LIST", help="Part a: slides,deepxde,jinns,jinns_jvp,jax.")
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="Our engine.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="Engine of pinnsweep.")] = "auto",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write FILE too: JSON if .json, else tables.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write FILE: JSON if .json, else tables.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time this project beside what else there is, on one machine.
+    """Time this project and its alternatives on one machine.
 
-    The same points, weights, precision and threads on both sides; contenders whose answer differs are not timed.
+    All contenders get the same points, weights, precision and threads; those with another answer are not timed.
     """
     if output is not None and not output.absolute().parent.is_dir():
         raise BenchError(f"--output: the folder of {output} does not exist")
     if output is not None and output.is_dir():
-        raise BenchError(f"--output: must be a file, {output} is a folder")
+        raise BenchError(f"--output: must be a file, but {output} is a folder")
     options = Options(
         parts=read_parts(parts or ()),
         quick=quick,

@@ -1,4 +1,4 @@
-"""What this project promises to be faster by, and the judgement of a run by it."""
+"""The speed ratios that this project promises, and the comparison of a run with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIBRARIES: Final = ("deepxde", "jinns", "jinns_jvp", "jax")
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """The rival takes at least `times` as long. What is None stands for any."""
+    """The promise that a rival takes at least `times` as long. A field that is None matches any value."""
 
     part: str
     rival: str
@@ -27,10 +27,10 @@ class Bar:
     pairs: int | None = None
 
     def is_for(self, place: Place, rival: str, pack: int) -> bool:
-        """Whether the bar was set for this comparison."""
-        wanted = (self.shape, self.dtype, self.pairs, self.pack)
-        found = (place.shape, place.dtype, place.pairs, pack)
-        fits = all(want is None or want == have for want, have in zip(wanted, found, strict=True))
+        """Return whether the bar applies to this comparison."""
+        conditions = (self.shape, self.dtype, self.pairs, self.pack)
+        values = (place.shape, place.dtype, place.pairs, pack)
+        fits = all(wanted is None or wanted == value for wanted, value in zip(conditions, values, strict=True))
         return fits and (self.part, self.rival) == (place.part, rival)
 
 
@@ -48,18 +48,18 @@ BARS: Final = (
 
 
 def compare(timings: Sequence[Timing]) -> list[Comparison]:
-    """Every timing of our own against every rival in the same place, and against the fastest of the libraries."""
+    """Compare every own timing with every rival in the same place, and with the fastest library."""
     timed = [timing for timing in timings if timing.status is Status.TIMED]
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for own in (timing for timing in timed if timing.contender.startswith(OWN)):
-        there = [t for t in timed if t.place == own.place and not t.contender.startswith(OWN)]
-        there = [t for t in there if t.pack in (1, own.pack)]  # a rival's members alone are worth as much as in a pack
-        for rival in dict.fromkeys(t.contender for t in there):
-            found += _against(own, [t for t in there if t.contender == rival], rival)
-        libraries = [t for t in there if t.contender in LIBRARIES]
+        rivals = [t for t in timed if t.place == own.place and not t.contender.startswith(OWN)]
+        rivals = [t for t in rivals if t.pack in (1, own.pack)]  # a rival may be faster without packs
+        for rival in dict.fromkeys(t.contender for t in rivals):
+            comparisons += _against(own, [t for t in rivals if t.contender == rival], rival)
+        libraries = [t for t in rivals if t.contender in LIBRARIES]
         if own.place.part == "a" and libraries:
-            found += _against(own, libraries, FASTEST_RIVAL)
-    return found
+            comparisons += _against(own, libraries, FASTEST_RIVAL)
+    return comparisons
 
 
 def _against(own: Timing, rivals: Sequence[Timing], rival: str) -> Iterable[Comparison]:
@@ -67,10 +67,10 @@ def _against(own: Timing, rivals: Sequence[Timing], rival: str) -> Iterable[Comp
     best = _fastest(rivals)
     if same is None or best is None:
         return
-    bars = BARS if own.contender == OWN else ()  # a form of L-BFGS that nobody chose has nothing to reach
+    bars = BARS if own.contender == OWN else ()  # there are no bars for forms of L-BFGS that were not chosen
     bar = next((bar for bar in bars if bar.is_for(own.place, rival, own.pack)), None)
     ratios = (_ratio(same, own), _ratio(best, own))
-    reached = [None if bar is None else each.median >= bar.times for each in ratios]
+    reached = [None if bar is None else spread.median >= bar.times for spread in ratios]
     yield Comparison(
         place=own.place,
         own=own.contender,

@@ -1,6 +1,6 @@
-"""The numbers of one comparison, as a file: points, data, start weights, and the answer every contender must give.
+"""The numbers of one comparison in a file: points, data, start weights, and the answer that every contender must give.
 
-Contenders read this file with NumPy alone, so none of them needs the libraries of another in its process.
+Contenders read the file with NumPy only, so none of them needs the libraries of another in its process.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from .options import Shape
 
 Array = NDArray[np.float64]
-Data = str | dict[str, str]  # what `pinncore.load_data` takes
-ALLOWED = {"float64": 1e-10, "float32": 1e-4}  # difference of loss and gradient over the largest value
+Data = str | dict[str, str]  # argument of `pinncore.load_data`
+ALLOWED = {"float64": 1e-10, "float32": 1e-4}  # difference of loss and gradient, relative to the largest value
 
 
 @dataclass(frozen=True)
 class Case:
-    """The non-local strain problem as the network sees it, and members to evaluate on it. All in float64.
+    """The non-local strain problem in network units, and members to evaluate on it. All in float64.
 
     `interior`, `lrb`, `btb`: network inputs [points, 2]; `g`, `elocal` and the true solution `truth` [interior points];
     `boundary_weight` []; flat start vectors `starts` [members, parameters]; by the reference engine `losses` [members]
@@ -42,26 +42,26 @@ class Case:
 
     @property
     def members(self) -> int:
-        """Number of members."""
+        """Return the number of members."""
         return len(self.starts)
 
     def first(self, members: int) -> Case:
-        """The same case with its first members alone."""
+        """Return the same case with its first `members` members only."""
         return replace(
             self, starts=self.starts[:members], losses=self.losses[:members], gradients=self.gradients[:members]
         )
 
     def weights(self, member: int) -> list[tuple[Array, Array]]:
-        """A member's start weights as [(W [in, out], b [out]), ...]."""
+        """Return a member's start weights as [(W [in, out], b [out]), ...]."""
         return unflatten(self.starts[member], self.layers)
 
     def difference(self, losses: Array, gradients: Array) -> float:
-        """Largest difference to the reference over the largest value, of losses and of each member's gradient."""
+        """Return the largest difference of losses and gradients to the reference, relative to the largest value."""
         if losses.shape != self.losses.shape or gradients.shape != self.gradients.shape:
             return float("inf")
-        of_loss = np.abs(losses - self.losses) / np.abs(self.losses)
-        of_gradient = np.abs(gradients - self.gradients).max(axis=1) / np.abs(self.gradients).max(axis=1)
-        worst = float(max(of_loss.max(), of_gradient.max()))
+        loss_errors = np.abs(losses - self.losses) / np.abs(self.losses)
+        gradient_errors = np.abs(gradients - self.gradients).max(axis=1) / np.abs(self.gradients).max(axis=1)
+        worst = float(max(loss_errors.max(), gradient_errors.max()))
         return worst if np.isfinite(worst) else float("inf")
 
     def save(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class Case:
 
 
 def unflatten(flat: Array, layers: NDArray[np.int64]) -> list[tuple[Array, Array]]:
-    """A flat vector as [(W [in, out], b [out]), ...]: W before b, layer by layer."""
+    """Return a flat vector as [(W [in, out], b [out]), ...]: W before b, layer by layer."""
     weights, start = [], 0
     for before, after in itertools.pairwise(map(int, layers)):
         end = start + before * after
@@ -86,15 +86,15 @@ def unflatten(flat: Array, layers: NDArray[np.int64]) -> list[tuple[Array, Array
 
 
 def flatten(weights: list[tuple[Array, Array]]) -> Array:
-    """The flat vector of [(W [in, out], b [out]), ...]."""
+    """Return the flat vector of [(W [in, out], b [out]), ...]."""
     parts = [np.concatenate([w.reshape(-1), b.reshape(-1)]) for w, b in weights]
     return np.concatenate(parts).astype(np.float64)
 
 
 def build_case(shape: Shape, *, members: int, data: Data = "strb100") -> Case:
-    """A case on a data set as `pinncore.load_data` takes it, with PyTorch's initial weights of seeds 0, 1, 2, ...
+    """Build a case on a data set of `pinncore.load_data`, with PyTorch's initial weights of seeds 0, 1, 2, ...
 
-    Loss and gradient are the reference engine's, in float64.
+    Loss and gradient come from the reference engine, in float64.
     """
     import torch
 

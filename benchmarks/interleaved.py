@@ -1,4 +1,4 @@
-"""Contenders timed in turn: every repeat visits each of them once, so that a slow minute slows them all."""
+"""The timing of contenders in turn: every repeat times each once, so that a slow minute slows all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Entry:
-    """One contender in one place: the worker it lives in, what that is asked, and what came of it."""
+    """One contender in one place: its worker's job and arguments, and its results."""
 
     place: Place
     contender: str
@@ -36,11 +36,11 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The name of this piece of work in its worker."""
+        """Return the name of this piece of work in its worker."""
         return f"{self.place} {self.contender} {self.pack}"
 
     def timing(self) -> Timing:
-        """The record of it."""
+        """Return the record of the results."""
         return Timing(
             place=self.place,
             contender=self.contender,
@@ -57,12 +57,12 @@ class Entry:
 
 
 def prepare(entries: Sequence[Entry], workers: Workers, *, allowed: float | None, say: Say) -> None:
-    """Open each contender and refuse those that are not installed, fail, or give another answer."""
+    """Open each contender and exclude those that are not installed, fail, or give another answer."""
     for entry in entries:
         if absent := missing(entry.needs):
             entry.status, entry.note = Status.NOT_INSTALLED, f"not installed: {', '.join(absent)} ({EXTRA})"
             continue
-        say(f"warm-up: {described(entry)}")
+        say(f"warm-up: {describe_entry(entry)}")
         try:
             facts = workers.open(entry.job, entry.threads, entry.key, group=entry.group, **entry.arguments)
         except WorkerError as problem:
@@ -75,7 +75,7 @@ def prepare(entries: Sequence[Entry], workers: Workers, *, allowed: float | None
 
 
 def refuse_other_answers(entry: Entry, allowed: float) -> None:
-    """A contender that computes something else is not timed."""
+    """Exclude a contender whose answer differs from the reference by more than `allowed`."""
     difference = entry.facts.get("difference", 0.0)
     if not difference <= allowed:
         entry.status = Status.DISAGREES
@@ -83,11 +83,11 @@ def refuse_other_answers(entry: Entry, allowed: float) -> None:
 
 
 def calibrate(entries: Sequence[Entry], workers: Workers, *, at_least_s: float) -> None:
-    """Choose for each contender how many units make a sample of at least so many seconds."""
-    for entry in running(entries):
+    """Choose for each contender the number of units in a sample of at least `at_least_s` seconds."""
+    for entry in active_entries(entries):
         amount = 1
         seconds = _seconds(entry, workers, amount)
-        while seconds is not None and seconds < at_least_s / 4:  # too short to judge by
+        while seconds is not None and seconds < at_least_s / 4:  # too short to extrapolate from
             amount *= 4
             seconds = _seconds(entry, workers, amount)
         if seconds is not None:
@@ -95,12 +95,12 @@ def calibrate(entries: Sequence[Entry], workers: Workers, *, at_least_s: float) 
 
 
 def time_in_turn(entries: Sequence[Entry], workers: Workers, *, repeats: int, say: Say) -> None:
-    """Take one sample of every contender, `repeats` times, each time beginning with another one.
+    """Take one sample of every contender, `repeats` times, each time starting with another one.
 
-    A sample is the seconds of one unit of one member.
+    A sample is the time in seconds of one unit of one member.
     """
     for repeat in range(repeats):
-        waiting = running(entries)
+        waiting = active_entries(entries)
         say(f"repeat {repeat + 1} of {repeats}, {len(waiting)} contenders")
         start = repeat % max(len(waiting), 1)
         for entry in waiting[start:] + waiting[:start]:
@@ -109,8 +109,8 @@ def time_in_turn(entries: Sequence[Entry], workers: Workers, *, repeats: int, sa
                 entry.samples.append(seconds / (entry.amount * entry.pack))
 
 
-def running(entries: Sequence[Entry]) -> list[Entry]:
-    """The contenders that are still in."""
+def active_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the contenders that are not excluded."""
     return [entry for entry in entries if entry.status is Status.TIMED]
 
 
@@ -125,8 +125,8 @@ def _seconds(entry: Entry, workers: Workers, amount: int) -> float | None:
     return seconds
 
 
-def described(entry: Entry) -> str:
-    """An entry in the words of a progress line."""
+def describe_entry(entry: Entry) -> str:
+    """Return the words for an entry in a progress line."""
     place = entry.place
     pairs = f" {place.pairs} pairs" if place.pairs else ""
     threads = "1 thread" if entry.threads == 1 else f"{entry.threads} threads"

@@ -1,4 +1,4 @@
-"""Where the benchmark ran: processor, cores granted, versions of the libraries."""
+"""The machine of a benchmark: processor, granted cores, versions of the libraries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EXTRA: Final = "pip install pinnsweep[bench]"
 
 
 def granted_cores() -> list[int]:
-    """Numbers of the cores this process may use, which under a scheduler are fewer than the machine has."""
+    """Return the numbers of the cores that this process may use; a scheduler may grant fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, system and versions as plain values."""
+    """Return processor, cores, memory, system and versions as plain values."""
     return {
         "processor": _processor(),
         "cores_granted": len(granted_cores()),
@@ -36,7 +36,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def installed(distribution: str) -> str | None:
-    """The version of an installed distribution, or None."""
+    """Return the version of an installed distribution, or None."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -44,12 +44,12 @@ def installed(distribution: str) -> str | None:
 
 
 def missing(modules: tuple[str, ...]) -> list[str]:
-    """Those of the modules that are not installed; nothing is imported."""
+    """Return the modules that are not installed, without importing any."""
     return [name for name in modules if importlib.util.find_spec(name) is None]
 
 
 def memory_bytes() -> int:
-    """Physical memory of the machine."""
+    """Return the physical memory of the machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -1,4 +1,4 @@
-"""What is compared, how often and where: the options of the command, checked once."""
+"""The options of the command, checked once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BenchError(SweepError):
 
 @dataclass(frozen=True)
 class Shape:
-    """Hidden layers by units: 2x16 is two layers of sixteen."""
+    """A network's hidden layers and units: 2x16 is two layers of sixteen units."""
 
     depth: int
     width: int
@@ -36,18 +36,18 @@ class Shape:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Sizes of the layers of a network of inputs (x, y) and one output."""
+        """Return the layer sizes of a network with inputs (x, y) and one output."""
         return (2, *[self.width] * self.depth, 1)
 
     @property
     def parameters(self) -> int:
-        """Number of weights and biases."""
+        """Return the number of weights and biases."""
         return sum((before + 1) * after for before, after in zip(self.layers[:-1], self.layers[1:], strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """One run of the benchmark; what is None is chosen by each part, in full or for `quick`."""
+    """The options of one run; each part chooses those that are None, in full or for `quick`."""
 
     parts: tuple[str, ...] = tuple(PARTS)
     quick: bool = False
@@ -59,11 +59,11 @@ class Options:
     pairs: tuple[int, ...] | None = None
     rivals: tuple[str, ...] | None = None
     engine: str = "auto"
-    data: str | dict[str, str] = "strb100"  # as `pinncore.load_data` takes it
+    data: str | dict[str, str] = "strb100"  # argument of `pinncore.load_data`
 
 
 def read_parts(words: Sequence[str]) -> tuple[str, ...]:
-    """Parts by letter, in the order of the alphabet; none means all."""
+    """Return parts by letter in alphabetical order; no words mean all parts. Raises `BenchError`."""
     unknown = [word for word in words if word not in PARTS]
     if unknown:
         listed = ", ".join(f"{letter} ({name})" for letter, name in PARTS.items())
@@ -72,22 +72,22 @@ def read_parts(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_shapes(text: str | None) -> tuple[Shape, ...] | None:
-    """Shapes such as `8x8,2x16`."""
+    """Read shapes such as `8x8,2x16`. Raises `BenchError`."""
     return _listed("--shapes", text, _shape)
 
 
 def read_dtypes(text: str | None) -> tuple[str, ...] | None:
-    """Some of float32, float64."""
+    """Read some of float32, float64. Raises `BenchError`."""
     return _listed("--dtypes", text, _one_of(DTYPES))
 
 
-def read_rivals(text: str | None, known: Sequence[str]) -> tuple[str, ...] | None:
-    """Names of rivals in the part about loss and gradient."""
-    return _listed("--rivals", text, _one_of(known))
+def read_rivals(text: str | None, allowed: Sequence[str]) -> tuple[str, ...] | None:
+    """Read names of rivals of part a. Raises `BenchError`."""
+    return _listed("--rivals", text, _one_of(allowed))
 
 
 def read_counts(option: str, text: str | None, *, most: int) -> tuple[int, ...] | None:
-    """Whole numbers from 1 to `most`."""
+    """Read whole numbers from 1 to `most`. Raises `BenchError`."""
 
     def count(word: str) -> int:
         if not word.isdecimal() or not 1 <= int(word) <= most:
@@ -98,7 +98,7 @@ def read_counts(option: str, text: str | None, *, most: int) -> tuple[int, ...] 
 
 
 def _listed(option: str, text: str | None, convert: Callable[[str], Value]) -> tuple[Value, ...] | None:
-    """Each different value of a list with commas, in its order; None where the option was not given."""
+    """Return the distinct values of a comma-separated list in order; None where the option was not given."""
     if text is None:
         return None
     try:
@@ -108,16 +108,16 @@ def _listed(option: str, text: str | None, convert: Callable[[str], Value]) -> t
 
 
 def _shape(word: str) -> Shape:
-    found = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d{0,3})", word)
-    if not found:
+    match = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d{0,3})", word)
+    if not match:
         raise ValueError("hidden layers x units, such as 8x8,2x16")
-    return Shape(int(found[1]), int(found[2]))
+    return Shape(int(match[1]), int(match[2]))
 
 
-def _one_of(known: Sequence[str]) -> Callable[[str], str]:
+def _one_of(allowed: Sequence[str]) -> Callable[[str], str]:
     def convert(word: str) -> str:
-        if word not in known:
-            raise ValueError(f"some of {', '.join(known)}")
+        if word not in allowed:
+            raise ValueError(f"some of {', '.join(allowed)}")
         return word
 
     return convert

@@ -1,4 +1,4 @@
-"""What the benchmark found, as plain records: a timing of each contender, and what follows from two of them."""
+"""The results of the benchmark as plain records: timings of contenders, and comparisons of two of them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .spread import Spread
 
 
 class Status(StrEnum):
-    """What became of a contender in one place."""
+    """The outcome of a contender in one place."""
 
     TIMED = "timed"
     NOT_INSTALLED = "not installed"
-    DISAGREES = "disagrees"  # its answer is not the reference's, so its time would mean nothing
+    DISAGREES = "disagrees"  # its answer differs from the reference, so its time would mean nothing
     FAILED = "failed"
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where two contenders can be compared: the same work in the same precision."""
+    """A place where contenders can be compared: the same work in the same precision."""
 
     part: str
     shape: str
@@ -32,10 +32,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """A contender in one place on so many threads with so many members at once.
+    """The timing of a contender in one place, with a number of threads and members.
 
     `samples_s`: for each repeat, seconds of one unit (an evaluation, an iteration, a trial) of one member. `amount` is
-    how many units made one sample. `warmup_s`: preparation, compilation and the first call, in no sample.
+    the number of units in one sample. `warmup_s`: preparation, compilation and the first call, not in the samples.
     """
 
     place: Place
@@ -52,11 +52,11 @@ class Timing:
 
     @property
     def spread(self) -> Spread | None:
-        """Median and range, where it was timed."""
+        """Return median and range, or None where it was not timed."""
         return Spread.of(self.samples_s) if self.samples_s else None
 
     def as_json(self) -> dict[str, Any]:
-        """The record as plain values."""
+        """Return the record as plain values."""
         record = asdict(self)
         spread = self.spread
         return {
@@ -70,9 +70,9 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How many times longer a rival takes, against the bar that was set for it.
+    """The ratio of a rival's time to ours, with the bar that was set for it.
 
-    `same`: the rival on as many threads; `best`: on its best number of threads, `best_threads`. `reached` and
+    `same`: the rival with as many threads; `best`: with its best number of threads, `best_threads`. `reached` and
     `best_reached` are None where there is no bar.
     """
 
@@ -90,6 +90,6 @@ class Comparison:
     best_reached: bool | None
 
     def as_json(self) -> dict[str, Any]:
-        """The record as plain values."""
+        """Return the record as plain values."""
         record = asdict(self)
         return {**record.pop("place"), **record}

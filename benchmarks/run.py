@@ -1,4 +1,4 @@
-"""The whole benchmark: the parts asked for, one after the other, and what follows from them."""
+"""The run of the benchmark: the selected parts in order, and the comparisons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA_VERSION: Final = 1
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a run of the benchmark found."""
+    """All results of a run of the benchmark."""
 
     options: Options
     machine: dict[str, Any]
@@ -26,7 +26,7 @@ class Report:
     comparisons: tuple[Comparison, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As values that JSON has: what is not finite becomes null."""
+        """Return the report as values of JSON; numbers that are not finite become null."""
         options = asdict(self.options)
         options["shapes"] = None if self.options.shapes is None else [str(shape) for shape in self.options.shapes]
         record = {
@@ -40,9 +40,9 @@ class Report:
 
 
 def run_benchmark(options: Options, *, say: Say, keep: Callable[[Report], None] = lambda report: None) -> Report:
-    """Run the parts in order; `say` is told what is going on, `keep` what is there after each part.
+    """Run the parts in order; `say` gets progress lines, `keep` the report after each part.
 
-    Raises `BenchError`.
+    Raises `BenchError` for an unknown engine and for more threads than granted cores.
     """
     from pinncore.engines import ENGINES
 

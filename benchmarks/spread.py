@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle one of repeated measurements, and the smallest and the largest."""
+    """The median, smallest and largest of repeated measurements."""
 
     median: float
     low: float
@@ -17,15 +17,15 @@ class Spread:
 
     @staticmethod
     def of(samples: Sequence[float]) -> Spread:
-        """The spread of one sample or more."""
+        """Return the spread of one sample or more."""
         return Spread(statistics.median(samples), min(samples), max(samples))
 
 
 def ratio(rival: Sequence[float], own: Sequence[float]) -> Spread:
-    """How many times longer the rival takes: median by median, the range over the repeats.
+    """Return how many times longer the rival takes: the ratio of the medians, and the range over the repeats.
 
-    Sample i of both is of the same repeat, so what slowed the machine for a while slowed both.
+    Sample i of both is from the same repeat, so a slow moment of the machine slowed both.
     """
-    each = [theirs / ours for theirs, ours in zip(rival, own, strict=True)]
+    ratios = [theirs / ours for theirs, ours in zip(rival, own, strict=True)]
     middle = statistics.median(rival) / statistics.median(own)
-    return Spread(middle, min(*each, middle), max(*each, middle))
+    return Spread(middle, min(*ratios, middle), max(*ratios, middle))

@@ -1,4 +1,4 @@
-"""A report as tables for people: Markdown where the width is not limited, so that it can be pasted."""
+"""The tables of a report; in Markdown where the width is not limited."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Drawing = tuple[Row, list[Row]]
 
 
 def render(report: Report, *, width: int | None = None) -> str:
-    """The tables of every part that ran, at most so many columns of the screen wide."""
+    """Return the tables of every part that ran, at most `width` characters wide."""
     blocks = [_machine(report)]
     for part in report.options.parts:
         timings = [timing for timing in report.timings if timing.place.part == part]
@@ -34,14 +34,16 @@ def render(report: Report, *, width: int | None = None) -> str:
 
 
 def _machine(report: Report) -> str:
-    found = report.machine
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    machine = report.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     quick = (
-        "\nQuick run: fewer points of comparison, shorter samples; no figures to quote." if report.options.quick else ""
+        "\nQuick run: fewer comparisons, shorter samples; the figures are not to be quoted."
+        if report.options.quick
+        else ""
     )
     return (
-        f"{found['processor']}, {found['cores_granted']} of {found['cores']} cores granted, {found['memory_gb']} GB, "
-        f"{found['system']}, Python {found['python']}\n{versions}\n"
+        f"{machine['processor']}, {machine['cores_granted']} of {machine['cores']} cores granted, "
+        f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}\n{versions}\n"
         f"Medians, ranges in brackets. Ratios: how many times longer the other takes, on as many threads.{quick}"
     )
 
@@ -62,9 +64,11 @@ def _evaluation(timings: Sequence[Timing], comparisons: Sequence[Comparison]) ->
     )
     rows: list[Row] = []
     for own in (t for t in timings if t.contender == OWN):
-        found = {c.rival: c for c in comparisons if _belongs(c, own)}
-        slides, library = found.get("slides"), found.get(FASTEST_RIVAL)
-        ratios = [_times(found[name].same) if name in found else _why_not(timings, own.place, name) for name in rivals]
+        by_rival = {c.rival: c for c in comparisons if _belongs(c, own)}
+        slides, library = by_rival.get("slides"), by_rival.get(FASTEST_RIVAL)
+        ratios = [
+            _times(by_rival[name].same) if name in by_rival else _why_not(timings, own.place, name) for name in rivals
+        ]
         best = f"{_times(slides.best)} on {slides.best_threads}" if slides else ""
         rows.append((*_where(own), _scaled(own, 1e3), *ratios, best, _verdict(slides), _verdict(library)))
     yield head, rows
@@ -87,12 +91,12 @@ def _lbfgs(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iter
     )
     rows: list[Row] = []
     for timing in timings:
-        found = next((c for c in comparisons if _belongs(c, timing)), None)
-        best = f"{_times(found.best)} on {found.best_threads}" if found else ""
-        times = _times(found.same) if found else ""
+        comparison = next((c for c in comparisons if _belongs(c, timing)), None)
+        best = f"{_times(comparison.best)} on {comparison.best_threads}" if comparison else ""
+        times = _times(comparison.same) if comparison else ""
         pairs = str(timing.place.pairs)
         where = (*_where(timing), pairs, timing.label)
-        rows.append((*where, _scaled(timing, 1e6), _warm_up_of(timing), times, best, _verdict(found)))
+        rows.append((*where, _scaled(timing, 1e6), _warm_up_of(timing), times, best, _verdict(comparison)))
     yield head, rows
 
 
@@ -103,7 +107,7 @@ def _trial(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iter
     )  # fmt: skip
     rows: list[Row] = []
     for timing in timings:
-        found = next((c for c in comparisons if _belongs(c, timing)), None)
+        comparison = next((c for c in comparisons if _belongs(c, timing)), None)
         facts = timing.facts
         evaluations = f"{facts['first_evaluations']} + {facts['second_evaluations']}" if "loss" in facts else ""
         ended = (
@@ -111,10 +115,10 @@ def _trial(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iter
             if "loss" in facts
             else ("",) * 3
         )
-        best = f"{_times(found.best)} on {found.best_threads}" if found else ""
-        times = _times(found.same) if found else ""
+        best = f"{_times(comparison.best)} on {comparison.best_threads}" if comparison else ""
+        times = _times(comparison.same) if comparison else ""
         where = (*_where(timing), timing.label, _scaled(timing, 1.0))
-        rows.append((*where, evaluations, *ended, _warm_up_of(timing), times, best, _verdict(found)))
+        rows.append((*where, evaluations, *ended, _warm_up_of(timing), times, best, _verdict(comparison)))
     yield head, rows
 
 
@@ -125,7 +129,7 @@ def _sweep(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iter
     )  # fmt: skip
     rows: list[Row] = []
     for timing in timings:
-        found = next((c for c in comparisons if _belongs(c, timing)), None)
+        comparison = next((c for c in comparisons if _belongs(c, timing)), None)
         facts = timing.facts
         spread = timing.spread
         hourly = _spread(Spread(*(3600 / s for s in (spread.median, spread.high, spread.low)))) if spread else ""
@@ -141,18 +145,27 @@ def _sweep(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iter
             timing.label,
             str(facts.get("trials", "")),
         )
-        rows.append((*where, hourly, *ended, _warm_up_of(timing), _times(found.same) if found else "", _verdict(found)))
+        rows.append(
+            (
+                *where,
+                hourly,
+                *ended,
+                _warm_up_of(timing),
+                _times(comparison.same) if comparison else "",
+                _verdict(comparison),
+            )
+        )
     yield head, rows
 
 
 def _warm_up(timings: Sequence[Timing]) -> Drawing:
-    """Seconds of preparation, compilation and choice among ways to compute, which are in no other figure."""
+    """Return the table of the seconds for preparation, compilation and choice, which no other figure includes."""
     columns = list(dict.fromkeys((t.contender, t.pack) for t in timings))
     names = [EVALUATORS[name].label + (f", {pack}" if EVALUATORS[name].packs else "") for name, pack in columns]
     rows: list[Row] = []
     for place, threads in dict.fromkeys((t.place, t.threads) for t in timings):
-        here = {(t.contender, t.pack): t for t in timings if (t.place, t.threads) == (place, threads)}
-        cells = [_warm_up_of(here[column]) if column in here else "" for column in columns]
+        by_column = {(t.contender, t.pack): t for t in timings if (t.place, t.threads) == (place, threads)}
+        cells = [_warm_up_of(by_column[column]) if column in by_column else "" for column in columns]
         rows.append((place.shape, place.dtype, str(threads), *cells))
     return ("warm-up, s", "dtype", "threads", *names), rows
 
@@ -162,7 +175,7 @@ def _warm_up_of(timing: Timing) -> str:
 
 
 def _notes(timings: Sequence[Timing]) -> list[str]:
-    """A line for everything that was not timed, each once."""
+    """Return one line for every contender that was not timed."""
     lines = []
     for timing in timings:
         if timing.status is Status.TIMED:
@@ -173,8 +186,8 @@ def _notes(timings: Sequence[Timing]) -> list[str]:
 
 
 def _belongs(comparison: Comparison, own: Timing) -> bool:
-    found = (comparison.place, comparison.own, comparison.threads, comparison.pack)
-    return found == (own.place, own.contender, own.threads, own.pack)
+    key = (comparison.place, comparison.own, comparison.threads, comparison.pack)
+    return key == (own.place, own.contender, own.threads, own.pack)
 
 
 def _why_not(timings: Sequence[Timing], place: Place, name: str) -> str:
@@ -212,7 +225,7 @@ def _verdict(comparison: Comparison | None) -> str:
 
 
 def _short(value: float) -> str:
-    """Three significant digits without an exponent."""
+    """Return three significant digits without an exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 

@@ -1,11 +1,11 @@
-"""A worker: one contender on a fixed number of cores, asked over standard input, answering on standard output.
+"""A worker: one contender on a fixed number of cores, with requests on standard input and answers on standard output.
 
 `python -m benchmarks.worker JOB THREADS`. A line of JSON is a request, a line of JSON the answer:
 
-    {"do": "open", "key": K, "arguments": {...}}    prepare a piece of work; the answer says how long that took
+    {"do": "open", "key": K, "arguments": {...}}    prepare a piece of work; the answer holds the time that took
     {"do": "time", "key": K, "amount": N}           do N units of it; the answer holds the seconds, measured here
 
-Whatever a library prints goes to standard error.
+The output of libraries goes to standard error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final, TextIO
 from .jobs.job import Job
 from .machine import granted_cores
 
-JOBS: Final = {  # name before the colon: where its `open_job(name, threads, **arguments)` is
+JOBS: Final = {  # name before the colon: module where its `open_job(name, threads, **arguments)` is
     "evaluate": "jobs.evaluation",
     "lbfgs": "jobs.lbfgs",
     "trial": "jobs.trial",
@@ -30,14 +30,14 @@ JOBS: Final = {  # name before the colon: where its `open_job(name, threads, **a
 
 
 def serve(job: str, threads: int, requests: Iterable[str], answers: TextIO) -> None:
-    """Answer requests until there are no more; an error is an answer too."""
+    """Answer requests until there are no more; errors are answers, too."""
     kind, _, name = job.partition(":")
     pieces: dict[str, Job] = {}
     for line in requests:
         request = json.loads(line)
         try:
             answer = _answer(request, pieces, kind, name, threads)
-        except Exception as problem:  # it belongs into the table, and the next request may succeed
+        except Exception as problem:  # it goes into the table, and the next request may succeed
             answer = {"error": f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
@@ -55,13 +55,13 @@ def _answer(request: dict[str, Any], pieces: dict[str, Job], kind: str, name: st
 
 
 def pin(threads: int) -> None:
-    """Keep this process, and every thread it will start, on the first so many of the granted cores."""
+    """Pin this process and its future threads to the first `threads` granted cores."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, granted_cores()[:threads])
 
 
 def main() -> None:
-    """Entry point of `python -m benchmarks.worker`."""
+    """Run `python -m benchmarks.worker`."""
     job, threads = sys.argv[1], int(sys.argv[2])
     pin(threads)
     answers = os.fdopen(os.dup(1), "w")

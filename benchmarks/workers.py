@@ -1,4 +1,4 @@
-"""The parent's side of workers: processes started once, asked in turn, ended in any case."""
+"""The parent's side of the workers: it starts processes once, sends them requests, and always ends them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from typing import IO, Any, Final, Self
 
 from cluster.scratch import scratch_folder
 
-REST_S: Final = 0.02  # between two timings: threads that spin while they wait for work must have gone to sleep
+REST_S: Final = 0.02  # between two timings, so that threads that spin while they wait for work fall asleep
 END_S: Final = 30.0
-TIMEOUT_S: Final = 6 * 3600.0  # of one request: a whole trial by the slowest is one
+TIMEOUT_S: Final = 6 * 3600.0  # of one request, which may be a whole trial of the slowest contender
 THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC",
 )  # fmt: skip
 
 
 class WorkerError(Exception):
-    """What a worker could not do, in one line."""
+    """A failed request of a worker; its message is one line."""
 
 
 class Worker:
-    """One process; it ends with its standard input."""
+    """One worker process, which ends when its standard input is closed."""
 
     def __init__(self, job: str, threads: int, folder: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self.job, self._timeout_s = job, timeout_s
@@ -47,7 +47,7 @@ class Worker:
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for the answer. Raises `WorkerError`."""
+        """Send a request and return the answer. Raises `WorkerError`."""
         assert self._process.stdin is not None and self._process.stdout is not None
         alarm = threading.Timer(self._timeout_s, self._process.kill)
         alarm.daemon = True
@@ -68,7 +68,7 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        """Let the worker end; stop it where it does not."""
+        """Close the worker's input, and stop it if it does not end."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
         for stop in (self._process.terminate, self._process.kill):
@@ -82,11 +82,11 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Return whether the process has ended."""
         return self._process.poll() is not None
 
     def interrupt(self) -> None:
-        """Ask the worker to leave what it is doing."""
+        """Ask the worker to stop its current work."""
         self._process.terminate()
 
     def _last_words(self) -> str:
@@ -99,7 +99,7 @@ class Worker:
 
 
 class Workers:
-    """Workers by job and number of threads, started when first asked for."""
+    """Workers by job and number of threads, started on first use."""
 
     def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
@@ -119,14 +119,14 @@ class Workers:
         self._scratch.close()
 
     def open(self, job: str, threads: int, key: str, *, group: str = "", **arguments: Any) -> dict[str, Any]:
-        """Have a worker prepare a piece of work. Raises `WorkerError`."""
+        """Have a worker prepare a piece of work and return its facts. Raises `WorkerError`."""
         place = (job, threads, group)
         if place not in self._running:
             self._running[place] = Worker(job, threads, self.folder, timeout_s=self._timeout_s)
         return self._ask(place, do="open", key=key, arguments=arguments)
 
     def time(self, job: str, threads: int, key: str, amount: int, *, group: str = "") -> dict[str, Any]:
-        """Have a worker do `amount` units of a piece of work. Raises `WorkerError`."""
+        """Have a worker do `amount` units of work and return the answer. Raises `WorkerError`."""
         time.sleep(REST_S)
         return self._ask((job, threads, group), do="time", key=key, amount=amount)
 
@@ -134,7 +134,7 @@ class Workers:
         try:
             return self._running[place].ask(**request)
         except WorkerError:
-            if self._running[place].ended:  # it is started anew when next asked to open something
+            if self._running[place].ended:  # the next `open` starts it again
                 self._running.pop(place).end()
             raise
         except KeyError:

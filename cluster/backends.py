@@ -1,4 +1,4 @@
-"""Every kind of place where jobs run: what a user says of it, and how it is made from that."""
+"""The kinds of place where jobs run: the profile of each and its executor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .vms.profile import VmsProfile
 
 @dataclass(frozen=True)
 class Backend:
-    """A kind of place: its profile, and its executor for a profile and the name that the user gave it."""
+    """A kind of place: the class of its profiles, and what makes the executor from a profile and its name."""
 
     profile: type[Profile]
     executor: Callable[[Any, str], Executor]
@@ -51,5 +51,8 @@ BACKENDS: Final[Mapping[str, Backend]] = {
 
 
 def executor_of(profile: Profile, name: str) -> Executor:
-    """Return the place that `profile` describes; `name` is what the user calls it. Nothing is contacted or written."""
+    """Return the executor of the place that `profile` describes, `name` being the user's name for it.
+
+    Contacts and writes nothing.
+    """
     return BACKENDS[profile.kind].executor(profile, name)

@@ -1,21 +1,21 @@
-"""Exceptions of `cluster`: each says the rule, the value and the way out."""
+"""Exceptions of `cluster`; their messages give the rule, the value and the way out."""
 
 from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """A mistake the caller can mend; the message says how."""
+    """A mistake that the caller can correct; the message says how."""
 
     exit_code = 2
 
 
 class JobError(ClusterError, ValueError):
-    """A job that no back-end can run as it is described, or that this one cannot."""
+    """A job whose description is invalid, or that this back-end cannot run."""
 
 
 class JobNotFound(ClusterError, LookupError):
-    """No job of that name is known here."""
+    """An id that belongs to no job of this place."""
 
 
 class LogsNotKept(ClusterError):
-    """The job wrote to the terminal it was started from, so there is nothing to read again."""
+    """A job without a log, for instance because it wrote to the terminal it was started from."""

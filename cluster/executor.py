@@ -1,4 +1,4 @@
-"""The one thing every back-end can do: take jobs and give handles."""
+"""The interface of every back-end: it takes jobs and returns handles."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .job import Job, JobHandle
 
 @dataclass(frozen=True)
 class Check:
-    """One step of looking whether a place can be used: `what` must hold; `problem` says why not and what to mend."""
+    """One step of checking a place: `what` must hold; `problem` says why it does not and what to do, or is empty."""
 
     what: str
     problem: str = ""
 
 
-def checked(steps: Iterable[tuple[str, Callable[[], object]]]) -> Iterator[Check]:
-    """Look at what must hold, one after the other; a look raises `ClusterError` where it does not, and is the last."""
-    for what, look in steps:
+def run_checks(steps: Iterable[tuple[str, Callable[[], object]]]) -> Iterator[Check]:
+    """Take the steps in order and yield a check for each; end with the first that raises `ClusterError`."""
+    for what, step in steps:
         try:
-            look()
+            step()
         except ClusterError as problem:
             yield Check(what, str(problem))
             return
@@ -34,23 +34,23 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, job: Job) -> JobHandle:
-        """Start the job, or queue it. Raises `JobError` for one that cannot run here.
+        """Start or queue the job and return its handle. Raises `JobError` for a job that cannot run here.
 
-        A command that does not exist is not such a job: it fails with exit code 127, as it would far away.
+        A command that does not exist raises nothing: the job fails with exit code 127, on every back-end.
         """
 
     @abstractmethod
     def preview(self, job: Job) -> str:
-        """Exactly what `submit` would send or run, as text, with secrets left out; nothing is done."""
+        """Return exactly what `submit` would send or run, as text without secrets; do nothing."""
 
     @abstractmethod
     def checks(self) -> Iterator[Check]:
-        """Look step by step whether the place can be used, from the near to the far; ends at the first problem."""
+        """Check step by step whether the place can be used, starting on this machine; end at the first problem."""
 
     @abstractmethod
     def attach(self, job_id: str) -> JobHandle:
-        """The handle of a job that any client submitted to this place before. Raises `JobNotFound`."""
+        """Return the handle of a job that any client submitted to this place. Raises `JobNotFound`."""
 
     @abstractmethod
     def list(self) -> Sequence[JobHandle]:
-        """Every job of this place, oldest first."""
+        """Return every job of this place, oldest first."""

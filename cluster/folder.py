@@ -1,4 +1,4 @@
-"""Jobs of this machine as folders `<jobs folder>/<id>/`: what the back-ends `inline` and `local` share."""
+"""Jobs as folders `<jobs folder>/<id>/`: what the back-ends `inline`, `local` and `slurm` share."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .job import Job, JobHandle, JobState, Resources, without_secrets
 from .supervisor import CANCEL, ENDED, JOB, LOG, PROCESS, start_mark, write_json
 
 JOBS_FOLDER = ".jobs"  # under a root of studies
-FILES = "files"  # the folder with what travels with the job, in which its command starts
+FILES = "files"  # folder of the job's files, in which its command starts
 PIECE_BYTES = 1 << 16
 FOLLOW_PAUSE_S = 0.1
 
 
 def utc_now() -> datetime:
-    """The time, with its zone."""
+    """Return the current time in UTC, with its zone."""
     return datetime.now(UTC)
 
 
 class FolderHandle(JobHandle):
-    """A job seen through its folder; any number of clients may look at the same time."""
+    """A job read from its folder; any number of clients may read it at the same time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -65,9 +65,9 @@ class FolderHandle(JobHandle):
             return JobState.CANCELLED if self._read(CANCEL) else JobState.PENDING
         if process["host"] != platform.node():
             return JobState.UNKNOWN
-        if any(_alive(process[who]) for who in ("supervisor", "command")):
+        if any(_alive(process[role]) for role in ("supervisor", "command")):
             return JobState.RUNNING
-        if ended := self._read(ENDED):  # it may have ended between the two looks
+        if ended := self._read(ENDED):  # it may have ended since the first read
             return JobState(ended["state"])
         return JobState.CANCELLED if self._read(CANCEL) else JobState.LOST
 
@@ -86,12 +86,12 @@ class FolderHandle(JobHandle):
     def _pieces(self, path: Path, follow: bool) -> Iterator[str]:
         decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         with path.open("rb") as file:
-            last = not follow
+            is_last = not follow
             while True:
-                finished = last or self.state().finished  # looked up before the read, so that no tail is missed
+                is_last = is_last or self.state().finished  # before the read, so that the end of the log is not missed
                 while piece := file.read(PIECE_BYTES):
                     yield decode(piece)
-                if finished:
+                if is_last:
                     if rest := decode(b"", final=True):
                         yield rest
                     return
@@ -114,7 +114,7 @@ class FolderHandle(JobHandle):
 
 
 class FolderExecutor(Executor):
-    """Runs jobs on this machine, each with a folder under `jobs_dir`, numbered from 1."""
+    """An executor whose jobs each have a folder under `jobs_dir`, numbered from 1."""
 
     def __init__(self, jobs_dir: Path, *, now: Callable[[], datetime] = utc_now) -> None:
         self._jobs_dir = jobs_dir.absolute()
@@ -144,12 +144,12 @@ class FolderExecutor(Executor):
 
     @abstractmethod
     def _run(self, folder: Path) -> None:
-        """Have the job of this folder supervised; returns once `process.json` is there."""
+        """Start the job of this folder; return once the back-end has it."""
 
     def attach(self, job_id: str) -> FolderHandle:
-        known = self._ids()
-        if job_id not in known:
-            raise JobNotFound(f"no job {job_id!r} in {self._jobs_dir}; known jobs: {', '.join(known) or 'none'}")
+        ids = self._ids()
+        if job_id not in ids:
+            raise JobNotFound(f"no job {job_id!r} in {self._jobs_dir}; known jobs: {', '.join(ids) or 'none'}")
         return FolderHandle(self._jobs_dir / job_id)
 
     def list(self) -> Sequence[FolderHandle]:
@@ -173,37 +173,37 @@ class FolderExecutor(Executor):
 
 
 def check_folder(folder: Path) -> Check:
-    """Whether jobs can be recorded in a folder, which is made if need be."""
+    """Check whether a folder, made if it is missing, can be written to."""
     what = f"{folder} can be written to"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return Check(what)
     except OSError as error:
-        return Check(what, f"{folder} cannot be written to ({error.strerror}): make it writable, or take another root")
+        return Check(what, f"{folder} cannot be written to ({error.strerror}): make it writable, or use another root")
 
 
 def check_fits(resources: Resources) -> None:
-    """Raise `JobError` where this machine plainly lacks what is asked for."""
+    """Raise `JobError` where this machine has fewer CPUs or GPUs or less memory than requested."""
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    had = {
+    limits = {
         "cpus": os.cpu_count() or 1,
         "gpus": len(list(Path("/dev").glob("nvidia[0-9]*"))),
         "memory_gb": round(memory_gb, 1),
     }
-    for name, limit in had.items():
-        asked = getattr(resources, name)
-        if asked is not None and asked > limit:
-            raise JobError(f"{name} must be at most {limit}, which is what this machine has, got {asked}")
+    for name, limit in limits.items():
+        value = getattr(resources, name)
+        if value is not None and value > limit:
+            raise JobError(f"{name} must be at most {limit}, which is what this machine has, got {value}")
 
 
 def _alive(process: list[Any] | None) -> bool:
-    """Whether the process [pid, start mark] lives; another one with a recycled pid does not count."""
+    """Return whether the process [pid, start mark] is alive; another process with the same pid does not count."""
     return process is not None and process[1] is not None and start_mark(process[0]) == process[1]
 
 
 def _stop_orphan(command: list[Any] | None, grace_s: float) -> None:
-    """Stop a command whose supervisor is gone, and which therefore leads its process group alone."""
+    """Stop a command whose supervisor is gone: SIGTERM, and after the grace SIGKILL to its process group."""
     if command is None or not _alive(command):
         return
     deadline = time.monotonic() + grace_s

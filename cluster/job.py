@@ -1,4 +1,4 @@
-"""What is run and what is known of it: `Job`, `JobState`, `JobHandle`."""
+"""Jobs, their states and their handles: `Job`, `JobState`, `JobHandle`."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ _SECRET = re.compile(r"(^|_)(TOKEN|KEY)(_|$)|SECRET|PASSW|CREDENTIAL", re.IGNORE
 
 
 class JobState(StrEnum):
-    """Where a job stands. The first three can still change, the others are final."""
+    """The state of a job. The first three can still change, the others are final."""
 
     PENDING = "pending"
-    """Accepted, and not started yet."""
+    """Accepted but not started yet."""
     RUNNING = "running"
-    """Its command is at work."""
+    """Its command runs."""
     UNKNOWN = "unknown"
-    """It was started on another machine, which alone can tell while it runs."""
+    """It cannot be seen from here: it runs on another machine, or the place does not answer."""
     DONE = "done"
     """Its command ended with exit code 0."""
     FAILED = "failed"
-    """Its command could not be started, or ended with another exit code than 0."""
+    """Its command could not be started, or its exit code was not 0."""
     CANCELLED = "cancelled"
     """It was asked to stop, and stopped."""
     TIMED_OUT = "timed_out"
-    """It was stopped because its time was over."""
+    """It was stopped at its time limit."""
     LOST = "lost"
     """It is gone without an exit code: killed together with its supervisor, or the machine went down."""
 
     @property
     def finished(self) -> bool:
-        """Whether this state is final."""
+        """Return whether this state is final."""
         return self not in (JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a job asks for; None leaves it to the back-end.
+    """The resources that a job requests; None leaves one to the back-end.
 
-    Back-ends that share one machine refuse what the machine does not have, but reserve nothing.
+    The back-ends of this machine refuse more than the machine has, but reserve nothing.
     """
 
     cpus: int | None = None
@@ -57,10 +57,10 @@ class Resources:
     timeout_min: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("cpus", 1), ("gpus", 0)):
+        for name, minimum in (("cpus", 1), ("gpus", 0)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise JobError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
+                raise JobError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
         for name in ("memory_gb", "timeout_min"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -69,11 +69,11 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A command to be run somewhere: words, never a shell string and never a Python object.
+    """A command to run, as words: never a shell string, never a Python object.
 
-    `environment` is added to the environment of the machine that runs the command. `files` travel with the job: the
-    command starts in a folder that holds them under these names. Without files it starts in `cwd` (None: where it is
-    submitted from, or where the back-end says).
+    `environment` is added to the environment of the machine that runs the command. `files` are sent with the job: the
+    command starts in a folder that holds them under these names. Without files it starts in `cwd`; None means the
+    current folder, or the folder that the back-end chooses.
     """
 
     argv: tuple[str, ...]
@@ -101,7 +101,7 @@ class Job:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def to_json(self) -> dict[str, Any]:
-        """The job as plain JSON values, its files left out."""
+        """Return the job as plain JSON values, without its files."""
         return {
             "name": self.name,
             "argv": list(self.argv),
@@ -112,7 +112,7 @@ class Job:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Job:
-        """The job that `to_json` wrote, without its files."""
+        """Return the job that `to_json` wrote, without its files."""
         return cls(
             name=record["name"],
             argv=tuple(record["argv"]),
@@ -123,56 +123,56 @@ class Job:
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment as it may be shown: values whose name speaks of a secret are left out."""
+    """Return the environment with the values hidden whose names suggest a secret."""
     return {name: "(not shown)" if _SECRET.search(name) else value for name, value in environment.items()}
 
 
 class JobHandle(ABC):
-    """A submitted job, seen from a client that may come and go."""
+    """A submitted job as a client sees it; the job does not depend on the client."""
 
     @property
     @abstractmethod
     def id(self) -> str:
-        """The text that `Executor.attach` takes."""
+        """Return the id that `Executor.attach` takes."""
 
     @property
     @abstractmethod
     def job(self) -> Job:
-        """What was submitted, as far as the place keeps it: its name, and its command where it is known."""
+        """Return what was submitted, as far as the place keeps it: the name, and the command where it is known."""
 
     @property
     @abstractmethod
     def submitted_at(self) -> datetime:
-        """When it was submitted, with its zone."""
+        """Return the time of submission, with its zone."""
 
     @abstractmethod
     def state(self) -> JobState:
-        """Where the job stands now."""
+        """Return the current state of the job."""
 
     @abstractmethod
     def exit_code(self) -> int | None:
-        """The command's exit code: 128 + n where signal n ended it, 126 or 127 where it could not start.
+        """Return the command's exit code: 128 + n where signal n ended it, 126 or 127 where it could not start.
 
-        None while the job is not finished, for a lost one, and where the place does not tell.
+        None while the job is not finished, for a lost job, and where the place does not report it.
         """
 
     @abstractmethod
     def logs(self, *, follow: bool = False) -> Iterator[str]:
-        """Both output streams, piece by piece; `follow` goes on until the job is finished.
+        """Return both output streams piece by piece; with `follow`, go on until the job is finished.
 
-        Raises `LogsNotKept` where the back-end kept none.
+        Raises `LogsNotKept` where the back-end kept no log.
         """
 
     @abstractmethod
     def cancel(self, *, grace_s: float = 10.0) -> None:
-        """Ask the job to stop: SIGTERM, and after `grace_s` SIGKILL to all it started. Nothing if it is finished.
+        """Ask the job to stop: SIGTERM, and after `grace_s` SIGKILL to all its processes. A finished job is left alone.
 
-        Where the place fixes the grace when a job is submitted, that of its profile counts. Returns soon; `wait` tells
-        when the job has stopped.
+        Where the place fixes the grace when a job is submitted, the grace of its profile applies. Returns at once; use
+        `wait` to wait until the job has stopped.
         """
 
     def wait(self, timeout_s: float | None = None) -> JobState:
-        """The state when the job is finished, or after `timeout_s`, whichever comes first."""
+        """Wait until the job is finished, at most `timeout_s`, and return its state."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         pause_s = 0.02
         while not (state := self.state()).finished:

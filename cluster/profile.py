@@ -1,4 +1,4 @@
-"""What a user says once of a place where jobs run: the base of every back-end's profile."""
+"""The base of every back-end's profile, which describes a place where jobs run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from annotated_types import MinLen
 class Profile:
     """A place where jobs run, as its section of `clusters.yaml` describes it.
 
-    `root` is the folder, or `s3://` or `gs://` address, of the studies as the machines there see it; `command` the
-    words that start pinnsweep there; `environment` is set for every job.
+    `root` is the folder, or `s3://` or `gs://` address, of the studies as the machines there see it. `command` holds
+    the words that start pinnsweep there. `environment` is set for every job.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}  # for whoever reads profiles with pydantic
     kind: ClassVar[str]
-    joins: ClassVar[bool] = True  # whether a job finds a Ray cluster there that it has to join
-    shares_files: ClassVar[bool] = False  # whether paths of this machine mean the same there
+    joins: ClassVar[bool] = True  # whether a job has to join a Ray cluster there
+    shares_files: ClassVar[bool] = False  # whether paths of this machine are valid there
 
     root: Annotated[str, MinLen(1)]
     command: Annotated[tuple[str, ...], MinLen(1)] = ("pinnsweep",)

@@ -1,13 +1,13 @@
-"""Runs one job's command and outlives the client that asked for it.
+"""The supervisor of one job's command, which outlives the client that submitted the job.
 
-Standard library only, for it is also started as a script of its own: `python -I supervisor.py FOLDER` puts itself
-into the background, records itself, and only then lets its caller go on. All it shares with clients is the folder:
+Standard library only, because it is also started as a script: `python -I supervisor.py FOLDER` goes into the
+background and returns to its caller once it is recorded. It shares nothing with clients but the folder:
 
     job.json      the job (read)
-    cancel.json   written by whoever wants the job stopped: {"grace_s": seconds from SIGTERM to SIGKILL}
-    process.json  who runs it: host, start time, supervisor and command as [pid, start mark]
+    cancel.json   written by a client to stop the job: {"grace_s": seconds from SIGTERM to SIGKILL}
+    process.json  what runs it: host, start time, supervisor and command as [pid, start mark]
     stdout.log    both output streams
-    ended.json    last of all: {"exit_code", "state", "ended_at"}
+    ended.json    written last: {"exit_code", "state", "ended_at"}
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ NOT_FOUND, NOT_EXECUTABLE, SIGNALLED = 127, 126, 128  # exit codes as shells giv
 
 
 def start_mark(pid: int) -> str | None:
-    """A text that no other process with this pid ever has; None if there is no such process, or only its remains."""
+    """Return a text that no other process with this pid ever has; None for no such process or a zombie."""
     if sys.platform == "linux":
         try:
-            # The command's name stands in brackets and may hold anything; state and start time come after it.
+            # The command's name is in brackets and may hold anything; the state and start time follow it.
             values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
@@ -52,17 +52,17 @@ def start_mark(pid: int) -> str | None:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write beside, sync, rename: a reader sees the whole record or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w") as file:
+    """Write a record so that a reader sees all of it or none: into another file, synced and renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
         json.dump(record, file)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    temporary.replace(path)
 
 
 class Supervisor:
-    """One command from start to end: started, watched, stopped when asked or late, its end written down."""
+    """One command from start to end: starts it, stops it on request or at its time limit, records its end."""
 
     def __init__(self, folder: Path, output: IO[bytes] | None) -> None:
         self._folder = folder
@@ -73,7 +73,10 @@ class Supervisor:
         self._kill_at = float("inf")
 
     def run(self, *, ready: int | None = None) -> int:
-        """Run the command to its end and return its exit code; `ready` is a pipe to write to when recorded."""
+        """Run the command to its end and return its exit code.
+
+        `ready` is a pipe that gets one byte as soon as the supervisor is recorded.
+        """
         job = json.loads((self._folder / JOB).read_text())
         record: dict[str, Any] = {"host": platform.node(), "started_at": time.time(), "command": None}
         record["supervisor"] = [os.getpid(), start_mark(os.getpid())]
@@ -96,7 +99,7 @@ class Supervisor:
         return exit_code
 
     def _start(self, job: Mapping[str, Any]) -> int:
-        """Start the command; the exit code to give where that fails, its reason in the log."""
+        """Start the command and return 0; where that fails, log why and return the exit code of the job."""
         try:
             self._command = subprocess.Popen(
                 job["argv"],
@@ -105,7 +108,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                process_group=0,  # its own, so that Ctrl-C reaches it once, through us, and a kill takes its children
+                process_group=0,  # its own, so that Ctrl-C reaches it once, from here, and a kill includes its children
             )
         except OSError as error:
             message = f"cannot start {job['argv'][0]}: {error.strerror}: {error.filename}\n"
@@ -133,7 +136,7 @@ class Supervisor:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.2)
         if self._stopping is not None:
-            self._kill_group(command)  # what the command left behind
+            self._kill_group(command)  # processes that the command left behind
         return command.returncode if command.returncode >= 0 else SIGNALLED - command.returncode
 
     def _stop(self, command: subprocess.Popen[bytes], state: str, grace_s: float) -> None:
@@ -142,7 +145,7 @@ class Supervisor:
         command.terminate()
 
     def _pass_on(self, command: subprocess.Popen[bytes], number: int) -> None:
-        if number == signal.SIGINT:  # the command may take its time to end well; a second Ctrl-C is passed on too
+        if number == signal.SIGINT:  # no deadline: the command may need time; a second Ctrl-C is passed on too
             self._stopping = self._stopping or "cancelled"
             command.send_signal(number)
         elif self._kill_at == float("inf"):
@@ -150,12 +153,12 @@ class Supervisor:
 
     @staticmethod
     def _kill_group(command: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of remains
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
             os.killpg(command.pid, signal.SIGKILL)
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
-        """Collect the signals meant for the command; only the main thread can, elsewhere there is `cancel`."""
+        """Collect the signals for the command. Only the main thread can; in other threads use `cancel`."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -164,18 +167,18 @@ class Supervisor:
             self._signals.append(number)
 
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        heard = {number: before for number, before in handlers.items() if before is not signal.SIG_IGN}  # nohup
+        replaced = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # nohup
         try:
-            for number in heard:
+            for number in replaced:
                 signal.signal(number, collect)
             yield
         finally:
-            for number, before in heard.items():
-                signal.signal(number, before)
+            for number, handler in replaced.items():
+                signal.signal(number, handler)
 
 
 def main(folder: Path) -> int:
-    """Go into the background and supervise there; the caller gets 0 once the supervisor is recorded."""
+    """Fork into the background and supervise there; return 0 to the caller once the supervisor is recorded."""
     read_end, write_end = os.pipe()
     if os.fork():
         os.close(write_end)

@@ -1,10 +1,10 @@
-"""One shared core for training physics-informed neural networks, alone or packed.
+"""The core for training physics-informed neural networks, alone or in packs.
 
     import pinncore
     result = pinncore.train(settings=pinncore.TrainSettings(epochs=500, iterations=500))
     result.metrics["rel_l2"]
 
-Every name is imported when it is first asked for: settings, data and errors do without torch.
+Names are imported on first use; settings, data and errors do not import torch.
 """
 
 import lazy_loader as _lazy

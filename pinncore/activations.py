@@ -1,6 +1,6 @@
 """Activations of the hidden layers: value and first three derivatives, each zero at zero.
 
-sigma(0) = 0 makes zero padding exact: a padded unit has zero activation and adds nothing to any other.
+sigma(0) = 0 makes zero padding exact: a padded unit has zero activation and adds nothing to other units.
 
     tanh    a = tanh z     s' = 1 - a^2          s'' = -2 a s'           s''' = -2 (s'^2 + a s'')
     sin     a = sin z      s' = cos z            s'' = -a                s''' = -s'
@@ -25,7 +25,7 @@ from .errors import SettingError
 
 
 class Slopes(NamedTuple):
-    """First and second derivative at some points, and what the third one is made from."""
+    """First and second derivative at some points, and the tensors that `third` computes the third one from."""
 
     first: Tensor
     second: Tensor
@@ -39,15 +39,15 @@ class Activation(abc.ABC):
 
     @abc.abstractmethod
     def value(self, z: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """sigma(z), written to `out` where that is given; `out` may be `z`."""
+        """Return sigma(z), written to `out` if given; `out` may be `z`."""
 
     @abc.abstractmethod
     def slopes(self, z: Tensor, a: Tensor) -> Slopes:
-        """sigma'(z) and sigma''(z), where a = sigma(z) is known."""
+        """Return sigma'(z) and sigma''(z) from z and a = sigma(z)."""
 
     @abc.abstractmethod
     def third(self, slopes: Slopes) -> Tensor:
-        """sigma'''(z), a new tensor."""
+        """Return sigma'''(z), a new tensor."""
 
 
 class Tanh(Activation):
@@ -114,7 +114,7 @@ class Gelu(Activation):
 
 
 def _normal(z: Tensor) -> Tensor:
-    """The normal distribution function; erfc keeps its relative accuracy where it is small."""
+    """Return the normal distribution function, by erfc, which keeps its relative accuracy for small values."""
     return torch.erfc(z * -math.sqrt(0.5)).mul_(0.5)
 
 
@@ -126,7 +126,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType({kind.name: kind() for 
 
 
 def activation_of(name: str) -> Activation:
-    """The activation of that name; raises `SettingError` for an unknown one."""
+    """Return the activation called `name`. Raises `SettingError` for an unknown one."""
     if name not in ACTIVATIONS:
         raise SettingError("activation", name, f"must be one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

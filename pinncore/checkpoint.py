@@ -1,6 +1,6 @@
-"""Members still training, on disk: one folder a checkpoint, a safetensors and a JSON file a member, no pickle.
+"""Checkpoints of members in training: one folder each, with a safetensors and a JSON file per member, no pickle.
 
-A folder appears whole or not at all: it is written beside, every file is synced, then it is renamed.
+A folder is complete or missing: it is written under another name, every file is synced, then it is renamed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VERSION = 3  # of the names in the states
 
 @dataclass(frozen=True)
 class MemberState:
-    """Everything a member needs to go on as if it had never stopped; arrays at the member's own shape, unpadded."""
+    """Everything a member needs to continue as if it had never stopped; arrays at the member's own shape, unpadded."""
 
     label: int
     values: dict[str, Any]
@@ -34,25 +34,28 @@ class MemberState:
 
 
 def write_checkpoint(folder: Path, states: Sequence[MemberState], *, values: dict[str, Any] | None = None) -> None:
-    """Write a new checkpoint folder; `values` are kept for the pack as a whole."""
-    beside = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    """Write a new checkpoint folder with a state for each member and `values` of the pack as a whole."""
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     for state in states:
         payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()})
         digest = hashlib.sha256(payload).hexdigest()
         header = {"version": VERSION, "label": state.label, "sha256": digest, "values": state.values}
-        write_synced(beside / f"member-{state.label:06d}.safetensors", payload)
-        write_synced(beside / f"member-{state.label:06d}.json", json.dumps(header).encode())
+        write_synced(temporary / f"member-{state.label:06d}.safetensors", payload)
+        write_synced(temporary / f"member-{state.label:06d}.json", json.dumps(header).encode())
     pack = {"version": VERSION, "members": [state.label for state in states], "values": values or {}}
-    write_synced(beside / "pack.json", json.dumps(pack).encode())
-    sync_folder(beside)
-    os.rename(beside, folder)
+    write_synced(temporary / "pack.json", json.dumps(pack).encode())
+    sync_folder(temporary)
+    os.rename(temporary, folder)
     sync_folder(folder.parent)
 
 
 def read_checkpoint(folder: Path) -> tuple[list[MemberState], dict[str, Any]]:
-    """The states and the pack's values; raises `CheckpointError` for a missing, torn or unknown file."""
+    """Return the members' states and the pack's values.
+
+    Raises `CheckpointError` for a file that is missing, damaged or of another version.
+    """
     pack = _read_json(folder / "pack.json", "members", "values")
     states = []
     for label in pack["members"]:
@@ -61,9 +64,9 @@ def read_checkpoint(folder: Path) -> tuple[list[MemberState], dict[str, Any]]:
         try:
             payload = file.read_bytes()
         except OSError as problem:
-            raise CheckpointError(f"{file} cannot be read ({problem.strerror}); {_anew(folder)}") from None
+            raise CheckpointError(f"{file} cannot be read ({problem.strerror}); {_advice(folder)}") from None
         if hashlib.sha256(payload).hexdigest() != header["sha256"]:
-            raise CheckpointError(f"{file} is torn: its hash differs from the one in its JSON; {_anew(folder)}")
+            raise CheckpointError(f"{file} is damaged: its hash differs from that in its JSON; {_advice(folder)}")
         try:
             states.append(MemberState(label, header["values"], load(payload)))
         except SafetensorError as problem:
@@ -75,15 +78,15 @@ def _read_json(file: Path, *keys: str) -> dict[str, Any]:
     try:
         header = json.loads(file.read_text())
     except (OSError, ValueError) as problem:
-        raise CheckpointError(f"{file} cannot be read ({problem}); {_anew(file.parent)}") from None
+        raise CheckpointError(f"{file} cannot be read ({problem}); {_advice(file.parent)}") from None
     version = header.get("version") if isinstance(header, dict) else None
     if version != VERSION:
-        raise CheckpointError(f"{file} is of version {version}, this code reads version {VERSION}")
+        raise CheckpointError(f"{file} is of version {version}, but this code reads version {VERSION}")
     missing = [key for key in keys if key not in header]
     if missing:
-        raise CheckpointError(f"{file} lacks {', '.join(missing)}; {_anew(file.parent)}")
+        raise CheckpointError(f"{file} lacks {', '.join(missing)}; {_advice(file.parent)}")
     return dict(header)
 
 
-def _anew(folder: Path) -> str:
-    return f"remove {folder} to train its members anew"
+def _advice(folder: Path) -> str:
+    return f"remove {folder} to train its members from the start"

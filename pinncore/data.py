@@ -1,8 +1,8 @@
-"""Tables of a gradient-enhanced damage analysis: read, units stated, the factor of ten found and named.
+"""The tables of a gradient-enhanced damage analysis, read with units and a check for the factor of ten.
 
 Layout (one CSV for the Gauss points and one each for the left/right and bottom/top boundary nodes): columns
 `xcoord, ycoord` in mm, `g` in mm^2, `elocal` and, where the truth is known, `enonlocal_true`, both dimensionless.
-Published tables carry `elocal` times ten; here it is always physical, and `notes` says what was found.
+Published tables hold ten times `elocal`; here it is always physical, and `notes` says what the files held.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Points:
 
     @property
     def columns(self) -> dict[str, Array]:
-        """The arrays by name, without the missing ones."""
-        named = {name: getattr(self, name) for name in ("x_mm", "y_mm", "g_mm2", "elocal", "enonlocal_true")}
-        return {name: array for name, array in named.items() if array is not None}
+        """Return the arrays by name, without missing ones."""
+        arrays = {name: getattr(self, name) for name in ("x_mm", "y_mm", "g_mm2", "elocal", "enonlocal_true")}
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 @dataclass(frozen=True)
 class FieldData:
-    """The three tables of one load increment, with what the reader found in them."""
+    """The three tables of one load increment, with the reader's notes on units and ranges."""
 
     name: str
     gauss: Points
@@ -65,7 +65,7 @@ class FieldData:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of every number, in a fixed order: equal data have equal hashes whatever file they came from."""
+        """Return a hash of all numbers in a fixed order; equal data have equal hashes whatever file they came from."""
         digest = hashlib.sha256()
         for points in (self.gauss, self.lrb, self.btb):
             for name, array in sorted(points.columns.items()):
@@ -74,11 +74,11 @@ class FieldData:
 
     @cached_property
     def held_out(self) -> Points | None:
-        """Halton points between the Gauss points, `elocal` and `g` interpolated linearly; never trained on.
+        """Return Halton points between the Gauss points, with `elocal` and `g` interpolated linearly; never trained on.
 
-        None where there is no between: fewer than three Gauss points, or all on one line.
+        None where nothing can be interpolated: fewer than three Gauss points, or all on one line.
         """
-        from scipy.interpolate import LinearNDInterpolator  # these take a second to import
+        from scipy.interpolate import LinearNDInterpolator  # both take a second to import
         from scipy.stats import qmc
 
         corners = np.stack([self.gauss.x_mm, self.gauss.y_mm], axis=1)
@@ -112,7 +112,7 @@ def load_data(source: str | Mapping[str, Any] = "strb100") -> FieldData:
         )
     if "npz" in source:
         if len(source) > 1:
-            raise DataError("data: npz stands alone, without other keys")
+            raise DataError("data: npz must be the only key")
         return _read_npz(Path(source["npz"]))
     missing = [table for table in TABLES if table not in source]
     if missing:
@@ -124,9 +124,9 @@ def load_data(source: str | Mapping[str, Any] = "strb100") -> FieldData:
 
 
 def read_csv_tables(gauss_points: Path, lrb: Path, btb: Path, *, elocal_factor: ElocalFactor = "auto") -> FieldData:
-    """Read the three CSV tables; `elocal` comes out physical whatever factor the files carry. Raises `DataError`."""
+    """Read the three CSV tables and return them with physical `elocal`, whatever its factor. Raises `DataError`."""
     tables = {name: _read_csv(Path(path)) for name, path in zip(TABLES, (gauss_points, lrb, btb), strict=True)}
-    factor, how = (elocal_factor, "as stated") if elocal_factor != "auto" else _find_factor(tables["gauss_points"])
+    factor, origin = (elocal_factor, "as stated") if elocal_factor != "auto" else _find_factor(tables["gauss_points"])
     for name in ("lrb", "btb"):
         _check_same_factor(tables["gauss_points"], tables[name], name)
     physical = {name: _physical(table, factor) for name, table in tables.items()}
@@ -136,12 +136,12 @@ def read_csv_tables(gauss_points: Path, lrb: Path, btb: Path, *, elocal_factor: 
         physical["lrb"],
         physical["btb"],
         factor,
-        _notes(physical, factor, how),
+        _notes(physical, factor, origin),
     )
 
 
 def save_data(data: FieldData, path: Path) -> None:
-    """Write one `.npz` that `load_data({"npz": path})` reads back, number for number."""
+    """Write one `.npz` from which `load_data({"npz": path})` reads exactly the same numbers."""
     tables = zip(TABLES, (data.gauss, data.lrb, data.btb), strict=True)
     arrays: dict[str, Any] = {
         f"{table}/{name}": array for table, points in tables for name, array in points.columns.items()
@@ -153,7 +153,7 @@ def save_data(data: FieldData, path: Path) -> None:
 def _read_npz(path: Path) -> FieldData:
     if path.is_file() and not zipfile.is_zipfile(path):
         raise DataError(
-            f"data: {path} is not a data file written by pinncore (no .npz at all); CSV tables go in as "
+            f"data: {path} is not a data file written by pinncore (not an .npz file); give CSV tables as "
             "gauss_points, lrb and btb"
         )
     try:
@@ -186,7 +186,7 @@ def _read_csv(path: Path) -> dict[str, Array]:
         raise DataError(f"data: {path} lacks the column {', '.join(missing)}; its header is {header[:200]}")
     rows = [row for row in rows if row.strip()]
     if not rows:
-        raise DataError(f"data: {path} has a header and no rows")
+        raise DataError(f"data: {path} has a header but no rows")
     try:
         values = np.loadtxt(rows, delimiter=",", ndmin=2)
     except ValueError as problem:
@@ -203,11 +203,11 @@ def _read_csv(path: Path) -> dict[str, Array]:
 
 
 def _find_factor(gauss: dict[str, Array]) -> tuple[int, str]:
-    """1 or 10, from a balance: with zero flux on the boundary the mean of u equals the mean of e."""
+    """Return 1 or 10 and how it was found: with zero flux on the boundary the mean of u equals the mean of e."""
     if "enonlocal_true" not in gauss:
         raise DataError(
-            "data: without the column enonlocal_true nothing tells whether elocal is physical or times "
-            "ten. State it: elocal_factor: 1 or elocal_factor: 10"
+            "data: without the column enonlocal_true the factor of elocal, 1 (physical) or 10, cannot be found. "
+            "State it: elocal_factor: 1 or elocal_factor: 10"
         )
     ratio = float(gauss["elocal"].mean() / gauss["enonlocal_true"].mean())
     for factor in (1, 10):
@@ -215,12 +215,12 @@ def _find_factor(gauss: dict[str, Array]) -> tuple[int, str]:
             return factor, f"found from mean elocal / mean enonlocal_true = {ratio:.3g}"
     raise DataError(
         f"data: mean elocal is {ratio:.3g} times mean enonlocal_true, neither about 1 nor about 10: the "
-        "two columns are in different units. Mend the table, or state elocal_factor"
+        "two columns are in different units. Correct the table, or state elocal_factor"
     )
 
 
 def _check_same_factor(gauss: dict[str, Array], nodes: dict[str, Array], name: str) -> None:
-    """Boundary nodes carry nearly the strain of the nearest Gauss point, unless the tables differ by ten."""
+    """Raise `DataError` where boundary nodes differ too much from the nearest Gauss points: a factor of ten."""
     distance = (nodes["xcoord"][:, None] - gauss["xcoord"]) ** 2 + (nodes["ycoord"][:, None] - gauss["ycoord"]) ** 2
     nearest = gauss["elocal"][distance.argmin(axis=1)]
     positive = (nearest > 0) & (nodes["elocal"] > 0)
@@ -230,7 +230,7 @@ def _check_same_factor(gauss: dict[str, Array], nodes: dict[str, Array], name: s
     if not 1 / 3 < ratio < 3:
         raise DataError(
             f"data: elocal in the table {name} is {ratio:.3g} times that of the nearest Gauss points: the "
-            "tables carry different units (a factor of ten?)"
+            "tables are in different units (a factor of ten?)"
         )
 
 
@@ -238,15 +238,15 @@ def _physical(table: dict[str, Array], factor: int) -> Points:
     return Points(table["xcoord"], table["ycoord"], table["g"], table["elocal"] / factor, table.get("enonlocal_true"))
 
 
-def _notes(tables: Mapping[str, Points], factor: int, how: str) -> tuple[str, ...]:
+def _notes(tables: Mapping[str, Points], factor: int, origin: str) -> tuple[str, ...]:
     gauss = tables["gauss_points"]
-    carried = "physical strains (factor 1)"
+    content = "physical strains (factor 1)"
     if factor == 10:
-        carried = "ten times the physical strains (factor 10), divided by 10 here"
+        content = "ten times the physical strains (factor 10), divided by 10 here"
     notes = [
         f"coordinates in mm: x {_range(gauss.x_mm)}, y {_range(gauss.y_mm)}",
         f"g in mm^2: {_range(gauss.g_mm2)} (l_c = sqrt(2 g), at most {np.sqrt(2 * gauss.g_mm2.max()):.4g} mm)",
-        f"elocal in the file: {carried}; {how}",
+        f"elocal in the file: {content}; {origin}",
         f"elocal, dimensionless: {_range(gauss.elocal)}",
         f"{len(gauss)} Gauss points, {len(tables['lrb'])} left/right and {len(tables['btb'])} bottom/top nodes",
     ]

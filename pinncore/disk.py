@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and stay through a power cut."""
+"""Atomic and durable writing of files: complete or absent, also after a power cut."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Write beside, sync, rename, sync the folder: the file is the old one or the new one, never a part."""
-    beside = file.with_name(f".{file.name}.new")
+    """Write a file atomically and durably: readers and a power cut leave the old content or the new, never a part."""
+    temporary = file.with_name(f".{file.name}.new")
     try:
-        write_synced(beside, content.encode() if isinstance(content, str) else content)
-        os.replace(beside, file)
+        write_synced(temporary, content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, file)
     except OSError:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise
     sync_folder(file.parent)
 
 
 def write_synced(file: Path, content: bytes) -> None:
-    """Write a file down to the disk."""
+    """Write a file and wait until it is on the disk."""
     with open(file, "wb") as stream:
         stream.write(content)
         stream.flush()
@@ -29,7 +29,7 @@ def write_synced(file: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, as fsync makes a file's content."""
+    """Sync a folder, so that new and renamed files in it survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,14 +1,14 @@
-"""Exceptions of `pinncore`: each says the rule, the value and the way out."""
+"""Exceptions of `pinncore`; their messages give the rule, the value and the way out."""
 
 from __future__ import annotations
 
 
 class PinnError(Exception):
-    """A mistake the caller can mend; the message says how."""
+    """A mistake that the caller can correct; the message says how."""
 
 
 class SettingError(PinnError, ValueError):
-    """A setting breaks its rule.
+    """A setting that breaks its rule.
 
     Attributes: `field`, `value`, `rule` (what must hold) and `way_out` (what to write instead).
     """
@@ -19,12 +19,12 @@ class SettingError(PinnError, ValueError):
 
 
 class DataError(PinnError, ValueError):
-    """A data table cannot be read as what it should be."""
+    """A data table that cannot be read or is not valid."""
 
 
 class WeightsError(PinnError, ValueError):
-    """A weights file is missing, unreadable, or of another shape than the network."""
+    """A weights file that is missing, unreadable, or of another shape than the network."""
 
 
 class CheckpointError(PinnError):
-    """A checkpoint is missing, torn, or of another version."""
+    """A checkpoint that is missing, damaged, or of another version."""

@@ -1,7 +1,7 @@
-"""Initial weights by source: the defaults of PyTorch, Keras and TensorFlow 1, or a file.
+"""Initial weights: the defaults of PyTorch, Keras and TensorFlow 1, or a file.
 
-The laws are the frameworks' own, drawn from NumPy's PCG64 so that a seed gives the same weights on every machine;
-the frameworks' streams of random numbers are not imitated. A file gives their weights themselves.
+The distributions are those of the frameworks, drawn from NumPy's PCG64, so that a seed gives the same weights on every
+machine. The frameworks' random numbers are not reproduced; a file can hold their actual weights.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Array = NDArray[np.float64]
 
 
 def torch_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """`torch.nn.Linear`: weights and biases uniform within 1/sqrt(fan_in) (Kaiming uniform with a = sqrt(5))."""
+    """Draw as `torch.nn.Linear`: weights and biases uniform within 1/sqrt(fan_in) (Kaiming uniform, a = sqrt(5))."""
     bound = 1 / np.sqrt(fan_in)
     return generator.uniform(-bound, bound, (fan_in, fan_out)), generator.uniform(-bound, bound, fan_out)
 
 
 def keras_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """`keras.layers.Dense`: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases."""
+    """Draw as `keras.layers.Dense`: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases."""
     bound = np.sqrt(6 / (fan_in + fan_out))
     return generator.uniform(-bound, bound, (fan_in, fan_out)), np.zeros(fan_out)
 
 
 def tf1_xavier(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """TensorFlow 1 PINN codes: `truncated_normal`, deviation sqrt(2/(fan_in + fan_out)), redrawn past 2 of them."""
+    """Draw as TensorFlow 1 PINN codes: normal, deviation sqrt(2/(fan_in + fan_out)), truncated at two deviations."""
     draws = generator.standard_normal((fan_in, fan_out))
     while (outside := np.abs(draws) > 2).any():
         draws[outside] = generator.standard_normal(int(outside.sum()))
@@ -53,7 +53,7 @@ SOURCES: dict[str, Callable[[Generator, int, int], tuple[Array, Array]]] = {
 
 
 def initial_parameters(init: str, layers: Layers, *, seed: int) -> Array:
-    """The flat parameter vector [parameters] of a network; `seed` is not used by a file.
+    """Return the flat vector [parameters] of a network's initial weights; a file ignores `seed`.
 
     Raises `SettingError` for an unknown source and `WeightsError` for a file that does not fit.
     """
@@ -66,13 +66,13 @@ def initial_parameters(init: str, layers: Layers, *, seed: int) -> Array:
 
 
 def check_init(init: str, layers: Layers) -> None:
-    """Raise what `initial_parameters` would raise, without a draw."""
+    """Raise what `initial_parameters` would raise, without drawing weights."""
     if init.startswith("file:") or init not in SOURCES:
         initial_parameters(init, layers, seed=0)
 
 
 def read_weights(path: str, layers: Layers) -> Array:
-    """The flat vector from an `.npz` of `W1` [in, out], `b1` [out] or [1, out], `W2`, ...
+    """Return the flat vector [parameters] from an `.npz` of `W1` [in, out], `b1` [out] or [1, out], `W2`, ...
 
     `weights.npz#epoch0` reads the arrays under `epoch0/`. Raises `WeightsError`.
     """

@@ -1,7 +1,7 @@
-"""Where the flat vectors of many networks lie in the rows of a pack.
+"""Layouts: the places of the flat vectors of many networks in the rows of a pack.
 
-In a pack every hidden layer is padded with zeros to the widest member. That is exact for an activation with
-sigma(0) = 0: a padded unit has zero activation, zero derivatives, zero gradient, and adds nothing to any inner product.
+In a padded pack every hidden layer is filled up with zeros to the widest member. That is exact for an activation with
+sigma(0) = 0: a padded unit has zero activation, zero derivatives, zero gradient, and adds nothing to inner products.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROW_MULTIPLE = 16  # a row is a whole number of SIMD vectors
 
 
 class Layout(abc.ABC):
-    """Where each member's parameters lie in the vectors [members, size] of a pack; everything else there is zero."""
+    """The places of each member's parameters in the vectors [members, size] of a pack; all else there is zero."""
 
     members: tuple[Layers, ...]
     padded: Layers
@@ -30,35 +30,35 @@ class Layout(abc.ABC):
     @property
     @abc.abstractmethod
     def size(self) -> int:
-        """Length of a row."""
+        """Return the length of a row."""
 
     @abc.abstractmethod
     def positions(self, member: int) -> NDArray[np.int64]:
-        """Index of each of the member's parameters [parameters] in its row."""
+        """Return the indices [parameters] of the member's parameters in its row."""
 
     @abc.abstractmethod
     def keep(self, rows: Sequence[int]) -> Layout:
-        """The layout of the named members alone, rows as long as before."""
+        """Return the layout of the members `rows` only, with the same row length."""
 
     def pack(self, flats: Sequence[NDArray[np.float64]], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """One flat vector a member to parameters [members, size]."""
+        """Return parameters [members, size] from one flat vector per member."""
         padded = np.zeros((len(self.members), self.size))
         for member, flat in enumerate(flats):
             padded[member, self.positions(member)] = flat
         return torch.as_tensor(padded, dtype=dtype, device=device)
 
     def unpack(self, padded: Tensor, member: int) -> NDArray[np.float64]:
-        """The member's own flat vector out of one row [size]."""
+        """Return the member's flat vector from its row [size]."""
         row: NDArray[np.float64] = padded.detach().to("cpu", torch.float64).numpy()
         return row[self.positions(member)]
 
 
 @dataclass(frozen=True)
 class CompactLayout(Layout):
-    """Every member's flat vector at the front of its row, for engines that compute each at its own shape."""
+    """A layout with the flat vector at the front of each row, for engines that compute members at their own shape."""
 
     members: tuple[Layers, ...]
-    length: int = 0  # default: what the largest member needs
+    length: int = 0  # 0: the length that the largest member needs
     padded: Layers = ()
 
     @property
@@ -75,7 +75,7 @@ class CompactLayout(Layout):
 
 @dataclass(frozen=True)
 class PackedLayout(Layout):
-    """Every member padded to one shape, for engines that multiply all of them at once."""
+    """A layout of members padded to one shape, for engines that multiply all of them at once."""
 
     members: tuple[Layers, ...]
     padded: Layers = ()  # default: the widest member in every layer
@@ -85,7 +85,7 @@ class PackedLayout(Layout):
         if not self.padded:
             object.__setattr__(self, "padded", widest)
         if len({(len(layers), layers[0], layers[-1]) for layers in self.members}) != 1:
-            raise SettingError("layers", self.members, "members of a pack share depth, inputs and outputs")
+            raise SettingError("layers", self.members, "must share depth, inputs and outputs in a pack")
         ends = (self.padded[0], self.padded[-1]) != (widest[0], widest[-1])
         if ends or len(self.padded) != len(widest) or any(p < w for p, w in zip(self.padded, widest, strict=True)):
             raise SettingError(
@@ -107,7 +107,7 @@ class PackedLayout(Layout):
         return np.concatenate(place)
 
     def views(self, parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Padded parameters [members, size] as [(W [members, in, out], b [members, out]), ...] without a copy."""
+        """View padded parameters [members, size] as [(W [members, in, out], b [members, out]), ...]."""
         weights, start, members = [], 0, parameters.shape[0]
         for before, after in zip(self.padded[:-1], self.padded[1:], strict=True):
             w = parameters[:, start : start + before * after].view(members, before, after)

@@ -1,4 +1,4 @@
-"""One network to be trained, and with which others it can share a pack."""
+"""Members: networks to train, and which of them can share a pack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PADDING = frozenset({"torch", "torch_compiled"})  # engines that compute every m
 
 @dataclass(frozen=True)
 class Member:
-    """One network to be trained: its settings, its problem's settings, the seed of its initial weights, a label."""
+    """A network to train: its settings, its problem's settings, the seed of its initial weights, a label."""
 
     train: TrainSettings
     problem: NonlocalStrainSettings
@@ -23,12 +23,12 @@ class Member:
 
     @property
     def layers(self) -> Layers:
-        """Layer sizes of its network."""
+        """Return the layer sizes of the network."""
         return layer_sizes(len(self.problem.inputs), width=self.train.width, depth=self.train.depth)
 
 
 def pack_key(member: Member) -> tuple[str, ...]:
-    """Members with equal keys can share a pack."""
+    """Return the key of a member; members with equal keys can share a pack."""
     train = member.train
     data = json.dumps(member.problem.data, sort_keys=True)
     shape = (str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, train.engine)
@@ -36,12 +36,12 @@ def pack_key(member: Member) -> tuple[str, ...]:
 
 
 def engine_name(name: str, device: str) -> str:
-    """The engine that `name` means on a device: `auto` is the fastest, `fused` on a CPU and `torch` elsewhere."""
+    """Return the engine that `name` means on a device: `auto` is `fused` on a CPU and `torch` elsewhere."""
     if name != "auto":
         return name
     return "fused" if device == "cpu" else "torch"
 
 
 def is_padded(engine: str, device: str) -> bool:
-    """Whether a member costs what the widest of its pack does, and its last digits depend on its company."""
+    """Return whether members cost as much as the widest in their pack, and their last digits depend on the pack."""
     return engine_name(engine, device) in PADDING

@@ -16,22 +16,22 @@ Weights = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def layer_sizes(inputs: int, *, width: int, depth: int, outputs: int = 1) -> Layers:
-    """Sizes of `depth` hidden layers of `width` units between inputs and outputs."""
+    """Return the sizes of `depth` hidden layers of `width` units between inputs and outputs."""
     return (inputs, *[width] * depth, outputs)
 
 
 def parameter_count(layers: Layers) -> int:
-    """Number of weights and biases."""
+    """Return the number of weights and biases."""
     return sum((before + 1) * after for before, after in itertools.pairwise(layers))
 
 
 def flatten(weights: Weights) -> NDArray[np.float64]:
-    """[(W [in, out], b [out]), ...] to the flat vector [parameters]."""
+    """Return the flat vector [parameters] of [(W [in, out], b [out]), ...]."""
     return np.concatenate([np.concatenate([w.reshape(-1), b.reshape(-1)]) for w, b in weights])
 
 
 def unflatten(flat: NDArray[np.float64], layers: Layers) -> Weights:
-    """The flat vector [parameters] to [(W [in, out], b [out]), ...] (views)."""
+    """Return [(W [in, out], b [out]), ...], views of the flat vector [parameters]."""
     weights, start = [], 0
     for before, after in itertools.pairwise(layers):
         w = flat[start : start + before * after].reshape(before, after)

@@ -1,4 +1,4 @@
-"""What is left of a trained member, and the trained network as its problem's metrics see it."""
+"""The result of a trained member, and the trained network as its problem's metrics use it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MemberResult:
-    """What is left of a member: judgement, curves, weights, field. Strains are physical, lengths in mm.
+    """The result of a member: metrics, curves, weights, field. Strains are physical, lengths in mm.
 
-    `curves` maps column to array [rows]; `weights` maps the running epoch (Adam epochs, then L-BFGS iterations on top)
-    to a flat vector; `seconds` are the member's share of its pack's time, by stage. `memory` is the form the
-    second stage kept its memory in (None: SciPy's own). A member that failed has `failure` set, no metrics, no field.
+    `curves` maps column to array [rows]. `weights` maps the step (epochs of the first stage plus iterations of the
+    second) to a flat vector. `seconds` are the member's share of its pack's time, by stage. `memory` is the form of the
+    second stage's memory (None: SciPy keeps it). A member that failed has `failure` set, no metrics and no field.
     """
 
     label: int

@@ -1,7 +1,6 @@
-"""How one network is trained: a frozen record whose rules stand in its annotations.
+"""The training settings of one network: a frozen record with its rules as annotations.
 
-The rules (`Annotated[int, Ge(1)]`, `Literal[...]`) are data, so a front end such as `sweeps` reads the
-same ones and no rule is written twice.
+The rules (`Annotated[int, Ge(1)]`, `Literal[...]`) are data, so a front end such as `sweeps` reads the same rules.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 
 
-PHASES: Final = ("first", "second")  # of a training, whatever optimiser each runs
+PHASES: Final = ("first", "second")  # the stages of a training, whatever their optimisers
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Everything about one member's network and its training that is not the problem.
+    """The settings of one member's network and training, without its problem.
 
-    Defaults follow the published runs (5000 Adam epochs at 1e-3, then L-BFGS with strong Wolfe), except
-    that the first step of each line search is 1, not 0.001: the latter triples the evaluations.
+    Defaults follow the published runs (5000 Adam epochs at 1e-3, then L-BFGS with strong Wolfe), except that the first
+    step of each line search is 1, not 0.001: the latter triples the evaluations.
 
-    Training has two stages, of `epochs` steps by `first_stage` and `iterations` by `second_stage`. `adam_lr` is the
-    learning rate of every first stage, `lbfgs_history` the pairs of every second one; a stage ignores what it does not
-    have.
+    Training has two stages: `epochs` steps of `first_stage`, then `iterations` of `second_stage`. `adam_lr` is the
+    learning rate of every first stage, `lbfgs_history` the number of pairs of every second stage with a history. An
+    optimiser ignores the settings that it does not have.
     """
 
-    # fields whose rules look at each other
+    # fields with rules that involve several of them
     TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (("second_stage", "lbfgs_memory", "lbfgs_history", "iterations"),)
 
     width: PositiveInt = 16  # units in each hidden layer
@@ -58,7 +57,7 @@ class TrainSettings:
     adam_beta2: Fraction = 0.999
     adam_eps: NonNegativeFloat = 1e-8
     adam_convention: Literal["torch", "tf1", "inside"] = "torch"
-    momentum: Fraction = 0.9  # heavy ball, as torch.optim.SGD has it
+    momentum: Fraction = 0.9  # heavy ball, as in torch.optim.SGD
     rmsprop_decay: Fraction = 0.99
     weight_decay: NonNegativeFloat = 0.01  # of adamw, decoupled; torch's default
 
@@ -72,9 +71,9 @@ class TrainSettings:
     tolerance_change: NonNegativeFloat = 1e-6 * 2.220446049250313e-16
     max_evaluations: PositiveInt | None = None  # None: no limit
 
-    divergence_factor: Annotated[float, Gt(1)] = 1e6  # a member whose loss passes this times its first value fails
+    divergence_factor: Annotated[float, Gt(1)] = 1e6  # a member fails when its loss exceeds this times its first value
     record_every: PositiveInt = 25  # epochs or iterations between two curve rows
-    keep_epochs: tuple[NonNegativeInt, ...] = (0, 50, 1000)  # Adam epochs whose weights are kept; the last always
+    keep_epochs: tuple[NonNegativeInt, ...] = (0, 50, 1000)  # epochs whose weights are kept; the last always
 
     def __post_init__(self) -> None:
         check_rules(self)
@@ -89,7 +88,7 @@ class TrainSettings:
             raise SettingError(
                 "lbfgs_memory",
                 self.lbfgs_memory,
-                "dense needs an lbfgs_history of at least iterations (it never forgets a pair)",
+                "dense needs an lbfgs_history of at least iterations, because it never drops a pair",
                 f"Use lbfgs_memory: compact, or lbfgs_history: {self.iterations}.",
             )
 
@@ -99,9 +98,9 @@ def check_rules(settings: Any) -> None:
     kind: Any = type(settings)
     hints = _hints(kind)
     for field in fields(settings):
-        complaint = broken_rule(getattr(settings, field.name), hints[field.name])
-        if complaint:
-            raise SettingError(field.name, getattr(settings, field.name), complaint)
+        rule = broken_rule(getattr(settings, field.name), hints[field.name])
+        if rule:
+            raise SettingError(field.name, getattr(settings, field.name), rule)
 
 
 @functools.cache
@@ -110,7 +109,10 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def broken_rule(value: Any, hint: Any) -> str | None:
-    """The rule of `hint` that `value` breaks, or None: plain types, Literal, Annotated bounds, unions, tuples."""
+    """Return the rule of `hint` that `value` breaks, or None.
+
+    Knows plain types, Literal, Annotated bounds, unions and tuples.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         bounds = (_broken_bound(value, bound) for bound in arguments[1:])
@@ -118,8 +120,8 @@ def broken_rule(value: Any, hint: Any) -> str | None:
     if origin is Literal:
         return None if value in arguments else f"must be one of {', '.join(map(str, arguments))}"
     if origin in (typing.Union, types.UnionType):
-        complaints = [broken_rule(value, argument) for argument in arguments]
-        return None if None in complaints else " or ".join(str(c) for c in complaints)
+        rules = [broken_rule(value, argument) for argument in arguments]
+        return None if None in rules else " or ".join(map(str, rules))
     if origin is tuple:
         if not isinstance(value, tuple):
             return "must be a tuple"

@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 
 def _intrinsic(function: Any) -> Any:
-    """Numba's decorator; callers see a function of anything, as its own arguments are types."""
+    """Apply Numba's decorator; for callers the arguments have any type, because the function's own are Numba types."""
     return intrinsic(function)
 
 
@@ -34,7 +34,7 @@ VECTOR_BYTES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") els
 
 
 def lanes_of(bits: int) -> int:
-    """Lanes of a vector of floats of so many bits."""
+    """Return the number of lanes of a vector of floats with `bits` bits."""
     return VECTOR_BYTES * 8 // bits
 
 
@@ -187,7 +187,7 @@ def total(typingctx: Any, value: Any) -> Any:
 
 
 def _elementwise(name: str) -> Any:
-    """A function of one vector by the LLVM intrinsic of that name."""
+    """Return a function of one vector that calls the LLVM intrinsic `name`."""
 
     @_intrinsic
     def function(typingctx: Any, value: Any) -> Any:

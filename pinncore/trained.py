@@ -1,4 +1,4 @@
-"""A trained network as a function of place, in physical units: lengths in mm, strains as the data have them."""
+"""A trained network as a function of position, in physical units: lengths in mm, strains dimensionless."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .training import DTYPES, choose_device
 
 Array = NDArray[np.float64]
 
-REACH = 2.0  # a triangle with a longer edge than this times a usual one spans a gap between the training points
-NEARLY_ALL = 0.95  # of the triangles are usual
-ON_EDGE = 1e-9  # of a triangle, by which a point on the edge of the plate may be off by rounding
+REACH = 2.0  # a triangle with an edge longer than this times a usual edge spans a gap between the training points
+NEARLY_ALL = 0.95  # share of the triangles that are usual
+ON_EDGE = 1e-9  # share of a triangle by which a point on the edge of the plate may be outside, by rounding
 
 
 class TrainedNetwork:
@@ -31,8 +31,8 @@ class TrainedNetwork:
 
     `parameters` is the flat vector [parameters] of `MemberResult.parameters`, float64. The network is evaluated in the
     precision and by the engine of its training, so its numbers are those of its metrics. Points are arrays of one
-    length. `data` are read as `problem.data` says unless given. Raises `WeightsError` where the parameters are not
-    those of such a network, `DataError` where the data cannot be read, `SettingError` where the device cannot be used.
+    length. `data` are read from `problem.data` unless given. Raises `WeightsError` where the parameters do not fit the
+    network, `DataError` where the data cannot be read, `SettingError` where the device cannot be used.
     """
 
     def __init__(
@@ -49,24 +49,25 @@ class TrainedNetwork:
         self.parameters: Array = np.array(parameters, dtype=np.float64)
         expected = (parameter_count(self.layers),)
         if self.parameters.shape != expected:
-            named = "-".join(map(str, self.layers))
+            shape = "-".join(map(str, self.layers))
             raise WeightsError(
-                f"parameters: a network {named} has a vector of shape {expected}, got {self.parameters.shape}"
+                f"parameters: a network {shape} has a vector of shape {expected}, got {self.parameters.shape}"
             )
         self.problem = NonlocalStrain(problem, data=data)
         self._device = choose_device(device)
 
     @property
     def activation(self) -> str:
-        """The activation of the hidden layers."""
+        """Return the activation of the hidden layers."""
         return self.train.activation
 
     def predict(
         self, x_mm: ArrayLike, y_mm: ArrayLike, *, g_mm2: ArrayLike | None = None, elocal: ArrayLike | None = None
     ) -> Array:
-        """The non-local strain [points], physical.
+        """Return the non-local strain [points], physical.
 
-        `g_mm2` and `elocal` (physical) are needed where the network has them as inputs; raises `SettingError`.
+        `g_mm2` and `elocal` (physical) are needed where the network has them as inputs. Raises `SettingError` where one
+        is missing.
         """
         points = self.points(x_mm, y_mm, g_mm2, elocal)
         return self.problem.to_physical(self._predictor.value(points.inputs))
@@ -74,7 +75,7 @@ class TrainedNetwork:
     def gradient(
         self, x_mm: ArrayLike, y_mm: ArrayLike, *, g_mm2: ArrayLike | None = None, elocal: ArrayLike | None = None
     ) -> Array:
-        """The derivatives of the strain to x and y [points, 2], per mm, other inputs held fixed."""
+        """Return the derivatives of the strain to x and y [points, 2], per mm, other inputs held fixed."""
         points = self.points(x_mm, y_mm, g_mm2, elocal)
         _, x, y, _ = self._engine.jets(self._x, 0, points)
         slopes = torch.stack([x, y], dim=1).double().cpu().numpy()
@@ -83,11 +84,11 @@ class TrainedNetwork:
     def residual(
         self, x_mm: ArrayLike, y_mm: ArrayLike, *, g_mm2: ArrayLike | None = None, elocal: ArrayLike | None = None
     ) -> Array:
-        """The residual u - g (u_xx + u_yy) - e [points], as a physical strain, of the equation it was trained on.
+        """Return the residual u - g (u_xx + u_yy) - e [points] of the equation of the training, as a physical strain.
 
-        With scale_scope `consistent` that is the physical equation. `g_mm2` and `elocal` are interpolated linearly
-        between the Gauss points where they are not given, and the residual is not a number where there is no between.
-        Its RMS over that of `elocal` at `problem.data.held_out` is the metric heldout_residual.
+        With scale_scope `consistent` that is the physical equation. Where `g_mm2` and `elocal` are not given, they are
+        interpolated linearly between the Gauss points; the residual is NaN where that is impossible. Its RMS over that
+        of `elocal` at `problem.data.held_out` is the metric heldout_residual.
         """
         x, y = _vector("x_mm", x_mm), _vector("y_mm", y_mm)
         if g_mm2 is None or elocal is None:
@@ -97,10 +98,10 @@ class TrainedNetwork:
         return self.problem.to_physical(self._predictor.residual(points))
 
     def covers(self, x_mm: ArrayLike, y_mm: ArrayLike) -> NDArray[np.bool_]:
-        """Whether points [points] lie where the network was trained; elsewhere its values are extrapolated.
+        """Return whether points [points] lie where the network was trained; elsewhere its values are extrapolated.
 
-        That is in a triangle between training points whose longest edge is at most `REACH` times that of nearly all
-        others: what is beyond the plate, in a hole or in a notch is not.
+        A point is covered in a triangle of training points whose longest edge is at most `REACH` times that of nearly
+        all triangles. Points beyond the plate, in a hole or in a notch are not covered.
         """
         points = np.stack([_vector("x_mm", x_mm), _vector("y_mm", y_mm)], axis=1)
         if self._triangles is None:
@@ -112,23 +113,26 @@ class TrainedNetwork:
         return (at >= 0) & is_short[at]
 
     def metrics(self) -> dict[str, float | None]:
-        """What it is judged by, as at the end of its training: rel_l2, heldout_residual, ..."""
+        """Return the metrics as at the end of its training: rel_l2, heldout_residual, ..."""
         return self.problem.metrics(self._predictor)
 
     def field(self) -> dict[str, Array]:
-        """The predicted field at the Gauss points: x_mm, y_mm, predicted, reference, local, each [points]."""
+        """Return the predicted field at the Gauss points: x_mm, y_mm, predicted, reference, local, each [points]."""
         output = self._engine.outputs(self._x[None], [0])[0].double().cpu().numpy()
         return self.problem.field(output)
 
     def points(self, x_mm: ArrayLike, y_mm: ArrayLike, g_mm2: ArrayLike | None, elocal: ArrayLike | None) -> PointSet:
-        """Points as network inputs; what the network does not see and nobody gave is zero there."""
+        """Return a point set of network inputs. Raises `SettingError` where an input is missing.
+
+        `g_mm2` and `elocal` are zero where they are not given and the network does not need them.
+        """
         x, y = _vector("x_mm", x_mm), _vector("y_mm", y_mm)
-        given = {"g": g_mm2, "elocal": elocal}
-        missing = [name for name in self.problem.settings.inputs if name in given and given[name] is None]
+        columns = {"g": g_mm2, "elocal": elocal}
+        missing = [name for name in self.problem.settings.inputs if name in columns and columns[name] is None]
         if missing:
             rule = f"must be given: the inputs of this network are {', '.join(self.problem.settings.inputs)}"
             raise SettingError(" and ".join(missing), None, rule)
-        others = [np.zeros_like(x) if values is None else _vector(name, values) for name, values in given.items()]
+        others = [np.zeros_like(x) if values is None else _vector(name, values) for name, values in columns.items()]
         if len({len(values) for values in (x, y, *others)}) > 1:
             raise SettingError("points", [len(values) for values in (x, y, *others)], "must be arrays of one length")
         return self.problem.points("residual", Points(x, y, *others), 1.0)
@@ -156,14 +160,14 @@ class TrainedNetwork:
 
     @cached_property
     def _triangles(self) -> Delaunay | None:
-        """Between all training points; None where all of them lie on one line."""
+        """Return the triangles between all training points; None where all points lie on one line."""
         data = self.problem.data
-        places = [np.stack([each.x_mm, each.y_mm], axis=1) for each in (data.gauss, data.lrb, data.btb)]
+        places = [np.stack([table.x_mm, table.y_mm], axis=1) for table in (data.gauss, data.lrb, data.btb)]
         points = np.unique(np.concatenate(places), axis=0)
         return Delaunay(points) if np.linalg.matrix_rank(points - points[0]) == 2 else None
 
     def _between_gauss_points(self, x_mm: Array, y_mm: Array) -> Array:
-        """g_mm2 and elocal at points, shape [points, 2], not a number where they cannot be interpolated."""
+        """Return g_mm2 and elocal at points, shape [points, 2]; NaN where they cannot be interpolated."""
         gauss = self.problem.data.gauss
         places = np.stack([gauss.x_mm, gauss.y_mm], axis=1)
         if np.linalg.matrix_rank(places - places[0]) < 2:
@@ -173,7 +177,7 @@ class TrainedNetwork:
 
 
 def _vector(name: str, values: ArrayLike) -> Array:
-    """Numbers as an array [points]."""
+    """Return numbers as an array [points]. Raises `SettingError` for more dimensions."""
     array = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if array.ndim != 1:
         raise SettingError(name, list(array.shape), "must be one number or an array of shape [points]")

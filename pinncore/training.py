@@ -1,7 +1,7 @@
-"""A pack: members that train together, each at its own place in Adam, direction or line search.
+"""Packs: members that train together, each at its own point of its first or second stage.
 
-One tick is one batched evaluation; every member takes from it what its own optimiser asked for. Members that finish
-leave the pack. `state` and `restore` are exact: a pack continued from its checkpoint repeats the uninterrupted one.
+One tick is one batched evaluation, from which every member takes what its optimiser needs. Members that finish leave
+the pack. `state` and `restore` are exact: a pack continued from its checkpoint repeats the uninterrupted run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 @dataclass
 class _Progress:
-    """Where a member stands and what it has recorded."""
+    """The progress of a member and its records."""
 
     phase: str
     epoch: int = 0
@@ -58,7 +58,10 @@ class _Progress:
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU."""
+    """Return the device called `device`; `auto` is CUDA where available, else the CPU.
+
+    Raises `SettingError` for a device that this machine does not have.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -69,8 +72,8 @@ def choose_device(device: str) -> torch.device:
 class Pack:
     """Members in training on one device.
 
-    Raises `SettingError` where members cannot share a pack, `DataError` and `WeightsError` where files are at fault.
     `padded` fixes the layer sizes that members are padded to, where the engine pads (default: the widest member).
+    Raises `SettingError` where members cannot share a pack, `DataError` and `WeightsError` where files are wrong.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Pack:
             raise SettingError(
                 "members",
                 len(members),
-                "must be one or more that share data, inputs, depth, activation, dtype and engine",
+                "must be at least one, and share data, inputs, depth, activation, dtype and engine",
             )
         self.members = list(members)
         self.device, self._clock = choose_device(device), clock
@@ -111,11 +114,11 @@ class Pack:
         else:
             self.second = PackedLBFGS([_lbfgs(member.train) for member in members], self.x, positions)
         self.progress = [_Progress(PHASES[0] if member.train.epochs else PHASES[1]) for member in members]
-        self.results: list[MemberResult] = []  # finished members, in the order in which they finished
+        self.results: list[MemberResult] = []  # of finished members, in the order in which they finished
 
     @property
     def active(self) -> int:
-        """Members still training."""
+        """Return the number of members in training."""
         return len(self.members)
 
     def step(self, ticks: int) -> None:
@@ -126,40 +129,40 @@ class Pack:
             self._tick()
 
     def fraction(self, row: int) -> float:
-        """How far a member has come, by its planned epochs and iterations."""
+        """Return the share of its planned epochs and iterations that a member has completed."""
         return (self.progress[row].epoch + self.second.iterations[row]) / max(self.planned(row), 1)
 
     def planned(self, row: int) -> int:
-        """Epochs and iterations that a member would take to its end."""
+        """Return the number of epochs and iterations that a member takes if nothing ends it earlier."""
         train = self.members[row].train
         return train.epochs + train.iterations
 
     def recorded(self, row: int, step: int) -> dict[str, float] | None:
-        """The newest curve row of a member up to a step of both stages together; None until it has come further.
+        """Return a member's last curve row up to a step of both stages together; None until the member is past it.
 
-        Such a row depends on the member alone, whenever it is asked for. Keys: loss, rel_l2 (NaN without reference).
+        The row depends on the member only, not on the time of the call. Keys: loss, rel_l2 (NaN without reference).
         """
         if self.progress[row].epoch + self.second.iterations[row] <= step:
-            return None  # the row of the step a member stands at is written when it is evaluated there
-        newest = max(index for index, at in enumerate(self.course(row, "step")) if at <= step)  # the first one is 0
+            return None  # the row of a member's current step is not written yet
+        newest = max(index for index, at in enumerate(self.course(row, "step")) if at <= step)  # the first is at step 0
         return {name: self.course(row, name)[newest] for name in ("loss", "rel_l2")}
 
     def course(self, row: int, column: str) -> list[float]:
-        """What a member has recorded so far: step (of both stages together), loss or rel_l2, a value a curve row."""
+        """Return a column of a member's curve so far: step (of both stages together), loss or rel_l2."""
         epochs, curves = self.members[row].train.epochs, self.progress[row].curves
         if column == "step":
             return [step + (epochs if phase else 0) for phase, step, *_ in curves]
         return [values[{"loss": 3, "rel_l2": 5}[column]] for values in curves]
 
     def joined(self, members: Sequence[Member]) -> Pack:
-        """A pack of these members where they stand and of `members` at their start. Raises as `Pack` does."""
+        """Return a pack of these members in their current state and of new `members`. Raises as `Pack` does."""
         pack = Pack([*self.members, *members], device=str(self.device), clock=self._clock)
         pack.restore(self.state())
         pack.results = self.results
         return pack
 
     def stage(self, row: int) -> str:
-        """The optimiser that a member is in."""
+        """Return the name of the optimiser that trains a member now."""
         train = self.members[row].train
         return train.first_stage if self.progress[row].phase == "first" else train.second_stage
 
@@ -173,8 +176,8 @@ class Pack:
             points = points.clone()
             points[self._place(second)] = self.second.points(second)
         loss, terms, gradient = self.engine.evaluate(points)
-        whole = zip(loss.tolist(), norms(gradient), terms.tolist(), strict=True)
-        numbers = [[value, norm, *parts] for value, norm, parts in whole]
+        rows = zip(loss.tolist(), norms(gradient), terms.tolist(), strict=True)
+        numbers = [[value, norm, *parts] for value, norm, parts in rows]
         stopped: dict[int, StopReason] = {}
         for row in first + second:
             progress = self.progress[row]
@@ -195,7 +198,7 @@ class Pack:
         self._finish(stopped)
 
     def stop(self, label: int, reason: StopReason) -> None:
-        """End a member where it stands; it is judged as one that came to its end."""
+        """End the member called `label` now, with metrics as at its regular end."""
         self._finish({row: reason for row, member in enumerate(self.members) if member.label == label})
 
     def _finish(self, stopped: dict[int, StopReason]) -> None:
@@ -253,14 +256,14 @@ class Pack:
             ],
         )
         stopped = {row: reason for row in rows if (reason := self.second.stopped[row]) is not None}
-        # where an iteration ended, that is: a line search may look at larger losses on its way
+        # only at the end of an iteration, because a line search may try larger losses
         return stopped | {row: StopReason.DIVERGED for row in accepted if self._diverges(row, self.second.losses[row])}
 
     def _diverges(self, row: int, loss: float) -> bool:
         return loss > self.members[row].train.divergence_factor * self.progress[row].first_loss > 0
 
     def _record(self, rows: list[int], numbers: list[list[float]]) -> None:
-        """A curve row each: phase, step, evaluations, loss, gradient norm, terms, error, seconds."""
+        """Add a curve row to each member: phase, step, evaluations, loss, gradient norm, error, seconds, terms."""
         if not rows:
             return
         outputs = self.engine.outputs(self.x[self._place(rows)], rows).double().cpu().numpy()
@@ -286,7 +289,7 @@ class Pack:
         self.progress[row].kept[epoch] = self.engine.layout.unpack(self.x[row], row).copy()
 
     def _result(self, row: int, reason: StopReason) -> MemberResult:
-        """Judge a member alone, at its own shape, at its last point."""
+        """Return the result of a member, evaluated alone, at its own shape, at its last point."""
         member, progress, problem = self.members[row], self.progress[row], self.engine.problems[row]
         self._keep_weights(row)
         alone = self.engine.like([problem], self.engine.arrange([member.layers]))
@@ -347,7 +350,7 @@ class Pack:
         return columns | {"grad_norm": table[:, 4], "rel_l2": table[:, 5], "time_s": table[:, 6]}
 
     def _keep(self, rows: list[int]) -> None:
-        """Go on with the named members."""
+        """Drop all members except `rows`."""
         if rows:
             self.engine = self.engine.keep(rows)
             self.x = self.x[self._place(rows)]
@@ -360,7 +363,7 @@ class Pack:
         return torch.as_tensor(rows, dtype=torch.int64, device=self.device)
 
     def state(self) -> list[MemberState]:
-        """Every unfinished member as it stands between two ticks."""
+        """Return the states of all unfinished members, to be taken between two ticks."""
         return [self._member_state(row) for row in range(self.active)]
 
     def _member_state(self, row: int) -> MemberState:
@@ -387,9 +390,9 @@ class Pack:
         return MemberState(member.label, values, tensors)
 
     def restore(self, states: Sequence[MemberState]) -> None:
-        """Continue members from their states, matched by label; those without a state start anew.
+        """Continue members from their states, matched by label; members without a state start from the beginning.
 
-        Raises `CheckpointError` where a state is of another network.
+        Raises `CheckpointError` for a state of another network or of no member.
         """
         rows = {member.label: row for row, member in enumerate(self.members)}
         for state in states:
@@ -403,9 +406,9 @@ class Pack:
         tensors = {name: _widen(name, tensor.to(self.device), place, size) for name, tensor in state.tensors.items()}
         self.x[row] = tensors["x"]
         values = state.values
-        self.first.load(row, values["first"], _under("first/", tensors))
-        self.second.load(row, values["second"], _under("second/", tensors))
-        stored = _under("kept/", state.tensors)
+        self.first.load(row, values["first"], _with_prefix("first/", tensors))
+        self.second.load(row, values["second"], _with_prefix("second/", tensors))
+        stored = _with_prefix("kept/", state.tensors)
         kept = {epoch: stored[str(epoch)].numpy() for epoch in sorted(map(int, stored))}
         self.progress[row] = _Progress(
             values["phase"],
@@ -428,7 +431,7 @@ def train(
     """Train one network alone, from its initial weights to its stop reason.
 
     `problem` and `settings` default to the non-local strain problem on StrB100 with inputs (x, y) and to the published
-    training schedule. Raises `SettingError`, `DataError`, `WeightsError`; a run that fails is a result, no exception.
+    training schedule. Raises `SettingError`, `DataError`, `WeightsError`; a failed run is a result, not an exception.
     """
     pack = Pack([Member(settings or TrainSettings(), problem or NonlocalStrainSettings(), seed)], device=device)
     while pack.active:
@@ -437,7 +440,7 @@ def train(
 
 
 def _build_problems(members: Sequence[Member]) -> list[Problem]:
-    """One problem a member; members on the same data share one copy of it."""
+    """Return one problem per member; members with the same data share one copy of it."""
     data: dict[str, FieldData] = {}
     problems: list[Problem] = []
     for member in members:
@@ -490,7 +493,7 @@ def _scipy(train: TrainSettings) -> ScipySettings:
 
 
 def _narrow(name: str, tensor: Tensor, place: Tensor) -> Tensor:
-    """A tensor of a member without the padding of its pack."""
+    """Return a tensor of a member without the padding of its pack."""
     return tensor.clone() if _is_own(name) else tensor.index_select(-1, place)
 
 
@@ -501,9 +504,9 @@ def _widen(name: str, tensor: Tensor, place: Tensor, size: int) -> Tensor:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a tensor has no axis of the pack: curves, weights, what an optimiser keeps at a member's own shape."""
+    """Return whether a tensor has the member's own size: curves, kept weights, memories of an optimiser."""
     return name == "curves" or name.startswith("kept/") or "/own/" in name
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""What every evaluator offers, the list of them, and the choice among several ways to write one."""
+"""The interface of the evaluators, their list, and the choice of the fastest implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRIES = 5
 
 @dataclass(frozen=True)
 class Listing:
-    """An evaluator by name: its module, what must be installed for it, and whether it can take members together."""
+    """An entry of the list: module, label, modules that must be installed, and whether it evaluates packs."""
 
     module: str
     label: str
@@ -36,21 +36,21 @@ RIVALS: Final = tuple(name for name in EVALUATORS if name != OWN)
 
 
 class Evaluator(abc.ABC):
-    """Loss and gradient of all members of a case; parameters and points are set once, everything else is computed."""
+    """An evaluator of loss and gradient of all members of a case; parameters and points are set once."""
 
-    note: str = ""  # what was chosen, for the reader of the table
+    note: str = ""  # the choices made, for the table
 
     @abc.abstractmethod
     def evaluate(self) -> None:
-        """Compute loss and gradient of every member, to the end: nothing is left to be computed lazily."""
+        """Compute loss and gradient of every member completely; nothing is left to lazy evaluation."""
 
     @abc.abstractmethod
     def answer(self) -> tuple[Array, Array]:
-        """Losses [members] and gradients [members, parameters] of the last evaluation."""
+        """Return losses [members] and gradients [members, parameters] of the last evaluation."""
 
 
 def fastest(ways: Mapping[str, Callable[[], object]]) -> str:
-    """The name of the way that takes least time on this machine, each compiled by a first call."""
+    """Return the name of the fastest function on this machine, each compiled by a first call."""
     if len(ways) == 1:
         return next(iter(ways))
     best: dict[str, float] = {}

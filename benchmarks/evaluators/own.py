@@ -14,7 +14,7 @@ from .base import Evaluator
 
 
 class OwnEvaluator(Evaluator):
-    """One call of `Engine.evaluate` for all members."""
+    """An evaluator by one call of `Engine.evaluate` for all members."""
 
     def __init__(self, case: Case, *, dtype: str, engine: str) -> None:
         layers = tuple(map(int, case.layers))
@@ -23,19 +23,19 @@ class OwnEvaluator(Evaluator):
         kind = choose_engine(engine, cpu)
         self._engine = kind([case_problem(case)] * case.members, layout, dtype=precision, device=cpu)
         self._parameters = layout.pack(list(case.starts), dtype=precision, device=cpu)
-        self._found: Evaluation | None = None
+        self._evaluation: Evaluation | None = None
         self.note = f"engine {kind.name}"
 
     def evaluate(self) -> None:
-        self._found = self._engine.evaluate(self._parameters)
+        self._evaluation = self._engine.evaluate(self._parameters)
 
     def answer(self) -> tuple[Array, Array]:
-        assert self._found is not None
-        return self._found.loss.double().numpy(), self._found.gradient.double().numpy()
+        assert self._evaluation is not None
+        return self._evaluation.loss.double().numpy(), self._evaluation.gradient.double().numpy()
 
 
 def case_problem(case: Case) -> NonlocalStrain:
-    """The problem on the points of the case."""
+    """Return the problem on the points of the case."""
     problem = NonlocalStrain()
     weight = float(case.boundary_weight)
     problem.point_sets = (
@@ -47,6 +47,6 @@ def case_problem(case: Case) -> NonlocalStrain:
 
 
 def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
-    """The engine of that name; `auto` is the one trials get."""
+    """Build an evaluator with the engine of that name; `auto` is the engine of trials."""
     torch.set_num_threads(threads)
     return OwnEvaluator(case, dtype=dtype, engine=engine)

@@ -1,7 +1,7 @@
 """Nested automatic differentiation on an `nn.Module`, as PINN code for PyTorch is usually written.
 
 u_x and u_y are one call of `torch.autograd.grad` on u with `create_graph`, u_xx and u_yy one call each on those; three
-norms are added and `loss.backward()` goes through all of it. Gauss points and the two boundaries are passed through the
+norms are added, and `loss.backward()` differentiates all of it. Gauss points and the two boundaries pass through the
 network one after the other.
 """
 
@@ -28,16 +28,16 @@ class Network(nn.Module):
         self.stack = nn.Sequential(*layers[:-1])
 
     def forward(self, points: Tensor) -> Tensor:
-        """u [points, 1] at inputs [points, 2]."""
+        """Return u [points, 1] at inputs [points, 2]."""
         output: Tensor = self.stack(points)
         return output
 
     def linears(self) -> list[nn.Linear]:
-        """The linear layers in order."""
+        """Return the linear layers in order."""
         return [layer for layer in self.stack if isinstance(layer, nn.Linear)]
 
     def load(self, weights: list[tuple[Array, Array]]) -> None:
-        """Take weights [(W [in, out], b [out]), ...]."""
+        """Set the weights [(W [in, out], b [out]), ...]."""
         with torch.no_grad():
             for layer, (w, b) in zip(self.linears(), weights, strict=True):
                 layer.weight.copy_(torch.as_tensor(w.T))
@@ -57,12 +57,12 @@ class StrainModel:
         self.truth = torch.tensor(case.truth, dtype=dtype)[:, None]
 
     def error(self) -> float:
-        """The relative L2 error to the true solution."""
+        """Return the relative L2 error to the true solution."""
         with torch.no_grad():
             return float(torch.norm(self.network(self.interior) - self.truth) / torch.norm(self.truth))
 
     def loss(self) -> Tensor:
-        """|| u - g (u_xx + u_yy) - e || + w (|| u_x || + || u_y ||)."""
+        """Return || u - g (u_xx + u_yy) - e || + w (|| u_x || + || u_y ||)."""
         u = self.network(self.interior)
         slope = _slopes(u, self.interior)
         u_xx = _slopes(slope[:, 0:1], self.interior)[:, 0:1]
@@ -74,14 +74,14 @@ class StrainModel:
 
 
 def _slopes(values: Tensor, points: Tensor) -> Tensor:
-    """d values / d points, itself differentiable."""
+    """Return d values / d points, itself differentiable."""
     return torch.autograd.grad(
         values, points, grad_outputs=torch.ones_like(values), create_graph=True, retain_graph=True
     )[0]
 
 
 class SlidesEvaluator(Evaluator):
-    """Members one after the other: such code knows no packs."""
+    """An evaluator of members one after the other, because such code has no packs."""
 
     def __init__(self, case: Case, *, dtype: str) -> None:
         self._models = []
@@ -105,14 +105,14 @@ class SlidesEvaluator(Evaluator):
 
 
 def _gradients(linears: list[nn.Linear]) -> list[tuple[Array, Array]]:
-    found = []
+    gradients = []
     for layer in linears:
         assert layer.weight.grad is not None and layer.bias.grad is not None
-        found.append((layer.weight.grad.T.double().numpy(), layer.bias.grad.double().numpy()))
-    return found
+        gradients.append((layer.weight.grad.T.double().numpy(), layer.bias.grad.double().numpy()))
+    return gradients
 
 
 def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
-    """Such code on so many threads."""
+    """Build an evaluator of such code on `threads` threads."""
     torch.set_num_threads(threads)
     return SlidesEvaluator(case, dtype=dtype)

@@ -1,7 +1,7 @@
 """DeepXDE with its PyTorch backend: its network, its PDE data, its Jacobian and Hessian, its training step.
 
-DeepXDE's losses are means; the three norms come in as the custom loss function its `compile` takes. The boundary points
-and the Gauss points go through the network in one batch, as its `data.PDE` arranges them.
+DeepXDE's losses are means; the three norms are the custom loss function of its `compile`. The boundary points and the
+Gauss points pass through the network in one batch, as its `data.PDE` arranges them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _OnlyEvaluate(torch.optim.Optimizer):
 
 
 class DeepXDEEvaluator(Evaluator):
-    """DeepXDE's own training step, member after member."""
+    """An evaluator by DeepXDE's own training step, one member after the other."""
 
     def __init__(self, case: Case, *, dtype: str) -> None:
         dde.config.set_default_float(dtype)
@@ -96,6 +96,6 @@ def _model(case: Case, member: int) -> Any:
 
 
 def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
-    """DeepXDE on so many threads."""
+    """Build an evaluator with DeepXDE on `threads` threads."""
     torch.set_num_threads(threads)
     return DeepXDEEvaluator(case, dtype=dtype)

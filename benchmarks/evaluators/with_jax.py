@@ -1,8 +1,8 @@
-"""A forward Laplacian written by hand in JAX: what a careful user of JAX can reach.
+"""A forward Laplacian written by hand in JAX, as a careful user of JAX would write it.
 
-Arrays are [units, points], points last. The Gauss points go through whole or in chunks that stay in the cache, where
-the gradient of the sum of squares is accumulated over a scan; a pack goes through member by member or by `vmap`. Which
-is fastest is measured on the machine, at warm-up.
+Arrays are [units, points], points last. The Gauss points are evaluated at once, or in chunks that stay in the cache,
+with the gradient of the sum of squares accumulated over a scan; a pack is evaluated member by member or by `vmap`. The
+warm-up measures which is fastest on the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WHOLE = "whole"
 
 
 def laplacian(weights: Any, points: Any) -> tuple[Any, Any]:
-    """u and u_xx + u_yy [points] at inputs [2, points]."""
+    """Return u and u_xx + u_yy [points] at inputs [2, points]."""
     w, b = weights[0]
     z, z_x, z_y = w.T @ points + b[:, None], w[0][:, None], w[1][:, None]
     a = jnp.tanh(z)
@@ -38,7 +38,7 @@ def laplacian(weights: Any, points: Any) -> tuple[Any, Any]:
 
 
 def slope(weights: Any, points: Any, axis: int) -> Any:
-    """u_x or u_y [points] at inputs [2, points]."""
+    """Return u_x or u_y [points] at inputs [2, points]."""
     w, b = weights[0]
     a = jnp.tanh(w.T @ points + b[:, None])
     a_x = (1 - a * a) * w[axis][:, None]
@@ -49,7 +49,7 @@ def slope(weights: Any, points: Any, axis: int) -> Any:
 
 
 def loss_and_gradient(chunk: int, boundary_weight: float) -> Any:
-    """The function of (weights, interior [2, points], g, e, lrb, btb); `chunk` divides the points."""
+    """Return the function of (weights, interior [2, points], g, e, lrb, btb); `chunk` divides the points."""
 
     def squares(weights: Any, points: Any, g: Any, e: Any) -> Any:
         u, u_l = laplacian(weights, points)
@@ -90,7 +90,7 @@ def loss_and_gradient(chunk: int, boundary_weight: float) -> Any:
 
 
 class JaxEvaluator(Evaluator):
-    """The fastest of several ways, for one member or a pack."""
+    """An evaluator by the fastest of several implementations, for one member or a pack."""
 
     def __init__(self, case: Case, *, dtype: str) -> None:
         self._members = [
@@ -103,10 +103,10 @@ class JaxEvaluator(Evaluator):
         alone = {name: jax.jit(way) for name, way in ways.items()}
         first = self._members[0]
 
-        def called(way: Any) -> Callable[[], object]:
+        def timed_call(way: Any) -> Callable[[], object]:
             return lambda: jax.block_until_ready(way(first, *self._data))
 
-        best = fastest({name: called(way) for name, way in alone.items()})
+        best = fastest({name: timed_call(way) for name, way in alone.items()})
         self._alone = alone[best]
         self._stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *self._members)
         self._together = jax.jit(jax.vmap(ways[best], in_axes=(0, None, None, None, None, None)))
@@ -114,10 +114,10 @@ class JaxEvaluator(Evaluator):
         chosen = fastest(order)
         self._run = order[chosen]
         self.note = ", ".join(filter(None, (best, chosen)))
-        self._found: list[Any] = []
+        self._results: list[Any] = []
 
     def evaluate(self) -> None:
-        self._found = self._run()
+        self._results = self._run()
 
     def answer(self) -> tuple[Array, Array]:
         gradients = [flatten([(np.asarray(w), np.asarray(b)) for w, b in gradient]) for _, gradient in self._pairs()]
@@ -130,21 +130,21 @@ class JaxEvaluator(Evaluator):
         return [jax.block_until_ready(self._together(self._stacked, *self._data))]
 
     def _pairs(self) -> list[Any]:
-        """(loss, gradient) member by member."""
-        if len(self._found) == len(self._members):
-            return self._found
-        losses, gradients = self._found[0]
+        """Return (loss, gradient) of each member."""
+        if len(self._results) == len(self._members):
+            return self._results
+        losses, gradients = self._results[0]
         return [(losses[i], jax.tree.map(lambda array, i=i: array[i], gradients)) for i in range(len(self._members))]
 
 
 def _chunks(case: Case) -> dict[str, int]:
-    """Chunks by name: the whole, and the largest divisors of the number of points up to each of `CHUNKS`."""
+    """Return chunks by name: all points, and the largest divisor of their number up to each of `CHUNKS`."""
     points = len(case.interior)
     sizes = [max(size for size in range(1, most + 1) if points % size == 0) for most in CHUNKS if most < points]
     return {WHOLE: points} | {f"chunks of {size}": size for size in sizes if size >= CHUNKS[0] // 2}
 
 
 def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
-    """JAX; it takes its threads from the cores of the process."""
+    """Build an evaluator with JAX, which takes its threads from the cores of the process."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     return JaxEvaluator(case, dtype=dtype)

@@ -1,8 +1,8 @@
 """jinns: its PINN, its dynamic loss and its parameters with data, compiled.
 
-jinns' losses are mean squares; here its dynamic loss gives the residuals, and the norms are taken of those. Two ways to
-the second derivatives: `jinns` takes jinns' own Laplacian, by the faster of its two methods; `jinns_jvp` writes the
-equation with two forward derivatives on top of each other.
+jinns' losses are mean squares; here its dynamic loss gives the residuals, and their norms are the loss. There are two
+second derivatives: `jinns` uses jinns' own Laplacian, by the faster of its two methods; `jinns_jvp` writes the equation
+with two nested forward derivatives.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def _jvp_laplacian(x: Any, u: Any, params: Any) -> Any:
 
 
 class JinnsEvaluator(Evaluator):
-    """One compiled function, called for member after member."""
+    """An evaluator by one compiled function, called for one member after the other."""
 
     def __init__(self, case: Case, *, dtype: str, methods: tuple[str, ...]) -> None:
         u, start = _network(case)
-        self._members = [_loaded(start, case.weights(member), dtype) for member in range(case.members)]
+        self._members = [_with_weights(start, case.weights(member), dtype) for member in range(case.members)]
         self._data = tuple(
             jnp.asarray(array, dtype)
             for array in (case.interior, case.g[:, None], case.elocal[:, None], case.lrb, case.btb)
@@ -59,23 +59,23 @@ class JinnsEvaluator(Evaluator):
         ways = {method: _loss_and_gradient(u, method, float(case.boundary_weight)) for method in methods}
         first = self._members[0]
 
-        def called(way: Any) -> Callable[[], object]:
+        def timed_call(way: Any) -> Callable[[], object]:
             return lambda: jax.block_until_ready(way(first, *self._data))
 
-        chosen = fastest({name: called(way) for name, way in ways.items()})
+        chosen = fastest({name: timed_call(way) for name, way in ways.items()})
         self._way = ways[chosen]
         self.note = "" if len(ways) == 1 else f"method {chosen}"
-        self._found: list[Any] = []
+        self._results: list[Any] = []
 
     def evaluate(self) -> None:
-        self._found = [jax.block_until_ready(self._way(member, *self._data)) for member in self._members]
+        self._results = [jax.block_until_ready(self._way(member, *self._data)) for member in self._members]
 
     def answer(self) -> tuple[Array, Array]:
         gradients = [
             flatten([(np.asarray(layer.weight).T, np.asarray(layer.bias)) for layer in _linears(gradient)])
-            for _, gradient in self._found
+            for _, gradient in self._results
         ]
-        return np.array([float(loss) for loss, _ in self._found]), np.stack(gradients)
+        return np.array([float(loss) for loss, _ in self._results]), np.stack(gradients)
 
 
 def _network(case: Case) -> tuple[Any, Any]:
@@ -92,8 +92,8 @@ def _linears(network: Any) -> list[Any]:
     return [layer for layer in network.layers if isinstance(layer, equinox.nn.Linear)]
 
 
-def _loaded(start: Any, weights: list[tuple[Array, Array]], dtype: str) -> Any:
-    """jinns' parameters with these weights in them."""
+def _with_weights(start: Any, weights: list[tuple[Array, Array]], dtype: str) -> Any:
+    """Return jinns' parameters with these weights."""
     arrays = [jnp.asarray(array, dtype) for w, b in weights for array in (w.T, b)]
 
     def places(network: Any) -> list[Any]:
@@ -107,8 +107,8 @@ def _loss_and_gradient(u: Any, method: str, weight: float) -> Any:
 
     def loss(network: Any, interior: Any, g: Any, e: Any, lrb: Any, btb: Any) -> Any:
         data = Params(nn_params=network, eq_params={"g": g, "e": e})
-        each = Params(nn_params=None, eq_params={"g": 0, "e": 0})
-        residual = jax.vmap(lambda x, params: strain.evaluate(x, u, params), in_axes=(0, each))(interior, data)
+        axes = Params(nn_params=None, eq_params={"g": 0, "e": 0})
+        residual = jax.vmap(lambda x, params: strain.evaluate(x, u, params), in_axes=(0, axes))(interior, data)
 
         def slope(points: Any, axis: int) -> Any:
             return jax.vmap(lambda x: jax.grad(lambda x: u(x, data)[0])(x)[axis])(points)
@@ -119,6 +119,6 @@ def _loss_and_gradient(u: Any, method: str, weight: float) -> Any:
 
 
 def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
-    """jinns with its own Laplacian, or with one written by jvp. JAX takes its threads from the cores of the process."""
+    """Build an evaluator with jinns' own Laplacian or one by jvp; JAX takes its threads from the process's cores."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     return JinnsEvaluator(case, dtype=dtype, methods=(JVP,) if name == "jinns_jvp" else BUILT_IN)

@@ -12,7 +12,7 @@ from .job import Job
 
 
 class EvaluationJob(Job):
-    """An evaluator on a case, its answer compared with the reference before anything is timed."""
+    """An evaluator on a case; its answer is compared with the reference before the timing."""
 
     def __init__(self, evaluator: Evaluator, case: Case) -> None:
         self._evaluator = evaluator
@@ -23,7 +23,7 @@ class EvaluationJob(Job):
         return {"difference": self._difference, "note": self._evaluator.note}
 
     def run(self, amount: int) -> dict[str, Any]:
-        self._evaluator.evaluate()  # untimed: the caches were the other contenders' until now
+        self._evaluator.evaluate()  # untimed: fills the caches, which other contenders used before
         started = time.perf_counter()
         for _ in range(amount):
             self._evaluator.evaluate()
@@ -31,7 +31,7 @@ class EvaluationJob(Job):
 
 
 def open_job(name: str, threads: int, *, case: str, members: int, dtype: str, engine: str) -> EvaluationJob:
-    """The evaluator of that name on the first members of a case file."""
+    """Build the evaluator of that name on the first members of a case file."""
     numbers = Case.load(case).first(members)
     module = importlib.import_module(f"benchmarks.evaluators.{EVALUATORS[name].module}")
     return EvaluationJob(module.build(numbers, name=name, dtype=dtype, threads=threads, engine=engine), numbers)

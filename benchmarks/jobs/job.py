@@ -1,4 +1,4 @@
-"""A piece of work that a worker prepares once and times again and again."""
+"""The base of jobs: work that a worker prepares once and times repeatedly."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class Job(abc.ABC):
-    """Prepared by its constructor, compilation and all; `run` is what is timed."""
+    """A piece of work; the constructor prepares and compiles it, and `run` is timed."""
 
     @abc.abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What the reader of the table should know: `difference` to the reference, a `note`, results."""
+        """Return facts for the table: `difference` to the reference, a `note`, results."""
 
     @abc.abstractmethod
     def run(self, amount: int) -> dict[str, Any]:
-        """Do `amount` units and return at least their `seconds`, measured around the work alone."""
+        """Do `amount` units and return at least their `seconds`, measured around the work only."""

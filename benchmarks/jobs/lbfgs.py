@@ -1,8 +1,8 @@
-"""The job of part b: an iteration of L-BFGS without its evaluations, at so many stored pairs.
+"""The job of part b: an iteration of L-BFGS without its evaluations, with a number of stored pairs.
 
-Both sides minimise the same convex quadratic from the same point with the same pairs in store. The pairs are those of
-another quadratic, a few times steeper: steps drawn at random with the exact change of gradient. So each iteration
-accepts its first step, goes some of the way to the minimum, and there is something left to do for the next.
+Both sides minimise the same convex quadratic from the same point with the same stored pairs. The pairs belong to
+another quadratic, a few times steeper: random steps with the exact change of gradient. So each iteration accepts its
+first step and goes only part of the way to the minimum, which leaves work for the next one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from .job import Job
 AnyForm = Form | typing.Literal["auto"]
 FORMS: Final[tuple[Form, ...]] = typing.get_args(Form)
 ITERATIONS = 10  # from one restart to the next
-STEEPEST, SHARE = 30.0, (0.2, 0.6)  # curvatures of the pairs from 1 to this; those of the function are this share
+STEEPEST, SHARE = (
+    30.0,
+    (0.2, 0.6),
+)  # largest curvature of the pairs (smallest: 1); curvatures of the function as a share of theirs
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Quadratic:
     changes: Tensor  # [pairs, members, size]
 
     @staticmethod
-    def drawn(*, members: int, size: int, pairs: int, dtype: torch.dtype) -> Quadratic:
-        """The same numbers in every process; a member's do not depend on how many there are."""
+    def draw(*, members: int, size: int, pairs: int, dtype: torch.dtype) -> Quadratic:
+        """Draw a function; its numbers are the same in every process and for any number of members."""
         starts, curvatures, steps, changes = [], [], [], []
         for member in range(members):
             generator = np.random.default_rng([member, size])
@@ -56,19 +59,19 @@ class Quadratic:
         return Quadratic(*(torch.as_tensor(array, dtype=dtype) for array in stacked))
 
     def padded(self, size: int) -> Quadratic:
-        """The same with zeros behind each vector."""
+        """Return the same function with zeros behind each vector, up to `size`."""
         room = (0, size - self.start.shape[-1])
         pad = torch.nn.functional.pad
         return Quadratic(*(pad(part, room) for part in (self.start, self.curvature, self.steps, self.changes)))
 
     def evaluate(self, x: Tensor, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Values [rows] and gradients [rows, size] of some members at [rows, size]."""
+        """Return values [rows] and gradients [rows, size] of some members at [rows, size]."""
         gradient = (self.curvature if len(rows) == len(self.curvature) else self.curvature[rows]) * x
         return (gradient * x).sum(dim=1) / 2, gradient
 
 
 class LBFGSJob(Job):
-    """Restarts, each of so many iterations; the function's own time is taken off."""
+    """Restarts of `ITERATIONS` iterations each; the function's own time is subtracted."""
 
     def __init__(self, function: Quadratic) -> None:
         self.function = function
@@ -77,26 +80,26 @@ class LBFGSJob(Job):
 
     @abc.abstractmethod
     def restart(self) -> None:
-        """Go back to where all pairs are in store and the first iteration is done."""
+        """Go back to the state with all pairs stored and the first iteration done."""
 
     @abc.abstractmethod
     def iterate(self) -> None:
         """Do `ITERATIONS` iterations."""
 
     def evaluate(self, x: Tensor, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """The function of some members, its time counted apart."""
+        """Evaluate the function of some members and count its time separately."""
         started = time.perf_counter()
-        found = self.function.evaluate(x, rows)
+        values = self.function.evaluate(x, rows)
         self.outside_s += time.perf_counter() - started
-        return found
+        return values
 
     def facts(self) -> dict[str, Any]:
-        """The first direction and the last point, of member 0, for the comparison of both sides."""
+        """Return the first direction and the last point of member 0, for the comparison of both sides."""
         self.run(1)
         return {"direction": self.direction.tolist(), "end": self.end.tolist()}
 
     def run(self, amount: int) -> dict[str, Any]:
-        """Seconds are those of `amount` iterations: averages over a restart each."""
+        """Return the seconds of `amount` iterations, each the average over a restart."""
         seconds = 0.0
         for _ in range(amount):
             self.restart()
@@ -107,7 +110,7 @@ class LBFGSJob(Job):
 
 
 class OwnLBFGS(LBFGSJob):
-    """`PackedLBFGS` with one of its forms of memory; rows are longer than the `size` of a member, as in any pack."""
+    """`PackedLBFGS` with one of its forms of memory; rows are longer than a member's `size`, as in any pack."""
 
     def __init__(self, function: Quadratic, form: AnyForm, *, size: int) -> None:
         super().__init__(function)
@@ -115,20 +118,20 @@ class OwnLBFGS(LBFGSJob):
         room = pairs + 2 * ITERATIONS
         settings = LBFGSSettings(iterations=room, history=room, tolerance_grad=0.0, tolerance_change=0.0, memory=form)
         self._rows = list(range(members))
-        self._kept = PackedLBFGS([settings] * members, function.start, [np.arange(size)] * members)
+        self._prepared = PackedLBFGS([settings] * members, function.start, [np.arange(size)] * members)
         unused = torch.zeros_like(function.start)
         for steps, changes in zip(function.steps, function.changes, strict=True):
-            self._kept.memory.advance(self._rows, steps, changes, function.start, [0.0] * members, unused)
-        self._optimiser = self._kept
-        self._tell(self._rows)  # the first value; the first iteration then goes down the gradient
+            self._prepared.memory.advance(self._rows, steps, changes, function.start, [0.0] * members, unused)
+        self._optimiser = self._prepared
+        self._tell(self._rows)  # the first value; the first iteration is then steepest descent
         self._iteration()
-        self.direction = self._kept.direction[0].clone()
+        self.direction = self._prepared.direction[0].clone()
 
     def facts(self) -> dict[str, Any]:
-        return {"note": f"form {self._kept.forms[0]}", **super().facts()}
+        return {"note": f"form {self._prepared.forms[0]}", **super().facts()}
 
     def restart(self) -> None:
-        self._optimiser = copy.deepcopy(self._kept)
+        self._optimiser = copy.deepcopy(self._prepared)
 
     def iterate(self) -> None:
         for _ in range(ITERATIONS):
@@ -136,10 +139,10 @@ class OwnLBFGS(LBFGSJob):
         self.end = self._optimiser.x[0]
 
     def _iteration(self) -> None:
-        waiting = self._rows
-        while waiting:
-            accepted = self._tell(waiting)
-            waiting = [row for row in waiting if row not in accepted]
+        unfinished = self._rows
+        while unfinished:
+            accepted = self._tell(unfinished)
+            unfinished = [row for row in unfinished if row not in accepted]
 
     def _tell(self, rows: list[int]) -> list[int]:
         losses, gradient = self.evaluate(self._optimiser.points(rows), rows)
@@ -162,14 +165,14 @@ class TorchLBFGS(LBFGSJob):
             tolerance_change=0.0,
             line_search_fn="strong_wolfe",
         )
-        self._optimiser.step(self._closure)  # type: ignore[no-untyped-call]  # down the gradient
+        self._optimiser.step(self._closure)  # type: ignore[no-untyped-call]  # steepest descent
         state = self._optimiser.state[self._parameter]
         steps, changes = function.steps[:, 0], function.changes[:, 0]
         state["old_stps"], state["old_dirs"] = list(steps.unbind(0)), list(changes.unbind(0))
         curvatures = (steps * changes).sum(dim=1)
         state["ro"] = list((1.0 / curvatures).unbind(0))
         state["H_diag"] = curvatures[-1] / changes[-1].dot(changes[-1])
-        self._point, self._state = self._parameter.detach().clone(), _copied(state)
+        self._point, self._state = self._parameter.detach().clone(), _copy(state)
         self._optimiser.step(self._closure)  # type: ignore[no-untyped-call]
         self.direction = state["d"].clone()
         self._optimiser.param_groups[0]["max_iter"] = ITERATIONS
@@ -177,7 +180,7 @@ class TorchLBFGS(LBFGSJob):
     def restart(self) -> None:
         with torch.no_grad():
             self._parameter.copy_(self._point)
-        self._optimiser.state[self._parameter].update(_copied(self._state))
+        self._optimiser.state[self._parameter].update(_copy(self._state))
 
     def iterate(self) -> None:
         self._optimiser.step(self._closure)  # type: ignore[no-untyped-call]
@@ -189,8 +192,8 @@ class TorchLBFGS(LBFGSJob):
         return losses[0]
 
 
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    """A state whose lists and tensors the optimiser may change in place; the pairs themselves it only reads."""
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
+    """Copy the lists and tensors that the optimiser changes in place, but not the pairs, which it only reads."""
     return {
         name: value.copy() if isinstance(value, list) else value.clone() if isinstance(value, Tensor) else value
         for name, value in state.items()
@@ -200,14 +203,14 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
 def open_job(
     name: str, threads: int, *, layers: list[int], pairs: int, members: int, dtype: str, form: AnyForm = "auto"
 ) -> LBFGSJob:
-    """`pinnsweep`, its memory in a form, or `torch`, on the first members of the drawn function.
+    """Build the job of `pinnsweep`, with a form of memory, or of `torch`, on the drawn function.
 
-    Ours has rows as long as they are in a pack of networks of these layers, padding included.
+    For pinnsweep the rows are as long as in a pack of networks of these layers, with padding.
     """
     torch.set_num_threads(threads)
     sizes = tuple(layers)
     size = parameter_count(sizes)
-    function = Quadratic.drawn(members=members, size=size, pairs=pairs, dtype=getattr(torch, dtype))
+    function = Quadratic.draw(members=members, size=size, pairs=pairs, dtype=getattr(torch, dtype))
     if name != OWN:
         return TorchLBFGS(function)
     return OwnLBFGS(function.padded(PackedLayout((sizes,)).size), form, size=size)

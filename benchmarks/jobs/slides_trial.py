@@ -15,7 +15,7 @@ NO_LIMIT = 10**9
 
 @dataclass(frozen=True)
 class Schedule:
-    """How both sides train: tolerances are zero, so nobody ends early."""
+    """The training schedule of both sides; tolerances are zero, so that neither ends early."""
 
     epochs: int
     iterations: int
@@ -26,7 +26,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial did and where it ended."""
+    """The counts of a trial and its final loss and error."""
 
     first_evaluations: int
     second_evaluations: int
@@ -35,12 +35,12 @@ class Outcome:
     rel_l2: float
 
     def as_facts(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the outcome as plain values."""
         return asdict(self)
 
 
 def train(model: StrainModel, schedule: Schedule) -> Outcome:
-    """Train a model from the weights it has."""
+    """Train a model from its current weights and return the outcome."""
     evaluations = 0
     adam = torch.optim.Adam(model.network.parameters(), lr=schedule.adam_lr)
     for _ in range(schedule.epochs):

@@ -1,6 +1,6 @@
-"""Plain Ray Tune over PINN code for PyTorch, as a user writes it: a function, an actor of its own for every trial.
+"""Plain Ray Tune over PINN code for PyTorch, as a user writes it: a function, with its own actor for every trial.
 
-Ray imports this file in each of those actors, so it asks for nothing that such a user would not.
+Ray imports this file in each actor, so it imports only what such a user would.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def sweep(
     schedule: Schedule,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Train the networks at `points` from `starts`, in any order; returns what each trial reported."""
-    known = [(point["adam_lr"], list(start)) for point, start in zip(points, starts, strict=True)]
-    trainable = functools.partial(_train, case=case, starts=known, depth=depth, dtype=dtype, schedule=schedule)
+    """Train the networks at `points` from `starts`, in any order; return what each trial reported."""
+    starts_by_rate = [(point["adam_lr"], list(start)) for point, start in zip(points, starts, strict=True)]
+    trainable = functools.partial(_train, case=case, starts=starts_by_rate, depth=depth, dtype=dtype, schedule=schedule)
     results: Any = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=dict(space),
@@ -58,11 +58,11 @@ def _train(
     dtype: str,
     schedule: Schedule,
 ) -> None:
-    """One trial in its own process."""
+    """Train one trial in its own process and report it to Ray."""
     torch.set_num_threads(1)
     sizes = [2, *[config["width"]] * depth, 1]
     model = StrainModel(Case.load(case), getattr(torch, dtype), sizes)
-    _, start = min(starts, key=lambda known: abs(known[0] - config["adam_lr"]))
+    _, start = min(starts, key=lambda pair: abs(pair[0] - config["adam_lr"]))
     model.network.load(unflatten(np.asarray(start), np.asarray(sizes)))
     outcome = train(model, replace(schedule, adam_lr=config["adam_lr"]))
     evaluations = outcome.first_evaluations + outcome.second_evaluations

@@ -1,8 +1,8 @@
-"""The job of part d: a sweep of short trials on a Ray of its own, started and stopped inside the job.
+"""The job of part d: a sweep of short trials on its own Ray, started and stopped inside the job.
 
-Ours is `sweeps.runner.driver.run` on a study file. Theirs is plain Ray Tune with `OptunaSearch` and one CPU a trial.
-Both are given the same configurations and the same initial weights, trial for trial: ours draws them, theirs gets them
-as `points_to_evaluate`.
+Ours is `sweeps.runner.driver.run` on a study file. Theirs is plain Ray Tune with `OptunaSearch` and one CPU per trial.
+Both get the same configurations and initial weights for each trial: ours draws them, theirs gets them as
+`points_to_evaluate`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUIET = ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AIR_NEW_OUTPUT")
 
 @dataclass(frozen=True)
 class Work:
-    """So many trials of one schedule."""
+    """A number of trials of one schedule."""
 
     case: str
     data: Data
@@ -53,7 +53,7 @@ class Work:
     cores: int
 
     def study(self, folder: Path) -> Path:
-        """The study file of it."""
+        """Write the study file of this work into `folder` and return its path."""
         train = {
             "depth": self.depth,
             "dtype": self.dtype,
@@ -77,26 +77,26 @@ class Work:
         return file
 
     def points(self, folder: Path) -> list[dict[str, Any]]:
-        """The configurations that the study will draw."""
+        """Return the configurations that the study will draw."""
         search = Search(load_spec(self.study(folder), ()))
         return [search.propose(number).params for number in range(self.trials)]
 
     def seeds(self) -> list[int]:
-        """The seeds of the study's initial weights."""
+        """Return the seeds of the study's initial weights."""
         return [stable_hash(0, number, 1) >> 1 for number in range(self.trials)]
 
 
 class SweepJob(Job):
-    """Runs the whole sweep once for each unit of the amount, Ray's start and stop included and counted apart."""
+    """A job that runs the sweep once per unit; Ray's start and stop are included and also counted separately."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
         brief = replace(work, trials=1, schedule=replace(work.schedule, epochs=2, iterations=2))
-        with scratch_folder("sweep") as folder:  # compiles, and reads every library from the disk once
+        with scratch_folder("sweep") as folder:  # compiles, and loads every library from the disk once
             self.sweep(brief, folder)
 
     def sweep(self, work: Work, folder: Path) -> dict[str, Any]:
-        """Run it; returns errors and evaluations of the trials."""
+        """Run the sweep and return errors and evaluations of the trials."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
@@ -104,14 +104,14 @@ class SweepJob(Job):
 
     def run(self, amount: int) -> dict[str, Any]:
         seconds = ray_s = 0.0
-        found: dict[str, Any] = {}
+        summary: dict[str, Any] = {}
         for _ in range(amount):
             with scratch_folder("sweep") as folder, _ray_timed() as spent:
                 started = time.perf_counter()
-                found = self.sweep(self._work, folder)
+                summary = self.sweep(self._work, folder)
                 seconds += time.perf_counter() - started
             ray_s += sum(spent)
-        return {"seconds": seconds, "ray_seconds": ray_s, **found}
+        return {"seconds": seconds, "ray_seconds": ray_s, **summary}
 
 
 class OwnSweep(SweepJob):
@@ -122,7 +122,7 @@ class OwnSweep(SweepJob):
         table = StudyTables(outcome.study_dir).read("trials", columns=["trial", "seed", "rel_l2", "evaluations"])
         rows = sorted(table.to_pylist(), key=lambda row: row["trial"])
         if [row["seed"] for row in rows] != work.seeds():
-            raise RuntimeError("the study draws its initial weights by other seeds than the comparison thinks")
+            raise RuntimeError("the study draws its initial weights with other seeds than the comparison expects")
         return _summary([row["rel_l2"] for row in rows], [row["evaluations"] for row in rows])
 
 
@@ -162,21 +162,21 @@ class RaySweep(SweepJob):
 
 
 def _summary(errors: Sequence[float | None], evaluations: Sequence[int | None]) -> dict[str, Any]:
-    """Errors and evaluations of all trials. Raises `RuntimeError` where one of them failed: that would save time."""
-    known = [error for error in errors if error is not None and math.isfinite(error)]
-    if len(known) < len(errors) or not known:
-        raise RuntimeError(f"{len(errors) - len(known)} of {len(errors)} trials failed")
+    """Summarise errors and evaluations of all trials. Raises `RuntimeError` for a failed trial: it saves time."""
+    finite = [error for error in errors if error is not None and math.isfinite(error)]
+    if len(finite) < len(errors) or not finite:
+        raise RuntimeError(f"{len(errors) - len(finite)} of {len(errors)} trials failed")
     return {
         "trials": len(errors),
-        "median_rel_l2": statistics.median(known),
-        "best_rel_l2": min(known),
+        "median_rel_l2": statistics.median(finite),
+        "best_rel_l2": min(finite),
         "evaluations": sum(filter(None, evaluations)),
     }
 
 
 @contextmanager
 def _ray_timed() -> Iterator[list[float]]:
-    """Seconds spent in every `ray.init` and `ray.shutdown`, whoever calls them."""
+    """Yield a list that collects the seconds of every `ray.init` and `ray.shutdown`."""
     import ray
 
     spent: list[float] = []
@@ -203,5 +203,5 @@ def _ray_timed() -> Iterator[list[float]]:
 
 
 def open_job(name: str, threads: int, *, schedule: dict[str, Any], **work: Any) -> SweepJob:
-    """`pinnsweep` or `ray` on so many cores; `work` holds the other fields of `Work`."""
+    """Build the job of `pinnsweep` or `ray` on `threads` cores; `work` holds the other fields of `Work`."""
     return (OwnSweep if name == OWN else RaySweep)(Work(**work, schedule=Schedule(**schedule), cores=threads))

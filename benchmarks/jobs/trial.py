@@ -18,7 +18,7 @@ from ..evaluators.slides import StrainModel
 from .job import Job
 from .slides_trial import Outcome, Schedule, train
 
-STEP = 1000  # evaluations between two looks whether the pack has ended
+STEP = 1000  # evaluations between two checks whether the pack has ended
 
 
 class OwnTrial(Job):
@@ -43,9 +43,9 @@ class OwnTrial(Job):
         self._members = [Member(settings, problem, seed) for seed in range(case.members)]
         brief = [replace(member, train=replace(settings, epochs=2, iterations=2)) for member in self._members]
         pack = Pack(brief, device="cpu")
-        found = np.stack([pack.engine.layout.unpack(row, member) for member, row in enumerate(pack.x)])
-        self._difference = float(np.abs(found - case.starts).max())
-        _to_its_end(pack)
+        starts = np.stack([pack.engine.layout.unpack(row, member) for member, row in enumerate(pack.x)])
+        self._difference = float(np.abs(starts - case.starts).max())
+        _train_to_end(pack)
 
     def facts(self) -> dict[str, Any]:
         return {"difference": self._difference}
@@ -54,7 +54,7 @@ class OwnTrial(Job):
         started = time.perf_counter()
         for _ in range(amount):
             pack = Pack(self._members, device="cpu")
-            _to_its_end(pack)
+            _train_to_end(pack)
         seconds = time.perf_counter() - started
         result = next(result for result in pack.results if result.label == 0)
         outcome = Outcome(
@@ -89,7 +89,7 @@ class SlidesTrial(Job):
         return model
 
 
-def _to_its_end(pack: Pack) -> None:
+def _train_to_end(pack: Pack) -> None:
     while pack.active:
         pack.step(STEP)
 
@@ -97,7 +97,7 @@ def _to_its_end(pack: Pack) -> None:
 def open_job(
     name: str, threads: int, *, case: str, members: int, schedule: dict[str, Any], data: Data, dtype: str, engine: str
 ) -> Job:
-    """`pinnsweep` or `slides` on the first members of a case file."""
+    """Build the job of `pinnsweep` or `slides` on the first members of a case file."""
     torch.set_num_threads(threads)
     numbers = Case.load(case).first(members)
     if name == OWN:

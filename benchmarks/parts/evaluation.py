@@ -1,4 +1,4 @@
-"""Part a: loss and gradient of one member, every contender on the same points, weights and precision."""
+"""Part a: loss and gradient of one member, with the same points, weights and precision for every contender."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ QUICK_SHAPES = (Shape(8, 8), Shape(2, 16))
 
 
 def measure_evaluation(options: Options, *, threads: tuple[int, ...], say: Say) -> list[Timing]:
-    """Time all contenders, shape by shape; all thread counts and packs of a shape take part in the same rounds."""
+    """Time all contenders, shape by shape; all thread counts and packs of a shape share the same rounds."""
     shapes = options.shapes or (QUICK_SHAPES if options.quick else SHAPES)
     packs = options.packs or ((1, 4) if options.quick else (1, 4, 16))
     timings: list[Timing] = []
     for dtype in options.dtypes or DTYPES:
-        with Workers() as workers:  # libraries keep their precision in global flags: new processes for another one
+        with Workers() as workers:  # new processes: libraries keep the precision in global flags
             for shape in shapes:
                 say(f"a: {shape} {dtype}: reference")
                 case = workers.folder / f"{shape}.npz"

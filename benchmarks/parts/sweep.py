@@ -21,7 +21,7 @@ WITH_RAY, WITHOUT_RAY = "with Ray's start and stop", "Ray already running"
 
 
 def measure_sweep(options: Options, *, threads: tuple[int, ...], say: Say) -> list[Timing]:
-    """Time both sweeps on all granted cores, or on the largest thread count given; a trial has one core."""
+    """Time both sweeps on all granted cores, or on the largest given thread count; a trial has one core."""
     trials, cores = (QUICK_TRIALS if options.quick else TRIALS), max(options.threads or (len(granted_cores()),))
     timings: list[Timing] = []
     for dtype in options.dtypes or DTYPES[1:]:
@@ -53,11 +53,11 @@ def measure_sweep(options: Options, *, threads: tuple[int, ...], say: Say) -> li
 
 
 def _both_clocks(timing: Timing, ray_seconds: list[float], trials: int) -> list[Timing]:
-    """Seconds of one trial, with and without what Ray took to start and stop."""
+    """Return the timings of one trial with and without the time that Ray took to start and stop."""
     with_ray = tuple(seconds / trials for seconds in timing.samples_s)
     without = tuple(
         (seconds - ray) / trials
         for seconds, ray in zip(timing.samples_s, ray_seconds[: len(timing.samples_s)], strict=True)
     )
-    other = replace(timing.place, clock=WITHOUT_RAY)
-    return [replace(timing, samples_s=with_ray), replace(timing, place=other, samples_s=without)]
+    place_without = replace(timing.place, clock=WITHOUT_RAY)
+    return [replace(timing, samples_s=with_ray), replace(timing, place=place_without, samples_s=without)]

@@ -1,4 +1,4 @@
-"""Part c: one whole trial, from the same initial weights to the error, with an L-BFGS that forgets nothing."""
+"""Part c: one whole trial, from the same initial weights to the error, with an L-BFGS that drops no pair."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..workers import Workers
 SHAPES = (Shape(8, 8),)
 FULL, QUICK = Schedule(epochs=5000, iterations=2000), Schedule(epochs=200, iterations=100)
 
-ROUNDING = 1e-7  # of start weights to float32
+ROUNDING = 1e-7  # of the start weights in float32
 
 
 def measure_trial(options: Options, *, threads: tuple[int, ...], say: Say) -> list[Timing]:
-    """Time whole trials; a pack's time is shared by its members."""
+    """Time whole trials; a pack's time is divided among its members."""
     schedule = QUICK if options.quick else FULL
     packs = options.packs or (1, 4)
     timings: list[Timing] = []

@@ -1,1 +1,1 @@
-"""Back-end `kubernetes`: each job is a RayJob of KubeRay's."""
+"""Back-end `kubernetes`: each job is a RayJob of KubeRay."""

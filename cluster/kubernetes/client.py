@@ -1,4 +1,4 @@
-"""The API server of a Kubernetes cluster, through the official Python client, which is an optional dependency."""
+"""The API server of a Kubernetes cluster, through the official Python client (an optional dependency)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RAYJOBS: Final = {"group": GROUP, "version": VERSION, "plural": "rayjobs"}
 
 
 class Refused(ClusterError):
-    """The API server said no."""
+    """A request that the API server refused; `status` is the HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -29,17 +29,18 @@ class Refused(ClusterError):
 
 
 class Unreachable(ClusterError):
-    """Nothing can be heard of the API server."""
+    """An API server that does not answer."""
 
 
 class KubernetesClient:
-    """The API server as a profile reaches it; every failure is a `ClusterError` of one sentence."""
+    """The API server of a profile. Every failure raises a `ClusterError` with a message of one line."""
 
     def __init__(self, profile: KubernetesProfile, name: str) -> None:
         self._profile, self._name = profile, name
 
     @functools.cached_property
     def package(self) -> Any:
+        """Return the imported library. Raises `ClusterError` where it is not installed."""
         try:
             import kubernetes  # slow to import, and an optional dependency
         except ImportError:
@@ -50,8 +51,9 @@ class KubernetesClient:
 
     @functools.cached_property
     def client(self) -> Any:
+        """Return the library's client for the profile's context. Raises `ClusterError` for an unusable kubeconfig."""
         configuration = self.package.client.Configuration()
-        configuration.retries = False  # whoever waits asks again; whoever checks wants to know now
+        configuration.retries = False  # callers that wait ask again, and checks must fail at once
         file = self._profile.kubeconfig and str(Path(self._profile.kubeconfig).expanduser())
         try:
             return self.package.config.new_client_from_config(
@@ -59,34 +61,39 @@ class KubernetesClient:
             )
         except (self.package.config.ConfigException, OSError, ValueError, yaml.YAMLError) as problem:
             raise ClusterError(
-                f"{self._name}: the kubeconfig {file or '($KUBECONFIG or ~/.kube/config)'} does not give "
+                f"{self._name}: the kubeconfig {file or '($KUBECONFIG or ~/.kube/config)'} does not provide "
                 f"{context_of(self._profile)} ({_one_line(problem)}); see `kubectl config get-contexts`"
             ) from None
 
     @property
     def core(self) -> Any:
+        """Return the API of pods, config maps and other core objects."""
         return self.package.client.CoreV1Api(self.client)
 
     @property
     def objects(self) -> Any:
+        """Return the API of custom objects, such as RayJobs."""
         return self.package.client.CustomObjectsApi(self.client)
 
     def groups(self) -> dict[str, list[str]]:
-        """The API groups that are served, and their versions, the preferred one first."""
-        found = self.call(self.package.client.ApisApi(self.client).get_api_versions).groups
+        """Return the API groups of the server and their versions, the preferred version first."""
+        groups = self.call(self.package.client.ApisApi(self.client).get_api_versions).groups
         return {
             group.name: sorted(
                 (entry.version for entry in group.versions),
                 key=lambda version: version != group.preferred_version.version,
             )
-            for group in found
+            for group in groups
         }
 
     def create_rayjob(self, rayjob: Mapping[str, Any], **options: str) -> dict[str, Any]:
-        """The RayJob as the API server has it. Strict: an older KubeRay would leave out what it does not know."""
+        """Create a RayJob and return it as the API server has it.
+
+        Field validation is strict, because an older KubeRay would drop fields that it does not know.
+        """
         try:
             return dict(
-                self.here(
+                self.call_in_namespace(
                     self.objects.create_namespaced_custom_object,
                     **RAYJOBS,
                     body=rayjob,
@@ -96,26 +103,26 @@ class KubernetesClient:
             )
         except Refused as problem:
             if "unknown field" in str(problem):
-                raise ClusterError(f"{problem}; have {KUBERAY} installed, its resource definitions too") from None
+                raise ClusterError(f"{problem}; ask for {KUBERAY}, including its resource definitions") from None
             raise
 
-    def here(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        """Call a function of the library in the profile's namespace."""
+    def call_in_namespace(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        """Call a function of the library with the profile's namespace and return its result."""
         return self.call(function, namespace=self._profile.namespace, **arguments)
 
     def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        """Call a function of the library."""
-        with self.explained():
+        """Call a function of the library and return its result. Raises `Refused` or `Unreachable`."""
+        with self.plain_errors():
             return function(**{"_request_timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S), **arguments})
 
-    def next_of(self, pieces: Iterator[bytes]) -> bytes:
-        """The next piece of a stream, empty at its end."""
-        with self.explained():
+    def next_piece(self, pieces: Iterator[bytes]) -> bytes:
+        """Return the next piece of a stream, or nothing at its end. Raises `Refused` or `Unreachable`."""
+        with self.plain_errors():
             return next(pieces, b"")
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """What the library raises, as one sentence that says what to do."""
+    def plain_errors(self) -> Iterator[None]:
+        """Turn the library's exceptions into `Refused` and `Unreachable`, with a message of one line."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -124,30 +131,31 @@ class KubernetesClient:
         except HTTPError as problem:
             raise Unreachable(
                 f"{self._name}: the API server at {self.client.configuration.host} does not answer "
-                f"({_one_line(problem)}); see whether `kubectl get pods` works from here"
+                f"({_one_line(problem)}); check that `kubectl get pods` works on this machine"
             ) from None
         except ApiException as problem:
             raise Refused(f"{self._name}: {self._refusal(problem)}", int(problem.status or 0)) from None
 
     def _refusal(self, problem: Any) -> str:
         try:
-            said = str(json.loads(problem.body)["message"])
+            message = str(json.loads(problem.body)["message"])
         except (ValueError, KeyError, TypeError):
-            said = str(problem.reason)
+            message = str(problem.reason)
         match problem.status:
             case 401:
                 return (
                     f"the API server does not accept the credentials of {context_of(self._profile)}, which are missing "
-                    "or have expired; log in again, as for kubectl"
+                    "or have expired; log in again as you do for kubectl"
                 )
             case 403:
-                return f"this user may not do this: {said}; ask for a role that allows it"
-            case 404 if said.startswith("namespaces "):
-                return f"{said}; create it (kubectl create namespace NAME), or correct namespace in the profile"
-        return f"the API server answers {problem.status}: {said}"
+                return f"this user may not do this: {message}; ask for a role that allows it"
+            case 404 if message.startswith("namespaces "):
+                return f"{message}; create it (kubectl create namespace NAME), or correct namespace in the profile"
+        return f"the API server answers {problem.status}: {message}"
 
 
 def context_of(profile: KubernetesProfile) -> str:
+    """Return the words for the profile's context in messages."""
     return f"context {profile.context}" if profile.context else "a current context"
 
 

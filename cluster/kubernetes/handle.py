@@ -13,18 +13,18 @@ from ..job import Job, JobHandle, JobState
 from .client import CONNECT_TIMEOUT_S, RAYJOBS, KubernetesClient, Refused, Unreachable
 from .manifest import RECORD, SUBMITTER, exit_code_of, state_of
 
-FOLLOW_TIMEOUT_S: Final = 600.0  # a connection that was silent for so long may be dead, and is made anew
+FOLLOW_TIMEOUT_S: Final = 600.0  # a connection that was silent for so long may be dead and is opened again
 FOLLOW_PAUSE_S: Final = 0.5
-FOLLOW_ATTEMPTS: Final = 120  # to take up a log again, without a new line in between
+FOLLOW_ATTEMPTS: Final = 120  # to open a log again without having read a new line
 PIECE_BYTES: Final = 1 << 16
 
 
 class KubernetesHandle(JobHandle):
-    """A RayJob; a job whose RayJob is gone was cancelled.
+    """A RayJob. A job whose RayJob is gone was cancelled.
 
-    `cancel` deletes the RayJob instead of suspending it: what is suspended can be started again, which is what Kueue
-    does. The deletion is a foreground one, so that the RayJob is there until its pods are gone. How long the command
-    may take to stop is the profile's `stop_grace_s`, fixed when the job was submitted.
+    `cancel` deletes the RayJob instead of suspending it, because Kueue would start a suspended one again. The deletion
+    is a foreground one: the RayJob remains until its pods are gone. The command has the profile's `stop_grace_s` to
+    stop, fixed when the job was submitted.
     """
 
     def __init__(self, api: KubernetesClient, rayjob: Mapping[str, Any]) -> None:
@@ -38,7 +38,7 @@ class KubernetesHandle(JobHandle):
         except (ValueError, KeyError, TypeError) as error:
             raise ClusterError(
                 f"RayJob {self._id} has no record of a job ({error}); delete it (kubectl delete rayjob {self._id}), or "
-                "take the label app.kubernetes.io/managed-by from it"
+                "remove its label app.kubernetes.io/managed-by"
             ) from error
 
     @property
@@ -62,10 +62,10 @@ class KubernetesHandle(JobHandle):
         return None if status is None else exit_code_of(status)
 
     def _status(self) -> Mapping[str, Any] | None:
-        """The newest status, or None if the RayJob went before it was finished."""
-        if not state_of(self._last).finished:  # else nothing can change it, not even that someone tidies up
+        """Return the newest status, or None if the RayJob was deleted before it was finished."""
+        if not state_of(self._last).finished:  # a final status stays, even if the RayJob is deleted later
             try:
-                self._last = self._api.here(
+                self._last = self._api.call_in_namespace(
                     self._api.objects.get_namespaced_custom_object, **RAYJOBS, name=self._id
                 ).get("status", {})
             except Refused as problem:
@@ -78,7 +78,7 @@ class KubernetesHandle(JobHandle):
         if self.state().finished:
             return
         try:
-            self._api.here(
+            self._api.call_in_namespace(
                 self._api.objects.delete_namespaced_custom_object,
                 **RAYJOBS,
                 name=self._id,
@@ -92,23 +92,23 @@ class KubernetesHandle(JobHandle):
         finished = self.state().finished
         pod = self._submitter()
         if pod is None and finished:
-            said = self._last.get("message", "nothing")
-            raise LogsNotKept(f"job {self._id} has no log, for no pod of it is there; its last status says: {said}")
+            message = self._last.get("message", "nothing")
+            raise LogsNotKept(f"job {self._id} has no log because its pods are gone; its last status says: {message}")
         if follow:
             return self._followed()
         return iter(()) if pod is None else (line for _, line in self._lines(pod, follow=False))
 
     def _followed(self) -> Iterator[str]:
-        """The log as it comes; what a lost connection had told already is known by its time stamps."""
-        told, failures = "", 0
+        """Yield the log as it grows. After a lost connection, time stamps tell which lines were already read."""
+        last_stamp, failures = "", 0
         while True:
             try:
-                finished = self.state().finished  # looked up before the log, so that no tail is missed
+                finished = self.state().finished  # before the log, so that its end is not missed
                 pod = self._submitter()
                 for stamp, line in self._lines(pod, follow=not finished) if pod else ():
-                    if stamp > told:
+                    if stamp > last_stamp:
                         yield line
-                        told, failures = stamp, 0
+                        last_stamp, failures = stamp, 0
                 if finished:
                     return
             except Unreachable:
@@ -118,16 +118,16 @@ class KubernetesHandle(JobHandle):
             time.sleep(FOLLOW_PAUSE_S)
 
     def _submitter(self) -> str | None:
-        """The newest pod that prints the job's log."""
+        """Return the name of the newest pod that prints the job's log, or None."""
         selector = f"job-name={self._id}"
-        pods = self._api.here(self._api.core.list_namespaced_pod, label_selector=selector).items
+        pods = self._api.call_in_namespace(self._api.core.list_namespaced_pod, label_selector=selector).items
         newest = max(pods, key=lambda pod: pod.metadata.creation_timestamp, default=None)
         return None if newest is None else str(newest.metadata.name)
 
     def _lines(self, pod: str, *, follow: bool) -> Iterator[tuple[str, str]]:
-        """The log's lines with their time stamps, as far as the pod has come."""
+        """Yield the lines of the log that are there, each with its time stamp."""
         try:
-            response = self._api.here(
+            response = self._api.call_in_namespace(
                 self._api.core.read_namespaced_pod_log,
                 name=pod,
                 container=SUBMITTER,
@@ -137,13 +137,13 @@ class KubernetesHandle(JobHandle):
                 _request_timeout=(CONNECT_TIMEOUT_S, FOLLOW_TIMEOUT_S),
             )
         except Refused as problem:
-            if problem.status in (400, 404):  # its container has not started, or it is gone by now
+            if problem.status in (400, 404):  # its container has not started yet, or is gone
                 return
             raise
         try:
             rest = b""
             pieces = response.stream(PIECE_BYTES)
-            while piece := self._api.next_of(pieces):
+            while piece := self._api.next_piece(pieces):
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from (_stamped(line + b"\n") for line in lines)
             if rest:
@@ -153,6 +153,6 @@ class KubernetesHandle(JobHandle):
 
 
 def _stamped(line: bytes) -> tuple[str, str]:
-    whole = line.decode(errors="replace")
-    stamp, _, text = whole.partition(" ")
-    return (stamp, text) if stamp[:4].isdigit() else ("", whole)  # the kubelet's own words have no time stamp
+    decoded = line.decode(errors="replace")
+    stamp, _, text = decoded.partition(" ")
+    return (stamp, text) if stamp[:4].isdigit() else ("", decoded)  # messages of the kubelet have no time stamp

@@ -1,4 +1,4 @@
-"""A job as KubeRay's RayJob and the ConfigMap that goes with it, and what a RayJob's status says: pure functions."""
+"""Pure functions: the RayJob and ConfigMap of a job, and the meaning of a RayJob's status."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ KUBERAY: Final = "KubeRay 1.5.1 or newer"  # the first whose RayJob has `authOpt
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "pinnsweep"}
 RECORD: Final = "pinnsweep-job"  # annotation with the job's record
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
-SUBMITTER: Final = "ray-job-submitter"  # the container whose log is the job's
+SUBMITTER: Final = "ray-job-submitter"  # the container whose log is the log of the job
 JOB_FOLDER: Final = "/etc/pinnsweep"  # where the ConfigMap is mounted on the head
 FILES_LIMIT_BYTES: Final = 1 << 20
-TEARDOWN_S: Final = 15  # between the job's end and that of its pods
+TEARDOWN_S: Final = 15  # from the end of the job to the end of its pods
 _NAME_LENGTH: Final = 47  # KubeRay's limit for a RayJob
 _START, _FILES = "start", "files"
 _LOGIN_IN_URL: Final = re.compile(r"://[^/@\s]*:[^/@\s]+@")
@@ -33,24 +33,24 @@ _EXIT_CODE: Final = re.compile(r"Job entrypoint command failed with exit code (-
 
 
 def new_id(job: Job, suffix: str) -> str:
-    """The job's name as Kubernetes takes it, made unique by a random suffix."""
+    """Return the job's name in the characters that Kubernetes allows, made unique by a random suffix."""
     slug = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")
     slug = slug if slug[:1].isalpha() else f"job-{slug}"
     return f"{slug[: _NAME_LENGTH - len(suffix) - 1].strip('-')}-{suffix}"
 
 
 def rayjob(profile: KubernetesProfile, job: Job, job_id: str, *, submitted_at: datetime) -> dict[str, Any]:
-    """The RayJob that runs the job. Raises `JobError` for what a job there cannot have."""
+    """Return the RayJob that runs the job. Raises `JobError` for a job that Kubernetes cannot run."""
     for name in ("cpus", "gpus", "memory_gb"):
-        if (asked := getattr(job.resources, name)) is not None:
+        if (value := getattr(job.resources, name)) is not None:
             raise JobError(
-                f"a job on Kubernetes has the {name} that its profile gives to each node, got {name}={asked}"
+                f"{name} must be left out on Kubernetes: a job has what its profile gives to each node, got {value}"
             )
     for text in (*profile.environment.values(), *job.environment.values(), *job.argv):
         if _LOGIN_IN_URL.search(text):
-            raise JobError("argv and environment must hold no address with a password in it; put it into a Secret")
+            raise JobError("argv and environment must hold no address with a password; put it into a Secret")
     time_limit_min = job.resources.timeout_min or profile.time_limit_min
-    # the environment is left out: annotations are copied to whatever KubeRay makes of the RayJob
+    # without the environment, because KubeRay copies annotations to everything it creates from the RayJob
     record = {**Job(argv=job.argv, name=job.name, cwd=job.cwd).to_json(), "submitted_at": submitted_at.isoformat()}
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
@@ -63,8 +63,8 @@ def rayjob(profile: KubernetesProfile, job: Job, job_id: str, *, submitted_at: d
         },
         "spec": {
             "jobId": job_id,
-            # Two shells and a command line are between here and the head: only plain words come through unharmed by
-            # each version of Ray and KubeRay, so the command itself stands in a file.
+            # Two shells and a command line lie between here and the head. Only plain words survive them in every
+            # version of Ray and KubeRay, so the command itself is in a file.
             "entrypoint": f"/bin/sh {JOB_FOLDER}/{_START}",
             "submissionMode": "K8sJobMode",  # the one whose submitter keeps a log after the Ray cluster is gone
             "suspend": profile.queue is not None,
@@ -97,9 +97,9 @@ def rayjob(profile: KubernetesProfile, job: Job, job_id: str, *, submitted_at: d
 
 
 def refuse_secrets(environment: Mapping[str, str]) -> None:
-    """Raise `JobError` for variables that whoever may see the RayJob should not; those of paths may be seen."""
-    for name, shown in without_secrets(environment).items():
-        if shown != environment[name] and not name.endswith(("_PATH", "_FILE", "_CREDENTIALS")):
+    """Raise `JobError` for variables that look like credentials; paths of files with credentials are allowed."""
+    for name, visible in without_secrets(environment).items():
+        if visible != environment[name] and not name.endswith(("_PATH", "_FILE", "_CREDENTIALS")):
             raise JobError(
                 f"environment must hold no credentials, got {name}; put it into a Secret (kubectl create secret "
                 f"generic NAME --from-literal={name}=...) and name that under secrets in the profile"
@@ -107,12 +107,12 @@ def refuse_secrets(environment: Mapping[str, str]) -> None:
 
 
 def config_map(profile: KubernetesProfile, job: Job, job_id: str, owner_uid: str) -> dict[str, Any]:
-    """The ConfigMap with the job's command and files, which goes with its RayJob. Raises `JobError` if too large."""
+    """Return the ConfigMap with the job's command and files, owned by its RayJob. Raises `JobError` if too large."""
     start = _start_script(job)
     size_bytes = len(start.encode()) + sum(map(len, job.files.values()))
     if size_bytes > FILES_LIMIT_BYTES:
         raise JobError(
-            f"what travels with a job must fit into a ConfigMap of 1 MiB, got {size_bytes / (1 << 20):.1f} MiB; "
+            f"the command and files of a job must fit into a ConfigMap of 1 MiB, got {size_bytes / (1 << 20):.1f} MiB; "
             "put large inputs on the volume of the profile's volume_claim and name them by their path there"
         )
     owner = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "RayJob", "name": job_id, "uid": owner_uid}
@@ -139,13 +139,13 @@ def _start_script(job: Job) -> str:
 
 
 def _keys(job: Job) -> list[str]:
-    return [f"file-{number}" for number in range(len(job.files))]  # a file's own name may be none for a key
+    return [f"file-{number}" for number in range(len(job.files))]  # not every file name is allowed as a key
 
 
 def _head(profile: KubernetesProfile, job: Job, job_id: str) -> dict[str, Any]:
     pod = _pod(profile, job, job_id, "ray-head", _quantities(profile.head_cpus, profile.head_memory_gb))
     container = pod["containers"][0]
-    # KubeRay ends the pods of a deleted, late or evicted job at once. Asked twice to stop a job, Ray signals it once.
+    # KubeRay ends the pods of a deleted, late or evicted job at once. Ray signals a job once only.
     stop = ["ray", "job", "stop", "--address", "http://127.0.0.1:8265", job_id]
     container["lifecycle"] = {"preStop": {"exec": {"command": stop}}}
     container["volumeMounts"].append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
@@ -159,7 +159,7 @@ def _worker(profile: KubernetesProfile, job: Job, job_id: str) -> dict[str, Any]
     gpus = {profile.gpu_resource: profile.gpus_per_node} if profile.gpus_per_node else {}
     resources = _quantities(profile.cpus_per_node, profile.memory_per_node_gb) | gpus
     pod = _pod(profile, job, job_id, "ray-worker", resources)
-    stay = 'while ray health-check --address "$RAY_ADDRESS"; do sleep 1; done'  # until the head is through with the job
+    stay = 'while ray health-check --address "$RAY_ADDRESS"; do sleep 1; done'  # until the head has ended the job
     pod["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["/bin/sh", "-c", stay]}}}
     return pod
 
@@ -173,8 +173,8 @@ def _pod(profile: KubernetesProfile, job: Job, job_id: str, name: str, resources
             {
                 "name": name,
                 "image": profile.image,
-                # In the containers, not in the runtime environment: that one passes through the submitter's shell,
-                # while the container's reaches the entrypoint, as a descendant of `ray start`, and every worker.
+                # In the containers, not in the runtime environment, which passes through the submitter's shell. The
+                # container's environment reaches the entrypoint, a descendant of `ray start`, and every worker.
                 "env": [{"name": key, "value": value} for key, value in _environment(profile, job, job_id).items()],
                 "envFrom": [{"secretRef": {"name": secret}} for secret in profile.secrets],
                 "resources": {"limits": dict(resources), "requests": dict(resources)} if resources else {},
@@ -186,7 +186,7 @@ def _pod(profile: KubernetesProfile, job: Job, job_id: str, name: str, resources
 
 
 def _submitter(profile: KubernetesProfile) -> dict[str, Any]:
-    """The pod that hands the command to the head and prints its log: KubeRay's own, but placed as the others are."""
+    """Return the pod that submits the command and prints its log: KubeRay's default, placed as the others."""
     resources = {"requests": {"cpu": "500m", "memory": "200Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
     container = {"name": SUBMITTER, "image": profile.image, "resources": resources}
     return {**_placement(profile), "restartPolicy": "Never", "containers": [container]}
@@ -213,7 +213,7 @@ def _environment(profile: KubernetesProfile, job: Job, job_id: str) -> dict[str,
 
 
 def _quantities(cpus: int | None, memory_gb: float | None) -> dict[str, Any]:
-    """Requests that are limits as well: Ray counts on what the limits say."""
+    """Return quantities for requests and limits alike, because Ray takes the limits as its resources."""
     memory = {} if memory_gb is None else {"memory": f"{math.ceil(1000 * memory_gb)}M"}
     return ({} if cpus is None else {"cpu": cpus}) | memory
 
@@ -223,12 +223,15 @@ def _own_ray() -> str:
         return importlib.metadata.version("ray")
     except importlib.metadata.PackageNotFoundError:
         raise ClusterError(
-            "ray_version must be given where Ray itself is not installed: the version of Ray in the image"
+            "ray_version must be given where Ray is not installed: the version of Ray in the image"
         ) from None
 
 
 def state_of(status: Mapping[str, Any]) -> JobState:
-    """What the status of a RayJob says, `jobDeploymentStatus` before `jobStatus`: the latter may be of an attempt."""
+    """Return the job state of a RayJob's status.
+
+    `jobDeploymentStatus` counts before `jobStatus`, which may be that of an earlier attempt.
+    """
     deployment, job, reason = (status.get(key, "") for key in ("jobDeploymentStatus", "jobStatus", "reason"))
     match deployment:
         case "Running":
@@ -237,7 +240,7 @@ def state_of(status: Mapping[str, Any]) -> JobState:
             return {"SUCCEEDED": JobState.DONE, "STOPPED": JobState.CANCELLED}.get(job, JobState.FAILED)
         case "Failed" if reason in ("DeadlineExceeded", "PreRunningDeadlineExceeded"):
             return JobState.TIMED_OUT
-        case "Failed" if reason == "JobStatusCheckTimeoutExceeded":  # the head answers no more
+        case "Failed" if reason == "JobStatusCheckTimeoutExceeded":  # the head no longer answers
             return JobState.LOST
         case "Failed" | "ValidationFailed":
             return JobState.FAILED
@@ -245,13 +248,13 @@ def state_of(status: Mapping[str, Any]) -> JobState:
 
 
 def exit_code_of(status: Mapping[str, Any]) -> int | None:
-    """The command's exit code, where the status tells.
+    """Return the command's exit code, or None where the status does not say.
 
-    Only Ray's message has it: the submitter's own exit code is that of following the log.
+    Only Ray's message has it; the submitter's exit code is that of following the log.
     """
     state = state_of(status)
     if state is JobState.DONE:
         return 0
-    found = _EXIT_CODE.match(status.get("message", "")) if state is JobState.FAILED else None
-    code = int(found[1]) if found else None
+    match = _EXIT_CODE.match(status.get("message", "")) if state is JobState.FAILED else None
+    code = int(match[1]) if match else None
     return code if code is None or code >= 0 else 128 - code

@@ -1,4 +1,4 @@
-"""What a user says of a namespace of a Kubernetes cluster."""
+"""The profile of a namespace of a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..profile import Profile
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesProfile(Profile):
-    """A namespace of a Kubernetes cluster with KubeRay in it. None leaves a setting to the cluster.
+    """A namespace of a Kubernetes cluster with KubeRay. None leaves a setting to the cluster.
 
     `root` lies under `mount_path`, where `volume_claim` is mounted on every node, or is an `s3://` or `gs://` address.
-    A node is a pod: `workers` of them train, up to `max_workers` as there is work; the head drives the study. `secrets`
-    are names of Secrets whose keys become environment variables. `queue` is a local queue of Kueue's. A job is stopped
-    after `time_limit_min`, waiting for its nodes included, and then, or when it is cancelled or evicted, has
-    `stop_grace_s` to save its work. `ray_version` is that of Ray in the image; None: the same as here.
+    Each node is a pod: the head drives the study, `workers` nodes train, and up to `max_workers` while there is work.
+    `secrets` are names of Secrets whose keys become environment variables. `queue` is a local queue of Kueue. A job is
+    stopped after `time_limit_min`, which includes the wait for its nodes. When it is stopped, cancelled or evicted it
+    has `stop_grace_s` to save its work. `ray_version` is the version of Ray in the image; None: the version here.
     """
 
     kind: ClassVar[str] = "kubernetes"
@@ -67,5 +67,5 @@ class KubernetesProfile(Profile):
             raise JobError(f"max_workers must be at least workers, {self.workers}, got {self.max_workers}")
         if self.max_workers is not None and self.queue is not None:
             raise JobError(
-                f"max_workers must be left out with queue, for Kueue admits no job that grows, got {self.max_workers}"
+                f"max_workers must be left out with queue: Kueue admits no job that grows, got {self.max_workers}"
             )

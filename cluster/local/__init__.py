@@ -1,1 +1,1 @@
-"""Back-ends on this machine: `local`, in the background, and `inline`, here and now."""
+"""Back-ends of this machine: `local` in the background and `inline` in the foreground."""

@@ -1,4 +1,4 @@
-"""Back-end `inline`: the command in the foreground, as a child of this process."""
+"""Back-end `inline`: commands in the foreground, as children of this process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 from ..folder import FolderExecutor, utc_now
 from ..supervisor import LOG, Supervisor
 
-INLINE: Final = "inline"  # the profile that is always there: this machine, here and now
+INLINE: Final = "inline"  # the built-in profile of this machine's foreground
 
 
 class InlineExecutor(FolderExecutor):
-    """Runs each job to its end before `submit` returns.
+    """An executor whose `submit` returns when the job has ended.
 
-    The command writes to this process's streams, or with `capture` to its log. SIGINT is passed on to it, so that
-    Ctrl-C stops the command as it would without us; SIGTERM and SIGHUP stop it as `cancel` does.
+    The command writes to the streams of this process, or with `capture` to its log. SIGINT is passed on, so that Ctrl-C
+    stops the command as if it ran alone; SIGTERM and SIGHUP stop it as `cancel` does.
     """
 
     def __init__(self, jobs_dir: Path, *, capture: bool = False, now: Callable[[], datetime] = utc_now) -> None:

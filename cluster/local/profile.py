@@ -1,4 +1,4 @@
-"""What a user says of this machine as a place where jobs run."""
+"""The profile of this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import ClassVar, Final
 
 from ..profile import Profile
 
-LOCAL: Final = "local"  # the profile that is always there: the background of this machine
+LOCAL: Final = "local"  # the built-in profile of this machine's background
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalProfile(Profile):
-    """This machine, with a root, an environment or a command of its own."""
+    """This machine, with its own root, environment or command."""
 
     kind: ClassVar[str] = LOCAL
     joins: ClassVar[bool] = False

@@ -1,1 +1,1 @@
-"""Back-end `ray`: jobs of a Ray cluster that is already there."""
+"""Back-end `ray`: jobs of a Ray cluster that is already up."""

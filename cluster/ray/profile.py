@@ -16,8 +16,8 @@ from ..profile import Profile
 class RayProfile(Profile):
     """A Ray cluster: `address` is that of its dashboard, such as http://10.0.0.5:8265.
 
-    `token_file` holds its token; without it, the token is looked for where Ray keeps it. With `carry_code` every job
-    brings the packages of this machine's pinnsweep, which then need not be installed there. A job that is stopped has
+    `token_file` holds its token; without it, the token is looked up where Ray keeps it. With `carry_code` every job
+    brings the packages of this machine's pinnsweep, so they need not be installed there. A job that is stopped has
     `stop_grace_s` seconds to save its work.
     """
 

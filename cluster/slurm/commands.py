@@ -1,4 +1,4 @@
-"""SLURM's commands as text in, text out: how they are run, what they answer, what their complaints mean."""
+"""SLURM's commands: running them, and the meaning of their answers and errors."""
 
 from __future__ import annotations
 
@@ -29,31 +29,34 @@ _STATE_OF: Final = {word: state for state, words in _STATES.items() for word in 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command of SLURM's said; without a problem it succeeded."""
+    """The output of a SLURM command; without a problem it succeeded."""
 
     text: str
     problem: str
 
     @property
     def reason(self) -> str:
-        """The problem in SLURM's own words, without its prefixes."""
+        """Return the problem in SLURM's words, without its prefixes."""
         return "; ".join(_NOISE.sub("", line) for line in self.problem.splitlines())
 
 
 def slurm(*argv: str, stdin: str = "") -> Answer:
-    """Run a command of SLURM's. Raises `ClusterError` where SLURM is not installed or cannot be reached."""
-    environment = {name: value for name, value in os.environ.items() if _is_ours(name)}
+    """Run a SLURM command and return its answer.
+
+    Raises `ClusterError` where SLURM is not installed or set up, and `Unreachable` where it does not answer.
+    """
+    environment = {name: value for name, value in os.environ.items() if _is_inherited(name)}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             argv, input=stdin, env=environment, capture_output=True, text=True, timeout=ANSWER_S, check=False
         )
     except FileNotFoundError:
         raise ClusterError(not_installed(argv[0])) from None
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{argv[0]} had no answer within {ANSWER_S:g} s") from None
-    if done.returncode == 0:
-        return Answer(done.stdout.strip(), "")
-    answer = Answer("", done.stderr.strip() or f"{argv[0]} ended with {done.returncode}")
+    if process.returncode == 0:
+        return Answer(process.stdout.strip(), "")
+    answer = Answer("", process.stderr.strip() or f"{argv[0]} ended with {process.returncode}")
     if "Unable to contact" in answer.problem:
         raise Unreachable(answer.reason)
     if re.search("configuration (file|source)", answer.problem):
@@ -63,37 +66,37 @@ def slurm(*argv: str, stdin: str = "") -> Answer:
     return answer
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a variable is not what a job that surrounds us was given, which new jobs must not take for theirs."""
+def _is_inherited(name: str) -> bool:
+    """Return whether a command gets a variable; those that SLURM gave a surrounding job are not for new jobs."""
     return not name.startswith("SLURM_") or name in ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 
 
 class Unreachable(ClusterError):
-    """The controller does not answer; jobs that run go on without it."""
+    """A controller that does not answer; running jobs go on without it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"SLURM's controller does not answer ({reason}): try again later; `scontrol ping` tells when it is back"
+            f"SLURM's controller does not answer ({reason}): try again later; `scontrol ping` shows whether it is back"
         )
 
 
 def not_installed(command: str) -> str:
-    """What to say where a command of SLURM's is missing."""
+    """Return the message for a SLURM command that is missing."""
     return f"{command} is not on PATH: use a login node of the cluster, or load SLURM's module first"
 
 
-def job_state(told: str) -> JobState:
-    """What a state means that SLURM tells, such as `RUNNING` or `CANCELLED by 1000`; UNKNOWN for a new word."""
-    return _STATE_OF.get(told.split()[0].rstrip("+"), JobState.UNKNOWN)
+def job_state(text: str) -> JobState:
+    """Return the state that SLURM calls `text`, such as `RUNNING` or `CANCELLED by 1000`; UNKNOWN for a new word."""
+    return _STATE_OF.get(text.split()[0].rstrip("+"), JobState.UNKNOWN)
 
 
 def state_of(number: str) -> JobState:
-    """Ask the queue, which is never late, and the accounting, which never forgets.
+    """Return the state of the job with SLURM's `number`, from the queue or, for older jobs, from the accounting.
 
-    LOST where neither knows of it. Raises `ClusterError` where the queue cannot be asked.
+    LOST where neither has the job. Raises `ClusterError` where the queue cannot be asked.
     """
     queue = slurm("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={number}")
-    told = queue.text or slurm("sacct", "-X", "--noheader", "--parsable2", "--format=State", f"--jobs={number}").text
-    if told:
-        return job_state(told)
+    text = queue.text or slurm("sacct", "-X", "--noheader", "--parsable2", "--format=State", f"--jobs={number}").text
+    if text:
+        return job_state(text)
     return JobState.LOST if "Invalid job id" in queue.problem or not queue.problem else JobState.UNKNOWN

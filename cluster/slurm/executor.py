@@ -1,4 +1,4 @@
-"""Back-end `slurm`: jobs as batch scripts of SLURM, each with a folder on the disk that all its machines share."""
+"""Back-end `slurm`: jobs as batch scripts, each with a folder on a disk that all machines share."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ from .profile import SlurmProfile
 from .script import batch_script
 
 SCRIPT: Final = "job.sh"
-IDS: Final = "slurm_ids"  # one a line, the newest last
-LOOK_S: Final = 5.0  # between two questions of one handle to SLURM
+IDS: Final = "slurm_ids"  # one per line, the newest last
+POLL_S: Final = 5.0  # between two queries of one handle to SLURM
 _NODE_LOCAL: Final = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 class SlurmExecutor(FolderExecutor):
-    """Hands jobs to SLURM; what is known of them lies in their folders."""
+    """An executor that hands jobs to SLURM and keeps their records in their folders."""
 
     def __init__(
-        self, profile: SlurmProfile, name: str, *, look_s: float = LOOK_S, now: Callable[[], datetime] = utc_now
+        self, profile: SlurmProfile, name: str, *, poll_s: float = POLL_S, now: Callable[[], datetime] = utc_now
     ) -> None:
         jobs_dir = profile.jobs_dir or f"{profile.root}/{JOBS_FOLDER}/{name}"
         super().__init__(Path(jobs_dir).expanduser(), now=now)
         self._profile = profile
         self._name = name
-        self._look_s = look_s
+        self._poll_s = poll_s
 
     def submit(self, job: Job) -> SlurmHandle:
         if job.resources != Resources():
-            raise JobError(f"a job on SLURM has what its profile asks for each node, got {job.resources}")
+            raise JobError(
+                f"resources must be left out on SLURM: nodes have what its profile asks for, got {job.resources}"
+            )
         return self._handle(super().submit(job))
 
     def attach(self, job_id: str) -> SlurmHandle:
@@ -51,35 +53,35 @@ class SlurmExecutor(FolderExecutor):
         return [self._handle(handle) for handle in super().list()]
 
     def _handle(self, handle: FolderHandle) -> SlurmHandle:
-        return SlurmHandle(self._jobs_dir / handle.id, look_s=self._look_s)
+        return SlurmHandle(self._jobs_dir / handle.id, poll_s=self._poll_s)
 
     def preview(self, job: Job) -> str:
         folder = self._jobs_dir / "<number>"
         start = folder / FILES if job.files else (job.cwd or Path()).absolute()
         lines = [f"command: {shlex.join(_sbatch(folder))}"]
         lines += [f"file: {FILES}/{name}, {len(content)} bytes" for name, content in job.files.items()]
-        return "\n".join([*lines, f"file: {SCRIPT}", self._script(job, folder, start, shown=True)])
+        return "\n".join([*lines, f"file: {SCRIPT}", self._script(job, folder, start, hide_secrets=True)])
 
     def _run(self, folder: Path) -> None:
         job = Job.from_json(json.loads((folder / JOB).read_text()))
         try:
             (folder / SCRIPT).write_text(self._script(job, folder, job.cwd or folder), encoding="utf-8")
-            (folder / LOG).touch()  # there is something to read while the job waits
+            (folder / LOG).touch()  # so that `logs` works while the job waits
             answer = slurm(*_sbatch(folder))
             if answer.problem:
-                raise ClusterError(self._refused(answer))
+                raise ClusterError(self._refusal(answer))
         except BaseException:
             shutil.rmtree(folder)
             raise
         with (folder / IDS).open("a") as ids:
-            ids.write(f"{answer.text.partition(';')[0]}\n")  # the name of the cluster may follow
+            ids.write(f"{answer.text.partition(';')[0]}\n")  # the cluster's name may follow
 
-    def _script(self, job: Job, folder: Path, start: Path, *, shown: bool = False) -> str:
+    def _script(self, job: Job, folder: Path, start: Path, *, hide_secrets: bool = False) -> str:
         environment = {**self._profile.environment, **job.environment}
         return batch_script(
             [f"--job-name={shlex.quote(' '.join(job.name.split()) or 'pinnsweep')}", *self._profile.sbatch_options()],
             job.argv,
-            without_secrets(environment) if shown else environment,
+            without_secrets(environment) if hide_secrets else environment,
             folder=folder,
             start=start,
             setup=self._profile.setup,
@@ -89,13 +91,13 @@ class SlurmExecutor(FolderExecutor):
     def checks(self) -> Iterator[Check]:
         partition = self._profile.partition
         steps = {
-            "sbatch is on PATH": self._missing,
-            f"SLURM answers{f' and has the partition {partition}' if partition else ''}": self._wrong_partition,
-            "SLURM takes jobs of this profile": self._refusal,
+            "sbatch is on PATH": self._missing_problem,
+            f"SLURM answers{f' and has the partition {partition}' if partition else ''}": self._partition_problem,
+            "SLURM accepts jobs of this profile": self._dry_run_problem,
         }
-        for what, look in steps.items():
+        for what, problem_of in steps.items():
             try:
-                problem = look()
+                problem = problem_of()
             except ClusterError as error:
                 problem = str(error)
             yield Check(what, problem)
@@ -103,31 +105,33 @@ class SlurmExecutor(FolderExecutor):
                 return
         check = check_folder(self._jobs_dir)
         is_local = any(self._jobs_dir.is_relative_to(folder) for folder in _NODE_LOCAL)
-        note = "; all nodes must see it, though it looks like a disk of this machine alone" if is_local else ""
+        note = "; all nodes must see it, but it looks like a disk of this machine only" if is_local else ""
         yield Check(f"{check.what}{note}", check.problem)
 
-    def _missing(self) -> str:
+    def _missing_problem(self) -> str:
         return "" if shutil.which("sbatch") else not_installed("sbatch")
 
-    def _wrong_partition(self) -> str:
+    def _partition_problem(self) -> str:
         answer = slurm("sinfo", "--noheader", "--format=%R|%a")
         if answer.problem:
-            return f"sinfo does not tell the partitions ({answer.reason}): ask who runs the cluster"
+            return f"sinfo does not list the partitions ({answer.reason}): ask the cluster's administrators"
         partitions = dict(line.split("|") for line in answer.text.split())
-        for wanted in self._profile.partition.split(",") if self._profile.partition else ():
-            if wanted not in partitions:
-                return f"partition must be one of {', '.join(partitions)}, got {wanted!r}"
-            if partitions[wanted] != "up":
-                return f"the partition {wanted} is {partitions[wanted]}: wait until it is up, or take another"
+        for partition in self._profile.partition.split(",") if self._profile.partition else ():
+            if partition not in partitions:
+                return f"partition must be one of {', '.join(partitions)}, got {partition!r}"
+            if partitions[partition] != "up":
+                return f"the partition {partition} is {partitions[partition]}: wait until it is up, or use another"
         return ""
 
-    def _refusal(self) -> str:
-        """Have sbatch try: it knows the accounts, limits and nodes."""
+    def _dry_run_problem(self) -> str:
+        """Return why sbatch refuses a test job, or nothing; it checks accounts, limits and nodes."""
         answer = slurm("sbatch", "--test-only", stdin=self._script(Job(argv=("true",)), self._jobs_dir, Path("/")))
-        return self._refused(answer) if answer.problem else ""
+        return self._refusal(answer) if answer.problem else ""
 
-    def _refused(self, answer: Answer) -> str:
-        return f"SLURM refuses the job ({answer.reason}): change profile {self._name}, or ask who runs the cluster"
+    def _refusal(self, answer: Answer) -> str:
+        return (
+            f"SLURM refuses the job ({answer.reason}): change profile {self._name}, or ask the cluster's administrators"
+        )
 
 
 def _sbatch(folder: Path) -> tuple[str, ...]:
@@ -135,40 +139,40 @@ def _sbatch(folder: Path) -> tuple[str, ...]:
 
 
 class SlurmHandle(FolderHandle):
-    """A job of SLURM: `ended.json` in its folder tells how it ended, and SLURM what happens until then."""
+    """A job of SLURM: its state comes from SLURM until `ended.json` in its folder says how it ended."""
 
-    def __init__(self, folder: Path, *, look_s: float = LOOK_S) -> None:
+    def __init__(self, folder: Path, *, poll_s: float = POLL_S) -> None:
         super().__init__(folder)
-        self._look_s = look_s
-        self._seen, self._seen_at = JobState.PENDING, -math.inf
+        self._poll_s = poll_s
+        self._state, self._queried_at = JobState.PENDING, -math.inf
 
     def state(self) -> JobState:
         if ended := self._read(ENDED):
             return JobState(ended["state"])
-        if time.monotonic() >= self._seen_at + self._look_s:
-            self._seen, self._seen_at = self._look(), time.monotonic()
-        if self._seen.finished and (ended := self._read(ENDED)):  # it may have ended between the two looks
+        if time.monotonic() >= self._queried_at + self._poll_s:
+            self._state, self._queried_at = self._query(), time.monotonic()
+        if self._state.finished and (ended := self._read(ENDED)):  # it may have ended since the first read
             return JobState(ended["state"])
-        is_stopped = self._seen.finished and self._seen is not JobState.DONE and self._read(CANCEL)
-        return JobState.CANCELLED if is_stopped else self._seen
+        is_stopped = self._state.finished and self._state is not JobState.DONE and self._read(CANCEL)
+        return JobState.CANCELLED if is_stopped else self._state
 
     def cancel(self, *, grace_s: float = 10.0) -> None:
         if self.state().finished:
             return
         write_json(self._folder / CANCEL, {"grace_s": grace_s})
         if number := self._number():
-            slurm("scancel", "--state=PENDING", number)  # nothing for one that runs
-            slurm("scancel", "--batch", "--signal=TERM", number)  # a script that only starts finds the record
-        self._seen_at = -math.inf
+            slurm("scancel", "--state=PENDING", number)  # no effect on a running job
+            slurm("scancel", "--batch", "--signal=TERM", number)  # a script that has just started reads the record
+        self._queried_at = -math.inf
 
     def _number(self) -> str | None:
-        """The newest number that SLURM gave the job; None while it is being submitted."""
+        """Return the newest number that SLURM gave the job; None while it is being submitted."""
         try:
             return (self._folder / IDS).read_text().split()[-1]
         except (FileNotFoundError, IndexError):
             return None
 
-    def _look(self) -> JobState:
+    def _query(self) -> JobState:
         number = self._number()
         try:
             return JobState.PENDING if number is None else state_of(number)

@@ -1,11 +1,11 @@
-# The body of every batch script; what goes before it sets folder, start, scratch, job and prepare.
+# The body of every batch script; the lines before it set folder, start, scratch, job and prepare.
 #
-# Ray on all nodes of the job, the command on the first of them. In the job's folder:
-#     slurm_ids    the ids SLURM gave it, newest last: where SLURM will not queue it again, it is submitted anew
-#     cancel.json  written by whoever wants it stopped
-#     ray.log      what Ray said
+# It starts Ray on all nodes of the job and runs the command on the first. Files in the job's folder:
+#     slurm_ids    ids of the job, newest last: where SLURM does not requeue it, it is submitted again
+#     cancel.json  written by a client to stop the job
+#     ray.log      output of Ray
 #     token        of this Ray, while it runs
-#     ended.json   last of all, as the supervisor of the local back-end writes it; where it is missing SLURM knows more
+#     ended.json   written last, as by the supervisor of the local back-end; without it, SLURM knows the state
 
 ray_start_s=600  # for Ray to start on every node
 cancelled= taken= near_end= kill_at= command= steps=()
@@ -14,7 +14,7 @@ session=$scratch/r$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}  # short: Unix sockets
 say() { echo "pinnsweep: $*"; }
 
 is_cancelled() {
-    ls "$folder" >/dev/null  # NFS looks again
+    ls "$folder" >/dev/null  # makes NFS refresh the folder
     [[ -e $folder/cancel.json ]]
 }
 
@@ -30,7 +30,7 @@ on_term() {
         cancelled=1
         kill_at=$((SECONDS + $(sed 's/[^0-9]*\([0-9]*\).*/\1/' "$folder/cancel.json")))
     else
-        taken=1  # SLURM wants the nodes: preempted, or cancelled by other means
+        taken=1  # SLURM takes the nodes: preemption, or cancelled by other means
     fi
     ask_to_stop
 }
@@ -38,14 +38,14 @@ on_term() {
 clean_up() {
     trap '' USR1 TERM
     if (( ${#steps[@]} )); then
-        kill "${steps[@]}" 2>/dev/null  # SLURM kills all of a step whose srun is terminated
+        kill "${steps[@]}" 2>/dev/null  # SLURM ends all processes of a step whose srun ends
         wait "${steps[@]}" 2>/dev/null
         [[ $taken ]] || timeout 60 "${srun[@]}" --nodes="$nodes" --ntasks="$nodes" rm -rf "$session" >>ray.log 2>&1
     fi
     rm -rf "$session" "$RAY_AUTH_TOKEN_PATH"
 }
 
-end() {  # end CODE [STATE]; without a state, SLURM knows best what has become of the job
+end() {  # end CODE [STATE]; without a state, SLURM reports what became of the job
     clean_up
     if [[ ${2:-} ]]; then
         printf '{"exit_code": %d, "state": "%s", "ended_at": %d}\n' "$1" "$2" "$(date +%s)" >.ended.json
@@ -54,10 +54,10 @@ end() {  # end CODE [STATE]; without a state, SLURM knows best what has become o
     exit "$1"
 }
 
-stop_early() {  # a signal came before the command was started
+stop_early() {  # on a signal before the command was started
     [[ ! $cancelled ]] || end 143 cancelled
     [[ ! $taken ]] || end 143
-    say "the time limit came near before Ray had started; give the profile a longer time_limit_min"
+    say "the time limit was near before Ray had started; give the profile a longer time_limit_min"
     end 143 timed_out
 }
 
@@ -70,7 +70,7 @@ free_port() {
 start_ray() {  # start_ray OPTION...: on a node, in a step of its own, until it is killed
     prepare || exit
     mkdir -p -m 700 "$session" && [[ -O $session ]] || exit
-    # Ray's own choice of a port for its clients, 10001, may be taken by another job's; without gRPC it has no clients.
+    # Ray's default port for its clients, 10001, may be in use by another job; without gRPC it has no clients.
     if [[ $1 == --head ]] && "$(dirname "$(type -P ray)")/python" -c "import grpc" 2>/dev/null; then
         set -- "$@" --ray-client-server-port="$(free_port)"
     fi
@@ -78,13 +78,13 @@ start_ray() {  # start_ray OPTION...: on a node, in a step of its own, until it 
         --min-worker-port=0 --max-worker-port=0 "$@"
 }
 
-await() {  # await NUMBER: until so many nodes have joined
+await() {  # await NUMBER: wait until this many nodes have joined
     until (( $(grep -c "Ray runtime started" ray.log) >= $1 )) && [[ -s $address_file ]]; do
         sleep 0.2 &
         wait $!
         [[ ! $cancelled$taken$near_end ]] || stop_early
         if ! kill -0 "${steps[@]: -1}" 2>/dev/null || (( SECONDS > ray_start_s )); then
-            say "Ray did not start on every one of the $nodes nodes; ray.log in $folder ends with"
+            say "Ray did not start on all $nodes nodes; ray.log in $folder ends with"
             tail -n 20 ray.log
             end 1 failed
         fi
@@ -110,7 +110,7 @@ fi
 (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >token)
 : >ray.log
 nodes=$SLURM_JOB_NUM_NODES
-address_file=$session/t/ray_current_cluster  # a folder of its own, which Ray opens to all, in one that is closed
+address_file=$session/t/ray_current_cluster  # Ray makes its own folder readable to all, so it lies in a private one
 srun=(srun --overlap --ntasks-per-node=1 --cpu-bind=none --kill-on-bad-exit=1)
 "${srun[@]}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" bash job.sh start_ray \
     --head --port=0 --include-dashboard=false --temp-dir="$session/t" </dev/null >>ray.log 2>&1 &
@@ -134,7 +134,7 @@ while kill -0 "$command" 2>/dev/null; do
         sleep 0.2 &
         wait $!
     else
-        wait "$command"  # or until a signal was dealt with
+        wait "$command"  # or until a signal was handled
     fi
 done
 wait "$command"
@@ -151,10 +151,10 @@ elif (( code == 143 )); then
     end 143 timed_out
 fi
 
-clean_up  # 130: the command has saved its work and can go on with it
+clean_up  # 130: the command has saved its work and can resume
 ! is_cancelled || end 130 cancelled
-say "the time limit is near: the work is saved, and goes on when SLURM gives the job time again"
+say "the time limit is near: the work is saved and resumes when SLURM starts the job again"
 scontrol requeue "$SLURM_JOB_ID" && exit 0
 next=$(sbatch --parsable job.sh) && echo "${next%%;*}" >>slurm_ids && exit 0
-say "SLURM refused that: submit the job yourself to go on"
+say "SLURM did not requeue the job: submit it yourself to resume"
 end 130 timed_out

@@ -1,4 +1,4 @@
-"""What a user says of a SLURM cluster."""
+"""The profile of a SLURM cluster."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from annotated_types import Ge, Gt, MinLen
 from ..errors import JobError
 from ..profile import Profile
 
-MOST_SCRATCH_BYTES: Final = 28  # what Unix sockets, 107 bytes, leave beside a job's and Ray's own names
-SIGNAL_EARLY_S: Final = 60  # SLURM may send the signal so much sooner than it was asked to
+MAX_SCRATCH_BYTES: Final = 28  # of the 107 bytes of a Unix socket's path, the rest for names of the job and of Ray
+SIGNAL_EARLY_S: Final = 60  # SLURM may send the signal this much earlier than requested
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmProfile(Profile):
     """A SLURM cluster; None leaves a setting to the cluster.
 
-    Each node runs one Ray, given what SLURM grants there. `options` are further ones of sbatch, such as
-    `--reservation=spring`; `setup` lines, such as `module load cuda` or `source venv/bin/activate`, run on every node
+    Each node runs one Ray with the resources that SLURM grants. `options` are further options of sbatch, such as
+    `--reservation=spring`. `setup` lines, such as `module load cuda` or `source venv/bin/activate`, run on every node
     before anything else, and each must succeed; without them the programs are those of the submitting environment.
-    `scratch` is a folder of each node's own for Ray; `jobs_dir`, by default `<root>/.jobs/<profile name>`, must be on a
-    disk that all nodes and this machine share.
+    `scratch` is a node-local folder for Ray. `jobs_dir`, by default `<root>/.jobs/<profile name>`, must be on a disk
+    that all nodes and this machine share.
 
     `signal_before_end_s` before the time limit the command is asked to save its work, and SLURM to queue the job again.
     """
@@ -51,28 +51,28 @@ class SlurmProfile(Profile):
     def __post_init__(self) -> None:
         if self.gpu_type is not None and not self.gpus_per_node:
             raise JobError(f"gpu_type needs gpus_per_node of at least 1, got gpu_type={self.gpu_type!r} alone")
-        least = self.signal_before_end_s + SIGNAL_EARLY_S
-        if self.time_limit_min is not None and 60 * self.time_limit_min <= least:
+        minimum_s = self.signal_before_end_s + SIGNAL_EARLY_S
+        if self.time_limit_min is not None and 60 * self.time_limit_min <= minimum_s:
             raise JobError(
-                f"time_limit_min must be more than signal_before_end_s and the minute that SLURM may be early, here "
-                f"{least} s, got {self.time_limit_min}"
+                f"time_limit_min must be more than signal_before_end_s plus the minute that SLURM may be early, here "
+                f"{minimum_s} s, got {self.time_limit_min}"
             )
-        if not self.scratch.startswith("/") or len(self.scratch.encode()) > MOST_SCRATCH_BYTES:
+        if not self.scratch.startswith("/") or len(self.scratch.encode()) > MAX_SCRATCH_BYTES:
             raise JobError(
-                f"scratch must be an absolute path of at most {MOST_SCRATCH_BYTES} bytes, for Ray makes sockets below "
-                f"it, got {self.scratch!r}"
+                f"scratch must be an absolute path of at most {MAX_SCRATCH_BYTES} bytes because Ray makes sockets "
+                f"below it, got {self.scratch!r}"
             )
         for option in self.options:
             if not option.startswith("-"):
                 raise JobError(f"options must be options of sbatch, such as --exclusive, got {option!r}")
         if "://" in self.root and self.jobs_dir is None:
-            raise JobError(f"jobs_dir must be given where root is no folder, got root={self.root!r}")
+            raise JobError(f"jobs_dir must be given where root is not a folder, got root={self.root!r}")
 
     def sbatch_options(self) -> list[str]:
-        """What is asked of SLURM, quoted as in a shell."""
+        """Return the options for sbatch, quoted for a shell."""
         gpu = f"gpu:{self.gpu_type}" if self.gpu_type else "gpu"
         memory_gb = self.memory_per_node_gb
-        asked = {
+        values = {
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
@@ -85,5 +85,5 @@ class SlurmProfile(Profile):
             "time": self.time_limit_min,
             "signal": f"B:USR1@{self.signal_before_end_s}",
         }
-        given = [f"--{name}={shlex.quote(str(value))}" for name, value in asked.items() if value is not None]
-        return [*given, "--requeue", *self.options]
+        options = [f"--{name}={shlex.quote(str(value))}" for name, value in values.items() if value is not None]
+        return [*options, "--requeue", *self.options]

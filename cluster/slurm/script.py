@@ -1,7 +1,7 @@
-"""The batch script of a SLURM job: a Ray cluster on its nodes, the command on the first of them, and its end.
+"""The batch script of a SLURM job: it starts Ray on the nodes, runs the command on the first, and records the end.
 
-The script keeps everything in the job's folder: the ids SLURM gave it, what Ray said, and `ended.json`, which it
-writes last as the supervisor of the local back-end does.
+The script keeps everything in the job's folder: the ids that SLURM gave it, Ray's log, and `ended.json`, which it
+writes last, as the supervisor of the local back-end does.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def batch_script(
     setup: Sequence[str],
     scratch: str,
 ) -> str:
-    """The whole script of a job whose folder is `folder` and whose command starts in `start`.
+    """Return the script of a job whose folder is `folder` and whose command starts in `start`.
 
     Raises `JobError` for options on several lines and for variables that a shell cannot hold.
     """
-    log = str(folder / LOG).replace("%", "%%")  # SLURM puts numbers in for %j and the like
+    log = str(folder / LOG).replace("%", "%%")  # SLURM expands %j and the like
     options = [*options, f"--output={shlex.quote(log)}", "--open-mode=append"]
     for text in (*options, *setup):
         if "\n" in text:
@@ -40,7 +40,7 @@ def batch_script(
     for name in environment:
         if not (name.isascii() and name.isidentifier()):
             raise JobError(f"variables of SLURM jobs must have names of letters, digits and '_', got {name!r}")
-    here = Path(sys.executable).parent  # without any setup, the programs are those that submit the job
+    here = Path(sys.executable).parent  # without setup lines, the programs of the submitting environment run
     return "\n".join(
         [
             "#!/bin/bash",

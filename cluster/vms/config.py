@@ -1,4 +1,4 @@
-"""What `ray up` is given: the cluster configuration of Ray's launcher, as a pure function of a profile."""
+"""The configuration for `ray up`, Ray's cluster launcher, as a pure function of a profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN: Final = ".pinnsweep_token"  # on every node, in the home folder
 IDLE: Final = ".pinnsweep_idle.py"
 _PORTS: Final = "--object-manager-port=8076"
 _ENVIRONMENT: Final = f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/{TOKEN} RAY_USAGE_STATS_ENABLED=0"
-# What Ray's own examples start from, where the profile names no image.
+# The images of Ray's examples, for profiles without an image.
 _GCP_IMAGE: Final = "projects/deeplearning-platform-release/global/images/family/common-cpu"
 _GCP_DISK_GB: Final = 50
 _AZURE_IMAGE: Final = "microsoft-dsvm:ubuntu-2204:2204-gen2:latest"
@@ -26,14 +26,14 @@ _AZURE_IMAGE_PARTS: Final = ("imagePublisher", "imageOffer", "imageSku", "imageV
 
 
 def cluster_yaml(config: Mapping[str, Any]) -> str:
-    """A configuration as the launcher reads it from a file."""
+    """Return a configuration as the text of the launcher's file."""
     return yaml.safe_dump(dict(config), sort_keys=False, width=1000)
 
 
 def cluster_config(profile: VmsProfile, name: str, *, user: str, token_file: Path) -> dict[str, Any]:
-    """The configuration of the cluster that `user` calls `name`; it tells where its token is, not what.
+    """Return the configuration of the cluster that `user` calls `name`, with the path of its token, not the token.
 
-    The profile's `overrides` count last.
+    The profile's `overrides` are applied last.
     """
     config: dict[str, Any] = {
         "cluster_name": cluster_name(name, user),
@@ -71,29 +71,29 @@ def cluster_config(profile: VmsProfile, name: str, *, user: str, token_file: Pat
             "container_name": "pinnsweep",
             "run_options": ["--ulimit nofile=65536:65536"],
         }
-    return _merged(config, profile.overrides)
+    return _merge(config, profile.overrides)
 
 
 def cluster_name(name: str, user: str) -> str:
-    """The cluster's name at the provider; two users of one account may call their profiles the same."""
+    """Return the cluster's name at the provider, unique even if users of one account name profiles alike."""
     return re.sub(r"[^a-z0-9]+", "-", f"pinnsweep-{user}-{name}".lower()).strip("-")
 
 
 def _head_start(profile: VmsProfile) -> list[str]:
     start = f"ray start --head --port=6379 {_PORTS} --autoscaling-config=~/ray_bootstrap_config.yaml"
     dashboard = f"--dashboard-host=127.0.0.1 --dashboard-port={DASHBOARD_PORT}"
-    # The launcher runs this on every `ray up`; jobs of a Ray that is well must outlive it.
-    is_well = "ray health-check >/dev/null 2>&1"
-    commands = [f"{_ENVIRONMENT}; {is_well} || {{ ray stop; ulimit -n 65536; {start} {dashboard}; }}"]
+    # The launcher runs this on every `ray up`; the jobs of a healthy Ray must survive it.
+    is_healthy = "ray health-check >/dev/null 2>&1"
+    commands = [f"{_ENVIRONMENT}; {is_healthy} || {{ ray stop; ulimit -n 65536; {start} {dashboard}; }}"]
     if profile.head_idle_shutdown_min is not None:
         watch = f"python3 ~/{IDLE} {profile.head_idle_shutdown_min:g} http://127.0.0.1:{DASHBOARD_PORT}"
-        # In a session of its own, or it would end with the launcher's login.
+        # In its own session, or it would end with the launcher's login.
         commands.append(f"{_ENVIRONMENT}; nohup setsid {watch} >~/.pinnsweep_idle.log 2>&1 </dev/null &")
     return commands
 
 
 def _own_setup(profile: VmsProfile) -> list[str]:
-    """In a container the user may be another one than the machine's, and the token is for its owner only."""
+    """Return the command that makes the token readable in a container, whose user may differ from the machine's."""
     token = f"~/{TOKEN}"
     give = f"cat {token} >/dev/null 2>&1 || sudo chown $(id -u):$(id -g) {token}"
     return [give] if profile.docker_image is not None else []
@@ -121,7 +121,7 @@ def _auth(profile: VmsProfile) -> dict[str, str]:
 
 
 def _resources(cpus: int | None, gpus: int | None) -> dict[str, int]:
-    """What the autoscaler expects of a node type; Ray looks it up itself on AWS."""
+    """Return the resources of a node type for the autoscaler; on AWS Ray looks them up itself."""
     return {name: number for name, number in (("CPU", cpus), ("GPU", gpus)) if number is not None}
 
 
@@ -157,10 +157,10 @@ def _gcp_node(profile: VmsProfile, machine: str, gpus: int, *, is_spot: bool) ->
         "machineType": machine,
         "disks": [{"boot": True, "autoDelete": True, "type": "PERSISTENT", "initializeParams": disk}],
     }
-    if gpus and profile.worker_gpu_type is not None:  # other machine types bring their GPUs
+    if gpus and profile.worker_gpu_type is not None:  # other machine types include their GPUs
         node["guestAccelerators"] = [{"acceleratorType": profile.worker_gpu_type, "acceleratorCount": gpus}]
     scheduling: dict[str, Any] = {"preemptible": True} if is_spot else {}
-    if gpus:  # such a machine cannot move to another host
+    if gpus:  # machines with GPUs cannot move to another host
         scheduling |= {"onHostMaintenance": "TERMINATE", "automaticRestart": False}
     if scheduling:
         node["scheduling"] = [scheduling]
@@ -180,10 +180,10 @@ def _azure_node(profile: VmsProfile, machine: str, *, is_spot: bool) -> dict[str
     return {"azure_arm_parameters": node}
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are merged at every depth; anything else replaces what was there."""
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `overrides`: mappings are merged at every depth, other values are replaced."""
     merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    for key, value in overrides.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged

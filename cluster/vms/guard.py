@@ -1,8 +1,8 @@
-"""Runs a command that forwards a port, for as long as somebody holds this process's standard input open.
+"""A guard of a command that forwards a port: it ends the command when its standard input is closed.
 
-Standard library only, for it is started as a script of its own: `python -I guard.py FORWARD COMMAND...`. When the
-input ends, be it that its holder was killed, the command and all it started are ended, and so is the FORWARD, such as
-4000:localhost:8265: Ray's launcher shares one ssh connection among all its commands, which would keep it.
+Standard library only, because it is started as a script: `python -I guard.py FORWARD COMMAND...`. When the input ends,
+even because its holder was killed, the guard ends the command and its children and cancels FORWARD, such as
+4000:localhost:8265, which the ssh connection that Ray's launcher shares among its commands would keep.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOT_FOUND = 127
 
 
 def main(forward: str, argv: Sequence[str]) -> int:
-    """Run the command; its exit code, or 127 where it cannot start."""
+    """Run the command and return its exit code, or 127 where it cannot start."""
     try:
         command = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as problem:
@@ -31,7 +31,7 @@ def main(forward: str, argv: Sequence[str]) -> int:
     try:
         return command.wait()
     finally:
-        _signal(command, signal.SIGKILL)  # what the command left behind
+        _signal(command, signal.SIGKILL)  # processes that the command left behind
         _cancel(forward)
 
 
@@ -45,11 +45,11 @@ def _end_with_input(command: subprocess.Popen[bytes]) -> None:
 
 
 def _cancel(forward: str) -> None:
-    """Each shared connection of this user is asked to give it up; those that do not have it just say so."""
-    for shared in Path("/tmp").glob("ray_ssh_*/*/*"):
+    """Cancel a forward in every shared ssh connection of this user; those without it only report that."""
+    for connection in Path("/tmp").glob("ray_ssh_*/*/*"):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            if shared.stat().st_uid == os.getuid():
-                words = ["ssh", "-S", str(shared), "-O", "cancel", "-L", forward, "head"]
+            if connection.stat().st_uid == os.getuid():
+                words = ["ssh", "-S", str(connection), "-O", "cancel", "-L", forward, "head"]
                 subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=GRACE_S)
 
 

@@ -1,9 +1,9 @@
-"""Takes a cluster down when no job has run on it for a while; started on the head as `python3 idle.py MINUTES URL`.
+"""The end of an idle cluster; started on the head as `python3 idle.py MINUTES URL`.
 
-It needs nothing but Ray there. The machines are given back by Ray's own node provider, workers first, since nobody
-would end them after the head is gone. `sudo shutdown` alone would not do: on GCP it leaves the disk, on Azure the whole
-machine on the bill, and in a container there is none. It is what remains where the provider keeps failing, and ends the
-head on AWS, whose machines are launched to terminate by it.
+It needs only Ray there. Ray's node provider ends the machines, workers first, because nothing would end them after the
+head is gone. `sudo shutdown` alone is not enough: on GCP the disk and on Azure the whole machine would still cost, and
+containers have no shutdown. It is the last resort where the provider keeps failing, and on AWS it ends the head, whose
+machine is launched to terminate on shutdown.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pathlib import Path
 
 CONFIG = "ray_bootstrap_config.yaml"  # in the home folder, where Ray's launcher puts it for the autoscaler, as JSON
 PID = ".pinnsweep_idle.pid"
-MOST_PAUSE_S = 30.0
-MOST_FAILURES = 10
+MAX_PAUSE_S = 30.0
+MAX_FAILURES = 10
 
 
 def main(argv: Sequence[str]) -> None:
-    """Look at the jobs until there has been none for `argv[0]` minutes."""
+    """Poll the jobs at the dashboard `argv[1]` and end the machines after `argv[0]` minutes without a job."""
     idle_min, dashboard = float(argv[0]), argv[1]
-    home, me = Path.home(), str(os.getpid())
-    (home / PID).write_text(me)
+    home, own_pid = Path.home(), str(os.getpid())
+    (home / PID).write_text(own_pid)
     failures, busy_at = 0, time.monotonic()
-    while (home / PID).read_text() == me:  # else a newer one is at work
+    while (home / PID).read_text() == own_pid:  # else a newer process has taken over
         if is_busy(dashboard):
             busy_at = time.monotonic()
         elif time.monotonic() - busy_at >= 60 * idle_min:
@@ -41,18 +41,18 @@ def main(argv: Sequence[str]) -> None:
             except Exception as problem:  # whatever a provider's library raises
                 failures += 1
                 print(f"the machines cannot be given back: {problem!r}", flush=True)
-                if failures >= MOST_FAILURES:
+                if failures >= MAX_FAILURES:
                     subprocess.run(["sudo", "-n", "shutdown", "-h", "now"], check=False)
-        time.sleep(min(MOST_PAUSE_S, 15 * idle_min))
+        time.sleep(min(MAX_PAUSE_S, 15 * idle_min))
 
 
 def is_busy(dashboard: str) -> bool:
-    """Whether a job runs or waits. A dashboard that does not answer has none: its jobs died with it."""
+    """Return whether a job runs or waits. A dashboard that does not answer has none: its jobs died with it."""
     token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text().strip()
     request = urllib.request.Request(f"{dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=20) as answer:
+        with opener.open(request, timeout=20) as answer:
             jobs = json.load(answer)
     except (OSError, ValueError, http.client.HTTPException) as problem:
         print(f"no answer from the dashboard: {problem}", flush=True)
@@ -61,9 +61,9 @@ def is_busy(dashboard: str) -> bool:
 
 
 def give_back(config_file: Path) -> None:
-    """End the workers, or the head where there are none any more."""
+    """End the workers, or the head where no worker is left."""
     providers = importlib.import_module("ray.autoscaler._private.providers")
-    with contextlib.suppress(subprocess.TimeoutExpired):  # so that nothing launches new workers
+    with contextlib.suppress(subprocess.TimeoutExpired):  # so that the autoscaler launches no new workers
         subprocess.run(["ray", "stop", "--force"], check=False, timeout=120)
     config = json.loads(config_file.read_text())
     provider = providers._get_node_provider(config["provider"], config["cluster_name"])

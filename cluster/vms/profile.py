@@ -1,4 +1,4 @@
-"""What a user says of a Ray cluster on machines of a cloud provider."""
+"""The profile of a Ray cluster on machines of a cloud provider."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ONLY: Final = {"project_id": "gcp", "worker_gpu_type": "gcp", "resource_group":
 
 @dataclass(frozen=True, kw_only=True)
 class VmsProfile(Profile):
-    """A Ray cluster on machines of a cloud provider: a head, and workers as there is work. None: the provider decides.
+    """A Ray cluster on machines of a cloud provider: a head, and workers on demand. None: the provider decides.
 
-    `head_type` and `worker_type` are the provider's names of machine types, `image` that of a machine image
-    (`publisher:offer:sku:version` or a resource's path on Azure); with `docker_image` everything runs in a container of
-    that image. `setup` are shell commands that every node runs once. A worker without work goes after
-    `idle_timeout_min`, a head without a job, and everything with it, after `head_idle_shutdown_min` (None: never).
+    `head_type` and `worker_type` are the provider's names of machine types, `image` is the name of a machine image
+    (`publisher:offer:sku:version` or a resource's path on Azure). With `docker_image` everything runs in a container of
+    that image. `setup` holds shell commands that every node runs once. A worker without work ends after
+    `idle_timeout_min`; a head without a job ends after `head_idle_shutdown_min` (None: never), and the cluster with it.
     `overrides` is merged into the configuration of Ray's launcher. With `carry_code` every job brings this machine's
     pinnsweep. A job that is stopped has `stop_grace_s` seconds to save its work.
     """
@@ -71,8 +71,8 @@ class VmsProfile(Profile):
                 raise JobError(f"{name} must be left out with provider {self.provider}, it is for {provider} only")
         if self.image is None and self.docker_image is None and not self.setup:
             raise JobError(
-                "one of image, docker_image or setup must be given: the images that Ray starts from have no Python "
-                "3.11 and no pinnsweep"
+                "one of image, docker_image or setup must be given: Ray's default images have no Python 3.11 and no "
+                "pinnsweep"
             )
         if self.provider == "aws" and (self.ssh_private_key is None) != (self.ssh_key_name is None):
             raise JobError(

@@ -1,4 +1,4 @@
-"""A way to the dashboard of a cluster's head, which listens on the head's own loopback only."""
+"""A tunnel to the dashboard of a cluster's head, which listens on the head's loopback only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import ClusterError
 from . import guard
 from .config import DASHBOARD_PORT
 
-OPEN_TIMEOUT_S: Final = 120.0  # the launcher asks the provider for the head's address and logs in there
+OPEN_TIMEOUT_S: Final = 120.0  # the launcher asks the provider for the head's address and logs in
 ANSWER_TIMEOUT_S: Final = 5.0
 PAUSE_S: Final = 0.1
 _NO_HEAD: Final = re.compile(r"Head node of cluster .* not found")
@@ -26,7 +26,7 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class NoHeadError(ClusterError):
-    """No head of this cluster is up."""
+    """A cluster whose head is not up."""
 
 
 class Tunnel:
@@ -38,14 +38,14 @@ class Tunnel:
         Raises `NoHeadError` where no head is up, and `ClusterError` where it cannot be reached.
         """
         self.port = _free_port()
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would fill up
-        watched = [sys.executable, "-I", guard.__file__, f"{self.port}:localhost:{DASHBOARD_PORT}"]
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # an unread pipe would fill up
+        guarded = [sys.executable, "-I", guard.__file__, f"{self.port}:localhost:{DASHBOARD_PORT}"]
         self._process = subprocess.Popen(
-            [*watched, *tunnel_command(ray, file, str(self.port))],
+            [*guarded, *tunnel_command(ray, file, str(self.port))],
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._output,
-            start_new_session=True,  # Ctrl-C is for whoever reads a log through it
+            start_new_session=True,  # so that Ctrl-C ends only the reader of a log
         )
         self._end = weakref.finalize(self, _close, self._process, self._output)
         try:
@@ -56,41 +56,41 @@ class Tunnel:
 
     @property
     def address(self) -> str:
-        """Of the dashboard, as seen from here."""
+        """Return the address of the dashboard on this machine."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def is_open(self) -> bool:
-        """Whether it still leads to the head."""
+        """Return whether the tunnel still leads to the head."""
         return self._process.poll() is None
 
     def _wait(self, cluster: str, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not _answers(self.port):
             if not self.is_open:
-                told = self._told()
-                if _NO_HEAD.search(told):
+                output = self._read_output()
+                if _NO_HEAD.search(output):
                     raise NoHeadError(f"no head of the cluster {cluster} is up (submitting a job starts one)")
-                raise ClusterError(f"the head of the cluster {cluster} cannot be reached: {last_line(told)}")
+                raise ClusterError(f"the head of the cluster {cluster} cannot be reached: {last_line(output)}")
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"Ray's dashboard on the head of the cluster {cluster} does not answer within {timeout_s:g} s; "
-                    "`ray up` with the cluster's file starts Ray there anew if it is gone"
+                    "if Ray is gone there, `ray up` with the cluster's file starts it again"
                 )
             time.sleep(PAUSE_S)
 
-    def _told(self) -> str:
+    def _read_output(self) -> str:
         self._output.seek(0)
         return self._output.read().decode(errors="replace")
 
 
 def tunnel_command(ray: str, file: Path, port: str) -> Sequence[str]:
-    """What leads from a port here to the dashboard of the cluster of that configuration file."""
+    """Return the command that forwards a local port to the dashboard of the cluster configured in `file`."""
     return (ray, "dashboard", str(file), "--remote-port", str(DASHBOARD_PORT), "--port", port)
 
 
 def last_line(text: str) -> str:
-    """The last line that says anything, without colours."""
+    """Return the last line that is not blank, without colours."""
     lines = [line.strip() for line in _COLOUR.sub("", text).splitlines()]
     return next((line for line in reversed(lines) if line), "no message")
 
@@ -99,7 +99,7 @@ def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_TIMEOUT_S)
     try:
         connection.request("GET", "/api/version")
-        connection.getresponse()  # of any kind: without its token the dashboard refuses, and is there
+        connection.getresponse()  # any answer will do: the dashboard refuses requests without its token
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -108,13 +108,13 @@ def _answers(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _close(process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
-    """The end of its input makes the guard end everything."""
+    """Close the guard's input, on which it ends the command, and wait for it."""
     assert process.stdin is not None
     process.stdin.close()
     try:

@@ -1,4 +1,4 @@
-"""Engines by name, and the choice of one."""
+"""The engines by name, and the choice among them."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 def choose_engine(name: str, device: torch.device) -> type[Engine]:
-    """The engine that `name` means on a device; `auto` is the fastest."""
+    """Return the engine that `name` means on a device; `auto` is the fastest."""
     return ENGINES[engine_name(name, device.type)]

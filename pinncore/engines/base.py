@@ -1,4 +1,4 @@
-"""One function, several engines, one meaning: packed parameters to loss, loss terms and gradient."""
+"""The interface of the engines: from packed parameters to loss, loss terms and gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..problems.base import Array, PointSet, Problem
 
 
 class Evaluation(NamedTuple):
-    """Loss [members], its unweighted terms [members, terms] and the loss's gradient [members, size]."""
+    """Loss [members], its unweighted terms [members, terms] and its gradient [members, size]."""
 
     loss: Tensor
     terms: Tensor
@@ -25,10 +25,10 @@ class Evaluation(NamedTuple):
 
 
 class Engine(abc.ABC):
-    """Evaluates all members of a pack at once; member i has problem `problems[i]` and layers `layout.members[i]`.
+    """An evaluator of all members of a pack at once; member i has `problems[i]` and layers `layout.members[i]`.
 
     Members share the problem's class, term names, numbers of points and the activation of their hidden layers.
-    `allow_tf32` lets matrix products in float32 round to TF32, on the devices that have it. Nothing here knows about
+    `allow_tf32` lets matrix products in float32 round to TF32 on devices that have it. Engines know nothing about
     optimisers.
     """
 
@@ -51,11 +51,11 @@ class Engine(abc.ABC):
         self.activation, self.allow_tf32 = activation_of(activation).name, allow_tf32
 
     def keep(self, rows: Sequence[int]) -> Engine:
-        """The same engine for the named members alone."""
+        """Return this engine for the members `rows` only."""
         return self.like([self.problems[row] for row in rows], self.layout.keep(rows))
 
     def like(self, problems: Sequence[Problem], layout: Layout) -> Engine:
-        """The same engine, precision, device and activation for other members."""
+        """Return an engine with the same precision, device and activation for other members."""
         return type(self)(
             problems,
             layout,
@@ -67,32 +67,32 @@ class Engine(abc.ABC):
 
     @classmethod
     def arrange(cls, members: Sequence[Layers], padded: Layers = ()) -> Layout:
-        """How this engine wants the parameters of networks with these layers; `padded` where it pads them."""
+        """Return this engine's layout of networks' parameters, padded to `padded` if the engine pads."""
         return PackedLayout(tuple(members), padded)
 
     @abc.abstractmethod
     def evaluate(self, parameters: Tensor) -> Evaluation:
-        """Loss, terms and gradient at padded parameters [members, size]."""
+        """Return loss, terms and gradient at padded parameters [members, size]."""
 
     @abc.abstractmethod
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
-        """Network outputs [rows, points] of some members on their first point set; parameters [rows, size]."""
+        """Return the outputs [rows, points] of members `rows` on their first point set; parameters [rows, size]."""
 
     @abc.abstractmethod
     def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Value and derivatives, each [points], of one member (parameters [size]) on any points."""
+        """Return u, u_x, u_y and lap u, each [points], of one member (parameters [size]) on any points."""
 
     def as_tensor(self, array: Array) -> Tensor:
-        """An array in the engine's precision, on its device."""
+        """Return an array in the engine's precision, on its device."""
         return torch.as_tensor(array, dtype=self.dtype, device=self.device)
 
 
 def combine(norms: Tensor, weights: Tensor, averages: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, terms and factors of the terms' gradients from sums of squares.
+    """Return loss, terms and factors of the terms' gradients from sums of squares.
 
     Shapes: `norms` sums of squared residuals [members, terms], `weights` [members, terms], `averages` [members, terms]:
     1/points where the loss is a mean square, 0 where it is a norm. The factor multiplies sum(r dr/dp): for a norm
-    weight / ||r|| (0 at r = 0, the subgradient torch takes too), for a mean square 2 weight / points.
+    weight / ||r|| (0 at r = 0, the subgradient that torch takes), for a mean square 2 weight / points.
     """
     is_norm = averages == 0
     roots = norms.sqrt()
@@ -103,7 +103,7 @@ def combine(norms: Tensor, weights: Tensor, averages: Tensor) -> tuple[Tensor, T
 
 
 def loss_shape(problems: Sequence[Problem]) -> tuple[list[list[float]], list[list[float]]]:
-    """`weights` and `averages` of `combine` for each member and term."""
+    """Return `weights` and `averages` of `combine` for each member and term."""
     weights = [[points.weight for points in problem.point_sets] for problem in problems]
     averages = [
         [1 / len(points.inputs) if problem.loss_form == "mean_square" else 0.0 for points in problem.point_sets]

@@ -1,13 +1,13 @@
 """The packed forward Laplacian of `torch_engine`, compiled by `torch.compile`.
 
-One compiled function carries a chunk of points forward, another back; between them stands the residual, which a
-problem writes in plain torch. The compiler fuses everything pointwise into one pass a layer, the first layer's constant
-derivatives included, so less goes through memory and larger chunks are best: 1.3 to 1.9 times the speed of `torch` on
-one core, 2 x 16 to 3 x 32.
+One compiled function takes a chunk of points forward, another one back; between them is the residual, which a problem
+writes in plain torch. The compiler fuses all pointwise operations of a layer into one pass, including the first layer's
+constant derivatives. So there is less memory traffic, and larger chunks are best: 1.3 to 1.9 times the speed of `torch`
+on one core, 2 x 16 to 3 x 32.
 
-The first evaluation of a depth compiles, which takes seconds (2 layers) to half a minute (16), a third of that in later
-processes, which find the code in torch's cache. Sizes are dynamic: other widths, numbers of members and of points run
-the same code, but for a single member, which has its own.
+The first evaluation of a depth compiles, which takes seconds (2 layers) to half a minute (16), and a third of that in
+later processes, which find the code in torch's cache. Sizes are dynamic: other widths and numbers of members and points
+run the same code, except a single member, which has its own.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _Channels = tuple[Tensor, Tensor, Tensor, Tensor | None]  # value, slopes and La
 
 
 class CompiledTorchEngine(TorchEngine):
-    """`TorchEngine` with its work on a chunk compiled; raises `SettingError` on a CPU without a C++ compiler."""
+    """`TorchEngine` with compiled work on a chunk. Raises `SettingError` on a CPU without a C++ compiler."""
 
     name = "torch_compiled"
-    chunk_bytes = 300_000  # of 200,000, 300,000 and 500,000 the best for 2 x 16 and 8 x 8, packs of 1 and 4 together
+    chunk_bytes = 300_000  # the best of 200,000, 300,000 and 500,000 for 2 x 16 and 8 x 8, packs of 1 and 4
     chunk_points = (128, 6400)
 
     def __init__(self, problems: Sequence[Problem], layout: PackedLayout, **options: Any) -> None:
@@ -59,39 +59,39 @@ def check_compiler() -> None:
     """Raise `SettingError` where torch cannot compile for the CPU."""
     compiler = shlex.split(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))[0]
     header = Path(sysconfig.get_path("include"), "Python.h")
-    missing = None
+    problem = None
     if shutil.which(compiler) is None:
-        missing = f"the compiler {compiler} is not found"
+        problem = f"the compiler {compiler} is missing"
     elif not header.is_file():
-        missing = f"Python's header {header} is not there"
-    if missing:
+        problem = f"Python's header {header} is missing"
+    if problem:
         raise SettingError(
             "engine",
             CompiledTorchEngine.name,
-            f"needs a C++ compiler and Python's headers on a CPU, and {missing}",
+            f"needs a C++ compiler and Python's headers on a CPU, but {problem}",
             "Install them (Debian, Ubuntu: g++ python3-dev), name another compiler in CXX, or use engine: torch.",
         )
 
 
 @functools.cache
 def _compiled(activation: str, depth: int, dtype: torch.dtype, threads: int) -> tuple[Callable[..., Any], ...]:
-    """Forward and reverse for networks of `depth` weight matrices.
+    """Return the compiled forward and reverse functions for networks of `depth` weight matrices.
 
-    Torch counts recompilations by code object and gives up after eight, so each of these has one of its own. On a CPU
-    the number of threads is compiled in.
+    Torch counts recompilations per code object and gives up after eight, so each function gets its own. On a CPU the
+    number of threads is compiled in.
     """
     sigma, name = ACTIVATIONS[activation], f"{activation}_{depth}_{str(dtype).rpartition('.')[2]}_{threads}"
-    found = []
+    compiled = []
     for function in (_forward, _reverse):
         code = function.__code__.replace(co_name=f"{function.__name__}_{name}")
-        own = types.FunctionType(code, globals(), code.co_name)
-        own.__kwdefaults__ = {"sigma": sigma}
-        found.append(torch.compile(own, dynamic=True, options={"cpp.threads": threads}))
-    return tuple(found)
+        copy = types.FunctionType(code, globals(), code.co_name)
+        copy.__kwdefaults__ = {"sigma": sigma}
+        compiled.append(torch.compile(copy, dynamic=True, options={"cpp.threads": threads}))
+    return tuple(compiled)
 
 
 def _forward(weights: Views, inputs: Tensor, *, sigma: Activation) -> tuple[Tensor, list[Tensor]]:
-    """Output channels [members, 1, 4, points], and z and activation of each layer for the reverse pass."""
+    """Return the output channels [members, 1, 4, points], and z and activation of each layer for the reverse pass."""
     w, b = weights[0]
     z = torch.baddbmm(b[:, :, None], w.transpose(1, 2), inputs)
     channels: _Channels = (z, w[:, 0, :, None], w[:, 1, :, None], None)
@@ -108,7 +108,7 @@ def _forward(weights: Views, inputs: Tensor, *, sigma: Activation) -> tuple[Tens
 
 
 def _reverse(weights: Views, inputs: Tensor, saved: list[Tensor], cotangent: Tensor, *, sigma: Activation) -> Tensor:
-    """The gradient [members, size] from the cotangent of the output channels."""
+    """Return the gradient [members, size] from the cotangent of the output channels."""
     gradients: list[Tensor] = []
     bar, bar_x, bar_y, bar_laplacian = cotangent.unbind(2)
     for level in range(len(weights) - 1, 0, -1):
@@ -131,7 +131,7 @@ def _channels(z: Tensor, b: Tensor) -> _Channels:
 
 
 def _activation(sigma: Activation, channels: _Channels) -> Tensor:
-    """The channels of the activation [members, units, 4, points]; a Laplacian that is None is zero."""
+    """Return the channels of the activation [members, units, 4, points]; a Laplacian of None is zero."""
     z, x, y, laplacian = channels
     a = sigma.value(z)
     slopes = sigma.slopes(z, a)
@@ -144,7 +144,7 @@ def _activation(sigma: Activation, channels: _Channels) -> Tensor:
 def _activation_reverse(
     sigma: Activation, channels: _Channels, a: Tensor, cotangent: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cotangents of the channels of z; the formulas stand in `torch_engine`."""
+    """Return the cotangents of the channels of z by the formulas in `torch_engine`."""
     z, x, y, laplacian = channels
     slopes = sigma.slopes(z, a)
     first, second = slopes.first, slopes.second

@@ -1,10 +1,10 @@
 """Engine `fused`: loss and gradient of a pack in one compiled pass over the points, on a CPU.
 
 Forward Laplacian (Li et al. 2024) and a hand-written reverse pass, blocked so that a chunk of points never leaves the
-cache; see `fused_kernels`. Each member is computed at its own shape, in an order that depends on itself alone: its
-numbers are the same bit for bit alone, in any pack and on any number of threads.
+cache; see `fused_kernels`. Each member is computed at its own shape, in an order that depends on that member only: its
+numbers are bitwise the same alone, in any pack and on any number of threads.
 
-Where a problem's residual is affine in the network's value and derivatives (found by trying it), it is computed inside
+A residual that is affine in the network's value and derivatives, which a trial evaluation finds out, is computed inside
 the pass. Any other residual is evaluated by PyTorch between a forward pass and a second one.
 """
 
@@ -34,8 +34,8 @@ from ..simd import VECTOR_BYTES, lanes_of
 from . import fused_kernels as kernels
 from .base import Engine, Evaluation, loss_shape
 
-STRETCH_POINTS = 640  # points of one task; 6400 points make ten, to be shared among threads
-PIECE_POINTS = 16_384  # points of one call of a residual: PyTorch splits longer ones among threads
+STRETCH_POINTS = 640  # points of one task; 6400 points make ten tasks for the threads
+PIECE_POINTS = 16_384  # points of one call of a residual; PyTorch splits longer ones among threads
 
 LOGGER = logging.getLogger("pinncore")
 
@@ -43,7 +43,7 @@ Numbers = NDArray[Any]
 
 
 class FusedEngine(Engine):
-    """Compiled, on a CPU; parameters lie in a `CompactLayout`."""
+    """A compiled engine for CPUs, with parameters in a `CompactLayout`."""
 
     name = "fused"
 
@@ -58,12 +58,12 @@ class FusedEngine(Engine):
         self._starts = np.cumsum([0, *(self._padded(len(points.inputs)) for points in sets)]).tolist()
         self._stretches, self._terms_of = _stretches(self._starts, self._chunk)
         affine = [[_affine(problem, points) for points in problem.point_sets] for problem in problems]
-        self._affine = all(each is not None for coefficients in affine for each in coefficients)
+        self._affine = all(table is not None for tables in affine for table in tables)
         self._inputs = self._stacked([[points.inputs.T for points in p.point_sets] for p in problems])
         self._coefficients = self._stacked(
-            [[each if each is not None else np.zeros((5, 0)) for each in coefficients] for coefficients in affine]
+            [[table if table is not None else np.zeros((5, 0)) for table in tables] for tables in affine]
         )
-        self._make_room()
+        self._allocate()
 
     @classmethod
     def arrange(cls, members: Sequence[Layers], padded: Layers = ()) -> CompactLayout:
@@ -75,12 +75,12 @@ class FusedEngine(Engine):
         kept._inputs = aligned((len(rows), *self._inputs.shape[1:]), self._type)
         kept._coefficients = aligned((len(rows), *self._coefficients.shape[1:]), self._type)
         kept._inputs[:], kept._coefficients[:] = self._inputs[list(rows)], self._coefficients[list(rows)]
-        kept._make_room()
+        kept._allocate()
         return kept
 
     def evaluate(self, parameters: Tensor) -> Evaluation:
         x = parameters.detach().numpy()
-        plain = None if self._affine else self._residuals(x)
+        squares = None if self._affine else self._residuals(x)
         shares = min(torch.get_num_threads(), self._squares.size)
         if shares == 1:
             self._evaluate_share(x, 0, 1)
@@ -90,7 +90,7 @@ class FusedEngine(Engine):
         loss, values = np.empty(members, self._type), np.empty((members, terms), self._type)
         gradient = np.empty_like(x)
         kernels.reduce(
-            self._squares if plain is None else plain,
+            self._squares if squares is None else squares,
             self._gradients,
             self._terms_of,
             self._weights,
@@ -103,15 +103,15 @@ class FusedEngine(Engine):
 
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
         count = len(self.problems[0].point_sets[0].inputs)
-        found = [
+        values = [
             self._jets(x, row, self._widened(self._inputs[row, :, :count]))[0, :count]
             for x, row in zip(parameters.detach().numpy(), rows, strict=True)
         ]
-        return torch.from_numpy(np.stack(found))
+        return torch.from_numpy(np.stack(values))
 
     def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        found = self._jets(parameters.detach().numpy(), row, self._widened(points.inputs.T))
-        value, x, y, laplacian = torch.from_numpy(found[:, : len(points.inputs)]).unbind(0)
+        jets = self._jets(parameters.detach().numpy(), row, self._widened(points.inputs.T))
+        value, x, y, laplacian = torch.from_numpy(jets[:, : len(points.inputs)]).unbind(0)
         return value, x, y, laplacian
 
     def _evaluate_share(self, x: Numbers, share: int, shares: int) -> None:
@@ -131,38 +131,38 @@ class FusedEngine(Engine):
         )
 
     def _jets(self, x: Numbers, row: int, inputs: Numbers) -> Numbers:
-        """u, u_x, u_y, lap u [4, points] of one member (x [size]) at inputs [inputs, points], whole chunks."""
+        """Return u, u_x, u_y, lap u [4, points] of one member (x [size]) at inputs [inputs, points], whole chunks."""
         out = np.empty((kernels.CHANNELS, inputs.shape[1]), self._type)
         kernels.jets(x, self._layers[row], inputs.reshape(-1), self._workspace(0), self._kind, out.reshape(-1))
         return out
 
     def _residuals(self, x: Numbers) -> Numbers:
-        """A residual that is not affine: its cotangents into the coefficients; sums of squares like `_squares`."""
+        """Put the cotangents of a residual that is not affine into the coefficients; return sums like `_squares`."""
         squares = np.zeros_like(self._squares)
         for row, problem in enumerate(self.problems):
-            found = torch.from_numpy(self._jets(x[row], row, self._inputs[row]))
+            jets = torch.from_numpy(self._jets(x[row], row, self._inputs[row]))
             for term, points in enumerate(problem.point_sets):
                 for low in range(0, len(points.inputs), PIECE_POINTS):
                     piece = slice(low, min(low + PIECE_POINTS, len(points.inputs)))
-                    here = slice(self._starts[term] + piece.start, self._starts[term] + piece.stop)
-                    channels = found[:, here].clone().requires_grad_()
+                    columns = slice(self._starts[term] + piece.start, self._starts[term] + piece.stop)
+                    channels = jets[:, columns].clone().requires_grad_()
                     data = {name: self.as_tensor(values[piece]) for name, values in points.data.items()}
                     residual = problem.residual(points.term, Jet(*channels.unbind(0)), data)
                     (cotangent,) = torch.autograd.grad(residual.square().sum(), channels)
-                    self._coefficients[row, : kernels.CHANNELS, here] = cotangent.mul_(0.5).numpy()
+                    self._coefficients[row, : kernels.CHANNELS, columns] = cotangent.mul_(0.5).numpy()
                     squares[row, np.argmax(self._terms_of == term)] += float(residual.detach().double().square().sum())
         return squares
 
     def _stacked(self, members: Sequence[Sequence[Numbers]]) -> Numbers:
-        """[members, rows, points] from arrays [rows, points] of every point set, each set padded to whole chunks."""
+        """Return [members, rows, points] from arrays [rows, points] of every point set, each padded to whole chunks."""
         stacked = aligned((len(members), len(members[0][0]), self._starts[-1]), self._type)
         for member, sets in zip(stacked, members, strict=True):
-            for start, each in zip(self._starts, sets, strict=False):
-                member[:, start : start + each.shape[1]] = each
+            for start, array in zip(self._starts, sets, strict=False):
+                member[:, start : start + array.shape[1]] = array
         return stacked
 
-    def _make_room(self) -> None:
-        """Weights and work arrays of the members there are."""
+    def _allocate(self) -> None:
+        """Allocate weights and work arrays for the members."""
         members = len(self.problems)
         self._layers = np.array(self.layout.members, dtype=np.int64)
         weights, averages = loss_shape(self.problems)
@@ -182,14 +182,14 @@ class FusedEngine(Engine):
         return -(-points // self._chunk) * self._chunk
 
     def _widened(self, columns: Numbers) -> Numbers:
-        """[columns, points] in the engine's precision, points padded to whole chunks."""
+        """Return [columns, points] in the engine's precision, points padded to whole chunks."""
         wide = aligned((len(columns), self._padded(columns.shape[1])), self._type)
         wide[:, : columns.shape[1]] = columns
         return wide
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Numbers:
-    """Zeros that start where a SIMD vector may: a load that straddles two cache lines costs twice."""
+    """Return zeros aligned to SIMD vectors; a load that straddles two cache lines costs twice."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.zeros(size + VECTOR_BYTES, np.uint8)
     start = -raw.ctypes.data % VECTOR_BYTES
@@ -197,20 +197,20 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Numbers:
 
 
 def _stretches(starts: Sequence[int], chunk: int) -> tuple[Numbers, Numbers]:
-    """Start and stop of every task [stretches, 2], and the term each belongs to."""
+    """Return start and stop of every task [stretches, 2], and the term of each [stretches]."""
     length = max(STRETCH_POINTS // chunk, 1) * chunk
-    found = [
+    tasks = [
         (term, start, min(start + length, high))
         for term, (low, high) in enumerate(itertools.pairwise(starts))
         for start in range(low, high, length)
     ]
-    return np.array([(start, stop) for _, start, stop in found], np.int64), np.array([term for term, _, _ in found])
+    return np.array([(start, stop) for _, start, stop in tasks], np.int64), np.array([term for term, _, _ in tasks])
 
 
 def _affine(problem: Problem, points: PointSet) -> Numbers | None:
-    """Coefficients and right-hand side [5, points] of a residual that is affine in the jet, else None.
+    """Return coefficients and right-hand side [5, points] of a residual that is affine in the jet, else None.
 
-    Slope and value at zero say what they would be; other jets, of any size and sign, say whether they are.
+    Slope and value at zero give the candidates; jets of several sizes and signs test them.
     """
     count = len(points.inputs)
     data = {name: torch.as_tensor(values, dtype=torch.float64) for name, values in points.data.items()}
@@ -220,23 +220,23 @@ def _affine(problem: Problem, points: PointSet) -> Numbers | None:
     generator = torch.Generator().manual_seed(0)
     for size in (1e-3, 1.0, 1.0, 1e3):
         channels = size * torch.randn(zero.shape, generator=generator, dtype=torch.float64)
-        found = problem.residual(points.term, Jet(*channels.unbind(0)), data)
+        actual = problem.residual(points.term, Jet(*channels.unbind(0)), data)
         parts = slopes * channels
         expected, scale = parts.sum(0) + residual.detach(), parts.abs().sum(0) + residual.detach().abs()
-        if not bool(((found - expected).abs() <= 1e-12 * scale).all()):
+        if not bool(((actual - expected).abs() <= 1e-12 * scale).all()):
             return None
     return np.concatenate([slopes.numpy(), -residual.detach().numpy()[None]])
 
 
 @cache
 def _compiled(kind: np.dtype[Any], activation: str) -> tuple[int, ...]:
-    """Compile the kernels for a precision and an activation, or read them from the cache; says so where it takes time.
+    """Compile the kernels for a precision and an activation, or read them from the cache, and log what takes time.
 
-    Returns the kernels' name of the activation.
+    Return the kernels' name of the activation.
     """
     folder = kernels.evaluate.stats.cache_path or ""
     if not any(Path(folder).glob("fused_kernels.evaluate-*.nbi")):
-        LOGGER.warning("Compiling the kernels of engine fused for this machine: once, some seconds.")
+        LOGGER.warning("Compiling the kernels of engine fused for this machine, once; this takes some seconds.")
     before = kernels.evaluate.stats.cache_misses.total()
     started, name, count = time.perf_counter(), kernels.KINDS[activation], lanes_of(8 * kind.itemsize)
     points, layers = kernels.VECTORS * count, np.array([[2, 1, 1]])

@@ -1,4 +1,4 @@
-"""Nested automatic differentiation, one member at a time: slow, obvious, what the other engines are tested against."""
+"""Nested automatic differentiation, one member at a time: slow and simple, the reference for the other engines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .base import Engine, Evaluation
 
 Function = Callable[[Tensor], Tensor]
 
-# torch's own functions with torch's own derivatives: independent of the formulas of `activations`
+# torch's functions with torch's derivatives, independent of the formulas in `activations`
 FUNCTIONS: Mapping[str, Function] = MappingProxyType(
     {"tanh": torch.tanh, "sin": torch.sin, "silu": functional.silu, "gelu": functional.gelu}
 )
 
 
 class ReferenceEngine(Engine):
-    """Each member at its true shape; every derivative by `torch.autograd.grad` of the derivative before."""
+    """An engine that evaluates each member at its own shape, with every derivative from `torch.autograd.grad`."""
 
     name = "reference"
 
@@ -83,7 +83,7 @@ def _network(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -
 
 
 def _jet(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -> Jet:
-    """Derivatives to the first two inputs, the others held fixed."""
+    """Return the output and its derivatives to the first two inputs, the others held fixed."""
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
         u = _network(flat, layers, inputs, function)
@@ -93,6 +93,6 @@ def _jet(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -> Je
 
 
 def _input_gradient(values: Tensor, inputs: Tensor) -> Tensor:
-    """d values_i / d inputs_i for every point i."""
+    """Return d values_i / d inputs_i for every point i."""
     (gradient,) = torch.autograd.grad(values.sum(), inputs, create_graph=True, materialize_grads=True)
     return gradient

@@ -6,7 +6,7 @@ Each layer carries four channels, the activation a and its derivatives (a, a_x, 
     a' = sigma(z),  a'_x = sigma'(z) z_x,  lap a' = sigma'(z) lap z + sigma''(z) (z_x^2 + z_y^2).
 
 Arrays are [members, units, channels, points], points last: the long dimension is contiguous, which doubles the speed
-of the small matrix products. On a CPU points go through in chunks that stay in the second-level cache; the chunk
+of the small matrix products. On a CPU, points are processed in chunks that stay in the second-level cache; the chunk
 depends on the padded width and the precision only, never on the number of members.
 """
 
@@ -25,7 +25,7 @@ from ..problems.base import Jet, PointSet, Problem
 from .base import Engine, Evaluation, combine, loss_shape
 from .precision import matrix_products
 
-CHUNK_BYTES = 200_000  # one array of one member: of the sizes tried on two CPUs the best for 2 x 16 to 3 x 32
+CHUNK_BYTES = 200_000  # one array of one member; the best size on two CPUs for 2 x 16 to 3 x 32
 CHUNK_POINTS = (128, 2048)
 CHANNELS = 4
 
@@ -33,7 +33,7 @@ Views = list[tuple[Tensor, Tensor]]  # (W [members, in, out], b [members, out]) 
 
 
 class _Saved(NamedTuple):
-    """What the reverse pass needs of one activation: z channels, derivatives of sigma, z_x^2 + z_y^2."""
+    """Numbers of one activation for the reverse pass: z channels, derivatives of sigma, z_x^2 + z_y^2."""
 
     z: Tensor
     slopes: Slopes
@@ -49,7 +49,7 @@ class StackedSet(NamedTuple):
 
 
 class TorchEngine(Engine):
-    """All members at once as batched matrix products."""
+    """An engine that evaluates all members at once by batched matrix products."""
 
     name = "torch"
     layout: PackedLayout
@@ -61,7 +61,7 @@ class TorchEngine(Engine):
         self._sets = [self._stack([p.point_sets[i] for p in problems]) for i in range(len(problems[0].point_sets))]
         weights, averages = loss_shape(problems)
         self._weights, self._averages = (
-            torch.tensor(each, dtype=self.dtype, device=self.device) for each in (weights, averages)
+            torch.tensor(table, dtype=self.dtype, device=self.device) for table in (weights, averages)
         )
         self._sigma = activation_of(self.activation)
 
@@ -108,7 +108,7 @@ class TorchEngine(Engine):
         return matrix_products(self.dtype, self.device, allow_tf32=self.allow_tf32)
 
     def _accumulate(self, weights: Views, gradient: Tensor, points: StackedSet) -> Tensor:
-        """Sum of squared residuals [members] over a chunk; adds sum(r dr/dp) to `gradient` [members, size]."""
+        """Return the sum of squared residuals [members] of a chunk; add sum(r dr/dp) to `gradient` [members, size]."""
         gradients = self.layout.views(gradient)
         output, saved, activations = self._forward(weights, points.inputs)
         square, cotangent = self._residual(points, output)
@@ -125,7 +125,7 @@ class TorchEngine(Engine):
         return square
 
     def _forward(self, weights: Views, inputs: Tensor) -> tuple[Tensor, list[_Saved], list[Tensor]]:
-        """Output channels [members, 1, 4, points] and what each layer left for the reverse pass."""
+        """Return the output channels [members, 1, 4, points] and each layer's numbers for the reverse pass."""
         w, b = weights[0]
         members, units, points = w.shape[0], w.shape[2], inputs.shape[2]
         z = torch.empty(members, units, CHANNELS, points, dtype=self.dtype, device=self.device)
@@ -142,7 +142,7 @@ class TorchEngine(Engine):
         return z, saved, activations
 
     def _residual(self, points: StackedSet, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of squares [members] and the cotangent r dr/d(u, u_x, u_y, lap u) [members, 1, 4, points]."""
+        """Return the sum of squares [members] and the cotangent r dr/d(u, u_x, u_y, lap u) [members, 1, 4, points]."""
         with torch.enable_grad():
             channels = output.detach().requires_grad_()
             residual = self.problems[0].residual(points.term, Jet(*channels[:, 0].unbind(1)), points.data)
@@ -173,7 +173,7 @@ class TorchEngine(Engine):
 
 
 def _activation(sigma: Activation, z: Tensor) -> tuple[Tensor, _Saved]:
-    """The channels of the activation, from those of z, both [members, units, 4, points]."""
+    """Return the channels of the activation from those of z, both [members, units, 4, points]."""
     value, x, y, laplacian = z.unbind(2)
     out = torch.empty_like(z)
     slopes = sigma.slopes(value, sigma.value(value, out=out[:, :, 0]))
@@ -186,7 +186,7 @@ def _activation(sigma: Activation, z: Tensor) -> tuple[Tensor, _Saved]:
 
 
 def _activation_reverse(sigma: Activation, saved: _Saved, cotangent: Tensor) -> Tensor:
-    """Cotangent of z from that of the activation's channels, both [members, units, 4, points].
+    """Return the cotangent of z from that of the activation's channels, both [members, units, 4, points].
 
     z:     sigma' a~ + sigma'' (a~_x z_x + a~_y z_y + l~ lap z) + sigma''' l~ (z_x^2 + z_y^2)
     z_x:   sigma' a~_x + 2 sigma'' z_x l~        lap z:  sigma' l~        with ~ the cotangents of a, a_x, a_y, lap a

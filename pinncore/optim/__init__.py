@@ -1,4 +1,4 @@
-"""Packed optimisers: one state a member, one batched evaluation moves them all."""
+"""Packed optimisers: one state per member; one batched evaluation advances all members."""
 
 from .first_order import FirstOrderSettings as FirstOrderSettings
 from .first_order import PackedFirstOrder as PackedFirstOrder

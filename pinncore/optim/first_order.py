@@ -1,4 +1,4 @@
-"""First-order optimisers on many members at once, each member with its own.
+"""First-order optimisers of many members at once, each member with its own.
 
     sgd       x <- x - lr g
     momentum  m <- mu m + g,              x <- x - lr m                        heavy ball (Polyak 1964)
@@ -11,11 +11,11 @@
       inside  x <- x - lr m^ / sqrt(v^ + eps)                                  lectures
     adamw     x <- (1 - lr w) x, then adam                                     Loshchilov, Hutter (2019)
 
-`tf1` is TensorFlow 1's whole convention: lr, b1, b2 and eps are rounded to float32, and the powers b1^t, b2^t are
-float32 variables multiplied once a step, even where the weights are float64.
+`tf1` is the convention of TensorFlow 1: lr, b1, b2 and eps are rounded to float32, and the powers b1^t, b2^t are
+float32 variables multiplied once per step, even where the weights are float64.
 
-Every operation is elementwise, correctly rounded, and in the order written: a member's numbers depend neither on its
-company nor on zeros behind its parameters, which stay zero (0/0, where eps is 0, counts as 0).
+Every operation is elementwise, correctly rounded, and in the order written: a member's numbers depend neither on other
+members nor on zeros behind its parameters, which stay zero (0/0, where eps is 0, counts as 0).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FirstOrderSettings:
-    """One member's optimiser; `epochs` is the length over which the cosine schedule falls to zero."""
+    """One member's optimiser; the cosine schedule falls to zero over `epochs` steps."""
 
     lr: float = 1e-3
     beta1: float = 0.9
@@ -47,14 +47,14 @@ class FirstOrderSettings:
     weight_decay: float = 0.01
 
     def lr_at(self, epoch: int) -> float:
-        """Learning rate of the step taken after `epoch` steps."""
+        """Return the learning rate of the step taken after `epoch` steps."""
         if self.schedule == "constant":
             return self.lr
         return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
 
     @property
     def constants(self) -> tuple[float, ...]:
-        """What stays the same from step to step, as the optimiser's rule takes it."""
+        """Return the constants of the optimiser's rule, which are the same at every step."""
         match self.optimiser:
             case "sgd":
                 return (0.0,)
@@ -68,20 +68,20 @@ class FirstOrderSettings:
         return (1 - b1, 1 - b2, eps)
 
     def rounded(self, value: float) -> float:
-        """A setting as the convention knows it."""
+        """Return a setting in the precision of the convention."""
         return float(np.float32(value)) if self.convention == "tf1" else value
 
 
 class _Group(NamedTuple):
-    """Members that step by one rule: where they lie, and what their rule needs at every step."""
+    """Members that step by one rule: their places, and the constants of the rule."""
 
     rule: Callable[[PackedFirstOrder, _Group, Tensor, Tensor], Tensor]
     rows: list[int]
-    given: slice | Tensor  # their rows of the points and gradients handed in
+    inputs: slice | Tensor  # their rows of the points and gradients handed in
     place: slice | Tensor  # their rows of the moments
     constants: tuple[Tensor, ...]  # each [rows, 1]
-    inside: Tensor | None  # [rows, 1], where one of them has that convention
-    decays: bool  # one of them has weight decay
+    inside: Tensor | None  # [rows, 1]: which have that convention; None: no member
+    decays: bool  # whether one of them has weight decay
     may_divide_zero: bool
 
 
@@ -96,7 +96,7 @@ class PackedFirstOrder:
         self._grouped: tuple[list[int], list[_Group]] = ([], [])
 
     def step(self, x: Tensor, gradient: Tensor, rows: Sequence[int]) -> Tensor:
-        """New points [rows, size] from points and gradients of the members `rows`."""
+        """Return new points [rows, size] from points and gradients of the members `rows`, and count the step."""
         rows = list(rows)
         if self._grouped[0] != rows:
             self._grouped = (rows, self._groups(rows))
@@ -105,7 +105,7 @@ class PackedFirstOrder:
             return groups[0].rule(self, groups[0], x, gradient)
         following = torch.empty_like(x)
         for group in groups:
-            following[group.given] = group.rule(self, group, x[group.given], gradient[group.given])
+            following[group.inputs] = group.rule(self, group, x[group.inputs], gradient[group.inputs])
         return following
 
     def _heavy_ball(self, group: _Group, x: Tensor, gradient: Tensor) -> Tensor:
@@ -144,21 +144,21 @@ class PackedFirstOrder:
         return x - step
 
     def _store(self, group: _Group, **moments: Tensor) -> None:
-        """A slice of the moments has been changed in place; gathered rows go back."""
+        """Write gathered rows of the moments back; a slice was already changed in place."""
         if not isinstance(group.place, slice):
             for name, values in moments.items():
                 getattr(self, name).index_copy_(0, group.place, values)
 
     def _coefficients(self, group: _Group, x: Tensor) -> tuple[Tensor, ...]:
-        """What changes from step to step, each [rows, 1]; counts the step.
+        """Return the numbers that change from step to step, each [rows, 1], and count the step.
 
-        All in double precision before they are rounded to that of `x`: 1 - 0.999 in float32 is 5e-5 off.
+        They are computed in double precision, then rounded to that of `x`: 1 - 0.999 in float32 is 5e-5 off.
         """
         columns = list(zip(*[self._next(row, group) for row in group.rows], strict=True))
         return torch.tensor(columns, dtype=x.dtype, device=x.device).unsqueeze(2).unbind(0)
 
     def _next(self, row: int, group: _Group) -> tuple[float, ...]:
-        """The member's step size; in Adam the root of the bias of v too, and the factor on the weights."""
+        """Return the member's step size; in Adam also the root of the bias of v, and the factor of the weights."""
         settings = self.settings[row]
         lr = settings.lr_at(self.steps[row])
         self.steps[row] += 1
@@ -178,7 +178,7 @@ class PackedFirstOrder:
         return (size, shrink, 1 - lr * settings.weight_decay if settings.optimiser == "adamw" else 1.0)
 
     def _groups(self, rows: Sequence[int]) -> list[_Group]:
-        """The members `rows` by their rules."""
+        """Return the members `rows` grouped by their rules."""
         by_rule: dict[Any, list[int]] = {}
         for index, row in enumerate(rows):
             by_rule.setdefault(_RULES[self.settings[row].optimiser], []).append(index)
@@ -187,8 +187,8 @@ class PackedFirstOrder:
     def _group(self, rule: Any, rows: Sequence[int], indices: list[int]) -> _Group:
         chosen, device = [rows[index] for index in indices], self.m.device
         settings = [self.settings[row] for row in chosen]
-        table = torch.tensor([each.constants for each in settings], dtype=self.m.dtype, device=device)
-        inside = [rule is PackedFirstOrder._adam and each.convention == "inside" for each in settings]
+        table = torch.tensor([setting.constants for setting in settings], dtype=self.m.dtype, device=device)
+        inside = [rule is PackedFirstOrder._adam and setting.convention == "inside" for setting in settings]
         return _Group(
             rule,
             chosen,
@@ -196,12 +196,12 @@ class PackedFirstOrder:
             _place(chosen, device),
             table.T.unsqueeze(2).unbind(0),
             torch.tensor(inside, device=device)[:, None] if any(inside) else None,
-            any(each.optimiser == "adamw" for each in settings),
+            any(setting.optimiser == "adamw" for setting in settings),
             rule is not PackedFirstOrder._heavy_ball and not bool(table[:, 2].all()),
         )
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all members but `rows`."""
+        """Drop all members except `rows`."""
         place = torch.as_tensor(rows, device=self.m.device)
         self.m, self.v = self.m[place], self.v[place]
         for name in ("settings", "steps", "_powers"):
@@ -209,7 +209,7 @@ class PackedFirstOrder:
         self._grouped = ([], [])
 
     def state(self, row: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Plain values and tensors that `load` takes back exactly."""
+        """Return plain values and tensors from which `load` continues exactly."""
         values = {"steps": self.steps[row], "powers": [float(power) for power in self._powers[row]]}
         return values, {"m": self.m[row], "v": self.v[row]}
 
@@ -231,7 +231,7 @@ _RULES = {
 
 
 def _place(rows: Sequence[int], device: torch.device) -> slice | Tensor:
-    """Rows as a slice where they are neighbours in order, which reads and writes without a copy."""
+    """Return rows as a slice where they are consecutive, which reads and writes without a copy."""
     if list(rows) == list(range(rows[0], rows[-1] + 1)):
         return slice(rows[0], rows[-1] + 1)
     return torch.as_tensor(rows, dtype=torch.int64, device=device)

@@ -1,13 +1,13 @@
-"""L-BFGS and its relatives with strong Wolfe line search on many members at once, each at its own place.
+"""L-BFGS and related methods with strong Wolfe line search for many members at once, each at its own point.
 
 Nocedal and Wright (2006), algorithm 7.5 (L-BFGS) or 6.1 (BFGS; with the self-scaled Broyden family). Decisions and
 tolerances are those of `torch.optim.LBFGS`, so that an L-BFGS member visits the same iterates.
 
-The caller evaluates at `points()` and hands loss and gradient to `tell()`: one batched evaluation moves every member
-one evaluation on, wherever it stands in its line search. Vectors are stacked [members, size]; what decides (values,
-slopes, tests) is a handful of numbers a member, fetched in one transfer.
+The caller evaluates at `points()` and hands loss and gradient to `tell()`: one batched evaluation advances every member
+by one evaluation, wherever it is in its line search. Vectors are stacked [members, size]; decisions need a few numbers
+per member (values, slopes, tests), fetched in one transfer.
 
-On a CPU sums are taken by `rows` and directions by compiled memories, so that a member's numbers are the same bits
+On a CPU, `rows` computes sums and compiled memories compute directions, so a member's numbers are bitwise the same
 alone and in any pack; all else is elementwise.
 """
 
@@ -33,11 +33,11 @@ from .stop import StopReason
 
 @dataclass(frozen=True)
 class LBFGSSettings:
-    """One member's L-BFGS; `lr` is the first step of every line search but the very first one.
+    """One member's L-BFGS; `lr` is the first step of every line search, except the first, which may be shorter.
 
-    `method` is L-BFGS or one of the dense methods that have no history: bfgs, ssbfgs, ssbroyden. `memory` is the form
-    in which L-BFGS keeps its pairs, all of them exact. `curvature` says which pairs are kept: where y's > 1e-10, as
-    torch does, or where y's > eps y'y, which also serves where losses are small.
+    `method` is L-BFGS or one of the dense methods without a history: bfgs, ssbfgs, ssbroyden. `memory` is the form in
+    which L-BFGS keeps its pairs; all forms are exact. `curvature` says which pairs are kept: those with y's > 1e-10, as
+    in torch, or those with y's > eps y'y, which also works where losses are small.
     """
 
     iterations: int = 2000
@@ -51,16 +51,16 @@ class LBFGSSettings:
     curvature: Curvature = "torch"
 
     def memory_spec(self, size: int, dtype: torch.dtype, device: str) -> MemorySpec:
-        """What a member of `size` parameters remembers. Raises `SettingError` for a form that cannot serve."""
+        """Return the memory of a member of `size` parameters. Raises `SettingError` for a form that it cannot have."""
         form = checked_form(self.memory, self.history, self.iterations, size, dtype, device, self.method)
         return MemorySpec(self.method, form, self.history, self.curvature)
 
 
 class PackedLBFGS(SecondStage):
-    """Beside what every second stage has: direction, bracket gradients, memory, and line searches as `searches`.
+    """A second stage with direction, bracket gradients and memory of its own, and line searches as `searches`.
 
-    `positions` are the places of each member's own parameters in its row (default: all of them); what is remembered has
-    the member's own size, and `forms[i]` is the form it has. `batched` memories are for devices other than a CPU.
+    `positions` are the places of each member's parameters in its row (default: the whole row). Memories have the
+    member's own size, and `forms[i]` is the form of each. `batched` memories are for devices other than a CPU.
     """
 
     of_members = (*SecondStage.of_members, "_specs")
@@ -80,18 +80,19 @@ class PackedLBFGS(SecondStage):
         own = positions if positions is not None else [np.arange(x.shape[1])] * len(settings)
         device = x.device.type
         self._specs = [
-            each.memory_spec(len(places), x.dtype, device) for each, places in zip(self.settings, own, strict=True)
+            setting.memory_spec(len(places), x.dtype, device)
+            for setting, places in zip(self.settings, own, strict=True)
         ]
         self.memory = make_memory(self._specs, own, x, batched=device != "cpu" if batched is None else batched)
 
     @property
     def forms(self) -> list[str | None]:
-        """The form of each member's memory: two_loop, compact or dense."""
+        """Return the form of each member's memory: two_loop, compact or dense."""
         return [spec.form for spec in self._specs]
 
     def points(self, rows: Sequence[int]) -> Tensor:
         place = self._place(rows)
-        # before its first value a member has the direction zero and stays where it is
+        # before its first value a member has the direction zero and so stays at its start
         t = self._column([search.t if search else 0.0 for search in (self.searches[row] for row in rows)])
         return self.x[place] + t * self.direction[place]
 
@@ -134,7 +135,7 @@ class PackedLBFGS(SecondStage):
         return accepted
 
     def _start(self, rows: list[int], losses: list[float], terms: list[tuple[float, ...]], gradient: Tensor) -> None:
-        """The first value and gradient: steepest descent, unless the start is already a minimum."""
+        """Take the first values and gradients: start with steepest descent, or stop where the start is a minimum."""
         place = self._place(rows)
         self.gradient[place] = gradient
         self.direction[place] = -gradient
@@ -159,9 +160,9 @@ class PackedLBFGS(SecondStage):
         terms: list[tuple[float, ...]],
         gradient: Tensor,
     ) -> None:
-        """One step of each line search, then the gradient moves of all of them, grouped."""
-        told = zip(rows, losses, slopes, terms, strict=True)
-        moves = [self._searching(row).tell(loss, slope, term) for row, loss, slope, term in told]
+        """Take one step of each line search, then move the gradients of all of them, grouped."""
+        evaluated = zip(rows, losses, slopes, terms, strict=True)
+        moves = [self._searching(row).tell(loss, slope, term) for row, loss, slope, term in evaluated]
         for source, target in ((0, 1), (1, 0)):
             chosen = [i for i, move in enumerate(moves) if move.slot_to_slot == (source, target)]
             if chosen:
@@ -178,7 +179,7 @@ class PackedLBFGS(SecondStage):
             self.slots[0][place] = self.gradient[place]
 
     def _accept(self, rows: list[int]) -> None:
-        """Move to the accepted points, test for the end, take in the pairs and start the next searches."""
+        """Move to the accepted points, test for the end, store the pairs and start the next searches."""
         place = self._place(rows)
         searches = [self._searching(row) for row in rows]
         t = [search.ends[search.low] for search in searches]
@@ -203,14 +204,14 @@ class PackedLBFGS(SecondStage):
         self._search(keep, [self.settings[row].lr for row in keep])
 
     def _low_gradients(self, rows: list[int], low: list[int]) -> Tensor:
-        """Gradients at the better ends of the brackets: [rows, size]."""
+        """Return the gradients [rows, size] at the better ends of the brackets."""
         if len(set(low)) == 1:
             return self.slots[low[0]][self._place(rows)]
         device = self.x.device
         return self.slots[torch.as_tensor(low, device=device), torch.as_tensor(rows, device=device)]
 
     def _end(self, row: int, *, peak: float, reach: float, drop: float) -> StopReason | None:
-        """The tests of torch.optim.LBFGS after an iteration, in its order."""
+        """Return why a member ends after an iteration, or None, by the tests of torch.optim.LBFGS in their order."""
         settings = self.settings[row]
         if self.iterations[row] >= settings.iterations:
             return StopReason.ITERATIONS_DONE
@@ -244,11 +245,11 @@ class PackedLBFGS(SecondStage):
 
     def _searching(self, row: int) -> StrongWolfe:
         search = self.searches[row]
-        assert search is not None, "the member was told a first value"
+        assert search is not None, "the member has a first value"
         return search
 
     def _place(self, rows: Sequence[int], among: int | None = None) -> slice | Tensor:
-        """An index of `rows`; of all of them in order a slice, which copies nothing."""
+        """Return an index of `rows`: a slice, which copies nothing, for all of them in order."""
         if len(rows) == (len(self.settings) if among is None else among) and rows == list(range(len(rows))):
             return slice(None)
         return torch.as_tensor(rows, dtype=torch.int64, device=self.x.device)

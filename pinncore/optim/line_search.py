@@ -1,10 +1,10 @@
-"""Strong Wolfe line search as a state machine: it is told a value and a slope, and asks for the next step length.
+"""Strong Wolfe line search as a state machine: it takes a value and a slope and gives the next step length.
 
 Nocedal and Wright (2006), algorithms 3.5 and 3.6, with the cubic interpolation and safeguards of Schmidt's minFunc in
 the form `torch.optim.LBFGS` has them, decision for decision, so that the two visit the same points.
 
-The vectors stay with the caller. A step of the search says which of two gradient slots, one at each end of the bracket,
-take over which gradient (`moves`), so that many searches can share batched storage.
+The caller keeps the vectors. A step of the search says which gradient goes into which of two slots, one for each end of
+the bracket (`Moves`), so that many searches can share batched storage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_STEPS = 25  # minFunc's limit; a search that needs more is not converging
 
 
 class Moves(NamedTuple):
-    """What the caller does with its gradient slots: first slot to slot, then the new or the start's gradient in."""
+    """Instructions for the gradient slots: first copy slot to slot, then put in the new or the start's gradient."""
 
     slot_to_slot: tuple[int, int] | None = None  # (from, to)
     new_to: int | None = None
@@ -33,7 +33,7 @@ class StrongWolfe:
     """One search along a direction from value `f0` with slope `slope0` < 0.
 
     `t` is the step length to evaluate next. `ends`, `values`, `slopes`, `terms` are the bracket; `low` is its better
-    end. `terms` are the loss terms of each end, carried along for the record only.
+    end. `terms` are the loss terms of each end, kept for the record only.
     """
 
     f0: float
@@ -58,7 +58,7 @@ class StrongWolfe:
             self._set(0, 0.0, self.f0, self.slope0, self.terms0)
 
     def tell(self, f: float, slope: float, terms: tuple[float, ...] = ()) -> Moves:
-        """Take the value and slope at `t`; afterwards either `done`, or `t` is the next step length.
+        """Take the value and slope at `t` and return the moves; then the search is `done`, or `t` is the next step.
 
         When done, `ends[low]` is the accepted step and slot `low` holds its gradient.
         """
@@ -66,7 +66,7 @@ class StrongWolfe:
         return self._zoom(f, slope, terms) if self.zooming else self._bracket(f, slope, terms)
 
     def _bracket(self, f: float, slope: float, terms: tuple[float, ...]) -> Moves:
-        """Walk out until the minimum is enclosed; slot 0 is the step before."""
+        """Extend the step until the minimum is enclosed; slot 0 is the previous step."""
         t = self.t
         if self.steps >= self.most_steps:
             self._set(0, 0.0, self.f0, self.slope0, self.terms0)
@@ -115,7 +115,7 @@ class StrongWolfe:
         return moves
 
     def _next_zoom(self) -> None:
-        """The next step length inside the bracket, or done where the bracket or the budget is used up."""
+        """Choose the next step inside the bracket, or end where the bracket is too small or the steps are used up."""
         smaller, larger = min(self.ends), max(self.ends)
         if self.steps >= self.most_steps or (larger - smaller) * self.reach < BRACKET_TOLERANCE:
             self.done = True
@@ -136,12 +136,12 @@ class StrongWolfe:
         self.ends[end], self.values[end], self.slopes[end], self.terms[end] = t, f, slope, terms
 
     def state(self) -> dict[str, Any]:
-        """Plain values that `restored` takes back exactly."""
+        """Return plain values from which `restored` continues exactly."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def restored(values: Mapping[str, Any]) -> StrongWolfe:
-        """The search as it was when `state` was taken."""
+        """Return the search with the `values` of its `state`."""
         plain = dict(values)
         plain["terms0"], plain["terms"] = tuple(plain["terms0"]), [tuple(terms) for terms in plain["terms"]]
         plain |= {name: list(plain[name]) for name in ("ends", "values", "slopes")}
@@ -151,7 +151,7 @@ class StrongWolfe:
 def _cubic_minimum(
     t1: float, f1: float, slope1: float, t2: float, f2: float, slope2: float, bounds: tuple[float, float] | None = None
 ) -> float:
-    """Minimum of the cubic through two values and slopes (Nocedal and Wright eq. 3.59), kept within bounds."""
+    """Return the minimum of the cubic through two values and slopes (Nocedal and Wright eq. 3.59), within bounds."""
     low, high = bounds if bounds is not None else (min(t1, t2), max(t1, t2))
     d1 = slope1 + slope2 - _divide(3 * (f1 - f2), t1 - t2)
     square = d1 * d1 - slope1 * slope2
@@ -166,7 +166,7 @@ def _cubic_minimum(
 
 
 def _divide(numerator: float, denominator: float) -> float:
-    """Division as tensors do it: by zero gives inf or nan, and the bounds take care of it."""
+    """Divide as tensors do: division by zero gives inf or nan, which the bounds handle."""
     if denominator != 0:
         return numerator / denominator
     return math.nan if numerator == 0 or math.isnan(numerator) else math.copysign(math.inf, numerator)

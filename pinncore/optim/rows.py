@@ -1,9 +1,9 @@
-"""Sums over the rows of [rows, size] tensors, each row in one order that depends on its own numbers alone.
+"""Sums over the rows of [rows, size] tensors, each row in an order that depends on its own numbers only.
 
-On a CPU: four float64 vectors take the elements in turn, zeros fill the last turn of a row, and the four are added as a
+On a CPU, four float64 vectors take the elements in turn, zeros fill the last turn of a row, and the four are added as a
 tree. So neither other rows, nor threads, nor zeros appended to a row change a bit. float32 is widened first: products
-are then exact, and slopes and curvatures near a minimum, sums that cancel, keep their sign.
-Elsewhere (CUDA) torch adds as it likes.
+are then exact, and slopes and curvatures near a minimum, sums that cancel, keep their sign. On other devices (CUDA)
+torch chooses the order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _no_sums() -> Any:
 
 @_inline
 def _add_products(sums: Any, a: Any, p: int, b: Any, q: int) -> Any:
-    """One turn of products a[p + i] b[q + i]."""
+    """Add one turn of products a[p + i] b[q + i]."""
     return (
         fma(load_double(a, p), load_double(b, q), sums[0]),
         fma(load_double(a, p + LANES), load_double(b, q + LANES), sums[1]),
@@ -45,7 +45,7 @@ def _add_products(sums: Any, a: Any, p: int, b: Any, q: int) -> Any:
 
 @_inline
 def _add_absolutes(sums: Any, a: Any, p: int) -> Any:
-    """One turn of |a[p + i]|."""
+    """Add one turn of |a[p + i]|."""
     return (
         sums[0] + absolute(load_double(a, p)),
         sums[1] + absolute(load_double(a, p + LANES)),
@@ -56,13 +56,13 @@ def _add_absolutes(sums: Any, a: Any, p: int) -> Any:
 
 @_inline
 def tree(sums: Any) -> Any:
-    """The sum of four vectors."""
+    """Return the sum of all elements of four vectors."""
     return total((sums[0] + sums[1]) + (sums[2] + sums[3]))
 
 
 @_inline
 def _last_turn(a: Any, start: int, size: int) -> Any:
-    """What is left of `a` from `start` on, filled up with zeros."""
+    """Return the rest of `a` from `start` on, filled up with zeros."""
     rest = np.zeros(TURN)
     for i in range(size - start):
         rest[i] = a[start + i]
@@ -71,7 +71,7 @@ def _last_turn(a: Any, start: int, size: int) -> Any:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def dot(a: Any, b: Any, size: int) -> float:
-    """Sum of a[i] b[i] over i < size; a and b are 1-D."""
+    """Return the sum of a[i] b[i] over i < size; a and b are 1-D."""
     sums = _no_sums()
     whole = size // TURN * TURN
     for i in range(0, whole, TURN):
@@ -109,21 +109,21 @@ def _absolute_sums(a: Any) -> Any:
 
 
 def dots(a: Tensor, b: Tensor) -> list[float]:
-    """Inner product of each row of `a` with that of `b`, both [rows, size]."""
+    """Return the inner product of each row of `a` with that of `b`, both [rows, size]."""
     if a.device.type != "cpu":
         return (a * b).sum(dim=1).tolist()
     return _compiled(_dots, a, b)
 
 
 def absolute_sums(a: Tensor) -> list[float]:
-    """1-norm of each row of [rows, size]."""
+    """Return the 1-norm of each row of [rows, size]."""
     if a.device.type != "cpu":
         return a.abs().sum(dim=1).tolist()
     return _compiled(_absolute_sums, a)
 
 
 def norms(a: Tensor) -> list[float]:
-    """2-norm of each row of [rows, size]."""
+    """Return the 2-norm of each row of [rows, size]."""
     if a.device.type != "cpu":
         return torch.linalg.vector_norm(a, dim=1).tolist()
     return [math.sqrt(square) for square in dots(a, a)]

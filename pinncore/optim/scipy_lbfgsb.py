@@ -1,11 +1,11 @@
 """SciPy's L-BFGS-B as a second stage: the optimiser of published TensorFlow codes, here without bounds.
 
 Byrd, Lu, Nocedal, Zhu (1995), with the line search of Moré and Thuente (1994). SciPy's routine works by reverse
-communication: it names a point, is told value and gradient there, and keeps all it knows in a handful of arrays. So a
-member stands between two evaluations anywhere in the algorithm, and a checkpoint is a copy of those arrays. Iterates
-and counts are those of `scipy.optimize.minimize(method="L-BFGS-B")`, bit for bit.
+communication: it asks for value and gradient at a point and keeps its whole state in a few arrays. So a member can
+pause at any evaluation, and a checkpoint is a copy of those arrays. Iterates and counts are bitwise those of
+`scipy.optimize.minimize(method="L-BFGS-B")`.
 
-The routine works in float64 on the host, at each member's own parameters without padding; loss and gradient are
+The routine works in float64 on the host, on each member's own parameters without padding; loss and gradient are
 evaluated in the member's precision, on its device.
 """
 
@@ -28,18 +28,18 @@ from .stop import StopReason
 
 Array = NDArray[np.float64]
 
-NEW_ITERATE, EVALUATE, CONVERGED = 1, 3, 4  # what the routine wants, its task[0]
-GRADIENT_SMALL = 401  # why it converged, its task[1]; otherwise because the loss no longer changes
+NEW_ITERATE, EVALUATE, CONVERGED = 1, 3, 4  # requests of the routine, its task[0]
+GRADIENT_SMALL = 401  # its task[1] where the gradient converged; else the loss did
 
 
 @dataclass(frozen=True)
 class ScipySettings:
-    """One member's L-BFGS-B, each field beside the option of SciPy that it becomes.
+    """One member's L-BFGS-B; the comments name the option of SciPy for each field.
 
-    `tolerance_change` is `ftol`: the end is where (f_k - f_{k+1}) / max(|f_k|, |f_{k+1}|, 1) <= tolerance_change, so
+    `tolerance_change` is `ftol`: the run ends where (f_k - f_{k+1}) / max(|f_k|, |f_{k+1}|, 1) <= tolerance_change. So
     the routine's `factr` is tolerance_change / 2.2e-16, and the default of training, 1e-6 eps, is the published ftol.
-    There is no test of the step. SciPy looks at its two limits between iterations only, so the last line search may
-    pass `max_evaluations`.
+    There is no test of the step. SciPy tests its two limits between iterations only, so the last line search may
+    exceed `max_evaluations`.
     """
 
     iterations: int = 2000  # maxiter
@@ -51,28 +51,28 @@ class ScipySettings:
 
     @property
     def corrections(self) -> int:
-        """Pairs there is room for: an iteration adds one, so more than `iterations` would stay empty."""
+        """Return the number of pairs to allocate; an iteration adds one, so more than `iterations` would stay empty."""
         return max(1, min(self.history, self.iterations))
 
 
 class LbfgsbRun:
-    """What the routine knows of one member; `x` is where it wants to be evaluated next."""
+    """The routine's state for one member; `x` is the point that it asks for."""
 
     def __init__(self, settings: ScipySettings, x: Array) -> None:
         self.settings, self.x = settings, x.copy()
         self._setulb, integer = _routine()
         self.arrays = _work_arrays(len(x), settings.corrections, integer)
-        self._bounds = (np.zeros(len(x)), np.zeros(len(x)), np.zeros(len(x), integer))  # of kind 0: there are none
+        self._bounds = (np.zeros(len(x)), np.zeros(len(x)), np.zeros(len(x), integer))  # kind 0: no bounds
 
     def call(self, loss: float, gradient: Array) -> int:
-        """Tell loss and gradient [parameters] at `x`; returns what the routine wants, and `x` may be another."""
+        """Hand over loss and gradient [parameters] at `x` and return the routine's request, which may change `x`."""
         settings, work = self.settings, self.arrays
         self._setulb(
             settings.corrections,
             self.x,
             *self._bounds,
             loss,
-            gradient.copy(),  # it writes there
+            gradient.copy(),  # the routine writes there
             settings.tolerance_change / np.finfo(np.float64).eps,
             settings.tolerance_grad,
             *(work[name] for name in ("wa", "iwa", "task", "lsave", "isave", "dsave")),
@@ -83,18 +83,18 @@ class LbfgsbRun:
 
     @property
     def end(self) -> StopReason:
-        """Why the routine wants no more: where its line search fails, the direction is of no use."""
-        wants, why = self.arrays["task"]
-        if wants != CONVERGED:
+        """Return why the routine ended; where its line search fails, the direction does not descend."""
+        request, detail = self.arrays["task"]
+        if request != CONVERGED:
             return StopReason.NO_DESCENT
-        return StopReason.GRADIENT_TOLERANCE if why == GRADIENT_SMALL else StopReason.LOSS_TOLERANCE
+        return StopReason.GRADIENT_TOLERANCE if detail == GRADIENT_SMALL else StopReason.LOSS_TOLERANCE
 
 
 class PackedScipy(SecondStage):
-    """SciPy's routine for every member, as `searches`.
+    """A second stage with SciPy's routine for every member, as `searches`.
 
     `positions` are the indices of each member's own parameters in its row of x [members, size]. Raises `SettingError`
-    where SciPy has no such routine.
+    where SciPy lacks the routine.
     """
 
     of_members = (*SecondStage.of_members, "positions")
@@ -138,14 +138,14 @@ class PackedScipy(SecondStage):
             is_first = self.searches[row] is None
             if is_first:
                 self._start(row)
-            told = self._run(row).x.copy()
+            point = self._run(row).x.copy()
             is_accepted = self._advance(row, losses[index], own)
             if is_first or is_accepted:
                 self.losses[row], self.terms[row] = losses[index], terms[index]
                 recorded.append(index)
             if is_accepted:
                 accepted.append(row)
-                moved.append(told)
+                moved.append(point)
         if accepted:
             self.x[self._place(accepted)] = self._rows(accepted, moved)
         self.gradient[self._place([rows[index] for index in recorded])] = gradient[self._place(recorded)]
@@ -154,29 +154,29 @@ class PackedScipy(SecondStage):
     def _start(self, row: int) -> None:
         start = self.x[row].detach().to("cpu", torch.float64).numpy()[self.positions[row]]
         run = LbfgsbRun(self.settings[row], start)
-        run.call(0.0, np.zeros_like(start))  # it asks for the start point
+        run.call(0.0, np.zeros_like(start))  # its first request is the start point
         self.searches[row] = run
         if self.settings[row].iterations == 0:
             self.stopped[row] = StopReason.ITERATIONS_DONE
 
     def _advance(self, row: int, loss: float, gradient: Array) -> bool:
-        """To the next point that must be evaluated, or to the end; whether an iteration was completed on the way."""
+        """Advance to the next point to evaluate, or to the end; return whether this completed an iteration."""
         run, is_accepted = self._run(row), False
-        told = run.x.copy()
+        point = run.x.copy()
         while self.stopped[row] is None:
-            wanted = run.call(loss, gradient)
-            if wanted == NEW_ITERATE:
+            request = run.call(loss, gradient)
+            if request == NEW_ITERATE:
                 is_accepted = True
                 self.iterations[row] += 1
                 self.stopped[row] = self._limit(row)
-            elif wanted != EVALUATE:
+            elif request != EVALUATE:
                 self.stopped[row] = run.end
-            elif not np.array_equal(run.x, told):  # the same point again is answered here, as SciPy does
+            elif not np.array_equal(run.x, point):  # the same point is not evaluated again, as in SciPy
                 break
         return is_accepted
 
     def _limit(self, row: int) -> StopReason | None:
-        """SciPy's tests between two iterations, in its order."""
+        """Return the limit that a member has reached, or None, by SciPy's tests between iterations in their order."""
         settings = self.settings[row]
         if self.iterations[row] >= settings.iterations:
             return StopReason.ITERATIONS_DONE
@@ -186,11 +186,11 @@ class PackedScipy(SecondStage):
 
     def _run(self, row: int) -> LbfgsbRun:
         run = self.searches[row]
-        assert run is not None, "the member was told a first value"
+        assert run is not None, "the member has a first value"
         return run
 
     def _rows(self, rows: Sequence[int], vectors: Sequence[Array]) -> Tensor:
-        """The members' own vectors as rows [rows, size] in the precision and on the device of `x`."""
+        """Return the members' vectors as rows [rows, size] in the precision and on the device of `x`."""
         padded = np.zeros((len(rows), self.x.shape[1]))
         for place, (row, vector) in enumerate(zip(rows, vectors, strict=True)):
             padded[place, self.positions[row]] = vector
@@ -218,7 +218,7 @@ class PackedScipy(SecondStage):
 
 
 def _work_arrays(n: int, m: int, integer: Any) -> dict[str, NDArray[Any]]:
-    """The routine's memory for n variables and m pairs, as `scipy.optimize` sets it up."""
+    """Return the routine's arrays for n variables and m pairs, as `scipy.optimize` allocates them."""
     return {
         "wa": np.zeros(2 * m * n + 5 * n + 11 * m * m + 8 * m),
         "iwa": np.zeros(3 * n, integer),
@@ -232,9 +232,10 @@ def _work_arrays(n: int, m: int, integer: Any) -> dict[str, NDArray[Any]]:
 
 @functools.cache
 def _routine() -> tuple[Callable[..., None], Any]:
-    """SciPy's `setulb` and the type of its whole numbers, once both have found the minimum of (x - 1)^2.
+    """Return SciPy's `setulb` and its integer type, after a test on the minimum of (x - 1)^2.
 
-    The routine is private to SciPy: it came to its present form in 1.15, and its whole numbers are 32 or 64 bits wide.
+    The routine is private to SciPy. It has its present form since 1.15, and its integers have 32 or 64 bits. Raises
+    `SettingError` where it is missing or different.
     """
     for integer in (np.int32, np.int64):
         try:
@@ -242,7 +243,7 @@ def _routine() -> tuple[Callable[..., None], Any]:
 
             if _finds_a_minimum(setulb, integer):
                 return setulb, integer
-        except Exception:  # whatever a routine of another form raises
+        except Exception:  # a routine of another form may raise anything
             continue
     raise SettingError(
         "second_stage",

@@ -1,4 +1,4 @@
-"""What every packed second stage is: told a loss and a gradient, it says where each member wants the next ones."""
+"""The base of the packed second stages: they take losses and gradients and give the next points to evaluate."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from .stop import StopReason
 
-OWN = "own/"  # a tensor of a state whose name begins so has the member's own size, and no axis of the pack
+OWN = "own/"  # prefix of tensors in a state that have the member's own size, not that of a row
 
 
 class SecondStage(ABC):
-    """The members of a pack, each at its own place between two evaluations.
+    """The second stage of the members of a pack, each between two evaluations of its own.
 
-    A member is started by its first `tell()`, which gives value and gradient at its start `x[i]`; until then
-    `searches[i]` is None. From then on `x[i]`, `losses[i]`, `terms[i]` and `gradient[i]` are those of its last
-    completed iteration, until `stopped[i]` names why it ended.
+    The first `tell()` starts a member with value and gradient at its start `x[i]`; until then `searches[i]` is None.
+    From then on `x[i]`, `losses[i]`, `terms[i]` and `gradient[i]` are those of its last completed iteration. When it
+    has ended, `stopped[i]` is the reason.
     """
 
-    of_members: ClassVar[tuple[str, ...]] = (  # lists with one entry a member
+    of_members: ClassVar[tuple[str, ...]] = (  # lists with one entry per member
         "settings",
         "searches",
         "stopped",
@@ -45,11 +45,11 @@ class SecondStage(ABC):
     @property
     @abstractmethod
     def forms(self) -> list[str | None]:
-        """The form of each member's memory, None where it is not ours."""
+        """Return the form of each member's memory, None where SciPy keeps it."""
 
     @abstractmethod
     def points(self, rows: Sequence[int]) -> Tensor:
-        """Where the members `rows` want to be evaluated: [rows, size]."""
+        """Return the points [rows, size] at which the members `rows` need an evaluation."""
 
     @abstractmethod
     def tell(
@@ -59,22 +59,22 @@ class SecondStage(ABC):
         gradient: Tensor,
         terms: Sequence[tuple[float, ...]] | None = None,
     ) -> list[int]:
-        """Take loss and gradient [rows, size] at `points(rows)`; returns the members that completed an iteration.
+        """Take loss and gradient [rows, size] at `points(rows)`; return the members that completed an iteration.
 
-        Members that have stopped must not be told anything more.
+        Members that have stopped must not be among `rows`.
         """
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all members but `rows`."""
+        """Drop all members except `rows`."""
         place = torch.as_tensor(rows, dtype=torch.int64, device=self.x.device)
         self.x, self.gradient = self.x[place], self.gradient[place]
         for name in self.of_members:
             setattr(self, name, [getattr(self, name)[row] for row in rows])
 
     def state(self, row: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Plain values and tensors that `load` takes back exactly.
+        """Return plain values and tensors from which `load` continues exactly.
 
-        Tensors named `own/...` have the member's own size, the others that of a row.
+        Tensors named `own/...` have the member's own size, the others the size of a row.
         """
         values = {
             "iterations": self.iterations[row],

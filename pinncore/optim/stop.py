@@ -1,4 +1,4 @@
-"""Why training of a member ended: named results with advice, not exceptions."""
+"""Reasons why the training of a member ended, with advice; they are results, not exceptions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class StopReason(enum.StrEnum):
-    """Each with a sentence of advice."""
+    """A reason why a member ended, with a sentence of advice."""
 
     EPOCHS_DONE = "epochs_done"
     ITERATIONS_DONE = "iterations_done"
@@ -21,17 +21,17 @@ class StopReason(enum.StrEnum):
 
     @property
     def advice(self) -> str:
-        """What a user may do about it."""
+        """Return what happened and what a user can do about it."""
         return _ADVICE[self]
 
     @property
     def failed(self) -> bool:
-        """Whether the member has no usable result."""
+        """Return whether the member has no usable result."""
         return self in (StopReason.NOT_FINITE, StopReason.DIVERGED)
 
 
 _ADVICE = {
-    StopReason.EPOCHS_DONE: "All epochs of the first stage ran and no second stage was asked for.",
+    StopReason.EPOCHS_DONE: "All epochs of the first stage ran; no second stage was requested.",
     StopReason.ITERATIONS_DONE: "All iterations of the second stage ran; more may lower the error further.",
     StopReason.EVALUATIONS_DONE: "max_evaluations was used up before iterations.",
     StopReason.GRADIENT_TOLERANCE: "The largest gradient component fell below tolerance_grad.",

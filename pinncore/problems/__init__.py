@@ -1,4 +1,4 @@
-"""Problems a member can be trained on: the equation, its point sets, its units."""
+"""Problems that a member can be trained on: equation, point sets and units."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a problem is: point sets with data, and a residual on each that reads like its equation."""
+"""The base of problems: point sets with data, and a residual on each that reads like its equation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Jet(NamedTuple):
 
 @dataclass(frozen=True)
 class PointSet:
-    """Points on which one loss term is taken: network inputs [points, inputs] and data by name [points]."""
+    """The points of one loss term: network inputs [points, inputs] and data by name [points]."""
 
     term: str
     inputs: Array
@@ -36,7 +36,7 @@ class PointSet:
 
 
 class Problem(abc.ABC):
-    """An equation and its boundary conditions, in the units in which the network sees them.
+    """An equation and its boundary conditions, in the units of the network.
 
     The loss is a weighted sum over the point sets: of L2 norms of the residual (`loss_form` "norm": neither averaged
     nor squared) or of mean squares ("mean_square").
@@ -49,51 +49,51 @@ class Problem(abc.ABC):
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Names of the loss terms, in the order of the point sets."""
+        """Return the names of the loss terms, in the order of the point sets."""
         return tuple(points.term for points in self.point_sets)
 
     @property
     def inputs(self) -> int:
-        """Number of network inputs."""
+        """Return the number of network inputs."""
         return int(self.point_sets[0].inputs.shape[1])
 
     @property
     @abc.abstractmethod
     def data_sha256(self) -> str:
-        """Hash of the data the problem stands on."""
+        """Return the hash of the problem's data."""
 
     @abc.abstractmethod
     def residual(self, term: str, u: Jet, data: Mapping[str, Tensor]) -> Tensor:
-        """The residual at every point [..., points]; pointwise in `u` and `data`, so one call serves a whole pack."""
+        """Return the residual at every point [..., points], pointwise in `u` and `data`: one call serves a pack."""
 
     @abc.abstractmethod
     def to_physical(self, output: Array) -> Array:
-        """The network's output as the physical quantity."""
+        """Return the physical quantity of the network's output."""
 
     @abc.abstractmethod
     def metrics(self, predict: Predictor) -> dict[str, float | None]:
-        """What the trained network is judged by; names are columns of the results."""
+        """Return the metrics of the trained network; their names are columns of the results."""
 
     @abc.abstractmethod
     def error(self, output: Array) -> float | None:
-        """The relative L2 error of outputs [points] on the first point set, where a reference is known."""
+        """Return the relative L2 error of outputs [points] on the first point set, or None without a reference."""
 
     @abc.abstractmethod
     def field(self, output: Array) -> dict[str, Array]:
-        """The predicted field on the first point set as named columns, units in the names."""
+        """Return the predicted field on the first point set as named columns, with units in the names."""
 
 
 class Predictor(abc.ABC):
-    """A trained network as a problem's metrics see it."""
+    """A trained network, as a problem's metrics use it."""
 
     @abc.abstractmethod
     def value(self, inputs: Array) -> Array:
-        """Outputs [points] at network inputs [points, inputs]."""
+        """Return outputs [points] at network inputs [points, inputs]."""
 
     @abc.abstractmethod
     def residual(self, points: PointSet) -> Array:
-        """The residual [points] of the problem on any points."""
+        """Return the residual [points] of the problem on any points."""
 
     @abc.abstractmethod
     def input_gradient(self, inputs: Array) -> Array:
-        """Derivatives [points, inputs] of the output to each input."""
+        """Return the derivatives [points, inputs] of the output to each input."""

@@ -3,8 +3,8 @@
     u - g (u_xx + u_yy) = e   in the plate,    u_x = 0 on left/right,    u_y = 0 on bottom/top
 
 u: non-local strain (the network's output), e: local equivalent strain (data), both dimensionless; g = l_c^2/2 in mm^2.
-Peerlings et al. (1996), eq. 12. The loss is the published one: the L2 norms of the three
-residuals, neither averaged nor squared, added up; or their mean squares.
+Peerlings et al. (1996), eq. 12. The loss is the published one, the sum of the L2 norms of the three residuals, neither
+averaged nor squared; or the sum of their mean squares.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ PROCESS_ZONE_X_MM, PROCESS_ZONE_Y_MM = (25.0, 47.5), 2.5
 
 @dataclass(frozen=True, kw_only=True)
 class NonlocalStrainSettings:
-    """What is solved, on which data, in which scaling, under which loss.
+    """The data, inputs, scaling and loss of the problem.
 
-    `scale_scope` says what `scale_factor` s multiplies: `consistent` (network inputs s (x - 50)/50, with g scaled by
-    s^2 too, so the equation is unchanged), `all` (every raw input, which solves another equation: effective g/s) and
-    `elocal` (raw inputs, elocal alone); the last two reproduce published mistakes and are labelled so.
+    `scale_scope` says what `scale_factor` s multiplies: `consistent` (network inputs s (x - 50)/50, g by s^2, so the
+    equation is unchanged), `all` (every raw input, which solves another equation: effective g/s) or `elocal` (elocal
+    only, of the raw inputs). The last two reproduce published mistakes and are labelled so.
     """
 
-    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (("scale_scope", "strain_multiplier"),)  # rules look at both
+    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (("scale_scope", "strain_multiplier"),)  # rules that involve both
 
     data: str | dict[str, Any] = "strb100"
     inputs: tuple[str, ...] = ("x", "y")
     loss: Literal["norm", "mean_square"] = "norm"
     scale_factor: PositiveFloat = 1.0
     scale_scope: Literal["consistent", "all", "elocal"] = "consistent"
-    strain_multiplier: PositiveFloat = 1.0  # scopes all and elocal: strains enter times this (the slides' CSV: 10)
+    strain_multiplier: PositiveFloat = 1.0  # scopes all and elocal: factor of the strains (the slides' CSV: 10)
     boundary_weight: NonNegativeFloat = 1.0  # factor of both boundary terms
-    strain_reference: Literal["rms", "max"] = "rms"  # scope consistent: strains are divided by this of e
+    strain_reference: Literal["rms", "max"] = "rms"  # scope consistent: strains are divided by this norm of e
 
     def __post_init__(self) -> None:
         check_rules(self)
@@ -63,7 +63,7 @@ class NonlocalStrainSettings:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Physical quantities to the network's units: x' = length (x - centre), g' = coefficient g, e' = strain e."""
+    """The scaling from physical to network units: x' = length (x - centre), g' = coefficient g, e' = strain e."""
 
     centre_mm: tuple[float, float]
     length: float
@@ -72,7 +72,7 @@ class Scaling:
 
     @staticmethod
     def of(settings: NonlocalStrainSettings, data: FieldData) -> Scaling:
-        """The scaling of a scope: only `consistent` leaves the equation as it is."""
+        """Return the scaling of the settings' scope; only `consistent` leaves the equation unchanged."""
         s = settings.scale_factor
         if settings.scale_scope == "all":
             return Scaling((0.0, 0.0), s, s, s * settings.strain_multiplier)
@@ -88,7 +88,7 @@ class Scaling:
 
 
 class NonlocalStrain(Problem):
-    """The problem on one data set; raises `DataError` where the data cannot be read."""
+    """The problem on one data set. Raises `DataError` where the data cannot be read."""
 
     name = "nonlocal_strain"
 
@@ -120,14 +120,14 @@ class NonlocalStrain(Problem):
 
     @cached_property
     def held_out(self) -> PointSet | None:
-        """The equation between the training points, where there is a between."""
+        """Return points of the equation between the training points, or None where nothing can be interpolated."""
         return self.points("residual", self.data.held_out, 1.0) if self.data.held_out is not None else None
 
     def to_physical(self, output: Array) -> Array:
         return output / self.scaling.strain
 
     def error(self, output: Array) -> float | None:
-        """|| u - u_true || / || u_true || over the Gauss points."""
+        """Return || u - u_true || / || u_true || over the Gauss points, or None without a reference."""
         true = self.data.gauss.enonlocal_true
         return None if true is None else _relative(self.to_physical(output), true)
 
@@ -143,7 +143,7 @@ class NonlocalStrain(Problem):
         }
 
     def metrics(self, predict: Predictor) -> dict[str, float | None]:
-        """Errors to the reference, distance to the trivial u = e, and the residual where nothing was trained.
+        """Return errors to the reference, the distance to the trivial u = e, and the residual at held-out points.
 
         `rel_l2` = ||u - true|| / ||true||; `paper_metric` = sqrt(sum(((true - u)/true)^2)); `process_zone_error` is
         `rel_l2` ahead of the notch tip; `distance_to_local` = ||u - e|| / ||e||; `mean_abs_du_de` is |du/de| where e is
@@ -152,7 +152,7 @@ class NonlocalStrain(Problem):
         gauss = self.data.gauss
         inputs = self.point_sets[0].inputs
         u = self.to_physical(predict.value(inputs))
-        found: dict[str, float | None] = {
+        metrics: dict[str, float | None] = {
             "rel_l2": None,
             "paper_metric": None,
             "process_zone_error": None,
@@ -162,20 +162,20 @@ class NonlocalStrain(Problem):
         }
         if self.held_out is not None:
             forcing = np.asarray(self.held_out.data["elocal"])
-            found["heldout_residual"] = _rms(predict.residual(self.held_out)) / _rms(forcing)
+            metrics["heldout_residual"] = _rms(predict.residual(self.held_out)) / _rms(forcing)
         if "elocal" in self.settings.inputs:
-            found["mean_abs_du_de"] = float(np.abs(predict.input_gradient(inputs)[:, 3]).mean())
+            metrics["mean_abs_du_de"] = float(np.abs(predict.input_gradient(inputs)[:, 3]).mean())
         if gauss.enonlocal_true is not None:
             true = gauss.enonlocal_true
             low, high = PROCESS_ZONE_X_MM
             zone = (gauss.x_mm > low) & (gauss.x_mm < high) & (gauss.y_mm < PROCESS_ZONE_Y_MM)
-            found["rel_l2"] = _relative(u, true)
-            found["paper_metric"] = float(np.sqrt((((true - u) / true) ** 2).sum()))
-            found["process_zone_error"] = _relative(u[zone], true[zone]) if zone.any() else None
-        return found
+            metrics["rel_l2"] = _relative(u, true)
+            metrics["paper_metric"] = float(np.sqrt((((true - u) / true) ** 2).sum()))
+            metrics["process_zone_error"] = _relative(u[zone], true[zone]) if zone.any() else None
+        return metrics
 
     def points(self, term: str, points: Points, weight: float) -> PointSet:
-        """Physical points as the network and a term of its loss take them."""
+        """Return physical points as a point set in network units, for the loss term `term`."""
         scaling = self.scaling
         columns = {
             "x": scaling.length * (points.x_mm - scaling.centre_mm[0]),

@@ -175,7 +175,7 @@ class TestLBFGS:
     def test_both_sides_go_the_same_way(self, form: Any, members: int, padding: int) -> None:
         import torch
 
-        function = Quadratic.drawn(members=members, size=12, pairs=30, dtype=torch.float64)
+        function = Quadratic.draw(members=members, size=12, pairs=30, dtype=torch.float64)
         own: LBFGSJob = OwnLBFGS(function.padded(12 + padding), form, size=12)
         theirs = TorchLBFGS(function)
         for job in (own, theirs):

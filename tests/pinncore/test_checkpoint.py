@@ -1,4 +1,4 @@
-"""Checkpoint folders: what is written is read back exactly; what is torn, missing or foreign is refused by name."""
+"""Checkpoint folders: what is written is read back exactly; damaged, missing or foreign files are refused by name."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def flip(file: Path) -> None:
     [
         ("pack.json", Path.unlink, "cannot be read"),
         ("pack.json", cut, "cannot be read"),
-        ("pack.json", edit(lambda header: header.update(version=1)), "is of version 1, this code reads version 3"),
+        ("pack.json", edit(lambda header: header.update(version=1)), "is of version 1, but this code reads version 3"),
         ("pack.json", edit(lambda header: header.pop("members")), "lacks members"),
         ("pack.json", lambda file: file.write_text("[1]"), "is of version None"),
         ("member-000012.json", Path.unlink, "cannot be read"),
@@ -105,8 +105,8 @@ def flip(file: Path) -> None:
         ("member-000012.json", edit(lambda header: header.update(version="1")), "is of version 1"),
         ("member-000012.json", edit(lambda header: header.pop("sha256")), "lacks sha256"),
         ("member-000003.safetensors", Path.unlink, "cannot be read"),
-        ("member-000003.safetensors", cut, "is torn: its hash differs"),
-        ("member-000003.safetensors", flip, "is torn: its hash differs"),
+        ("member-000003.safetensors", cut, "is damaged: its hash differs"),
+        ("member-000003.safetensors", flip, "is damaged: its hash differs"),
     ],
 )
 def test_a_damaged_folder_is_refused_by_the_name_of_its_file(

@@ -109,7 +109,7 @@ def test_tables_in_different_units_are_refused(tmp_path: Path, tables: dict[str,
         ("", ("lacks the column xcoord, ycoord, g, elocal",)),
         ("\n", ("lacks the column",)),
         ("xcoord,ycoord,elocal\n0,0,1e-5\n", ("lacks the column g", "its header is xcoord,ycoord,elocal")),
-        ("xcoord,ycoord,g,elocal\n", ("a header and no rows",)),
+        ("xcoord,ycoord,g,elocal\n", ("a header but no rows",)),
         ("xcoord,ycoord,g,elocal\n0,0,8,nan\n", ("not finite in the column elocal",)),
         ("xcoord,ycoord,g,elocal\n0,inf,8,1e-5\n", ("not finite in the column ycoord",)),
         ("xcoord,ycoord,g,elocal\n0,0,8,\n", ("not a table of numbers",)),
@@ -141,7 +141,7 @@ def test_a_wrong_source_is_refused(tmp_path: Path, tables: dict[str, Path]) -> N
     refused(dict(tables, btb=tmp_path), "cannot be read")
     refused({"gauss_points": tables["gauss_points"]}, "lrb and btb is missing")
     refused({**tables, "mat": "d.mat"}, "unknown key 'mat'", "gauss_points, lrb, btb, npz, elocal_factor")
-    refused({**tables, "npz": "a.npz"}, "npz stands alone")
+    refused({**tables, "npz": "a.npz"}, "npz must be the only key")
     for factor in (5, True, "ten"):
         refused({**tables, "elocal_factor": factor}, "must be auto, 1 or 10")
     with pytest.raises(DataError, match=r"no bundled data set is called 'strb'.*Bundled: strb100"):

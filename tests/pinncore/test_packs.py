@@ -464,7 +464,7 @@ def test_members_that_can_share_a_pack(problem: NonlocalStrainSettings) -> None:
 
 
 def test_what_cannot_be_trained_is_refused_before_it_starts(problem: NonlocalStrainSettings, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="one or more"):
+    with pytest.raises(SettingError, match="at least one"):
         pack_of([])
     with pytest.raises(DataError, match="does not exist"):
         pack_of([Member(SHORT, replace(problem, data={"npz": str(tmp_path / "no.npz")}))])

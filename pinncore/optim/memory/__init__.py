@@ -1,7 +1,7 @@
-"""What a quasi-Newton method remembers: curvature pairs or matrices, behind one interface.
+"""The memories of quasi-Newton methods: curvature pairs or matrices, behind one interface.
 
-`CompiledMemory` keeps each member by itself, `BatchedMemory` all of them stacked. Both take in the pairs of accepted
-steps and write the next directions (`advance`), and give and take back a member's numbers exactly (`state`, `load`).
+`CompiledMemory` keeps each member by itself, `BatchedMemory` stacks them. Both store the pairs of accepted steps and
+write the next directions (`advance`); `state` and `load` save and restore a member exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Memory = CompiledMemory | BatchedMemory
 def make_memory(
     specs: Sequence[MemorySpec], positions: Sequence[NDArray[np.int64]], like: Tensor, *, batched: bool
 ) -> Memory:
-    """Empty memories for members whose padded rows are like those of `like` [members, size]."""
+    """Return empty memories for members with padded rows like those of `like` [members, size]."""
     if batched:
         return BatchedMemory(specs, positions, like)
     return CompiledMemory(specs, positions, like.dtype)

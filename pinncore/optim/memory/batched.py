@@ -1,7 +1,7 @@
 """Memories of many members in batched torch operations, for devices that run one launch after the other (CUDA).
 
-The same formulas as the compiled ones, over whole padded rows: where s and y are zero, directions are. States are
-interchangeable with those of the compiled memories.
+The formulas are those of the compiled memories, over padded rows: where s and y are zero, so are directions. States
+are interchangeable with those of the compiled memories.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Key = tuple[str, bool, str]
 
 
 class _Stack(ABC):
-    """Members that keep the same form; `rows` are places in this stack."""
+    """Members with the same form of memory; `rows` are places in this stack."""
 
     def __init__(self, history: Sequence[int], like: Tensor) -> None:
         self.history, self.like = list(history), like[:, :0]  # shape, dtype and device; no numbers
@@ -38,34 +38,34 @@ class _Stack(ABC):
         relative: float = 0.0,
         bends: Sequence[float] = (),
     ) -> None:
-        """Store pairs [rows, size] where y's > smallest and y's > relative y'y; the others are passed over."""
+        """Store the pairs [rows, size] with y's > smallest and y's > relative y'y; skip the others."""
         ys, yy = (changes * steps).sum(dim=1), (changes * changes).sum(dim=1)
         kept = ((ys > smallest) & (ys > relative * yy)).nonzero()[:, 0].tolist()
         if kept:
             chosen = torch.as_tensor(kept, device=steps.device)
-            members, bent = [rows[i] for i in kept], [bends[i] for i in kept] if bends else []
-            self._take_in(members, steps[chosen], changes[chosen], ys[chosen], yy[chosen], bent)
+            members, kept_bends = [rows[i] for i in kept], [bends[i] for i in kept] if bends else []
+            self._store(members, steps[chosen], changes[chosen], ys[chosen], yy[chosen], kept_bends)
 
     @abstractmethod
-    def _take_in(
+    def _store(
         self, rows: list[int], steps: Tensor, changes: Tensor, ys: Tensor, yy: Tensor, bends: list[float]
     ) -> None:
         """Store pairs [rows, size]."""
 
     @abstractmethod
     def direction(self, rows: Sequence[int], gradient: Tensor) -> Tensor:
-        """-H g for gradients [rows, size]."""
+        """Return -H g for gradients [rows, size]."""
 
     @abstractmethod
     def state(self, row: int, own: Tensor) -> dict[str, Tensor]:
-        """Copies of a member's numbers at its own size."""
+        """Return copies of a member's numbers at its own size."""
 
     @abstractmethod
     def load(self, row: int, own: Tensor, tensors: Mapping[str, Tensor]) -> None:
         """Continue one member from its `state`."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all members but `rows`."""
+        """Drop all members except `rows`."""
         self.history = [self.history[row] for row in rows]
         self.members = len(rows)
         self.like = self.like[: self.members]
@@ -77,7 +77,7 @@ class _Stack(ABC):
         return torch.as_tensor(rows, dtype=torch.int64, device=self.like.device)
 
     def _spread(self, rows: Sequence[int], values: Tensor) -> Tensor:
-        """[rows, ...] to [members, ...], zero elsewhere."""
+        """Return [rows, ...] as [members, ...], zero elsewhere."""
         return self._zeros(self.members, *values.shape[1:]).index_copy_(0, self._place(rows), values)
 
 
@@ -93,7 +93,7 @@ class PairMemory(_Stack):
         self._inverse = self._zeros(self.members, capacity)  # rho = 1 / y's
         self._scale = self._zeros(self.members, 1) + 1.0  # gamma = y's / y'y of the newest pair
 
-    def _take_in(
+    def _store(
         self, rows: list[int], steps: Tensor, changes: Tensor, ys: Tensor, yy: Tensor, bends: list[float]
     ) -> None:
         slots = [self._pushed[row] % self.history[row] for row in rows]
@@ -106,7 +106,7 @@ class PairMemory(_Stack):
             self._pushed[row] += 1
 
     def direction(self, rows: Sequence[int], gradient: Tensor) -> Tensor:
-        """Algorithm 7.4 of Nocedal and Wright with each member's own number of pairs."""
+        """Return -H g by algorithm 7.4 of Nocedal and Wright, with each member's own number of pairs."""
         place = self._place(rows)
         order, mask = self._ages(rows, gradient)
         inverse = self._inverse[place[:, None], order] * mask
@@ -124,9 +124,9 @@ class PairMemory(_Stack):
         return r
 
     def _ages(self, rows: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
-        """Slots by age [rows, most pairs], and 1 where there is a pair: column k is each member's k-th oldest.
+        """Return slots by age [rows, most pairs] and a mask, 1 where there is a pair; column k is the k-th oldest.
 
-        Past a member's count any slot serves: what comes of it is multiplied by the mask's zero.
+        Slots past a member's count are arbitrary: the mask's zero removes their result.
         """
         orders = [self._order(row) for row in rows]
         longest = max(map(len, orders))
@@ -136,12 +136,12 @@ class PairMemory(_Stack):
         return order, torch.tensor(used, dtype=like.dtype, device=like.device).reshape(len(rows), longest)
 
     def _order(self, row: int) -> list[int]:
-        """Slots of a member's pairs, oldest first."""
+        """Return the slots of a member's pairs, oldest first."""
         pushed, history = self._pushed[row], self.history[row]
         return [k % history for k in range(max(0, pushed - history), pushed)]
 
     def _grow(self, needed: int) -> int:
-        """Room for `needed` pairs; how many rows were added."""
+        """Make room for `needed` pairs and return the number of added rows."""
         capacity = self._steps.shape[1]
         if needed <= capacity:
             return 0
@@ -153,12 +153,12 @@ class PairMemory(_Stack):
 
     def state(self, row: int, own: Tensor) -> dict[str, Tensor]:
         held = min(self._pushed[row], self.history[row])
-        counted = torch.tensor([self._scale[row].item(), float(self._pushed[row])], dtype=torch.float64)
+        scalars = torch.tensor([self._scale[row].item(), float(self._pushed[row])], dtype=torch.float64)
         return {
             "steps": self._steps[row, :held][:, own],
             "changes": self._changes[row, :held][:, own],
             "inverse": self._inverse[row, :held].clone(),
-            "scalars": counted,
+            "scalars": scalars,
         }
 
     def load(self, row: int, own: Tensor, tensors: Mapping[str, Tensor]) -> None:
@@ -187,11 +187,11 @@ class CompactMemory(PairMemory):
         capacity = self._steps.shape[1]
         self._products = self._zeros(self.members, capacity, capacity)
 
-    def _take_in(
+    def _store(
         self, rows: list[int], steps: Tensor, changes: Tensor, ys: Tensor, yy: Tensor, bends: list[float]
     ) -> None:
         slots = [self._pushed[row] % self.history[row] for row in rows]
-        super()._take_in(rows, steps, changes, ys, yy, bends)
+        super()._store(rows, steps, changes, ys, yy, bends)
         place = self._place(rows)
         self._products[place, self._place(slots)] = (self._steps[place] @ changes[:, :, None])[:, :, 0]
 
@@ -202,7 +202,7 @@ class CompactMemory(PairMemory):
             return -gradient
         s, y = self._steps[place, order] * mask[:, :, None], self._changes[place, order] * mask[:, :, None]
         products = self._products[place[:, :, None], order[:, :, None], order[:, None, :]]
-        # a pair that is not there is an equation x = 0
+        # a missing pair becomes an equation x = 0
         lower = (products * mask[:, :, None] * mask[:, None, :]).tril() + torch.diag_embed(1.0 - mask)
         diagonal = lower.diagonal(dim1=1, dim2=2)[:, :, None]
         gamma = self._scale[place]
@@ -243,12 +243,12 @@ class DenseMemory(_Stack):
             self._a = torch.eye(self.size, dtype=self.like.dtype, device=self.like.device).repeat(self.members, 1, 1)
             self._b = torch.zeros_like(self._a)
 
-    def _take_in(
+    def _store(
         self, rows: list[int], steps: Tensor, changes: Tensor, ys: Tensor, yy: Tensor, bends: list[float]
     ) -> None:
         self._make()
         self._gamma[self._place(rows)] = (ys / yy)[:, None]
-        # members without a pair take part with zeros, which change nothing
+        # members without a pair get zeros, which change nothing
         s, y = self._spread(rows, steps)[:, :, None], self._spread(rows, changes)[:, :, None]
         rho = self._spread(rows, 1.0 / ys)[:, None, None]
         for matrix, added in ((self._a, 0.0), (self._b, 1.0)):
@@ -263,11 +263,11 @@ class DenseMemory(_Stack):
         return -(self._gamma * (self._a @ g)[:, :, 0] + (self._b @ g)[:, :, 0])[self._place(rows)]
 
     def state(self, row: int, own: Tensor) -> dict[str, Tensor]:
-        found = {"scalars": torch.tensor([self._gamma[row].item()], dtype=torch.float64)}
+        arrays = {"scalars": torch.tensor([self._gamma[row].item()], dtype=torch.float64)}
         if self._a.shape[1]:
-            found |= {"a": self._a[row][own][:, own], "b": self._b[row][own][:, own]}
-            found["waiting"] = self._zeros(3, len(own))
-        return found
+            arrays |= {"a": self._a[row][own][:, own], "b": self._b[row][own][:, own]}
+            arrays["waiting"] = self._zeros(3, len(own))
+        return arrays
 
     def load(self, row: int, own: Tensor, tensors: Mapping[str, Tensor]) -> None:
         self._gamma[row] = tensors["scalars"].item()
@@ -284,7 +284,7 @@ class DenseMemory(_Stack):
 
 
 class BroydenMemory(_Stack):
-    """One inverse Hessian a member, as in `symmetric.advance_broyden`; `sizes` are the members' own."""
+    """One inverse Hessian per member, as in `symmetric.advance_broyden`; `sizes` are the members' own."""
 
     def __init__(self, methods: Sequence[int], sizes: Sequence[int], like: Tensor) -> None:
         super().__init__([1] * len(methods), like)
@@ -295,7 +295,7 @@ class BroydenMemory(_Stack):
         if not self._h.shape[1]:
             self._h = torch.eye(self.size, dtype=self.like.dtype, device=self.like.device).repeat(self.members, 1, 1)
 
-    def _take_in(
+    def _store(
         self, rows: list[int], steps: Tensor, changes: Tensor, ys: Tensor, yy: Tensor, bends: list[float]
     ) -> None:
         self._make()
@@ -313,7 +313,7 @@ class BroydenMemory(_Stack):
         self._h.mul_(scale).baddbmm_(left, right.mT)
 
     def _factors(self, row: int, ys: float, yy: float, yhy: float, bend: float) -> list[float]:
-        """Of H, ww', sw' + ws' and ss', and of H before all that (Nocedal and Wright eq. 6.20)."""
+        """Return the factors of H, ww', sw' + ws' and ss', and the initial scale of H (Nocedal and Wright eq. 6.20)."""
         start = ys / yy if self.methods[row] == METHODS["bfgs"] and not self.started[row] else 1.0
         self.started[row] = True
         yhy *= start
@@ -327,10 +327,10 @@ class BroydenMemory(_Stack):
         return -(self._h @ self._spread(rows, gradient)[:, :, None])[self._place(rows), :, 0]
 
     def state(self, row: int, own: Tensor) -> dict[str, Tensor]:
-        found = {"scalars": torch.tensor([1.0, float(self.started[row])], dtype=torch.float64)}
+        arrays = {"scalars": torch.tensor([1.0, float(self.started[row])], dtype=torch.float64)}
         if self._h.shape[1]:
-            found |= {"h": self._h[row][own][:, own], "waiting": self._zeros(4, len(own))}
-        return found
+            arrays |= {"h": self._h[row][own][:, own], "waiting": self._zeros(4, len(own))}
+        return arrays
 
     def load(self, row: int, own: Tensor, tensors: Mapping[str, Tensor]) -> None:
         scale, started = tensors["scalars"].tolist()
@@ -348,14 +348,14 @@ class BroydenMemory(_Stack):
 
 
 class BatchedMemory:
-    """Memories of all members of a pack, stacked by what they have in common."""
+    """Memories of all members of a pack, stacked by form."""
 
     def __init__(self, specs: Sequence[MemorySpec], positions: Sequence[NDArray[np.int64]], like: Tensor) -> None:
         self.specs, self.like, self.size = list(specs), like[:, :0], like.shape[1]
         self.positions = [torch.as_tensor(own, dtype=torch.int64, device=like.device) for own in positions]
-        self._stack_up()
+        self._build_stacks()
 
-    def _stack_up(self) -> None:
+    def _build_stacks(self) -> None:
         members: dict[_Key, list[int]] = {}
         for row, spec in enumerate(self.specs):
             members.setdefault(_key(spec), []).append(row)
@@ -385,39 +385,39 @@ class BatchedMemory:
         bends: Sequence[float],
         directions: Tensor,
     ) -> None:
-        """As `CompiledMemory.advance`."""
-        together: dict[_Key, list[int]] = {}
+        """Store pairs and write directions, as `CompiledMemory.advance` does."""
+        indices: dict[_Key, list[int]] = {}
         for i, row in enumerate(rows):
-            together.setdefault(self._where[row][0], []).append(i)
-        for key, chosen in together.items():
+            indices.setdefault(self._where[row][0], []).append(i)
+        for key, chosen in indices.items():
             members = [rows[i] for i in chosen]
             places = [self._where[row][1] for row in members]
-            here = torch.as_tensor(chosen, device=steps.device)
+            index = torch.as_tensor(chosen, device=steps.device)
             smallest, relative = self.specs[members[0]].thresholds(steps.dtype)
-            bent = [bends[i] for i in chosen]
+            chosen_bends = [bends[i] for i in chosen]
             stack = self._stacks[key]
-            stack.push(places, steps[here], changes[here], smallest=smallest, relative=relative, bends=bent)
-            found = stack.direction(places, gradients[here])
-            directions[torch.as_tensor(members, device=steps.device)] = found
+            stack.push(places, steps[index], changes[index], smallest=smallest, relative=relative, bends=chosen_bends)
+            new = stack.direction(places, gradients[index])
+            directions[torch.as_tensor(members, device=steps.device)] = new
 
     def state(self, row: int) -> dict[str, Tensor]:
-        """As `CompiledMemory.state`."""
+        """Return a member's numbers, as `CompiledMemory.state` does."""
         key, place = self._where[row]
         return self._stacks[key].state(place, self.positions[row])
 
     def load(self, row: int, spec: MemorySpec, tensors: Mapping[str, Tensor]) -> None:
-        """As `CompiledMemory.load`."""
-        if spec != self.specs[row]:  # a form that `auto` would not choose today: stack anew
+        """Continue one member, as `CompiledMemory.load` does."""
+        if spec != self.specs[row]:  # saved with a form that `auto` would not choose now
             others = {other: self.state(other) for other in range(len(self.specs)) if other != row}
             self.specs[row] = spec
-            self._stack_up()
+            self._build_stacks()
             for other, held in others.items():
                 self.load(other, self.specs[other], held)
         key, place = self._where[row]
         self._stacks[key].load(place, self.positions[row], tensors)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all members but `rows`."""
+        """Drop all members except `rows`."""
         staying: dict[_Key, list[int]] = {}
         where = {}
         for new, row in enumerate(rows):
@@ -434,5 +434,5 @@ class BatchedMemory:
 
 
 def _key(spec: MemorySpec) -> _Key:
-    """Equal for members that share a stack; the members of the Broyden family do."""
+    """Return the key of a stack; all methods of the Broyden family share one."""
     return spec.form, spec.method == "lbfgs", spec.curvature

@@ -16,7 +16,7 @@ METHODS = {"bfgs": 0, "ssbfgs": 1, "ssbroyden": 2}
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def broyden_parameters(method: int, ys: float, yhy: float, bend: float, size: int) -> tuple[float, float]:
-    """tau and phi from y's, y'Hy, s'Bs (B = H^-1) and the number of parameters; (1, 1) where they do not exist."""
+    """Return tau and phi from y's, y'Hy, s'Bs (B = H^-1) and the parameter count; (1, 1) where they do not exist."""
     if method == 0 or not bend > 0.0:
         return 1.0, 1.0
     b, h = bend / ys, yhy / ys

@@ -1,6 +1,6 @@
-"""Memories on a CPU: one object a member at the member's own size, one compiled call an iteration.
+"""Memories on a CPU: one object per member at its own size, one compiled call per iteration.
 
-Nothing here knows of other members, so a member's directions are the same bits in any pack.
+Members do not depend on each other here, so a member's directions are bitwise the same in any pack.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Array = NDArray[Any]
 
 
 class MemberMemory(ABC):
-    """One member's memory. `own` are the places of its parameters in a padded row."""
+    """The memory of one member. `own` are the places of its parameters in a padded row."""
 
-    kernel: Callable[..., bool]  # takes in a pair and writes a direction
+    kernel: Callable[..., bool]  # stores a pair and writes a direction
 
     def __init__(self, spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> None:
         self.spec, self.own, self.dtype = spec, own, torch.empty(0, dtype=dtype).numpy().dtype
@@ -40,7 +40,7 @@ class MemberMemory(ABC):
         return np.zeros(shape, self.dtype)
 
     def advance(self, step: Array, change: Array, gradient: Array, bend: float, direction: Array) -> bool:
-        """Take in s and y of an accepted step, then write -H g, all padded rows [size]; whether the pair was kept.
+        """Store s and y of an accepted step and write -H g, all padded rows [size]; return whether the pair was kept.
 
         `bend` is s'Bs with B = H^-1 before the pair. Only the member's own places of `direction` are written.
         """
@@ -48,11 +48,11 @@ class MemberMemory(ABC):
 
     @abstractmethod
     def _memory(self, bend: float) -> tuple[Any, ...]:
-        """What the form's kernel works on, with room for one pair more."""
+        """Return the arrays of the form's kernel, with room for one more pair."""
 
     @abstractmethod
     def arrays(self) -> dict[str, Array]:
-        """Copies of all numbers, at the member's own size."""
+        """Return copies of all numbers, at the member's own size."""
 
     @abstractmethod
     def take(self, arrays: Mapping[str, Array]) -> None:
@@ -78,14 +78,14 @@ class _Pairs(MemberMemory):
 
     @abstractmethod
     def _make_more_room(self, extra: int) -> None:
-        """The same for what else a form needs for each pair."""
+        """Extend the other arrays of the form by `extra` pairs."""
 
     def _make_room_for_one(self) -> None:
         self._make_room(min(int(self.counts[0]) + 1, self.spec.history))
 
     @property
     def held(self) -> int:
-        """Pairs in the ring."""
+        """Return the number of pairs in the ring."""
         return min(int(self.counts[0]), self.spec.history)
 
     def arrays(self) -> dict[str, Array]:
@@ -106,7 +106,7 @@ class _Pairs(MemberMemory):
 
 
 class TwoLoop(_Pairs):
-    """Two loops over the pairs."""
+    """The two-loop recursion over the pairs."""
 
     kernel = staticmethod(advance_two_loop)
 
@@ -148,7 +148,7 @@ class Compact(_Pairs):
 
 
 class _Matrices(MemberMemory):
-    """Symmetric matrices [n, n], made at the first pair, and the change they still wait for."""
+    """Symmetric matrices [n, n], allocated at the first pair, and their pending change."""
 
     names: tuple[str, ...]  # the first starts as the identity
     waiting_rows: int
@@ -160,7 +160,7 @@ class _Matrices(MemberMemory):
         self.scalars = np.array(self.first_scalars)
         self.matrices: Array | None = None
 
-    def _made(self) -> Array:
+    def _allocated(self) -> Array:
         if self.matrices is None:
             tiles = tiles_of(len(self.own))
             self.matrices = self._zeros(len(self.names), TILE * TILE * tiles * (tiles + 1) // 2)
@@ -168,12 +168,12 @@ class _Matrices(MemberMemory):
         return self.matrices
 
     def arrays(self) -> dict[str, Array]:
-        found = {"scalars": self.scalars.copy()}
+        arrays = {"scalars": self.scalars.copy()}
         if self.matrices is not None:
             size = len(self.own)
-            found |= {name: unpack(packed, size) for name, packed in zip(self.names, self.matrices, strict=True)}
-            found["waiting"] = self.waiting[:, :size].copy()
-        return found
+            arrays |= {name: unpack(packed, size) for name, packed in zip(self.names, self.matrices, strict=True)}
+            arrays["waiting"] = self.waiting[:, :size].copy()
+        return arrays
 
     def take(self, arrays: Mapping[str, Array]) -> None:
         self.scalars[:] = arrays["scalars"]
@@ -183,14 +183,14 @@ class _Matrices(MemberMemory):
 
 
 class Dense(_Matrices):
-    """L-BFGS that forgets nothing, as two matrices."""
+    """L-BFGS that drops no pair, as two matrices."""
 
     kernel = staticmethod(advance_dense)
 
     names, waiting_rows, first_scalars = ("a", "b"), 3, (1.0,)
 
     def _memory(self, bend: float) -> tuple[Any, ...]:
-        return self._made(), self.waiting, self.scalars, self.work
+        return self._allocated(), self.waiting, self.scalars, self.work
 
 
 class Broyden(_Matrices):
@@ -201,14 +201,14 @@ class Broyden(_Matrices):
     names, waiting_rows, first_scalars = ("h",), 4, (1.0, 0.0)
 
     def _memory(self, bend: float) -> tuple[Any, ...]:
-        return self._made()[0], self.waiting, self.scalars, self.work, METHODS[self.spec.method], bend
+        return self._allocated()[0], self.waiting, self.scalars, self.work, METHODS[self.spec.method], bend
 
 
 _FORMS: dict[str, type[MemberMemory]] = {"two_loop": TwoLoop, "compact": Compact, "dense": Dense}
 
 
 def member_memory(spec: MemorySpec, own: NDArray[np.int64], dtype: torch.dtype) -> MemberMemory:
-    """The memory `spec` asks for, empty."""
+    """Return an empty memory of the form that `spec` names."""
     kind = _FORMS[spec.form] if spec.method == "lbfgs" else Broyden
     return kind(spec, own, dtype)
 
@@ -219,7 +219,7 @@ class CompiledMemory:
     def __init__(self, specs: Sequence[MemorySpec], positions: Sequence[NDArray[np.int64]], dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.positions = [np.ascontiguousarray(own, np.int64) for own in positions]
-        self.members = [member_memory(*each, dtype) for each in zip(specs, self.positions, strict=True)]
+        self.members = [member_memory(spec, own, dtype) for spec, own in zip(specs, self.positions, strict=True)]
 
     def advance(
         self,
@@ -230,7 +230,7 @@ class CompiledMemory:
         bends: Sequence[float],
         directions: Tensor,
     ) -> None:
-        """Take in the pairs of members `rows`, then set their rows of `directions` [members, size] to -H g.
+        """Store the pairs of members `rows`, then set their rows of `directions` [members, size] to -H g.
 
         steps, changes, gradients: [rows, size]; bends: s'Bs, B = H^-1 before the pair.
         """
@@ -240,15 +240,15 @@ class CompiledMemory:
             self.members[row].advance(s[i], y[i], g[i], bends[i], out[row])
 
     def state(self, row: int) -> dict[str, Tensor]:
-        """A member's numbers at its own size, copied."""
+        """Return copies of a member's numbers at its own size."""
         return {name: torch.from_numpy(array) for name, array in self.members[row].arrays().items()}
 
     def load(self, row: int, spec: MemorySpec, tensors: Mapping[str, Tensor]) -> None:
-        """Continue one member from its `state`; the numbers are taken as they are, nothing is computed anew."""
+        """Continue one member from its `state`, exactly: no number is computed again."""
         self.members[row] = member_memory(spec, self.positions[row], self.dtype)
         self.members[row].take({name: tensor.numpy() for name, tensor in tensors.items()})
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all members but `rows`."""
+        """Drop all members except `rows`."""
         self.members = [self.members[row] for row in rows]
         self.positions = [self.positions[row] for row in rows]

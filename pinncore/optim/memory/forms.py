@@ -1,4 +1,4 @@
-"""Which form a member's memory takes, by what each form costs."""
+"""The forms of a member's memory, and the choice of one by cost."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Curvature = Literal["torch", "relative"]
 DENSE_LIMIT = 256e6  # bytes of two full matrices
 SMALLEST_CURVATURE = 1e-10  # of torch.optim.LBFGS
 
-# Measured on two cores of an AMD Zen 4 (AVX-512, 32 MB last cache), bytes a second from cache and from memory: the two
-# loops read every pair twice; the dense form reads and writes two triangles, with more arithmetic a byte.
+# Bytes per second from cache and from memory, on two cores of an AMD Zen 4 (AVX-512, 32 MB last cache). The two loops
+# read every pair twice; the dense form reads and writes two triangles, with more arithmetic per byte.
 _LAST_CACHE = 24e6
 _TWO_LOOP_SPEED = (60e9, 21e9)
 _DENSE_SPEED = (51e9, 25e9)
-# An accelerator waits for its launches: kernels of one direction, at about 5 us each, and bytes a second.
+# An accelerator waits for launches: seconds per launch, bytes per second, and launches per direction.
 _LAUNCH_S, _DEVICE_SPEED = 5e-6, 1e12
-_TWO_LOOP_LAUNCHES, _COMPACT_LAUNCHES, _DENSE_LAUNCHES = 8, 30, 25  # of the first: a pair
+_TWO_LOOP_LAUNCHES, _COMPACT_LAUNCHES, _DENSE_LAUNCHES = 8, 30, 25  # the first is per pair
 
 
 @dataclass(frozen=True)
 class MemorySpec:
-    """What one member keeps and by which formulas."""
+    """The method, form, history and curvature test of one member's memory."""
 
     method: Method
     form: Form
@@ -36,7 +36,7 @@ class MemorySpec:
     curvature: Curvature
 
     def thresholds(self, dtype: torch.dtype) -> tuple[float, float]:
-        """A pair is kept where y's is above the first, and above the second times y'y.
+        """Return two thresholds; a pair is kept if y's is above the first, and above the second times y'y.
 
         `relative`: y's > eps y'y, Byrd, Lu, Nocedal and Zhu (1995), section 3.
         """
@@ -44,9 +44,9 @@ class MemorySpec:
 
 
 def memory_form(history: int, iterations: int, size: int, dtype: torch.dtype, device: str) -> Form:
-    """The cheapest exact form of L-BFGS over a whole run, from a member's own settings and nothing else.
+    """Return the cheapest exact form of L-BFGS over a whole run, from a member's own settings only.
 
-    `size` is the member's own number of parameters, `device` a device type. Members keep their form in any company, and
+    `size` is the member's own number of parameters, `device` a device type. So members keep their form in any pack and
     across restarts.
     """
     pairs = min(history, max(iterations, 1))
@@ -74,9 +74,9 @@ def memory_form(history: int, iterations: int, size: int, dtype: torch.dtype, de
 def checked_form(
     memory: str, history: int, iterations: int, size: int, dtype: torch.dtype, device: str, method: Method = "lbfgs"
 ) -> Form:
-    """The form `lbfgs_memory` asks for; `auto` leaves the choice to `memory_form`.
+    """Return the form that `lbfgs_memory` names; `auto` leaves the choice to `memory_form`.
 
-    Raises `SettingError` for a dense L-BFGS that would have to forget pairs: it cannot.
+    Raises `SettingError` for a dense L-BFGS that would have to drop pairs, which it cannot.
     """
     if method != "lbfgs":
         return "dense"  # one inverse Hessian
@@ -88,7 +88,7 @@ def checked_form(
                 "lbfgs_memory",
                 memory,
                 f"needs lbfgs_history ({history}) of at least iterations ({iterations})",
-                "Raise lbfgs_history, or take two_loop.",
+                "Raise lbfgs_history, or use two_loop.",
             )
         case "two_loop" | "compact" | "dense":
             return memory
@@ -96,7 +96,7 @@ def checked_form(
 
 
 def memory_bytes(form: Form, pairs: int, size: int, dtype: torch.dtype, method: Method = "lbfgs") -> int:
-    """Most bytes that `pairs` pairs of a member with `size` parameters come to in memory and in a checkpoint."""
+    """Return the most bytes that `pairs` pairs of a member with `size` parameters take in memory or a checkpoint."""
     if form == "dense":
         return (2 if method == "lbfgs" else 1) * size * size * dtype.itemsize
     products = pairs * pairs if form == "compact" else 0

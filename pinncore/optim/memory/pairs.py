@@ -27,27 +27,27 @@ _inline = njit(forceinline=True, error_model="numpy")
 
 @njit(nogil=True)
 def gather(step: Any, change: Any, gradient: Any, own: Any, work: Any) -> None:
-    """A member's own elements, at places `own` of its padded rows, to the front of the first three work vectors."""
+    """Copy a member's elements, at places `own` of its padded rows, to the front of the first three work vectors."""
     for i in range(len(own)):
         work[0, i], work[1, i], work[2, i] = step[own[i]], change[own[i]], gradient[own[i]]
 
 
 @njit(nogil=True)
 def scatter_negative(vector: Any, own: Any, row: Any) -> None:
-    """Minus a vector back into the padded row; what is not the member's own stays as it is."""
+    """Write minus a vector back into the padded row; other places stay unchanged."""
     for i in range(len(own)):
         row[own[i]] = -vector[i]
 
 
 @njit(nogil=True)
 def passes(ys: float, yy: float, limits: Any) -> bool:
-    """The curvature test of `MemorySpec.thresholds`; what is not a number does not pass."""
+    """Return whether a pair passes the curvature test of `MemorySpec.thresholds`; NaN does not pass."""
     return ys > limits[0] and ys > limits[1] * yy
 
 
 @njit(nogil=True)
 def _store_pair(s: Any, y: Any, pairs: Any, inverse: Any, counts: Any, scalars: Any, limits: Any) -> bool:
-    """Put a pair into the ring where it passes the curvature test; the oldest one of a full ring goes.
+    """Put a pair into the ring if it passes the curvature test, and return whether; a full ring loses its oldest pair.
 
     `counts`: pairs ever stored, history. `scalars`: gamma = y's / y'y of the newest pair. `inverse`: rho = 1 / y's.
     """
@@ -65,7 +65,7 @@ def _store_pair(s: Any, y: Any, pairs: Any, inverse: Any, counts: Any, scalars: 
 
 @_inline
 def _add_then_multiply(q: Any, factor: Any, a: Any, at: int, b: Any, next_at: int, width: int) -> Any:
-    """q <- q + factor a, and b'q: one walk over q, whose product is ready for the next pair."""
+    """Compute q <- q + factor a and return b'q for the next pair, in one walk over q."""
     n = lanes(q)
     scale = fill(q, factor)
     zero = fill(q, 0.0)
@@ -90,7 +90,7 @@ def _add_then_multiply(q: Any, factor: Any, a: Any, at: int, b: Any, next_at: in
 
 @njit(nogil=True)
 def _two_loops(s: Any, y: Any, inverse: Any, count: int, newest: int, gamma: float, q: Any, alphas: Any) -> None:
-    """q <- H q; `s` and `y` are rings of `count` rows, flat."""
+    """Compute q <- H q; `s` and `y` are rings of `count` rows, flat."""
     width = len(q)
     slot = newest
     product = _add_then_multiply(q, 0.0, s, slot * width, s, slot * width, width)
@@ -125,7 +125,7 @@ def advance_two_loop(
     work: Any,  # [3, width], zero behind the member's own size
     alphas: Any,  # [capacity]
 ) -> bool:
-    """Take in the pair of a step, then direction = -H gradient; whether the pair was kept."""
+    """Store the pair of a step, set direction = -H gradient, and return whether the pair was kept."""
     s, y, q = work[0], work[1], work[2]
     gather(step, change, gradient, own, work)
     kept = _store_pair(s, y, pairs, inverse, counts, scalars, limits)
@@ -139,7 +139,7 @@ def advance_two_loop(
 
 @njit(nogil=True)
 def _two_products(a: Any, count: int, x: Any, z: Any, ax: Any, az: Any) -> None:
-    """a'x and a'z for `count` rows of `a` (flat), four rows at a time so that x and z are read once for all four."""
+    """Compute a'x and a'z for `count` rows of `a` (flat), four at a time, so that x and z are read once for four."""
     n, width, zero = lanes(a), len(x), fill(a, 0.0)
     for row in range(0, count, 4):
         # rows past the last one are read as the last one, and their products dropped
@@ -160,7 +160,7 @@ def _two_products(a: Any, count: int, x: Any, z: Any, ax: Any, az: Any) -> None:
 
 @njit(nogil=True)
 def _add_rows(a: Any, count: int, factors: Any, x: Any) -> None:
-    """x <- x + a'factors, row by row of `a` (flat), four to each walk over x."""
+    """Compute x <- x + a'factors, row by row of `a` (flat), four to each walk over x."""
     n, width = lanes(a), len(x)
     fours = count // 4 * 4
     for row in range(0, fours, 4):
@@ -177,7 +177,7 @@ def _add_rows(a: Any, count: int, factors: Any, x: Any) -> None:
 
 @njit(nogil=True)
 def _subtract_rows(a: Any, start: int, end: int, first: int, last: int, x: Any) -> None:
-    """x[first:last] -= sum of x[j] a[j, first:last] over start <= j < end, at most four rows."""
+    """Subtract from x[first:last] the sum of x[j] a[j, first:last] over start <= j < end, at most four rows."""
     j1, j2, j3 = min(start + 1, end - 1), min(start + 2, end - 1), min(start + 3, end - 1)
     f0 = x[start]
     f1 = x[j1] if start + 1 < end else x.dtype.type(0.0)
@@ -189,7 +189,7 @@ def _subtract_rows(a: Any, start: int, end: int, first: int, last: int, x: Any) 
 
 @njit(nogil=True)
 def _row_products(a: Any, start: int, end: int, first: int, last: int, x: Any, sums: Any) -> None:
-    """sums += a[j, first:last]'x[first:last] for start <= j < end, at most four rows."""
+    """Add a[j, first:last]'x[first:last] to `sums` for start <= j < end, at most four rows."""
     n, zero, capacity = lanes(a), fill(a, 0.0), a.shape[1]
     flat = a.reshape(-1)
     p0 = start * capacity
@@ -212,7 +212,7 @@ def _row_products(a: Any, start: int, end: int, first: int, last: int, x: Any, s
 
 @njit(nogil=True)
 def _solve_stretch(products: Any, low: int, high: int, older_low: int, older_high: int, x: Any) -> None:
-    """Back substitution from row `high` down to `low`, four rows at a time."""
+    """Substitute backwards from row `high` down to `low`, four rows at a time."""
     end = high
     while end > low:
         start = max(low, end - 4)
@@ -227,7 +227,7 @@ def _solve_stretch(products: Any, low: int, high: int, older_low: int, older_hig
 
 @njit(nogil=True)
 def _solve_transposed_stretch(products: Any, low: int, high: int, older_low: int, older_high: int, x: Any) -> None:
-    """Forward substitution from row `low` up to `high`, four rows at a time."""
+    """Substitute forwards from row `low` up to `high`, four rows at a time."""
     sums = np.empty(4, x.dtype)
     for start in range(low, high, 4):
         end = min(start + 4, high)
@@ -243,7 +243,7 @@ def _solve_transposed_stretch(products: Any, low: int, high: int, older_low: int
 
 @njit(nogil=True)
 def _solve(products: Any, count: int, oldest: int, x: Any) -> None:
-    """x <- R^-1 x; row j of `products` holds s_i'y_j for every i no younger than j.
+    """Compute x <- R^-1 x; row j of `products` holds s_i'y_j for every i no younger than j.
 
     In a ring the rows before `oldest` are younger than all the rows from it on.
     """
@@ -253,7 +253,7 @@ def _solve(products: Any, count: int, oldest: int, x: Any) -> None:
 
 @njit(nogil=True)
 def _solve_transposed(products: Any, count: int, oldest: int, x: Any) -> None:
-    """x <- R^-T x."""
+    """Compute x <- R^-T x."""
     _solve_transposed_stretch(products, oldest, count, 0, 0, x)
     _solve_transposed_stretch(products, 0, oldest, oldest, count, x)
 
@@ -274,7 +274,7 @@ def advance_compact(
     products: Any,  # [capacity, capacity]: s_i'y_j in row j
     small: Any,  # [4, capacity]
 ) -> bool:
-    """As `advance_two_loop`, in blocks."""
+    """Do what `advance_two_loop` does, in blocks."""
     s, y, r = work[0], work[1], work[2]
     gather(step, change, gradient, own, work)
     kept = _store_pair(s, y, pairs, inverse, counts, scalars, limits)

@@ -1,11 +1,11 @@
-"""Symmetric matrices in tiles, and the two recursions that live on them.
+"""Symmetric matrices in tiles, and the two recursions on them.
 
 A matrix [n, n] is kept as the lower triangle of its 16 x 16 tiles, one row of tiles after the other, each row of tiles
-row by row; tiles on the diagonal are whole. Rows past n are zero.
+row by row; tiles on the diagonal are complete. Rows past n are zero.
 
 Every recursion here changes a matrix by M <- scale M + a b' + c d', symmetric, and then needs M y and M g. One walk
-through memory does it all: the change waits until the next pair is known (`waiting`), is applied to each tile as
-it comes by, and the tile goes straight into both products, as itself and as its transpose.
+through memory does it all: the change waits for the next pair (`waiting`), is then applied tile by tile, and each tile
+goes straight into both products, as itself and as its transpose.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _inline = njit(forceinline=True, error_model="numpy")
 
 
 def tiles_of(size: int) -> int:
-    """Rows of tiles of a matrix [size, size]."""
+    """Return the number of rows of tiles of a matrix [size, size]."""
     return -(-size // TILE)
 
 
 def pack(square: NDArray[Any]) -> NDArray[Any]:
-    """[n, n] to tiles, flat."""
+    """Return a matrix [n, n] as tiles, flat."""
     tiles = tiles_of(len(square))
     padded = np.zeros((tiles * TILE, tiles * TILE), square.dtype)
     padded[: len(square), : len(square)] = square
@@ -39,7 +39,7 @@ def pack(square: NDArray[Any]) -> NDArray[Any]:
 
 
 def unpack(packed: NDArray[Any], size: int) -> NDArray[Any]:
-    """Tiles to [n, n]; what `pack` takes back bit for bit."""
+    """Return the matrix [size, size] of tiles; exactly the inverse of `pack`."""
     tiles, start = tiles_of(size), 0
     square = np.empty((tiles * TILE, tiles * TILE), packed.dtype)
     for i in range(tiles):
@@ -53,7 +53,7 @@ def unpack(packed: NDArray[Any], size: int) -> NDArray[Any]:
 
 @_inline
 def _changed(m: Any, p: int, scale: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """A vector of row elements, with its share of a b' + c d', also written back."""
+    """Add the share of a b' + c d' to a vector of row elements, write it back and return it."""
     x = fma(c, d, fma(a, b, scale * load(m, p)))
     store(m, p, x)
     return x
@@ -61,7 +61,7 @@ def _changed(m: Any, p: int, scale: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
 
 @njit(nogil=True)
 def _walk(m: Any, scale: float, a: Any, b: Any, c: Any, d: Any, y: Any, g: Any, my: Any, mg: Any) -> None:
-    """M <- scale M + a b' + c d', then my = M y and mg = M g."""
+    """Compute M <- scale M + a b' + c d', then my = M y and mg = M g."""
     n, zero, factor = lanes(m), fill(m, 0.0), fill(m, scale)
     my[:] = 0.0
     mg[:] = 0.0
@@ -124,7 +124,7 @@ def advance_dense(
     scalars: Any,  # gamma
     work: Any,  # [8, width], zero behind the member's own size
 ) -> bool:
-    """L-BFGS that forgets nothing: H = gamma A + B with A <- V'AV, B <- V'BV + rho s s', V = I - rho y s'.
+    """Advance L-BFGS that drops no pair: H = gamma A + B, A <- V'AV, B <- V'BV + rho s s', V = I - rho y s'.
 
     From H_k of Nocedal and Wright (2006), eq. 7.19, with H_k^0 = gamma_k I and every pair. V'AV is a change of rank 2:
     A - rho (s (Ay)' + (Ay) s') + rho^2 y'Ay s s'.
@@ -175,8 +175,9 @@ def advance_broyden(
     method: int,
     bend: float,  # s'Bs, B = H^-1
 ) -> bool:
-    """One pair of the self-scaled Broyden family: Urban, Stefanou and Pons (2025), eq. 10, written out in s and w = Hy:
+    """Advance the self-scaled Broyden family by one pair.
 
+    Urban, Stefanou and Pons (2025), eq. 10, written out in s and w = Hy:
     H <- H/tau + (phi - 1)/(tau y'w) w w' - phi rho/tau (s w' + w s') + (phi y'w rho^2/tau + rho) s s'.
     """
     s, y, g, r, w, hg = work[0], work[1], work[2], work[3], work[4], work[5]

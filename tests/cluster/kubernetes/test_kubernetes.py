@@ -310,7 +310,7 @@ class TestJobs:
         assert saved.exists()
         assert handle.exit_code() is None
         assert place.config_maps == {}
-        with pytest.raises(LogsNotKept, match="no pod of it is there"):
+        with pytest.raises(LogsNotKept, match="its pods are gone"):
             handle.logs()
 
     def test_cancel_of_a_command_that_will_not_stop(self, place: StandIn) -> None:
@@ -407,8 +407,8 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("settings", "problem"),
         [
-            ({"context": "gone"}, "does not give context gone"),
-            ({"kubeconfig": "/gone/config"}, "the kubeconfig /gone/config does not give a current context"),
+            ({"context": "gone"}, "does not provide context gone"),
+            ({"kubeconfig": "/gone/config"}, "the kubeconfig /gone/config does not provide a current context"),
             ({"namespace": "gone"}, 'namespaces "gone" not found; create it'),
             ({"volume_claim": "gone", "mount_path": "/studies"}, 'volume_claim: .*"gone" not found; create it'),
             ({"secrets": ("s3", "gone")}, 'secrets: .*"gone" not found; create it'),
@@ -436,13 +436,13 @@ class TestChecks:
 
     def test_no_kuberay(self, place: StandIn) -> None:
         del place.groups["ray.io"]
-        assert "have KubeRay 1.5.1 or newer installed" in self.problem(place.profile())
+        assert "ask for KubeRay 1.5.1 or newer" in self.problem(place.profile())
 
     def test_kuberay_that_does_not_know_authentication(self, place: StandIn) -> None:
         place.refused["rayjobs"] = Refusal(
             400, 'strict decoding error: unknown field "spec.rayClusterSpec.authOptions"'
         )
-        assert "have KubeRay 1.5.1 or newer installed" in self.problem(place.profile())
+        assert "ask for KubeRay 1.5.1 or newer" in self.problem(place.profile())
 
     def test_no_kueue(self, place: StandIn) -> None:
         del place.groups["kueue.x-k8s.io"]

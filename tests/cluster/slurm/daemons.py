@@ -97,7 +97,7 @@ def slurm_daemons() -> Iterator[Path]:
 def real_slurm_place(folder: Path) -> Iterator[Callable[[], Executor]]:
     """The same as a place for the contract of all places; a job takes some ten seconds there, most of them Ray's."""
     with slurm_daemons():
-        yield lambda: SlurmExecutor(SlurmProfile(root=str(folder)), "slurm", look_s=0.2)
+        yield lambda: SlurmExecutor(SlurmProfile(root=str(folder)), "slurm", poll_s=0.2)
 
 
 def _start(folder: Path, *argv: str) -> None:

@@ -37,7 +37,7 @@ def slurm_place(folder: Path) -> Iterator[Callable[[], Executor]]:
     """A cluster of stand-ins; what is yielded makes one more client of it."""
     with slurm_stand_in(folder / "slurm") as stand_in:
         profile = profile_for(stand_in, root=str(folder / "root"))
-        yield lambda: SlurmExecutor(profile, "slurm", look_s=0.1)
+        yield lambda: SlurmExecutor(profile, "slurm", poll_s=0.1)
 
 
 @contextlib.contextmanager

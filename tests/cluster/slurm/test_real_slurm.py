@@ -33,7 +33,7 @@ def slurm() -> Iterator[None]:
 
 
 def client(root: Path, **settings: Any) -> Executor:
-    return SlurmExecutor(SlurmProfile(root=str(root), **settings), "real", look_s=0.2)
+    return SlurmExecutor(SlurmProfile(root=str(root), **settings), "real", poll_s=0.2)
 
 
 def test_a_job_on_two_nodes(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_study_too_long_for_its_time_limit(tmp_path: Path) -> None:
         whole.result()
     assert handle.exit_code() == 0, log_of(handle)
     assert seen[-4:] == [JobState.RUNNING, JobState.PENDING, JobState.RUNNING, JobState.DONE]
-    assert "goes on when SLURM gives the job time again" in log_of(handle)
+    assert "resumes when SLURM starts the job again" in log_of(handle)
     assert_same_tables(calm, root / "small")
 
 

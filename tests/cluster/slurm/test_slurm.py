@@ -162,7 +162,7 @@ def clients(slurm: Path, tmp_path: Path) -> Callable[..., Executor]:
     """What makes one more client; its settings go into the profile."""
 
     def client(**settings: Any) -> Executor:
-        return SlurmExecutor(profile_for(slurm, root=str(tmp_path / "root"), **settings), "hpc", look_s=0.0)
+        return SlurmExecutor(profile_for(slurm, root=str(tmp_path / "root"), **settings), "hpc", poll_s=0.0)
 
     return client
 
@@ -303,7 +303,7 @@ class TestJobs:
         (slurm / "no_ray").touch()
         handle = clients(nodes=2).submit(python(""))
         assert handle.wait(WAIT_S) is JobState.FAILED
-        assert "did not start on every one of the 2 nodes" in log_of(handle) and "no Ray today" in log_of(handle)
+        assert "did not start on all 2 nodes" in log_of(handle) and "no Ray today" in log_of(handle)
 
     def test_setup_that_fails(self, clients: Callable[..., Executor]) -> None:
         handle = clients(setup=("source /nowhere/activate",)).submit(python("print('never')"))

@@ -29,7 +29,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster import ClusterError, Executor, Job, JobError, JobNotFound, JobState, Resources, executor_of
 from cluster.vms import guard, idle
-from cluster.vms.checks import typed
+from cluster.vms.checks import typed_command
 from cluster.vms.config import cluster_config, cluster_yaml
 from cluster.vms.executor import VmsExecutor
 from cluster.vms.profile import VmsProfile
@@ -205,7 +205,7 @@ class TestClusterThatIsDown:
         (cloud / "fail-up").write_text("Launching\n\x1b[31mInstanceLimitExceeded: no more than 5\x1b[0m\n\n")
         with pytest.raises(
             ClusterError,
-            match=r"did not start: InstanceLimitExceeded: no more than 5; mend it .*: ray down -y .*lab.yaml$",
+            match=r"did not start: InstanceLimitExceeded: no more than 5; correct this .*: ray down -y .*lab.yaml$",
         ):
             lab.submit(ECHO)
 
@@ -228,7 +228,7 @@ class TestClusterThatIsDown:
     def test_preview_tells_everything_and_does_nothing(self, lab: VmsExecutor, cloud: Path, tmp_path: Path) -> None:
         file = tmp_path / "config" / "pinnsweep" / "vms" / f"{NAME}.yaml"
         told = lab.preview(ECHO)
-        assert yaml.safe_load(told[told.index("cluster_name") : told.index("# where no head")])["max_workers"] == 2
+        assert yaml.safe_load(told[told.index("cluster_name") : told.index("# if no head")])["max_workers"] == 2
         for line in (
             f"ray up -y --disable-usage-stats --log-style=pretty {file}",
             f"ray dashboard {file} --remote-port 8265 --port PORT",
@@ -248,11 +248,11 @@ class TestChecks:
     def test_what_is_not_on_path_is_called_by_its_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
         monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
-        assert typed("ray") == "ray"  # it is nowhere: `doctor` says so
+        assert typed_command("ray") == "ray"  # it is nowhere: `doctor` says so
         (tmp_path / "ray").touch(mode=0o755)
-        assert typed("ray") == f"{tmp_path}/ray"
+        assert typed_command("ray") == f"{tmp_path}/ray"
         monkeypatch.setenv("PATH", str(tmp_path))
-        assert typed("ray") == "ray"
+        assert typed_command("ray") == "ray"
 
     def test_cluster_that_is_down_is_no_problem(self, lab: VmsExecutor) -> None:
         found = list(lab.checks())
@@ -354,7 +354,7 @@ class TestJobs:
         clients().submit(ECHO)
         found = list(clients().checks())
         assert [check.problem for check in found] == [""] * len(found)
-        assert "the Jobs API takes this client and its token" in found[-1].what
+        assert "the Jobs API accepts this client and its token" in found[-1].what
 
 
 def test_a_shared_connection_is_asked_to_give_up_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,7 +486,7 @@ class TestIdleHead:
         (home / idle.CONFIG).unlink()
         watch()
         eventually(lambda: (home / "calls").exists() and "sudo -n shutdown -h now\n" in (home / "calls").read_text())
-        assert (home / "log").read_text().count("cannot be given back") >= idle.MOST_FAILURES
+        assert (home / "log").read_text().count("cannot be given back") >= idle.MAX_FAILURES
 
     def test_job_is_seen_past_a_proxy_for_the_world(
         self, jobs: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch

@@ -72,11 +72,11 @@ def test_float32_in_chunks_is_float64_to_its_rounding(strb100: FieldData) -> Non
 
 def test_a_missing_compiler_is_named(coarse: FieldData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "/nowhere/g++ -O2")
-    with pytest.raises(SettingError, match=r"a CPU, and the compiler /nowhere/g\+\+ is not found") as caught:
+    with pytest.raises(SettingError, match=r"a CPU, but the compiler /nowhere/g\+\+ is missing") as caught:
         build([(2, 4, 1)], coarse, engine=CompiledTorchEngine)
     assert (caught.value.field, caught.value.value) == ("engine", "torch_compiled")
     assert "use engine: torch." in caught.value.way_out
     monkeypatch.delenv("CXX")
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    with pytest.raises(SettingError, match=r"Python's header .*Python\.h is not there"):
+    with pytest.raises(SettingError, match=r"Python's header .*Python\.h is missing"):
         build([(2, 4, 1)], coarse, engine=CompiledTorchEngine)
