@@ -1,11 +1,11 @@
-"""Studies: a space of configurations searched by packs of networks that train together, kept as plain tables.
+"""Hyperparameter sweeps of physics-informed neural networks: trained in packs, resumable, kept as plain tables.
 
     import sweeps
 
     study = sweeps.run("examples/quickstart.yaml")
     study.best()
 
-Every name is imported when it is first asked for, so that `import sweeps` costs nothing.
+Every name is imported when it is first used, so that `import sweeps` is fast.
 """
 
 import lazy_loader as _lazy

@@ -1,10 +1,10 @@
-"""Studies from Python: run one, hand one to a back-end, open one to read its tables and to go on with it.
+"""Studies from Python: run a study, submit it as a job, open it to read its tables or to continue it.
 
     study = sweeps.run("examples/quickstart.yaml")
     study.best()
     study.sql("SELECT init, min(rel_l2) AS best FROM trials GROUP BY init").to_pandas()
 
-Mistakes are raised as subclasses of `sweeps.SweepError`; failed trials are no exception but rows of the tables.
+Mistakes are raised as subclasses of `sweeps.SweepError`. A failed trial raises nothing: it is a row of the tables.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ DEFAULT_ROOT: Final = "runs"
 
 
 class StoppedError(StudyError):
-    """A run that was stopped before its end, by Ctrl-C, a signal or `stop`; run again, the study goes on."""
+    """A run that was stopped before its end by Ctrl-C, a signal or `stop`. Run the study again to resume it."""
 
     exit_code = 130
 
 
 class Study(Results):
-    """A study in its folder or its object store. Whatever is read, is read now: a study that runs meanwhile answers
-    differently later."""
+    """A study in a folder or an object store.
+
+    Nothing is cached: while the study runs, the same call gives newer results later.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._place = _place(path)
@@ -58,13 +60,13 @@ class Study(Results):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Return the name of the study."""
         folder = self._place if isinstance(self._place, Path) else Path(self._place.name)
         return identified(whole_text(self._place), folder)[0]
 
     @property
     def path(self) -> Path:
-        """Its folder, absolute; of one in an object store the folder on this machine from which it is run.
+        """Return the absolute path of the folder, for an object store that of the study's home on this machine.
 
         Raises `StudyError` where its database is on another machine.
         """
@@ -72,59 +74,62 @@ class Study(Results):
 
     @property
     def spec(self) -> StudySpec:
-        """Its study file, with every default written out."""
+        """Return the study file with every default written out."""
         from .study.loading import read_spec
 
         return read_spec(self.path)
 
     def status(self) -> dict[str, Any]:
-        """How it stands, in milliseconds, as `pinnsweep status --json` has it.
+        """Return the state of the study, as `pinnsweep status --json` prints it; this takes milliseconds.
 
-        Keys: `study`, `limit` (trials asked for), `counts` (trials by state), `failures` (failed trials that were not
-        trained once more), `objective`, `best` (trial, value, params; None where no trial is complete), `held_by`
-        (who runs it, or None).
+        Keys: `study`, `limit` (number of trials requested), `counts` (trials by state), `failures` (failed trials that
+        were not retried), `objective`, `best` (trial, value, params; None if no trial is complete), `held_by`
+        (who runs the study, or None).
         """
         return requests.study_status(self.path)
 
     def best(self) -> dict[str, Any]:
-        """Number (`trial`), objective (`value`) and swept values (`params`) of the best trial.
+        """Return the number (`trial`), objective (`value`) and swept values (`params`) of the best trial.
 
-        Of several objectives the first counts, of several replicates the quantile that the study file asks for. Raises
-        `StudyError` where no trial is complete.
+        With several objectives the first counts, with several replicates the quantile that the study file names.
+        Raises `StudyError` where no trial is complete.
         """
-        found: dict[str, Any] | None = self.status()["best"]
-        if found is None:
-            raise StudyError(f"{self._place}: no trial is complete, so none is the best")
-        return found
+        trial: dict[str, Any] | None = self.status()["best"]
+        if trial is None:
+            raise StudyError(f"{self._place}: no trial is complete, so there is no best trial")
+        return trial
 
     def curves(self, trial: int | None = None) -> Rows:
-        """The course of training, of one trial or of all: loss, its terms and rel_l2 by step; `time_s` in s."""
-        return self._of(trial, super().curves())
+        """Return the loss, its terms and rel_l2 by step, of one trial or of all; `time_s` is in seconds."""
+        return self._of_trial(trial, super().curves())
 
     def fields(self, trial: int | None = None) -> Rows:
-        """The field at every Gauss point, of one trial or of all: `x_mm`, `y_mm` in mm; predicted, reference, local."""
-        return self._of(trial, super().fields())
+        """Return the field at every Gauss point, of one trial or of all: x, y in mm, predicted, reference, local."""
+        return self._of_trial(trial, super().fields())
 
     def weights(self, trial: int | None = None) -> Rows:
-        """The weights at the kept epochs, of one trial or of all, one row a number; the bias is row -1."""
-        return self._of(trial, super().weights())
+        """Return the weights at the kept epochs, of one trial or of all, one row per number; row -1 is the bias."""
+        return self._of_trial(trial, super().weights())
 
     def network(self, trial: int, replicate: int = 0) -> pinncore.TrainedNetwork:
-        """The trained network of a trial: `predict(x_mm, y_mm)`, `gradient`, `residual`. Raises `StudyError`."""
+        """Return the trained network of a trial, with `predict(x_mm, y_mm)`, `gradient` and `residual`.
+
+        Raises `StudyError` where there is no such trial or no trained network of it.
+        """
         from .trial.tables import network_of
 
         return network_of(self._place, trial, replicate)
 
     def stop(self, *, wait: bool = False) -> None:
-        """Ask whoever runs it to save and leave; with `wait`, come back when that is done.
+        """Ask whoever runs the study to save and stop; with `wait`, return when that is done.
 
         Raises `StudyError` where nobody runs it.
         """
         requests.stop(self.path, wait=wait)
 
     def extend(self, n: int, *, address: str | None = None, cpus: int | None = None, plain: bool = True) -> Study:
-        """Train `n` trials more than it has now; returns the study. Raises as `run` does."""
-        return self._go_on(trials=requests.more_trials(self.path, n), address=address, cpus=cpus, plain=plain)
+        """Train `n` more trials and return the study. Raises what `run` raises."""
+        return self._resume(trials=requests.more_trials(self.path, n), address=address, cpus=cpus, plain=plain)
 
     def retry(
         self,
@@ -134,15 +139,18 @@ class Study(Results):
         cpus: int | None = None,
         plain: bool = True,
     ) -> Study:
-        """Train failed trials once more, all not retried yet unless named; returns the study. Raises as `run`."""
-        return self._go_on(retry=requests.to_retry(self.path, trials), address=address, cpus=cpus, plain=plain)
+        """Train failed trials again (default: all that were not retried) and return the study.
 
-    def _go_on(self, **options: Any) -> Study:
+        Raises what `run` raises.
+        """
+        return self._resume(retry=requests.to_retry(self.path, trials), address=address, cpus=cpus, plain=plain)
+
+    def _resume(self, **options: Any) -> Study:
         from .runner.driver import run as drive
 
-        return _finished(drive(self.path, root=self.path.parent, **options))
+        return _study_or_stopped(drive(self.path, root=self.path.parent, **options))
 
-    def _of(self, trial: int | None, rows: Rows) -> Rows:
+    def _of_trial(self, trial: int | None, rows: Rows) -> Rows:
         if trial is None:
             return rows
         if not len(self.trials().filter(trial=trial)):
@@ -151,7 +159,7 @@ class Study(Results):
 
 
 class Studies(Results, Mapping[str, Study]):
-    """Several studies, by name, whose tables are read as one: the first column `study` says whose a row is."""
+    """Several studies by name. Their tables are read as one; the first column, `study`, names the study of a row."""
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         from .query.query import named_studies
@@ -181,27 +189,28 @@ def run(
     cpus: int | None = None,
     plain: bool = True,
 ) -> Study:
-    """Train the trials of a study, or go on with them where it stopped; returns the study, failed trials or not.
+    """Train the trials of a study, or resume them where they stopped, and return the study.
 
     `spec` is the path of a study file or of a study's folder, the text of a study file, or the same as a mapping;
-    relative paths in a text or mapping start at the current folder. The study lies in `root`: a folder or, where its
-    file says where the database lies (`state`), a prefix in an object store (s3://, gs://). `trials` replaces the
-    number in the file, `address` is the Ray cluster to join (HOST:PORT), `cpus` the cores to use of this machine;
-    `plain` prints progress as lines. Raises `SpecError` with every mistake of the file, `StudyError` for a study that
-    is damaged, another one, or run by somebody else, and `StoppedError` where it is stopped.
+    relative paths in a text or mapping start at the current folder. The study is kept in `root`: a folder or, if the
+    study file says where its database is (`state`), a prefix in an object store (s3://, gs://). `trials` replaces the
+    number in the file, `address` is the Ray cluster to join (HOST:PORT), `cpus` the number of cores of this machine to
+    use; `plain` prints progress as lines. Failed trials raise nothing. Raises `SpecError` with every mistake of the
+    file; `StudyError` where the study is damaged, is another study of this name, or is run by somebody else; and
+    `StoppedError` where the run is stopped.
     """
     from .runner.driver import run as drive
     from .study.loading import read_given
 
     _refuse_less_than_one(trials=trials, cpus=cpus)
     options: dict[str, Any] = {"trials": trials, "address": address, "cpus": cpus, "plain": plain}
-    given = read_given(spec)
-    if isinstance(given, Path):
-        return _finished(drive(given, root=Path(root), **options))
+    source = read_given(spec)
+    if isinstance(source, Path):
+        return _study_or_stopped(drive(source, root=Path(root), **options))
     with scratch_folder("run") as folder:
         file = folder / SPEC_FILE
-        file.write_text(given.to_yaml(), encoding="utf-8")
-        return _finished(drive(file, root=Path(root), **options))
+        file.write_text(source.to_yaml(), encoding="utf-8")
+        return _study_or_stopped(drive(file, root=Path(root), **options))
 
 
 def submit(
@@ -212,11 +221,12 @@ def submit(
     trials: int | None = None,
     cpus: int | None = None,
 ) -> JobHandle:
-    """Run a study as a job: in the background of this machine (`local`), here and now (`inline`), or on a cluster.
+    """Run a study as a job and return the job's handle, with `state()`, `logs()`, `wait()` and `cancel()`.
 
-    `to` may name a profile of `clusters.yaml`; `root` is `runs`, or the profile's. Returns the job's handle: its
-    `state()`, `logs()`, `wait()`, `cancel()`. The rest is as in `run`. Raises `SpecError` for a wrong file or profile
-    before anything is started, and `cluster.ClusterError` where the place refuses.
+    `to` is `local` (in the background of this machine), `inline` (in the foreground) or a profile of `clusters.yaml`.
+    `root` is by default that of the profile, or `runs`. The other arguments are those of `run`. Raises `SpecError`
+    where the study file or the profile is wrong, before anything is started, and `cluster.ClusterError` where the
+    cluster refuses the job.
     """
     _refuse_less_than_one(trials=trials, cpus=cpus)
     from .jobs.submission import prepare
@@ -225,19 +235,19 @@ def submit(
 
 
 def open(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Study | Any:  # or Studies
-    """The `Study` in a folder, or at s3://BUCKET/PREFIX/STUDY; the `Studies` in a folder of them, or of several paths.
+    """Return the `Study` in a folder or at s3://BUCKET/PREFIX/STUDY, or the `Studies` of a folder or of several paths.
 
-    Raises `StudyError` where there is none.
+    Raises `StudyError` where there is no study.
     """
     if others:
         return Studies([path, *others])
     place = _place(path)
     if is_study(Path(str(place))):
         return Study(path)
-    found = studies_in(Path(str(place)))
-    if not found:
+    studies = studies_in(Path(str(place)))
+    if not studies:
         raise StudyError(f"there is no study in {place}: neither it nor a folder in it has a {SPEC_FILE}")
-    return Studies(found)
+    return Studies(studies)
 
 
 def _place(path: str | os.PathLike[str]) -> Path | Remote:
@@ -245,9 +255,9 @@ def _place(path: str | os.PathLike[str]) -> Path | Remote:
     return Path(path).expanduser().absolute() if uri is None else Remote(uri)
 
 
-def _finished(outcome: RunOutcome) -> Study:
+def _study_or_stopped(outcome: RunOutcome) -> Study:
     if outcome.exit_code == StoppedError.exit_code:
-        raise StoppedError(f"{outcome.study_dir} was stopped; run it again to go on where it was")
+        raise StoppedError(f"{outcome.study_dir} was stopped before its end; run it again to resume")
     return Study(outcome.study_dir)
 
 

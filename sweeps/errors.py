@@ -1,4 +1,4 @@
-"""Exceptions of `sweeps`: each says the rule, the value and the way out, and none deserves a traceback."""
+"""Exceptions of `sweeps`: each message names the rule, the value and the way out; none is shown with a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST_VALUE: Final = 120  # characters of a value that a message shows
 
 
 class _NotGiven:
-    """The value of a mistake that is about a key which is not there."""
+    """The value of a mistake about a missing key."""
 
     def __repr__(self) -> str:
         return "nothing"
@@ -21,17 +21,17 @@ NOT_GIVEN: Final = _NotGiven()
 
 
 class SweepError(Exception):
-    """A mistake the user can mend; the command prints the message and ends with `exit_code`."""
+    """A mistake that the user can correct. The command prints the message and exits with `exit_code`."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing wrong in a study file.
+    """One mistake in a study file.
 
-    `path` is where it stands (`space.width.choice[1]`), `value` what stands there, `rule` what must hold,
-    `hint` the nearest valid name or another way out, a whole sentence or empty.
+    `path` is its place (`space.width.choice[1]`), `value` the value there, `rule` the rule it breaks, `hint` the
+    nearest valid name or another way out, as a whole sentence, or empty.
     """
 
     path: str
@@ -41,13 +41,13 @@ class Mistake:
 
     def __str__(self) -> str:
         place = f"{self.path}: " if self.path else ""
-        found = "" if isinstance(self.value, _NotGiven) else f", got {_shown(self.value)}"
+        value = "" if isinstance(self.value, _NotGiven) else f", got {_shown(self.value)}"
         hint = f" {self.hint}" if self.hint else ""
-        return f"{place}{self.rule}{found}.{hint}"
+        return f"{place}{self.rule}{value}.{hint}"
 
 
 def _shown(value: Any) -> str:
-    """Write a value much as a study file does."""
+    """Return a value as a study file would write it, cut to `_LONGEST_VALUE` characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -56,7 +56,7 @@ def _shown(value: Any) -> str:
 
 
 class SpecError(SweepError):
-    """A study file that cannot be used; `mistakes` holds everything that is wrong with it, in file order."""
+    """A study file that cannot be used; `mistakes` holds all its mistakes, in file order."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
@@ -72,10 +72,10 @@ class StudyError(SweepError):
 
 
 class RunLostError(StudyError):
-    """A run that was cut off by its surroundings; the study can be run again."""
+    """A run that lost its cluster, database or object store; run the study again to resume it."""
 
     exit_code = 1
 
 
 class QueryError(SweepError):
-    """A question to the tables that cannot be answered."""
+    """A query of the tables that cannot be answered."""

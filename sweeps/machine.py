@@ -1,4 +1,4 @@
-"""What this machine grants this process, and how long it has run."""
+"""The cores that this process may use, and its age."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def available_cpus() -> int:
-    """Return the cores this process may use, which under a scheduler are fewer than the machine has."""
+    """Return the number of cores that this process may use; a scheduler may grant fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def process_age_s() -> float:
-    """Return the seconds since this process was started; where the system does not tell, the CPU time it took."""
+    """Return the seconds since this process started, or its CPU time where the system does not know the start."""
     try:
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started

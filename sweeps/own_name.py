@@ -1,4 +1,4 @@
-"""What a user has to type to call this command again: every hint can be pasted."""
+"""The words with which a user calls this command: every command in a hint can be copied and pasted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ SCRIPT: Final = "pinnsweep"
 
 
 def own_name() -> str:
-    """The command as it can be called in the surroundings of this process.
+    """Return the command as it can be called in the environment of this process.
 
-    That is `pinnsweep` where PATH leads to this environment's, else the path of that script, and of the interpreter
-    where there is none. How this process itself was started is no matter: a job is started by its interpreter.
+    It is `pinnsweep` if PATH finds the script of this Python environment, otherwise the path of the script, and if
+    there is no script, the interpreter with `-m`. How this process was started does not matter, since jobs are started
+    by the interpreter.
     """
     for script in (Path(sys.argv[0]), Path(sys.executable).with_name(SCRIPT)):
         if script.name == SCRIPT and script.is_file():
-            found = shutil.which(SCRIPT)
-            return SCRIPT if found and Path(found).samefile(script) else shlex.quote(str(script))
+            on_path = shutil.which(SCRIPT)
+            return SCRIPT if on_path and Path(on_path).samefile(script) else shlex.quote(str(script))
     return f"{_python()} -m sweeps.cli"
 
 
 def _python() -> str:
-    """The interpreter; of an environment it is a link to another one, which would not find our packages."""
-    found = shutil.which("python")
-    is_own = found is not None and Path(found).absolute() == Path(sys.executable).with_name("python")
+    """Return the interpreter. Links are not resolved: the target of an environment's link lacks our packages."""
+    on_path = shutil.which("python")
+    is_own = on_path is not None and Path(on_path).absolute() == Path(sys.executable).with_name("python")
     return "python" if is_own else shlex.quote(sys.executable)

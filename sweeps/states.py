@@ -1,4 +1,4 @@
-"""The states of a trial, as Optuna and the tables write them."""
+"""The states of a trial, as Optuna and the tables name them."""
 
 from __future__ import annotations
 

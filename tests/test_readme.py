@@ -53,7 +53,7 @@ SHORTER = {  # what is too long for a test, and what stands for it
 }
 ONCE = ("plan", "report")  # take seconds: the fast test executes the first of them
 AT_REST = {  # commands about what a study at rest, without failures, does not have
-    "stop": "is not being run by anybody",
+    "stop": "is not running",
     "retry": "there is no failed trial",
 }
 

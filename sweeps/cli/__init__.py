@@ -1,3 +1,3 @@
-"""The command `pinnsweep`: arguments in, text or JSON out."""
+"""The command `pinnsweep`: it reads arguments and prints text or JSON."""
 
 from .app import main as main

@@ -1,4 +1,4 @@
-"""Commands that judge results: which are best, which of two is better, what decided it."""
+"""The commands that judge results: `top`, `compare`, `effects`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from ..analysis.compare_configurations import ConfigurationComparison
     from ..analysis.compare_studies import StudyComparison
 
-By = Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column (default: the objective).")]
+By = Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column to judge by (default: the objective).")]
 Target = Annotated[str, typer.Argument(metavar="STUDY|STUDY/TRIAL", help="A study, or one trial of it: runs/first/3.")]
 
 
 def top(
     studies: Studies,
-    number: Annotated[int, typer.Option("-n", min=1, help="How many configurations.")] = 10,
+    number: Annotated[int, typer.Option("-n", min=1, help="Number of configurations.")] = 10,
     by: By = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """List the best configurations and which of them may be the best.
+    """Rank the configurations and mark those that may be the best.
 
-    Seeds of one configuration stand in one line, of several studies too, with a 95 % interval from five seeds on.
+    All seeds of a configuration are one line, also across studies, with a 95 % interval if there are at least five.
     """
     places = [study_place(study, root) for study in studies]
     from ..analysis import leaderboard
@@ -44,35 +44,35 @@ def top(
 def compare(first: Target, second: Target, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """Compare two studies, or two configurations of studies.
 
-    Studies: what differs, best against best, equal configurations in pairs. Configurations, as STUDY/TRIAL: every
-    metric over the seeds, and whether they can be told apart.
+    Of two studies: the settings that differ, the best trials, and the configurations that both contain. Of two
+    configurations, each given as STUDY/TRIAL: every metric over the seeds, and whether they can be told apart.
     """
-    targets = [_target(each, root) for each in (first, second)]
+    targets = [_target(argument, root) for argument in (first, second)]
     from ..analysis.compare_configurations import compare_configurations, configuration
     from ..analysis.compare_studies import compare_studies
     from ..analysis.compare_text import plain, text
 
     (one, trial), (other, number) = targets
-    found: ConfigurationComparison | StudyComparison
+    comparison: ConfigurationComparison | StudyComparison
     if trial is not None and number is not None:
-        found = compare_configurations(configuration(one, trial), configuration(other, number))
+        comparison = compare_configurations(configuration(one, trial), configuration(other, number))
     elif trial is None and number is None:
-        found = compare_studies(one, other)
+        comparison = compare_studies(one, other)
     else:
         raise QueryError(
-            f"two studies or two trials are compared, got {first} and {second}. Write STUDY/TRIAL for both."
+            f"compare takes two studies or two trials, got {first} and {second}. Write STUDY/TRIAL for both."
         )
     if as_json:
-        print_json(plain(found))
+        print_json(plain(comparison))
     else:
-        typer.echo(text(found))
+        typer.echo(text(comparison))
 
 
-def _target(given: str, root: Path) -> tuple[Path, int | None]:
-    """A study and, of STUDY/TRIAL, the number of the trial. Raises `StudyError`."""
-    study, _, number = given.rstrip("/").rpartition("/")
+def _target(argument: str, root: Path) -> tuple[Path, int | None]:
+    """Return the study and, for STUDY/TRIAL, the number of the trial. Raises `StudyError` where there is no study."""
+    study, _, number = argument.rstrip("/").rpartition("/")
     try:
-        return study_place(Path(given), root), None
+        return study_place(Path(argument), root), None
     except StudyError:
         if not (study and number.isdecimal()):
             raise
@@ -80,16 +80,16 @@ def _target(given: str, root: Path) -> tuple[Path, int | None]:
 
 
 def effects(study: Study, by: By = None, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """Say which hyperparameters mattered, how, and what to try next.
+    """Show which hyperparameters mattered, how, and what to try next.
 
-    Importance by PED-ANOVA with its noise, the marginal effect of each dimension, failures by its values, how well
-    rungs foretell the end, and bounds of the space that the best trials press against.
+    Prints the importance of each dimension by PED-ANOVA with its noise, its marginal effect, failures by its values,
+    how well results at rungs predict the final ones, and the bounds of the space that the best trials are close to.
     """
     place = study_place(study, root)
     from ..analysis import summary as judgement
 
-    found = judgement.judge(place, by)
+    summary = judgement.judge(place, by)
     if as_json:
-        print_json(found.to_plain())
+        print_json(summary.to_plain())
     else:
-        typer.echo(judgement.text(found))
+        typer.echo(judgement.text(summary))

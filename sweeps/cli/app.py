@@ -1,7 +1,7 @@
-"""The command `pinnsweep`: arguments in, text or JSON out; what it does is done by the modules it calls.
+"""The command `pinnsweep`: it reads arguments, calls the modules that do the work, and prints text or JSON.
 
-Exit codes: 0 done, 1 finished with failed trials, 2 usage or study file wrong, 130 interrupted, 141 nobody reads the
-output any more. Heavy libraries are imported inside the commands, so that `--help` answers at once.
+Exit codes: 0 done, 1 finished with failed trials, 2 usage or study file wrong, 130 interrupted, 141 the reader of the
+output is gone. Heavy libraries are imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .options import AsJson, Cpus, Set, Spec, print_json, warn
 app = typer.Typer(
     name="pinnsweep",
     cls=Commands,
-    help="Sweeps of physics-informed neural networks: trained in packs, resumable, results as plain tables.",
+    help="Sweeps of physics-informed neural networks: trained in packs, resumable, with results as plain tables.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -27,11 +27,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data", help="Data tables of your own.")
+app.add_typer(data_app, name="data", help="Check data tables of your own.")
 
 
 class ElocalFactor(StrEnum):
-    """What the local strain of a table is multiplied by."""
+    """The factor by which the local strain of a table is multiplied."""
 
     AUTO = "auto"
     ONE = "1"
@@ -63,7 +63,7 @@ app.command()(run.retry)
 
 @app.command()
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
-    """Check a study file: every mistake at once."""
+    """Check a study file and report every mistake at once."""
     from ..spec.warnings import warnings_of
     from ..study.loading import load_spec
 
@@ -84,11 +84,11 @@ def plan(
     overrides: Set = None,
     cpus: Cpus = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate/--no-calibrate", help="Time a few evaluations on this machine.")
+        bool, typer.Option("--calibrate/--no-calibrate", help="Time a few evaluations on this machine first.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate memory and time; nothing is trained or written."""
+    """Estimate memory and time; trains and writes nothing."""
     from dataclasses import asdict
 
     from ..machine import available_cpus
@@ -133,13 +133,13 @@ def check(
     lrb: Annotated[Path, typer.Argument(metavar="LRB", help="CSV of the left and right boundary nodes.")],
     btb: Annotated[Path, typer.Argument(metavar="BTB", help="CSV of the bottom and top boundary nodes.")],
     elocal_factor: Annotated[
-        ElocalFactor, typer.Option("--elocal-factor", help="Factor the tables' elocal carries; auto finds it.")
+        ElocalFactor, typer.Option("--elocal-factor", help="Factor in the column elocal; auto detects it.")
     ] = ElocalFactor.AUTO,
     as_json: AsJson = False,
 ) -> None:
-    """Read three tables and say what was found.
+    """Read three tables and print what they contain.
 
-    Units, factor of ten, ranges and hash, read as a study would read them.
+    Prints units, the factor of ten, ranges and hash, as a study would read them.
     """
     from pinncore.data import load_data
 
@@ -177,5 +177,5 @@ app.command()(jobs.doctor)
 
 
 def main() -> None:
-    """Entry point of the console command."""
+    """Run the command line: the entry point of the console script."""
     app()

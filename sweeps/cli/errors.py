@@ -1,4 +1,4 @@
-"""What becomes of an exception in the command: the user's mistakes are told from bugs here, and nowhere else."""
+"""How the command reports exceptions: only this module distinguishes mistakes of the user from bugs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cluster import ClusterError
+from pinncore.errors import PinnError
 
 from ..errors import NOT_GIVEN, SpecError, SweepError
 
-WRONG = 2
+USER_ERROR = 2
 INTERRUPTED = 130
-UNREAD = 141  # as the shell has it of what SIGPIPE ended
+OUTPUT_CLOSED = 141  # the exit code that a shell reports for SIGPIPE
 _READER_IS_GONE = select.POLLERR | select.POLLHUP
-# What the user's disk says, not our code: no rights, no space, a file where a folder should be.
+# Errors of the user's disk, not bugs: no permission, no space, a file where a folder should be.
 DISK_ERRORS = {
     errno.EACCES,
     errno.EPERM,
@@ -38,18 +39,18 @@ DISK_ERRORS = {
 
 
 class _Explaining:
-    """The one place where a mistake of the user becomes a message and an exit code; a bug keeps its traceback."""
+    """Turns a mistake of the user into a message and an exit code; a bug keeps its traceback."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta["json"] = "--json" in args  # before any parsing, since the mistake may stand in the arguments
+        ctx.meta["json"] = "--json" in args  # before parsing, which may raise
         return super().parse_args(ctx, args)  # type: ignore[misc]
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _quiet_where_unread():  # --help and --version print here
+        with _quiet_if_output_closed():  # --help and --version print here
             return super().make_context(*arguments, **options)  # type: ignore[misc]
 
     def invoke(self, ctx: Any) -> Any:
-        with _quiet_where_unread():
+        with _quiet_if_output_closed():
             return self._invoke(ctx)
 
     def _invoke(self, ctx: Any) -> Any:
@@ -61,103 +62,102 @@ class _Explaining:
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            message = _explained(error)
+            message = _user_message(error)
             if message is None or (_is_usage(error) and not ctx.meta["json"]):  # typer prints usage errors itself
                 raise
             if ctx.meta["json"]:
                 typer.echo(json.dumps({"error": _error_record(error, message)}, default=str), err=True)
             else:
-                typer.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)  # one a mistake
-            raise typer.Exit(getattr(error, "exit_code", WRONG)) from None
+                typer.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)  # a line per mistake
+            raise typer.Exit(getattr(error, "exit_code", USER_ERROR)) from None
 
 
 class Commands(_Explaining, TyperGroup):
-    """A program of several commands."""
+    """A program with several commands."""
 
 
 class Command(_Explaining, TyperCommand):
-    """A program that is one command."""
+    """A program with one command."""
 
 
-def end_with_the_reader() -> None:
-    """Have this process end as soon as nobody reads its output any more, for a command that waits for more to print.
+def exit_when_output_closes() -> None:
+    """Exit as soon as the reader of stdout is gone, in a command that waits for something to print.
 
-    Only who writes is told that the reader of a pipe is gone; `logs -f | head -1` would stay until the job writes.
+    A process learns only on writing that the reader of its pipe is gone: without this thread, `logs -f | head -1` would
+    wait until the job writes again.
     """
-    watched = _poll(sys.stdout)
-    if watched is None:
+    poll = _poll(sys.stdout)
+    if poll is None:
         return
 
-    def look() -> None:
-        while not any(found & _READER_IS_GONE for _, found in watched.poll()):
+    def watch() -> None:
+        while not any(events & _READER_IS_GONE for _, events in poll.poll()):
             pass
-        os._exit(UNREAD)
+        os._exit(OUTPUT_CLOSED)
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
-def _quiet_where_unread() -> Iterator[None]:
-    """End without a word where nobody reads the output any more: `pinnsweep list | head -1` is no mistake."""
+def _quiet_if_output_closed() -> Iterator[None]:
+    """Exit without a message if the reader of the output is gone: `pinnsweep list | head -1` is no mistake."""
     try:
         try:
             yield
         finally:
             _flush()
     except BrokenPipeError as problem:
-        unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
-        if not unread:  # another pipe, and so a bug, which typer would hide
-            raise RuntimeError("a process that this one wrote to is gone") from problem
-        for stream in unread:
-            _drop(stream)
-        raise typer.Exit(UNREAD) from None
+        closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+        if not closed:  # another pipe broke: a bug, which typer would hide
+            raise RuntimeError("a process that this command wrote to has ended") from problem
+        for stream in closed:
+            _discard_output(stream)
+        raise typer.Exit(OUTPUT_CLOSED) from None
 
 
 def _flush() -> None:
-    """Write what is still in a buffer now: where that fails when Python ends, Python says so in its own words."""
+    """Flush stdout now: if that fails when Python exits, Python prints a message of its own."""
     try:
-        if sys.stdout is not None:  # closed: `>&-`
+        if sys.stdout is not None:  # None after `>&-`
             sys.stdout.flush()
     except BrokenPipeError:
         raise
-    except OSError:  # a full disk, which was told when it was first written to
-        _drop(sys.stdout)
+    except OSError:  # a full disk, which was reported at the first write
+        _discard_output(sys.stdout)
 
 
-def _drop(stream: TextIO) -> None:
-    """Let all that is written to a stream go nowhere."""
+def _discard_output(stream: TextIO) -> None:
+    """Redirect a stream to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _is_unread(stream: TextIO) -> bool:
-    watched = _poll(stream)
-    return watched is not None and any(found & _READER_IS_GONE for _, found in watched.poll(0))
+def _is_closed(stream: TextIO) -> bool:
+    poll = _poll(stream)
+    return poll is not None and any(events & _READER_IS_GONE for _, events in poll.poll(0))
 
 
 def _poll(stream: TextIO) -> select.poll | None:
-    """What tells the end of a stream's reader, and nothing else; None of a stream that is no file of the system."""
-    found = select.poll()
+    """Return a poll that reports only that a stream's reader is gone, or None if the stream has no file descriptor."""
+    poll = select.poll()
     try:
-        found.register(stream.fileno(), 0)
-    except (AttributeError, OSError, ValueError):  # None, of a closed one, among them
+        poll.register(stream.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # a closed stream may be None
         return None
-    return found
+    return poll
 
 
 def _is_usage(error: Exception) -> bool:
-    return hasattr(error, "format_message")  # no common class: typer brings its own click, or takes the installed one
+    return hasattr(error, "format_message")  # no common class: typer has its own click or uses the installed one
 
 
-def _explained(error: Exception) -> str | None:
-    """The message of an error that is no bug, None for a bug."""
+def _user_message(error: Exception) -> str | None:
+    """Return the message of a mistake of the user, None for a bug."""
     if _is_usage(error):
         return str(error.format_message())  # type: ignore[attr-defined]
     if isinstance(error, (SweepError, ClusterError)):
         return str(error)
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
-    from pinncore.errors import PinnError  # only now: pinncore brings torch
-
     return str(error) if isinstance(error, PinnError) else None
 
 

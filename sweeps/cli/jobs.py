@@ -1,4 +1,4 @@
-"""The commands about jobs: a study handed to a place, looked at, stopped; and whether a place can be used."""
+"""The commands about jobs, `submit`, `jobs`, `logs`, `cancel`, and about the places that run them, `doctor`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cluster import INLINE, LOCAL, Check, ClusterError, JobHandle, JobState, Log
 from ..jobs import places
 from ..jobs.places import full_id
 from ..own_name import own_name
-from .errors import WRONG, end_with_the_reader
+from .errors import USER_ERROR, exit_when_output_closes
 from .options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, aligned, print_json, root_option, warn
 
 JobId = Annotated[
-    str, typer.Argument(metavar="JOB", help="As `jobs` lists it: NAME/ID, or a number for a job of this machine.")
+    str, typer.Argument(metavar="JOB", help="Job as `jobs` lists it: NAME/ID, or the number of a job of this machine.")
 ]
-JobsRoot = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder that holds this machine's jobs.")]
+JobsRoot = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder with the jobs of this machine.")]
 
 
 def submit(
@@ -30,23 +30,25 @@ def submit(
         typer.Option(
             "--to",
             metavar="NAME",
-            help="Profile of clusters.yaml; local: in the background of this machine; inline: here.",
+            help="Profile of clusters.yaml; local: in the background of this machine; inline: in the foreground.",
         ),
     ],
     root: Annotated[
-        str | None, typer.Option("--root", metavar="DIR|URL", help="Where the studies lie (default: the profile's).")
+        str | None,
+        typer.Option("--root", metavar="DIR|URL", help="Folder or URI of the studies (default: from the profile)."),
     ] = None,
     overrides: Set = None,
     trials: Trials = None,
     cpus: Cpus = None,
     state: Annotated[
-        str | None, typer.Option("--state", metavar="DIR|postgresql://...", help="Where the study's database lies.")
+        str | None,
+        typer.Option("--state", metavar="DIR|postgresql://...", help="Folder or server of the study's database."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print its log until the job has ended.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted and exit.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print the log until the job ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study as a job: in the background, here, or on a cluster."""
+    """Run a study as a job in the background or on a cluster."""
     options: dict[str, Any] = {"trials": trials, "cpus": cpus, "state": state}
     from ..jobs.submission import prepare
 
@@ -71,12 +73,13 @@ def submit(
 
 def jobs(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Profiles, or local (default: all).")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Profiles, or local for this machine (default: all)."),
     ] = None,
     root: JobsRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """List submitted jobs, those of each place oldest first."""
+    """List submitted jobs by place, the oldest first."""
     records = []
     for name in names or places.places():
         try:
@@ -84,7 +87,7 @@ def jobs(
         except ClusterError as problem:
             if names:
                 raise
-            warn([f"{name}: {problem}"])  # one place out of reach does not hide the others
+            warn([f"{name}: {problem}"])  # an unreachable place does not hide the others
     if as_json:
         print_json(records)
     elif not records:
@@ -95,22 +98,22 @@ def jobs(
 
 def logs(
     job: JobId,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job has ended.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the job ends.")] = False,
     root: JobsRoot = DEFAULT_ROOT,
 ) -> None:
-    """Print what a job has written."""
+    """Print the log of a job."""
     _print_log(places.find_job(job, root), follow=follow)
 
 
 def cancel(
     job: JobId,
     grace_s: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", min=0, help="Time to end well before it is killed.")
+        float, typer.Option("--grace", metavar="SECONDS", min=0, help="Time to save its work before it is killed.")
     ] = 30.0,
     root: JobsRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a job; submitting its study again goes on from there."""
+    """Stop a job; submit its study again to resume it."""
     handle = places.find_job(job, root)
     handle.cancel(grace_s=grace_s)
     state = handle.wait(grace_s + 10)
@@ -119,32 +122,30 @@ def cancel(
     else:
         typer.echo(f"job {job}: {state.value}")
     if not state.finished:
-        raise ClusterError(
-            f"job {job} is still {state.value}; its log says more: {own_name()} logs {job}{root_option(root)}"
-        )
+        raise ClusterError(f"job {job} is still {state.value}; see its log: {own_name()} logs {job}{root_option(root)}")
 
 
 def doctor(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="Profile of clusters.yaml, or local for this machine.")
     ] = LOCAL,
-    run: Annotated[bool, typer.Option("--run", help="Have a job look around there, too.")] = False,
+    run: Annotated[bool, typer.Option("--run", help="Also run a test job there.")] = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Check step by step whether a place can run studies."""
     from ..jobs import doctor as doctors
 
-    found: list[Check] = []
+    checks: list[Check] = []
     for check in doctors.check_here(str(root)) if name == LOCAL else doctors.check_profile(name, run=run):
-        found.append(check)
+        checks.append(check)
         if not as_json:
             typer.echo(f"{'NO' if check.problem else 'ok':<3} {check.what}")
     if as_json:
-        print_json([{"what": check.what, "ok": not check.problem, "problem": check.problem} for check in found])
-    if found[-1].problem:
-        typer.echo(f"error: {found[-1].problem}", err=True)
-        raise typer.Exit(WRONG)
+        print_json([{"what": check.what, "ok": not check.problem, "problem": check.problem} for check in checks])
+    if checks[-1].problem:
+        typer.echo(f"error: {checks[-1].problem}", err=True)
+        raise typer.Exit(USER_ERROR)
 
 
 def _record(name: str, handle: JobHandle) -> dict[str, Any]:
@@ -164,13 +165,16 @@ def _line(record: dict[str, Any]) -> Sequence[str]:
 
 def _print_log(handle: JobHandle, *, follow: bool) -> None:
     if follow:
-        end_with_the_reader()
+        exit_when_output_closes()
     for piece in handle.logs(follow=follow):
         typer.echo(piece, nl=False)
 
 
 def job_status(job: str, root: Path) -> dict[str, Any]:
-    """How a job stands, and the last line of its log, which for a study says how far that is."""
+    """Return the state of a job and the last line of its log, which shows the progress of its study.
+
+    Raises `JobNotFound` where there is no such job.
+    """
     handle = places.find_job(job, root)
     record = _record(job.rpartition("/")[0] or LOCAL, handle)
     lines = [] if record["state"] == JobState.PENDING else _log_of(handle).split("\n")
@@ -180,12 +184,12 @@ def job_status(job: str, root: Path) -> dict[str, Any]:
 def _log_of(handle: JobHandle) -> str:
     try:
         return "".join(handle.logs())
-    except LogsNotKept:  # of a job that ran in the foreground
+    except LogsNotKept:  # the job ran in the foreground
         return ""
 
 
-def job_status_text(found: dict[str, Any]) -> str:
-    """The same for a reader."""
-    ended = "" if found["exit_code"] is None else f", exit code {found['exit_code']}"
-    text = f"job {found['job']}: {found['state']}{ended}, study {found['study']}, submitted {found['submitted_at']}"
-    return f"{text}\n  {found['last_line']}" if found["last_line"] else text
+def job_status_text(status: dict[str, Any]) -> str:
+    """Return the status of a job, as `job_status` returns it, as text."""
+    ended = "" if status["exit_code"] is None else f", exit code {status['exit_code']}"
+    text = f"job {status['job']}: {status['state']}{ended}, study {status['study']}, submitted {status['submitted_at']}"
+    return f"{text}\n  {status['last_line']}" if status["last_line"] else text

@@ -1,4 +1,4 @@
-"""The commands on result tables: a question in SQL, and whole tables as files."""
+"""The commands on result tables: `query` for SQL, `export` for whole tables as files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 EXPORT_TIME_LIMIT_S = 3600.0
 
 
-class Shown(StrEnum):
-    """How an answer is shown, or written to a file."""
+class AnswerFormat(StrEnum):
+    """The formats in which the answer of a query is printed or written."""
 
     TABLE = "table"
     CSV = "csv"
@@ -30,8 +30,8 @@ class Shown(StrEnum):
     XLSX = "xlsx"
 
 
-class Written(StrEnum):
-    """What a table is exported as."""
+class ExportFormat(StrEnum):
+    """The formats in which a table is exported."""
 
     CSV = "csv"
     JSON = "json"
@@ -41,7 +41,7 @@ class Written(StrEnum):
 
 
 class TableName(StrEnum):
-    """The tables of a study, and its views."""
+    """The tables and views of a study."""
 
     TRIALS = "trials"
     CURVES = "curves"
@@ -55,27 +55,27 @@ class TableName(StrEnum):
     PARETO = "pareto"
 
 
-TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="SECONDS", min=0.1, help="What SQL may take.")]
+TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="SECONDS", min=0.1, help="Time limit of the query.")]
 MemoryLimit = Annotated[
-    float, typer.Option("--memory-limit", metavar="GIB", min=0.1, max=1024, help="What SQL may take.")
+    float, typer.Option("--memory-limit", metavar="GIB", min=0.1, max=1024, help="Memory limit of the query.")
 ]
 
 
 def query(
     studies: Studies,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT over tables and views, .tables, or .schema.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT on tables and views, .tables or .schema.")],
     root: Root = DEFAULT_ROOT,
-    shown: Annotated[
-        Shown | None, typer.Option("--format", help="Default: a table for people, or what FILE's name says.")
+    format: Annotated[
+        AnswerFormat | None, typer.Option("--format", help="Default: table, or the format of FILE's name.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the answer there, over what it held.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the answer to FILE, replacing it.")
     ] = None,
     time_limit: TimeLimit = 120.0,
     memory_limit: MemoryLimit = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the result tables of studies in SQL, read-only.
+    """Query the result tables of studies in SQL, read-only.
 
     Tables: trials, curves, fields, weights, events. Views: best, by_config, curves_last, failures, pareto. The first
     column of each is the study.
@@ -88,11 +88,11 @@ def query(
     pinnsweep query runs/a runs/b "SELECT study, trial, rel_l2, seconds FROM pareto" --format csv
     pinnsweep query runs/widths "FROM curves JOIN best USING (study, trial, replicate)" -o best.parquet
     """
-    chosen = Shown.JSON if as_json and output is None else shown
-    if output is None and chosen in (Shown.PARQUET, Shown.ARROW, Shown.XLSX):
-        raise QueryError(f"--format {chosen} is no text for a terminal. Say where to write it: -o answer.{chosen}")
-    if output is not None and chosen is Shown.TABLE:
-        raise QueryError("--format table is for people to look at. To write a file choose csv, json or another one")
+    chosen = AnswerFormat.JSON if as_json and output is None else format
+    if output is None and chosen in (AnswerFormat.PARQUET, AnswerFormat.ARROW, AnswerFormat.XLSX):
+        raise QueryError(f"--format {chosen} cannot be printed. Write it to a file: -o answer.{chosen}")
+    if output is not None and chosen is AnswerFormat.TABLE:
+        raise QueryError("--format table cannot be written to a file. Choose csv, json, parquet, arrow or xlsx")
     places = [study_place(study, root) for study in studies]
     from ..query import confined
     from ..query.export import export_answer, place_for
@@ -103,22 +103,26 @@ def query(
     limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
     with confined.process_confined(limits):
         if output is None:
-            typer.echo(render(answer_of(places, sql, limits), (chosen or Shown.TABLE).value))
+            typer.echo(render(answer_of(places, sql, limits), (chosen or AnswerFormat.TABLE).value))
             return
         target = place_for(output, "answer", FileFormat(chosen) if chosen else None)
-        _tell([export_answer(places, sql, target, limits)], as_json=as_json)
+        _print_files([export_answer(places, sql, target, limits)], as_json=as_json)
 
 
 def export(
     studies: Studies,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="PLACE", help="A file of one table, over what it held, or a folder."),
+        typer.Option("-o", "--output", metavar="PLACE", help="Folder, or file for one table (replaced)."),
     ],
-    table: Annotated[TableName | None, typer.Option("--table", help="Which (default: the five tables).")] = None,
-    sql: Annotated[str | None, typer.Option("--sql", metavar="SQL", help="The answer to a question instead.")] = None,
+    table: Annotated[
+        TableName | None, typer.Option("--table", help="Table or view (default: the five tables).")
+    ] = None,
+    sql: Annotated[
+        str | None, typer.Option("--sql", metavar="SQL", help="Export the answer of a query instead.")
+    ] = None,
     format: Annotated[
-        Written | None, typer.Option("--format", help="Default: what PLACE's name says, csv in a folder.")
+        ExportFormat | None, typer.Option("--format", help="Default: the format of PLACE's name; csv in a folder.")
     ] = None,
     root: Root = DEFAULT_ROOT,
     time_limit: TimeLimit = EXPORT_TIME_LIMIT_S,
@@ -127,8 +131,8 @@ def export(
 ) -> None:
     """Write result tables of studies to files for other programs.
 
-    Rows are read and written a batch at a time, whatever their number. The first column is the study; units stand in
-    the metadata of Parquet and Arrow fields, and on a sheet of their own in Excel.
+    Rows are read and written in batches, so tables may be of any size. The first column is the study. Units are in the
+    metadata of Parquet and Arrow fields, and on a separate sheet in Excel.
 
     \b
     pinnsweep export runs/widths -o tables
@@ -137,7 +141,7 @@ def export(
     pinnsweep export runs/widths --sql "SELECT trial, step, loss FROM curves WHERE trial < 9" -o curves.csv
     """
     if table is not None and sql is not None:
-        raise QueryError("one of --table and --sql says what to export, got both")
+        raise QueryError("--table and --sql exclude each other, got both")
     places = [study_place(study, root) for study in studies]
     from ..query import confined
     from ..query.export import export_answer, export_tables, place_for, places_in
@@ -146,18 +150,18 @@ def export(
 
     chosen = FileFormat(format) if format else None
     if table is None and sql is None:
-        _tell(export_tables(places, places_in(output, TABLES, chosen or FileFormat.CSV)), as_json=as_json)
+        _print_files(export_tables(places, places_in(output, TABLES, chosen or FileFormat.CSV)), as_json=as_json)
     elif table is not None and table.value in TABLES:
-        _tell(export_tables(places, {table.value: place_for(output, table.value, chosen)}), as_json=as_json)
+        _print_files(export_tables(places, {table.value: place_for(output, table.value, chosen)}), as_json=as_json)
     else:
         limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
         target = place_for(output, table.value if table else "answer", chosen)
         with confined.process_confined(limits):
-            _tell([export_answer(places, sql or f"FROM {table}", target, limits)], as_json=as_json)
+            _print_files([export_answer(places, sql or f"FROM {table}", target, limits)], as_json=as_json)
 
 
-def _tell(written: Sequence[Exported], *, as_json: bool) -> None:
+def _print_files(files: Sequence[Exported], *, as_json: bool) -> None:
     if as_json:
-        print_json([asdict(each) for each in written])
+        print_json([asdict(file) for file in files])
     else:
-        typer.echo("\n".join(f"{each.path}: {each.rows} row{'s' if each.rows != 1 else ''}" for each in written))
+        typer.echo("\n".join(f"{file.path}: {file.rows} row{'s' if file.rows != 1 else ''}" for file in files))

@@ -1,4 +1,4 @@
-"""The command `report`."""
+"""The command that writes a study's report: `report`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from .options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place
 
 
-class Pictures(StrEnum):
-    """What figures are written as."""
+class FigureFormat(StrEnum):
+    """The formats of figures that are written as files."""
 
     SVG = "svg"
     PNG = "png"
@@ -21,17 +21,17 @@ class Pictures(StrEnum):
 def report(
     study: Study,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: report.html in the study.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: report.html in the study folder.")
     ] = None,
     figures: Annotated[
         Path | None,
-        typer.Option("--figures", metavar="DIR", help="Write every figure there too, as a file of its own."),
+        typer.Option("--figures", metavar="DIR", help="Also write every figure as a file into DIR."),
     ] = None,
-    format: Annotated[Pictures, typer.Option("--format", help="What these files are.")] = Pictures.SVG,
+    format: Annotated[FigureFormat, typer.Option("--format", help="Format of these files.")] = FigureFormat.SVG,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Write a study's report, one self-contained HTML page."""
+    """Write the report of a study as one self-contained HTML page."""
     place = study_place(study, root)
     from ..report import write_report
 

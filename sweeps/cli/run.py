@@ -1,4 +1,4 @@
-"""The commands that train a study, go on with it, or let it stop."""
+"""The commands that train a study or stop its training: `run`, `extend`, `retry`, `stop`."""
 
 from __future__ import annotations
 
@@ -25,50 +25,61 @@ if TYPE_CHECKING:
 
 
 def run(
-    target: Annotated[Path, typer.Argument(metavar="SPEC|STUDY_DIR", help="Study file, or folder of a study.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="SPEC|STUDY_DIR", help="Study file, or folder of a study to resume.")
+    ],
     root: Root = DEFAULT_ROOT,
     overrides: Set = None,
     trials: Trials = None,
     new_study: Annotated[
-        str | None, typer.Option("--new-study", metavar="NAME", help="Begin a study of another name: --set study=NAME.")
+        str | None,
+        typer.Option("--new-study", metavar="NAME", help="Start a new study, as --set study=NAME does."),
     ] = None,
     branch: Annotated[
-        str | None, typer.Option("--branch", metavar="NAME", help="The same, and take over what the old one completed.")
+        str | None,
+        typer.Option(
+            "--branch", metavar="NAME", help="Start a new study that reuses the completed trials of the old one."
+        ),
     ] = None,
     state: Annotated[
-        str | None, typer.Option("--state", metavar="DIR|postgresql://...", help="Where the study's database lies.")
+        str | None,
+        typer.Option("--state", metavar="DIR|postgresql://...", help="Folder or server of the study's database."),
     ] = None,
     address: Address = None,
     cpus: Cpus = None,
     plain: Plain = False,
-    inputs: Annotated[Path | None, typer.Option("--inputs", hidden=True)] = None,  # for jobs: files that came with it
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", hidden=True)
+    ] = None,  # for jobs: the files submitted with it
     as_json: AsJson = False,
 ) -> None:
-    """Train the trials of a study, or go on where it stopped."""
+    """Train the trials of a study, or resume them where they stopped."""
     if inputs is not None:
         from ..jobs.bundle import unpack
 
         unpack(inputs, root)
     if new_study and branch:
-        raise typer.BadParameter("--new-study begins anew and --branch does not: give one of the two")
-    words = list(overrides or ())
-    words += [requests.kept_in(state)] if state else []
-    words += [requests.named(new_study)] if new_study else []
-    words += requests.branched(target, branch, root=root, overrides=words) if branch else []
-    options: dict[str, Any] = {"root": root, "overrides": words, "trials": trials, "address": address, "cpus": cpus}
+        raise typer.BadParameter(
+            "--new-study and --branch exclude each other: --new-study reuses no trials, --branch does"
+        )
+    changes = list(overrides or ())
+    changes += [requests.kept_in(state)] if state else []
+    changes += [requests.named(new_study)] if new_study else []
+    changes += requests.branched(target, branch, root=root, overrides=changes) if branch else []
+    options: dict[str, Any] = {"root": root, "overrides": changes, "trials": trials, "address": address, "cpus": cpus}
     _train(target, plain=plain, as_json=as_json, **options)
 
 
 def extend(
     study: Study,
-    number: Annotated[int, typer.Argument(metavar="N", min=1, help="Trials beyond those the study has now.")],
+    number: Annotated[int, typer.Argument(metavar="N", min=1, help="Number of trials to add.")],
     root: Root = DEFAULT_ROOT,
     address: Address = None,
     cpus: Cpus = None,
     plain: Plain = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a study more trials, and train them."""
+    """Add trials to a study and train them."""
     folder = study_dir(study, root)
     trials = requests.more_trials(folder, number)
     _train(folder, plain=plain, as_json=as_json, root=root, trials=trials, address=address, cpus=cpus)
@@ -77,7 +88,8 @@ def extend(
 def retry(
     study: Study,
     trials: Annotated[
-        list[int] | None, typer.Argument(metavar="[TRIAL]...", help="Failed trials (default: all not retried yet).")
+        list[int] | None,
+        typer.Argument(metavar="[TRIAL]...", help="Failed trials (default: all that were not retried)."),
     ] = None,
     root: Root = DEFAULT_ROOT,
     address: Address = None,
@@ -85,36 +97,36 @@ def retry(
     plain: Plain = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the failed trials of a study once more."""
+    """Train the failed trials of a study again."""
     folder = study_dir(study, root)
     failed = requests.to_retry(folder, trials or ())
     _train(folder, plain=plain, as_json=as_json, root=root, retry=failed, address=address, cpus=cpus)
 
 
 def _train(target: Path, *, plain: bool, as_json: bool, **options: Any) -> NoReturn:
-    """Run a study and end with its exit code."""
+    """Run a study and exit with its exit code."""
     began = time.monotonic() - process_age_s()
-    # With --json, stdout is for the result alone: progress goes to stderr.
+    # With --json, only the result goes to stdout: progress goes to stderr.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         if sys.stdout.isatty():
-            print(f"reading {target}", flush=True)  # somebody waits for the second that importing takes
+            print(f"reading {target}", flush=True)  # the imports below take a second
         from ..runner.driver import run as run_study
 
-        leave = functools.partial(_leave, as_json=as_json)
+        leave = functools.partial(_exit_at_once, as_json=as_json)
         outcome = run_study(target, plain=plain or as_json, began=began, leave=leave, **options)
-    _say(outcome, as_json=as_json)
+    _print_outcome(outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
 
 
-def _leave(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
-    """End this process at once: its Ray cluster is lost, and Ray would wait for it and then abort."""
-    _say(outcome, as_json=as_json)
+def _exit_at_once(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
+    """Exit without cleaning up: the Ray cluster is lost, and Ray would wait for it and then abort."""
+    _print_outcome(outcome, as_json=as_json)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(outcome.exit_code)
 
 
-def _say(outcome: RunOutcome, *, as_json: bool) -> None:
+def _print_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     if as_json:
         record = {"exit_code": outcome.exit_code, "study_dir": str(outcome.study_dir)}
         print_json({**record, "counts": outcome.counts, "best": outcome.best})
@@ -125,10 +137,10 @@ def _say(outcome: RunOutcome, *, as_json: bool) -> None:
 def _print_next(exit_code: int, folder: Path, *, failed: bool) -> None:
     command, study = own_name(), shlex.quote(str(folder))
     if exit_code == INTERRUPTED and (folder / SPEC_FILE).is_file():
-        typer.echo(f"Interrupted. To go on where it stopped:\n  {command} run {study}")
+        typer.echo(f"Interrupted. To resume:\n  {command} run {study}")
         return
     if exit_code == INTERRUPTED:
-        typer.echo("Interrupted before the study began. To begin it, run the same command again")
+        typer.echo("Interrupted before the study began. Run the same command again to start it")
         return
     typer.echo("Next:")
     if exit_code and failed:
@@ -141,15 +153,15 @@ def _print_next(exit_code: int, folder: Path, *, failed: bool) -> None:
 def stop(
     study: Study,
     root: Root = DEFAULT_ROOT,
-    wait: Annotated[bool, typer.Option("--wait", help="Come back when the study is free.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the study has stopped.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let a running study save its work and end."""
+    """Stop a running study after it has saved its work."""
     folder = study_dir(study, root)
     holder = requests.stop(folder, wait=wait)
     if as_json:
         print_json({"study": folder.name, "held_by": holder, "stopped": wait})
     elif wait:
-        typer.echo(f"{folder.name}: {holder} has stopped. To go on:\n  {own_name()} run {shlex.quote(str(folder))}")
+        typer.echo(f"{folder.name}: {holder} has stopped. To resume:\n  {own_name()} run {shlex.quote(str(folder))}")
     else:
-        typer.echo(f"{folder.name}: {holder} finishes the running stretch, saves it and stops")
+        typer.echo(f"{folder.name}: {holder} is finishing and saving the current step, then it stops")

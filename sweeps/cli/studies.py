@@ -1,4 +1,4 @@
-"""The commands on studies as a whole: how they stand, which there are, how to be rid of one or of what is of no use."""
+"""The commands on whole studies: `status`, `list`, `delete`, `compact`, `gc`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def status(
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far a study is, and which trial is best."""
+    """Show the progress of a study and its best trial."""
     if study is None:
         _status_of_all(root, as_json=as_json)
         return
@@ -54,42 +54,42 @@ def status(
         _status_of_job(str(study), root, no_study, as_json=as_json)
         return
     warn(_ambiguous(str(study), place, root))
-    found = requests.study_status(local(place))
-    print_json(found) if as_json else typer.echo(_status_text(found))
+    status = requests.study_status(local(place))
+    print_json(status) if as_json else typer.echo(_status_text(status))
 
 
 def _status_of_job(job: str, root: Path, no_study: StudyError, *, as_json: bool) -> None:
     try:
-        found = jobs.job_status(job, root)
+        status = jobs.job_status(job, root)
     except JobNotFound as no_job:
         raise StudyError(f"{no_study}; {no_job}") from None
-    print_json(found) if as_json else typer.echo(jobs.job_status_text(found))
+    print_json(status) if as_json else typer.echo(jobs.job_status_text(status))
 
 
 def _ambiguous(name: str, place: Path, root: Path) -> list[str]:
-    """What to say where a study has the name of a job."""
+    """Return a warning where a study and a job have the same name, else nothing."""
     if not places.names_job(name):
         return []
-    other_way = "ask from another folder"
+    how = "run this command in another folder"
     if "/" not in name:
         try:
             places.find_job(name, root)
         except JobNotFound:
             return []
-        other_way = f"{own_name()} status {LOCAL}/{name}{root_option(root)}"
-    return [f"{place} is a study, and this is about it. About the job of this name: {other_way}"]
+        how = f"{own_name()} status {LOCAL}/{name}{root_option(root)}"
+    return [f"this is the status of the study {place}. For the job of the same name: {how}"]
 
 
 def _status_of_all(root: Path, *, as_json: bool) -> None:
-    all_found = [_status_or_error(folder) for folder in studies_in(root)]
+    states = [_status_or_error(folder) for folder in studies_in(root)]
     if as_json:
-        print_json(all_found)
+        print_json(states)
     else:
-        typer.echo("\n".join(map(_status_text, all_found)) or f"no study in {uri_of(root) or root}")
+        typer.echo("\n".join(map(_status_text, states)) or f"no study in {uri_of(root) or root}")
 
 
 def _status_or_error(folder: Path) -> dict[str, Any]:
-    """One damaged study must not hide the others."""
+    """Return the status of a study, or its error: a damaged study must not hide the others."""
     try:
         return requests.study_status(local(folder))
     except SweepError as error:
@@ -110,9 +110,9 @@ def _status_text(status: Mapping[str, Any]) -> str:
 
 
 def _counts(status: Mapping[str, Any]) -> str:
-    """The trials by state, in words; failed ones that were trained once more apart."""
+    """Return the number of trials by state as text; failed trials that were retried are counted apart."""
     counts, failures = status["counts"], status["failures"]
-    named = {
+    numbers = {
         "complete": counts["COMPLETE"],
         "pruned": counts["PRUNED"],
         "failed": failures,
@@ -120,17 +120,17 @@ def _counts(status: Mapping[str, Any]) -> str:
         "running": counts["RUNNING"],
         "waiting": counts["WAITING"],
     }
-    return ", ".join(f"{number} {name}" for name, number in named.items() if number)
+    return ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
 
 
 def list_studies(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """List the studies in ROOT: trials, best value, size, who runs it."""
-    found = [housekeeping.overview(folder) for folder in studies_in(root)]
+    """List the studies in ROOT with trials, best value and size."""
+    studies = [housekeeping.overview(folder) for folder in studies_in(root)]
     if as_json:
-        print_json(found)
-    elif found:
+        print_json(studies)
+    elif studies:
         heads = ("study", "trials", "failed", "best", "size", "last change", "run by")
-        typer.echo(aligned([heads, *map(_line, found)]))
+        typer.echo(aligned([heads, *map(_line, studies)]))
     else:
         typer.echo(f"no study in {uri_of(root) or root}")
 
@@ -161,27 +161,27 @@ def _size(number: float) -> str:
 def delete(
     studies: Studies,
     root: Root = DEFAULT_ROOT,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove studies with all their results, for good."""
+    """Remove studies with all their results for good."""
     folders = list(dict.fromkeys(_deletable(study, root) for study in studies))
     if not yes:
         if not sys.stdin.isatty():
-            raise StudyError("delete asks before it removes anything, and here nobody can answer: add --yes")
+            raise StudyError("delete asks for confirmation, which needs a terminal: add --yes")
         for folder in folders:
-            found = housekeeping.overview(folder)
-            trials = sum(found["counts"].values()) if "counts" in found else "unknown"
-            typer.echo(f"{folder}: {trials} trials, {_size(found['bytes'])}", err=True)
+            overview = housekeeping.overview(folder)
+            trials = sum(overview["counts"].values()) if "counts" in overview else "unknown"
+            typer.echo(f"{folder}: {trials} trials, {_size(overview['bytes'])}", err=True)
         if not typer.confirm("Remove for good?", err=True):
             typer.echo("nothing was removed", err=True)
             return
-    stays = {folder: housekeeping.delete(folder) for folder in folders}
+    kept = {folder: housekeeping.delete(folder) for folder in folders}
     if as_json:
-        print_json([{"study": folder.name, "path": str(folder), "stays": left} for folder, left in stays.items()])
+        print_json([{"study": folder.name, "path": str(folder), "stays": text} for folder, text in kept.items()])
     else:
         typer.echo("\n".join(f"removed {folder}" for folder in folders))
-    warn([left for left in stays.values() if left])
+    warn([text for text in kept.values() if text])
 
 
 def _deletable(study: Path, root: Path) -> Path:
@@ -193,47 +193,50 @@ def _deletable(study: Path, root: Path) -> Path:
 def gc(
     studies: SomeStudies = None,
     root: Root = DEFAULT_ROOT,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be removed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what nobody needs: old checkpoints, leftovers, old jobs."""
+    """Remove old checkpoints, unfinished files and old jobs."""
     from ..study import cleaning
 
-    found: list[tuple[str, cleaning.Waste]] = []
-    passed_over = []
+    removed: list[tuple[str, cleaning.Waste]] = []  # the name of a study, empty for jobs, and a piece of waste
+    skipped = []
     for folder in [study_dir(study, root) for study in studies or ()] or studies_in(root):
         try:
-            found += [(folder.name, waste) for waste in cleaning.collect(local(folder), dry_run=dry_run)]
+            removed += [(folder.name, waste) for waste in cleaning.collect(local(folder), dry_run=dry_run)]
         except StudyError as error:
             if studies:
                 raise
-            passed_over.append(str(error))
+            skipped.append(str(error))
     if not studies and uri_of(root) is None:
-        found += [("", waste) for waste in cleaning.collect_jobs(root, dry_run=dry_run)]
+        removed += [("", waste) for waste in cleaning.collect_jobs(root, dry_run=dry_run)]
     if as_json:
-        records = [{"study": name or None, "what": w.what, "path": str(w.path), "bytes": w.bytes} for name, w in found]
-        print_json({"removed": not dry_run, "waste": records, "passed_over": passed_over})
+        records = [
+            {"study": name or None, "what": w.what, "path": str(w.path), "bytes": w.bytes} for name, w in removed
+        ]
+        print_json({"removed": not dry_run, "waste": records, "skipped": skipped})
         return
-    warn(passed_over)
-    for name, what in dict.fromkeys((name, waste.what) for name, waste in found):
-        same = [waste.bytes for other, waste in found if (other, waste.what) == (name, what)]
-        typer.echo(f"{name or root}: {what}: {len(same)}, {_size(sum(same))}")
-    total = _size(sum(waste.bytes for _, waste in found))
-    typer.echo(f"{'would remove' if dry_run else 'removed'} {total}" if found else "nothing to remove")
+    warn(skipped)
+    for name, what in dict.fromkeys((name, waste.what) for name, waste in removed):
+        sizes = [waste.bytes for other, waste in removed if (other, waste.what) == (name, what)]
+        typer.echo(f"{name or root}: {what}: {len(sizes)}, {_size(sum(sizes))}")
+    total = _size(sum(waste.bytes for _, waste in removed))
+    typer.echo(f"{'would remove' if dry_run else 'removed'} {total}" if removed else "nothing to remove")
 
 
 def compact(studies: Studies, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """Merge the many small files of the result tables into few.
+    """Merge the many small files of the result tables into a few.
 
-    The end of a run does that too. The rows stay the same; who reads the tables meanwhile sees each of them once.
+    A run does this at its end, too. The rows stay the same, and whoever reads the tables meanwhile sees each row once.
     """
     from ..study import cleaning
 
     folders = [study_dir(study, root) for study in studies]
-    found = {folder: cleaning.compact(folder) for folder in folders}
+    compacted = {folder: cleaning.compact(folder) for folder in folders}
     if as_json:
-        records = [{"study": path.name, "before": each.before, "after": each.after} for path, each in found.items()]
-        print_json(records)
+        print_json(
+            [{"study": path.name, "before": files.before, "after": files.after} for path, files in compacted.items()]
+        )
         return
-    for path, each in found.items():
-        typer.echo(f"{path.name}: {each.before:,} files of the tables, now {each.after:,}")
+    for path, files in compacted.items():
+        typer.echo(f"{path.name}: {files.before:,} table files merged into {files.after:,}")

@@ -1,4 +1,4 @@
-"""The commands on one trial: what is known of it, training it again, its network on other points and in other files."""
+"""The commands on one trial: `show`, `retrain`, `predict`, `weights`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_S: Final = 5.0
 
 Trial = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
-Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Which of its replicates.")]
+Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate.")]
 
 
 class Engine(StrEnum):
-    """How loss and gradient are computed."""
+    """The engines that compute loss and gradient."""
 
     AUTO = "auto"
     FUSED = "fused"
@@ -36,7 +36,7 @@ class Engine(StrEnum):
 
 
 class WeightsFormat(StrEnum):
-    """What a file of weights is written as."""
+    """The formats in which a trained network is written."""
 
     NPZ = "npz"
     SAFETENSORS = "safetensors"
@@ -48,18 +48,18 @@ def show(
     study: Study,
     trial: Trial,
     replicate: Annotated[
-        int | None, typer.Option("--replicate", metavar="R", min=0, help="Of one replicate alone (default: all).")
+        int | None, typer.Option("--replicate", metavar="R", min=0, help="Show one replicate only (default: all).")
     ] = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Tell all about one trial."""
+    """Show everything about one trial."""
     place = _place(study, root)
     from ..query.values import json_value
     from ..trial import show, show_text
 
-    found = show.about_trial(place, trial, replicate)
-    print_json(json_value(found)) if as_json else typer.echo(show_text.text(found))
+    record = show.about_trial(place, trial, replicate)
+    print_json(json_value(record)) if as_json else typer.echo(show_text.text(record))
 
 
 def retrain(
@@ -67,18 +67,20 @@ def retrain(
     trial: Trial,
     replicate: Replicate = 0,
     engine: Annotated[
-        Engine | None, typer.Option("--engine", help="Engine to train with (default: the one it was trained with).")
+        Engine | None, typer.Option("--engine", help="Engine (default: the one it was trained with).")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Keep the network: .npz, .safetensors, .pt, .onnx."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Write the network to a .npz, .safetensors, .pt or .onnx file."
+        ),
     ] = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Train one trial again, alone: are the numbers the same?
+    """Train one trial again, alone, and compare the numbers.
 
-    The study is not changed. Exit code 0: the same bit for bit; 1: different.
+    The study is not changed. Exit code 0: the numbers are the same, bit for bit; 1: they differ.
     """
     place = _place(study, root)
     from ..trial import retrain, weight_files
@@ -87,17 +89,17 @@ def retrain(
         weight_files.format_of(output)
         weight_files.refuse_taken(output)
     with _progress() as look:
-        found = retrain.retrain(place, trial, replicate, engine=engine and engine.value, look=look)
-    written = output is not None and _keep(place, found, output)
+        retrained = retrain.retrain(place, trial, replicate, engine=engine and engine.value, look=look)
+    is_written = output is not None and _write_network(place, retrained, output)
     if as_json:
-        print_json(_record(place, trial, found, output if written else None))
+        print_json(_record(place, trial, retrained, output if is_written else None))
     else:
         from ..trial.retrain_text import text
 
-        typer.echo(text(place, trial, found))
-        if written:
+        typer.echo(text(place, trial, retrained))
+        if is_written:
             typer.echo(f"wrote {output}")
-    if not found.same:
+    if not retrained.same:
         raise typer.Exit(1)
 
 
@@ -105,7 +107,7 @@ def predict(
     study: Study,
     trial: Trial,
     points: Annotated[
-        Path, typer.Argument(metavar="POINTS", help="CSV or Parquet: x_mm, y_mm (and g_mm2, elocal where inputs).")
+        Path, typer.Argument(metavar="POINTS", help="CSV or Parquet: x_mm, y_mm (g_mm2, elocal if they are inputs).")
     ],
     output: Annotated[
         Path | None,
@@ -114,14 +116,18 @@ def predict(
         ),
     ] = None,
     replicate: Replicate = 0,
-    ensemble: Annotated[bool, typer.Option("--ensemble", help="Mean and spread over the replicates.")] = False,
-    gradient: Annotated[bool, typer.Option("--gradient", help="Derivatives to x and y too, per mm.")] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Mean and standard deviation over the replicates.")
+    ] = False,
+    gradient: Annotated[
+        bool, typer.Option("--gradient", help="Add the derivatives with respect to x and y, per mm.")
+    ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained network on a table of points.
 
-    Lengths in mm, strains physical. Columns xcoord, ycoord, g are understood too.
+    Lengths are in mm, strains are physical. Columns may also be named xcoord, ycoord and g.
     """
     place = _place(study, root)
     from ..query.files import format_of, write_file
@@ -130,13 +136,13 @@ def predict(
     from ..trial.tables import network_of, rows_of
 
     if ensemble and replicate:
-        raise typer.BadParameter("--ensemble takes all replicates and --replicate one: give one of the two")
+        raise typer.BadParameter("--ensemble and --replicate exclude each other: --ensemble takes all replicates")
     if output is not None:
         format_of(output)
         weight_files.refuse_taken(output)
     table = predict.read_points(points)
-    chosen = predict.members(rows_of(place, trial)) if ensemble else [replicate]
-    networks = [network_of(place, trial, each) for each in chosen]
+    replicates = predict.members(rows_of(place, trial)) if ensemble else [replicate]
+    networks = [network_of(place, trial, number) for number in replicates]
     predicted = predict.predict(networks, table, gradient=gradient)
     warn(predict.warnings(networks, predicted))
     if output is None:
@@ -145,7 +151,7 @@ def predict(
     write_file(output, format_of(output), predicted.schema, predicted.to_batches())
     if as_json:
         outside = sum(predicted["extrapolated"].to_pylist())
-        print_json({"file": str(output), "points": len(predicted), "extrapolated": outside, "replicates": chosen})
+        print_json({"file": str(output), "points": len(predicted), "extrapolated": outside, "replicates": replicates})
     else:
         typer.echo(f"wrote {output}: {len(predicted)} points")
 
@@ -155,19 +161,19 @@ def weights(
     trial: Trial,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="FILE", help=".npz, .safetensors, .pt or .onnx; must not be there."),
+        typer.Option("-o", "--output", metavar="FILE", help="New .npz, .safetensors, .pt or .onnx file."),
     ],
     file_format: Annotated[
-        WeightsFormat | None, typer.Option("--format", help="What to write (default: by the file's ending).")
+        WeightsFormat | None, typer.Option("--format", help="Format (default: from the suffix of FILE).")
     ] = None,
     epoch: Annotated[
-        int | None, typer.Option("--epoch", metavar="E", min=0, help="A kept epoch (default: the final weights).")
+        int | None, typer.Option("--epoch", metavar="E", min=0, help="Kept epoch (default: the final weights).")
     ] = None,
     replicate: Replicate = 0,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Write a trained network into a file that other programs read."""
+    """Write a trained network to a file for other programs."""
     place = _place(study, root)
     from ..trial import weight_files
     from ..trial.tables import described, network_of, row_of
@@ -189,43 +195,43 @@ def _place(study: Path, root: Path) -> Path | Remote:
     return place_of(study_place(study, root))
 
 
-def _keep(place: Path | Remote, found: Retrained, output: Path) -> bool:
-    """Write the network that came out; whether there is one."""
+def _write_network(place: Path | Remote, retrained: Retrained, output: Path) -> bool:
+    """Write the retrained network unless the training failed; return whether it was written."""
     from ..trial import weight_files
     from ..trial.tables import described
 
-    if found.result is None or found.failure is not None:
+    if retrained.result is None or retrained.failure is not None:
         warn([f"{output} was not written: the training failed"])
         return False
     import pinncore
 
-    network = pinncore.TrainedNetwork(found.problem, found.settings, found.result.parameters)
-    here = {"state": found.state, "rel_l2": found.result.metrics.get("rel_l2")}
-    weight_files.write_network(network, output, metadata=described(place, found.row) | here)
+    network = pinncore.TrainedNetwork(retrained.problem, retrained.settings, retrained.result.parameters)
+    outcome = {"state": retrained.state, "rel_l2": retrained.result.metrics.get("rel_l2")}
+    weight_files.write_network(network, output, metadata=described(place, retrained.row) | outcome)
     return True
 
 
-def _record(place: Path | Remote, trial: int, found: Retrained, output: Path | None) -> dict[str, Any]:
+def _record(place: Path | Remote, trial: int, retrained: Retrained, output: Path | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     from ..query.values import json_value
 
-    differences = [{**asdict(each), "relative": each.relative} for each in found.ends]
+    differences = [{**asdict(end), "relative": end.relative} for end in retrained.ends]
     record = {
         "study": str(place),
         "trial": trial,
-        "replicate": found.row["replicate"],
-        "same": found.same,
-        "state": {"stored": found.row["state"], "here": found.state},
-        "engine": found.settings.engine,
-        "device": found.device,
-        "compared": found.compared,
-        "first": found.first and {**asdict(found.first), "relative": found.first.relative},
+        "replicate": retrained.row["replicate"],
+        "same": retrained.same,
+        "state": {"stored": retrained.row["state"], "here": retrained.state},
+        "engine": retrained.settings.engine,
+        "device": retrained.device,
+        "compared": retrained.compared,
+        "first": retrained.first and {**asdict(retrained.first), "relative": retrained.first.relative},
         "differences": differences,
-        "reasons": found.reasons,
-        "failure": found.failure,
-        "metrics": found.result.metrics if found.result else {},
-        "loss": found.result.loss if found.result else None,
+        "reasons": retrained.reasons,
+        "failure": retrained.failure,
+        "metrics": retrained.result.metrics if retrained.result else {},
+        "loss": retrained.result.loss if retrained.result else None,
         "file": output and str(output),
     }
     return dict(json_value(record))
@@ -233,7 +239,7 @@ def _record(place: Path | Remote, trial: int, found: Retrained, output: Path | N
 
 @contextmanager
 def _progress() -> Iterator[Look]:
-    """How far a training is, on stderr: a bar on a terminal, else a line now and then."""
+    """Yield a function that shows the progress of a pack on stderr: as a bar on a terminal, otherwise as lines."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -242,20 +248,20 @@ def _progress() -> Iterator[Look]:
         columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=1.0)
-            yield lambda pack: bar.update(task, completed=pack.fraction(0), description=_course(pack))
+            yield lambda pack: bar.update(task, completed=pack.fraction(0), description=_progress_text(pack))
         return
-    told_at = time.monotonic()
+    printed_at = time.monotonic()
 
-    def tell(pack: pinncore.Pack) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= PLAIN_INTERVAL_S:
-            told_at = time.monotonic()
-            typer.echo(f"{100 * pack.fraction(0):.0f} %  {_course(pack)}", err=True)
+    def print_progress(pack: pinncore.Pack) -> None:
+        nonlocal printed_at
+        if time.monotonic() - printed_at >= PLAIN_INTERVAL_S:
+            printed_at = time.monotonic()
+            typer.echo(f"{100 * pack.fraction(0):.0f} %  {_progress_text(pack)}", err=True)
 
-    yield tell
+    yield print_progress
 
 
-def _course(pack: pinncore.Pack) -> str:
+def _progress_text(pack: pinncore.Pack) -> str:
     from ..query.text import shown
 
     losses, errors = pack.course(0, "loss"), pack.course(0, "rel_l2")

@@ -1,4 +1,4 @@
-"""Studies of bare rows of `trials`: what is not given is null, and nothing was trained."""
+"""Studies made of rows of `trials` only, without training: columns that are not given are null."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPACE = {
 
 
 def study(folder: Path, search: str, rows: Sequence[Row], more: str = "") -> Path:
-    """A study with one publication of the given rows, and further lines in its file."""
+    """Return a study with one publication of the given rows and further lines in its study file."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(f"study: {folder.name}\nsearch: {{{search}}}\n{more}")
     StudyTables(folder).publish("rows", trials=rows)
@@ -30,18 +30,18 @@ def study(folder: Path, search: str, rows: Sequence[Row], more: str = "") -> Pat
 
 
 def row(trial: int, rel_l2: float | None, replicate: int = 0, **columns: Any) -> Row:
-    """A member that came to an error, or failed without one."""
+    """Return the row of a complete member with this error, or of a failed one if the error is None."""
     state = "FAIL" if rel_l2 is None else "COMPLETE"
     return {"trial": trial, "replicate": replicate, "state": state, "rel_l2": rel_l2, **columns}
 
 
 def replicates(trial: int, *errors: float | None, **columns: Any) -> list[Row]:
-    """The members of one trial."""
+    """Return the rows of the replicates of one trial, by their errors."""
     return [row(trial, error, replicate, **columns) for replicate, error in enumerate(errors)]
 
 
 def drawn(space: dict[str, Any], number: int, seed: int = 0) -> list[Row]:
-    """Points of a space at random, all of whose dimensions exist."""
+    """Return random points of a space without conditional dimensions."""
     kinds = {name: dimension(*next(iter(kind.items()))) for name, kind in space.items()}
     draw = np.random.default_rng(seed)
     return [{name: kind.from_unit(draw.random()) for name, kind in kinds.items()} for _ in range(number)]
@@ -56,7 +56,7 @@ def planted(
     search: str = "sampler: random",
     seed: int = 0,
 ) -> Path:
-    """A study over a space, drawn at random, whose error is a known function of the settings; None fails."""
+    """Return a study of random points whose error is a known function of the settings; None makes a trial fail."""
     space = space or SPACE
     points = drawn(space, number, seed)
     rows = [row(trial, error(point), **point) for trial, point in enumerate(points)]

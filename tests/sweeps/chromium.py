@@ -4,8 +4,8 @@
         page = browser.open(file.as_uri(), theme="dark", width=390)
         assert page.complaints == [] and page.outside == [] and page.illegible() == []
 
-Chromium is told to look up no name and to open no connection beyond this machine; what a page asks for elsewhere is
-recorded. It ends when the pipe does, so also where the tests are killed.
+Chromium looks up no names and opens no connections beyond this machine; requests of a page to elsewhere are recorded.
+It ends when the pipe closes, so also when the tests are killed.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ FLAGS = (
     "--force-color-profile=srgb",
 )
 NOWHERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
-PATIENCE_S = 60.0  # for one answer, on a machine that does other things too
+PATIENCE_S = 60.0  # for one answer, on a busy machine
 QUIET_LEVELS = ("log", "debug", "info", "verbose", "dir", "timeEnd", "startGroup", "endGroup")
 LEGIBLE = 4.5  # contrast ratio that WCAG 2 asks of text, level AA
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser for the length of the block; skips the test where this machine has none."""
-    places = os.pathsep.join((os.environ.get("PATH", ""), "/usr/bin", "/usr/local/bin"))  # also where PATH is bare
+    """Yield a browser for the length of the block; skip the test if this machine has none."""
+    places = os.pathsep.join((os.environ.get("PATH", ""), "/usr/bin", "/usr/local/bin"))  # in case PATH lacks these
     program = next((path for name in NAMES if (path := shutil.which(name, path=places))), None)
     if program is None:
         pytest.skip(f"no Chromium on this machine: none of {', '.join(NAMES)} is installed (Debian: chromium)")
@@ -90,7 +90,7 @@ class Browser:
     def open(
         self, url: str, *, theme: Theme = "light", width: int = 1200, height: int = 900, print_: bool = False
     ) -> Page:
-        """A new page that has loaded `url`; sizes in CSS pixels."""
+        """Load `url` in a new page and return it; sizes are in CSS pixels."""
         target = self.command("Target.createTarget", url="about:blank")["targetId"]
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = self._pages[session] = Page(self, session, target)
@@ -105,7 +105,7 @@ class Browser:
         self._pages.pop(page.session, None)
 
     def command(self, method: str, *, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; events that come before are handed to their pages."""
+        """Send a command and return its answer; events that come before it go to their pages."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         self._out.write(json.dumps(message).encode() + b"\0")
@@ -117,7 +117,7 @@ class Browser:
         return result
 
     def take(self, deadline: float) -> dict[str, Any]:
-        """The next message. Raises `TimeoutError` where none comes until `deadline`."""
+        """Return the next message. Raises `TimeoutError` where none comes until `deadline`."""
         while b"\0" not in self._rest:
             if not self._selector.select(max(0.0, deadline - time.monotonic())):
                 raise TimeoutError("Chromium does not answer")
@@ -134,7 +134,7 @@ class Browser:
 
 @dataclass
 class Page:
-    """A page, with all it has complained of and asked for since it was opened."""
+    """A page, with all its complaints and requests since it was opened."""
 
     browser: Browser
     session: str
@@ -154,9 +154,9 @@ class Page:
         return self.browser.command(method, session=self.session, **params)
 
     def note(self, event: str, params: dict[str, Any]) -> None:
-        """Take an event of the DevTools protocol."""
+        """Record an event of the DevTools protocol."""
         if event == "Runtime.consoleAPICalled" and params["type"] not in QUIET_LEVELS:
-            words = " ".join(str(each.get("value", each.get("description", ""))) for each in params["args"])
+            words = " ".join(str(value.get("value", value.get("description", ""))) for value in params["args"])
             self.complaints.append(f"{params['type']}: {words}")
         elif event == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
@@ -172,7 +172,7 @@ class Page:
             self._loaded = True
 
     def go(self, url: str) -> Page:
-        """Load another address in this page."""
+        """Load another address in this page and return the page."""
         self._loaded = False
         answer = self.command("Page.navigate", url=url)
         assert "errorText" not in answer, f"{url}: {answer['errorText']}"
@@ -183,20 +183,20 @@ class Page:
         return self
 
     def show(self, *, theme: Theme = "light", width: int = 1200, height: int = 900, print_: bool = False) -> None:
-        """Change what the page is seen in: a reader's theme, the size of the window, paper."""
+        """Set the theme and the size of the window, or show the page as printed."""
         scheme = [{"name": "prefers-color-scheme", "value": theme}]
         self.command("Emulation.setEmulatedMedia", media="print" if print_ else "", features=scheme)
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **size)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, of its promise where it is one. An exception in it fails the test."""
+        """Return the value of a JavaScript expression or of its promise. An exception in it fails the test."""
         answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
     def eventually(self, expression: str, patience_s: float = PATIENCE_S) -> Any:
-        """The value of a JavaScript expression once it is true; fails after `patience_s`."""
+        """Return the value of a JavaScript expression once it is true; fail after `patience_s`."""
         deadline = time.monotonic() + patience_s
         while not (value := self.evaluate(expression)):
             assert time.monotonic() < deadline, f"never true: {expression}\n{self.text[:2000]}\n{self.complaints}"
@@ -204,47 +204,47 @@ class Page:
         return value
 
     def click(self, selector: str) -> None:
-        """Click the last element that `selector` finds, once there is one."""
-        found = f"[...document.querySelectorAll({json.dumps(selector)})].at(-1)"
-        self.eventually(f"!!{found}")
-        self.evaluate(f"{found}.click()")
+        """Click the last element that `selector` matches, once there is one."""
+        element = f"[...document.querySelectorAll({json.dumps(selector)})].at(-1)"
+        self.eventually(f"!!{element}")
+        self.evaluate(f"{element}.click()")
 
     @property
     def text(self) -> str:
-        """What a reader can read, or mark with the mouse, from top to bottom."""
+        """Return the text that a reader can see or select, from top to bottom."""
         return str(self.evaluate("document.body.innerText"))
 
     @property
     def outside(self) -> list[str]:
-        """Requests to elsewhere than this machine; names with a port on loopback, files and data are no such thing."""
+        """Return the requests to other machines, so without those to loopback, files and data."""
         return [url for url in self.requests if not _is_inside(url)]
 
     @property
     def overflow_px(self) -> int:
-        """By how much the page is wider than its window: 0 where nobody has to scroll sideways."""
+        """Return by how much the page is wider than its window: 0 if nobody has to scroll sideways."""
         return int(self.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
     def pictures(self) -> list[dict[str, Any]]:
-        """Each visible `img` and inline `svg`: `alt`, `ok` (loaded, or drawn), `behind` (rgb) and its place.
+        """Return each visible `img` and inline `svg`: `alt`, `ok` (loaded, or drawn), `behind` (rgb) and its place.
 
-        That is `x`, `y`, `width` and `height` on the page. An `svg` inside a link or button is an icon and is left out;
-        what it is called by `aria-label` or `title` is its `alt`.
+        The place is `x`, `y`, `width` and `height` on the page. The `alt` of an `svg` is its `aria-label` or `title`.
+        An `svg` inside a link or button is an icon and is left out.
         """
-        found: list[dict[str, Any]] = self.evaluate(f"(() => {{ {_COLOURS} {_PICTURES} }})()")
-        return found
+        pictures: list[dict[str, Any]] = self.evaluate(f"(() => {{ {_COLOURS} {_PICTURES} }})()")
+        return pictures
 
     def illegible(self, least: float = LEGIBLE) -> list[str]:
-        """Visible texts whose contrast to what lies behind them is below `least`, worst first."""
-        found = self.evaluate(f"(() => {{ {_COLOURS} {_TEXTS} }})()")
-        bad = {(contrast(each["ink"], each["behind"]), each["text"]) for each in found}
+        """Return the visible texts whose contrast with their background is below `least`, worst first."""
+        texts = self.evaluate(f"(() => {{ {_COLOURS} {_TEXTS} }})()")
+        bad = {(contrast(text["ink"], text["behind"]), text["text"]) for text in texts}
         return [f"{ratio:.2f}: {text}" for ratio, text in sorted(bad) if ratio < least]
 
     def shot(self, selector: str | None = None) -> Pixels:
-        """The window as pixels, or the first element that `selector` finds, wherever on the page it is."""
+        """Return the window as pixels, or the first element that `selector` matches, anywhere on the page."""
         return _pixels(self.png(selector))
 
     def png(self, selector: str | None = None, *, whole: bool = False) -> bytes:
-        """The same as a PNG, for people; `whole` takes all of a long page."""
+        """Return the same as a PNG, to look at; with `whole`, all of a long page."""
         clip: dict[str, Any] = {}
         if selector or whole:
             box = f"document.querySelector({json.dumps(selector or 'html')}).getBoundingClientRect()"
@@ -255,18 +255,18 @@ class Page:
         return base64.b64decode(self.command("Page.captureScreenshot", format="png", **clip)["data"])
 
     def pdf(self) -> bytes:
-        """The page as it is printed."""
+        """Return the page as printed, a PDF."""
         return base64.b64decode(self.command("Page.printToPDF", printBackground=False)["data"])
 
 
 def contrast(one: Any, other: Any) -> float:
-    """Contrast ratio of two sRGB colours, each (r, g, b) of 0 to 255, as WCAG 2 defines it: from 1 to 21."""
+    """Return the contrast ratio, from 1 to 21, of two sRGB colours (r, g, b) of 0 to 255, as WCAG 2 defines it."""
     light, dark = sorted((_luminance(np.asarray(one)), _luminance(np.asarray(other))), reverse=True)
     return float((light + 0.05) / (dark + 0.05))
 
 
 def ink_contrast(pixels: Pixels) -> float:
-    """Contrast of a picture's strongest ink, one pixel in 500, to its commonest colour."""
+    """Return the contrast of a picture's strongest ink, one pixel in 500, with its commonest colour."""
     codes, counts = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
     ground = _luminance(colours[counts.argmax()])
@@ -278,7 +278,7 @@ def ink_contrast(pixels: Pixels) -> float:
 
 
 def _luminance(rgb: NDArray[Any]) -> NDArray[np.float64]:
-    """Relative luminance of sRGB colours, shape [..., 3] of 0 to 255."""
+    """Return the relative luminance of sRGB colours, shape [..., 3] of 0 to 255."""
     share = rgb / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     return np.asarray(linear @ np.array([0.2126, 0.7152, 0.0722]))

@@ -1,4 +1,4 @@
-"""Ray as users have it, for tests: nodes that are processes of their own, and the processes below them."""
+"""Ray clusters for tests, whose nodes are separate processes as on a user's cluster, and their child processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RAY = Path(sys.executable).with_name("ray")
 
 
 def command(*words: object) -> list[str]:
-    """A `pinnsweep` command line."""
+    """Return a `pinnsweep` command line."""
     return [sys.executable, "-m", "sweeps.cli", *map(str, words)]
 
 
 class Node:
-    """One node of a cluster, killed with everything it runs by `kill`."""
+    """One node of a cluster; `kill` kills it with all its processes."""
 
     def __init__(
         self, folder: Path, name: str, *, head: str | None = None, cpus: int = 1, wrapper: Sequence[str] = ()
@@ -46,7 +46,7 @@ class Node:
             raise
 
     def kill(self) -> None:
-        """As a power cut does."""
+        """Kill the node with all its processes at once, as a power cut does."""
         if self.process.poll() is None:
             for pid in [*below(self.process.pid), self.process.pid]:
                 kill(pid)
@@ -54,18 +54,18 @@ class Node:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """Wait until something holds, while a process lives."""
+    """Wait until a condition holds, at most two minutes; fail if the process ends first."""
     deadline = time.monotonic() + 120
     while not condition():
         if process.poll() is not None:
-            said, _ = process.communicate(timeout=30)
-            raise AssertionError(f"ended early with {process.returncode}: {said!s}")
+            output, _ = process.communicate(timeout=30)
+            raise AssertionError(f"ended early with {process.returncode}: {output!s}")
         assert time.monotonic() < deadline, "nothing happened in two minutes"
         time.sleep(0.05)
 
 
 def below(pid: int) -> list[int]:
-    """All processes below one."""
+    """Return the ids of all descendants of a process."""
     try:
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -73,20 +73,20 @@ def below(pid: int) -> list[int]:
 
 
 def named(roots: list[int], word: str) -> list[int]:
-    """Ray processes below some others, by a word of the name Ray gives them."""
-    found = []
+    """Return the Ray processes below `roots` whose name, given by Ray, contains `word`."""
+    pids = []
     for pid in {pid for root in roots for pid in below(root)}:
         try:
             name = Path(f"/proc/{pid}/cmdline").read_text()
         except OSError:
             continue
         if name.startswith("ray::") and word in name:
-            found.append(pid)
-    return sorted(found)
+            pids.append(pid)
+    return sorted(pids)
 
 
 def kill(pid: int) -> bool:
-    """kill -9; whether there was something to kill."""
+    """Send SIGKILL; return whether there was such a process."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

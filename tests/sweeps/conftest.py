@@ -1,4 +1,4 @@
-"""One browser for all tests of pages that a process runs."""
+"""One browser per test process for all tests of pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the command share: calling it, modules put aside, studies made up without training."""
+"""Helpers for tests of the command: calling it, replacing modules, studies without training."""
 
 from __future__ import annotations
 
@@ -29,18 +29,21 @@ StandIn = Callable[..., None]
 
 
 def invoke(*words: object) -> Result:
+    """Run the command in this process and return its result."""
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def errors_of(result: Result) -> str:
-    """The standard error of a command that ended as the user's mistakes do."""
+    """Return the standard error of a command that reported a mistake of the user."""
     assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)  # and so no traceback
+    assert isinstance(result.exception, SystemExit)  # so without a traceback
     assert result.stdout == ""
     return result.stderr
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
+    """Return a function that raises this error."""
+
     def run(*arguments: Any, **options: Any) -> Any:
         raise error
 
@@ -49,7 +52,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """Put a module aside for one with the given functions."""
+    """Replace a module by one with the given functions."""
 
     def put(name: str, **functions: Any) -> None:
         module = ModuleType(name)
@@ -70,10 +73,10 @@ def made_study(
     repeats: Mapping[int, int] | None = None,
     lines: str = "",
 ) -> Path:
-    """A study of made-up trials: trial n was in pack n, its rel_l2 is 0.1 + n/100, its seed 1.
+    """Return a study of trials that were not trained: trial n was in pack n, its rel_l2 is 0.1 + n/100, its seed 1.
 
-    `trials` is the number asked for, if not that of `states`; `repeats` says which trial repeats which; `lines` are
-    further ones of the study file.
+    `trials` is the number of trials in the study file (default: that of `states`), `repeats` maps a trial to the one
+    that it repeats, `lines` are further lines of the study file.
     """
     search = f"{{sampler: random, trials: {trials or len(states)}}}"
     text = (
@@ -128,7 +131,7 @@ def run_here(
     retry: Sequence[int] = (),
     **options: Any,
 ) -> driver.RunOutcome:
-    """The driver without Ray: all packs one after the other in this process."""
+    """Run a study as the driver does, but without Ray: all packs one after the other in this process."""
     spec, root = driver._study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
     study_dir, _ = open_folder(root, spec)
     owner = train_all(study_dir, spec=spec, retry=retry)

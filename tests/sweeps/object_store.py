@@ -1,4 +1,4 @@
-"""An object store for tests: a server on this machine that speaks S3 over HTTP, with credentials that mean nothing."""
+"""An object store for tests: an S3 server on this machine with dummy credentials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 
 class ObjectStore:
-    """The server; `stop` takes the network away, `start` gives it back on the same port, empty or as it was."""
+    """The server; `stop` makes it unreachable, `start` starts it again on the same port."""
 
     def __init__(self) -> None:
         with socket.socket() as free:
@@ -30,6 +30,7 @@ class ObjectStore:
         self.start()
 
     def start(self) -> None:
+        """Start the server."""
         from moto.server import ThreadedMotoServer
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -37,11 +38,12 @@ class ObjectStore:
         self._server.start()
 
     def stop(self) -> None:
+        """Stop the server."""
         self._server.stop()
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Without a network."""
+        """Stop the server for the length of the block."""
         self.stop()
         try:
             yield
@@ -49,21 +51,21 @@ class ObjectStore:
             self.start()
 
     def bucket(self) -> str:
-        """A new bucket."""
+        """Create a bucket and return its name."""
         name = f"bucket-{next(_numbers)}"
         self.request("PUT", f"/{name}")
         return name
 
     def request(self, method: str, path: str, content: bytes = b"") -> bytes:
-        """What the server answers."""
+        """Send a request and return the content of the answer."""
         headers = {"Content-Type": "text/plain"}
-        asked = urllib.request.Request(self.url + path, data=content, method=method, headers=headers)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
+        request = urllib.request.Request(self.url + path, data=content, method=method, headers=headers)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
             return bytes(answer.read())
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Nobody may do anything."""
+        """Refuse every request for the length of the block."""
         self.request("POST", "/moto-api/reset-auth", b"0")
         try:
             yield
@@ -84,12 +86,12 @@ class _Denying(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT
 
     def log_message(self, *words: object) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 @contextmanager
 def denying() -> Iterator[str]:
-    """The URL of a server that denies everything, as S3 does with credentials that allow nothing, or without any."""
+    """Yield the URL of a server that denies every request, as S3 does without valid credentials."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Denying) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -101,7 +103,7 @@ def denying() -> Iterator[str]:
 
 
 def environment(url: str) -> dict[str, str]:
-    """What a user sets to reach a store."""
+    """Return the environment variables that a user sets to reach a store."""
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": KEY,
@@ -121,7 +123,7 @@ def s3() -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def store(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
-    """The server, with the environment that reaches it and a cache of the test's own."""
+    """The server, with the environment that reaches it and a cache for this test."""
     for name, value in environment(s3.url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -130,5 +132,5 @@ def store(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: py
 
 @pytest.fixture
 def root(store: ObjectStore) -> str:
-    """A root for studies in a bucket of its own."""
+    """A root for studies in a new bucket."""
     return f"s3://{store.bucket()}/some/prefix"

@@ -1,6 +1,6 @@
-"""A process that publishes and compacts without end, to be killed: `python -m tests.sweeps.publishing STUDY`.
+"""A process that publishes and compacts until it is killed: `python -m tests.sweeps.publishing STUDY`.
 
-It says in two files beside the study how many flushes it has begun and how many it has published.
+It writes into two files beside the study how many flushes it has begun and how many it has published.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from sweeps.storage import compaction
 from sweeps.storage.tables import StudyTables
 
-TRIALS, ROWS = 3, 5  # of a flush; of a trial in the table curves
+TRIALS, ROWS = 3, 5  # trials per flush; rows per trial in the table curves
 
 
 def flush_name(number: int) -> str:
-    """The name of a flush."""
+    """Return the name of a flush."""
     return f"trials-{number:06d}"
 
 
@@ -34,21 +34,21 @@ def publish(tables: StudyTables, number: int) -> None:
 
 
 def main(study: Path) -> None:
-    """Go on where a killed process was, as an owner does: bring in order, then publish."""
+    """Continue after a killed process, as an owner does: recover, then publish."""
     tables = StudyTables(study)
     compaction.recover(study)
     tables.remove_orphans()
     number = len(tables.read("trials", columns=["trial"])) // TRIALS
     while True:
-        _say(study, "begun", number + 1)
+        _write_count(study, "begun", number + 1)
         publish(tables, number)
         number += 1
-        _say(study, "published", number)
+        _write_count(study, "published", number)
         if number % 7 == 0:
             compaction.compact(tables)
 
 
-def _say(study: Path, what: str, number: int) -> None:
+def _write_count(study: Path, what: str, number: int) -> None:
     beside = study.with_name(f"{what}.new")
     beside.write_text(str(number))
     os.replace(beside, study.with_name(what))

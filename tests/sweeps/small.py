@@ -41,8 +41,8 @@ train: {{epochs: {epochs}, iterations: {iterations}, record_every: 5, keep_epoch
 resources: {{pack: {pack}}}
 """
 MACHINES = ClusterCapacity(places=2, device="cpu")
-PLACES = ("data", "config_hash", "spec_hash")  # hold the path of the tables
-OPERATIONS = ("replace", "rename", "fsync", "mkdir", "commit")  # on files, on folders, and of the database
+PLACES = ("data", "config_hash", "spec_hash")  # columns that depend on the path of the tables
+OPERATIONS = ("replace", "rename", "fsync", "mkdir", "commit")  # on files, folders and the database
 CHANGING = (
     "attempt",
     "pack",
@@ -66,7 +66,7 @@ def write_study(
     pack: int = 2,
     thin: int = 32,
 ) -> Path:
-    """Write the tables and the study file; returns the file."""
+    """Write the tables and the study file; return the path of the study file."""
     folder.mkdir(parents=True, exist_ok=True)
     data = load_data()
     for name, points, step in (("g", data.gauss, thin), ("l", data.lrb, 4), ("b", data.btb, 4)):
@@ -87,18 +87,18 @@ def _write_csv(file: Path, points: Points, step: int) -> None:
 
 
 def prepare(root: Path, spec: StudySpec) -> tuple[Path, bool]:
-    """The study's folder with its study file, as a first start leaves it, and whether it is new."""
+    """Create the folder of a study as a first start does; return it, and whether it is new."""
     study_dir, is_new = open_folder(root, spec)
     settle(study_dir, spec)
     return study_dir, is_new
 
 
 class Crash(BaseException):
-    """Stands for kill -9 at one place: nothing may catch it."""
+    """Simulates kill -9 at one place: nothing may catch it."""
 
 
 class Calm:
-    """A study that has not begun, and the same one trained without any interruption."""
+    """A study that has not begun, and the same study trained without interruption."""
 
     def __init__(self, folder: Path, *overrides: str, file: Path | None = None, **settings: Any) -> None:
         self.file, self.overrides = file or write_study(folder / "data", **settings), overrides
@@ -107,18 +107,18 @@ class Calm:
         self.counts = run_all(self.whole, segment_s=5.0)
 
     def copy(self, folder: Path) -> Path:
-        """The study that has not begun, at another place; its tables lie where they lay."""
+        """Copy the study that has not begun to another folder and return it; the data tables are shared."""
         return Path(shutil.copytree(self.fresh, folder / self.fresh.name))
 
     def finish(self, study_dir: Path, *, but: tuple[str, ...] = (), segment_s: float = 5.0, **options: Any) -> None:
-        """Train what is left, and compare: the same rows, each once, and nothing left over."""
+        """Train the remaining trials, then compare: the same rows, each once, and no leftovers."""
         assert run_all(study_dir, segment_s=segment_s, **options) == self.counts
         self.compare(study_dir, but=but)
 
     def compare(self, study_dir: Path, *, but: tuple[str, ...] = ()) -> None:
-        """Whether a study that has ended is this one."""
+        """Fail unless a finished study equals the uninterrupted one."""
         assert_same_tables(self.whole, study_dir, but=but)
-        assert not list((study_dir / "checkpoints").glob("*")), "nothing is left of finished packs"
+        assert not list((study_dir / "checkpoints").glob("*")), "finished packs leave nothing"
 
 
 def train_all(
@@ -129,7 +129,7 @@ def train_all(
     machines: ClusterCapacity = MACHINES,
     **options: Any,
 ) -> StudyOwner:
-    """Train what is left of a study in this process, or until `least` trials are finished; the owner is open then."""
+    """Train a study in this process to its end, or until `least` trials are finished; return its owner, still open."""
     owner = StudyOwner(study_dir, machines, **options)
     try:
         while (slot := owner.next_slot()) not in (None, WAIT):
@@ -145,7 +145,7 @@ def train_all(
 
 
 def run_all(study_dir: Path, **options: Any) -> dict[str, int]:
-    """One attempt from its start to its end; returns the trials in each state."""
+    """Run one attempt to its end and return the number of trials in each state."""
     owner = train_all(study_dir, **options)
     try:
         return owner.close()
@@ -155,25 +155,25 @@ def run_all(study_dir: Path, **options: Any) -> dict[str, int]:
 
 
 def next_slot(owner: StudyOwner) -> int:
-    """A slot that there is."""
+    """Return the owner's next slot; fail if there is none."""
     slot = owner.next_slot()
     assert slot is not None and slot != WAIT
     return slot
 
 
 def finished(owner: StudyOwner) -> int:
-    """Number of trials of which nothing more will be trained."""
+    """Return the number of trials that are finished."""
     return sum(owner.snapshot()["counts"][state] for state in FINISHED)
 
 
 def kill(owner: StudyOwner) -> None:
-    """Leave an owner as the kernel does when its process dies."""
+    """Close lock and database of an owner as the kernel does when its process dies."""
     owner._lock._file.close()
     owner._ledger.close()
 
 
 def cut_window(study_dir: Path, number: int) -> None:
-    """Ask for the first trials, then lose those from a number on, as earlier versions did that entered them singly."""
+    """Enter the first window of trials, then delete those from `number` on."""
     owner = StudyOwner(study_dir, MACHINES)
     owner.ask_ahead()
     kill(owner)
@@ -186,10 +186,10 @@ def cut_window(study_dir: Path, number: int) -> None:
 
 
 def planned_packs(study_dir: Path) -> list[int]:
-    """The pack that each trial was planned for."""
+    """Return the pack that each trial was planned for."""
     with sqlite3.connect(study_dir / "study.db") as database:
-        found = database.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'pack' ORDER BY trial_id")
-        packs = [int(pack) for (pack,) in found]
+        rows = database.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'pack' ORDER BY trial_id")
+        packs = [int(pack) for (pack,) in rows]
     database.close()
     return packs
 
@@ -203,7 +203,7 @@ def train_together(
     segments: int = 10**6,
     seconds: Sequence[float] = (0.0, 0.0, 0.02, 0.2),
 ) -> None:
-    """Up to `most` workers at once, whose segments of different lengths take turns at random; so many in all."""
+    """Train `segments` segments of random length, each of a random one of up to `most` workers."""
     workers: list[SlotWorker] = []
     for _ in range(segments):
         while len(workers) < most and (slot := owner.next_slot()) not in (None, WAIT):
@@ -218,13 +218,13 @@ def train_together(
 def trapped(
     number: int, fault: Callable[[], BaseException], *, patch: Any, kinds: tuple[str, ...] = OPERATIONS
 ) -> Iterator[list[str]]:
-    """What a study does to the disk fails from the `number`-th operation of these kinds on; yields those so far."""
-    seen: list[str] = []
+    """Make disk operations of these kinds fail from the `number`-th one on; yield the list of those done."""
+    operations: list[str] = []
 
     def count(name: str) -> None:
         if name in kinds:
-            seen.append(name)
-            if len(seen) >= number:
+            operations.append(name)
+            if len(operations) >= number:
                 raise fault()
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -246,25 +246,25 @@ def trapped(
         for name in OPERATIONS[:-1]:
             patched.setattr(os, name, wrapped(name, getattr(os, name)))
         patched.setattr(Connection, "_dialect", committed)
-        yield seen
+        yield operations
 
 
 def events(study_dir: Path) -> list[tuple[str, str]]:
-    """What happened, in order, each with its detail."""
-    found = ds.dataset(study_dir / "events", format="parquet").to_table().sort_by("time").to_pydict()
-    return list(zip(found["event"], found["detail"], strict=True))
+    """Return the events of a study in order, each with its detail."""
+    columns = ds.dataset(study_dir / "events", format="parquet").to_table().sort_by("time").to_pydict()
+    return list(zip(columns["event"], columns["detail"], strict=True))
 
 
 def table(study_dir: Path, name: str) -> pa.Table:
-    """A table as any reader sees it, sorted, without the columns that differ between two equal runs."""
-    found = ds.dataset(study_dir / name, format="parquet").to_table()
-    found = found.select([column for column in found.column_names if column not in CHANGING])
+    """Return a table as any reader sees it, sorted, without the columns that differ between two equal runs."""
+    rows = ds.dataset(study_dir / name, format="parquet").to_table()
+    rows = rows.select([column for column in rows.column_names if column not in CHANGING])
     keys = [
         column
         for column in ("trial", "replicate", "phase", "step", "epoch", "layer", "row", "column", "x_mm", "y_mm")
-        if column in found.column_names
+        if column in rows.column_names
     ]
-    return found.sort_by([(key, "ascending") for key in keys])
+    return rows.sort_by([(key, "ascending") for key in keys])
 
 
 def assert_same_tables(
@@ -275,12 +275,12 @@ def assert_same_tables(
     but: tuple[str, ...] = (),
     of: Callable[..., Any] | None = None,
 ) -> None:
-    """Bitwise equality of trials, curves, fields and weights, times and hosts and columns `but` aside.
+    """Fail unless trials, curves, fields and weights are bitwise equal, except times, hosts and the columns `but`.
 
-    `of` takes the rows that are compared out of a table.
+    `of` selects the rows of a table to compare.
     """
     for name in ("trials", "curves", "fields", "weights"):
-        left, right = (of(found) if of else found for found in (table(one, name), table(other, name)))
+        left, right = (of(rows) if of else rows for rows in (table(one, name), table(other, name)))
         assert left.schema.equals(right.schema), name
         assert left.num_rows == right.num_rows, f"{name}: {left.num_rows} rows and {right.num_rows} rows"
         ignored = (*but, *(PLACES if places_differ else ()))

@@ -1,4 +1,4 @@
-"""A made-up study, published through the store itself: fields, curves and weights of the right shape in no time."""
+"""Synthetic studies, published by the real code: fields, curves and weights of the right shape without training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ train: {{epochs: 1000, iterations: 500, keep_epochs: [0, 50, 1000]}}
 """
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 FAILURE = "loss became NaN in L-BFGS iteration 12"
-STEPS = 1500  # planned, over both stages
+STEPS = 1500  # planned steps of both stages
 Points = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def points() -> Points:
-    """x_mm, y_mm, local and reference strain: StrB100 where it is bundled, else a made-up band on a 20 x 20 grid."""
+    """Return x_mm, y_mm, local and reference strain of StrB100 if it is bundled, else of `small_points`."""
     if importlib.resources.files("pinncore").joinpath("datasets", "strb100.npz").is_file():
         gauss = load_data("strb100").gauss
         assert gauss.enonlocal_true is not None
@@ -44,7 +44,7 @@ def points() -> Points:
 
 
 def small_points() -> Points:
-    """A damage band above a notch on a 20 x 20 grid."""
+    """Return x_mm, y_mm, local and reference strain of a synthetic damage band on a 20 x 20 grid."""
     axis = np.linspace(0.5, 99.5, 20)
     x_mm, y_mm = (array.ravel() for array in np.meshgrid(axis, axis))
     distance = np.hypot(x_mm - 31.0, 0.6 * y_mm)
@@ -53,7 +53,7 @@ def small_points() -> Points:
 
 
 def config(number: int) -> dict[str, Any]:
-    """The resolved configuration of trial `number`."""
+    """Return the resolved configuration of trial `number`."""
     draw = np.random.default_rng([7, number])
     return {
         "train": {
@@ -105,9 +105,9 @@ def config(number: int) -> dict[str, Any]:
 def trial_row(
     number: int, replicate: int = 0, *, failure: str | None = None, pruned_at: int | None = None
 ) -> dict[str, Any]:
-    """A trials row; a failed one has no metrics and, as such rows do, lacks columns altogether.
+    """Return a row of `trials`; that of a failed member has no metrics, like real ones.
 
-    `pruned_at` is the step, counted over both stages, at which its trial was pruned.
+    `pruned_at` is the step, counted over both stages, at which the trial was pruned.
     """
     start = START + timedelta(seconds=20 * number)
     row = {
@@ -135,8 +135,8 @@ def trial_row(
     if failure:
         return row | {"failure": failure, "stop_reason": "not_finite"}
     error = error_of(number, replicate)
-    adam = min(1000, STEPS if pruned_at is None else pruned_at)
-    lbfgs = (STEPS if pruned_at is None else pruned_at) - adam
+    epochs = min(1000, STEPS if pruned_at is None else pruned_at)
+    iterations = (STEPS if pruned_at is None else pruned_at) - epochs
     return row | {
         "rel_l2": error,
         "paper_metric": 300 * error,
@@ -152,31 +152,31 @@ def trial_row(
         "stop_reason": "iterations_done" if pruned_at is None else "pruned",
         "stop_advice": "Give iterations more.",
         "parameters": 337,
-        "epochs_done": adam,
-        "iterations_done": lbfgs,
-        "first_evaluations": adam,
-        "second_evaluations": int(1.224 * lbfgs),
-        "evaluations": adam + int(1.224 * lbfgs),
-        "first_seconds": 0.0125 * adam,
-        "second_seconds": 0.0185 * lbfgs,
-        "seconds": 0.0125 * adam + 0.0185 * lbfgs,
+        "epochs_done": epochs,
+        "iterations_done": iterations,
+        "first_evaluations": epochs,
+        "second_evaluations": int(1.224 * iterations),
+        "evaluations": epochs + int(1.224 * iterations),
+        "first_seconds": 0.0125 * epochs,
+        "second_seconds": 0.0185 * iterations,
+        "seconds": 0.0125 * epochs + 0.0185 * iterations,
     }
 
 
 def error_of(number: int, replicate: int = 0) -> float:
-    """The made-up rel_l2 of a replicate of trial `number`, between 1 % and some tens of per cent."""
+    """Return the synthetic rel_l2 of a replicate of trial `number`, from 1 % to some tens of per cent."""
     error = 0.012 + 0.2 * np.random.default_rng([11, number]).random() ** 2
     spread = np.random.default_rng([19, number, replicate]).normal(0, 0.3) if replicate else 0.0
     return float(error * np.exp(spread))
 
 
 def curve(number: int, replicate: int = 0, *, pruned_at: int | None = None) -> dict[str, Any]:
-    """The made-up course of training: 1000 Adam epochs, then 500 L-BFGS iterations, or as far as it came."""
-    adam, lbfgs = np.arange(0, 1001, 25), np.arange(0, 501, 25)
-    step = np.concatenate([adam, lbfgs])
-    phase = np.array(["first"] * adam.size + ["second"] * lbfgs.size)
-    came_to = step + np.where(phase == "second", 1000, 0) <= (STEPS if pruned_at is None else pruned_at)
-    evaluations = np.concatenate([adam, 1000 + (1.224 * lbfgs).astype(int)])
+    """Return a synthetic training curve: 1000 epochs, then 500 iterations, cut at the step `pruned_at`."""
+    epochs, iterations = np.arange(0, 1001, 25), np.arange(0, 501, 25)
+    step = np.concatenate([epochs, iterations])
+    phase = np.array(["first"] * epochs.size + ["second"] * iterations.size)
+    is_reached = step + np.where(phase == "second", 1000, 0) <= (STEPS if pruned_at is None else pruned_at)
+    evaluations = np.concatenate([epochs, 1000 + (1.224 * iterations).astype(int)])
     noise = np.random.default_rng([13, number, replicate] if replicate else [13, number]).normal(0, 0.05, step.size)
     end = error_of(number, replicate)
     decay = np.exp(-evaluations / 300.0 + noise)
@@ -192,12 +192,12 @@ def curve(number: int, replicate: int = 0, *, pruned_at: int | None = None) -> d
         "rel_l2": decay + end,
         "time_s": evaluations * 0.0135,
     }
-    own = {name: values[came_to] for name, values in columns.items()}
-    return {"trial": number, "replicate": replicate, **own, "phase": own["phase"].tolist()}
+    reached = {name: values[is_reached] for name, values in columns.items()}
+    return {"trial": number, "replicate": replicate, **reached, "phase": reached["phase"].tolist()}
 
 
 def field(number: int, at: Points, replicate: int = 0) -> dict[str, Any]:
-    """A prediction whose relative L2 error is exactly `error_of(number, replicate)`."""
+    """Return a prediction whose relative L2 error is exactly `error_of(number, replicate)`."""
     x_mm, y_mm, local, reference = at
     wave = np.cos(np.pi * x_mm / 40 + number) * np.cos(np.pi * y_mm / 60)
     wave *= error_of(number, replicate) * np.linalg.norm(reference) / np.linalg.norm(wave)
@@ -213,7 +213,7 @@ def field(number: int, at: Points, replicate: int = 0) -> dict[str, Any]:
 
 
 def weights(number: int, replicate: int = 0) -> dict[str, Any]:
-    """Weights of a 2-6-6-1 network at four epochs."""
+    """Return the weights of a 2-6-6-1 network at four epochs."""
     draw = np.random.default_rng([17, number, replicate] if replicate else [17, number])
     rows = [
         (epoch, layer, row, column)
@@ -265,7 +265,7 @@ def publish(
 def publish_pruned(
     tables: StudyTables, flush: str, numbers: Sequence[int], *, at_step: int, replicates: int = 1
 ) -> None:
-    """Publish trials that were pruned at a step, as far as they came; the first of several replicates was through."""
+    """Publish trials pruned at a step; the first of several replicates was already complete."""
     steps = {(n, r): None if r == 0 < replicates - 1 else at_step for n in numbers for r in range(replicates)}
     tables.publish(
         flush,
@@ -275,7 +275,7 @@ def publish_pruned(
 
 
 def with_search(text: str, keys: str) -> str:
-    """A study file with more keys in its section search."""
+    """Return a study file with more keys in its section `search`."""
     return text.replace("seed: 0", f"seed: 0, {keys}", 1)
 
 
@@ -290,7 +290,7 @@ def make_study(
     text: str = STUDY_FILE,
     at: Points | None = None,
 ) -> StudyTables:
-    """A study folder with its study file, `trials` complete and `failed` failed trials, and events."""
+    """Write a study folder with study file, `trials` complete and `failed` failed trials, and events."""
     study_dir.mkdir(parents=True, exist_ok=True)
     text = with_search(text, f"replicates: {replicates}") if replicates > 1 else text
     (study_dir / "study.yaml").write_text(
@@ -311,7 +311,7 @@ def make_study(
 
 
 def make_pruned_study(study_dir: Path, *, replicates: int = 5, at: Points | None = None) -> StudyTables:
-    """A study under asha, of which everything happened that can.
+    """Write a study under asha in which every kind of pruning, failure and repetition occurs.
 
     Trials 0-19 are complete, one replicate of trial 3 having failed; 20-27 were pruned at the second rung and 28-31 at
     the third; 32 and 33 failed, 34 is 32 trained again; 35 has the configuration of trial 0.

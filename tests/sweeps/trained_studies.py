@@ -1,4 +1,4 @@
-"""Small studies that were really trained, with every kind of end a trial can have."""
+"""Small trained studies, whose trials end in every possible way."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PLAIN, SINGLE, FROM_FILE, REPEATED, EXPLODING, POISONED, FIRST_ONLY, FOUR_INPUTS
 
 
 def every_end(factory: pytest.TempPathFactory) -> Path:
-    """The study for all tests of a session, to be read only."""
+    """Return the study that all tests of a session share and only read."""
     return _every_end(factory.getbasetemp() / "every-end")
 
 
 @functools.cache
 def _every_end(folder: Path) -> Path:
-    """Trials that are plain, in float32, from a file, a repetition of the first, diverging, from a file that got a NaN
-    after it was checked, without a second stage, and of a network of four inputs."""
+    """Train and return a study with these trials: plain, in float32, from a file, a repetition of the first, diverging,
+    from a file that got a NaN after it was checked, without a second stage, and with a network of four inputs."""
     folder.mkdir()
     good, bad = folder / "good.npz", folder / "bad.npz"
     weights = {name: np.random.default_rng(0).normal(0, 0.3, shape) for name, shape in SHAPES.items()}
@@ -49,7 +49,7 @@ def _every_end(folder: Path) -> Path:
 
 
 def sampled(folder: Path, *overrides: str, **settings: Any) -> Path:
-    """Trials of different width that shared packs."""
+    """Train and return a study whose trials of different width shared packs."""
     spec = load_spec(write_study(folder / "data", **{"trials": 4, "epochs": 15, "iterations": 8} | settings), overrides)
     study_dir, _ = prepare(folder / "root", spec)
     run_all(study_dir, segment_s=5.0)

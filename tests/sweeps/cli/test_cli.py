@@ -304,10 +304,10 @@ class TestDataCheck:
         assert "  elocal          1e-05 .. 0.00201\n" in result.stdout
 
     def test_as_json(self, tables: list[Path]) -> None:
-        found = json.loads(invoke("data", "check", *tables, "--elocal-factor", "1", "--json").stdout)
-        assert found["points"] == {"gauss_points": 9, "lrb": 9, "btb": 9}
-        assert found["ranges"]["lrb"]["elocal"] == pytest.approx([1e-4, 2.01e-2])
-        assert len(found["sha256"]) == 64
+        report = json.loads(invoke("data", "check", *tables, "--elocal-factor", "1", "--json").stdout)
+        assert report["points"] == {"gauss_points": 9, "lrb": 9, "btb": 9}
+        assert report["ranges"]["lrb"]["elocal"] == pytest.approx([1e-4, 2.01e-2])
+        assert len(report["sha256"]) == 64
 
     def test_what_cannot_be_known_is_asked_for(self, tables: list[Path]) -> None:
         assert "elocal_factor" in errors_of(invoke("data", "check", *tables))
@@ -351,10 +351,10 @@ class TestJobs:
         assert result.exit_code == 0
         assert result.stdout.startswith("job 1 runs study a in the background\n")
         assert f"logs 1 -f --root {root}" in result.stdout
-        told = invoke("logs", "1", "-f", "--root", root).stdout
+        log = invoke("logs", "1", "-f", "--root", root).stdout
         arguments = f"run study.yaml --root {root} --plain --trials 2 --cpus 1"
-        assert told.startswith(f"{sys.executable} -m sweeps.cli {arguments}\n")
-        assert "seed: 5" in told
+        assert log.startswith(f"{sys.executable} -m sweeps.cli {arguments}\n")
+        assert "seed: 5" in log
         assert json.loads(invoke("jobs", "--root", root, "--json").stdout)[0]["state"] == "done"
         heads, line = invoke("jobs", "--root", root).stdout.splitlines()
         assert heads.split() == ["job", "state", "submitted", "study"]
@@ -367,9 +367,9 @@ class TestJobs:
         (tmp_path / "clusters.yaml").write_text(f"lab: {{{profile}}}\n")
         self.submit(tmp_path, "bad", place, "--root", root, "--follow")
         listed = json.loads(invoke("jobs", place, "--root", root, "--json").stdout)
-        assert [each["job"] for each in listed] == [job.removeprefix("local/")]
-        told = invoke("status", job, "--root", root)
-        assert told.stdout.startswith(f"job {listed[0]['job']}: failed, exit code 3, study bad, submitted ")
+        assert [record["job"] for record in listed] == [job.removeprefix("local/")]
+        status = invoke("status", job, "--root", root)
+        assert status.stdout.startswith(f"job {listed[0]['job']}: failed, exit code 3, study bad, submitted ")
         assert json.loads(invoke("status", job, "--root", root, "--json").stdout)["last_line"]
         assert "study: bad" in invoke("logs", job, "--root", root).stdout
         assert invoke("cancel", job, "--root", root).stdout == f"job {job}: failed\n"
@@ -382,9 +382,9 @@ class TestJobs:
         made_study(tmp_path / "runs").rename(tmp_path / "runs" / "1")
         assert invoke("status", "1").stderr == ""  # there is no such job yet
         self.submit(tmp_path, "bad", "local", "--follow")
-        told = invoke("status", "1")
-        assert told.stdout.startswith("first: 3 trials")
-        assert "runs/1 is a study, and this is about it" in told.stderr and "status local/1\n" in told.stderr
+        status = invoke("status", "1")
+        assert status.stdout.startswith("first: 3 trials")
+        assert "this is the status of the study runs/1." in status.stderr and "status local/1\n" in status.stderr
         assert invoke("status", "local/1").stdout.startswith("job 1: failed")
 
     @pytest.mark.parametrize("name", ["9", "local/9"])

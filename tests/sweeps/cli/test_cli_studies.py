@@ -51,7 +51,7 @@ class Outcome:
 
 @pytest.fixture
 def driven(stand_in: StandIn) -> dict[str, Any]:
-    """What the driver is asked for, instead of training."""
+    """What the driver is called with, instead of training."""
     seen: dict[str, Any] = {}
 
     def run(target: Path, **options: Any) -> Outcome:
@@ -145,14 +145,14 @@ class TestRun:
         assert driven["overrides"] == ["a=1", 'study="12"']  # text, whatever YAML takes it for
 
     @pytest.mark.parametrize(
-        ("given", "kept"),
+        ("state", "kept"),
         [("here/it", "{cwd}/here/it"), ("/there", "/there"), ("postgresql://h/d", "postgresql://h/d")],
     )
     def test_a_state_is_relative_to_where_one_is(
-        self, driven: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+        self, driven: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, kept: str
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        invoke("run", "specs/s.yaml", "--state", given)
+        invoke("run", "specs/s.yaml", "--state", state)
         assert driven["overrides"] == [f'state="{kept.format(cwd=tmp_path)}"']
 
 
@@ -205,19 +205,19 @@ class TestExtend:
         assert (driven["cpus"], driven["plain"]) == (1, True)
 
     @pytest.mark.parametrize(
-        ("taken", "more", "now"),
+        ("trials", "more", "now"),
         [
-            (None, 1, "the grid has 6 trials and is whole already"),
-            (6, 1, "the grid has 6 trials and is whole already"),
-            (9, 1, "the grid has 6 trials and is whole already"),
-            (4, 3, "4 of the grid's 6 trials are taken, ask for 2"),
+            (None, 1, "the grid has only 6 trials, and the study has them all"),
+            (6, 1, "the grid has only 6 trials, and the study has them all"),
+            (9, 1, "the grid has only 6 trials, and the study has them all"),
+            (4, 3, "the study has 4 of the grid's 6 trials: add at most 2"),
             (4, 2, 6),
         ],
     )
     def test_a_grid_comes_to_an_end(
-        self, tmp_path: Path, driven: dict[str, Any], taken: int | None, more: int, now: int | str
+        self, tmp_path: Path, driven: dict[str, Any], trials: int | None, more: int, now: int | str
     ) -> None:
-        search = f"{{sampler: grid, trials: {taken}}}" if taken else "{sampler: grid}"
+        search = f"{{sampler: grid, trials: {trials}}}" if trials else "{sampler: grid}"
         folder = tmp_path / "g"
         folder.mkdir()
         space = "{width: {choice: [2, 3, 4]}, init: {choice: [torch, keras]}}"
@@ -267,7 +267,7 @@ class TestStop:
         assert driver_process.wait(timeout=WAIT_S) == 0
 
     def test_a_study_that_nobody_runs(self, study: Path) -> None:
-        assert "is not being run by anybody" in errors_of(invoke("stop", study))
+        assert "is not running, so there is nothing to stop" in errors_of(invoke("stop", study))
         assert not (study / "stop").exists()
 
 
@@ -336,9 +336,9 @@ class TestList:
         assert re.fullmatch(rf"retried +2/3 +rel_l2 0\.1 +\d+ kB +{day} \d\d:\d\d", lines[2])
 
     def test_as_json(self, study: Path) -> None:
-        (found,) = json.loads(invoke("list", "--root", study.parent, "--json").stdout)
-        assert found["path"] == str(study) and found["bytes"] > 1000 and found["best"]["trial"] == 0
-        assert found.keys() >= {"study", "changed_at", "limit", "counts", "failures", "objective", "held_by"}
+        (overview,) = json.loads(invoke("list", "--root", study.parent, "--json").stdout)
+        assert overview["path"] == str(study) and overview["bytes"] > 1000 and overview["best"]["trial"] == 0
+        assert overview.keys() >= {"study", "changed_at", "limit", "counts", "failures", "objective", "held_by"}
 
     def test_nothing(self, tmp_path: Path) -> None:
         assert invoke("list", "--root", tmp_path).stdout == f"no study in {tmp_path}\n"
@@ -395,19 +395,21 @@ class TestGc:
         assert not any(file.exists() for file in leftovers)
         assert invoke("gc", study).stdout == "nothing to remove\n"
 
-    def test_a_running_study_is_passed_over_or_refused(self, study: Path, leftovers: list[Path]) -> None:
+    def test_a_running_study_is_skipped_or_refused(self, study: Path, leftovers: list[Path]) -> None:
         held = lock.StudyLock(study, driver_pid=os.getpid())
         result = invoke("gc", "--root", study.parent)
         assert result.exit_code == 0 and "warning: " in result.stderr and "is being run by" in result.stderr
         assert "is being run by" in errors_of(invoke("gc", study))
-        assert "is being run" in json.loads(invoke("gc", "--root", study.parent, "--json").stdout)["passed_over"][0]
+        assert "is being run" in json.loads(invoke("gc", "--root", study.parent, "--json").stdout)["skipped"][0]
         held.release()
         assert all(file.exists() for file in leftovers)
 
     def test_as_json(self, study: Path, leftovers: list[Path]) -> None:
         record = json.loads(invoke("gc", study, "--json").stdout)
-        assert record["removed"] is True and record["passed_over"] == []
-        assert {(each["path"], each["bytes"]) for each in record["waste"]} == {(str(file), 1500) for file in leftovers}
+        assert record["removed"] is True and record["skipped"] == []
+        assert {(waste["path"], waste["bytes"]) for waste in record["waste"]} == {
+            (str(file), 1500) for file in leftovers
+        }
 
 
 def test_a_bug_in_the_driver_is_not_hidden(study: Path, stand_in: StandIn) -> None:
