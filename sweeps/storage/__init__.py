@@ -1,1 +1,1 @@
-"""What a study is kept in: Parquet tables, an Optuna database, an object store, a lock."""
+"""Storage of a study: Parquet tables, an Optuna database, an object store, a lock."""

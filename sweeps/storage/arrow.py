@@ -1,4 +1,4 @@
-"""Arrow tables from what the owner and its workers hand over: dicts of rows, or of columns."""
+"""Arrow tables from the dicts of rows or columns that the owner and its workers hand over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import pyarrow as pa
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """A table of row dicts; what a row lacks is null. Raises `ValueError` for a column the schema does not have."""
+    """Return a table of row dicts; a column that a row lacks is null.
+
+    Raises `ValueError` for a column that is not in the schema.
+    """
     for row in rows:
         _refuse_unknown(row, schema)
     arrays = [pa.array([_plain(row.get(field.name), field.type) for row in rows], field.type) for field in schema]
@@ -19,9 +22,9 @@ def from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def from_columns(parts: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """A table of column dicts below each other, in each of which a scalar stands for a whole column.
+    """Return the rows of several column dicts as one table; a scalar in a dict stands for a whole column.
 
-    Raises `ValueError` for columns of different lengths or that the schema does not have.
+    Raises `ValueError` for columns of different lengths and for columns that are not in the schema.
     """
     return pa.concat_tables([schema.empty_table(), *(_from_part(part, schema) for part in parts)])
 
@@ -47,7 +50,7 @@ def _refuse_unknown(columns: Mapping[str, Any], schema: pa.Schema) -> None:
 
 
 def _plain(value: Any, kind: pa.DataType) -> Any:
-    """A value as its column stores it: lists and dicts as JSON text, numpy scalars as Python ones."""
+    """Return a value as its column stores it: lists and dicts as JSON text, numpy scalars as Python ones."""
     if isinstance(value, np.generic):
         value = value.item()
     if kind == pa.string() and value is not None and not isinstance(value, str):

@@ -1,10 +1,11 @@
-"""Compaction: the many small files of a study's tables become few, with the same rows in the order of their trials.
+"""Compaction: the many small files of a study's tables are merged into few, with the same rows, sorted by trial.
 
-In a folder each table's folder is made anew beside the old one and swapped with it, trials last. Who reads the old one
-meanwhile misses a file and says so, but never counts a row twice; who reads through a snapshot looks again. What is no
-published row, stays as it is. In an object store the files of flushes stay and a manifest names the merged ones.
+In a folder, the folder of each table is rebuilt beside the old one and swapped with it, trials last. A reader of the
+old folder may miss a file and gets an error, but never counts a row twice; a reader with a snapshot reads again. Files
+that belong to no published row are left alone. In an object store the files of flushes stay and a manifest names the
+merged ones.
 
-Only who holds the study's lock may compact it.
+Only the holder of the study's lock may compact it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from .stored_tables import Manifest, Merged, read_manifest
 from .tables import COMPACTION, MARK, MERGED, StudyTables, unified, write_parquet
 
 FULL_ROWS: Final = {"trials": 50_000, "curves": 1_000_000, "fields": 2_000_000, "weights": 2_000_000, "events": 500_000}
-DUE_FILES: Final = 64  # of trials or events, from which on the end of a run compacts
+DUE_FILES: Final = 64  # with more small files of trials or events than this, the end of a run compacts
 
-_ORDER: Final = ("events", "curves", "fields", "weights", "trials")  # what trials refer to is there before them
+_ORDER: Final = ("events", "curves", "fields", "weights", "trials")  # tables that trials refer to are swapped first
 _SORTED_BY: Final = {"events": ("time",)}
-_OLD: Final = "old-"  # begins the name of a table's folder where two renames stand for a swap
-_AT_FDCWD: Final = -100  # of renameat2, as _EXCHANGE
+_OLD: Final = "old-"  # prefix of a table's old folder where two renames replace a swap
+_AT_FDCWD: Final = -100  # arguments of renameat2
 _EXCHANGE: Final = 2
 
 
@@ -49,42 +50,42 @@ class Compacted:
 
 
 def is_due(tables: StudyTables) -> bool:
-    """Whether a study has enough small files for a compaction to be worth its time."""
+    """Return whether a study has enough small files for a compaction to be worth its time."""
     files = tables.snapshot(["trials", "events"]).files
-    return any(sum(not path.stem.startswith(MERGED) for path in found) > DUE_FILES for found in files.values())
+    return any(sum(not path.stem.startswith(MERGED) for path in paths) > DUE_FILES for paths in files.values())
 
 
 def compact(tables: StudyTables, remote: Remote | None = None) -> Compacted:
-    """Merge the files of a study's tables, of one in an object store those that are `remote`.
+    """Merge the files of a study's tables; `remote` is its object store, where it has one. Return the numbers of files.
 
-    Raises `StudyError` for a damaged file, and `OSError` where there is no room: nothing has changed then.
+    Raises `StudyError` for a damaged file, and `OSError` where the disk is full. Nothing has changed then.
     """
     recover(tables.study_dir)
     try:
         return _in_folder(tables) if remote is None else _in_store(tables, remote)
     except (pa.ArrowException, OSError) as problem:
-        if not getattr(problem, "errno", None):  # not the system's, but what Arrow says of a file
+        if not getattr(problem, "errno", None):  # an error of Arrow about a file, not of the system
             tables.check_files()
         raise
 
 
 def recover(study_dir: Path) -> None:
-    """Finish a compaction that was cut short between two renames, and remove what one left; only the writer may."""
-    anew = study_dir / COMPACTION
-    if not anew.exists():
+    """Finish a compaction that was cut short between two renames, and remove its leftovers; for the writer only."""
+    rebuilt = study_dir / COMPACTION
+    if not rebuilt.exists():
         return
     for table in TABLES:
-        if not (study_dir / table).exists() and (anew / table).exists():
-            os.rename(anew / table, study_dir / table)
+        if not (study_dir / table).exists() and (rebuilt / table).exists():
+            os.rename(rebuilt / table, study_dir / table)
             sync_folder(study_dir)
-    shutil.rmtree(anew, ignore_errors=True)  # a network file system keeps what somebody still reads, for a while
+    shutil.rmtree(rebuilt, ignore_errors=True)  # network file systems keep files that are open for a while
 
 
 def leftover(study_dir: Path) -> Path | None:
-    """The folder that a compaction left which was cut short, unless `recover` needs it."""
-    anew = study_dir / COMPACTION
-    needed = any(not (study_dir / table).exists() and (anew / table).exists() for table in TABLES)
-    return anew if anew.exists() and not needed else None
+    """Return the folder left by a compaction that was cut short; None where there is none or `recover` needs it."""
+    rebuilt = study_dir / COMPACTION
+    is_needed = any(not (study_dir / table).exists() and (rebuilt / table).exists() for table in TABLES)
+    return rebuilt if rebuilt.exists() and not is_needed else None
 
 
 # ---- in a folder ---------------------------------------------------------------------------------------------------
@@ -94,35 +95,35 @@ def _in_folder(tables: StudyTables) -> Compacted:
     snapshot = tables.snapshot(TABLES)
     files = snapshot.files
     before = sum(map(len, files.values()))
-    parts = {name: _to_merge(paths, FULL_ROWS[name]) for name, paths in files.items()}
-    if not any(parts.values()):
+    groups = {name: _groups(paths, FULL_ROWS[name]) for name, paths in files.items()}
+    if not any(groups.values()):
         return Compacted(before, before)
-    anew, generation = tables.study_dir / COMPACTION, 1 + max(snapshot.generations.values())
+    rebuilt, generation = tables.study_dir / COMPACTION, 1 + max(snapshot.generations.values())
     try:
         for name in _ORDER:
-            _make_folder(tables, name, parts[name], anew / name, generation)
-        sync_folder(anew)
+            _make_folder(tables, name, groups[name], rebuilt / name, generation)
+        sync_folder(rebuilt)
         for name in _ORDER:
-            _swap(anew / name, tables.study_dir / name)
+            _swap(rebuilt / name, tables.study_dir / name)
             sync_folder(tables.study_dir)
     finally:
         recover(tables.study_dir)
     return Compacted(before, sum(map(len, tables.snapshot(TABLES).files.values())))
 
 
-def _to_merge(paths: Sequence[Path], full_rows: int) -> list[list[Path]]:
-    """Groups of files to be merged into one each; those that are large already, and a single one, stay."""
+def _groups(paths: Sequence[Path], full_rows: int) -> list[list[Path]]:
+    """Return groups of files, each to be merged into one file; large files and groups of one are left out."""
     groups: list[list[Path]] = []
-    rows = 0
+    group_rows = 0
     for path in paths:
-        found = pq.read_metadata(path).num_rows
-        if path.stem.startswith(MERGED) and found >= full_rows // 2:
+        file_rows = pq.read_metadata(path).num_rows
+        if path.stem.startswith(MERGED) and file_rows >= full_rows // 2:
             continue
-        if not groups or rows + found > full_rows:
+        if not groups or group_rows + file_rows > full_rows:
             groups.append([])
-            rows = 0
+            group_rows = 0
         groups[-1].append(path)
-        rows += found
+        group_rows += file_rows
     return [group for group in groups if len(group) > 1]
 
 
@@ -142,15 +143,15 @@ def _make_folder(
 
 
 def _merged(paths: Sequence[Path], name: str, tables: StudyTables) -> pa.Table:
-    """The rows of some files, by trial and replicate and otherwise in the order they had."""
+    """Return the rows of some files, sorted by trial and replicate; the sort is stable."""
     parts = [pq.read_table(path, partitioning=None, page_checksum_verification=True) for path in paths]
     schema = unified([tables.schemas[name], *(part.schema for part in parts)])
-    whole = pa.concat_tables(parts, promote_options="permissive")
-    missing = [field for field in schema if field.name not in whole.column_names]
+    rows = pa.concat_tables(parts, promote_options="permissive")
+    missing = [field for field in schema if field.name not in rows.column_names]
     for field in missing:
-        whole = whole.append_column(field, pa.nulls(len(whole), field.type))
+        rows = rows.append_column(field, pa.nulls(len(rows), field.type))
     keys = _SORTED_BY.get(name, ("trial", "replicate"))
-    ordered = whole.sort_by([(key, "ascending") for key in keys])
+    ordered = rows.sort_by([(key, "ascending") for key in keys])
     return ordered.select(schema.names).cast(schema)
 
 
@@ -162,7 +163,7 @@ def _link(path: Path, beside: Path) -> None:
 
 
 def _swap(new: Path, table: Path) -> None:
-    """Put a folder in the place of another, at once where the system can."""
+    """Put a folder in the place of another, atomically where the system can."""
     if not table.exists():
         os.rename(new, table)
         return
@@ -174,32 +175,31 @@ def _swap(new: Path, table: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Let two names change places. Raises `NotImplementedError` where system or file system cannot."""
+    """Swap two paths atomically. Raises `NotImplementedError` where the system or the file system cannot."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         raise NotImplementedError
     if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) != 0:
-        number = ctypes.get_errno()
-        if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise NotImplementedError
-        raise OSError(number, os.strerror(number), str(other))
+        raise OSError(code, os.strerror(code), str(other))
 
 
 # ---- in an object store --------------------------------------------------------------------------------------------
 
 
 def _in_store(tables: StudyTables, remote: Remote) -> Compacted:
-    """Merge from the files in the study's home, which are those of the store."""
+    """Merge the files in the study's home, which are the same as in the store."""
     old, files = read_manifest(remote), tables.snapshot(TABLES).files
     generation = old.generation + 1
     with scratch_folder("compact") as scratch:
-        made = dict(_put_merged(tables, files, old, generation, remote, scratch))
-        new = Manifest(generation, made)
+        new = Manifest(generation, dict(_put_merged(tables, files, old, generation, remote, scratch)))
         if new.tables == old.tables:
             new = old
         else:
             remote.put(MANIFEST, new.to_json().encode())
-    kept = {each.file for merged in new.tables.values() for each in merged}
+    kept = {part.file for parts in new.tables.values() for part in parts}
     remote.remove(sorted(set(remote.objects(MERGED_FOLDER)) - kept))
     return Compacted(_count(files, old), _count(files, new))
 
@@ -213,10 +213,10 @@ def _put_merged(
     scratch: Path,
 ) -> Iterator[tuple[str, list[Merged]]]:
     for name in TABLES:
-        full = [each for each in old.tables.get(name, ()) if each.rows >= FULL_ROWS[name] // 2]
-        inside = {flush for each in full for flush in each.flushes}
-        groups = _to_merge([path for path in files[name] if path.stem not in inside], FULL_ROWS[name])
-        unchanged = {each.flushes: each for each in old.tables.get(name, ())}
+        full = [part for part in old.tables.get(name, ()) if part.rows >= FULL_ROWS[name] // 2]
+        flushes_of_full = {flush for part in full for flush in part.flushes}
+        groups = _groups([path for path in files[name] if path.stem not in flushes_of_full], FULL_ROWS[name])
+        unchanged = {part.flushes: part for part in old.tables.get(name, ())}
         merged = []
         for number, group in enumerate(groups):
             flushes = tuple(path.stem for path in group)
@@ -232,7 +232,7 @@ def _put_merged(
 
 
 def _count(files: Mapping[str, Sequence[Path]], manifest: Manifest) -> int:
-    """The files that are read, merged or not."""
-    inside = {name: {flush for each in merged for flush in each.flushes} for name, merged in manifest.tables.items()}
-    left = sum(path.stem not in inside.get(name, ()) for name, paths in files.items() for path in paths)
-    return left + sum(map(len, manifest.tables.values()))
+    """Return the number of files that are read, merged or not."""
+    merged = {name: {flush for part in parts for flush in part.flushes} for name, parts in manifest.tables.items()}
+    single = sum(path.stem not in merged.get(name, ()) for name, paths in files.items() for path in paths)
+    return single + sum(map(len, manifest.tables.values()))

@@ -1,7 +1,7 @@
-"""Where a study's database lies, and a plain connection to it: SQLite in a file, or PostgreSQL.
+"""The location of a study's database, and a plain connection to it: SQLite in a file, or PostgreSQL.
 
-The tables are Optuna's. Statements are written with `?` for a value and in the SQL that both databases share. Nothing
-heavy is imported here, so that a look into a study costs no second.
+The tables are Optuna's. Statements are written in the SQL that both databases share, with `?` for a value. Nothing
+heavy is imported here, so that looking into a study takes less than a second.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from ..errors import StudyError
 
 FILE = "study.db"
 POSTGRESQL = "postgresql://"
-TIMEOUT_S = 60  # how long a statement waits for another program that writes to an SQLite file
+TIMEOUT_S = 60  # how long a statement waits while another program writes to an SQLite file
 CONNECT_TIMEOUT_S = 10
-_RESTORE = "Restore it, or start a study of another name"
+_RESTORE = "Restore it, or start a study with another name"
 _ANEW = (
-    "Restore it from a copy. Without it the study cannot go on: its results stay in its tables, for query, top and "
-    "report, and --new-study NAME begins the study anew"
+    "Restore it from a copy. Without it the study cannot continue: its results stay in its tables, for query, top and "
+    "report, and --new-study NAME starts the study anew"
 )
-_AGAIN = "and run the study again: it goes on where it was"
+_AGAIN = "and run the study again: it continues where it stopped"
 _WAYS_OUT = {  # by SQLite's primary result code
     sqlite3.SQLITE_BUSY: f"Close the program that has it open {_AGAIN}",
     sqlite3.SQLITE_LOCKED: f"Close the program that has it open {_AGAIN}",
     sqlite3.SQLITE_FULL: f"Make room on its disk {_AGAIN}",
     sqlite3.SQLITE_READONLY: f"Make it and its folder writable {_AGAIN}",
     sqlite3.SQLITE_CANTOPEN: f"Make it and its folder writable {_AGAIN}",
-    sqlite3.SQLITE_IOERR: f"Look after its disk {_AGAIN}",
+    sqlite3.SQLITE_IOERR: f"Check its disk {_AGAIN}",
 }
 
 
 @dataclass(frozen=True)
 class Database:
-    """A study's database: the URL as SQLAlchemy and Optuna take it, the file of an SQLite one, a name for messages."""
+    """A study's database: the URL for SQLAlchemy and Optuna, the file of an SQLite database, the name in messages."""
 
     url: str
     file: Path | None
@@ -48,12 +48,12 @@ class Database:
 
     @property
     def is_shared(self) -> bool:
-        """Whether it is a server that itself refuses a second writer."""
+        """Return whether it is a server, which refuses a second writer itself."""
         return self.file is None
 
 
 def database(study_dir: Path, state: str | None = None) -> Database:
-    """Where the database of a study lies: in its folder, in the folder `state`, or at the PostgreSQL URL `state`."""
+    """Return the database of a study: in its folder, in the folder `state`, or at the PostgreSQL URL `state`."""
     if state is not None and state.startswith(POSTGRESQL):
         parts = urlsplit(state)
         host = parts.netloc.rpartition("@")[2] or "this machine"
@@ -64,7 +64,7 @@ def database(study_dir: Path, state: str | None = None) -> Database:
 
 
 def connect(where: Database) -> Connection:
-    """Open a database that is there; nothing is made or changed. Raises `StudyError`."""
+    """Open an existing database; nothing is created or changed. Raises `StudyError` where it cannot be used."""
     if where.file is not None and not (where.file.is_file() and where.file.stat().st_size):
         raise StudyError(f"{where.file} is missing or empty. {_ANEW}")
     with explained(where):
@@ -92,7 +92,7 @@ def _postgresql(where: Database) -> Any:
 
 
 class Connection:
-    """A connection whose statements are each durable alone, or together inside `transaction`; several threads may."""
+    """A connection for several threads. Each statement is durable alone, those inside `transaction` together."""
 
     def __init__(self, where: Database, opened: Any, placeholder: str) -> None:
         self.database, self._opened, self._placeholder = where, opened, placeholder
@@ -101,31 +101,31 @@ class Connection:
         self._lost: str | None = None
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a SELECT, or a statement with RETURNING, gives."""
+        """Return the rows of a SELECT, or of a statement with RETURNING."""
         with self.lock, self._explained():
             return list(self._opened.execute(self._dialect(sql), values).fetchall())
 
     def run(self, sql: str, *values: Any) -> int:
-        """Run a statement; returns the number of rows it changed."""
+        """Run a statement; return the number of rows it changed."""
         with self.lock, self._explained():
             return int(self._opened.execute(self._dialect(sql), values).rowcount)
 
     def run_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Run a statement once a row of values."""
+        """Run a statement once for each row of values."""
         with self.lock, self._explained():
             self._opened.cursor().executemany(self._dialect(sql), list(rows))
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
+        """Return whether a transaction is open."""
         return self._depth > 0
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """All statements inside are made, or none; one inside another is part of it."""
+        """Commit all statements inside, or none; a nested transaction is part of the outer one."""
         return self._within("BEGIN" if self.database.is_shared else "BEGIN IMMEDIATE")
 
     def snapshot(self) -> contextlib.AbstractContextManager[None]:
-        """All that is read inside is of one moment."""
+        """Read everything inside from one state of the database."""
         return self._within("BEGIN ISOLATION LEVEL REPEATABLE READ" if self.database.is_shared else "BEGIN")
 
     @contextlib.contextmanager
@@ -144,7 +144,7 @@ class Connection:
             except BaseException:
                 self._failed = True
                 if self._depth == 1:
-                    with contextlib.suppress(Exception):  # the first error says what is wrong
+                    with contextlib.suppress(Exception):  # the first error names the cause
                         self._opened.rollback()
                 raise
             finally:
@@ -155,34 +155,34 @@ class Connection:
         try:
             with explained(self.database):
                 yield
-        except StudyError:  # SQLite calls a file read-only that is no longer at its path
-            with contextlib.suppress(OSError):  # of a disk that does not answer, of which the first error tells
-                self._lost = self._lost or self._found_lost()  # once: the file written anew is another one
+        except StudyError:  # SQLite reports a file that is no longer at its path as read-only
+            with contextlib.suppress(OSError):  # the disk does not answer; the first error says so
+                self._lost = self._lost or self._loss()  # only once: a restored file is another file
             if self._lost is None:
                 raise
             raise StudyError(self._lost) from None
 
-    def _found_lost(self) -> str | None:
-        """What became of an SQLite file that is no longer what was opened, and the way out; None where it is that."""
-        file, found = self.database.file, _file_id(self.database)
+    def _loss(self) -> str | None:
+        """Return what happened to an SQLite file since it was opened, and the way out; None where it is unchanged."""
+        file, file_id = self.database.file, _file_id(self.database)
         if file is None:
             return None
-        if found == self._file_id:
+        if file_id == self._file_id:
             return None if file.stat().st_size else f"{file} was emptied while it was in use. {_ANEW}"
-        if found is not None:
+        if file_id is not None:
             return (
                 f"{file} was replaced by another file while it was in use, so nothing more is recorded. Run the study "
-                "again: it goes on from the file that is there now, or says what that one lacks"
+                "again: it continues from the file that is there now, or says what is missing in it"
             )
-        if self._written_anew(file):
+        if self._was_restored(file):
             return (
-                f"{file} was deleted while it was in use. It has been written anew from what was still open of it. Run "
-                "the study again: it goes on where it was"
+                f"{file} was deleted while it was in use. It has been restored from the open file. Run the study "
+                "again: it continues where it stopped"
             )
         return f"{file} was deleted while it was in use. {_ANEW}"
 
-    def _written_anew(self, file: Path) -> bool:
-        """Write a deleted file again, as of the last transaction: who has it open can still read it."""
+    def _was_restored(self, file: Path) -> bool:
+        """Restore a deleted file from the open one, as of the last transaction; return whether that succeeded."""
         beside = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             self._opened.rollback()
@@ -199,7 +199,7 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close the connection."""
         with self.lock, contextlib.suppress(Exception):
             self._opened.close()
 
@@ -208,17 +208,17 @@ class Connection:
 
 
 def _file_id(where: Database) -> tuple[int, int] | None:
-    """What tells an SQLite file from another one of its name; None where it is not there."""
+    """Return device and inode of an SQLite file; None where it does not exist."""
     try:
-        found = None if where.file is None else where.file.stat()
+        status = None if where.file is None else where.file.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found and (found.st_dev, found.st_ino)
+    return status and (status.st_dev, status.st_ino)
 
 
 @contextlib.contextmanager
 def explained(where: Database) -> Iterator[None]:
-    """Turn what a database library raises into a `StudyError` that names the database and the way out."""
+    """Turn errors of a database library into a `StudyError` that names the database and the way out."""
     try:
         yield
     except StudyError:
@@ -236,22 +236,22 @@ def explained(where: Database) -> Iterator[None]:
 
 
 def _cause(problem: BaseException | None) -> BaseException | None:
-    """The database's own error inside those of SQLAlchemy and Optuna, or None where no database is to blame."""
-    seen = None
+    """Return the database's own error inside those of SQLAlchemy and Optuna; None for an error of another kind."""
+    outermost = None
     while problem is not None:
         module = type(problem).__module__.partition(".")[0]
         if module in ("sqlite3", "psycopg"):
             return problem
-        seen = problem if module in ("sqlalchemy", "optuna") else seen
+        outermost = problem if module in ("sqlalchemy", "optuna") else outermost
         problem = getattr(problem, "orig", None) or problem.__cause__
-    return seen
+    return outermost
 
 
 def _server_way_out(reason: str) -> str:
     if "does not exist" in reason:
-        return "Make it (createdb NAME, createuser NAME), or mend the URL"
+        return "Create it (createdb NAME, createuser NAME), or correct the URL"
     if "password" in reason or "authentication" in reason:
-        return "Put the password into ~/.pgpass or PGPASSWORD, and mend the user's name in the URL if need be"
+        return "Put the password into ~/.pgpass or PGPASSWORD, and check the user name in the URL"
     if "connect" in reason or "translate host" in reason or "resolve" in reason or "timeout" in reason:
-        return f"Start the server or mend the URL, {_AGAIN}"
-    return f"Mend it {_AGAIN}"
+        return f"Start the server or correct the URL, {_AGAIN}"
+    return f"Fix the cause {_AGAIN}"

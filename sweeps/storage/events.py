@@ -1,4 +1,4 @@
-"""What happened when: gathered in memory, published as the table `events`."""
+"""The event log of a study: gathered in memory, published as the table `events`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EventLog:
         )
 
     def flush(self) -> None:
-        """Publish what was noted since the last flush."""
+        """Publish the events noted since the last flush."""
         if self._rows:
             self._tables.publish_events(f"attempt-{self._attempt:04d}-{self._files:06d}", self._rows)
             self._files += 1

@@ -1,7 +1,7 @@
-"""One writer a study: an advisory lock the kernel releases when its holder dies, with a note of who holds it.
+"""The lock of a study: an advisory file lock, which the kernel releases when its holder dies, and a note on the holder.
 
-The note carries a fencing token: a number higher than any before, and a word nobody else has. An owner that finds
-another note in its place, or another file, has lost the study and publishes nothing more.
+The note carries a fencing token, higher than any before, and a unique word. An owner that finds another note in its
+place, or another file, has lost the study and publishes nothing more.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..errors import StudyError
 from .mounts import MOUNTINFO, lock_doubts
 
 FILE = "lock"
-PATIENCE_S = 60.0  # how long processes of a killed driver may take to go away
-GLANCE_S = 2.0  # how long a lock without a note may be held: someone looks at it, or has just taken it
+PATIENCE_S = 60.0  # how long the processes of a killed driver may take to end
+GLANCE_S = 2.0  # how long a lock without a note may be held: by a process that reads it or has just taken it
 CHILD_TIMEOUT_S = 30.0
 _REFUSED: Final = 0
 _CHILD = """
@@ -38,16 +38,17 @@ with open(sys.argv[1], "a+") as file:
 sys.exit(7)
 """
 _WAY_OUT = (
-    "Put the study on a file system that holds locks (--root DIR), or its database on a server that locks by itself "
+    "Put the study on a file system with working locks (--root DIR), or its database on a server that locks by itself "
     "(state: postgresql://...)"
 )
 
 
 class StudyLock:
-    """Holds `STUDY/lock`; raises `StudyError` where a living driver holds it, or where locks do not hold.
+    """The lock on a study, held from creation to `release`.
 
     `driver_pid` is the process the user started, `newer_than` a token that the study has seen elsewhere. With
-    `must_hold=False` a file system without locks is accepted: the database refuses a second writer then.
+    `must_hold=False` a file system without locks is accepted, as the database refuses a second writer. Raises
+    `StudyError` where a living driver holds the lock, or where the file system does not enforce locks.
     """
 
     def __init__(
@@ -63,17 +64,17 @@ class StudyLock:
         if must_hold:
             _refuse_doubtful(study_dir)
         started = clock()
-        while not self._taken(must_hold):
+        while not self._was_acquired(must_hold):
             holder = read_holder(study_dir)
             patience = GLANCE_S if not holder else PATIENCE_S if not _alive(holder) else -1.0
             if clock() - started > patience:
                 raise _held(study_dir, holder)
-            time.sleep(0.2)  # the driver was killed, its processes are on their way out; or someone looks at the lock
+            time.sleep(0.2)  # processes of a killed driver are ending, or another process reads the lock
         try:
             if must_hold:
                 self._prove()
-            before = read_note(study_dir).get("token", 0)
-            self.token = max(before if isinstance(before, int) else 0, newer_than) + 1
+            last_token = read_note(study_dir).get("token", 0)
+            self.token = max(last_token if isinstance(last_token, int) else 0, newer_than) + 1
             self.word = uuid.uuid4().hex
             self._write(
                 {
@@ -89,26 +90,27 @@ class StudyLock:
             raise
 
     def check(self) -> None:
-        """Raise `StudyError` where the study is no longer this owner's; called before everything it publishes."""
+        """Raise `StudyError` where this owner has lost the study; called before every publication."""
         study_dir = self._path.parent
         if self._file.closed or not self._is_at_path() or read_note(study_dir).get("word") != self.word:
             holder = read_holder(study_dir)
-            by = f"; {describe(holder)} holds the study now" if holder and holder.get("word") != self.word else ""
+            is_other = bool(holder) and holder.get("word") != self.word
+            now_held = f"; {describe(holder)} holds the study now" if is_other else ""
             raise StudyError(
-                f"{self._path} was removed or replaced while this study was running{by}. Nothing more is recorded "
-                "here. Let only one driver run it, then run the study again: it goes on where it was"
+                f"{self._path} was removed or replaced while this study was running{now_held}. Nothing more is "
+                "recorded here. Let only one driver run it, then run the study again: it continues where it stopped"
             )
 
     def release(self) -> None:
-        """Give the study up; the token stays."""
+        """Release the lock; the token stays in the file."""
         if not self._file.closed:
-            with contextlib.suppress(OSError):  # a disk that is gone has no reader either
+            with contextlib.suppress(OSError):  # a disk that is gone has no readers
                 self._write({"token": self.token})
             self._file.close()
 
-    def _taken(self, must_hold: bool) -> bool:
-        """Whether the lock could be had, on the file that is at the path."""
-        self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
+    def _was_acquired(self, must_hold: bool) -> bool:
+        """Try to lock the file at the path; return whether that succeeded."""
+        self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - open while the lock is held
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
@@ -126,7 +128,7 @@ class StudyLock:
         return True
 
     def _prove(self) -> None:
-        """Let another process try the lock that is held: it must be refused."""
+        """Raise `StudyError` unless another process is refused the lock that this one holds."""
         command = [sys.executable, "-I", "-S", "-c", _CHILD, str(self._path)]
         try:
             child = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False)
@@ -137,7 +139,7 @@ class StudyLock:
             ) from None
         if child.returncode == 7:
             raise StudyError(
-                f"{self._path}: the file system does not hold locks: a second process got the one that is held. "
+                f"{self._path}: the file system does not enforce locks: a second process got the one that is held. "
                 f"{_WAY_OUT}"
             )
         if child.returncode != _REFUSED:
@@ -153,14 +155,14 @@ class StudyLock:
 
     def _is_at_path(self) -> bool:
         try:
-            there, held = os.stat(self._path), os.fstat(self._file.fileno())
+            at_path, opened = os.stat(self._path), os.fstat(self._file.fileno())
         except FileNotFoundError:
             return False
-        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 def read_note(study_dir: Path) -> dict[str, Any]:
-    """What stands in the lock file; empty where it is not there or torn."""
+    """Return the note in the lock file; empty where the file is missing or damaged."""
     try:
         note = json.loads((study_dir / FILE).read_text(encoding="utf-8") or "{}")
     except (OSError, ValueError):
@@ -169,13 +171,13 @@ def read_note(study_dir: Path) -> dict[str, Any]:
 
 
 def read_holder(study_dir: Path) -> dict[str, Any]:
-    """Who wrote the lock file last; empty where nobody holds the study."""
+    """Return the note of the process that wrote the lock file last; empty where it has released the study."""
     note = read_note(study_dir)
     return note if {"host", "driver_pid"} <= note.keys() else {}
 
 
 def held_by(study_dir: Path) -> str | None:
-    """Who runs the study now, or None; a driver that starts meanwhile waits for this look to end."""
+    """Return who runs the study now, in words, or None. A driver that starts meanwhile waits until this has ended."""
     try:
         with open(study_dir / FILE, encoding="utf-8") as file:
             try:
@@ -206,21 +208,23 @@ def _refuse_doubtful(study_dir: Path) -> None:
 
 
 def stop_file(study_dir: Path) -> Path:
-    """Where this file lies, everybody finishes the running stretch, writes a checkpoint and leaves."""
+    """Return the path of the stop file: while it exists, workers finish the current step, save and end."""
     return study_dir / "stop"
 
 
 def _held(study_dir: Path, holder: dict[str, Any]) -> StudyError:
-    return StudyError(f"{study_dir} is being run by {describe(holder)}. Wait for it or stop it: a study has one driver")
+    return StudyError(
+        f"{study_dir} is being run by {describe(holder)}. Wait for it or stop it: a study has only one driver"
+    )
 
 
 def describe(holder: dict[str, Any]) -> str:
-    """The holder in words."""
+    """Return the holder in words."""
     return f"process {holder['driver_pid']} on {holder['host']}" if holder else "another process"
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the driver lives; on another host nobody can tell, so it counts as living."""
+    """Return whether the driver is alive; on another host this is unknown, so it counts as alive."""
     if holder.get("host") != socket.gethostname():
         return True
     try:

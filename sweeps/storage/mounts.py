@@ -1,4 +1,4 @@
-"""Whether the file system under a path holds locks between machines, as far as its mount says."""
+"""Mount options of a path: whether its file system enforces locks between machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 MOUNTINFO = "/proc/self/mountinfo"  # proc(5): ID parent major:minor root point options [tags] - type source options
-_LOCAL_OPTIONS = {  # by type: options under which locks stay on the machine that takes them
+_LOCAL_OPTIONS = {  # by type: options with which locks are local to a machine
     "nfs": ("nolock", "local_lock=all", "local_lock=flock"),
     "nfs4": ("nolock", "local_lock=all", "local_lock=flock"),
     "lustre": ("localflock", "noflock"),
@@ -20,7 +20,7 @@ _LOCAL_FUSE = ("sshfs", "s3fs", "gcsfuse", "rclone", "goofys", "mountpoint-s3", 
 
 @dataclass(frozen=True)
 class Mount:
-    """A line of mountinfo; options are those of the mount point and those of the file system."""
+    """A line of mountinfo; `options` are those of the mount point and of the file system."""
 
     point: str
     kind: str
@@ -29,9 +29,9 @@ class Mount:
 
 
 def lock_doubts(mountinfo: str, path: str) -> str | None:
-    """Why locks at `path`, absolute and without links, may not hold between machines; None where nothing is known.
+    """Return why locks at `path` may fail between machines, and the way out; None where nothing is known.
 
-    `mountinfo` is the text of /proc/self/mountinfo.
+    `path` is absolute and without links, `mountinfo` the text of /proc/self/mountinfo.
     """
     mount = mount_of(mountinfo, path)
     if mount is None:
@@ -39,35 +39,35 @@ def lock_doubts(mountinfo: str, path: str) -> str | None:
     option = next((option for option in _LOCAL_OPTIONS.get(mount.kind, ()) if option in mount.options), None)
     if option is None and not _is_local(mount):
         return None
-    what = f"{mount.kind} with the option {option}" if option else _name(mount)
+    kind = f"{mount.kind} with the option {option}" if option else _name(mount)
     return (
-        f"{path} lies on the mount {mount.point} ({what}), which does not hold locks between machines: two drivers "
+        f"{path} is on the mount {mount.point} ({kind}), which does not enforce locks between machines: two drivers "
         "could write to one study. Put the study on another file system (--root DIR), or its database on a server "
         "that locks by itself (state: postgresql://...)"
     )
 
 
 def mount_of(mountinfo: str, path: str) -> Mount | None:
-    """The mount that `path` lies on: the longest mount point above it, the last one where several lie over another."""
-    found = None
+    """Return the mount of `path`: the longest mount point above it, and of several equal ones the last."""
+    nearest = None
     for mount in filter(None, map(_parsed, mountinfo.splitlines())):
-        above = PurePosixPath(path).is_relative_to(mount.point)
-        if above and (found is None or len(mount.point) >= len(found.point)):
-            found = mount
-    return found
+        is_above = PurePosixPath(path).is_relative_to(mount.point)
+        if is_above and (nearest is None or len(mount.point) >= len(nearest.point)):
+            nearest = mount
+    return nearest
 
 
 def _parsed(line: str) -> Mount | None:
-    left, dash, right = line.partition(" - ")
+    left, separator, right = line.partition(" - ")
     fields, system = left.split(" "), right.split(" ")
-    if not dash or len(fields) < 6 or len(system) < 2:
+    if not separator or len(fields) < 6 or len(system) < 2:
         return None
     options = (*fields[5].split(","), *(system[2].split(",") if len(system) > 2 else ()))
     return Mount(_unescaped(fields[4]), system[0], _unescaped(system[1]), options)
 
 
 def _unescaped(text: str) -> str:
-    """Blanks and backslashes stand as octal numbers: `\\040`."""
+    """Return a text with its octal numbers, such as `\\040` for a blank, replaced by characters."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
@@ -76,7 +76,7 @@ def _is_local(mount: Mount) -> bool:
 
 
 def _name(mount: Mount) -> str:
-    """The type; of FUSE, where the type may say no more than that, the program that stands as the source."""
+    """Return the type; for plain FUSE mounts the source, which names the program."""
     if mount.kind in ("fuse", "fuseblk"):
         return mount.source
     return mount.kind.removeprefix("fuse.")

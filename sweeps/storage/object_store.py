@@ -1,7 +1,7 @@
 """A folder in an object store, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX: whole objects put, read, listed, removed.
 
-Nothing else talks to `pyarrow.fs`. An object appears whole or not at all. Credentials are found as the providers' own
-programs find them, in the environment, in profiles and from the machine's role, and are never part of the URI.
+Only this module uses `pyarrow.fs`. An object appears whole or not at all. Credentials are found as by the providers'
+own programs, in the environment, in profiles and from the machine's role, and are never part of the URI.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any, Final, TypeVar
 from ..errors import StudyError
 
 CONNECT_TIMEOUT_S: Final = 5.0
-REQUEST_TIMEOUT_S: Final = 5.0  # without a byte from the store
+REQUEST_TIMEOUT_S: Final = 5.0  # without any byte from the store
 ATTEMPTS: Final = 3
-TRANSFERS: Final = 8  # at once
-SMALL_BYTES: Final = 4 << 20  # an object up to here is written in one request
-PROOF: Final = ".preflight-"  # begins the name of an object that is written to see whether it can be
+TRANSFERS: Final = 8  # in parallel
+SMALL_BYTES: Final = 4 << 20  # objects up to this size are written in one request
+PROOF: Final = ".preflight-"  # prefix of the objects that are written as a test
 _PLACE: Final = re.compile(r"(s3|gs):(?:/+(.*?))?/*")
 _AGAIN: Final = "and run the study again"
 _SILENT: Final = "it does not answer"
-_CAUSES: Final = (  # what the store says, in our words, and the way out
+_CAUSES: Final = (  # pattern in the error of the store, its cause, the way out
     (
         r"OAuth2|default credentials",
         "no credentials are found",
@@ -38,7 +38,7 @@ _CAUSES: Final = (  # what the store says, in our words, and the way out
     (
         r"NO_SUCH_BUCKET|Bucket '.*' not found|bucket does not exist",
         "there is no such bucket",
-        "Make it, or mend the root",
+        "Create it, or correct --root",
     ),
     (
         r"EXPIRED|Expired|INVALID_ACCESS_KEY|InvalidAccessKey|SIGNATURE|INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT"
@@ -54,10 +54,10 @@ _CAUSES: Final = (  # what the store says, in our words, and the way out
     (
         r"NETWORK_CONNECTION|curlCode|REQUEST_TIMEOUT|UNAVAILABLE|DEADLINE_EXCEEDED|Retry policy exhausted",
         _SILENT,
-        f"See to the network, and to AWS_ENDPOINT_URL where that is set, {_AGAIN}",
+        f"Check the network, and AWS_ENDPOINT_URL where that is set, {_AGAIN}",
     ),
 )
-_KEYS: Final = (  # one of these says where S3 credentials come from, if not from the machine's role
+_KEYS: Final = (  # variables that give S3 credentials; otherwise the machine's role does
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -66,8 +66,8 @@ _KEYS: Final = (  # one of these says where S3 credentials come from, if not fro
 )
 _SET_KEYS: Final = f"Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, {_AGAIN}"
 _Name = TypeVar("_Name")
-_Found = TypeVar("_Found")
-MANIFEST: Final = "manifest.json"  # of the tables that a compaction merged
+_Result = TypeVar("_Result")
+MANIFEST: Final = "manifest.json"  # names the merged files of a compaction
 MERGED_FOLDER: Final = "compacted"
 
 
@@ -77,29 +77,29 @@ class StoreError(StudyError):
 
 @dataclass(frozen=True)
 class Stored:
-    """An object: its bytes, and when the store took it in."""
+    """An object: its size in bytes, and when it was stored, in ns."""
 
     bytes: int
     time_ns: int
 
 
 def uri_of(place: str | os.PathLike[str]) -> str | None:
-    """The URI of a place in an object store, or None for a folder; a `Path` made of one has lost a slash."""
-    found = _PLACE.fullmatch(os.fspath(place))
-    return f"{found[1]}://{found[2] or ''}" if found else None
+    """Return the URI of a place in an object store, None for a folder; `Path("s3:/BUCKET")` is understood too."""
+    match = _PLACE.fullmatch(os.fspath(place))
+    return f"{match[1]}://{match[2] or ''}" if match else None
 
 
 class Remote:
     """A folder in an object store. Raises `StudyError` for a URI with credentials or parameters in it.
 
-    Every method raises `StoreError` where the store cannot be reached or refuses.
+    Every method raises `StoreError` where the store cannot be reached or refuses the request.
     """
 
     def __init__(self, uri: str) -> None:
         scheme, _, path = uri.partition("://")
         if re.search(r"[@?#]", path):
             raise StudyError(
-                f"--root: must hold no credentials and no parameters, got one in {scheme}://***. Credentials come "
+                f"--root: must hold no credentials and no parameters, got some in {scheme}://***. Credentials come "
                 "from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, "
                 "GOOGLE_APPLICATION_CREDENTIALS) or the machine's role, the address of another store from "
                 "AWS_ENDPOINT_URL"
@@ -119,16 +119,16 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """The last part of its path: of a study its name."""
+        """Return the last part of the path: the name of a study."""
         return self._path.rpartition("/")[2]
 
     def path(self, name: str) -> str:
-        """An object as `filesystem` names it."""
+        """Return the path of an object in `filesystem`."""
         return f"{self._path}/{name}"
 
     @functools.cached_property
     def filesystem(self) -> Any:
-        """The store as Arrow's readers take it."""
+        """Return the store as an Arrow file system."""
         from pyarrow import fs
 
         if self._scheme == "gs":
@@ -137,9 +137,9 @@ class Remote:
 
     @functools.cached_property
     def _writing_small(self) -> Any:
-        """The store, where an object is written in one request when it is closed; not for one of several parts.
+        """Return the store as a file system that writes an object in one request, when its stream is closed.
 
-        Of these the first that failed would be taken for the whole object when the stream is thrown away.
+        It is not for objects of several parts: after an error the parts written so far would become the object.
         """
         from pyarrow import fs
 
@@ -157,7 +157,7 @@ class Remote:
         }
 
     def _address(self, fs: Any) -> dict[str, str]:
-        """Endpoint and region of S3, or of a store that speaks its language."""
+        """Return endpoint and region of S3, or of a store with the same protocol."""
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if not endpoint:
             with self._explained():
@@ -169,30 +169,30 @@ class Remote:
     # ---- objects --------------------------------------------------------------------------------------------------
 
     def put(self, name: str, content: Path | bytes) -> None:
-        """Write an object, in place of the one that is there."""
+        """Write an object; an existing one is replaced."""
         payload = content if isinstance(content, bytes) else content.read_bytes()
         with self._explained():
             store = self._writing_small if len(payload) <= SMALL_BYTES else self.filesystem
             stream = store.open_output_stream(self.path(name))
             stream.write(payload)
-            stream.close()  # not where writing failed: it would make an object of what is there
+            stream.close()  # not after an error: closing would store the torn object
 
     def get(self, name: str) -> bytes | None:
-        """What an object holds, None where there is none."""
+        """Return the content of an object, None where there is none."""
         try:
             with self.reading(name) as stream:
-                return bytes(stream.read(stream.size()))  # all in one request
+                return bytes(stream.read(stream.size()))  # in one request
         except FileNotFoundError:
             return None
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Any]:
-        """An object as a file of bytes. Raises `FileNotFoundError`."""
+        """Open an object as a binary file. Raises `FileNotFoundError` where there is none."""
         with self._explained(), self.filesystem.open_input_file(self.path(name)) as stream:
             yield stream
 
     def objects(self, folder: str = "") -> dict[str, Stored]:
-        """Every object below a folder, by name; none where there is no such folder."""
+        """Return every object below a folder, by name; none where there is no such folder."""
         return {
             info.path[len(self._path) + 1 :]: Stored(info.size, info.mtime_ns or 0)
             for info in self._infos(folder, recursive=True)
@@ -200,13 +200,13 @@ class Remote:
         }
 
     def folders(self) -> list[str]:
-        """The names of the folders in it, sorted."""
-        if self._scheme == "gs":  # Arrow lists no folders there that nobody made
+        """Return the names of its folders, sorted."""
+        if self._scheme == "gs":  # there Arrow lists only folders that were created
             return sorted({name.partition("/")[0] for name in self.objects() if "/" in name})
         return sorted(info.base_name for info in self._infos("", recursive=False) if not info.is_file)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects, those that are there."""
+        """Remove objects; missing ones are ignored."""
         at_once(self._remove, names)
 
     def remove_folder(self, folder: str) -> None:
@@ -229,11 +229,14 @@ class Remote:
     # ---- files and objects ----------------------------------------------------------------------------------------
 
     def push(self, files: Mapping[str, Path]) -> None:
-        """Write files as objects of these names, several at once."""
+        """Write files as objects with these names, several in parallel."""
         at_once(lambda name: self.put(name, files[name]), files)
 
     def pull(self, files: Mapping[str, Path]) -> None:
-        """Write objects of these names into files, each whole or not at all; one that is gone raises `StoreError`."""
+        """Write objects with these names into files, each whole or not at all.
+
+        Raises `StoreError` for a missing one.
+        """
         at_once(lambda name: self._pull(name, files[name]), files)
 
     def _pull(self, name: str, file: Path) -> None:
@@ -250,12 +253,12 @@ class Remote:
         name, word = f"{PROOF}{uuid.uuid4().hex}", uuid.uuid4().hex.encode()
         self.put(name, word)
         if self.get(name) != word:
-            raise StoreError(f"{self.uri} does not give back what is written to it. Use a store that does")
+            raise StoreError(f"{self.uri} does not return what was written to it. Use another store")
         self.remove([name])
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn what Arrow's readers raise of the store into a `StoreError`; a damaged file stays their error."""
+        """Turn errors of the store, raised by Arrow's readers, into `StoreError`; errors about damaged files stay."""
         try:
             yield
         except OSError as problem:
@@ -274,7 +277,7 @@ class Remote:
 
     def _error(self, problem: Exception) -> StoreError:
         reason = _short(str(problem))
-        words, way_out = _cause(reason) or (reason, f"Mend it, {_AGAIN}")
+        words, way_out = _cause(reason) or (reason, f"Fix the cause, {_AGAIN}")
         if "denied" in words and self._scheme == "s3" and not _has_keys():
             words, way_out = "access is denied, and no credentials are found", _SET_KEYS
         detail = f": {reason.rpartition('Details: ')[2]}" if words == _SILENT else ""
@@ -282,14 +285,14 @@ class Remote:
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Write a file that others may read or write at the same moment; nothing is synced, for the store has it too."""
+    """Write a file that others may read or write meanwhile. It is not synced, as the store has it too."""
     beside = file.with_name(f".{file.name}.{os.getpid()}.new")
     beside.write_bytes(content)
     os.replace(beside, file)
 
 
-def at_once(do: Callable[[_Name], _Found], names: Iterable[_Name]) -> list[_Found]:
-    """Do something with several names at a time; raises the first error."""
+def at_once(do: Callable[[_Name], _Result], names: Iterable[_Name]) -> list[_Result]:
+    """Return the results of `do` for each name, several in parallel. Raises the first error."""
     names = list(names)
     if len(names) < 2:
         return [do(name) for name in names]
@@ -302,13 +305,13 @@ def _cause(reason: str) -> tuple[str, str] | None:
 
 
 def _short(reason: str) -> str:
-    """The part of an error that says what happened, without what was asked for and the request's number."""
-    first = " ".join(reason.split())
-    _, _, own = first.partition("AWS Error ")
-    return re.sub(r" \(Request ID: .*?\)|\.? Detail:.*", "", own or first).rstrip(". :")[:200]
+    """Return the cause in an error message, without the request and its number, in at most 200 characters."""
+    line = " ".join(reason.split())
+    _, _, aws_error = line.partition("AWS Error ")
+    return re.sub(r" \(Request ID: .*?\)|\.? Detail:.*", "", aws_error or line).rstrip(". :")[:200]
 
 
 def _has_keys() -> bool:
     files = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
-    named = [Path(os.environ.get(name) or Path("~/.aws", file)).expanduser() for name, file in files]
-    return any(map(os.environ.get, _KEYS)) or any(file.is_file() for file in named)
+    paths = [Path(os.environ.get(name) or Path("~/.aws", file)).expanduser() for name, file in files]
+    return any(map(os.environ.get, _KEYS)) or any(path.is_file() for path in paths)

@@ -1,8 +1,8 @@
-"""The study's memory: the tables of an Optuna RDB storage, so that any Optuna tool opens it.
+"""The database of a study, with the tables of an Optuna RDB storage, so that any Optuna tool can open it.
 
-A trial enters in one transaction with all its parameters, WAITING; it is RUNNING only while a pack really trains it;
-then COMPLETE, PRUNED or FAIL, for good. Optuna makes the tables and says whether it knows their form; the statements
-are our own, one transaction a call, and none looks through the trials that are there.
+A trial is entered as WAITING, in one transaction with all its parameters. It is RUNNING only while a pack trains it;
+then COMPLETE, PRUNED or FAIL, which is final. Optuna creates the tables and checks their version. The statements are
+our own: one transaction a call, and none scans the existing trials.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 
 from ..errors import StudyError
 from ..states import FINISHED, STATES
-from . import database as states
+from . import database as databases
 from . import optuna_reader
 from .database import Database, explained
 from .optuna_reader import TrialRecord
 
-FENCE, HOLDER = "fence", "holder"  # attributes of the study: who may write, by number and in words
-PATIENCE_S = 10.0  # how long a server may take to notice that a writer is gone
+FENCE, HOLDER = "fence", "holder"  # attributes of the study: the writer, by number and in words
+PATIENCE_S = 10.0  # how long a server may take to notice that a writer has ended
 
 _UPSERT_ATTRIBUTE = (
     "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (?, ?, ?) "
@@ -34,22 +34,23 @@ _UPSERT_ATTRIBUTE = (
 
 
 class Ledger:
-    """One study by name in one database; opening an existing one changes nothing, `take` makes this its only writer.
+    """One study, by name, in one database. Opening an existing one changes nothing; `take` makes this its only writer.
 
-    `create` makes database and study where they are not there; `objectives`, all made small, are those of a new study.
+    `create` creates database and study where they are missing; `objectives` is their number in a new study, all to be
+    minimised.
     Raises `StudyError` where the database is missing, damaged, not Optuna's, or holds no such study.
     """
 
     def __init__(self, where: Database, name: str, *, create: bool = False, objectives: int = 1) -> None:
         if create:
-            _make(where, name, objectives)
-        self._connection = states.connect(where)
+            _create(where, name, objectives)
+        self._connection = databases.connect(where)
         try:
             optuna_reader.refuse_damaged(self._connection)
             self.study_id = optuna_reader.study_id(self._connection, name)
             if not create:
-                _refuse_other_form(where)
-            found = self._connection.rows(
+                _refuse_other_optuna(where)
+            trials = self._connection.rows(
                 "SELECT number, trial_id FROM trials WHERE study_id = ? ORDER BY trial_id", self.study_id
             )
             self.objectives = len(
@@ -58,38 +59,38 @@ class Ledger:
         except BaseException:
             self._connection.close()
             raise
-        self._ids = [int(trial_id) for _, trial_id in found]  # the trial_id of a number; fixed once entered
+        self._ids = [int(trial_id) for _, trial_id in trials]  # trial_id by number; fixed once entered
         self._fence: int | None = None
-        if [number for number, _ in found] != list(range(len(found))):
+        if [number for number, _ in trials] != list(range(len(trials))):
             self.close()
             raise StudyError(
                 f"{where.label}: the trials are not numbered 0, 1, 2 and so on: another program has written to it. "
-                "Restore it, or start a study of another name"
+                "Restore it, or start a study with another name"
             )
 
     def __len__(self) -> int:
-        """Number of trials entered."""
+        """Return the number of trials entered."""
         return len(self._ids)
 
     @property
     def database(self) -> Database:
-        """Where it lies."""
+        """Return the database."""
         return self._connection.database
 
     def take(self, holder: str, *, clock: Callable[[], float] = time.monotonic) -> int:
-        """Become the only writer: whoever wrote before is refused from now on. Returns the number of this taking.
+        """Become the only writer: earlier writers are refused from now on. Return the number of this writer.
 
-        `holder` is who takes it, in words. Raises `StudyError` where a writer on the same server still holds it, or
-        where SQLite would keep a write-ahead log, which network file systems cannot share.
+        `holder` names the writer in words. Raises `StudyError` where a writer on the same server still holds the study,
+        and where SQLite would keep a write-ahead log, which network file systems cannot share.
         """
         if self.database.is_shared:
             deadline = clock() + PATIENCE_S
             while not self._connection.rows("SELECT pg_try_advisory_lock(?, ?)", _LOCK_CLASS, self.study_id)[0][0]:
                 if clock() > deadline:
-                    by = self.attributes().get(HOLDER, "another process")
+                    other = self.attributes().get(HOLDER, "another process")
                     raise StudyError(
-                        f"the study in {self.database.label} is being run by {by}. Wait for it or stop it: "
-                        "a study has one driver"
+                        f"the study in {self.database.label} is being run by {other}. Wait for it or stop it: "
+                        "a study has only one driver"
                     )
                 time.sleep(0.2)
         else:
@@ -98,7 +99,7 @@ class Ledger:
             if mode != "delete":
                 raise StudyError(
                     f"{self.database.label} keeps its journal as {mode!r}, which two machines cannot share. Close "
-                    "every program that has it open and run the study again: it is switched back then"
+                    "every program that has it open and run the study again: that switches it back"
                 )
         self._fence = None
         with self.transaction():
@@ -109,7 +110,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes inside are made together, or none; one inside another is part of it.
+        """Commit all writes inside together, or none; a nested transaction is part of the outer one.
 
         Raises `StudyError` where another writer has taken the study.
         """
@@ -120,12 +121,12 @@ class Ledger:
                     if is_outer:
                         self._refuse_fenced()
                     yield
-            except BaseException:  # a commit that fails among them
+            except BaseException:  # also where the commit fails
                 del self._ids[entered:]
                 raise
 
     def records(self) -> list[TrialRecord]:
-        """Every trial by number."""
+        """Return every trial, in the order of their numbers."""
         return optuna_reader.read(self._connection, self.study_id)
 
     def enter(
@@ -136,7 +137,7 @@ class Ledger:
         attributes: Mapping[str, Any],
         system_attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Enter a trial whole, WAITING; its number must be the next one."""
+        """Enter a trial with all its parameters, WAITING. Raises `StudyError` where its number is not the next one."""
         stored = [
             (name, float(distributions[name].to_internal_repr(value)), distribution_to_json(distributions[name]))
             for name, value in params.items()
@@ -159,18 +160,21 @@ class Ledger:
                 "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
                 [(trial_id, *row) for row in stored],
             )
-            for table, given in (
+            for table, values in (
                 ("trial_user_attributes", attributes),
                 ("trial_system_attributes", system_attributes or {}),
             ):
                 self._connection.run_many(
                     f"INSERT INTO {table} (trial_id, key, value_json) VALUES (?, ?, ?)",
-                    [(trial_id, key, json.dumps(value)) for key, value in given.items()],
+                    [(trial_id, key, json.dumps(value)) for key, value in values.items()],
                 )
             self._ids.append(int(trial_id))
 
     def mark(self, number: int, state: str, values: Sequence[float] | None = None) -> None:
-        """Set a trial's state, with its objectives where it is COMPLETE. Raises `StudyError` for a finished trial."""
+        """Set a trial's state, with its objectives where it is COMPLETE.
+
+        Raises `StudyError` for a finished trial, `ValueError` for an unknown state and for values that do not fit it.
+        """
         if state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, got {state!r}")
         if len(values or ()) != (self.objectives if state == "COMPLETE" else 0):
@@ -195,7 +199,7 @@ class Ledger:
             )
 
     def log_rung(self, number: int, rung: int, value: float) -> None:
-        """Keep an intermediate value of an unfinished trial; the last one at a rung counts."""
+        """Store an intermediate value of an unfinished trial; the last one at a rung counts."""
         with self.transaction():
             trial_id = self._unfinished(number)
             self._connection.run(
@@ -221,7 +225,7 @@ class Ledger:
             )
 
     def attributes(self) -> dict[str, Any]:
-        """User attributes of the study."""
+        """Return the user attributes of the study."""
         return optuna_reader.attributes(self._connection, self.study_id)
 
     def set_attribute(self, name: str, value: Any) -> None:
@@ -229,48 +233,48 @@ class Ledger:
         self.set_attributes({name: value})
 
     def set_attributes(self, values: Mapping[str, Any]) -> None:
-        """Set user attributes of the study together."""
+        """Set several user attributes of the study in one transaction."""
         with self.transaction():
             self._connection.run_many(
                 _UPSERT_ATTRIBUTE, [(self.study_id, name, json.dumps(value)) for name, value in values.items()]
             )
 
     def counts(self) -> dict[str, int]:
-        """Number of trials in each state."""
+        """Return the number of trials in each state."""
         return optuna_reader.counts(self._connection, self.study_id)
 
     def best(self) -> tuple[int, tuple[float, ...], dict[str, Any]] | None:
-        """Number, values and stored parameters of the complete trial of the lowest first objective."""
+        """Return number, values and stored parameters of the complete trial with the lowest first objective."""
         return optuna_reader.best(self._connection, self.study_id)
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close the connection."""
         self._connection.close()
 
     def _unfinished(self, number: int) -> int:
-        """The trial_id of a trial that can still be told."""
+        """Return the trial_id of a trial. Raises `StudyError` where it is finished or gone."""
         if not 0 <= number < len(self._ids):
             raise ValueError(f"there is no trial {number}: {len(self._ids)} are entered")
-        found = self._connection.rows("SELECT state FROM trials WHERE trial_id = ?", self._ids[number])
-        if not found or found[0][0] in FINISHED:
+        rows = self._connection.rows("SELECT state FROM trials WHERE trial_id = ?", self._ids[number])
+        if not rows or rows[0][0] in FINISHED:
             raise StudyError(
-                f"trial {number} is {found[0][0] if found else 'gone'} in {self.database.label} and cannot be told "
-                "again: another program writes to it. Close that program and run the study again"
+                f"trial {number} is {rows[0][0] if rows else 'gone'} in {self.database.label} and cannot be changed "
+                "any more: another program writes to it. Close that program and run the study again"
             )
         return self._ids[number]
 
     def _refuse_fenced(self) -> None:
-        """Refuse to write once another writer has taken the study."""
+        """Raise `StudyError` where another writer has taken the study."""
         if self._fence is None:
             return
-        held = self._connection.rows(
+        fences = self._connection.rows(
             "SELECT value_json FROM study_user_attributes WHERE study_id = ? AND key = ?", self.study_id, FENCE
         )
-        if not held or json.loads(held[0][0]) != self._fence:
-            by = self.attributes().get(HOLDER, "another process")
+        if not fences or json.loads(fences[0][0]) != self._fence:
+            other = self.attributes().get(HOLDER, "another process")
             raise StudyError(
-                f"the study in {self.database.label} was taken over by {by}: nothing more is written here. "
-                "Let that one go on, or stop it and run the study again"
+                f"the study in {self.database.label} was taken over by {other}: nothing more is written here. "
+                "Let that one continue, or stop it and run the study again"
             )
 
 
@@ -278,7 +282,7 @@ _LOCK_CLASS = 0x70696E6E  # of advisory locks: "pinn"
 
 
 def _stored(value: float) -> tuple[float | None, str]:
-    """A number as Optuna keeps it."""
+    """Return a number as Optuna stores it."""
     if math.isnan(value):
         return None, "NAN"
     if math.isinf(value):
@@ -286,8 +290,8 @@ def _stored(value: float) -> tuple[float | None, str]:
     return float(value), "FINITE"
 
 
-def _make(where: Database, name: str, objectives: int) -> None:
-    """Let Optuna make what is not there: the tables, and the study in them."""
+def _create(where: Database, name: str, objectives: int) -> None:
+    """Create the tables and the study in them with Optuna, where they are missing."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -297,7 +301,7 @@ def _make(where: Database, name: str, objectives: int) -> None:
         optuna.create_study(storage=storage, study_name=name, load_if_exists=True, directions=["minimize"] * objectives)
 
 
-def _refuse_other_form(where: Database) -> None:
+def _refuse_other_optuna(where: Database) -> None:
     """Raise `StudyError` where the tables are of another version of Optuna than the one installed."""
     with _storage(where, skip_table_creation=True):
         pass
@@ -308,8 +312,8 @@ def _storage(where: Database, **options: Any) -> Iterator[Any]:
     from optuna.storages import RDBStorage
 
     if where.is_shared:
-        states.connect(where).close()  # its errors are the better ones
-    settings = {} if where.is_shared else {"connect_args": {"timeout": states.TIMEOUT_S}}
+        databases.connect(where).close()  # gives better errors
+    settings = {} if where.is_shared else {"connect_args": {"timeout": databases.TIMEOUT_S}}
     with explained(where):
         try:
             storage = RDBStorage(where.url, engine_kwargs=settings, **options)

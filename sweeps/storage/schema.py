@@ -1,7 +1,7 @@
-"""What stands in the result tables: the columns of each, their types and units. `docs/tables.md` says what they mean.
+"""The columns of the result tables, with their types and units; `docs/tables.md` says what they mean.
 
-The columns of settings come from the annotations of pinncore's settings, so every file of a table has one schema
-whatever its trials had.
+The columns of settings come from the annotations of pinncore's settings, so all files of a table have the same schema
+whatever the settings of their trials.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _RESULTS = (
 
 
 def trials_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None = None) -> pa.Schema:
-    """One row per trial and replicate: state, every setting, every metric, costs, provenance."""
+    """Return the schema of `trials`, one row per trial and replicate: state, settings, metrics, costs, provenance."""
     term_columns = [_column(name, pa.float64(), "1") for name in _term_names(problem, terms)]
     after_loss = [field.name for field in _RESULTS].index("loss") + 1
     results = [*_RESULTS[:after_loss], *term_columns, *_RESULTS[after_loss:]]
@@ -70,7 +70,7 @@ def trials_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None 
 
 
 def curves_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None = None) -> pa.Schema:
-    """The course of training, one row every `record_every` epochs or iterations."""
+    """Return the schema of `curves`, the course of training: one row every `record_every` epochs or iterations."""
     terms_and_norms = ["loss", *_term_names(problem, terms), "grad_norm", "rel_l2"]
     return _schema(
         "curves",
@@ -86,7 +86,7 @@ def curves_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None 
 
 
 def fields_schema() -> pa.Schema:
-    """The predicted field at every Gauss point, beside the reference and the local strain."""
+    """Return the schema of `fields`: the predicted field at every Gauss point, the reference, the local strain."""
     return _schema(
         "fields",
         [
@@ -98,7 +98,7 @@ def fields_schema() -> pa.Schema:
 
 
 def weights_schema() -> pa.Schema:
-    """The weights of the kept epochs, one row per number."""
+    """Return the schema of `weights`: the weights of the kept epochs, one row per number."""
     return _schema(
         "weights",
         [
@@ -111,7 +111,7 @@ def weights_schema() -> pa.Schema:
 
 
 def events_schema() -> pa.Schema:
-    """What happened when."""
+    """Return the schema of `events`: what happened when."""
     return _schema(
         "events",
         [
@@ -123,7 +123,7 @@ def events_schema() -> pa.Schema:
 
 
 def setting_columns(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns of a trials row that a member's resolved configuration fills, the problem's name among them."""
+    """Return the columns of a trials row that hold a resolved configuration, including the problem's name."""
     problem = {name: value for name, value in config["problem"].items() if name != "name"}
     settings = {column_of("train", name): value for name, value in config["train"].items()}
     settings |= {column_of("problem", name): value for name, value in problem.items()}
@@ -131,7 +131,7 @@ def setting_columns(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class Setting(NamedTuple):
-    """A field of the study file's train or problem section: its trials column, and its default as plain JSON value."""
+    """A field of the study file's train or problem section: its trials column, type and default as JSON value."""
 
     section: Section
     name: str
@@ -142,21 +142,21 @@ class Setting(NamedTuple):
 
 @functools.cache
 def all_settings(problem: str | None) -> tuple[Setting, ...]:
-    """Every setting of training and of a problem, None for training alone, in the order of their columns."""
+    """Return the settings of training and of a problem (None: of training alone), in the order of their columns."""
     sections: list[tuple[Section, type]] = [("train", TrainSettings)]
     if problem is not None:
         sections.append(("problem", PROBLEMS[problem]))
-    found = []
+    result = []
     for section, settings in sections:
         hints = typing.get_type_hints(settings, include_extras=True)
         for field in dataclass_fields(settings):
             default = list(field.default) if isinstance(field.default, tuple) else field.default
-            found.append(Setting(section, field.name, column_of(section, field.name), hints[field.name], default))
-    return tuple(found)
+            result.append(Setting(section, field.name, column_of(section, field.name), hints[field.name], default))
+    return tuple(result)
 
 
 def config_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The resolved configuration in a trials row: what `setting_columns` made a row of, as plain JSON values."""
+    """Return the resolved configuration in a trials row, as JSON values: the inverse of `setting_columns`."""
     config: dict[str, dict[str, Any]] = {"train": {}, "problem": {"name": row["problem"]}}
     for setting in all_settings(row["problem"]):
         value = row[setting.column]
@@ -166,22 +166,22 @@ def config_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def column_of(section: Section, name: str) -> str:
-    """The trials column of a setting: its own name, or `problem_loss` where a metric already has that name."""
-    taken = any(name == field.name for field in (*_IDENTITY, *_RESULTS))
-    return f"{section}_{name}" if taken else name
+    """Return the trials column of a setting: its name, with the section in front where a metric has that name."""
+    is_result = any(name == field.name for field in (*_IDENTITY, *_RESULTS))
+    return f"{section}_{name}" if is_result else name
 
 
 def _setting_fields(problem: str) -> list[pa.Field]:
-    found = [_column("problem", pa.string())]
+    columns = [_column("problem", pa.string())]
     for setting in all_settings(problem):
         kind = _arrow_type(setting.hint)
         unit = "1" if kind == pa.float64() else "count" if kind == pa.int64() else None
-        found.append(_column(setting.column, kind, unit))
-    return found
+        columns.append(_column(setting.column, kind, unit))
+    return columns
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
-    """The column type of an annotation; what is neither a number nor a truth value becomes text, lists as JSON."""
+    """Return the column type of an annotation; all but numbers and truth values are stored as text, lists as JSON."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _arrow_type(arguments[0])

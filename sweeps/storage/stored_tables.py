@@ -1,6 +1,6 @@
-"""The tables of a study in an object store, to be read.
+"""Reading the tables of a study in an object store.
 
-Nothing can be swapped there, so the files of flushes stay, and a manifest names the larger ones they were merged into.
+Folders cannot be swapped there, so the files of flushes stay, and a manifest names the files they were merged into.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .tables import Listing, Snapshot, StudyTables
 
 @dataclass(frozen=True)
 class Merged:
-    """A merged file: its name below the study, its rows, the names of the files that are in it."""
+    """A merged file: its name below the study, its number of rows, the names of the flushes in it."""
 
     file: str
     rows: int
@@ -30,31 +30,31 @@ class Merged:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What compactions made of a study's tables; each has the flushes of the one before it."""
+    """The merged files of a study's tables; each manifest covers the flushes of the one before it."""
 
     generation: int = 0
     tables: Mapping[str, Sequence[Merged]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """As it stands in the store."""
+        """Return the manifest as JSON text, as it is stored."""
         tables = {
-            name: [{"file": each.file, "rows": each.rows, "flushes": each.flushes} for each in merged]
-            for name, merged in self.tables.items()
+            name: [{"file": part.file, "rows": part.rows, "flushes": part.flushes} for part in parts]
+            for name, parts in self.tables.items()
         }
         return json.dumps({"generation": self.generation, "tables": tables}, indent=1) + "\n"
 
 
 def read_manifest(remote: Remote) -> Manifest:
-    """The manifest of a study, an empty one where nothing was compacted."""
+    """Return the manifest of a study, an empty one where nothing was compacted."""
     content = remote.get(MANIFEST)
     if content is None:
         return Manifest()
-    found = json.loads(content)
+    record = json.loads(content)
     tables = {
-        name: [Merged(each["file"], each["rows"], tuple(each["flushes"])) for each in merged]
-        for name, merged in found["tables"].items()
+        name: [Merged(part["file"], part["rows"], tuple(part["flushes"])) for part in parts]
+        for name, parts in record["tables"].items()
     }
-    return Manifest(found["generation"], tables)
+    return Manifest(record["generation"], tables)
 
 
 class StoredTables(StudyTables):
@@ -69,24 +69,24 @@ class StoredTables(StudyTables):
         return self._remote.filesystem
 
     def snapshot(self, tables: Sequence[str] = TABLES) -> Snapshot:
-        """The published files of some tables at one moment."""
-        manifest = read_manifest(self._remote)  # first: what is listed then has all of its flushes
+        """Return the published files of some tables at one moment."""
+        manifest = read_manifest(self._remote)  # first, so that the listing has all flushes it names
         names = list(dict.fromkeys(["trials", *tables]))
         listed = dict(zip(names, at_once(lambda name: self._listing(name).files, names), strict=True))
         published = {path.stem for path in listed["trials"]}
         files = {}
         for name in tables:
-            merged = manifest.tables.get(name, ())
-            replaced = {flush for each in merged for flush in each.flushes}
-            wanted = (path for path in listed[name] if name == "events" or path.stem in published)
+            parts = manifest.tables.get(name, ())
+            merged = {flush for part in parts for flush in part.flushes}
+            complete = (path for path in listed[name] if name == "events" or path.stem in published)
             files[name] = (
-                *(Path(self._remote.path(each.file)) for each in merged),
-                *(path for path in wanted if path.stem not in replaced),
+                *(Path(self._remote.path(part.file)) for part in parts),
+                *(path for path in complete if path.stem not in merged),
             )
         return Snapshot(dict.fromkeys(tables, manifest.generation), files)
 
     def has_moved(self, snapshot: Snapshot) -> bool:
-        """Whether a compaction has taken files of a snapshot away since."""
+        """Return whether a compaction has removed files of a snapshot since."""
         return any(number != read_manifest(self._remote).generation for number in set(snapshot.generations.values()))
 
     def _listing(self, table: str) -> Listing:

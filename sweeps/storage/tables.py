@@ -1,12 +1,12 @@
 """The result tables of a study: published atomically, as plain Parquet.
 
 A flush is published as one file per table. Curves, fields and weights are written first and trials last, so a flush
-exists exactly when its trials file does; what a crash leaves behind is an orphan no reader here looks at. Files are
-written beside their name, fsynced and renamed, and never touched again. Of a study in an object store a file counts
-once it is there: it is put there before it is renamed.
+exists exactly when its trials file does. A crash leaves orphans, which no reader here looks at. Files are written under
+a temporary name, fsynced and renamed, and never changed again. Where a study has an object store, a file is uploaded
+before it is renamed: it is published once the store has it.
 
-`compaction` merges the files of many flushes. Who reads takes a snapshot first, and another one where files were
-merged away while it was read.
+`compaction` merges the files of many flushes. Readers take a snapshot first, and another one where files were merged
+while they were read.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from .schema import (
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 
-COMPACTION: Final = ".compaction"  # the folder in which table folders are made anew
-MARK: Final = ".generation-"  # begins the name of the file that says how often a table was compacted
-MERGED: Final = "compacted-"  # begins the names of files that a compaction made
-MOST_ANEW: Final = 10  # times that something is read again because a compaction came in between
+COMPACTION: Final = ".compaction"  # the folder in which table folders are rebuilt
+MARK: Final = ".generation-"  # prefix of the file whose name says how often a table was compacted
+MERGED: Final = "compacted-"  # prefix of the files that a compaction wrote
+MOST_READS: Final = 10  # of one thing, because a compaction came in between
 SWAP_PATIENCE_S: Final = 10.0  # for a compaction between two renames
 SWAP_LOOK_S: Final = 0.02
 
-_WITH_TRIALS = ("curves", "fields", "weights")  # of a flush, published before its trials
-_ENUMERATED: Final = ("phase",)  # columns of few words in tables of many rows
-_Made = TypeVar("_Made")
+_WITH_TRIALS = ("curves", "fields", "weights")  # tables of a flush that are published before its trials
+_ENUMERATED: Final = ("phase",)  # columns with few different values in tables with many rows
+_Result = TypeVar("_Result")
 _FLUSH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Listing(NamedTuple):
-    """The files in the folder of a table, published or not, and how often it was compacted."""
+    """The files in the folder of a table, published or not, and the number of its compactions."""
 
     generation: int
     files: tuple[Path, ...]
@@ -63,24 +63,24 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The published files of some tables at one moment, by table, and how often each was compacted until then."""
+    """The published files of some tables at one moment, by table, and the number of compactions of each until then."""
 
     generations: Mapping[str, int]
     files: Mapping[str, tuple[Path, ...]]
 
 
 class _SwappingError(Exception):
-    """The folder of a table is between two names."""
+    """The folder of a table is between two renames."""
 
 
 class StudyTables:
     """The five tables in a study's folder. One process writes, any number read.
 
-    The loss terms and the problem fix the schemas, so that all files of a table have the same columns whatever a
-    row lacks. In the object store `publish_in` every file is published too.
+    The loss terms and the problem fix the schemas, so that all files of a table have the same columns whatever its rows
+    lack. Every file is also published in the object store `publish_in`, where there is one.
     """
 
-    _filesystem: Any = None  # Arrow's, of the files
+    _filesystem: Any = None  # Arrow's file system of the files
 
     def __init__(
         self,
@@ -108,9 +108,9 @@ class StudyTables:
         fields: Sequence[Mapping[str, Any]] = (),
         weights: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Publish finished trials under the name `flush`: afterwards all of it is there, or none of it counts.
+        """Publish finished trials under the name `flush`, all tables together or none.
 
-        `trials` holds row dicts; the others hold one column dict per trial, scalars standing for the whole column.
+        `trials` holds row dicts; the others hold one column dict per trial, whose scalars stand for a whole column.
         Every table is built before the first is written. Raises `StudyError` where `flush` is already published.
         """
         self._refuse_published("trials", flush)
@@ -122,25 +122,25 @@ class StudyTables:
         if self._publish_in is None:
             for name, table in built.items():
                 self._write(name, flush, table)
-        else:  # its answers take longer than a disk's
+        else:  # in parallel, as a store answers later than a disk
             at_once(lambda name: self._write(name, flush, built[name]), _WITH_TRIALS)
             self._write("trials", flush, built["trials"])
 
     def publish_events(self, flush: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Publish events under the name `flush`."""
+        """Publish events under the name `flush`. Raises `StudyError` where `flush` is already published."""
         self._refuse_published("events", flush)
         self._write("events", flush, from_rows(rows, self.schemas["events"]))
 
     def orphans(self) -> list[Path]:
-        """What an interrupted publication left here. To anybody but the writer one in progress looks the same."""
+        """Return the files that an interrupted publication left. Only the writer can tell them from one in progress."""
         published = set(self.flushes())
-        left = [path for name in TABLES for path in sorted((self.study_dir / name).glob(".*.parquet.tmp"))]
+        orphans = [path for name in TABLES for path in sorted((self.study_dir / name).glob(".*.parquet.tmp"))]
         for name in _WITH_TRIALS:
-            left += [path for path in self._listing(name).files if not _counts(path.stem, published)]
-        return left
+            orphans += [path for path in self._listing(name).files if not _is_published(path.stem, published)]
+        return orphans
 
     def remove_orphans(self) -> list[str]:
-        """Delete what an interrupted publication left behind, which only the writer may; returns the paths."""
+        """Delete the files that an interrupted publication left; return their paths. For the writer only."""
         orphans = self.orphans()
         for path in orphans:
             path.unlink()
@@ -159,62 +159,62 @@ class StudyTables:
         return sorted(name for name in stored if PurePosixPath(name).stem not in published)
 
     def newest_attempt(self) -> int:
-        """The highest attempt number among the events, 0 where there are none."""
+        """Return the highest attempt number among the events, 0 where there are none."""
         names = [path.stem.split("-") for path in self._listing("events").files]
-        named = [int(parts[1]) for parts in names if parts[0] == "attempt" and parts[1].isdigit()]
+        attempts = [int(parts[1]) for parts in names if parts[0] == "attempt" and parts[1].isdigit()]
         merged = self.dataset("events", self._part("events", lambda stem: stem.startswith(MERGED)))
-        return max([*named, pc.max(merged.to_table(columns=["attempt"])["attempt"]).as_py() or 0])
+        return max([*attempts, pc.max(merged.to_table(columns=["attempt"])["attempt"]).as_py() or 0])
 
     def flushes(self) -> list[str]:
-        """The names of the published flushes, sorted; after a compaction, of the files they were merged into."""
+        """Return the names of the published flushes, sorted; after a compaction, of the files they were merged into."""
         return [path.stem for path in self._listing("trials").files]
 
     def snapshot(self, tables: Sequence[str] = TABLES) -> Snapshot:
-        """The published files of some tables at one moment.
+        """Return the published files of some tables at one moment.
 
-        Trials are listed first, so that a flush seen is a flush whole. A compaction swaps them last: where another
-        table is ahead of them, nothing may have been published in between. Raises `StudyError` where a compaction was
-        cut short between two renames.
+        Trials are listed first, so that every listed flush is complete. A compaction swaps them last: where another
+        table is ahead of them, the listing counts only if nothing was published meanwhile. Raises `StudyError` where a
+        compaction was cut short between two renames.
         """
         deadline = time.monotonic() + SWAP_PATIENCE_S
         while True:
             try:
                 trials = self._listing("trials")
-                found = {name: trials if name == "trials" else self._listing(name) for name in tables}
-                if all(each.generation <= trials.generation for each in found.values()):
+                listings = {name: trials if name == "trials" else self._listing(name) for name in tables}
+                if all(listing.generation <= trials.generation for listing in listings.values()):
                     break
                 if self._listing("trials") == trials:
                     break
             except _SwappingError:
                 if time.monotonic() > deadline:
                     raise StudyError(
-                        f"{self.study_dir}: a compaction of its tables was cut short. It is finished by the next start "
-                        "of the study, and by pinnsweep compact"
+                        f"{self.study_dir}: a compaction of its tables was cut short. The next start of the study "
+                        "finishes it, and so does pinnsweep compact"
                     ) from None
                 time.sleep(SWAP_LOOK_S)
         published = {path.stem for path in trials.files}
         files = {
-            name: tuple(path for path in each.files if name == "events" or _counts(path.stem, published))
-            for name, each in found.items()
+            name: tuple(path for path in listing.files if name == "events" or _is_published(path.stem, published))
+            for name, listing in listings.items()
         }
-        return Snapshot({name: each.generation for name, each in found.items()}, files)
+        return Snapshot({name: listing.generation for name, listing in listings.items()}, files)
 
     def has_moved(self, snapshot: Snapshot) -> bool:
-        """Whether a compaction has taken files of a snapshot away since."""
+        """Return whether a compaction has removed files of a snapshot since."""
         try:
             return any(self._listing(name).generation != number for name, number in snapshot.generations.items())
         except _SwappingError:
             return True
 
     def files(self, table: str) -> tuple[Path, ...]:
-        """The published files of a table."""
+        """Return the published files of a table."""
         return self.snapshot([table]).files[table]
 
     def dataset(self, table: str, snapshot: Snapshot | None = None, *, enumerated: bool = False) -> ds.Dataset:
-        """A table as an Arrow dataset of its published files, empty where there is none yet.
+        """Return a table as an Arrow dataset of its published files, empty where there is none yet.
 
-        `enumerated` reads columns of few words as dictionaries, which is quicker to group by. Raises `StudyError`
-        naming a file that is not a whole Parquet file.
+        `enumerated` reads columns with few different values as dictionaries, which are faster to group by. Raises
+        `StudyError` that names a damaged Parquet file.
         """
         paths = (snapshot or self.snapshot([table])).files[table]
         schema = unified([self.schemas[table], *self._footers(paths)])
@@ -233,7 +233,7 @@ class StudyTables:
         )
 
     def read(self, table: str, *, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
-        """The rows of a table that satisfy `where`. Raises `StudyError` naming a damaged file."""
+        """Return the rows of a table that satisfy `where`. Raises `StudyError` that names a damaged file."""
 
         def rows(snapshots: Mapping[str, Snapshot]) -> pa.Table:
             dataset = self.dataset(table, snapshots[""])
@@ -246,34 +246,34 @@ class StudyTables:
             raise
 
     def published_trials(self) -> pa.Table:
-        """Every published trials row."""
+        """Return every published trials row."""
         return self.read("trials")
 
     def trial_rows(self, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Every published trials row, its flush as `flush`. Raises `StudyError` for a damaged file."""
+        """Return every published trials row, with its flush as `flush`. Raises `StudyError` for a damaged file."""
         if not self.flushes():
             return []
         rows = self.read("trials", columns=[*columns, "__filename"]).to_pylist()
         return [{**row, "flush": Path(row.pop("__filename")).stem} for row in rows]
 
     def rows_of(self, flushes: Collection[str]) -> list[dict[str, Any]]:
-        """The whole trials rows of some flushes."""
+        """Return the trials rows of some flushes, with all columns."""
         dataset = self.dataset("trials", self._part("trials", lambda stem: stem in flushes))
         return dataset.to_table().select(self.schemas["trials"].names).to_pylist()
 
     def _part(self, table: str, is_wanted: Callable[[str], bool]) -> Snapshot:
-        """The files of a table with such names."""
+        """Return a snapshot of the files of a table whose names `is_wanted` accepts."""
         snapshot = self.snapshot([table])
         return replace(snapshot, files={table: tuple(p for p in snapshot.files[table] if is_wanted(p.stem))})
 
     def check_files(self, tables: Sequence[str] = TABLES) -> None:
-        """Read every page of every published file; raises `StudyError` naming the first damaged one."""
+        """Read every page of every published file. Raises `StudyError` that names the first damaged one."""
         for path in (path for table in tables for path in self.files(table)):
             with self._damage_named(path):
                 pq.read_table(str(path), page_checksum_verification=True, filesystem=self._filesystem)
 
     def _listing(self, table: str) -> Listing:
-        """Every file of a table in one look at its folder."""
+        """Return every file of a table, from one listing of its folder."""
         folder = self.study_dir / table
         try:
             names = os.listdir(folder)
@@ -282,8 +282,8 @@ class StudyTables:
                 raise _SwappingError from None
             names = []
         generation = max((int(name[len(MARK) :]) for name in names if name.startswith(MARK)), default=0)
-        shown = sorted(name for name in names if name.endswith(".parquet") and not name.startswith("."))
-        return Listing(generation, tuple(folder / name for name in shown))
+        visible = sorted(name for name in names if name.endswith(".parquet") and not name.startswith("."))
+        return Listing(generation, tuple(folder / name for name in visible))
 
     def _footers(self, paths: Iterable[Path]) -> list[pa.Schema]:
         return [self._footer(path) for path in paths]
@@ -314,7 +314,7 @@ class StudyTables:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             sync_folder(self.study_dir)
-        temporary = folder / f".{flush}.parquet.tmp"  # neither *.parquet nor visible: no reader's pattern meets it
+        temporary = folder / f".{flush}.parquet.tmp"  # hidden and not *.parquet: no reader's pattern matches it
         write_parquet(rows, temporary)
         if self._publish_in is not None:
             self._publish_in.put(f"{table}/{flush}.parquet", temporary)
@@ -323,40 +323,40 @@ class StudyTables:
 
 
 def exactly(
-    studies: Mapping[str, StudyTables], tables: Sequence[str], work: Callable[[Mapping[str, Snapshot]], _Made]
-) -> _Made:
-    """What `work` makes of a snapshot of each study; made anew where a compaction took files away meanwhile."""
-    for _ in range(MOST_ANEW):
-        snapshots = {name: each.snapshot(tables) for name, each in studies.items()}
+    studies: Mapping[str, StudyTables], tables: Sequence[str], work: Callable[[Mapping[str, Snapshot]], _Result]
+) -> _Result:
+    """Return the result of `work` on a snapshot of each study, repeated where a compaction removed files meanwhile."""
+    for _ in range(MOST_READS):
+        snapshots = {name: study.snapshot(tables) for name, study in studies.items()}
         try:
             return work(snapshots)
         except Exception:
-            if not any(each.has_moved(snapshots[name]) for name, each in studies.items()):
+            if not any(study.has_moved(snapshots[name]) for name, study in studies.items()):
                 raise
-    raise StudyError(f"the tables were compacted again and again while they were read, {MOST_ANEW} times. Ask again")
+    raise StudyError(f"the tables were compacted {MOST_READS} times while they were read. Try again")
 
 
 def of_member(trial: int, replicate: int) -> ds.Expression:
-    """What belongs to one replicate of a trial, in any table."""
+    """Return the filter for the rows of one replicate of a trial, in any table."""
     return (ds.field("trial") == trial) & (ds.field("replicate") == replicate)
 
 
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    """One schema with the columns of all, where files are of different versions."""
-    different = {schema.serialize().to_pybytes(): schema for schema in schemas}
-    return pa.unify_schemas(list(different.values()), promote_options="permissive")
+    """Return one schema with the columns of all."""
+    distinct = {schema.serialize().to_pybytes(): schema for schema in schemas}
+    return pa.unify_schemas(list(distinct.values()), promote_options="permissive")
 
 
 def write_parquet(rows: pa.Table, file: Path) -> None:
-    """Write a whole file, down to the disk."""
+    """Write a file and sync it to disk."""
     with file.open("wb") as stream:
         pq.write_table(rows, stream, compression="zstd", row_group_size=ROWS_PER_GROUP, write_page_checksum=True)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _counts(stem: str, published: Collection[str]) -> bool:
-    """Whether a file holds published rows; only such are merged by a compaction."""
+def _is_published(stem: str, published: Collection[str]) -> bool:
+    """Return whether a file holds published rows; a compaction merges only such files."""
     return stem in published or stem.startswith(MERGED)
 
 

@@ -1,1 +1,1 @@
-"""A study as a thing: its folder, its study file, its trials, requests to it."""
+"""A study: its folder, its study file, its trials, requests to it."""

@@ -1,6 +1,6 @@
-"""The checkpoints of a study: a folder each where the study's folder is, or an archive each in its object store.
+"""The checkpoints of a study: folders in the study's folder, or archives in its object store.
 
-They lie by pack, and of each pack the newest counts.
+They are kept by pack, and the newest of a pack counts.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ FOLDER: Final = "checkpoints"
 INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members
 ENDING: Final = ".tar"
 
-Found: TypeAlias = "tuple[list[pinncore.MemberState], dict[str, Any]]"  # members, and the values of the pack as a whole
+PackState: TypeAlias = "tuple[list[pinncore.MemberState], dict[str, Any]]"  # members, and the values of the pack
 
 
 class Checkpoints(Protocol):
-    """Where members that still train are kept."""
+    """The store of members that still train."""
 
     def write(self, pack: int, name: str, states: Sequence[pinncore.MemberState], values: dict[str, Any]) -> None:
-        """Write a pack's checkpoint `name`, and remove those whose names come before."""
+        """Write a pack's checkpoint `name`, and remove those with smaller names."""
 
-    def newest(self, pack: int) -> Found | None:
-        """The newest checkpoint of a pack. Raises `CheckpointError` for a torn one."""
+    def newest(self, pack: int) -> PackState | None:
+        """Return the newest checkpoint of a pack, None where there is none. Raises `CheckpointError` for a torn one."""
 
     def saved_members(self) -> dict[int, int]:
-        """The pack whose checkpoint holds each member, by label; of several the one written last."""
+        """Return the pack whose checkpoint holds each member, by label; of several the one written last."""
 
     def packs(self) -> list[int]:
-        """The packs that have checkpoints."""
+        """Return the packs that have checkpoints."""
 
     def remove(self, packs: Iterable[int]) -> None:
         """Remove all checkpoints of some packs."""
 
 
 def checkpoints_of(study_dir: Path) -> Checkpoints:
-    """Those of the study in a folder, or whose home it is."""
+    """Return the checkpoints of the study in a folder, or whose home it is."""
     remote = remote_of(study_dir)
     return FolderCheckpoints(study_dir) if remote is None else StoredCheckpoints(remote)
 
 
-class FolderCheckpoints:
+class FolderCheckpoints(Checkpoints):
     """Checkpoints in the study's folder."""
 
     def __init__(self, study_dir: Path) -> None:
@@ -61,10 +61,10 @@ class FolderCheckpoints:
         folder = checkpoint_folder(self._study_dir, pack)
         pinncore.write_checkpoint(folder / name, states, values=values)
         for older in folder.glob("attempt-*"):
-            if older.name < name:  # a worker that should have ended leaves those of its successor alone
+            if older.name < name:  # a superseded worker must not remove checkpoints of its successor
                 shutil.rmtree(older, ignore_errors=True)
 
-    def newest(self, pack: int) -> Found | None:
+    def newest(self, pack: int) -> PackState | None:
         folder = max(checkpoint_folder(self._study_dir, pack).glob("attempt-*"), default=None)
         return None if folder is None else pinncore.read_checkpoint(folder)
 
@@ -77,7 +77,7 @@ class FolderCheckpoints:
             try:
                 written, labels = (folder / INDEX).stat().st_mtime_ns, _labels((folder / INDEX).read_bytes())
             except (OSError, ValueError):
-                continue  # whoever trains its members says that it is torn
+                continue  # the worker that trains its members reports that it is torn
             for label in labels:
                 newest[label] = max(newest.get(label, (0, 0)), (written, pack))
         return {label: pack for label, (_, pack) in newest.items()}
@@ -90,8 +90,8 @@ class FolderCheckpoints:
             shutil.rmtree(checkpoint_folder(self._study_dir, pack), ignore_errors=True)
 
 
-class StoredCheckpoints:
-    """Checkpoints in an object store, each one object: an archive of the files a folder would hold, its index first."""
+class StoredCheckpoints(Checkpoints):
+    """Checkpoints in an object store: one archive each, with the files that a folder would hold, the index first."""
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
@@ -106,7 +106,7 @@ class StoredCheckpoints:
         self._remote.put(f"{folder}/{name}{ENDING}", stream.getvalue())
         self._remote.remove([older for older in self._remote.objects(folder) if older < f"{folder}/{name}"])
 
-    def newest(self, pack: int) -> Found | None:
+    def newest(self, pack: int) -> PackState | None:
         name = max(self._remote.objects(_folder(pack)), default=None)
         if name is None:
             return None
@@ -139,14 +139,14 @@ class StoredCheckpoints:
             self._remote.remove_folder(_folder(pack))
 
     def _labels(self, name: str) -> list[int]:
-        """The labels in an archive, of which only the beginning is read."""
+        """Return the labels in an archive; only its beginning is read."""
         try:
             with self._remote.reading(name) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
                 index = archive.next()
                 file = index and archive.extractfile(index)
                 return _labels(file.read()) if file else []
         except (FileNotFoundError, tarfile.TarError, ValueError):
-            return []  # whoever trains its members says that it is torn
+            return []  # the worker that trains its members reports that it is torn
 
 
 def _folder(pack: int) -> str:
@@ -154,11 +154,11 @@ def _folder(pack: int) -> str:
 
 
 def _by_pack(names: Iterable[str]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
+    by_pack: dict[int, list[str]] = {}
     for name in names:
         for pack in _numbers([name.split("/")[1]]):
-            found.setdefault(pack, []).append(name)
-    return found
+            by_pack.setdefault(pack, []).append(name)
+    return by_pack
 
 
 def _numbers(folders: Iterable[str]) -> list[int]:
@@ -171,5 +171,5 @@ def _labels(index: bytes) -> list[int]:
 
 
 def checkpoint_folder(study_dir: Path, pack: int) -> Path:
-    """Where a pack's checkpoints lie."""
+    """Return the folder of a pack's checkpoints."""
     return study_dir / "checkpoints" / f"pack-{pack:06d}"

@@ -1,6 +1,6 @@
-"""What of a study nobody needs any more, and small files that become large ones.
+"""Cleaning of a study: removal of files that are no longer needed, and merging of small files.
 
-Nothing is removed from a study that somebody runs: its lock is held meanwhile.
+Nothing is removed from a running study; the lock is held meanwhile.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from .loading import read_spec
 from .study_file import identified, whole_text
 
 JOBS_KEPT_DAYS: Final = 30
-BESIDE: Final = (".*.new", ".*.tmp", ".preflight-*")  # what a crash leaves of files being written
+TEMPORARY: Final = (".*.new", ".*.tmp", ".preflight-*")  # files left by a crash while they were written
 
 
 @dataclass(frozen=True)
 class Waste:
-    """Something that nobody needs: what it is, where it lies, the bytes it takes."""
+    """A file or folder that is no longer needed: what it is, its path, its size in bytes."""
 
     what: str
     path: Path
@@ -44,14 +44,14 @@ class Waste:
 
 
 def compact(study_dir: Path) -> compaction.Compacted:
-    """Merge the small files of a study's tables; returns how many there were and are.
+    """Merge the small files of a study's tables; return the numbers of files before and after.
 
-    Raises `StudyError` where somebody runs the study, for a damaged file, and where there is no room.
+    Raises `StudyError` where the study is running, for a damaged file, and where the disk is full.
     """
     refuse_running(study_dir)
     name, where = identified(whole_text(study_dir), study_dir)
     with held(study_dir), contextlib.ExitStack() as stack:
-        if where.is_shared:  # and the lock says nothing of other machines
+        if where.is_shared:  # the lock does not cover other machines
             ledger = Ledger(where, name)
             stack.callback(ledger.close)
             ledger.take(f"process {os.getpid()}, to compact its tables")
@@ -60,7 +60,7 @@ def compact(study_dir: Path) -> compaction.Compacted:
         except OSError as problem:
             reason = problem.strerror or str(problem)
             raise StudyError(
-                f"{study_dir} cannot be compacted ({reason}). Nothing is lost; mend that and try again"
+                f"{study_dir} cannot be compacted ({reason}). Nothing is lost: fix the cause and try again"
             ) from None
 
 
@@ -68,41 +68,41 @@ def compact(study_dir: Path) -> compaction.Compacted:
 
 
 def collect(study_dir: Path, *, dry_run: bool = False) -> list[Waste]:
-    """Remove what nobody needs of a study, or only look for it; returns what that is.
+    """Remove the files of a study that are no longer needed; return them. With `dry_run` nothing is removed.
 
-    Raises `StudyError` where somebody runs the study, for a damaged one, of which nothing is removed, and for one in an
-    object store.
+    Raises `StudyError` where the study is running or damaged, and for a study in an object store. Nothing is removed
+    then.
     """
     refuse_running(study_dir)
     remote = home.remote_of(study_dir)
     if remote is not None:
-        raise StudyError(f"gc looks into folders, and {remote} is cleaned by every start of the study: run it again")
+        raise StudyError(f"gc works on folders only, and {remote} is cleaned by every start of the study: run it again")
     if dry_run:
         return list(_waste(study_dir))
     with held(study_dir):
-        found = list(_waste(study_dir))
-        for waste in found:
+        wastes = list(_waste(study_dir))
+        for waste in wastes:
             remove(waste.path)
-    return found
+    return wastes
 
 
 def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = None) -> list[Waste]:
-    """Remove the records of jobs that ended more than thirty days ago, or only look for them; returns what that is."""
+    """Remove the records of jobs that ended over thirty days ago; return them. With `dry_run` nothing is removed."""
     oldest = (time.time() if now_s is None else now_s) - JOBS_KEPT_DAYS * 86_400
-    folder, found = root / JOBS_FOLDER, []
-    named: set[str] = set()  # by the jobs that stay
+    folder, wastes = root / JOBS_FOLDER, []
+    named: set[str] = set()  # arguments of the jobs that stay
     for handle in LocalExecutor(folder).list():
         path = folder / handle.id
         if handle.state().finished and max(file.stat().st_mtime for file in [path, *files(path)]) < oldest:
-            found.append(Waste("jobs that ended long ago", path, _size(path)))
+            wastes.append(Waste("jobs that ended long ago", path, _size(path)))
         else:
             named.update(handle.job.argv)
     for file in sorted(folder.glob("*.yaml")):
         if str(file.absolute()) not in named and file.stat().st_mtime < oldest:
-            found.append(Waste("study files of such jobs", file, _size(file)))
-    for waste in () if dry_run else found:
+            wastes.append(Waste("study files of such jobs", file, _size(file)))
+    for waste in () if dry_run else wastes:
         remove(waste.path)
-    return found
+    return wastes
 
 
 def _waste(study_dir: Path) -> Iterator[Waste]:
@@ -112,11 +112,11 @@ def _waste(study_dir: Path) -> Iterator[Waste]:
         book = recovery.read_book(study_dir, spec, ledger.records())
     finally:
         ledger.close()
-    recovery.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: then nothing is waste
+    recovery.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: nothing is removed
     saved = checkpoints_of(study_dir).saved_members()
     unfinished = {trial.number: trial.pack for trial in book if not trial.finished}
     needed = {pack for label, pack in saved.items() if label // book.replicates in unfinished}
-    needed |= set(unfinished.values())  # a torn checkpoint there is for the next start to judge
+    needed |= set(unfinished.values())  # the next start judges torn checkpoints there
     for pack in sorted((study_dir / CHECKPOINTS).glob("pack-*")):
         number = pack.name.removeprefix("pack-")
         if number.isdigit() and int(number) not in needed:
@@ -124,13 +124,13 @@ def _waste(study_dir: Path) -> Iterator[Waste]:
         else:
             for older in [*sorted(pack.glob("attempt-*"))[:-1], *pack.glob(".*.new")]:
                 yield Waste("checkpoints with a newer one", older, _size(older))
-    if (anew := compaction.leftover(study_dir)) is not None:
-        yield Waste("tables that a compaction left", anew, _size(anew))
+    if (leftover := compaction.leftover(study_dir)) is not None:
+        yield Waste("tables that a compaction left", leftover, _size(leftover))
     for orphan in sorted(tables.orphans()):
         yield Waste("unfinished publications", orphan, _size(orphan))
     for folder in (study_dir, *(path for path in study_dir.iterdir() if path.name == "initial_weights")):
-        for left in sorted(path for pattern in BESIDE for path in folder.glob(pattern)):
-            yield Waste("files cut off while they were written", left, _size(left))
+        for file in sorted(path for pattern in TEMPORARY for path in folder.glob(pattern)):
+            yield Waste("files cut off while they were written", file, _size(file))
 
 
 def _size(path: Path) -> int:

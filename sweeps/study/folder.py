@@ -1,7 +1,7 @@
-"""A study's folder: its study file and database, and the refusal of another study under the same name.
+"""A study's folder: its study file and database, and the refusal of another study with the same name.
 
-A study is there once its study file is. The database is made first and holds the whole text of the study file, so that
-neither of the two can be lost or torn without the other one showing it.
+A study exists once its study file does. The database is created first and holds the whole text of the study file, so
+that each of the two shows where the other is lost or torn.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .log import LOG_FILE
 from .provenance import code_version
 from .study_file import END, LIMIT, OBJECTIVES, SPEC_FILE, STUDY_YAML, identified, is_whole, read_text, whole_text
 
-SCHEMA: Final = 1  # of folder and database; a study of a higher one is refused
+SCHEMA: Final = 1  # version of folder and database; studies of a higher version are refused
 SCHEMA_KEY, VERSIONS, HOME = "schema", "code_versions", "home"  # attributes of the study
 
 
 class OpenStudy(NamedTuple):
-    """A study taken by its owner; `notes` say what was mended."""
+    """A study taken by its owner; `notes` say what was repaired."""
 
     spec: StudySpec
     ledger: Ledger
@@ -39,21 +39,21 @@ class OpenStudy(NamedTuple):
 
 
 def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
-    """The study's folder, made if need be, and whether it is new; nothing in it is changed.
+    """Return the study's folder, created if necessary, and whether the study is new; nothing in the folder is changed.
 
-    Of a root in an object store it is the study's home on this machine. Raises `StudyError` where another driver runs
-    it, or where it is another study of that name.
+    For a root in an object store it is the study's home on this machine. Raises `StudyError` where another driver runs
+    the study, or where the folder holds another study.
     """
     uri = uri_of(root)
     if uri is None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(root)):
-        got = f"{str(root).partition(':')[0]}:..."
-        raise StudyError(f"--root: must be a folder that this machine sees, s3://BUCKET/PREFIX or gs://..., got {got}")
+        scheme = f"{str(root).partition(':')[0]}:..."
+        raise StudyError(f"--root: must be a folder on this machine, s3://BUCKET/PREFIX or gs://..., got {scheme}")
     study_dir = root / spec.study if uri is None else home.open_home(uri, spec)
     lock.refuse_held(study_dir)
     is_new = not (study_dir / SPEC_FILE).is_file()
     if study_dir.exists() and not study_dir.is_dir():
-        raise StudyError(f"{study_dir} is a file where the study's folder should be; choose another name or root")
-    if is_new and study_dir.is_dir() and any(not _is_ours(path) for path in study_dir.iterdir()):
+        raise StudyError(f"{study_dir} is a file, not the study's folder; choose another name or root")
+    if is_new and study_dir.is_dir() and any(not _is_leftover(path) for path in study_dir.iterdir()):
         raise StudyError(f"{study_dir} exists and is not a study (it has no {SPEC_FILE}); choose another name or root")
     if not is_new:
         refuse_other(read_spec(study_dir), spec, study_dir)
@@ -61,32 +61,32 @@ def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     return study_dir, is_new
 
 
-def open_study(study_dir: Path, given: StudySpec | None = None) -> OpenStudy:
-    """Take a study, begin it where it is new; only the holder of the lock may.
+def open_study(study_dir: Path, wanted: StudySpec | None = None) -> OpenStudy:
+    """Take a study, and begin it where it is new; for the holder of the lock only.
 
-    `given` is what the user asks for: what may change of it is changed, once nothing is left to refuse. Raises
+    `wanted` is the study as the user asks for it: the settings that may change are changed after all checks. Raises
     `StudyError` for a damaged study, another one, one of a newer version, and for changed data.
     """
     is_new = not (study_dir / SPEC_FILE).is_file()
-    if is_new and given is None:
+    if is_new and wanted is None:
         raise StudyError(f"{study_dir} is not a study: it has no {SPEC_FILE}")
-    stored = given if is_new else read_spec(study_dir)
+    stored = wanted if is_new else read_spec(study_dir)
     assert stored is not None
-    spec = given or stored
+    spec = wanted or stored
     if not is_new:
         refuse_other(stored, spec, study_dir)
     ledger = _ledger(study_dir, spec, stored, is_new)
     try:
         _refuse_newer(ledger.attributes(), study_dir)
         ledger.take(lock.describe(lock.read_holder(study_dir)))
-        known = ledger.attributes()
+        attributes = ledger.attributes()
         if is_new:
-            _refuse_used(ledger, known, spec, study_dir)
-            known = {}  # what is there was left by a start that was cut short
+            _refuse_used(ledger, attributes, spec, study_dir)
+            attributes = {}  # they were left by a start that was cut short
         else:
-            _refuse_changed(known, spec, study_dir)
-        notes = _mended(study_dir, known)
-        _settle(study_dir, spec, ledger, known)
+            _refuse_changed(attributes, spec, study_dir)
+        notes = _repair_notes(study_dir, attributes)
+        _settle(study_dir, spec, ledger, attributes)
     except BaseException:
         ledger.close()
         raise
@@ -94,27 +94,27 @@ def open_study(study_dir: Path, given: StudySpec | None = None) -> OpenStudy:
 
 
 def settle(study_dir: Path, spec: StudySpec) -> None:
-    """Begin a study, or change what may change of it, without running it; only the holder of the lock may."""
+    """Begin a study, or change the settings that may change, without running it; for the holder of the lock only."""
     open_study(study_dir, spec).ledger.close()
 
 
 def record_version(ledger: Ledger, attempt: int) -> None:
-    """Note in the database which code runs the study from this attempt on, where that has changed."""
-    known = list(ledger.attributes().get(VERSIONS, []))
+    """Record in the database which code runs the study from this attempt on, where that has changed."""
+    versions = list(ledger.attributes().get(VERSIONS, []))
     version = code_version()
-    if not known or known[-1]["version"] != version:
-        ledger.set_attribute(VERSIONS, [*known, {"attempt": attempt, "version": version}])
+    if not versions or versions[-1]["version"] != version:
+        ledger.set_attribute(VERSIONS, [*versions, {"attempt": attempt, "version": version}])
 
 
 def database_of(study_dir: Path, spec: StudySpec | None = None) -> database.Database:
-    """Where the study's database is or, by `spec`, will be."""
+    """Return the study's database or, with `spec`, the one it will have."""
     if spec is not None:
         return database.database(study_dir, spec.state)
     return identified(whole_text(study_dir), study_dir)[1]
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a start that was cut short may have left this."""
+def _is_leftover(path: Path) -> bool:
+    """Return whether a start that was cut short may have left this file."""
     return path.name in (lock.FILE, "stop", home.FILE, LOG_FILE) or path.name.startswith(
         (f".{SPEC_FILE}", database.FILE)
     )
@@ -123,21 +123,21 @@ def _is_ours(path: Path) -> bool:
 # ---- the study file and its copy in the database ------------------------------------------------------------------
 
 
-def _mended(study_dir: Path, known: Mapping[str, Any]) -> list[str]:
-    """What was wrong with the study file, which is written again."""
-    if STUDY_YAML not in known or is_whole(read_text(study_dir)):
+def _repair_notes(study_dir: Path, attributes: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the study file, which is written again afterwards."""
+    if STUDY_YAML not in attributes or is_whole(read_text(study_dir)):
         return []
     return [f"{SPEC_FILE} was torn; it was written again from the copy in the database"]
 
 
-def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, known: Mapping[str, Any]) -> None:
+def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mapping[str, Any]) -> None:
     """Write the study file where it changes, its copy in the database first."""
     text, changes = f"{spec.to_yaml()}{END}\n", dict[str, Any]()
-    if known.get(STUDY_YAML) != text:
+    if attributes.get(STUDY_YAML) != text:
         changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives)}
         changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: _home(study_dir)}
-        changes[LIMIT] = None  # how many trials that makes, the owner says when it knows
-    if "data_hash" not in known and "data" not in spec.space:  # else every trial's row has its own
+        changes[LIMIT] = None  # the number of trials, which the owner enters later
+    if "data_hash" not in attributes and "data" not in spec.space:  # else every row has its own
         changes["data_hash"] = _data_hash(spec)
     if changes:
         ledger.set_attributes(changes)
@@ -146,7 +146,7 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, known: Mapping[str
 
 
 def _home(study_dir: Path) -> str:
-    """Where the study lies, for all machines that share its database."""
+    """Return the place of the study, for all machines that share its database."""
     remote = home.remote_of(study_dir)
     return str(study_dir.resolve() if remote is None else remote)
 
@@ -163,53 +163,53 @@ def _ledger(study_dir: Path, spec: StudySpec, stored: StudySpec, is_new: bool) -
         if before == where:
             raise
         raise StudyError(
-            f"{problem}. So far the study's database is {before.label}: move it before `state` is changed"
+            f"{problem}. So far the study's database is {before.label}: move it before you change `state`"
         ) from None
 
 
-def _refuse_newer(known: Mapping[str, Any], study_dir: Path) -> None:
-    schema = known.get(SCHEMA_KEY, 1)
+def _refuse_newer(attributes: Mapping[str, Any], study_dir: Path) -> None:
+    schema = attributes.get(SCHEMA_KEY, SCHEMA)
     if schema > SCHEMA:
-        versions = known.get(VERSIONS) or [{}]
+        versions = attributes.get(VERSIONS) or [{}]
         raise StudyError(
             f"{study_dir} was written by a newer pinnsweep ({versions[-1].get('version', 'of unknown version')}; its "
-            f"form is {schema}, this one knows {SCHEMA}). Run it with that version: pip install --upgrade pinnsweep"
+            f"format is {schema}, this one reads {SCHEMA}). Run it with that version: pip install --upgrade pinnsweep"
         )
 
 
-def _refuse_used(ledger: Ledger, known: Mapping[str, Any], spec: StudySpec, study_dir: Path) -> None:
-    """A new study may find what its own start, cut short, left in the database, and nothing else."""
-    label, home = ledger.database.label, known.get(HOME)
+def _refuse_used(ledger: Ledger, attributes: Mapping[str, Any], spec: StudySpec, study_dir: Path) -> None:
+    """Raise `StudyError` where the database holds more than a start of this study that was cut short may have left."""
+    label, other_home = ledger.database.label, attributes.get(HOME)
     if len(ledger):
         raise StudyError(
             f"{label} holds {len(ledger)} trials of a study {spec.study!r}, and {study_dir / SPEC_FILE} is not there. "
             f"Restore that file, or give this study another name (--set study={spec.study}-2)"
         )
-    if home not in (None, _home(study_dir)):
+    if other_home not in (None, _home(study_dir)):
         raise StudyError(
-            f"{label} already holds a study {spec.study!r}, that of {home}. Give this one another name "
+            f"{label} already holds a study {spec.study!r}, that of {other_home}. Give this one another name "
             f"(--set study={spec.study}-2), or another database"
         )
     if ledger.objectives != len(spec.objectives):
         raise StudyError(
-            f"{label} was made for {ledger.objectives} objectives by a start that was cut short, and holds no trials: "
-            "delete it, and start again"
+            f"{label} was created for {ledger.objectives} objectives by a start that was cut short, and holds no "
+            "trials: delete it, and start again"
         )
 
 
-def _refuse_changed(known: Mapping[str, Any], spec: StudySpec, study_dir: Path) -> None:
-    """The study file and the data must be those the study began with, whatever happened to the files."""
-    if known.get("identity", identity_sha256(spec)) != identity_sha256(spec):
+def _refuse_changed(attributes: Mapping[str, Any], spec: StudySpec, study_dir: Path) -> None:
+    """Raise `StudyError` where the study file or the data are not those the study began with."""
+    if attributes.get("identity") != identity_sha256(spec):
         raise StudyError(
             f"{study_dir / SPEC_FILE} is not what the study began with: it was changed by hand, or by a version with "
-            "other defaults. problem, space, train and search (but trials) cannot change. Restore it, or start a "
-            "study of another name"
+            "other defaults. problem, space, train and search (except trials) cannot change. Restore it, or start a "
+            "study with another name"
         )
-    before = known.get("data_hash")
+    before = attributes.get("data_hash")
     if before is not None and "data" not in spec.space and before != _data_hash(spec):
         raise StudyError(
             f"the data of {study_dir} have changed since it began (hash {before[:12]}, now {_data_hash(spec)[:12]}). "
-            "Restore them, or start a study of another name"
+            "Restore them, or start a study with another name"
         )
 
 

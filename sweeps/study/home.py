@@ -1,7 +1,7 @@
-"""The home of a study whose root is an object store: the folder on this machine where its lock and database work.
+"""The home of a study whose root is an object store: the folder on this machine that holds its lock.
 
-Tables are written there and published in the store, from which another machine's home can be made anew where the
-database is one that both reach. Homes of studies with their database in a folder lie beside it, others in the cache.
+Tables are written there and published in the store. From the store another machine can build its own home, where both
+reach the database. Where the database is a file, the home is beside it; otherwise it is in the cache.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ..storage.tables import StudyTables
 
 FILE: Final = "object_store"  # in a home: the URI of the study in its store
-OWNER: Final = "owner"  # in the store: the word in the lock of the home that publishes there
-WEIGHTS: Final = "initial_weights"  # files that workers need
-_OF_FLUSHES: Final = ("curves", "fields", "weights")  # tables whose files count where there are trials to them
+OWNER: Final = "owner"  # in the store: the word of the lock of the home that publishes there
+WEIGHTS: Final = "initial_weights"  # folder of files that workers need
+_OF_FLUSHES: Final = ("curves", "fields", "weights")  # tables whose files count only with their trials
 
 
 def remote_of(study_dir: Path) -> Remote | None:
-    """Where a study is published whose home this folder is; None for a folder that holds the study itself."""
+    """Return the store of the study whose home this folder is; None for a folder that holds the study itself."""
     try:
         return Remote((study_dir / FILE).read_text(encoding="utf-8").strip())
     except (FileNotFoundError, NotADirectoryError):
@@ -36,21 +36,21 @@ def remote_of(study_dir: Path) -> Remote | None:
 
 
 def root_of(study_dir: Path) -> Path:
-    """The root of the study in a folder, or whose home it is."""
+    """Return the root of the study in a folder, or whose home it is."""
     remote = remote_of(study_dir)
     return study_dir.parent if remote is None else Path(remote.uri.rpartition("/")[0])
 
 
 def open_home(root: str, spec: StudySpec) -> Path:
-    """The home of a study in an object store, made if need be.
+    """Return the home of a study in an object store, created if necessary.
 
-    Raises `StudyError` where the study has no database outside the store, where that is another machine's, and where
-    the store cannot be used.
+    Raises `StudyError` where the study has no database outside the store, where the database is on another machine, and
+    where the store cannot be used.
     """
     remote = Remote(f"{root}/{spec.study}")
     if spec.state is None:
         raise StudyError(
-            f"--root: an object store cannot hold a study's database, got {root}. Say where it shall lie: --state DIR "
+            f"--root: an object store cannot hold a study's database, got {root}. Choose a place for it: --state DIR "
             "on this machine, or --state postgresql://HOST/DATABASE for several machines"
         )
     home = _home(remote, spec.state)
@@ -58,15 +58,15 @@ def open_home(root: str, spec: StudySpec) -> Path:
     remote.check()
     if _published(remote) is not None and not home.joinpath(SPEC_FILE).exists() and not _has_database(home, spec.state):
         raise StudyError(
-            f"{remote} holds a study whose database is not in {spec.state}. Give the --state it was begun with, on the "
-            f"machine where it was, or another name (--set study={spec.study}-2)"
+            f"{remote} holds a study whose database is not in {spec.state}. Use the --state it was started with, on "
+            f"the same machine, or another name (--set study={spec.study}-2)"
         )
     _furnish(home, remote, is_shared=_is_server(spec.state))
     return home
 
 
 def local(place: Path) -> Path:
-    """The folder of a study on this machine: its home, where `place` is in an object store, else the folder itself.
+    """Return the folder of a study on this machine: its home where `place` is in an object store, else `place` itself.
 
     Raises `StudyError` where there is no such study, or its database is on another machine.
     """
@@ -80,24 +80,24 @@ def local(place: Path) -> Path:
         home = _home(remote, database.POSTGRESQL)
         _furnish(home, remote, is_shared=True)
         return home
-    assert where.file is not None  # all that is no server
+    assert where.file is not None  # it is a file unless it is a server
     home = where.file.with_suffix("")
     if remote_of(home) != remote or not where.file.is_file():
         raise StudyError(
-            f"{remote}: its database is {where.file} on the machine that runs it, and is not here. Ask there; query, "
-            "top and report read the store alone"
+            f"{remote}: its database is {where.file} on the machine that runs it, and is not here. Run this command "
+            "there; query, top and report need only the store"
         )
     return home
 
 
 def is_study(place: Path) -> bool:
-    """Whether a study is in a folder, or where an object store's URI points."""
+    """Return whether a folder, or the URI of an object store, holds a study."""
     uri = uri_of(place)
     return (place / SPEC_FILE).is_file() if uri is None else Remote(uri).get(SPEC_FILE) is not None
 
 
 def studies_in(root: Path) -> list[Path]:
-    """The places of all studies in a root, by name."""
+    """Return the places of all studies in a root, sorted by name."""
     uri = uri_of(root)
     if uri is None:
         return sorted(path.parent for path in root.glob(f"*/{SPEC_FILE}"))
@@ -105,14 +105,14 @@ def studies_in(root: Path) -> list[Path]:
 
 
 def refresh(study_dir: Path) -> None:
-    """Take into a home what another machine, that shares its database, has changed in the study file."""
+    """Copy into a home the study file that another machine with the same database may have changed."""
     remote = remote_of(study_dir)
     if remote is not None and identified(whole_text(study_dir), study_dir)[1].is_shared:
         _furnish(study_dir, remote, is_shared=True)
 
 
 def worker_home(uri: str) -> Path:
-    """A folder for the workers of a study on a machine that is not its driver's, with the initial weights in it."""
+    """Return a folder with the initial weights, for the workers of a study on a machine other than its driver's."""
     remote = Remote(uri)
     folder = _cache(remote) / "workers" / remote.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,20 +123,20 @@ def worker_home(uri: str) -> Path:
 
 
 def reconcile(study_dir: Path, remote: Remote, tables: StudyTables, word: str) -> None:
-    """Bring a home and its store together: afterwards both have every published file, and the store's are those.
+    """Copy files between a home and its store until both have all published files; where they differ the store counts.
 
-    `word` is that of the home's lock. Who began the study elsewhere may have published since.
+    `word` is that of the home's lock. Another machine may have published files since this home was last used.
     """
     remote.put(OWNER, word.encode())
     remote.put(SPEC_FILE, study_dir / SPEC_FILE)
-    stored, here = remote.objects(), set(tables.flushes())
-    there = {PurePosixPath(name).stem for name in stored if name.startswith("trials/")}
+    stored, flushes = remote.objects(), set(tables.flushes())
+    stored_flushes = {PurePosixPath(name).stem for name in stored if name.startswith("trials/")}
 
     def is_wanted(name: str) -> bool:
         table, flush = PurePosixPath(name).parts[0], PurePosixPath(name).stem
         if table in (*_OF_FLUSHES, "trials"):
-            # a file of a flush that was never whole here may be another one than the store's of that name
-            return flush in there and (flush not in here or _differs(study_dir / name, stored[name]))
+            # a file of a flush that was never complete here may differ from the store's of that name
+            return flush in stored_flushes and (flush not in flushes or _differs(study_dir / name, stored[name]))
         return table in ("events", WEIGHTS) and _differs(study_dir / name, stored[name])
 
     _trials_last(remote.pull, {name: study_dir / name for name in stored if is_wanted(name)})
@@ -145,7 +145,7 @@ def reconcile(study_dir: Path, remote: Remote, tables: StudyTables, word: str) -
 
 
 def _trials_last(transfer: Callable[[Mapping[str, Path]], None], files: Mapping[str, Path]) -> None:
-    """What is cut short in between is then no publication."""
+    """Transfer files, those of trials last, so that a transfer that is cut short publishes nothing."""
     for of_trials in (False, True):
         transfer({name: file for name, file in files.items() if name.startswith("trials/") is of_trials})
 
@@ -155,11 +155,11 @@ def _differs(file: Path, stored: Stored) -> bool:
 
 
 def check_owner(remote: Remote, word: str) -> None:
-    """Raise `StudyError` where the study in the store is no longer that of the home whose lock has this word."""
+    """Raise `StudyError` where the study in the store no longer belongs to the home whose lock has this word."""
     if remote.get(OWNER) != word.encode():
         raise StudyError(
             f"{remote} was taken over by another machine while this study was running. Nothing more is recorded from "
-            "here. Let only one driver run it, then run the study again: it goes on where it was"
+            "here. Let only one driver run it, then run the study again: it continues where it stopped"
         )
 
 
@@ -171,7 +171,7 @@ def push_weights(study_dir: Path, remote: Remote) -> None:
 
 
 def remove_stored(remote: Remote) -> None:
-    """Remove a study from its store; as long as the study file is there, it is one."""
+    """Remove a study from its store, the study file last: until then it still counts as a study."""
     for folder in ("checkpoints", WEIGHTS, MERGED_FOLDER, *_OF_FLUSHES, "events", "trials"):
         remote.remove_folder(folder)
     remote.remove([OWNER, MANIFEST, SPEC_FILE])
@@ -202,15 +202,15 @@ def _refuse_taken(home: Path, remote: Remote) -> None:
     other = remote_of(home)
     is_used = home.is_dir() and any(not path.name.startswith(".") for path in home.iterdir())
     if other != remote and (other is not None or is_used):
-        what = f"the home of {other}" if other else "there already"
-        raise StudyError(f"{home} is {what}, so it cannot be the home of {remote}. Choose another --state or name")
+        use = f"the home of {other}" if other else "there already"
+        raise StudyError(f"{home} is {use}, so it cannot be the home of {remote}. Choose another --state or name")
 
 
 def _furnish(home: Path, remote: Remote, *, is_shared: bool) -> None:
-    """Make a home what it must be before the study can be opened: of the store, and with the study's file.
+    """Prepare a home for the study to be opened: write the URI of the store and the study file.
 
-    Where several machines share the database, the study file in the store counts: another one may have changed it, if
-    the study is not being run here.
+    Where several machines share the database and the study is not running here, the study file in the store counts, as
+    another machine may have changed it.
     """
     home.mkdir(parents=True, exist_ok=True)
     _write(home / FILE, f"{remote}\n")
@@ -221,7 +221,7 @@ def _furnish(home: Path, remote: Remote, *, is_shared: bool) -> None:
 
 
 def _published(remote: Remote) -> str | None:
-    """The study file in the store."""
+    """Return the study file in the store, None where there is none."""
     content = remote.get(SPEC_FILE)
     return None if content is None else content.decode("utf-8")
 

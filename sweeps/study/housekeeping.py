@@ -1,6 +1,6 @@
-"""Studies as things on a disk: how large they are, how to be rid of one.
+"""Overview and deletion of studies on a disk.
 
-Nothing is removed from a study that somebody runs: its lock is held meanwhile.
+Nothing is removed from a running study; the lock is held meanwhile.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .study_file import SPEC_FILE, identified, whole_text
 
 
 def overview(study_dir: Path) -> dict[str, Any]:
-    """One line on a study: how it stands, its bytes on disk and when it last changed; `error` where it is damaged.
+    """Return the status of a study, its bytes and the time of its last change; with `error` where it is damaged.
 
-    Of one in an object store the bytes are those of its objects.
+    For a study in an object store the bytes are those of its objects.
     """
     bytes_, changed = 0, 0.0
     for size, changed_s in _sizes(study_dir):
@@ -39,55 +39,56 @@ def overview(study_dir: Path) -> dict[str, Any]:
 
 
 def _sizes(study_dir: Path) -> Iterator[tuple[int, float]]:
-    """The bytes of each file of a study, and when it changed."""
+    """Yield the bytes of each file of a study and the time of its last change, in s."""
     uri = uri_of(study_dir)
     if uri is not None:
         yield from ((stored.bytes, stored.time_ns / 1e9) for stored in Remote(uri).objects().values())
         return
     for file in files(study_dir):
-        with contextlib.suppress(FileNotFoundError):  # a study that runs renames and removes files
-            found = file.lstat()
-            yield found.st_size, found.st_mtime
+        with contextlib.suppress(FileNotFoundError):  # a running study renames and removes files
+            status = file.lstat()
+            yield status.st_size, status.st_mtime
 
 
 # ---- delete --------------------------------------------------------------------------------------------------------
 
 
 def refuse_deletion(study_dir: Path) -> None:
-    """Raise `StudyError` where a folder is no study, a link to one, or is being run."""
+    """Raise `StudyError` where a folder is no study, is a link to one, or is a running study."""
     if not (study_dir / SPEC_FILE).is_file():
         raise StudyError(f"{study_dir} is not a study: it has no {SPEC_FILE}. Remove it yourself if you want to")
     if study_dir.is_symlink():
         raise StudyError(
-            f"{study_dir} is a link to {study_dir.resolve()}: give that folder, or remove the link yourself"
+            f"{study_dir} is a link to {study_dir.resolve()}: name that folder, or remove the link yourself"
         )
     refuse_running(study_dir)
 
 
 def delete(study_dir: Path) -> str | None:
-    """Remove a study, its folder and its database, for good; returns what had to stay, in words.
+    """Remove a study permanently, its folder and its database; return in words what had to stay, or None.
 
     Raises `StudyError` as `refuse_deletion` does, and where its database cannot be reached.
     """
     refuse_deletion(study_dir)
     with held(study_dir):
-        stays = _delete_from_database(study_dir)  # refused where another machine runs the study
+        remainder = _delete_from_database(study_dir)  # refused where another machine runs the study
         remote = home.remote_of(study_dir)
         if remote is not None:
             home.remove_stored(remote)
-        last = (SPEC_FILE, lock.FILE)  # until they are gone it is a study, which can be deleted once more
-        for path in [*(each for each in study_dir.iterdir() if each.name not in last), *(study_dir / n for n in last)]:
+        last = (SPEC_FILE, lock.FILE)  # while they exist, an interrupted deletion can be repeated
+        others = [path for path in study_dir.iterdir() if path.name not in last]
+        for path in [*others, *(study_dir / name for name in last)]:
             remove(path)
         study_dir.rmdir()
-    return stays
+    return remainder
 
 
 def _delete_from_database(study_dir: Path) -> str | None:
-    """Remove a study from a database outside its folder; returns what stays of it, in words."""
+    """Remove a study from a database outside its folder; return in words what stays of it, or None."""
     try:
         name, where = identified(whole_text(study_dir), study_dir)
     except StudyError:
-        if (study_dir / database.FILE).exists():  # in the folder, whatever else the torn study file said
+        if (study_dir / database.FILE).exists():  # then the database is in the folder
             return None
         raise
     if where.file is not None and (where.file.parent.resolve() == study_dir.resolve() or not where.file.exists()):
@@ -104,7 +105,7 @@ def _delete_from_database(study_dir: Path) -> str | None:
 
 
 def _home(where: database.Database, name: str) -> str | None:
-    """The folder of the study of that name in a database, "" where it says none, None where there is no such study."""
+    """Return the folder of a study in a database, "" where none is recorded, None where there is no such study."""
     try:
         connection = database.connect(where)
     except StudyError:
@@ -114,12 +115,12 @@ def _home(where: database.Database, name: str) -> str | None:
     try:
         if not optuna_reader.has_tables(connection):
             return None
-        found = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
-        return str(optuna_reader.attributes(connection, found[0][0]).get("home", "")) if found else None
+        ids = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
+        return str(optuna_reader.attributes(connection, ids[0][0]).get("home", "")) if ids else None
     except StudyError:
         if where.is_shared:
             raise
-        return None  # of a damaged file nothing can be kept
+        return None  # nothing can be kept of a damaged file
     finally:
         connection.close()
 
@@ -131,7 +132,7 @@ def _delete_from_server(where: database.Database, name: str) -> None:
 
     ledger = Ledger(where, name)
     try:
-        ledger.take(f"process {os.getpid()}, to delete it")  # refused where a driver elsewhere holds it
+        ledger.take(f"process {os.getpid()}, to delete it")  # raises where a driver elsewhere holds it
         with database.explained(where):
             optuna.delete_study(study_name=name, storage=where.url)
     finally:
@@ -143,25 +144,25 @@ def _delete_from_server(where: database.Database, name: str) -> None:
 
 @contextlib.contextmanager
 def held(study_dir: Path) -> Iterator[None]:
-    """Hold a study's lock, so that nobody starts it meanwhile."""
-    lock_held = lock.StudyLock(study_dir, driver_pid=os.getpid(), must_hold=False)
+    """Hold a study's lock, so that it cannot be started meanwhile."""
+    study_lock = lock.StudyLock(study_dir, driver_pid=os.getpid(), must_hold=False)
     try:
         yield
     finally:
-        lock_held.release()
+        study_lock.release()
 
 
 def refuse_running(study_dir: Path) -> None:
-    """Raise `StudyError` where somebody runs a study."""
+    """Raise `StudyError` where a study is running."""
     holder = lock.held_by(study_dir)
     if holder:
         raise StudyError(
-            f"{study_dir} is being run by {holder}, so nothing of it is removed. Stop it first: stop --wait"
+            f"{study_dir} is being run by {holder}, so nothing is removed. Stop it first: pinnsweep stop --wait"
         )
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it."""
+    """Remove a file, a link, or a folder with everything in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

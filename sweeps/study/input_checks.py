@@ -1,4 +1,4 @@
-"""Whether the files a study names exist, can be read, and fit every network of its space."""
+"""Checks of the files a study names: that they exist, can be read, and fit every network of its space."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ..spec.study_spec import StudySpec
 from .initial_weights import is_study, layers_of, trial_weights
 
 _SHAPE: Final = ("inputs", "width", "depth")  # the fields that make a network's shape
-_MOST_SHAPES: Final = 300  # for a source, tried one by one; beyond, the corners of the space are
+_MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corners are
 
 
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Find tables that are missing, cannot be read, or lack what the objective needs."""
+    """Yield mistakes: tables that are missing, cannot be read, or lack what the objective needs."""
     for path, source in _places(spec, "data", unsure):
-        wrong = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
-        yield from wrong
-        if wrong:
+        mistakes = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
+        yield from mistakes
+        if mistakes:
             continue
         try:
             data = load_data(source)
@@ -45,15 +45,15 @@ def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 
 def _without_reference(spec: StudySpec, path: str, unsure: Set[str]) -> Iterator[Mistake]:
-    rule = f"needs a reference, which {path} has not"
-    column = "Add the column enonlocal_true to the Gauss points, or take the"
+    rule = f"needs a reference, which {path} does not have"
+    advice = "Add the column enonlocal_true to the Gauss points, or use the"
     for index, objective in enumerate(spec.objectives):
         if objective in NEEDS_REFERENCE and "objective" not in unsure:
             place = "search.objective" + (f"[{index}]" if len(spec.objectives) > 1 else "")
-            yield Mistake(place, objective, rule, f"{column} objective heldout_residual.")
+            yield Mistake(place, objective, rule, f"{advice} objective heldout_residual.")
     pruner = spec.search.pruner
     if pruner.kind != "none" and pruner.metric in NEEDS_REFERENCE and "pruner" not in unsure:
-        yield Mistake("search.pruner.metric", pruner.metric, rule, f"{column} metric loss.")
+        yield Mistake("search.pruner.metric", pruner.metric, rule, f"{advice} metric loss.")
 
 
 def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -67,7 +67,7 @@ def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Find sources of initial weights that do not exist, and weights that do not fit every network of the space."""
+    """Yield mistakes: missing sources of initial weights, and weights that do not fit every network of the space."""
     for path, init in _places(spec, "init", unsure):
         shapes = [] if unsure & {"width", "depth", "inputs"} else _layer_shapes(spec, init)
         if init.startswith(TRIAL_PREFIX):
@@ -83,23 +83,23 @@ def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 
 def of_other_studies(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Find folders to learn or to take over from that hold no study."""
+    """Yield mistakes: folders of `warm_start` and `reuse` that hold no study."""
     for key in ("warm_start", "reuse"):
         folders = getattr(spec.search, key)
         for index, folder in enumerate(folders):
             path = f"search.{key}[{index}]"
             if folder in folders[:index]:
-                yield Mistake(path, folder, "stands twice", "Remove one of the two.")
+                yield Mistake(path, folder, "is listed twice", "Remove one of the two.")
             elif not os.path.isdir(folder):
                 hint = "Relative paths start at the folder of the study file."
                 yield Mistake(path, folder, "there is no such folder", hint)
             elif not is_study(Path(folder)):
-                hint = "Give the folder that pinnsweep run made."
-                yield Mistake(path, folder, "is no study: it has no study.yaml", hint)
+                hint = "Name the folder that pinnsweep run created."
+                yield Mistake(path, folder, "is not a study: it has no study.yaml", hint)
 
 
 def of_state(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Find a place for study.db that is not a folder."""
+    """Yield a mistake where the place for study.db is not a folder."""
     state = spec.state
     if state is not None and not URL.match(state) and os.path.exists(state) and not os.path.isdir(state):
         yield Mistake("state", state, "is a file, not a folder")
@@ -116,21 +116,21 @@ def _unknown_source(path: str, init: str) -> Iterator[Mistake]:
 def _wrong_trial(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mistake]:
     source = split_source(init)
     if source is None:
-        hint = "Write for instance trial:runs/quickstart/3."
+        hint = "For example: trial:runs/quickstart/3."
         yield Mistake(path, init, f"must be {TRIAL_PREFIX}STUDY/N, a study's folder and the number of a trial", hint)
         return
     folder, number = source
     try:
-        there = layers_of(trial_weights(folder, number))
+        trained = layers_of(trial_weights(folder, number))
     except StudyError as error:
         hint = "" if is_study(folder) else "Relative paths start at the folder of the study file."
         yield Mistake(path, init, str(error), hint)
         return
 
     def check(layers: Layers) -> None:
-        if layers != there:
+        if layers != trained:
             raise WeightsError(
-                f"the weights of trial {number} of {folder} are those of a network {_dashes(there)}, and not of "
+                f"the weights of trial {number} of {folder} belong to a network {_dashes(trained)}, not to "
                 f"{_dashes(layers)}"
             )
 
@@ -138,7 +138,7 @@ def _wrong_trial(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mis
 
 
 def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None]) -> Iterator[Mistake]:
-    """Yield at most one mistake: the networks of the space that weights do not fit."""
+    """Yield one mistake where weights do not fit some networks of the space."""
     complaints = {}
     for layers in shapes:
         try:
@@ -149,23 +149,23 @@ def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None
         return
     fitting = [_dashes(layers) for layers in shapes if layers not in complaints]
     several = len(set(complaints.values())) > 1
-    others = f" (and so for {len(complaints) - 1} more of its {len(shapes)} shapes)" if several else ""
+    others = f" (and {len(complaints) - 1} more of its {len(shapes)} shapes)" if several else ""
     hint = f"It fits {_some(fitting)}: keep only widths, depths and inputs that it fits, or leave the file out."
     yield Mistake(path, NOT_GIVEN, f"{next(iter(complaints.values()))}{others}", hint if fitting else "")
 
 
 def _layer_shapes(spec: StudySpec, init: str) -> list[Layers]:
-    """Return the layer sizes of every network that may begin with `init`, or of the corners where they are many."""
+    """Return the layer sizes of every network that may start from `init`, or of the corners of a large space."""
     fixed = flat(spec, {})
     most = _MOST_SHAPES * len(spec.values("init"))
-    found = spec.listed or possible(spec, ("init", *_SHAPE), most, whole=True)
-    networks = [values for values in ({**fixed, **chosen} for chosen in found) if values["init"] == init]
+    combinations = spec.listed or possible(spec, ("init", *_SHAPE), most, whole=True)
+    networks = [values for values in ({**fixed, **chosen} for chosen in combinations) if values["init"] == init]
     sizes = (layer_sizes(len(n["inputs"]), width=n["width"], depth=n["depth"]) for n in networks)
     return sorted(set(sizes))
 
 
 def _similar_file(file: Path) -> str:
-    """Return which file of the same folder was probably meant."""
+    """Return a hint: the file of the same folder that was probably meant."""
     try:
         names = difflib.get_close_matches(file.name, os.listdir(file.parent), n=1)
     except (OSError, ValueError):
@@ -182,19 +182,19 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str, Any]]:
-    """Yield each value a field may have, with its place in the file, or the first of several."""
-    home = next((name for name, section in (("train", spec.train), ("problem", spec.problem)) if field in section), "")
-    seen: list[Any] = []
+    """Yield each value a field may have, with its place in the study file, or the first of several places."""
+    section = next((name for name, fields in (("train", spec.train), ("problem", spec.problem)) if field in fields), "")
+    values: list[Any] = []
     for index, row in enumerate(spec.listed):
-        if field in row and row[field] not in seen:
-            seen.append(row[field])
+        if field in row and row[field] not in values:
+            values.append(row[field])
             yield f"search.list[{index}].{field}", row[field]
     if field in spec.space and not spec.listed:
         path = f"space.{field}.{spec.space[field].kind}"
         for index, value in enumerate(spec.space[field].corners()):
-            yield path if field in unsure else f"{path}[{index}]", value  # with a mistake, some of its values are gone
-    if home:
-        yield f"{home}.{field}", getattr(spec, home)[field]
+            yield path if field in unsure else f"{path}[{index}]", value  # a mistake may drop values
+    if section:
+        yield f"{section}.{field}", getattr(spec, section)[field]
 
 
 FILE_CHECKS: Final = (of_data, of_initial_weights, of_other_studies, of_state)

@@ -1,4 +1,4 @@
-"""Studies from where they stand: a study file, a study's folder, or what Python code gives."""
+"""Loading of studies: from a study file, a study's folder, or Python objects."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def load_text(text: str, *, base: Path, overrides: Sequence[str] = ()) -> StudyS
 
 
 def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """The study file of a study folder, or the database's copy of a torn one, with overrides on top.
+    """Return the study of a study folder, with overrides on top; the database's copy stands in for a torn study file.
 
-    Tables and weights that it names are looked for only where `overrides` make a study of another name of it. Raises
+    Tables and weights that it names are checked only where `overrides` give the study another name. Raises
     `StudyError`.
     """
     is_other = any(override.partition("=")[0].strip() == "study" for override in overrides)
@@ -52,9 +52,9 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
 
 
 def read_given(spec: Given) -> Path | StudySpec:
-    """The path that is meant, or the study of a text or mapping, whose relative paths start at the current folder.
+    """Return a path, or the study of a text or mapping, whose relative paths start at the current folder.
 
-    Raises `SpecError` with every mistake of a text or mapping; what a path leads to is not looked at.
+    Raises `SpecError` with every mistake of a text or mapping; the file at a path is not checked.
     """
     if isinstance(spec, Mapping):
         return load_text(yaml_text.write(_plain(spec, "")), base=Path.cwd())
@@ -64,7 +64,7 @@ def read_given(spec: Given) -> Path | StudySpec:
 
 
 def _plain(value: Any, path: str) -> Any:
-    """A value as YAML writes it: paths as text, tuples as lists, NumPy's numbers as Python's."""
+    """Return a value as YAML writes it: paths as text, tuples as lists, NumPy's numbers as Python's."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item, yaml_text.joined(path, str(key))) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

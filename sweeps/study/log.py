@@ -1,4 +1,4 @@
-"""A study's log: exceptions that nobody expected, with their tracebacks, in a file of the study's folder."""
+"""A study's log: unexpected exceptions with their tracebacks, in a file of the study's folder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ LOG_FILE: Final = "pinnsweep.log"
 
 
 def log_exception(study_dir: Path, who: str, problem: BaseException) -> str:
-    """Write down an exception that `who` met; return it in one line that names the log."""
-    last = traceback.extract_tb(problem.__traceback__)[-1:]
-    where = f", {Path(last[0].filename).name} line {last[0].lineno}" if last else ""
+    """Log an exception that `who` met; return it in one line that names the log."""
+    frames = traceback.extract_tb(problem.__traceback__)[-1:]
+    where = f", {Path(frames[0].filename).name} line {frames[0].lineno}" if frames else ""
     write_log(study_dir, who, "".join(traceback.format_exception(problem)))
     return f"unexpected {type(problem).__name__}: {problem}{where}; the traceback is in {study_dir / LOG_FILE}"
 
 
 def write_log(study_dir: Path, who: str, detail: str) -> None:
-    """Append an entry. Raises nothing: a disk that cannot be written to may be what is logged."""
+    """Append an entry. Raises nothing where the disk cannot be written to: that may be what is logged."""
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     entry = f"{time} {who}, process {os.getpid()} of {platform.node()}\n{textwrap.indent(detail.rstrip(), '    ')}\n"
     with contextlib.suppress(OSError), open(study_dir / LOG_FILE, "a", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""What a study takes from elsewhere and keeps for itself: files of initial weights, trials of other studies.
+"""Inputs of a study from elsewhere: files of initial weights, trials of other studies.
 
-Both are settled at the first start, so that a study goes on when their source has changed or gone.
+Both are stored at the first start, so that the study can continue when their source has changed or is gone.
 """
 
 from __future__ import annotations
@@ -30,59 +30,59 @@ WEIGHTS, WARM_START = "initial_weights", "warm_start"  # attributes of the study
 
 
 def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str, str]:
-    """The study's own copies of its files of initial weights, in its folder, by what the study file calls them.
+    """Copy the study's files of initial weights into its folder; return the copies by their names in the study file.
 
-    Raises `StudyError` where a source is not what it was when the study began, or is gone and so is its copy.
+    Raises `StudyError` where a source has changed since the study began, or is gone together with its copy.
     """
-    known: dict[str, str] = ledger.attributes().get(WEIGHTS, {})
-    found, digests = {}, dict(known)
+    stored: dict[str, str] = ledger.attributes().get(WEIGHTS, {})
+    copies, digests = {}, dict(stored)
     for init in spec.values("init"):
         file, _, group = str(init).removeprefix(FILE_PREFIX).partition("#")
         if not init.startswith(FILE_PREFIX) and split_source(init) is None:
             continue
-        digest = known.get(init)
+        digest = stored.get(init)
         copy = study_dir / FOLDER / f"{digest}.npz"
         if digest is None or not _is_whole(copy, digest):
             payload = _read(init, file)
-            fresh = hashlib.sha256(payload).hexdigest()
-            if digest not in (None, fresh):
+            new_digest = hashlib.sha256(payload).hexdigest()
+            if digest not in (None, new_digest):
                 raise StudyError(
                     f"{init}: has changed since the study began, and the copy in {copy} is damaged or gone"
                 )
-            digest = digests[init] = fresh
+            digest = digests[init] = new_digest
             copy = study_dir / FOLDER / f"{digest}.npz"
             copy.parent.mkdir(exist_ok=True)
             write_whole(copy, payload)
         elif init.startswith(FILE_PREFIX) and os.path.isfile(file) and _digest(Path(file)) != digest:
             raise StudyError(
                 f"{init}: the file has changed since the study began (hash {digest[:12]}). Restore it, or start a "
-                "study of another name"
+                "study with another name"
             )
         name = f"{FOLDER}/{copy.name}"
-        found[init] = f"{name}#{group}" if group and init.startswith(FILE_PREFIX) else name
-    if digests != known:
+        copies[init] = f"{name}#{group}" if group and init.startswith(FILE_PREFIX) else name
+    if digests != stored:
         ledger.set_attribute(WEIGHTS, digests)
-    return found
+    return copies
 
 
 def warm_start(spec: StudySpec, ledger: Ledger) -> list[PastTrial]:
-    """Complete trials of the studies this one learns from, as they were when it began."""
+    """Return the complete trials of the studies this one learns from, as they were when it began."""
     if not spec.search.warm_start:
         return []
-    known = ledger.attributes().get(WARM_START)
-    if known is None:
-        known = [trial for folder in spec.search.warm_start for trial in _complete(Path(folder), spec)]
-        ledger.set_attribute(WARM_START, known)
-    return [PastTrial(i, each["params"], "COMPLETE", tuple(each["values"])) for i, each in enumerate(known)]
+    trials = ledger.attributes().get(WARM_START)
+    if trials is None:
+        trials = [trial for folder in spec.search.warm_start for trial in _complete(Path(folder), spec)]
+        ledger.set_attribute(WARM_START, trials)
+    return [PastTrial(i, trial["params"], "COMPLETE", tuple(trial["values"])) for i, trial in enumerate(trials)]
 
 
 def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
-    """Complete trials of other studies that this one may take over, and the studies that are no longer there.
+    """Return the complete trials of other studies that this one may take over, and the studies that are gone.
 
-    The trials are FOLDER/N by the hash of their configuration. Studies on other data than this one's, and with another
-    number of replicates, have none.
+    The trials are FOLDER/N, by the hash of their configuration. Studies with other data or another number of replicates
+    contribute none.
     """
-    found: dict[str, str] = {}
+    trials: dict[str, str] = {}
     gone = [folder for folder in spec.search.reuse if not is_study(Path(folder))]
     for folder in spec.search.reuse:
         if folder in gone:
@@ -90,30 +90,30 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
         other = read_spec(Path(folder))
         ledger = Ledger(database(Path(folder), other.state), other.study)
         try:
-            records, known = ledger.records(), ledger.attributes()
+            records, attributes = ledger.records(), ledger.attributes()
         finally:
             ledger.close()
-        if other.search.replicates != spec.search.replicates or known.get("data_hash") != _data_hash(spec):
+        if other.search.replicates != spec.search.replicates or attributes.get("data_hash") != _data_hash(spec):
             continue
         search = Search(other)
         for record in records:
             if record.state == "COMPLETE":
                 digest = config_sha256(other.config(search.decoded(record.params)))
-                found.setdefault(digest, f"{folder}/{record.number}")
-    return found, gone
+                trials.setdefault(digest, f"{folder}/{record.number}")
+    return trials, gone
 
 
 def _data_hash(spec: StudySpec) -> str | None:
-    """Hash of the data all trials share, None where they are swept."""
+    """Return the hash of the data that all trials share, None where the data are swept."""
     return None if "data" in spec.space else load_data(spec.problem.get("data", "strb100")).sha256
 
 
 def _complete(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:
-    """The complete trials of a study that was after the same objectives."""
+    """Return the complete trials of a study. Raises `StudyError` where its objectives are others."""
     other = read_spec(study_dir)
     if other.objectives != spec.objectives:
         raise StudyError(
-            f"search.warm_start: {study_dir} made {', '.join(other.objectives)} small, this study "
+            f"search.warm_start: {study_dir} minimises {', '.join(other.objectives)}, this study "
             f"{', '.join(spec.objectives)}. Leave it out"
         )
     search = Search(other)
@@ -133,7 +133,7 @@ def _read(init: str, file: str) -> bytes:
     source = split_source(init)
     if source is not None:
         stream = io.BytesIO()
-        np.savez(stream, **trial_weights(*source))  # type: ignore[arg-type]  # NumPy's stub has its flags in the way
+        np.savez(stream, **trial_weights(*source))  # type: ignore[arg-type]  # NumPy's stub takes names for flags
         return stream.getvalue()
     try:
         return Path(file).read_bytes()

@@ -1,4 +1,4 @@
-"""Where and with what this process computes: its machine, the libraries, and which code of our own."""
+"""Provenance of this process: its machine, the versions of the libraries and of our own code."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Final
 import llvmlite.binding
 
 PACKAGES: Final = ("cluster", "pinncore", "sweeps")
-LIBRARIES: Final = ("torch", "numpy", "scipy", "numba")  # that numbers depend on
+LIBRARIES: Final = ("torch", "numpy", "scipy", "numba")  # on which results depend
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """The columns of a trials row that say where and with what it was trained."""
+    """Return the columns of a trials row that say where and with which versions it was trained."""
     return {
         "host": socket.gethostname(),
         "cpu": llvmlite.binding.get_host_cpu_name(),
@@ -30,17 +30,17 @@ def versions() -> dict[str, str]:
 
 
 def code_version() -> str:
-    """The version of pinnsweep and the first digits of `source_digest`."""
+    """Return the version of pinnsweep with the first digits of `source_digest`."""
     return f"{importlib.metadata.version('pinnsweep')}+{source_digest()[:12]}"
 
 
 @functools.cache
 def source_digest() -> str:
-    """SHA-256 over every Python file of the project, by name."""
+    """Return the SHA-256 of all Python files of the project, with their names."""
     digest = hashlib.sha256()
     for package in PACKAGES:
-        found = importlib.util.find_spec(package)
-        for folder in map(Path, (found and found.submodule_search_locations) or ()):
+        spec = importlib.util.find_spec(package)
+        for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
             for file in sorted(folder.rglob("*.py")):
                 content = file.read_bytes()
                 digest.update(f"{package}/{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)

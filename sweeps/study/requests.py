@@ -1,4 +1,4 @@
-"""What a user asks of a study that is there: to stop, to have more trials, failed ones once more, to be branched."""
+"""Requests to an existing study: stop it, add trials, retry failed ones, branch it."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from .trials import RETRY_OF
 if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
 
-LOOK_S: Final = 0.2  # between two looks at the lock of a study that is being stopped
-FINITE: Final = ("grid", "list")  # samplers that come to an end
+POLL_S: Final = 0.2  # interval for checking the lock of a study that is being stopped
+FINITE: Final = ("grid", "list")  # samplers with a fixed number of trials
 LEARNERS: Final = ("tpe", "gp", "nsga2")  # samplers that learn from other studies
 
 
 def stop(study_dir: Path, *, wait: bool = False) -> str:
-    """Ask whoever runs a study to finish the running stretch, save and leave; returns who that is.
+    """Ask the driver of a study to finish the current step, save and end; return who runs it, in words.
 
-    With `wait`, come back when the study is free. Raises `StudyError` where nobody runs it.
+    With `wait`, return once the study is free. Raises `StudyError` where it is not running.
     """
     holder, word = lock.held_by(study_dir), lock.read_holder(study_dir).get("word")
     if holder is None:
         remote = remote_of(study_dir)
         if remote is not None:
             raise StudyError(f"{remote} is not being run on this machine. If another one runs it, stop it there")
-        raise StudyError(f"{study_dir} is not being run by anybody, so there is nothing to stop")
+        raise StudyError(f"{study_dir} is not running, so there is nothing to stop")
     lock.stop_file(study_dir).touch()
     while wait and lock.held_by(study_dir) and lock.read_holder(study_dir).get("word") == word:
-        lock.stop_file(study_dir).touch()  # a driver that is just starting removes an old one
-        time.sleep(LOOK_S)
+        lock.stop_file(study_dir).touch()  # a driver that is just starting removes the old one
+        time.sleep(POLL_S)
     return holder
 
 
 def study_status(study_dir: Path) -> dict[str, Any]:
-    """How a study stands: `read_status`, and as `failures` how many failed trials were not trained once more."""
+    """Return `read_status` and, as `failures`, the number of failed trials that were not retried."""
     return {**read_status(study_dir), "failures": len(_still_failed(failed_trials(study_dir)))}
 
 
 def failed_trials(study_dir: Path) -> dict[int, int | None]:
-    """The failed trials by number, each with the trial that repeats it, or None. Raises `StudyError`."""
+    """Return the failed trials by number, each with the trial that repeats it, or None. Raises `StudyError`."""
     name, where = identified(whole_text(study_dir), study_dir)
     connection = database.connect(where)
     try:
@@ -69,35 +69,35 @@ def failed_trials(study_dir: Path) -> dict[int, int | None]:
     return {number: repeated_by.get(number) for (number,) in failed}
 
 
-def to_retry(study_dir: Path, asked: Iterable[int] = ()) -> list[int]:
-    """The failed trials to train once more: those asked for, or all that were not yet.
+def to_retry(study_dir: Path, numbers: Iterable[int] = ()) -> list[int]:
+    """Return the failed trials to retry: those with the given numbers, or all that were not retried yet.
 
-    Raises `StudyError` for other trials, where there are none, and where somebody runs the study.
+    Raises `StudyError` for other trials, where there are none, and where the study is running.
     """
     lock.refuse_held(study_dir)
     failed = failed_trials(study_dir)
-    left = _still_failed(failed)
-    chosen = sorted(set(asked))
+    unrepeated = _still_failed(failed)
+    chosen = sorted(set(numbers))
     for number in chosen:
         if number not in failed:
             raise StudyError(
-                f"{study_dir}: trial {number} has not failed, and only failed trials are trained once more: "
-                f"{_listed(left) or 'there is none'}"
+                f"{study_dir}: trial {number} has not failed, and only failed trials can be retried: "
+                f"{_listed(unrepeated) or 'there is none'}"
             )
-        if number not in left:
+        if number not in unrepeated:
             raise StudyError(
-                f"{study_dir}: trial {number} is repeated by trial {failed[number]} already: retry that one"
+                f"{study_dir}: trial {number} is already repeated by trial {failed[number]}: retry that one"
             )
-    if not left:
-        raise StudyError(f"{study_dir}: there is no failed trial that is not repeated already")
-    return chosen or left
+    if not unrepeated:
+        raise StudyError(f"{study_dir}: there is no failed trial that is not already repeated")
+    return chosen or unrepeated
 
 
 def more_trials(study_dir: Path, more: int) -> int:
-    """The number of trials that makes, altogether, with `more` than a study has now.
+    """Return the number of trials of a study after adding `more`.
 
-    Raises `StudyError` where `more` is no number of trials, where a grid or a list has not so many left, and where
-    somebody runs the study.
+    Raises `StudyError` where `more` is less than 1, where a grid or a list has fewer left, and where the study is
+    running.
     """
     lock.refuse_held(study_dir)  # before the imports, which take seconds
     from .loading import read_spec
@@ -106,34 +106,35 @@ def more_trials(study_dir: Path, more: int) -> int:
         raise StudyError(f"the number of further trials must be at least 1, got {more}")
     spec = read_spec(study_dir)
     if spec.search.sampler not in FINITE:
-        assert spec.search.trials is not None  # only of a grid or a list may it be left out
+        assert spec.search.trials is not None  # it may be left out for a grid or a list only
         return spec.search.trials + more
-    size = _whole_size(spec)
-    now = min(spec.search.trials or size, size)
-    if now == size:
-        raise StudyError(f"{study_dir}: the {spec.search.sampler} has {size} trials and is whole already")
-    if now + more > size:
+    size = _full_size(spec)
+    current = min(spec.search.trials or size, size)
+    if current == size:
+        raise StudyError(f"{study_dir}: the {spec.search.sampler} has only {size} trials, and the study has them all")
+    if current + more > size:
         raise StudyError(
-            f"{study_dir}: {now} of the {spec.search.sampler}'s {size} trials are taken, ask for {size - now}"
+            f"{study_dir}: the study has {current} of the {spec.search.sampler}'s {size} trials: add at most "
+            f"{size - current}"
         )
-    return now + more
+    return current + more
 
 
 def named(name: str) -> str:
-    """The override that gives a study another name."""
+    """Return the override that gives a study another name."""
     return f"study={json.dumps(name)}"
 
 
 def kept_in(where: str) -> str:
-    """The override that puts a study's database into a folder, relative to this one, or onto a server."""
+    """Return the override that puts a study's database into a folder, relative to the current one, or on a server."""
     return f"state={json.dumps(where if '://' in where else str(Path(where).absolute()))}"
 
 
 def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = ()) -> list[str]:
-    """Overrides that make of a study, changed by its file or `overrides`, a new one that goes on from it.
+    """Return the overrides that turn a study, changed in its file or by `overrides`, into a new one that continues it.
 
-    Configurations that the old one completed are taken over, and a sampler that learns begins with its results.
-    Raises `StudyError` where there is no study to go on from, and `SpecError` for a wrong file.
+    Completed configurations of the old study are taken over, and a sampler that learns starts with its results. Raises
+    `StudyError` where there is no study to continue, and `SpecError` for a wrong study file.
     """
     from .loading import load_spec, read_spec
 
@@ -145,7 +146,7 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
         spec = load_spec(target, overrides)
         old = local(root / spec.study).absolute()
     if not (old / SPEC_FILE).is_file():
-        raise StudyError(f"--branch: there is no study in {old} to go on from. Leave --branch out to begin one")
+        raise StudyError(f"--branch: there is no study in {old} to continue. Leave --branch out to start one")
     if name == old.name:
         raise StudyError(f"--branch: must be another name than that of the study in {old}, got {name!r}")
     lists = {"search.reuse": [*spec.search.reuse, str(old)]}
@@ -154,12 +155,12 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     return [named(name), *(f"{key}={json.dumps(list(dict.fromkeys(value)))}" for key, value in lists.items())]
 
 
-def _whole_size(spec: StudySpec) -> int:
-    """Number of trials of a grid or list, whatever number of them is asked for."""
+def _full_size(spec: StudySpec) -> int:
+    """Return the number of trials of a whole grid or list, whatever `search.trials` says."""
     from ..search import Search
 
-    whole = spec.search.model_copy(update={"trials": None})
-    return Search(dataclasses.replace(spec, search=whole)).limit
+    unlimited = spec.search.model_copy(update={"trials": None})
+    return Search(dataclasses.replace(spec, search=unlimited)).limit
 
 
 def _still_failed(failed: dict[int, int | None]) -> list[int]:

@@ -1,4 +1,4 @@
-"""How a study stands, read in a moment and without taking it from its driver: no training library is imported."""
+"""The status of a study, read quickly and beside its driver: no training library is imported."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from .study_file import LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
 
 
 def read_status(study_dir: Path) -> dict[str, Any]:
-    """Counts, the best trial and who runs the study. Raises `StudyError`."""
+    """Return the counts of trials, the best trial and who runs the study. Raises `StudyError` for a damaged study."""
     text, holder = whole_text(study_dir), lock.held_by(study_dir)
     study, where = identified(text, study_dir)
     connection = database.connect(where)
     try:
         optuna_reader.refuse_damaged(connection)
         number = optuna_reader.study_id(connection, study)
-        known = optuna_reader.attributes(connection, number)
-        found, leader = optuna_reader.counts(connection, number), optuna_reader.best(connection, number)
+        attributes = optuna_reader.attributes(connection, number)
+        counts, leader = optuna_reader.counts(connection, number), optuna_reader.best(connection, number)
     finally:
         connection.close()
-    limit, objectives = known.get(LIMIT), known.get(OBJECTIVES, [])
-    if known.get(STUDY_YAML) != text or limit is None:  # changed by hand, or of an earlier version
-        limit, objectives = _understood(study_dir)
-    if holder is None:  # what a killed driver left RUNNING is trained by nobody
-        found["WAITING"] += found["RUNNING"]
-        found["RUNNING"] = 0
+    limit, objectives = attributes.get(LIMIT), attributes.get(OBJECTIVES, [])
+    if attributes.get(STUDY_YAML) != text or limit is None:  # changed by hand, or not counted yet
+        limit, objectives = _limit_and_objectives(study_dir)
+    if holder is None:  # trials that a killed driver left RUNNING wait to be trained
+        counts["WAITING"] += counts["RUNNING"]
+        counts["RUNNING"] = 0
     return {
         "study": study,
         "limit": limit,
-        "counts": found,
+        "counts": counts,
         "objective": ", ".join(objectives),
         "best": leader
         and {"trial": leader[0], "value": leader[1][0], "params": {k: _plain(v) for k, v in leader[2].items()}},
@@ -39,8 +39,8 @@ def read_status(study_dir: Path) -> dict[str, Any]:
     }
 
 
-def _understood(study_dir: Path) -> tuple[int, list[str]]:
-    """Trials and objectives by the study file itself; to understand it takes seconds."""
+def _limit_and_objectives(study_dir: Path) -> tuple[int, list[str]]:
+    """Return number of trials and objectives from the study file itself; parsing it takes seconds."""
     from ..search import Search
     from .loading import read_spec
 
@@ -49,7 +49,7 @@ def _understood(study_dir: Path) -> tuple[int, list[str]]:
 
 
 def _plain(stored: Any) -> Any:
-    """A parameter as the study file has it: Optuna keeps lists and mappings as JSON."""
+    """Return a parameter as in the study file: Optuna stores lists and mappings as JSON."""
     if isinstance(stored, str) and stored[:1] in ("[", "{"):
         try:
             return json.loads(stored)

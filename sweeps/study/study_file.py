@@ -1,4 +1,4 @@
-"""A study's own study file: as it was written, to its last line; where it is torn, the copy in the database counts."""
+"""The study file in a study's folder. Its last line shows that it is whole; the database holds a copy."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ..storage.database import Database
 from ..storage.object_store import Remote
 
 SPEC_FILE: Final = "study.yaml"
-END: Final = "# end of the study file"  # its last line; versions before wrote none
+END: Final = "# end of the study file"  # its last line, missing in a torn file
 STUDY_YAML: Final = "study_yaml"  # attribute of the study in its database: the whole text
-LIMIT, OBJECTIVES = "limit", "objectives"  # attributes too: what follows from the study file
+LIMIT, OBJECTIVES = "limit", "objectives"  # further attributes, derived from the study file
 
 
 def whole_text(study_dir: Path | Remote) -> str:
-    """The study file, or the copy in the database where the file is but its beginning. Raises `StudyError`."""
+    """Return the study file, or the copy in the database where the file is torn. Raises `StudyError`."""
     text = read_text(study_dir)
-    if is_whole(text) or isinstance(study_dir, Remote):  # an object is never torn
+    if is_whole(text) or isinstance(study_dir, Remote):  # objects are never torn
         return text
     copy = _copy(study_dir, text)
-    if copy is None:  # of a version that kept none
+    if copy is None:  # there is no database, as beside tables that were copied alone
         return text
     if not copy.startswith(text):
         raise StudyError(
-            f"{study_dir / SPEC_FILE} lacks its last line ({END}) and is not what the database holds of it: it is "
+            f"{study_dir / SPEC_FILE} lacks its last line ({END}) and differs from the copy in the database: it is "
             "torn, or was changed by hand. Restore it, or add that line if it is whole"
         )
     return copy
 
 
 def read_text(study_dir: Path | Remote) -> str:
-    """The study file as it stands. Raises `StudyError`."""
+    """Return the study file as it is. Raises `StudyError` where it cannot be read."""
     file = f"{study_dir}/{SPEC_FILE}"
     try:
         return _content(study_dir).decode("utf-8")
@@ -55,27 +55,27 @@ def _content(study_dir: Path | Remote) -> bytes:
 
 
 def is_whole(text: str) -> bool:
-    """Whether a study file ends as it was written."""
+    """Return whether a study file has its last line."""
     return text.rstrip("\n").rpartition("\n")[2] == END
 
 
 def identified(text: str, study_dir: Path) -> tuple[str, Database]:
-    """The study's name and its database, without reading the rest of the study file, which may be long."""
+    """Return the study's name and its database; only these parts of the study file, which may be long, are parsed."""
     try:
-        found = yaml_text.read("\n".join(_blocks(text, ("study", "state"))))[0]
+        values = yaml_text.read("\n".join(_blocks(text, ("study", "state"))))[0]
     except SpecError:
         try:
-            found = yaml_text.read(text)[0]
+            values = yaml_text.read(text)[0]
         except SpecError as problem:
             raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
-    where = found.get("state")
-    return str(found.get("study", study_dir.name)), database.database(study_dir, None if where is None else str(where))
+    state = values.get("state")
+    return str(values.get("study", study_dir.name)), database.database(study_dir, None if state is None else str(state))
 
 
 def _copy(study_dir: Path, text: str) -> str | None:
-    """The study file as its database holds it, or None where the study is of a version that kept no copy.
+    """Return the copy of the study file in the database, None where no database holds one.
 
-    Torn text may name another study or database than the study has.
+    A torn text may name another study or database than the study has.
     """
     places, names, is_elsewhere = [database.database(study_dir)], [study_dir.absolute().name], False
     with contextlib.suppress(StudyError):
@@ -87,7 +87,7 @@ def _copy(study_dir: Path, text: str) -> str | None:
             copy = _copy_in(where, names)
             if copy is not None:
                 return copy
-    if is_elsewhere:  # versions that kept no copy had no `state` either
+    if is_elsewhere:
         raise StudyError(f"{study_dir / SPEC_FILE} is torn: it lacks its last line ({END}). Restore it")
     return None
 
@@ -98,8 +98,8 @@ def _copy_in(where: Database, names: list[str]) -> str | None:
         if not optuna_reader.has_tables(connection):
             return None
         for name in names:
-            found = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
-            copy = optuna_reader.attributes(connection, found[0][0]).get(STUDY_YAML) if found else None
+            ids = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
+            copy = optuna_reader.attributes(connection, ids[0][0]).get(STUDY_YAML) if ids else None
             if copy is not None:
                 return str(copy)
         return None
@@ -108,11 +108,11 @@ def _copy_in(where: Database, names: list[str]) -> str | None:
 
 
 def _blocks(text: str, keys: tuple[str, ...]) -> list[str]:
-    """The lines of some top-level keys of a study file: each key's line and the indented ones below it."""
-    kept, lines = False, []
+    """Return the lines of some top-level keys of a study file: each key's line and the indented ones below it."""
+    is_kept, lines = False, []
     for line in text.splitlines():
         if line[:1] not in ("", " ", "\t", "#", "-", "}", "]"):
-            kept = line.partition(":")[0].strip("\"' ") in keys
-        if kept:
+            is_kept = line.partition(":")[0].strip("\"' ") in keys
+        if is_kept:
             lines.append(line)
     return lines

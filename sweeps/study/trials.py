@@ -1,4 +1,4 @@
-"""The trials of a study as its owner holds them: small records, counted as they change."""
+"""The trials of a study in memory, as its owner keeps them: small records, and counts of their states."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Values = tuple[float, ...]
 
 @dataclass(slots=True)
 class Trial:
-    """One configuration and how far its replicates are.
+    """One configuration and the progress of its replicates.
 
-    `index` is its place in the sampler's sequence, None for a trial trained again; `pack` the pack it was planned for;
-    `taken_from` the trial of another study whose results it has, as FOLDER/N. `done` holds state and objectives of each
-    finished replicate, `rungs` the metrics at each rung, in thousandths of the planned steps, over its replicates,
-    `logged` their order as an earlier start logged them, `deaths` how often a worker died with a replicate.
+    `index` is its place in the sampler's sequence, None for a retry; `pack` the pack it was planned for; `taken_from`
+    the trial of another study whose results it has, as FOLDER/N. `done` holds state and objectives of each finished
+    replicate; `rungs` the metrics of the trial at each rung, in thousandths of the planned steps; `logged` the order in
+    which an earlier start logged them; `deaths` how often a worker died with a replicate.
     """
 
     number: int
@@ -52,21 +52,21 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will be trained of it."""
+        """Return whether the trial is finished: nothing more of it will be trained."""
         return self.state in FINISHED
 
 
 class Book:
-    """Every trial by number, the counts of states, and which configuration was asked first where."""
+    """Every trial by number, the counts of states, and the first trial with each configuration."""
 
     def __init__(self, replicates: int, quantile: float) -> None:
         self.replicates, self._quantile = replicates, quantile
         self.trials: list[Trial] = []
         self.counts: Counter[str] = Counter()
         self.first_with: dict[str, int] = {}
-        self.copies: dict[int, list[int]] = {}  # duplicates by the trial they repeat
+        self.copies: dict[int, list[int]] = {}  # duplicates, by the trial they repeat
         self.retried: set[int] = set()
-        self.asked = 0  # places of the sampler's sequence that are taken
+        self.asked = 0  # length of the sampler's sequence so far
         self.best: Trial | None = None
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Book:
         return iter(self.trials)
 
     def add(self, trial: Trial) -> None:
-        """Take in the next trial."""
+        """Add the next trial. Raises `ValueError` for a number that does not follow."""
         if trial.number != len(self.trials):
             raise ValueError(f"trial {trial.number} cannot follow trial {len(self.trials) - 1}")
         self.trials.append(trial)
@@ -92,19 +92,19 @@ class Book:
             self.copies.setdefault(trial.duplicate_of, []).append(trial.number)
         else:
             self.first_with.setdefault(trial.config_hash, trial.number)
-        self._look(trial)
+        self._update_best(trial)
 
     def mark(self, trial: Trial, state: str, values: Values | None = None) -> None:
         """Change a trial's state."""
         self.counts[trial.state] -= 1
         self.counts[state] += 1
         trial.state, trial.values = state, values
-        self._look(trial)
+        self._update_best(trial)
 
     def outcome(self, trial: Trial) -> tuple[str, Values | None] | None:
-        """State and objectives of a trial by its replicates, None while some are missing.
+        """Return state and objectives of a trial from its replicates, None while some are missing.
 
-        The objective is a quantile over the replicates, in which a failed one counts as infinitely bad.
+        The objective is a quantile over the replicates, in which a failed one counts as infinite.
         """
         ends = trial.done
         if len(ends) < self.replicates:
@@ -120,10 +120,10 @@ class Book:
 
     @property
     def failures(self) -> int:
-        """Failed trials that were not trained again."""
+        """Return the number of failed trials that were not retried."""
         return self.counts[FAIL] - sum(self.trials[number].state == FAIL for number in self.retried)
 
-    def _look(self, trial: Trial) -> None:
+    def _update_best(self, trial: Trial) -> None:
         if trial.state == COMPLETE and trial.values and trial.duplicate_of is None:
             rank = (trial.values[0], trial.number)
             if self.best is None or rank < ((self.best.values or (math.inf,))[0], self.best.number):
@@ -131,7 +131,7 @@ class Book:
 
 
 def end_of(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[str, Values]:
-    """State and objectives of a member by its row; what could not be computed is infinitely bad."""
+    """Return state and objectives of a member from its row; a value that could not be computed counts as infinite."""
     values = [row.get(name) for name in objectives]
     return row["state"], tuple(math.inf if value is None else value for value in values)
 
@@ -145,16 +145,16 @@ def finish(trial: Trial, state: str, values: Values | None, ledger: Ledger, book
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The quantile of a few numbers, infinities among them, by linear interpolation."""
+    """Return the quantile of a few numbers, which may be infinite, by linear interpolation."""
     ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = ordered[math.floor(place)]
-    high = ordered[math.ceil(place)]
-    return low if place == math.floor(place) or low == high else low + (place - math.floor(place)) * (high - low)
+    position = share * (len(ordered) - 1)
+    floor = math.floor(position)
+    low, high = ordered[floor], ordered[math.ceil(position)]
+    return low if position == floor or low == high else low + (position - floor) * (high - low)
 
 
 def no_objective(result: MemberResult, objectives: Sequence[str]) -> str | None:
-    """Return why a study counts a training as failed that ended well: what it is judged by could not be computed."""
+    """Return why a study counts a complete training as failed (an objective could not be computed), else None."""
     values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
     for name in objectives:
         value = values.get(name)

@@ -1,4 +1,4 @@
-"""A compaction changes files and no rows, whenever it is killed, and whoever reads meanwhile."""
+"""Compaction: files change and rows do not, at whatever step it is killed and whoever reads meanwhile."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def rows_of(tables: StudyTables) -> dict[str, pa.Table]:
-    """All rows, in an order of their own."""
+    """Return all rows of each table, sorted."""
     return {
         name: tables.read(name).sort_by([(key, "ascending") for key in KEYS.get(name, ["trial", "replicate"])])
         for name in TABLES
@@ -99,7 +99,7 @@ def test_a_study_goes_on_after_a_compaction(tables: StudyTables) -> None:
     assert tables.newest_attempt() == 7
     row = {key: row[key] for row in tables.trial_rows(["trial", "replicate"]) for key in row}
     assert row["trial"] == 20 and row["flush"].startswith("compacted-")
-    assert [each["trial"] for each in tables.rows_of([row["flush"]])][-2:] == [20, 20]
+    assert [published["trial"] for published in tables.rows_of([row["flush"]])][-2:] == [20, 20]
 
 
 def test_what_is_not_published_is_not_merged_and_not_lost(tables: StudyTables) -> None:
@@ -117,7 +117,7 @@ class Killed(BaseException):
 
 
 def dying_at(step: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make functions die before the given one of all their calls."""
+    """Return a decorator whose functions raise `Killed` from call number `step` on, counted over all of them."""
     calls = iter(range(10_000))
 
     def dying(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,10 +172,10 @@ def test_a_reader_looks_again_where_files_were_merged_while_it_read(
     real, done = StudyTables.dataset, []
 
     def compacted_meanwhile(self: StudyTables, table: str, *arguments: Any, **options: Any) -> Any:
-        found = real(self, table, *arguments, **options)
+        dataset = real(self, table, *arguments, **options)
         if not done:
             done.append(compact(StudyTables(tables.study_dir)))
-        return found
+        return dataset
 
     monkeypatch.setattr(StudyTables, "dataset", compacted_meanwhile)
     assert len(tables.read("trials")) == 24
@@ -204,8 +204,8 @@ def test_a_snapshot_is_of_one_moment_although_tables_are_swapped_one_by_one(
     monkeypatch.setattr(StudyTables, "_listing", meanwhile)
     trials, curves = (tables.snapshot(["trials", "curves"]).files[name] for name in ("trials", "curves"))
     assert all(path.exists() for path in (*trials, *curves))
-    seen = [set(pyarrow.parquet.read_table(paths[0])["trial"].to_pylist()) for paths in (trials, curves)]
-    assert 20 in seen[0] and seen[1] <= seen[0]
+    listed = [set(pyarrow.parquet.read_table(paths[0])["trial"].to_pylist()) for paths in (trials, curves)]
+    assert 20 in listed[0] and listed[1] <= listed[0]
 
 
 def test_no_room_for_a_compaction_costs_nothing(tables: StudyTables, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +216,8 @@ def test_no_room_for_a_compaction_costs_nothing(tables: StudyTables, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "write_parquet", full)
-        found = CliRunner().invoke(app, ["compact", str(tables.study_dir)])
-        assert found.exit_code == 2 and "No space left" in found.stderr and "Nothing is lost" in found.stderr
+        result = CliRunner().invoke(app, ["compact", str(tables.study_dir)])
+        assert result.exit_code == 2 and "No space left" in result.stderr and "Nothing is lost" in result.stderr
     assert all(rows.equals(before[name]) for name, rows in rows_of(tables).items())
     assert not (tables.study_dir / COMPACTION).exists()
 
@@ -231,10 +231,10 @@ def test_a_damaged_file_is_named_and_stays(tables: StudyTables) -> None:
 
 
 def test_the_command_says_what_it_did(tables: StudyTables) -> None:
-    found = CliRunner().invoke(app, ["compact", str(tables.study_dir)])
-    assert (found.exit_code, found.stdout) == (0, "demo: 17 files of the tables, now 5\n")
-    found = CliRunner().invoke(app, ["compact", str(tables.study_dir), "--json"])
-    assert '"after": 5' in found.stdout
+    result = CliRunner().invoke(app, ["compact", str(tables.study_dir)])
+    assert (result.exit_code, result.stdout) == (0, "demo: 17 table files merged into 5\n")
+    result = CliRunner().invoke(app, ["compact", str(tables.study_dir), "--json"])
+    assert '"after": 5' in result.stdout
 
 
 # ---- in an object store --------------------------------------------------------------------------------------------
@@ -257,13 +257,13 @@ def test_a_store_gets_a_manifest_and_keeps_its_files(stored: tuple[StudyTables, 
     before, objects = rows_of(tables), set(remote.objects())
     assert compact(tables, remote) == Compacted(17, 5)
     assert objects < set(remote.objects()), "other tools read what they read before"
-    found = StoredTables(remote)
-    assert [len(found.files(name)) for name in TABLES] == [1] * 5
-    assert all(rows.equals(before[name]) for name, rows in rows_of(found).items())
+    stored_tables = StoredTables(remote)
+    assert [len(stored_tables.files(name)) for name in TABLES] == [1] * 5
+    assert all(rows.equals(before[name]) for name, rows in rows_of(stored_tables).items())
     synthetic.publish(tables, "trials-9", [9])
-    assert found.read("trials")["trial"].to_pylist() == [*range(8), 9]
+    assert stored_tables.read("trials")["trial"].to_pylist() == [*range(8), 9]
     assert compact(tables, remote) == Compacted(9, 5)
-    assert found.read("curves").equals(tables.read("curves").sort_by([("trial", "ascending")]))
+    assert stored_tables.read("curves").equals(tables.read("curves").sort_by([("trial", "ascending")]))
     assert len(remote.objects(MERGED_FOLDER)) == 4, "merged files that are merged again are removed"
     assert compact(tables, remote) == Compacted(5, 5)
     remove_stored(remote)
@@ -276,12 +276,12 @@ def test_a_reader_of_a_store_looks_again(stored: tuple[StudyTables, Remote], mon
     real, done = StoredTables.dataset, []
 
     def compacted_meanwhile(self: StudyTables, *arguments: Any, **options: Any) -> Any:
-        found = real(self, *arguments, **options)
+        dataset = real(self, *arguments, **options)
         if not done:
             done.append(True)
             synthetic.publish(tables, "trials-9", [9])
             compact(tables, remote)
-        return found
+        return dataset
 
     monkeypatch.setattr(StoredTables, "dataset", compacted_meanwhile)
     assert StoredTables(remote).read("trials")["trial"].to_pylist() == [*range(8), 9]
@@ -300,11 +300,11 @@ def test_killed_around_any_upload_a_store_has_every_row_once(
         patch.setattr(Remote, "_remove", dying(Remote._remove))
         with pytest.raises(Killed):
             compact(tables, remote)
-    found = StoredTables(remote)
+    stored_tables = StoredTables(remote)
     for _ in range(2):
-        assert found.read("trials")["trial"].to_pylist() == [*range(8), 9]
+        assert stored_tables.read("trials")["trial"].to_pylist() == [*range(8), 9]
         assert (
-            found.read("curves")
+            stored_tables.read("curves")
             .sort_by([("trial", "ascending")])
             .equals(tables.read("curves").sort_by([("trial", "ascending")]))
         )

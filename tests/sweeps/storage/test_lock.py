@@ -1,4 +1,4 @@
-"""One writer a study: who is refused, who is waited for, and where locks cannot be trusted."""
+"""The lock of a study: who is refused, who is waited for, and where locks cannot be trusted."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def test_a_second_driver_is_told_who_holds_the_study(tmp_path: Path) -> None:
 
 def test_processes_of_a_killed_driver_are_waited_for(tmp_path: Path, other_process: subprocess.Popen[str]) -> None:
     assert held_by(tmp_path)
-    refuse_held(tmp_path)  # its driver is dead: to start is no mistake
-    begun = time.monotonic()
+    refuse_held(tmp_path)  # its driver is dead, so a start is allowed
+    start = time.monotonic()
     threading.Timer(1.0, other_process.kill).start()
     taken(tmp_path).release()
-    assert time.monotonic() - begun > 0.5
+    assert time.monotonic() - start > 0.5
 
 
 def test_they_are_not_waited_for_without_end(tmp_path: Path, other_process: subprocess.Popen[str]) -> None:
@@ -148,15 +148,15 @@ def test_a_moved_copy_of_the_lock_file_is_not_the_lock(tmp_path: Path) -> None:
 
 
 def test_a_file_system_that_grants_every_lock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_CHILD", "import sys; sys.exit(7)")  # as a second process ends that got the lock
-    with pytest.raises(StudyError, match=r"does not hold locks.*--root DIR.*state: postgresql"):
+    monkeypatch.setattr(lock, "_CHILD", "import sys; sys.exit(7)")  # exit code of a second process that got the lock
+    with pytest.raises(StudyError, match=r"does not enforce locks.*--root DIR.*state: postgresql"):
         taken(tmp_path)
     assert held_by(tmp_path) is None, "nothing is held after a refusal"
     taken(tmp_path, must_hold=False).release()
 
 
 def test_the_second_process_really_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the lock is not held, the child gets it and says so."""
+    """Where the lock is not held, the second process gets it and says so."""
     monkeypatch.setattr(lock.fcntl, "flock", lambda file, operation: None)
     with pytest.raises(StudyError, match="a second process got the one that is held"):
         taken(tmp_path)
@@ -253,8 +253,8 @@ def test_other_mounts_are_not_doubted(path: str) -> None:
 
 def test_the_mounts_of_this_machine_are_understood(tmp_path: Path) -> None:
     mounts = Path("/proc/self/mountinfo").read_text()
-    found = mount_of(mounts, str(tmp_path.resolve()))
-    assert found and os.stat(found.point).st_dev == os.stat(tmp_path).st_dev
+    mount = mount_of(mounts, str(tmp_path.resolve()))
+    assert mount and os.stat(mount.point).st_dev == os.stat(tmp_path).st_dev
 
 
 @given(st.text(alphabet=" -/\\0127ab\n", max_size=80))

@@ -1,4 +1,4 @@
-"""Studies whose root is an object store: published whole, resumed from it, read from it, refused with a sentence."""
+"""Studies whose root is an object store: publication, resumption, reading, and one-line refusals."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def spec(calm: Calm, tmp_path: Path) -> StudySpec:
 
 
 def fetched(root: str, folder: Path) -> Path:
-    """The objects of a study as another program finds them."""
+    """Copy the objects of a study into a folder, as another program would; return the folder."""
     from pyarrow import fs
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -96,7 +96,7 @@ def crash(put: Callable[..., None], monkeypatch: pytest.MonkeyPatch, home: Path,
 
 
 def check_whole(calm: Calm, root: str, tmp_path: Path) -> None:
-    """Whether the store holds the tables of the study in a folder, bit for bit, and nothing left over."""
+    """Assert that the store holds the tables of the study in a folder, bit for bit, and no leftovers."""
     assert_same_tables(calm.whole, fetched(root, tmp_path / "fetched"), but=("spec_hash",))
     assert not [name for name in names(root) if name.startswith("checkpoints/")]
 
@@ -151,10 +151,10 @@ def test_what_is_published_and_not_told_is_told_at_the_next_start(
             raise Crash
 
     crash(deadly, monkeypatch, home, spec=spec)
-    (left,) = (name for name in names(root) if name.startswith("trials/"))
-    assert not (home / left).exists(), "what counts is in the store"
+    (published,) = (name for name in names(root) if name.startswith("trials/"))
+    assert not (home / published).exists(), "what counts is in the store"
     assert run_all(home) == calm.counts
-    assert ("reconciled", "published but not told; told now") in events(fetched(root, tmp_path / "fetched"))
+    assert ("reconciled", "entered its published rows into the database") in events(fetched(root, tmp_path / "fetched"))
     check_whole(calm, root, tmp_path)
 
 
@@ -232,7 +232,7 @@ def test_another_machine_goes_on_from_the_store(
 def test_a_publication_that_was_cut_short_elsewhere_does_not_count(
     calm: Calm, root: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One machine dies between curves and trials; another trains them again, and the first must take the other's."""
+    """One machine dies between curves and trials; another trains them again, and the first takes the other's files."""
     spec = load_spec(calm.file, [f"state={url}"])
     first, _ = open_folder(Path(root), spec)
     put = Remote.put
@@ -263,14 +263,14 @@ def test_a_worker_elsewhere_trains_from_the_store_alone(calm: Calm, root: str, t
     spec = load_spec(calm.file, [*lines, "train.depth=1"])
     home, _ = open_folder(Path(root), spec)
     owner = StudyOwner(home, MACHINES, spec)
-    there = worker_home(f"{root}/small")
-    assert home not in (there, *there.parents)
+    other_home = worker_home(f"{root}/small")
+    assert home not in (other_home, *other_home.parents)
     shutil.rmtree(home / "initial_weights")
-    worker = SlotWorker(owner, there, next_slot(owner))
+    worker = SlotWorker(owner, other_home, next_slot(owner))
     worker.segment(0.0)
     assert [name for name in names(root) if name.startswith("checkpoints/")]
-    assert not (there / "checkpoints").exists()
-    SlotWorker(owner, there, 1).segment(60.0)  # its process was killed: another one goes on there
+    assert not (other_home / "checkpoints").exists()
+    SlotWorker(owner, other_home, 1).segment(60.0)  # its process was killed: another one goes on there
     assert owner.broken() is None and finished(owner) >= 2
     owner.stop()
     owner.close()
@@ -296,7 +296,7 @@ def test_lost_objects_and_lost_files_are_restored_from_each_other(
 def test_a_machine_that_has_lost_the_study_publishes_nothing(
     calm: Calm, root: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off from the database it would not hear of it, and its table files would take the place of others."""
+    """Cut off from the database it would not notice, and its table files would replace those of others."""
     spec = load_spec(calm.file, [f"state={url}"])
     first, _ = open_folder(Path(root), spec)
     owner = StudyOwner(first, MACHINES, spec)
@@ -318,44 +318,48 @@ def test_a_machine_that_has_lost_the_study_publishes_nothing(
 
 
 class CheckpointsContract:
-    """What both kinds of checkpoints do."""
+    """The contract of both kinds of checkpoints."""
 
     @pytest.fixture
-    def kept(self, tmp_path: Path) -> Checkpoints:
+    def checkpoints(self, tmp_path: Path) -> Checkpoints:
         raise NotImplementedError
 
     def state(self, label: int, value: float = 0.0) -> pinncore.MemberState:
         return pinncore.MemberState(label, {"step": label}, {"w": torch.full((3,), value, dtype=torch.float64)})
 
-    def test_the_newest_counts_and_older_ones_go(self, kept: Checkpoints) -> None:
-        assert kept.newest(7) is None and kept.packs() == [] and kept.saved_members() == {}
-        kept.write(7, "attempt-0001-lease-000002-segment-000000", [self.state(1, 0.5), self.state(2)], {"padded": [4]})
-        kept.write(7, "attempt-0001-lease-000001-segment-000009", [self.state(3)], {})  # of a worker that is late
-        states, values = kept.newest(7) or ([], {})
+    def test_the_newest_counts_and_older_ones_go(self, checkpoints: Checkpoints) -> None:
+        assert checkpoints.newest(7) is None and checkpoints.packs() == [] and checkpoints.saved_members() == {}
+        checkpoints.write(
+            7, "attempt-0001-lease-000002-segment-000000", [self.state(1, 0.5), self.state(2)], {"padded": [4]}
+        )
+        checkpoints.write(
+            7, "attempt-0001-lease-000001-segment-000009", [self.state(3)], {}
+        )  # of a worker that is late
+        states, values = checkpoints.newest(7) or ([], {})
         assert [state.label for state in states] == [1, 2] and values == {"padded": [4]}
         assert torch.equal(states[0].tensors["w"], torch.full((3,), 0.5, dtype=torch.float64))
         assert states[0].values == {"step": 1}
-        kept.write(7, "attempt-0001-lease-000003-segment-000000", [self.state(1)], {})
-        assert [state.label for state in (kept.newest(7) or ([], {}))[0]] == [1]
+        checkpoints.write(7, "attempt-0001-lease-000003-segment-000000", [self.state(1)], {})
+        assert [state.label for state in (checkpoints.newest(7) or ([], {}))[0]] == [1]
 
-    def test_members_are_found_where_they_were_saved_last(self, kept: Checkpoints) -> None:
-        kept.write(2, "attempt-0001-lease-000001-segment-000000", [self.state(1), self.state(2)], {})
-        kept.write(5, "attempt-0001-lease-000002-segment-000000", [self.state(2)], {})
-        assert kept.saved_members() == {1: 2, 2: 5} and sorted(kept.packs()) == [2, 5]
-        kept.remove([5, 9])
-        assert kept.saved_members() == {1: 2, 2: 2} and kept.packs() == [2]
+    def test_members_are_found_where_they_were_saved_last(self, checkpoints: Checkpoints) -> None:
+        checkpoints.write(2, "attempt-0001-lease-000001-segment-000000", [self.state(1), self.state(2)], {})
+        checkpoints.write(5, "attempt-0001-lease-000002-segment-000000", [self.state(2)], {})
+        assert checkpoints.saved_members() == {1: 2, 2: 5} and sorted(checkpoints.packs()) == [2, 5]
+        checkpoints.remove([5, 9])
+        assert checkpoints.saved_members() == {1: 2, 2: 2} and checkpoints.packs() == [2]
 
-    def test_a_torn_one_is_named(self, kept: Checkpoints, tear: Callable[[], None]) -> None:
-        kept.write(2, "attempt-0001-lease-000001-segment-000000", [self.state(1)], {})
+    def test_a_torn_one_is_named(self, checkpoints: Checkpoints, tear: Callable[[], None]) -> None:
+        checkpoints.write(2, "attempt-0001-lease-000001-segment-000000", [self.state(1)], {})
         tear()
-        assert kept.saved_members() == {}
+        assert checkpoints.saved_members() == {}
         with pytest.raises(pinncore.CheckpointError, match="segment-000000"):
-            kept.newest(2)
+            checkpoints.newest(2)
 
 
 class TestFolderCheckpoints(CheckpointsContract):
     @pytest.fixture
-    def kept(self, tmp_path: Path) -> Checkpoints:
+    def checkpoints(self, tmp_path: Path) -> Checkpoints:
         return FolderCheckpoints(tmp_path)
 
     @pytest.fixture
@@ -369,7 +373,7 @@ class TestFolderCheckpoints(CheckpointsContract):
 
 class TestStoredCheckpoints(CheckpointsContract):
     @pytest.fixture
-    def kept(self, root: str) -> Checkpoints:
+    def checkpoints(self, root: str) -> Checkpoints:
         return StoredCheckpoints(Remote(root))
 
     @pytest.fixture
@@ -422,7 +426,7 @@ def test_a_machine_proves_that_it_uses_the_store(held: Path, root: str, monkeypa
 
 
 def refused(*words: object) -> str:
-    """The one line on the standard error of a command that changed nothing."""
+    """Return the only line on the standard error of a command that must fail."""
     (line,) = errors_of(invoke(*words)).splitlines()
     return line
 
@@ -527,11 +531,11 @@ def test_the_commands_read_a_study_in_its_store(ended: Path, root: str, tmp_path
     place, rows = f"{root}/small", "SELECT trial, rel_l2 FROM trials ORDER BY trial"
     for words in (("top",), ("query", rows), ("query", "SELECT count(*) FROM fields"), ("status",)):
         name, *more = words
-        here, *there = (
-            invoke(name, *which, *more, "--json")
-            for which in ((ended,), (place,), ("small", "--root", root), (Path(place),))
+        from_home, *from_store = (
+            invoke(name, *study, *more, "--json")
+            for study in ((ended,), (place,), ("small", "--root", root), (Path(place),))
         )
-        assert here.exit_code == 0 and {answer.stdout for answer in there} == {here.stdout}, words
+        assert from_home.exit_code == 0 and {answer.stdout for answer in from_store} == {from_home.stdout}, words
     listed = invoke("list", "--root", root)
     assert listed.exit_code == 0 and listed.stdout.splitlines()[1].split()[:2] == ["small", "3/3"]
     assert "small: 3 trials (3 complete)" in invoke("status", "--root", root).stdout
@@ -592,7 +596,7 @@ def test_objects_come_back_as_they_were_put(root: str, tmp_path: Path) -> None:
     for name, content in (("a/empty", b""), ("a/b/small", b"\x00\xff"), ("large", large), ("large", large[::-1])):
         remote.put(name, content)
         assert remote.get(name) == content
-    assert {name: found.bytes for name, found in remote.objects().items()} == {
+    assert {name: stored.bytes for name, stored in remote.objects().items()} == {
         "a/empty": 0,
         "a/b/small": 2,
         "large": 11 << 20,
@@ -619,8 +623,8 @@ def test_an_upload_that_fails_leaves_no_part_of_it(root: str, store: ObjectStore
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_path_made_of_a_uri_is_one_again(scheme: str) -> None:
-    for given in (f"{scheme}://bucket/a/b", Path(f"{scheme}://bucket/a/b"), f"{scheme}://bucket/a/b/"):
-        assert uri_of(given) == f"{scheme}://bucket/a/b"
+    for place in (f"{scheme}://bucket/a/b", Path(f"{scheme}://bucket/a/b"), f"{scheme}://bucket/a/b/"):
+        assert uri_of(place) == f"{scheme}://bucket/a/b"
     for folder in ("runs", "/s3/runs", "s3", "./s3:/bucket", "c:/runs"):
         assert uri_of(folder) is None
 
@@ -655,8 +659,8 @@ def test_a_run_ends_with_a_message_when_the_store_goes_away(root: str, tmp_path:
         with store.away():
             output, _ = driver.communicate(timeout=200)
     assert driver.returncode == 1, output
-    said = output.splitlines()[-1]
-    assert "results could not be recorded" in said and "it does not answer" in said and "run the study again" in said
+    line = output.splitlines()[-1]
+    assert "results could not be recorded" in line and "it does not answer" in line and "run the study again" in line
     assert "Traceback" not in output
     with running(*words) as again:
         output, _ = again.communicate(timeout=200)
@@ -689,6 +693,6 @@ def test_a_node_that_does_not_see_the_home_trains_from_the_store(root: str, tmp_
     finally:
         for node in nodes:
             node.kill()
-    whole, _ = prepare(tmp_path / "root", load_spec(file))
-    train_all(whole, segment_s=5.0).close()
-    assert_same_tables(whole, fetched(root, tmp_path / "fetched"), but=("spec_hash",))
+    uninterrupted, _ = prepare(tmp_path / "root", load_spec(file))
+    train_all(uninterrupted, segment_s=5.0).close()
+    assert_same_tables(uninterrupted, fetched(root, tmp_path / "fetched"), but=("spec_hash",))

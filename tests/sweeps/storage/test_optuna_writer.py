@@ -1,4 +1,4 @@
-"""The study's memory: one contract for every database, and what only a file can suffer."""
+"""The database of a study: one contract for every database, and the faults that only a file can have."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def optuna_study(where: Database, name: str = "study") -> optuna.Study:
 
 
 class LedgerContract:
-    """What every database must do; a class of it gives the fixture `where`, a database without a study."""
+    """The contract of every database; a subclass gives the fixture `where`, a database without a study."""
 
     @pytest.fixture
     def ledger(self, where: Database) -> Iterator[Ledger]:
@@ -58,7 +58,7 @@ class LedgerContract:
         ledger.close()
 
     def again(self, ledger: Ledger) -> list[TrialRecord]:
-        """What another process reads."""
+        """Return the records that another process reads."""
         other = Ledger(ledger.database, "study")
         try:
             assert len(other) == len(ledger)
@@ -248,9 +248,9 @@ class LedgerContract:
         ledger.set_attributes({"attempts": 1, "identity": "a"})
         ledger.set_attribute("attempts", 2)
         ledger.set_attribute("data", {"a": [1, None, "é", 0.1]})
-        found = ledger.attributes()
-        assert found["attempts"] == 2 and found["identity"] == "a" and found["data"] == {"a": [1, None, "é", 0.1]}
-        assert optuna_study(where).user_attrs == found
+        attributes = ledger.attributes()
+        assert attributes == {**attributes, "attempts": 2, "identity": "a", "data": {"a": [1, None, "é", 0.1]}}
+        assert optuna_study(where).user_attrs == attributes
 
     def test_an_older_writer_is_refused_whatever_it_writes(self, ledger: Ledger) -> None:
         enter(ledger, 0)
@@ -314,7 +314,7 @@ class LedgerContract:
         ledger.mark(0, "COMPLETE", [1.0])
         multiply(where, 10_000)
         again = Ledger(where, "study")
-        gc.freeze()  # what other tests left behind is not looked through meanwhile
+        gc.freeze()  # objects of other tests are not collected meanwhile
         try:
             started = time.process_time()
             records = again.records()
@@ -354,7 +354,7 @@ class TestSqlite(LedgerContract):
 
 
 def multiply(where: Database, trials: int) -> None:
-    """Copy the only trial of a database until there are so many."""
+    """Copy the only trial of a database until there are `trials`."""
     connection = connect(where)
     with connection.transaction():
         ((first,),) = connection.rows("SELECT trial_id FROM trials")
@@ -378,7 +378,7 @@ def optuna_trials(where: Database) -> list[FrozenTrial]:
     return optuna_study(where).trials
 
 
-# ---- what only a file can suffer ----------------------------------------------------------------------------------
+# ---- faults of a file --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -396,22 +396,22 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(share=st.floats(0, 1, exclude_max=True), on_page=st.booleans())
 def test_a_database_cut_anywhere_is_refused(written: Path, tmp_path: Path, share: float, on_page: bool) -> None:
-    whole = (written / "study.db").read_bytes()
-    size = int(share * len(whole))
+    content = (written / "study.db").read_bytes()
+    size = int(share * len(content))
     size = size // 4096 * 4096 if on_page else size
-    (tmp_path / "study.db").write_bytes(whole[:size])
+    (tmp_path / "study.db").write_bytes(content[:size])
     with pytest.raises(StudyError, match=r"study\.db .*(?i:restore)"):
         Ledger(database(tmp_path), "study")
-    assert (tmp_path / "study.db").read_bytes() == whole[:size], "it is left as it is"
+    assert (tmp_path / "study.db").read_bytes() == content[:size], "it is left as it is"
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(page=st.integers(0, 1000))
 def test_a_page_of_zeros_is_refused_or_harmless(written: Path, tmp_path: Path, page: int) -> None:
-    whole = bytearray((written / "study.db").read_bytes())
-    start = page % (len(whole) // 4096) * 4096
-    whole[start : start + 4096] = bytes(4096)
-    (tmp_path / "study.db").write_bytes(whole)
+    content = bytearray((written / "study.db").read_bytes())
+    start = page % (len(content) // 4096) * 4096
+    content[start : start + 4096] = bytes(4096)
+    (tmp_path / "study.db").write_bytes(content)
     with contextlib.suppress(StudyError):
         ledger = Ledger(database(tmp_path), "study")
         try:
@@ -461,7 +461,7 @@ def test_the_journal_is_rolled_back_and_never_a_write_ahead_log(tmp_path: Path) 
 
 
 def test_a_killed_writer_leaves_the_last_whole_transaction(tmp_path: Path) -> None:
-    """A hot journal, as kill -9 in the middle of a commit leaves it, is rolled back by whoever looks first."""
+    """A hot journal, as kill -9 during a commit leaves it, is rolled back by the next reader."""
     where = database(tmp_path / "study")
     ledger = Ledger(where, "study", create=True)
     ledger._connection.run("PRAGMA cache_size = 1")  # pages go to the file before the commit
@@ -536,7 +536,7 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
         for number in range(1, 500):
             enter(ledger, number)
 
-    with pytest.raises(StudyError, match=r"study\.db .*full.*Make room.*goes on where it was"):
+    with pytest.raises(StudyError, match=r"study\.db .*full.*Make room.*continues where it stopped"):
         fill()
     entered = len(ledger)
     ledger._connection.run("PRAGMA max_page_count = 100000")
@@ -555,7 +555,7 @@ def test_a_database_that_cannot_be_written_is_told_as_one(tmp_path: Path) -> Non
 
 
 def taken(tmp_path: Path) -> Ledger:
-    """A ledger with two trials, in use."""
+    """Return an open ledger with two trials."""
     ledger = Ledger(database(tmp_path), "study", create=True)
     ledger.take("me")
     enter(ledger, 0)
@@ -568,9 +568,9 @@ def test_a_file_that_is_deleted_while_it_is_in_use_is_written_anew(tmp_path: Pat
     with ledger.transaction():
         ledger.mark(0, "RUNNING")
         file.unlink()
-    assert ledger.counts()["RUNNING"] == 1  # what is open of it can be read, and was written to once more
+    assert ledger.counts()["RUNNING"] == 1  # the open file can be read, and was written to once more
     for _ in range(2):
-        with pytest.raises(StudyError, match=r"study\.db was deleted while .*Run the study again: it goes on"):
+        with pytest.raises(StudyError, match=r"study\.db was deleted while .*Run the study again: it continues"):
             ledger.mark(1, "RUNNING")
     ledger.close()
     assert [path.name for path in tmp_path.iterdir()] == ["study.db"]

@@ -1,4 +1,4 @@
-"""Studies in PostgreSQL: a server of Debian's package, started here for these tests alone."""
+"""Studies in PostgreSQL: a server from Debian's package, started for these tests only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .test_optuna_writer import LedgerContract, enter
 
 
 def _program(name: str) -> str | None:
-    """A program of the server's package, which Debian keeps out of PATH; in its newest version."""
+    """Return the newest version of a program of the server's package, which Debian keeps out of PATH."""
     versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
     newest = max(versions, key=lambda path: float(path.parent.parent.name), default=None)
     return shutil.which(name) or (newest and str(newest))
@@ -45,7 +45,7 @@ psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (pip i
 
 @dataclass(frozen=True)
 class Server:
-    """A running server that listens on a socket in `folder` alone; `user` needs no password, `locked` has one."""
+    """A running server that listens only on a socket in `folder`; `user` needs no password, `locked` has one."""
 
     folder: Path
     port: int
@@ -68,19 +68,19 @@ def server() -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    data, found = folder / "data", Server(folder, port)
+    data, running = folder / "data", Server(folder, port)
 
     def run(*command: str | None) -> None:
         subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd="/tmp", timeout=WAIT_S, **run_as)
 
-    run(INITDB, "-D", str(data), "-U", found.user, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    run(INITDB, "-D", str(data), "-U", running.user, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c port={port} -c fsync=off"
     run("sed", "-i", "1i local all locked scram-sha-256", str(data / "pg_hba.conf"))
     run(PG_CTL, "-D", str(data), "-l", str(folder / "log"), "-o", options, "-w", "start")
     try:
-        with psycopg.connect(found.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(running.url("postgres"), autocommit=True) as connection:
             connection.execute("CREATE ROLE locked LOGIN PASSWORD 'open sesame'")
-        yield found
+        yield running
     finally:
         run(PG_CTL, "-D", str(data), "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder, ignore_errors=True)
@@ -156,10 +156,10 @@ def test_a_study_folder_with_its_database_on_the_server(url: str, tmp_path: Path
     assert (status["limit"], status["counts"]["COMPLETE"], status["best"]["value"]) == (8, 1, 0.5)
     opened.ledger.close()
     file = study_dir / "study.yaml"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-9])
+    content = file.read_bytes()
+    file.write_bytes(content[:-9])
     assert read_spec(study_dir) == spec
-    assert open_study(study_dir).notes and file.read_bytes() == whole
+    assert open_study(study_dir).notes and file.read_bytes() == content
     other, _ = open_folder(tmp_path / "two", spec)
     with pytest.raises(StudyError, match=r"PostgreSQL database .* holds 1 trials of a study 'small'.*another name"):
         settle(other, spec)
@@ -171,8 +171,8 @@ def test_what_is_wrong_with_an_address_is_one_sentence(server: Server, tmp_path:
         (server.url("nowhere"), 'database "nowhere" does not exist.*createdb NAME'),
         (server.url("postgres", "stranger"), 'role "stranger" does not exist.*createuser NAME'),
         (server.url("postgres", "locked"), r"password.*~/\.pgpass or PGPASSWORD"),
-        (f"postgresql://me@/postgres?host={tmp_path}", "Start the server or mend the URL"),
-        ("postgresql://me@127.0.0.1:1/postgres", "(?i:refused).*Start the server or mend the URL"),
+        (f"postgresql://me@/postgres?host={tmp_path}", "Start the server or correct the URL"),
+        ("postgresql://me@127.0.0.1:1/postgres", "(?i:refused).*Start the server or correct the URL"),
     ):
         with pytest.raises(StudyError, match=complaint) as refusal:
             Ledger(database(tmp_path, address), "study", create=create)

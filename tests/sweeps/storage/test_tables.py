@@ -1,4 +1,4 @@
-"""What the tables promise: one schema, trials last, all or nothing, plain Parquet, and errors that name the file."""
+"""The result tables: one schema, trials last, all or nothing, plain Parquet, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -114,24 +114,24 @@ def test_killed_between_any_two_writes_there_is_all_of_a_flush_or_none(step: str
             patch.setattr(os, step, _kill_at(getattr(os, step), after, before=before))
             with contextlib.suppress(Killed):
                 synthetic.publish(tables, "pack-000001", range(3, 6))
-        found = StudyTables(study)
-        seen = set(found.published_trials()["trial"].to_pylist())
-        assert seen in ({0, 1, 2}, {0, 1, 2, 3, 4, 5})
+        survived = StudyTables(study)
+        trials = set(survived.published_trials()["trial"].to_pylist())
+        assert trials in ({0, 1, 2}, {0, 1, 2, 3, 4, 5})
         for name in ("curves", "fields", "weights"):
-            assert set(found.read(name)["trial"].to_pylist()) == seen
+            assert set(survived.read(name)["trial"].to_pylist()) == trials
 
-        removed = found.remove_orphans()
+        removed = survived.remove_orphans()
         assert all("pack-000001" in path for path in removed)
-        assert found.remove_orphans() == []
+        assert survived.remove_orphans() == []
         for name in ("curves", "fields", "weights"):  # now plain readers agree too
-            assert set(pandas.read_parquet(study / name)["trial"]) == seen
-        if len(seen) == 3:
-            synthetic.publish(found, "pack-000001", range(3, 6))
+            assert set(pandas.read_parquet(study / name)["trial"]) == trials
+        if len(trials) == 3:
+            synthetic.publish(survived, "pack-000001", range(3, 6))
         synthetic.publish(other := StudyTables(folder / "never-interrupted"), "pack-000000", range(3))
         synthetic.publish(other, "pack-000001", range(3, 6))
         for name in ("trials", "curves", "fields", "weights"):
-            assert found.read(name).equals(other.read(name))
-            assert [path.read_bytes() for path in found.files(name)] == [p.read_bytes() for p in other.files(name)]
+            assert survived.read(name).equals(other.read(name))
+            assert [path.read_bytes() for path in survived.files(name)] == [p.read_bytes() for p in other.files(name)]
     finally:
         shutil.rmtree(folder)
 
@@ -204,8 +204,8 @@ def test_a_study_without_files_has_empty_tables(tmp_path: Path, table: str) -> N
 @pytest.mark.parametrize("keep", [0, 3, 0.5, -1])
 def test_a_truncated_file_is_named_with_the_way_out(tables: StudyTables, keep: float) -> None:
     path = tables.files("fields")[0]
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
     with pytest.raises(StudyError, match=re.escape(str(path))) as caught:
         tables.read("fields")
     assert "move it out of the folder" in str(caught.value) and "\n" not in str(caught.value)
@@ -222,27 +222,27 @@ def test_a_flipped_byte_inside_a_page_is_found_by_its_checksum(tables: StudyTabl
     assert tables.read("trials").num_rows == 8
 
 
-def test_files_of_another_version_of_the_schema_are_read_side_by_side(tables: StudyTables) -> None:
-    older = tables.published_trials().slice(0, 1).drop_columns(["boundary_weight"])
-    older = older.append_column("gone_setting", pa.array(["x"]))
-    pyarrow.parquet.write_table(older, tables.study_dir / "trials" / "older.parquet")
+def test_files_with_other_columns_are_read_side_by_side(tables: StudyTables) -> None:
+    other = tables.published_trials().slice(0, 1).drop_columns(["boundary_weight"])
+    other = other.append_column("another_setting", pa.array(["x"]))
+    pyarrow.parquet.write_table(other, tables.study_dir / "trials" / "other.parquet")
     read = tables.published_trials()
-    assert read.num_rows == 9 and read["boundary_weight"].null_count == 1 and read["gone_setting"].null_count == 8
+    assert read.num_rows == 9 and read["boundary_weight"].null_count == 1 and read["another_setting"].null_count == 8
 
 
 # ---- the document --------------------------------------------------------------------------------------------------
 
 
 def _documented() -> dict[str, list[tuple[str, str, str]]]:
-    """Table name -> (column, type, unit) of every row in docs/tables.md."""
-    found: dict[str, list[tuple[str, str, str]]] = {}
+    """Return (column, type, unit) of every row in docs/tables.md, by table."""
+    columns: dict[str, list[tuple[str, str, str]]] = {}
     for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
         if heading := re.fullmatch(r"## `(\w+)`.*", line):
             table = heading[1]
         elif row := re.fullmatch(r"\| `(\w+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", line):
             assert row[4].strip(), f"{row[1]} has no meaning"
-            found.setdefault(table, []).append((row[1], row[2].strip(), row[3].strip()))
-    return found
+            columns.setdefault(table, []).append((row[1], row[2].strip(), row[3].strip()))
+    return columns
 
 
 @pytest.mark.parametrize("table", TABLES)

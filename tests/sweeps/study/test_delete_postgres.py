@@ -1,4 +1,4 @@
-"""Deleting a study whose database is a PostgreSQL server that holds others too."""
+"""Deletion of a study whose PostgreSQL database holds other studies too."""
 
 from __future__ import annotations
 
@@ -73,6 +73,6 @@ def test_where_the_server_does_not_answer_nothing_goes(studies: tuple[Path, Path
     file = first / "study.yaml"
     file.write_text(file.read_text().replace(url, f"postgresql://me@/gone?host={tmp_path}"))
     before = sorted(os.listdir(first))
-    with pytest.raises(StudyError, match="Start the server or mend the URL"):
+    with pytest.raises(StudyError, match="Start the server or correct the URL"):
         housekeeping.delete(first)
     assert sorted({*os.listdir(first)} - {"lock"}) == before and "trials" in before

@@ -1,4 +1,4 @@
-"""A study's folder: begun database first, refused where it is another study's, mended where it was torn."""
+"""A study's folder: its start, refusal of another study, repair of a torn study file."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def attributes(study_dir: Path) -> dict[str, object]:
 
 def test_a_begun_study_has_its_file_whole_in_two_places(study_dir: Path) -> None:
     text = (study_dir / "study.yaml").read_text()
-    known = attributes(study_dir)
-    assert text == spec_of().to_yaml() + END + "\n" == known[STUDY_YAML]
-    assert known["identity"] == identity.identity_sha256(spec_of()) and known["schema"] == folder.SCHEMA
+    stored = attributes(study_dir)
+    assert text == spec_of().to_yaml() + END + "\n" == stored[STUDY_YAML]
+    assert stored["identity"] == identity.identity_sha256(spec_of()) and stored["schema"] == folder.SCHEMA
     assert read_spec(study_dir) == spec_of()
     assert open_folder(study_dir.parent, spec_of()) == (study_dir, False)
     assert sorted(path.name for path in study_dir.iterdir()) == ["study.db", "study.yaml"]
@@ -105,14 +105,14 @@ def test_a_start_cut_short_anywhere_is_begun_again(tmp_path: Path, monkeypatch: 
 
 def test_a_cut_study_file_is_written_again_from_the_database(study_dir: Path) -> None:
     file = study_dir / "study.yaml"
-    whole = file.read_bytes()
-    for size in [*range(0, len(whole) - 1, 97), len(whole) - 2, len(whole) - len(END) - 1]:
-        file.write_bytes(whole[:size])
+    content = file.read_bytes()
+    for size in [*range(0, len(content) - 1, 97), len(content) - 2, len(content) - len(END) - 1]:
+        file.write_bytes(content[:size])
         assert read_spec(study_dir) == spec_of(), f"cut at {size}"
-        assert file.read_bytes() == whole[:size], "whoever reads a study changes nothing"
+        assert file.read_bytes() == content[:size], "a reader changes nothing"
         spec, ledger, notes = open_study(study_dir)
         ledger.close()
-        assert spec == spec_of() and file.read_bytes() == whole
+        assert spec == spec_of() and file.read_bytes() == content
         assert notes == ["study.yaml was torn; it was written again from the copy in the database"]
     assert open_study(study_dir).notes == []
 
@@ -124,20 +124,20 @@ def test_a_cut_study_file_of_a_study_kept_elsewhere(tmp_path: Path) -> None:
     settle(study_dir, spec)
     assert not (study_dir / "study.db").exists() and (tmp_path / "kept elsewhere" / "small.db").is_file()
     file = study_dir / "study.yaml"
-    whole = file.read_bytes()
-    for size in range(0, len(whole) - 1, 41):
-        file.write_bytes(whole[:size])
+    content = file.read_bytes()
+    for size in range(0, len(content) - 1, 41):
+        file.write_bytes(content[:size])
         refusal = refused(study_dir)
         if refusal is None:
-            assert read_spec(study_dir) == spec and file.read_bytes() == whole
+            assert read_spec(study_dir) == spec and file.read_bytes() == content
         else:
             assert "study.yaml" in refusal or "is missing" in refusal
-    file.write_bytes(whole[: -len(END) - 1])
+    file.write_bytes(content[: -len(END) - 1])
     assert read_spec(study_dir) == spec
 
 
 def refused(study_dir: Path) -> str | None:
-    """Why a study cannot be gone on with."""
+    """Return why a study cannot be opened, None where it can."""
     try:
         open_study(study_dir).ledger.close()
     except StudyError as refusal:
@@ -147,15 +147,15 @@ def refused(study_dir: Path) -> str | None:
 
 def test_a_study_file_changed_by_hand_is_no_torn_one(study_dir: Path) -> None:
     file = study_dir / "study.yaml"
-    whole = file.read_text()
-    file.write_text(whole.replace("trials: 8", "trials: 9"))
+    content = file.read_text()
+    file.write_text(content.replace("trials: 8", "trials: 9"))
     spec, ledger, _ = open_study(study_dir)
     ledger.close()
     assert spec.search.trials == 9 and "trials: 9" in str(attributes(study_dir)[STUDY_YAML])
-    file.write_text(whole.replace("trials: 8", "trials: 7").replace(END + "\n", ""))
+    file.write_text(content.replace("trials: 8", "trials: 7").replace(END + "\n", ""))
     with pytest.raises(StudyError, match=r"study\.yaml lacks its last line.*add that line if it is whole"):
         read_spec(study_dir)
-    file.write_text(whole.replace("epochs: 5000", "epochs: 21"))
+    file.write_text(content.replace("epochs: 5000", "epochs: 21"))
     with pytest.raises(StudyError, match="changed by hand"):
         open_study(study_dir)
 
@@ -168,9 +168,9 @@ def test_a_lost_database_is_never_replaced(study_dir: Path, damage: str) -> None
         file.unlink()
     else:
         file.write_bytes(b"" if damage == "empty" else b"garbage" * 999)
-    for given in (None, spec_of()):
+    for wanted in (None, spec_of()):
         with pytest.raises(StudyError, match=r"study\.db .*(?i:restore)"):
-            open_study(study_dir, given)
+            open_study(study_dir, wanted)
     assert file.exists() == (damage != "gone") and not (file.exists() and file.read_bytes()[:6] == b"SQLite")
     assert (study_dir / "study.yaml").read_bytes() == before
 
@@ -260,7 +260,7 @@ def test_what_may_change_is_changed(study_dir: Path, change: str) -> None:
     opened = open_study(study_dir, spec)
     opened.ledger.close()
     assert opened.spec == spec == read_spec(study_dir)
-    assert attributes(study_dir)[LIMIT] is None, "how many trials that makes is known only when it is asked again"
+    assert attributes(study_dir)[LIMIT] is None, "the number of trials is only known once the owner counts them"
 
 
 def test_a_study_is_what_cannot_change_of_it() -> None:

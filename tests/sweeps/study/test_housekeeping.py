@@ -1,4 +1,4 @@
-"""Studies on a disk: what they take, how they go, what of them is of no use."""
+"""Studies on a disk: overview, failures, deletion and cleaning."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def study(tmp_path: Path) -> Path:
 @pytest.fixture
 def held(study: Path) -> Iterator[Path]:
     """A study that this process runs."""
-    taken = lock.StudyLock(study, driver_pid=os.getpid())
+    study_lock = lock.StudyLock(study, driver_pid=os.getpid())
     yield study
-    taken.release()
+    study_lock.release()
 
 
 def checkpoint(study_dir: Path, pack: int, *labels: int, name: str = "attempt-0001-segment-000000") -> Path:
-    """A checkpoint of a pack as far as anybody looks who does not train it: 1000 bytes and the list of members."""
+    """Write a checkpoint of a pack with 1000 bytes and the list of members, as far as cleaning reads it."""
     folder = study_dir / "checkpoints" / f"pack-{pack:06d}" / name
     folder.mkdir(parents=True)
     (folder / "pack.json").write_text(json.dumps({"members": labels}))
@@ -51,17 +51,17 @@ class TestOverview:
     def test_counts_bytes_change_and_holder(self, held: Path) -> None:
         (held / "checkpoints").mkdir()
         (held / "checkpoints" / "large").write_bytes(bytes(5_000_000))
-        found = overview(held)
-        assert 5_000_000 < found["bytes"] < 5_500_000
-        assert found["counts"] == {"COMPLETE": 1, "FAIL": 1, "PRUNED": 1, "RUNNING": 0, "WAITING": 0}
-        assert (found["limit"], found["failures"]) == (3, 1)
-        assert found["held_by"] == f"process {os.getpid()} on {os.uname().nodename}"
-        assert found["changed_at"] >= time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 120))
+        record = overview(held)
+        assert 5_000_000 < record["bytes"] < 5_500_000
+        assert record["counts"] == {"COMPLETE": 1, "FAIL": 1, "PRUNED": 1, "RUNNING": 0, "WAITING": 0}
+        assert (record["limit"], record["failures"]) == (3, 1)
+        assert record["held_by"] == f"process {os.getpid()} on {os.uname().nodename}"
+        assert record["changed_at"] >= time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 120))
 
     def test_a_damaged_study_is_one_with_an_error(self, study: Path) -> None:
         (study / "study.db").write_bytes(b"")
-        found = overview(study)
-        assert "study.db is missing or empty" in found["error"] and found["bytes"] > 0
+        record = overview(study)
+        assert "study.db is missing or empty" in record["error"] and record["bytes"] > 0
 
 
 class TestFailures:
@@ -72,18 +72,18 @@ class TestFailures:
         assert failed_trials(study) == {0: by, 2: None, 4: None}
         assert study_status(study)["failures"] == 2
         assert to_retry(study) == [2, 4]
-        with pytest.raises(StudyError, match=f"trial 0 is repeated by trial {by} already"):
+        with pytest.raises(StudyError, match=f"trial 0 is already repeated by trial {by}"):
             to_retry(study, [2, 0])
 
     def test_what_has_not_failed_is_not_repeated(self, study: Path) -> None:
         assert to_retry(study, [1, 1]) == [1]
-        with pytest.raises(StudyError, match=r"trial 0 has not failed, and only failed trials .* once more: 1"):
+        with pytest.raises(StudyError, match=r"trial 0 has not failed, and only failed trials can be retried: 1"):
             to_retry(study, [1, 0])
         with pytest.raises(StudyError, match="trial 99 has not failed"):
             to_retry(study, [99])
 
     def test_nothing_to_repeat(self, tmp_path: Path) -> None:
-        with pytest.raises(StudyError, match="no failed trial that is not repeated"):
+        with pytest.raises(StudyError, match="no failed trial that is not already repeated"):
             to_retry(made_study(tmp_path, states=["COMPLETE", "PRUNED"]))
 
 
@@ -155,10 +155,10 @@ class TestGc:
         mixed, unfinished = checkpoint(study, 7, 0, 3), checkpoint(study, 4, 4)
         superseded = checkpoint(study, 3, 3, name="attempt-0001-segment-000001")
         newer = checkpoint(study, 3, 3, name="attempt-0001-segment-000002")
-        os.utime(mixed / "pack.json", (1, 1))  # what it holds of trial 3 is older than what pack 3 has
-        found = collect(study)
-        assert {waste.path for waste in found} == {*(each.parent for each in [*finished, mixed]), superseded}
-        assert sum(waste.bytes for waste in found) == pytest.approx(5000, abs=200)
+        os.utime(mixed / "pack.json", (1, 1))  # its state of trial 3 is older than that in pack 3
+        wastes = collect(study)
+        assert {waste.path for waste in wastes} == {*(folder.parent for folder in [*finished, mixed]), superseded}
+        assert sum(waste.bytes for waste in wastes) == pytest.approx(5000, abs=200)
         assert not any(path.exists() for path in (*finished, mixed, superseded))
         assert unfinished.is_dir() and newer.is_dir()
         assert collect(study) == []
@@ -187,10 +187,10 @@ class TestGc:
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(bytes(10))
         before = everything(study)
-        looked = collect(study, dry_run=True)
+        wastes = collect(study, dry_run=True)
         assert everything(study) == before
-        assert collect(study) == looked
-        assert {waste.path for waste in looked} == set(leftovers) and {waste.bytes for waste in looked} == {10}
+        assert collect(study) == wastes
+        assert {waste.path for waste in wastes} == set(leftovers) and {waste.bytes for waste in wastes} == {10}
         assert everything(study) - {"lock"} == before - {str(file.relative_to(study)) for file in leftovers}
 
     def test_unfinished_publications_are_those_the_owner_removes(self, study: Path) -> None:
@@ -198,8 +198,8 @@ class TestGc:
             file = study / f"{name}.parquet{'.tmp' if '.' in name else ''}"
             file.parent.mkdir(exist_ok=True)
             file.touch()
-        found = [waste.path for waste in collect(study, dry_run=True)]
-        assert sorted(map(str, found)) == sorted(str(study / name) for name in StudyTables(study).remove_orphans())
+        paths = [waste.path for waste in collect(study, dry_run=True)]
+        assert sorted(map(str, paths)) == sorted(str(study / name) for name in StudyTables(study).remove_orphans())
 
     @pytest.mark.parametrize("dry_run", [False, True])
     def test_a_running_study_is_left_alone(self, held: Path, dry_run: bool) -> None:
@@ -225,15 +225,15 @@ class TestJobs:
         for number in (1, 2):
             InlineExecutor(jobs, capture=True).submit(Job(argv=("true", str(jobs / f"s{number}.yaml"))))
             (jobs / f"s{number}.yaml").write_text("study: s\n")
-        begun = jobs / "3"
-        begun.mkdir()
-        (begun / "job.json").write_text((jobs / "2" / "job.json").read_text())  # accepted, never started
-        age(jobs / "1", jobs / "s1.yaml", jobs / "s2.yaml", begun, days=31)
+        unstarted = jobs / "3"
+        unstarted.mkdir()
+        (unstarted / "job.json").write_text((jobs / "2" / "job.json").read_text())  # accepted, never started
+        age(jobs / "1", jobs / "s1.yaml", jobs / "s2.yaml", unstarted, days=31)
         age(jobs / "2", days=29)
-        looked = collect_jobs(tmp_path, dry_run=True)
-        assert [waste.path for waste in looked] == [jobs / "1", jobs / "s1.yaml"]
+        wastes = collect_jobs(tmp_path, dry_run=True)
+        assert [waste.path for waste in wastes] == [jobs / "1", jobs / "s1.yaml"]
         assert collect_jobs(tmp_path, now_s=time.time() - 2 * days) == []
-        assert collect_jobs(tmp_path) == looked
+        assert collect_jobs(tmp_path) == wastes
         assert sorted(path.name for path in jobs.iterdir()) == ["2", "3", "s2.yaml"]
 
     def test_a_root_without_jobs(self, tmp_path: Path) -> None:
@@ -241,8 +241,8 @@ class TestJobs:
 
 
 def age(*paths: Path, days: float) -> None:
-    """Let files and folders be that old."""
+    """Set the times of files, and of folders with all their files, to `days` ago."""
     then = time.time() - days * 86_400
     for path in paths:
-        for each in (*path.rglob("*"), path):
-            os.utime(each, (then, then))
+        for file in (*path.rglob("*"), path):
+            os.utime(file, (then, then))

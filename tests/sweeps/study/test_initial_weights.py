@@ -1,4 +1,4 @@
-"""Initial weights from a trial of another study: which weights they are, and every way in which they may not fit."""
+"""Initial weights from a trial of another study: their values, and every way in which they may not fit."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_the_last_weights_of_a_trial_are_read_whole(study: Path) -> None:
-    found = trial_weights(study, 3)
-    assert list(found) == ["W1", "b1", "W2", "b2", "W3", "b3"]
-    assert [array.shape for array in found.values()] == [(2, 6), (6,), (6, 6), (6,), (6, 1), (1,)]
-    assert layers_of(found) == (2, 6, 6, 1)
+    arrays = trial_weights(study, 3)
+    assert list(arrays) == ["W1", "b1", "W2", "b2", "W3", "b3"]
+    assert [array.shape for array in arrays.values()] == [(2, 6), (6,), (6, 6), (6,), (6, 1), (1,)]
+    assert layers_of(arrays) == (2, 6, 6, 1)
     written = weights(3)
     last = written["epoch"] == 1500
     biases = last & (written["layer"] == 2) & (written["row"] == -1)
-    np.testing.assert_array_equal(found["b2"], written["value"][biases])
+    np.testing.assert_array_equal(arrays["b2"], written["value"][biases])
     inputs = last & (written["layer"] == 2) & (written["row"] >= 0)
-    np.testing.assert_array_equal(found["W2"].ravel(), written["value"][inputs])
+    np.testing.assert_array_equal(arrays["W2"].ravel(), written["value"][inputs])
 
 
 def test_rows_may_come_in_any_order(study: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_has_no_weights_says_so(study: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "value", "words"),
-    [("value", np.nan, "has a weight that is not finite"), ("epoch", 1501, "are not whole"), ("layer", 9, "not whole")],
+    [("value", np.nan, "has a weight that is not finite"), ("epoch", 1501, "incomplete"), ("layer", 9, "incomplete")],
 )
 def test_weights_that_are_damaged(study: Path, column: str, value: float, words: str) -> None:
     (file,) = (path for path in (study / "weights").glob("*.parquet") if "000000" in path.name)
@@ -102,8 +102,8 @@ def test_weights_that_are_damaged(study: Path, column: str, value: float, words:
 )
 def test_a_source_is_a_folder_and_a_number(init: str, source: tuple[Path, int] | None) -> None:
     assert split_source(init) == source
-    made = absolute_source(init, Path("/base"))
-    assert made == (init if source is None else f"trial:{Path('/base') / source[0]}/{source[1]}")
+    absolute = absolute_source(init, Path("/base"))
+    assert absolute == (init if source is None else f"trial:{Path('/base') / source[0]}/{source[1]}")
 
 
 # ---- in a study file ----
@@ -117,18 +117,18 @@ def test_a_study_file_takes_a_trial_from_its_own_folder_on(study: Path, tmp_path
 
 
 def test_a_trial_is_checked_against_every_network_that_may_begin_with_it(study: Path) -> None:
-    def told(text: str) -> list[str]:
+    def complaints(text: str) -> list[str]:
         return [line.replace(str(study), "STUDY") for line in mistakes(MINIMAL + text, study.parent)]
 
-    assert told("train: {init: trial:earlier/3}") == [
-        "train.init: the weights of trial 3 of STUDY are those of a network 2-6-6-1, and not of 2-16-16-1."
+    assert complaints("train: {init: trial:earlier/3}") == [
+        "train.init: the weights of trial 3 of STUDY belong to a network 2-6-6-1, not to 2-16-16-1."
     ]
-    assert told("space: {init: {choice: [torch, trial:earlier/3]}, width: {choice: [6, 8]}}") == [
-        "space.init.choice[1]: the weights of trial 3 of STUDY are those of a network 2-6-6-1, and not of 2-8-8-1. It "
+    assert complaints("space: {init: {choice: [torch, trial:earlier/3]}, width: {choice: [6, 8]}}") == [
+        "space.init.choice[1]: the weights of trial 3 of STUDY belong to a network 2-6-6-1, not to 2-8-8-1. It "
         "fits 2-6-6-1: keep only widths, depths and inputs that it fits, or leave the file out."
     ]
-    assert told("train: {init: trial:earlier/5, width: 6}") == [
-        'train.init: trial 5 of STUDY is FAIL, and only weights of a COMPLETE one can be taken, got "trial:STUDY/5".'
+    assert complaints("train: {init: trial:earlier/5, width: 6}") == [
+        'train.init: trial 5 of STUDY is FAIL, and only weights of a COMPLETE one can be used, got "trial:STUDY/5".'
     ]
     head = "study: s\nsearch: {trials: 4, constraints: [init == 'torch' or width == 6]}\n"
     assert load_text(

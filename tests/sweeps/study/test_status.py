@@ -1,4 +1,4 @@
-"""How a study stands: right while it runs, after it was killed, where it is damaged, and within a second."""
+"""The status of a study: while it runs, after it was killed, where it is damaged, and its time."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def test_trials_are_counted_by_the_file_where_the_owner_has_not_yet(study_dir: P
 def test_a_torn_study_file_is_read_from_the_database(study_dir: Path) -> None:
     expected = read_status(study_dir)
     file = study_dir / "study.yaml"
-    whole = file.read_bytes()
-    for size in (0, 3, 9, 300, len(whole) - 30, len(whole) - 3):
-        file.write_bytes(whole[:size])
+    content = file.read_bytes()
+    for size in (0, 3, 9, 300, len(content) - 30, len(content) - 3):
+        file.write_bytes(content[:size])
         assert read_status(study_dir) == expected
-        assert file.read_bytes() == whole[:size]
+        assert file.read_bytes() == content[:size]
 
 
 def test_a_study_kept_in_another_folder(tmp_path: Path) -> None:
@@ -180,5 +180,5 @@ def test_ten_thousand_trials_are_told_in_a_second(tmp_path: Path) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     status, heavy = json.loads(answer.stdout)
     assert status["counts"]["COMPLETE"] == 10_000 and status["best"]["trial"] == 0
-    assert heavy == [], "what takes a second to import has nothing to say"
+    assert heavy == [], "slow imports are not needed"
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
