@@ -88,7 +88,7 @@ class TrainSettings:
             raise SettingError(
                 "lbfgs_memory",
                 self.lbfgs_memory,
-                "dense needs an lbfgs_history of at least iterations, because it never drops a pair",
+                "dense needs an lbfgs_history of at least iterations (it never drops a pair)",
                 f"Use lbfgs_memory: compact, or lbfgs_history: {self.iterations}.",
             )
 

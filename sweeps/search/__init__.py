@@ -1,8 +1,8 @@
-"""Which configuration comes next.
+"""The samplers: the rules that choose the next configuration.
 
-Grid, random, quasi-random and listed points are functions of the study's seed and a trial's place in the sequence
-alone; samplers that learn are functions of these and of the results told. So a study killed anywhere goes on as if it
-had not been.
+Grid, random, quasi-random and listed points are functions of the study's seed and of a trial's place in the sequence
+only; those of samplers that learn also depend on the results reported. A study that was killed therefore resumes with
+the trials it would have had.
 """
 
 from .proposals import PastTrial as PastTrial

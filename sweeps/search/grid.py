@@ -1,6 +1,6 @@
-"""Every combination of a finite space once: as a rule where all are distinct, written out where fields are conditional.
+"""Every combination of a finite space once: computed where fields are independent, written out where they are not.
 
-Place 0, 1, ... count with the first field by name changing fastest.
+Places 0, 1, ... are counted with the first field by name changing fastest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .points import Points
 
 MOST_WRITTEN_OUT: Final = 1_000_000
 
-Digits = npt.NDArray[np.int32]  # which value of its field, -1 where the field is inactive
+Digits = npt.NDArray[np.int32]  # number of the value of a field, -1 where the field is inactive
 
 
 @final
@@ -41,7 +41,7 @@ class Product:
         return params
 
     def allows(self, place: int) -> bool:
-        """Whether every constraint holds at `place`."""
+        """Return whether every constraint holds at `place`."""
         return True
 
 
@@ -64,18 +64,21 @@ class Table:
         return self._params({name: self._columns[name][place] for name in self._values})
 
     def allows(self, place: int) -> bool:
-        """Whether every constraint holds at `place`."""
+        """Return whether every constraint holds at `place`."""
         return bool(self._allowed[place])
 
     def _expand(self, name: str) -> None:
-        """Write each row once for every value of a field, rows where it is inactive once."""
+        """Repeat each row for every value of a field; rows where it is inactive stay single.
+
+        Raises `SweepError` where the rows become too many.
+        """
         active = self._where_active(name)
         times = np.where(active, len(self._values[name]), 1)
         self.size = int(times.sum())
         if self.size > MOST_WRITTEN_OUT:
             raise SweepError(
                 f"a grid with `when` or search.constraints may have {MOST_WRITTEN_OUT:,} combinations, got "
-                f"{self.size:,} or more. List fewer values, or take the sampler qmc or random."
+                f"{self.size:,} or more. List fewer values, or use the sampler qmc or random."
             )
         first = np.repeat(np.cumsum(times) - times, times)
         digits = np.where(np.repeat(active, times), np.arange(self.size) - first, -1)
@@ -96,7 +99,7 @@ class Table:
         return allowed
 
     def _of_rows(self, names: list[str], holds: Callable[[dict[str, Any]], bool]) -> npt.NDArray[np.bool_]:
-        """Return for each row whether `holds` of its fields `names`, asked once for each combination of them."""
+        """Return for each row whether `holds` is true of its fields `names`, called once for each combination."""
         key = np.zeros(self.size, dtype=np.int64)
         for name in names:
             key = np.unique(key * (len(self._values[name]) + 1) + self._columns[name] + 1, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Samplers whose points are functions of the seed and the place in the sequence, and of nothing else."""
+"""Samplers whose points depend only on the seed and the place in the sequence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK: Final = 256  # points of a Sobol sequence drawn at once
 
 
 class PureSampler(Sampler):
-    """A sampler that needs no results."""
+    """A sampler that does not learn from results."""
 
     def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
         """Learn nothing."""
@@ -26,14 +26,17 @@ class PureSampler(Sampler):
 
 @final
 class Grid(PureSampler):
-    """Every combination once, in an order drawn by the seed, so that any first part of it is a fair sample."""
+    """Every combination once, in an order drawn by the seed, so that the first trials are a fair sample."""
 
     def __init__(self, points: Points, seed: int) -> None:
         self._points, self._seed = points, seed
 
     @cached_property
     def size(self) -> int:
-        """Number of combinations that the constraints allow; counted when it is asked for."""
+        """Return the number of combinations that the constraints allow, counted at the first call.
+
+        Raises `SweepError` where they allow none.
+        """
         if not self._combinations.allowed:
             raise self._points.forbidden(self._combinations.size)
         return self._combinations.allowed
@@ -60,7 +63,7 @@ class Grid(PureSampler):
 
 @final
 class Random(PureSampler):
-    """Independent draws, each place from a generator of its own; forbidden ones are drawn again from the same."""
+    """Independent draws, each place from its own generator; forbidden points are drawn again from the same one."""
 
     def __init__(self, points: Points, seed: int) -> None:
         self._points, self._seed = points, seed
@@ -69,7 +72,10 @@ class Random(PureSampler):
         return Proposal(self._points.at(self.units(index)))
 
     def units(self, index: int) -> list[float]:
-        """Return an allowed point as shares of the probability of each field."""
+        """Return an allowed point as shares of the probability of each field.
+
+        Raises `SweepError` where none is found.
+        """
         generator = np.random.default_rng([self._seed, index])
         for _ in range(MOST_TRIES):
             units: list[float] = generator.random(len(self._points.space)).tolist()
@@ -100,7 +106,7 @@ class QuasiRandom(PureSampler):
         return self._points.at(self._units[row].tolist())
 
     def _drawn(self, first: int) -> npt.NDArray[np.float64]:
-        """Return the points from `first` on; the engine only goes forward, so an earlier block needs a new one."""
+        """Return a block of points from number `first` on; an earlier block than the last needs a new engine."""
         from scipy.stats import qmc  # takes a second to import
 
         if self._engine is None or self._engine.num_generated > first:
@@ -113,7 +119,7 @@ class QuasiRandom(PureSampler):
 
 @final
 class Listed(PureSampler):
-    """The configurations the user wrote down, in their order; the check of the study file saw the constraints hold."""
+    """The configurations of the study file, in their order; its check made sure that the constraints hold."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._rows = rows
@@ -130,7 +136,7 @@ class Listed(PureSampler):
 
 @final
 class _Allowed:
-    """The places of a sequence whose points the constraints allow, found as they are asked for."""
+    """The places of a sequence whose points the constraints allow, searched on demand."""
 
     def __init__(self, points: Points, size: int | None, allows: Callable[[int], bool]) -> None:
         self._points, self._size, self._allows = points, size, allows
@@ -138,7 +144,7 @@ class _Allowed:
         self._next = 0
 
     def place(self, index: int) -> int:
-        """Return where the allowed point number `index` lies."""
+        """Return the place of the allowed point number `index`. Raises `SweepError` where there is none."""
         if not self._points.is_constrained:
             return index
         while len(self._places) <= index:

@@ -1,4 +1,4 @@
-"""What all samplers that learn share: the trials told so far, generations, and tries until constraints hold."""
+"""The part shared by all samplers that learn: past trials, generations, and tries until the constraints hold."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from .seeds import stable_hash
 
 
 class Learner(Sampler):
-    """A sampler whose proposals are functions of the seed, the place and the trials told.
+    """A sampler whose proposals are functions of the seed, the place and the past trials.
 
-    Nothing is remembered but these trials, and every draw has a generator of its own: so it is no matter how often
-    the process was started, and in which order trials ended.
+    Only these trials are remembered, and every draw has its own generator. Proposals therefore depend neither on how
+    often the process was started nor on the order in which trials ended.
     """
 
     learns = True
-    tries: ClassVar[int] = 100  # proposals that may be forbidden before the point is drawn at random
+    tries: ClassVar[int] = 100  # forbidden proposals before the point is drawn at random
 
     def __init__(self, points: Points, *, history: Iterable[PastTrial]) -> None:
         self.points, self._settings = points, points.spec.search
         self._random = Random(points, self._settings.seed)
         self._objectives = len(points.spec.objectives)
-        self._told = {trial.index: trial.checked(self._objectives) for trial in history}
+        self._trials = {trial.index: trial.checked(self._objectives) for trial in history}
         self._settled = 0
 
     @abstractmethod
-    def _draw(self, index: int, told: Sequence[PastTrial], seed: int) -> Proposal:
-        """Return a proposal for place `index` made from the trials `told`, allowed or not."""
+    def _draw(self, index: int, trials: Sequence[PastTrial], seed: int) -> Proposal:
+        """Return a proposal for place `index` based on `trials`, whether the constraints allow it or not."""
 
     def _at(self, units: list[float], drawn: Proposal) -> Proposal:
-        """Return the point at `units` in the place of what was drawn."""
+        """Return the proposal `drawn` with its point replaced by that at `units`."""
         return replace(drawn, params=self.points.at(units))
 
-    def _warned(self, told: list[PastTrial], forbidden: dict[str, Any]) -> list[PastTrial]:
-        """Return the trials from which the next try is made, after a forbidden proposal."""
-        return told
+    def _after_forbidden(self, trials: list[PastTrial], forbidden: dict[str, Any]) -> list[PastTrial]:
+        """Return the trials on which the next try is based, after a forbidden proposal."""
+        return trials
 
     def propose(self, index: int) -> Proposal:
-        if index in self._told:
-            return Proposal(dict(self._told[index].params), dict(self._told[index].attrs))
+        if index in self._trials:
+            return Proposal(dict(self._trials[index].params), dict(self._trials[index].attrs))
         if self._settings.deterministic:
             if not self.ready(index):
-                raise ValueError(f"trial {index} waits for results of the generation before")
+                raise ValueError(f"trial {index} must wait for the results of the previous generation")
             for before in range(self.generation_of(index).start, index):
                 self.propose(before)
         proposal = self._allowed(index)
-        self._told[index] = PastTrial(index, proposal.params, RUNNING, attrs=proposal.attrs)
+        self._trials[index] = PastTrial(index, proposal.params, RUNNING, attrs=proposal.attrs)
         return Proposal(dict(proposal.params), dict(proposal.attrs))
 
     def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
-        if index not in self._told:
-            raise ValueError(f"trial {index} was told before it was asked for")
-        before = self._told[index]
-        if before.state not in (COMPLETE, PRUNED):  # a failed one may be trained again
-            self._told[index] = replace(before, state=state, values=values, rungs=rungs).checked(self._objectives)
+        if index not in self._trials:
+            raise ValueError(f"trial {index} was reported before it was proposed")
+        before = self._trials[index]
+        if before.state not in (COMPLETE, PRUNED):  # a failed trial may be trained again
+            self._trials[index] = replace(before, state=state, values=values, rungs=rungs).checked(self._objectives)
             self._settled = min(self._settled, index)
 
     def generation_of(self, index: int) -> range:
@@ -73,36 +73,36 @@ class Learner(Sampler):
         return not self._settings.deterministic or self._settled_trials() >= self.generation_of(index).start
 
     def _allowed(self, index: int) -> Proposal:
-        """Draw until the constraints hold, at last at random."""
-        told = self._visible(index)
+        """Return a proposal that the constraints allow, drawn at random after `tries` forbidden ones."""
+        trials = self._visible(index)
         for attempt in range(self.tries):
-            drawn = self._draw(index, told, stable_hash(self._settings.seed, index, attempt) % 2**32)
+            drawn = self._draw(index, trials, stable_hash(self._settings.seed, index, attempt) % 2**32)
             if self.points.allows(drawn.params):
                 return drawn
-            told = self._warned(told, drawn.params)
+            trials = self._after_forbidden(trials, drawn.params)
         return self._at(self._random.units(index), drawn)
 
     def _visible(self, index: int) -> list[PastTrial]:
         """Return the trials that `index` may learn from, by index.
 
-        In deterministic mode the results of its own generation are held back, and later places are not there yet.
+        In deterministic mode they end before `index`, and the results of its own generation are withheld.
         """
         if not self._settings.deterministic:
-            return [self._told[other] for other in sorted(self._told)]
+            return [self._trials[other] for other in sorted(self._trials)]
         first = self.generation_of(index).start
-        return [self._told[other] for other in range(first)] + [
-            replace(self._told[other], state=RUNNING, values=None, rungs={}) for other in range(first, index)
+        return [self._trials[other] for other in range(first)] + [
+            replace(self._trials[other], state=RUNNING, values=None, rungs={}) for other in range(first, index)
         ]
 
     def _settled_trials(self) -> int:
-        """Return how many trials from the first on have all ended."""
-        while self._settled in self._told and self._told[self._settled].is_finished:
+        """Return how many trials from the first on have ended without a gap."""
+        while self._settled in self._trials and self._trials[self._settled].is_finished:
             self._settled += 1
         return self._settled
 
 
 def foreign(points: Points, trials: Iterable[PastTrial]) -> list[PastTrial]:
-    """Return those complete trials of other studies that are points of this space, at places before the first."""
+    """Return the complete trials of other studies that are points of this space, at negative places."""
     objectives = len(points.spec.objectives)
     fitting: list[tuple[dict[str, Any], PastTrial]] = []
     for trial in trials:

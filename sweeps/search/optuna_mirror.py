@@ -1,4 +1,4 @@
-"""A study in Optuna's memory that shows given trials to a sampler and asks it for one more."""
+"""An in-memory study of Optuna that shows trials to a sampler and asks it for one more."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 
 def ask(trials: Sequence[FrozenTrial], sampler: BaseSampler, *, objectives: int) -> Trial:
-    """Return a new trial of a sampler that has seen `trials`, of numbers other than 0."""
+    """Return a new trial of a sampler that has seen `trials`, whose numbers must not be 0."""
     return optuna.create_study(storage=_Mirror(trials), sampler=sampler, directions=["minimize"] * objectives).ask()
 
 
 class _Mirror(InMemoryStorage):
-    """A storage that shows given trials; the one that is asked for is not among them."""
+    """A storage that shows the trials it was created with, without the new one."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Mirror(InMemoryStorage):
 
 
 def suggest(trial: Trial, name: str, distribution: Any) -> Any:
-    """Let a trial choose within a distribution."""
+    """Return the value that a trial chooses for a field within a distribution."""
     match distribution:
         case FloatDistribution():
             return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
@@ -44,7 +44,7 @@ def suggest(trial: Trial, name: str, distribution: Any) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from announcing a study that nobody but us sees, and what it calls experimental."""
+    """Silence the messages and warnings of Optuna about its studies and experimental features."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

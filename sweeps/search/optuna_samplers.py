@@ -1,8 +1,7 @@
 """Samplers of Optuna that learn from results: tpe, gp and nsga2.
 
-Each proposal has a study in memory and a sampler of its own, made from the trials told so far. Trials that still train
-stand in it as RUNNING: TPE and GP take care not to repeat them (constant liar), which keeps packs from filling with
-near-copies.
+Each proposal has its own in-memory study and sampler, built from the past trials. Trials that still train are RUNNING
+in it: TPE and GP avoid repeating them (constant liar), so that packs do not fill with near-copies.
 """
 
 from __future__ import annotations
@@ -23,62 +22,62 @@ from .optuna_mirror import ask, quiet, suggest
 from .points import Points
 from .proposals import PastTrial, Proposal
 
-_CANDIDATES: Final = 2048  # points among which a Gaussian process looks for an allowed one
+_CANDIDATES: Final = 2048  # random points among which a Gaussian process looks for an allowed one
 
 
 class OptunaLearner(Learner):
-    """A sampler of Optuna on a mirror of the trials told.
+    """A sampler of Optuna on a mirror of the past trials.
 
-    The trials of other studies come before this study's own: place -1 is the last of them.
+    The trials of other studies come before those of this study; the last of them is at place -1.
     """
 
     def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
         super().__init__(points, history=history)
         self._warm = foreign(points, warm)
         self._frozen: dict[int, tuple[PastTrial, FrozenTrial]] = {}
-        self._together = {
+        self._joint = {
             name: kind for name, kind in points.distributions.items() if not (points.space[name].when or kind.single())
         }
 
     @abstractmethod
-    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
-        """Return a fresh sampler for one proposal."""
+    def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
+        """Return a new sampler for one proposal."""
 
     def _attrs(self, sampler: Any) -> dict[str, Any]:
-        """Return what must be known of a proposal beside its parameters."""
+        """Return what is stored with a proposal in addition to its parameters."""
         return {}
 
     def _number(self, index: int) -> int:
-        """Return the number in the mirror; 0 is the trial that is asked for."""
+        """Return the number of a trial in the mirror, where 0 is the new trial."""
         return 1 + len(self._warm) + index
 
     def _visible(self, index: int) -> list[PastTrial]:
         return self._warm + super()._visible(index)
 
-    def _draw(self, index: int, told: Sequence[PastTrial], seed: int) -> Proposal:
+    def _draw(self, index: int, trials: Sequence[PastTrial], seed: int) -> Proposal:
         space, distributions = self.points.space, self.points.distributions
         with quiet():
-            sampler = self._sampler(told, seed)
-            trial = ask([self._mirrored(trial) for trial in told], sampler, objectives=self._objectives)
+            sampler = self._sampler(trials, seed)
+            trial = ask([self._mirrored(past) for past in trials], sampler, objectives=self._objectives)
             params = self.points.choose(lambda name: space[name].decode(suggest(trial, name, distributions[name])))
         return Proposal(params, self._attrs(sampler))
 
-    def _mirrored(self, told: PastTrial) -> FrozenTrial:
-        """Return a trial as Optuna has it, made once for each state it is in."""
-        known, frozen = self._frozen.get(told.index, (None, None))
-        if frozen is not None and (known is told or known == told):
+    def _mirrored(self, trial: PastTrial) -> FrozenTrial:
+        """Return a trial as Optuna has it, built once for each state of the trial."""
+        before, frozen = self._frozen.get(trial.index, (None, None))
+        if frozen is not None and (before is trial or before == trial):
             return frozen
-        params = {name: self.points.space[name].encode(value) for name, value in told.params.items()}
+        params = {name: self.points.space[name].encode(value) for name, value in trial.params.items()}
         frozen = create_trial(
-            state=TrialState[told.state] if told.is_finished else TrialState.RUNNING,
-            values=told.values,
+            state=TrialState[trial.state] if trial.is_finished else TrialState.RUNNING,
+            values=trial.values,
             params=params,
             distributions={name: self.points.distributions[name] for name in params},
-            # for several objectives Optuna knows no intermediate values
-            intermediate_values=dict(told.rungs) if told.state == PRUNED and self._objectives == 1 else {},
+            # Optuna has no intermediate values for several objectives
+            intermediate_values=dict(trial.rungs) if trial.state == PRUNED and self._objectives == 1 else {},
         )
-        frozen.number = self._number(told.index)
-        self._frozen[told.index] = told, frozen
+        frozen.number = self._number(trial.index)
+        self._frozen[trial.index] = trial, frozen
         return frozen
 
 
@@ -86,18 +85,18 @@ class OptunaLearner(Learner):
 class Tpe(OptunaLearner):
     """The tree-structured Parzen estimator (Watanabe 2023), on groups of fields where some are conditional."""
 
-    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
+    def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
         if self.points.is_conditional:
             return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-        return _Tpe(seed=seed, multivariate=True, constant_liar=True).within(self._together)
+        return _Tpe(seed=seed, multivariate=True, constant_liar=True).within(self._joint)
 
-    def _warned(self, told: list[PastTrial], forbidden: dict[str, Any]) -> list[PastTrial]:
-        """Let a forbidden proposal count as bad as the worst trial: otherwise the next try may end where it did."""
-        results = [trial.values for trial in told if trial.values]
+    def _after_forbidden(self, trials: list[PastTrial], forbidden: dict[str, Any]) -> list[PastTrial]:
+        """Return the trials with the forbidden proposal as bad as the worst, so that the next try goes elsewhere."""
+        results = [trial.values for trial in trials if trial.values]
         if not results:
-            return told
+            return trials
         worst = tuple(max(column) for column in zip(*results, strict=True))
-        return [*told, PastTrial(1 + max(trial.index for trial in told), forbidden, COMPLETE, worst)]
+        return [*trials, PastTrial(1 + max(trial.index for trial in trials), forbidden, COMPLETE, worst)]
 
 
 @final
@@ -107,10 +106,10 @@ class Gp(OptunaLearner):
     Conditional fields are drawn at random.
     """
 
-    tries = 20  # each takes as long as a fit
+    tries = 20  # every try fits the process again
 
-    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
-        sampler = _Gp(seed=seed, warn_independent_sampling=False).within(self._together)
+    def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
+        sampler = _Gp(seed=seed, warn_independent_sampling=False).within(self._joint)
         return sampler.among(self._allows) if self.points.is_constrained else sampler
 
     def _allows(self, stored: Mapping[str, Any]) -> bool:
@@ -121,15 +120,15 @@ class Gp(OptunaLearner):
 class Nsga2(OptunaLearner):
     """The non-dominated sorting genetic algorithm (Deb et al. 2002).
 
-    A generation is over when as many of its trials as the population counts have ended; a trial belongs to the
-    generation it was asked in. Which parents a generation was bred from depends on what had ended when it began, so the
-    first trial of each remembers them. Conditional fields are drawn at random.
+    A generation is over when as many of its trials have ended as the population has members; a trial belongs to the
+    generation in which it was proposed. The parents of a generation depend on the trials that had ended when it began,
+    so its first trial stores them. Conditional fields are drawn at random.
     """
 
     def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
         super().__init__(points, history=history, warm=warm)
         self._parents: dict[int, list[int]] = {}
-        for trial in self._told.values():
+        for trial in self._trials.values():
             self._remember(trial.attrs)
 
     def propose(self, index: int) -> Proposal:
@@ -141,13 +140,13 @@ class Nsga2(OptunaLearner):
         if "parents" in attrs:
             self._parents[attrs["generation"]] = [self._number(index) for index in attrs["parents"]]
 
-    def _sampler(self, told: Sequence[PastTrial], seed: int) -> BaseSampler:
-        born = {self._number(trial.index): int(trial.attrs.get("generation", 0)) for trial in told}
-        newest = max(born.values(), default=0)
-        ended = sum(trial.is_finished and born[self._number(trial.index)] == newest for trial in told)
+    def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
+        generations = {self._number(trial.index): int(trial.attrs.get("generation", 0)) for trial in trials}
+        newest = max(generations.values(), default=0)
+        ended = sum(trial.is_finished and generations[self._number(trial.index)] == newest for trial in trials)
         size = self._settings.generation
-        sampler = _Nsga2(population_size=size, seed=seed).within(self._together)
-        return sampler.bred(newest + (ended >= size), born, dict(self._parents))
+        sampler = _Nsga2(population_size=size, seed=seed).within(self._joint)
+        return sampler.of_generation(newest + (ended >= size), generations, dict(self._parents))
 
     def _attrs(self, sampler: Any) -> dict[str, Any]:
         generation, first = sampler.generation, self._number(0)
@@ -157,12 +156,12 @@ class Nsga2(OptunaLearner):
 
 
 class _Within(BaseSampler):
-    """A sampler that is told which fields it draws together, and need not find out from all trials."""
+    """A sampler that is given the fields it draws jointly, instead of inferring them from all trials."""
 
     _fields: dict[str, BaseDistribution]
 
     def within(self, fields: dict[str, BaseDistribution]) -> Self:
-        """Return this sampler for these fields."""
+        """Return this sampler, with the fields it draws jointly."""
         self._fields = fields
         return self
 
@@ -174,18 +173,21 @@ class _Tpe(_Within, TPESampler): ...
 
 
 class _Gp(_Within, GPSampler):
-    """The Gaussian process of Optuna, made to look for its best point among the allowed ones."""
+    """The Gaussian process of Optuna, which looks for its best point among the allowed ones."""
 
     _allows: Callable[[Mapping[str, Any]], bool] | None = None
 
     def among(self, allows: Callable[[Mapping[str, Any]], bool]) -> Self:
-        """Return this sampler for points that `allows` accepts, given parameters as Optuna stores them."""
+        """Return this sampler, restricted to points for whose parameters, as Optuna stores them, `allows` is true."""
         self._allows = allows
         return self
 
     def _optimize_acqf(self, acqf: Any, best_params: Any) -> Any:
-        """Return the best point; where that is forbidden, the best of many allowed ones (Optuna: "users can override
-        this method"). A version without it asks in vain until a point is drawn at random."""
+        """Return the best point or, where it is forbidden, the best of many allowed ones.
+
+        Optuna: "users can override this method". In a version of Optuna without it, forbidden points are drawn until
+        the tries are used up.
+        """
         best, allows = super()._optimize_acqf(acqf, best_params), self._allows
         if allows is None or allows(acqf.search_space.get_unnormalized_param(best)):
             return best
@@ -197,9 +199,9 @@ class _Gp(_Within, GPSampler):
 class _Nsga2(_Within, NSGAIISampler):
     """NSGA-II that is given its generations instead of keeping them in the attributes of a study."""
 
-    def bred(self, generation: int, born: Mapping[int, int], parents: dict[int, list[int]]) -> Self:
-        """Return this sampler for a trial of a generation, with that of every trial and the parents known so far."""
-        self.generation, self._born, self.parents = generation, born, parents
+    def of_generation(self, generation: int, generations: Mapping[int, int], parents: dict[int, list[int]]) -> Self:
+        """Return this sampler for a trial of `generation`, the generations of all trials and the parents so far."""
+        self.generation, self._generations, self.parents = generation, generations, parents
         return self
 
     def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
@@ -207,7 +209,7 @@ class _Nsga2(_Within, NSGAIISampler):
 
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [trial for trial in complete if self._born[trial.number] == generation]
+        return [trial for trial in complete if self._generations[trial.number] == generation]
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         if generation == 0:
@@ -220,6 +222,6 @@ class _Nsga2(_Within, NSGAIISampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        if len(self.get_parent_population(study, self.generation)) < 2:  # a child has two
+        if len(self.get_parent_population(study, self.generation)) < 2:  # a child needs two parents
             return {}
         return super().sample_relative(study, trial, search_space)

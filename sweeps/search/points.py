@@ -1,4 +1,4 @@
-"""The points of a study's space: active fields only, parents before the fields that depend on them."""
+"""The points of a study's space: values of the active fields, chosen parents first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..spec.dimensions import Choice, Dimension, Int, LogInt, LogUniform, Unifor
 if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
 
-MOST_TRIES: Final = 100_000  # points that may be forbidden in a row
+MOST_TRIES: Final = 100_000  # forbidden points in a row before the search fails
 
 _MISSING: Final = object()
 
@@ -29,7 +29,7 @@ class Points:
         self._order = parents_first(self.space)
 
     def choose(self, value_of: Callable[[str], Any]) -> dict[str, Any]:
-        """Return the point whose active fields have the values `value_of` gives them, asked parents first."""
+        """Return the point whose active fields have the values that `value_of` returns, called for parents first."""
         chosen: dict[str, Any] = {}
         for name in self._order:
             if not self.is_conditional or is_active(self.space, name, chosen):
@@ -37,24 +37,24 @@ class Points:
         return {name: chosen[name] for name in self.space if name in chosen}
 
     def at(self, units: Sequence[float]) -> dict[str, Any]:
-        """Return the point at shares of the probability of each field, one for each field of the space by name."""
+        """Return the point at `units`, a share of the probability for each field of the space, in order of names."""
         share = dict(zip(self.space, units, strict=True))
         return self.choose(lambda name: self.space[name].from_unit(float(share[name])))
 
     def allows(self, params: Mapping[str, Any]) -> bool:
-        """Whether every constraint holds."""
+        """Return whether every constraint holds."""
         return not self.is_constrained or self.spec.allowed(params)
 
     def fitting(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return those of another study's parameters that make a point of this space, None where they make none."""
+        """Return the part of another study's parameters that is a point of this space, or None where there is none."""
         chosen = self.choose(lambda name: params.get(name, _MISSING))
         return chosen if all(_contains(self.space[name], value) for name, value in chosen.items()) else None
 
     def forbidden(self, count: int) -> SweepError:
-        """Return the error for a search in which the constraints forbid all of so many points."""
+        """Return the error for a search in which the constraints forbid all of `count` points."""
         rules = "; ".join(self.spec.search.constraints)
         return SweepError(
-            f"search.constraints must leave points of the space, and forbid {count:,} of {count:,}: {rules}. "
+            f"search.constraints must allow some points of the space, but forbid {count:,} of {count:,}: {rules}. "
             "Loosen them, or narrow the space to where they hold."
         )
 

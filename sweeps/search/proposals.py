@@ -1,4 +1,4 @@
-"""What passes between a study and its sampler: proposals one way, trials the other."""
+"""The data exchanged between a study and its sampler: proposals one way, trials the other."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class PastTrial:
     """A trial as a sampler sees it.
 
     `index` is its place in the sampler's sequence; `params` are plain values of the active fields; `state` is one of
-    WAITING, RUNNING, COMPLETE, FAIL and PRUNED; `values` are the objectives of a complete trial; `rungs` the metric at
-    each rung, in thousandths of the planned steps; `attrs` what its proposal held beside the parameters.
+    WAITING, RUNNING, COMPLETE, FAIL and PRUNED; `values` are the objectives of a complete trial; `rungs` maps rungs, in
+    thousandths of the planned steps, to the metric there; `attrs` are those of its proposal.
     """
 
     index: int
@@ -29,11 +29,11 @@ class PastTrial:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its result is known."""
+        """Return whether its result is known."""
         return self.state in FINISHED
 
     def checked(self, objectives: int) -> PastTrial:
-        """Return the trial, failed where it is complete without a finite number for each objective."""
+        """Return the trial, as failed where it is complete without a finite number for each objective."""
         if self.state != COMPLETE:
             return replace(self, values=None)
         values = tuple(self.values or ())
@@ -46,7 +46,7 @@ class PastTrial:
 class Proposal:
     """A configuration to train: plain values of the active fields.
 
-    `attrs` are JSON values that are stored with the trial and come back in `PastTrial.attrs`.
+    `attrs` are JSON values that are stored with the trial and returned in `PastTrial.attrs`.
     """
 
     params: dict[str, Any]
@@ -60,21 +60,21 @@ class Sampler(ABC):
 
     @property
     def size(self) -> int | None:
-        """Number of places, None where there is no end."""
+        """Return the number of places, None where it is not limited."""
         return None
 
     @abstractmethod
     def propose(self, index: int) -> Proposal:
-        """Return the configuration at place `index`; asked again, the same one."""
+        """Return the configuration at place `index`, the same one in every call."""
 
     @abstractmethod
     def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
-        """Learn how a trial stands."""
+        """Take note of the state and the results of a trial."""
 
     def generation_of(self, index: int) -> range:
-        """Return the places that are asked together with `index`."""
+        """Return the places that are proposed together with `index`."""
         return range(index, index + 1)
 
     def ready(self, index: int) -> bool:
-        """Whether all results that `index` must wait for are there."""
+        """Return whether all results are known that `index` must wait for."""
         return True

@@ -1,7 +1,7 @@
-"""Which trials are hopeless: rules on logged numbers, without memory, so that the same log gives the same decision.
+"""Rules that find hopeless trials: functions of logged numbers only, so that the same log gives the same decision.
 
-A rung is a share of a trial's planned steps, in per mille, at which trials are compared; every value is made small. The
-rules look at the order of values only. No trial is stopped for its number: of equal values none is hopeless alone.
+A rung is a share of a trial's planned steps, in per mille, at which trials are compared; lower values are better. The
+rules use only the order of values. Trial numbers do not count: trials with equal values are treated alike.
 
 Sources: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (asha; here it stops trials and
 does not pause them); Li et al., "Hyperband", JMLR 18 (2018); Golovin et al., "Google Vizier", KDD 2017 (median); Deb et
@@ -28,8 +28,8 @@ Array = NDArray[Any]
 def rungs_of(settings: PrunerSettings, trial: int) -> tuple[int, ...]:
     """Return the rungs at which a trial is compared, in per mille of its planned steps, ascending.
 
-    asha and hyperband: reduction^-k for k = rungs..1, rounded, without 0 and repetitions. Bracket b of hyperband, to
-    which trials with `trial % brackets == b` belong, leaves out its b lowest. median: i / (rungs + 1).
+    asha and hyperband: reduction^-k for k = rungs..1, rounded, without 0 and repetitions. Bracket b of hyperband holds
+    the trials with `trial % brackets == b` and leaves out the b lowest rungs. median: i / (rungs + 1).
     """
     numbers = range(1, settings.rungs + 1)
     match settings.kind:
@@ -49,11 +49,11 @@ def is_hopeless(
     value: tuple[float, ...],
     others: Mapping[int, tuple[float, ...]],
 ) -> bool:
-    """Return whether a trial with `value` at a rung should stop, where `others` (trial -> value) stand there.
+    """Return whether a trial with `value` at a rung should stop; `others` are the values there by trial.
 
-    asha and hyperband: it is not among the best ceil(n / reduction) of the n values, its own included. median: more
-    than half of the others are better. Never before `startup_trials` others stand there, but at once where a number is
-    not finite. Hyperband compares within a bracket.
+    asha and hyperband: where it is not among the best ceil(n / reduction) of the n values, its own included. median:
+    where more than half of the others are better. Never before `startup_trials` others have reached the rung, but at
+    once where a number is not finite. Hyperband compares within a bracket.
     """
     if not all(map(math.isfinite, value)):
         return True
@@ -71,9 +71,9 @@ def is_hopeless(
 def has_stalled(settings: PrunerSettings, steps: Sequence[int], values: Sequence[float], planned: int) -> bool:
     """Return whether a member's curve has not improved enough over the last `patience` share of its planned steps.
 
-    `steps`: ascending, counted over both stages; `values`: of the metric. The best within that share must be lower than
-    the best before it by more than `min_improvement` of the latter; without a row before it, it is too early to say. A
-    number that is not finite is no improvement.
+    `steps` ascend and are counted over both stages; `values` are those of the metric. The best value within that share
+    must be lower than the best before it by more than `min_improvement` of the latter. Without a row before that share
+    nothing has stalled. A number that is not finite is no improvement.
     """
     if settings.kind != "patience" or not steps:
         return False
@@ -91,16 +91,15 @@ def _bracket(settings: PrunerSettings, trial: int) -> int:
 
 
 def _better(value: tuple[float, ...], others: Sequence[tuple[float, ...]]) -> int:
-    """Return how many of `others` stand before a finite `value`.
+    """Return how many of `others` are better than a finite `value`.
 
-    Of several objectives: those that fewer others dominate, and of those that equally many dominate the less crowded
-    ones. Of one objective: those that are lower. Where a number is not finite, a value is worse than all finite ones.
+    With one objective, lower values are better. With several, those are better that fewer others dominate and, where
+    these are equally many, those in less crowded places. A value that is not finite is worse than all finite ones.
     """
     mine, table = np.array([value]).T, np.array(others, dtype=float).T  # [objectives, 1], [objectives, others]
     table[:, ~np.isfinite(table).all(axis=0)] = np.inf
-    table = np.ascontiguousarray(
-        table[:, (table < mine).any(axis=0)]
-    )  # what is lower nowhere neither stands before it nor dominates a rival
+    # values that are lower in no objective are neither better nor dominate a rival
+    table = np.ascontiguousarray(table[:, (table < mine).any(axis=0)])
     dominating = (table <= mine).all(axis=0)
     rivals, copies = np.unique(table[:, ~dominating], axis=1, return_counts=True)
     not_above = (np.count_nonzero((table <= rival[:, None]).all(axis=0)) for rival in rivals.T)
@@ -117,7 +116,7 @@ def _crowding(points: Array) -> Array:
     """Return the crowding distance of each of `points`, shape [objectives, points], none of which dominates another."""
     distances = np.zeros(points.shape[1])
     for row in points:
-        order = np.lexsort([*points, row])  # equal entries in an order that depends on the values alone
+        order = np.lexsort([*points, row])  # the order of equal entries depends only on the values
         spread = np.ptp(row)
         if spread > 0:
             distances[order[[0, -1]]] = np.inf
@@ -126,9 +125,9 @@ def _crowding(points: Array) -> Array:
 
 
 def pruning_metrics(spec: StudySpec) -> tuple[str, ...]:
-    """The columns of the curves that a pruner looks at: the one asked for, or the objectives that curves hold."""
+    """Return the columns of the table curves that a pruner uses: its metric, or the objectives among the columns."""
     if spec.search.pruner.metric is not None:
         return (spec.search.pruner.metric,)
-    held = tuple(name for name in spec.objectives if name in ("rel_l2", "loss"))
+    in_curves = tuple(name for name in spec.objectives if name in ("rel_l2", "loss"))
     has_reference = any(name in NEEDS_REFERENCE for name in spec.objectives)
-    return held or (("rel_l2",) if has_reference else ("loss",))
+    return in_curves or (("rel_l2",) if has_reference else ("loss",))

@@ -1,4 +1,4 @@
-"""The trials of a study in the order in which they are asked for."""
+"""The trials of a study in the order in which they are proposed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Search:
-    """The trials of a study: how many, and the parameters of each.
+    """The trials of a study: their number, and the parameters of each.
 
-    `history` are the trials of earlier starts and `warm` those of other studies to learn from; samplers that do not
-    learn need neither. Parameters are plain values of the active fields; `stored` and `distributions` are the same as
-    Optuna keeps them.
+    `history` are the trials of earlier starts, `warm` those of other studies to learn from; samplers that do not learn
+    use neither. Parameters are plain values of the active fields; `stored` and `distributions` return them as Optuna
+    keeps them.
     """
 
     def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
@@ -31,40 +31,41 @@ class Search:
 
     @property
     def limit(self) -> int:
-        """Number of trials altogether.
+        """Return the total number of trials.
 
-        Raises `SweepError` where a grid is too large to count what is allowed, or nothing is.
+        Raises `SweepError` where a grid is too large to count its allowed combinations, or has none.
         """
         counts = [count for count in (self._trials, self._sampler.size) if count is not None]
         return min(counts, default=0)
 
     @property
     def learns(self) -> bool:
-        """Whether proposals depend on results."""
+        """Return whether proposals depend on results."""
         return self._sampler.learns
 
     def generation_of(self, index: int) -> range:
-        """Return the places asked in one go with `index`: a generation in deterministic mode, else the one alone."""
+        """Return the places proposed together with `index`: a generation in deterministic mode, else `index` alone."""
         return self._sampler.generation_of(index)
 
     def ready(self, index: int) -> bool:
-        """Whether `index` can be asked for: in deterministic mode, all trials of the generations before have ended."""
+        """Return whether `index` can be proposed: in deterministic mode, all earlier generations must have ended."""
         return self._sampler.ready(index)
 
     def propose(self, index: int) -> Proposal:
-        """Return the configuration at place `index` of the sequence; asked again, the same one.
+        """Return the configuration at place `index` of the sequence, the same one in every call.
 
-        Raises `SweepError` where no point is found that the constraints allow, `IndexError` beyond the end of a grid
-        or list, and `ValueError` for a place that is not ready.
+        Raises `SweepError` where no allowed point is found, `IndexError` beyond the end of a grid or list, and
+        `ValueError` for a place that is not ready.
         """
         return self._sampler.propose(index)
 
     def tell(
         self, index: int, state: str, values: tuple[float, ...] | None = None, rungs: Mapping[int, float] | None = None
     ) -> None:
-        """Report how a trial stands; what is complete without a finite number for each objective counts as failed.
+        """Report the state of a trial; a complete trial without a finite number for each objective counts as failed.
 
-        A trial that is COMPLETE or PRUNED stays so; a failed one may be trained again.
+        A trial that is COMPLETE or PRUNED stays so; a failed trial may be trained again. Raises `ValueError` for a
+        trial that a sampler that learns has not proposed.
         """
         self._sampler.tell(index, state, values, rungs or {})
 
@@ -73,11 +74,11 @@ class Search:
         return {name: self._points.space[name].encode(value) for name, value in params.items()}
 
     def decoded(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters that `stored` made of them."""
+        """Return the plain parameters for those that Optuna stores."""
         return {name: self._points.space[name].decode(value) for name, value in stored.items()}
 
     def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-        """Return the dimensions of the active fields as Optuna writes them."""
+        """Return the distributions of Optuna for the active fields."""
         return {name: self._points.distributions[name] for name in params}
 
 

@@ -1,4 +1,4 @@
-"""Numbers that look random and depend on nothing but what they are made of."""
+"""Pseudo-random numbers that depend only on their arguments."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _FEISTEL_ROUNDS: Final = 4
 
 
 def stable_hash(*numbers: int) -> int:
-    """Return a number of 64 bits that depends on `numbers` alone, on every machine and in every process."""
+    """Return a number of 64 bits that depends only on `numbers`, the same on every machine and in every process."""
     return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "big")
 
 
 def shuffled(index: int, size: int, *, seed: int) -> int:
-    """Return where `index` lies in a permutation of range(size) drawn by `seed`, without making the permutation.
+    """Return the image of `index` in a permutation of range(size) drawn by `seed`, without storing the permutation.
 
-    A Feistel network permutes the next power of four; what falls outside is sent through again (Black and Rogaway
+    A Feistel network permutes the next power of four; numbers outside the range are permuted again (Black and Rogaway
     2002, cycle walking).
     """
     half_bits = max(1, ((size - 1).bit_length() + 1) // 2)

@@ -1,1 +1,1 @@
-"""The study file, checked: opens nothing but the text it is given."""
+"""The check of a study file; opens no file other than the text it is given."""

@@ -1,4 +1,4 @@
-"""From the plain content of a study file to the parts of a study: what is wrong left out, paths absolute."""
+"""From the plain content of a study file to the parts of a study: mistakes left out, paths made absolute."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import copy
 import functools
 import os
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import Mistake
-from . import assembly_space, configurations, model
-from .mistakes import Sections, keys_in
+from ..errors import NOT_GIVEN, Mistake
+from . import configurations, model
+from .conditions import never_active, possible_values, with_conditions
+from .dimensions import KINDS, Choice, Dimension, dimension
+from .mistakes import Sections, did_you_mean, keys_in
 from .sections import SearchSettings
 from .sources import DATA_FILES, FILE_PREFIX, absolute_source
+from .yaml_text import joined
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_Absolute = Callable[[str, Any], Any]  # returns the value of a field with its paths made absolute
 
 
 def readable_part(file_model: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the file without whatever is wrong in it, so that the rest can be checked all the same."""
+    """Return the file without its mistakes, so that the rest can be checked all the same."""
     content: Any = {"study": None} | {name: section for name, section in raw.items() if name in file_model.model_fields}
     content = copy.deepcopy(content)
     while wrong := {_smallest_part(tuple(keys_in(content, error))) for error in model.errors(file_model, content)}:
@@ -30,13 +34,13 @@ def readable_part(file_model: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def assembled(
+def assemble(
     file_model: Any, content: Mapping[str, Any], sections: Sections, base: Path, *, unsure: Set[str]
 ) -> tuple[dict[str, Any], list[Mistake]]:
-    """Return the parts of a study by name, and what is wrong with the conditions of its space.
+    """Return the parts of a study by name, and the mistakes in the conditions of its space.
 
-    `content` is the readable part of the file; relative paths in it start at `base`. Of the fields in `unsure`,
-    which have a mistake, nothing is said.
+    `content` is the readable part of the file; its relative paths start at `base`. The fields in `unsure` have a
+    mistake already and are not reported again.
     """
     file = model.validate(file_model, content)
 
@@ -50,16 +54,16 @@ def assembled(
         search[key] = [_absolute_path(folder, base) for folder in getattr(file.search, key)]
     dimensions = file.space.model_dump(mode="json", exclude_unset=True)
     written = {name: dimensions[name] for name in content.get("space", {})}
-    space, mistakes = assembly_space.built(written, sections.keys["space"], unsure, absolute)
+    space, mistakes = _space(written, sections.keys["space"], unsure, absolute)
     if file.search.sampler == "list":
         space = dict(configurations.dimensions(rows))
-        always = {name for name in space if all(name in row for row in rows)}
+        always_given = {name for name in space if all(name in row for row in rows)}
     else:
-        always = {name for name, kind in space.items() if not kind.when}
+        always_given = {name for name, kind in space.items() if not kind.when}
 
     def fixed(section: Any) -> dict[str, Any]:
-        whole = section.model_dump(mode="json").items()
-        return {name: absolute(name, value) for name, value in whole if name not in always}
+        values = section.model_dump(mode="json").items()
+        return {name: absolute(name, value) for name, value in values if name not in always_given}
 
     return {
         "study": file.study,
@@ -79,14 +83,94 @@ def _position(place: tuple[str | int, ...]) -> tuple[int, list[int]]:
 
 
 def _smallest_part(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Return what must go with a mistake: one value of a choice or of a listed row, else the whole key of a section."""
+    """Return what to remove with a mistake: one value of a choice or of a listed row, else a whole key of a section."""
     in_choice = place[0] == "space" and place[2:3] == ("choice",)
     in_row = place[:2] == ("search", "list")
     return place[: 4 if (in_choice or in_row) and len(place) > 3 else 2]
 
 
+# ---- the space ----
+
+
+def _space(
+    written: Mapping[str, Mapping[str, Any]], fields: Collection[str], unsure: Set[str], absolute: _Absolute
+) -> tuple[dict[str, Dimension], list[Mistake]]:
+    """Return the space of the readable part of a file, and the mistakes in its conditions, which are left out.
+
+    `fields` are all fields that can be swept; those in `unsure` have a mistake already and are not reported again.
+    """
+    space: dict[str, Dimension] = {}
+    for name, content in written.items():
+        for kind in [key for key in content if key in KINDS][:1]:
+            space[name] = dimension(kind, [absolute(name, value) for value in content[kind]])
+    mistakes: list[Mistake] = []
+    conditions: dict[str, dict[str, list[Any]]] = {}
+    for name in space:
+        for parent, value in written[name].get("when", {}).items():
+            place = f"space.{name}.when.{parent}"
+            if parent in unsure:
+                conditions.setdefault(name, {})[parent] = []
+            elif parent in space:
+                values = [absolute(parent, item) for item in value] if isinstance(value, list) else value
+                conditions.setdefault(name, {})[parent] = []
+                allowed = conditions[name][parent]
+                mistakes += _check_values(space[parent], parent, absolute(parent, values), place, allowed)
+            else:
+                mistakes.append(_not_swept(parent, value, place, fields, [other for other in space if other != name]))
+    conditions = {name: when for name, when in conditions.items() if all(when.values())}
+    space, circles = with_conditions(space, conditions)
+    mistakes += [_circle(circle) for circle in circles]
+    return space, mistakes + list(_never_active(space))
+
+
+def _check_values(kind: Dimension, parent: str, value: Any, place: str, allowed: list[Any]) -> Iterator[Mistake]:
+    """Add the values of `parent` that a condition names to `allowed`, and yield the others as mistakes."""
+    values = possible_values(kind, value)
+    if values is None:
+        rule = f"{parent} is continuous, so a condition cannot name one of its values"
+        yield Mistake(place, value, rule, "Let it depend on a choice or a range of whole numbers.")
+        return
+    possible, impossible = values
+    allowed += possible
+    if not possible and not impossible:
+        yield Mistake(place, value, "must list at least 1 value")
+    for wrong in impossible:
+        if isinstance(kind, Choice):
+            hint = did_you_mean(wrong, list(map(str, kind.values)))
+        else:
+            low, high = kind.arguments()
+            hint = f"Valid: whole numbers from {low} to {high}."
+        yield Mistake(place, wrong, f"is not a value of space.{parent}", hint)
+
+
+def _not_swept(parent: str, value: Any, place: str, fields: Collection[str], others: list[str]) -> Mistake:
+    if parent in fields:
+        hint = f"Sweep {parent} under space, or remove it here."
+        return Mistake(place, value, f"{parent} is not swept, so nothing can depend on it", hint)
+    hint = did_you_mean(parent, others) if others else ""
+    return Mistake(place, value, "does not name a swept field", hint)
+
+
+def _circle(circle: list[str]) -> Mistake:
+    pairs = zip(circle, [*circle[1:], circle[0]], strict=True)
+    chain = ", ".join(f"{field} depends on {parent}" for field, parent in pairs)
+    rule = f"{chain}, so {'none of them would ever' if len(circle) > 1 else 'it would never'} exist"
+    return Mistake(f"space.{circle[0]}.when", NOT_GIVEN, rule, "Leave one of these conditions out.")
+
+
+def _never_active(space: Mapping[str, Dimension]) -> Iterator[Mistake]:
+    for name, kind in space.items():
+        if kind.when and never_active(space, name):
+            rule = "holds for no combination of the other dimensions"
+            hint = "Check the conditions of the dimensions it names."
+            yield Mistake(joined(f"space.{name}", "when"), NOT_GIVEN, rule, hint)
+
+
+# ---- paths ----
+
+
 def _absolute(field: str, value: Any, base: Path) -> Any:
-    """Return a value of `init` or `data` with its paths made absolute, and any other as it is."""
+    """Return a value of `init` or `data` with its paths made absolute, and any other value unchanged."""
     if field == "init" and isinstance(value, str):
         if value.startswith(FILE_PREFIX):
             return FILE_PREFIX + _absolute_path(value.removeprefix(FILE_PREFIX), base)

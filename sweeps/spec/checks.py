@@ -1,4 +1,4 @@
-"""What no single key of a study file can show: keys that contradict each other, and choices that mislead."""
+"""Checks across keys of a study file: keys that contradict each other, and combinations that cannot train."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .assembly import URL
 from .combinations import possible, related
 from .dimensions import KINDS
 from .mistakes import Sections, nearest
-from .search_checks import of_search
+from .search_checks import search_mistakes
 
 if TYPE_CHECKING:
     from .study_spec import StudySpec
 
-_MOST_COMBINATIONS: Final = 500  # tried one by one; beyond, those of the fields that a rule connects
+_MOST_COMBINATIONS: Final = 500  # beyond this number, only fields that a rule connects are combined
 
 
-def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
-    """Find fields that stand both fixed and swept, and dimensions that are not exactly one kind."""
+def structure_mistakes(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
+    """Return the fields that are both fixed and swept, and the dimensions that are not exactly one kind."""
     mistakes = []
     space = raw.get("space")
     for name, content in (space if isinstance(space, dict) else {}).items():
@@ -34,7 +34,7 @@ def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
         fixed = raw.get(home) if home else None
         if isinstance(fixed, dict) and name in fixed and not (isinstance(content, dict) and "when" in content):
             hint = f"Remove {home}.{name} to sweep it, or space.{name} to fix it."
-            mistakes.append(Mistake(f"space.{name}", NOT_GIVEN, f"{name} also stands under {home}", hint))
+            mistakes.append(Mistake(f"space.{name}", NOT_GIVEN, f"{name} is also set under {home}", hint))
         named = content if isinstance(content, dict) and name in sections.kinds else {"": None}
         kinds = {key: value for key, value in named.items() if key != "when"}
         if len(kinds) != 1 and kinds.keys() <= KINDS.keys():
@@ -42,20 +42,20 @@ def of_structure(raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
             mistakes.append(Mistake(f"space.{name}", content, "must be exactly one kind of dimension", hint))
     search = raw.get("search")
     if space and isinstance(search, dict) and search.get("sampler") == "list":
-        hint = "Give the fields in search.list, or take another sampler."
+        hint = "Give the fields in search.list, or use another sampler."
         mistakes.append(Mistake("space", NOT_GIVEN, "must be empty with the sampler list", hint))
     return mistakes
 
 
-def of_content(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
-    """Find what is wrong between the parts of a study whose single values are all right.
+def content_mistakes(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
+    """Return the mistakes between parts of a study whose single values are right.
 
-    `unsure` names the fields that have a mistake already, so that nothing is said on the ground of their values.
+    `unsure` names the fields that have a mistake already; nothing is concluded from their values.
     """
     checks = [
         _ranges(spec),
         _repeated_choices(spec, unsure),
-        of_search(spec, unsure=unsure),
+        search_mistakes(spec, unsure=unsure),
         _combinations(spec, unsure),
         _engine(spec, unsure),
         _state(spec),
@@ -64,7 +64,7 @@ def of_content(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
 
 
 def unsure_fields(mistakes: Iterable[Mistake], sections: Sections) -> frozenset[str]:
-    """Return the names that mistakes are about, those a misspelt name may stand for included."""
+    """Return the names that mistakes are about, including the names that a misspelt one may stand for."""
     names: set[str] = set()
     for mistake in mistakes:
         written = [part for part in re.split(r"[.\[\]]+", mistake.path) if part]
@@ -86,35 +86,35 @@ def _ranges(spec: StudySpec) -> Iterator[Mistake]:
 def _repeated_choices(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     for name, kind in spec.space.items():
         if kind.kind == "choice" and not spec.listed:
-            listed = kind.arguments()
-            for index, value in enumerate(listed):
-                if value in listed[:index]:
+            values = kind.arguments()
+            for index, value in enumerate(values):
+                if value in values[:index]:
                     path = f"space.{name}.choice" + ("" if name in unsure else f"[{index}]")
-                    yield Mistake(path, value, "stands twice in this choice", "Remove one of the two.")
+                    yield Mistake(path, value, "appears twice in this choice", "Remove one of the two.")
 
 
 def _combinations(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Try the settings' own rules between fields on the combinations the space can give."""
+    """Yield each rule between fields of the settings that some combination of the space breaks, once."""
     for settings, fixed in ((TrainSettings, spec.train), (PROBLEMS[spec.problem["name"]], spec.problem)):
         names = [field.name for field in dataclasses.fields(settings)]
         base = {name: value for name, value in fixed.items() if name in names}
-        found: dict[tuple[str, str], tuple[SettingError, dict[str, Any], int]] = {}
+        broken: dict[tuple[str, str], tuple[SettingError, dict[str, Any], int]] = {}
         seen: set[str] = set()
         few = len(spec.listed) <= _MOST_COMBINATIONS
-        for index, whole in enumerate(_some_combinations(spec, settings.TOGETHER)):
-            chosen = {name: value for name, value in whole.items() if name in names}
+        for index, combination in enumerate(_some_combinations(spec, settings.TOGETHER)):
+            chosen = {name: value for name, value in combination.items() if name in names}
             if seen.issuperset(parts := _judged_parts(chosen, settings.TOGETHER, numbers=few)):
                 continue
             seen |= parts
             for error in _broken_rules(settings, {**base, **chosen}):
-                found.setdefault((error.field, error.rule), (error, chosen, index))
-        for error, chosen, index in found.values():
+                broken.setdefault((error.field, error.rule), (error, chosen, index))
+        for error, chosen, index in broken.values():
             if not any(name in error.rule.split() for name in unsure):
                 yield _impossible(spec, error, chosen, index)
 
 
 def _judged_parts(chosen: Mapping[str, Any], together: Sequence[Sequence[str]], *, numbers: bool) -> set[str]:
-    """Return what rules look at: fields together, or a single one; numbers may be left to their bounds."""
+    """Return the values that rules look at, alone and together, as text; without `numbers` no number alone."""
     groups = [{name: chosen[name] for name in group if name in chosen} for group in together]
     single = [{name: value} for name, value in chosen.items() if numbers or not isinstance(value, (int, float))]
     return {"", *(repr(part) for part in (*groups, *single))}
@@ -127,18 +127,20 @@ def _engine(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 
 def _state(spec: StudySpec) -> Iterator[Mistake]:
-    """Find a URL for study.db that is not one of PostgreSQL without a password."""
+    """Yield a mistake where the URL of study.db is not of PostgreSQL, or contains a password."""
     if spec.state is None or not URL.match(spec.state):
         return
     scheme, _, rest = spec.state.partition("://")
     secret = re.match(r"[^@/?]*?:([^/?]*)@", rest) or re.search(r"[?&]password=([^&]*)", rest)
     shown = spec.state.replace(secret[1], "***") if secret and secret[1] else spec.state
     if scheme != "postgresql":
-        hint = "Write postgresql://HOST/DATABASE." if "postgres" in scheme else "Leave it out for the study's folder."
+        hint = (
+            "Write postgresql://HOST/DATABASE." if "postgres" in scheme else "Leave it out to use the study's folder."
+        )
         yield Mistake("state", shown, "must be a folder or postgresql://...", hint)
     if secret:
-        hint = "Leave it out, and put it into PGPASSWORD or ~/.pgpass, where libpq finds it."
-        yield Mistake("state", shown, "must not hold a password", hint)
+        hint = "Set it in PGPASSWORD or ~/.pgpass, where libpq finds it."
+        yield Mistake("state", shown, "must not contain a password", hint)
 
 
 def _impossible(spec: StudySpec, error: SettingError, chosen: Mapping[str, Any], index: int) -> Mistake:
@@ -152,26 +154,27 @@ def _impossible(spec: StudySpec, error: SettingError, chosen: Mapping[str, Any],
 
 
 def _some_combinations(spec: StudySpec, together: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
-    """Yield the listed configurations, or corners of the space: all where they are few, else of connected fields.
+    """Yield the listed configurations, or combinations of corners of the space.
 
-    Other dimensions stand at their first value, but each of theirs comes up too.
+    All combinations of corners where they are few. Otherwise those of connected fields, while the other dimensions
+    keep their first values; every value of each dimension occurs.
     """
     if spec.listed:
         yield from spec.listed
         return
     few = math.prod(len(kind.corners()) for kind in spec.space.values()) <= _MOST_COMBINATIONS
     groups = related(spec, [tuple(spec.space)] if few else together)
-    tried = [list(possible(spec, group, _MOST_COMBINATIONS, whole=False)) for group in groups]
-    first = [found[0] if found else {} for found in tried]
+    by_group = [list(possible(spec, group, _MOST_COMBINATIONS, whole=False)) for group in groups]
+    first = [combinations[0] if combinations else {} for combinations in by_group]
     yield {name: value for chosen in first for name, value in chosen.items()}
-    for place, found in enumerate(tried):
+    for place, combinations in enumerate(by_group):
         others = {name: value for chosen in first[:place] + first[place + 1 :] for name, value in chosen.items()}
-        for chosen in found:
+        for chosen in combinations:
             yield {**others, **chosen}
 
 
 def _broken_rules(settings: type[Any], chosen: dict[str, Any]) -> Iterator[SettingError]:
-    """Yield each rule of a settings record that `chosen` breaks, mending one field after the other."""
+    """Yield each rule of a settings record that `chosen` breaks, resetting one field after another to its default."""
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
     for _ in defaults:

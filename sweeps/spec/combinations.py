@@ -1,6 +1,6 @@
-"""Which configurations a study can come to: the combinations of its space that its conditions and constraints allow.
+"""The combinations of a study's space that its conditions and constraints allow.
 
-Checks look at them before anything runs: at all where they are few, else at the corners of the space.
+Checks look at all of them where they are few, otherwise at the corners of the space.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 
 def usable_constraints(spec: StudySpec) -> list[Constraint]:
-    """Return the constraints of a study that can be read and name fields alone; others are mistakes of their own."""
-    fields, found = flat(spec, {}), []
+    """Return the constraints of a study that can be read and name only fields; others are reported elsewhere."""
+    fields, usable = flat(spec, {}), []
     for text in spec.search.constraints:
         try:
             constraint = Constraint.parse(text)
         except ValueError:
             continue
         if constraint.names <= fields.keys():
-            found.append(constraint)
-    return found
+            usable.append(constraint)
+    return usable
 
 
 def flat(spec: StudySpec, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every field of train and problem, the names that a constraint may use."""
+    """Return the value of every field of train and problem by name, as constraints use them."""
     config = spec.config(params)
     return {name: value for section in config.values() for name, value in section.items() if name != "name"}
 
 
 def is_few(spec: StudySpec, fields: Iterable[str], most: int) -> bool:
-    """Return whether the swept ones of `fields`, and what they depend on, have at most `most` combinations."""
-    listed = [spec.space[field].finite_values() for field in with_parents(spec.space, fields)]
-    return None not in listed and math.prod(len(values or ()) for values in listed) <= most
+    """Return whether the swept fields among `fields`, with those they depend on, have at most `most` combinations."""
+    by_field = [spec.space[field].finite_values() for field in with_parents(spec.space, fields)]
+    return None not in by_field and math.prod(len(values or ()) for values in by_field) <= most
 
 
-def tried(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) -> Iterator[dict[str, Any]]:
-    """Yield values of the swept ones of `fields` and of what they depend on, constraints left aside.
+def candidates(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) -> Iterator[dict[str, Any]]:
+    """Yield values of the swept fields among `fields` and of those they depend on, regardless of constraints.
 
-    With `whole` every combination where they are at most `most`; otherwise every combination of corners, or `most` of
-    them.
+    With `whole`, every combination where there are at most `most`; otherwise every combination of corners, or a sample
+    of `most` of them.
     """
     group = with_parents(spec.space, fields)
     if whole and is_few(spec, group, most):
@@ -57,7 +57,7 @@ def tried(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) -> 
 
 
 def related(spec: StudySpec, groups: Iterable[Iterable[str]] = ()) -> list[list[str]]:
-    """Return the swept fields in groups that neither a condition, nor a constraint, nor one of `groups` connects."""
+    """Return the swept fields in groups; conditions, constraints and `groups` connect the fields of one group."""
     connected = [*groups, *(constraint.names for constraint in usable_constraints(spec))]
     connected += [[field, *kind.when] for field, kind in spec.space.items()]
     return [
@@ -66,20 +66,20 @@ def related(spec: StudySpec, groups: Iterable[Iterable[str]] = ()) -> list[list[
 
 
 def possible(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) -> Iterator[dict[str, Any]]:
-    """Yield what `tried` does, for `fields` and all that is connected with them, where the constraints allow it."""
+    """Yield the `candidates` for `fields` and all fields connected with them that the constraints allow."""
     wanted = set(fields)
-    group = [field for found in related(spec) if wanted & set(found) for field in found]
+    group = [field for fields_together in related(spec) if wanted & set(fields_together) for field in fields_together]
     constraints = [constraint for constraint in usable_constraints(spec) if constraint.names & set(group)]
     fixed = flat(spec, {})
-    for chosen in tried(spec, group, most, whole=whole):
+    for chosen in candidates(spec, group, most, whole=whole):
         if all(_holds(constraint, {**fixed, **chosen}) for constraint in constraints):
             yield chosen
 
 
 def grid_count(spec: StudySpec, most: int) -> int | None:
-    """Return the number of allowed combinations of a space, or None in a continuum.
+    """Return the number of allowed combinations of a space, or None where a dimension is continuous.
 
-    Where constraints have to be decided, also None for more than `most` combinations of the fields they connect.
+    Also None where constraints connect fields that have more than `most` combinations.
     """
     if any(kind.finite_values() is None for kind in spec.space.values()):
         return None
@@ -96,7 +96,7 @@ def grid_count(spec: StudySpec, most: int) -> int | None:
 
 
 def _holds(constraint: Constraint, values: Mapping[str, Any]) -> bool:
-    """Return whether a constraint holds; what cannot be decided is a mistake of its own."""
+    """Return whether a constraint holds, or cannot be evaluated, which is reported elsewhere."""
     try:
         return constraint.holds(values)
     except SweepError:

@@ -1,4 +1,4 @@
-"""Which dimensions of a space exist beside which values of others: the `when` of a study file.
+"""Dimensions that exist only for some values of other dimensions: the `when` of a study file.
 
 A dimension exists where every field of its `when` exists itself and has one of the values listed there. The parameters
 of a trial name the dimensions that exist, and no others.
@@ -17,7 +17,7 @@ Space = Mapping[str, Dimension]
 
 
 def is_active(space: Space, field: str, params: Mapping[str, Any]) -> bool:
-    """Return whether the dimension `field` exists beside `params`."""
+    """Return whether the dimension `field` exists for the values `params` of the other dimensions."""
     return all(
         parent in params and contains(allowed, params[parent]) and is_active(space, parent, params)
         for parent, allowed in space[field].when.items()
@@ -25,7 +25,7 @@ def is_active(space: Space, field: str, params: Mapping[str, Any]) -> bool:
 
 
 def parents_first(space: Space) -> list[str]:
-    """Return the fields of a space, each after those that its `when` names, else in the order of the space."""
+    """Return the fields of a space in its order, but each after those that its `when` names."""
     ordered: dict[str, None] = {}
 
     def add(field: str) -> None:
@@ -39,7 +39,7 @@ def parents_first(space: Space) -> list[str]:
 
 
 def with_parents(space: Space, fields: Iterable[str]) -> list[str]:
-    """Return the swept ones of `fields`, and all that decides whether they exist."""
+    """Return the swept fields among `fields` and all fields they depend on, parents first."""
     wanted = {field for field in fields if field in space}
     while parents := {parent for field in wanted for parent in space[field].when} - wanted:
         wanted |= parents
@@ -49,9 +49,9 @@ def with_parents(space: Space, fields: Iterable[str]) -> list[str]:
 def combinations(
     space: Space, fields: Iterable[str], values: Callable[[Dimension], Sequence[Any] | None]
 ) -> Iterator[dict[str, Any]]:
-    """Yield every different combination of the dimensions `fields` and of those they depend on, once.
+    """Yield every distinct combination of the dimensions `fields` and of those they depend on, once.
 
-    `values` says which values of a dimension are tried.
+    `values` returns the values of a dimension to combine.
     """
     order = with_parents(space, fields)
 
@@ -68,7 +68,7 @@ def combinations(
 
 
 def sample_of_corners(space: Space, fields: Iterable[str], count: int) -> Iterator[dict[str, Any]]:
-    """Yield `count` combinations of corners of the dimensions, always the same ones."""
+    """Yield `count` random combinations of corners of the dimensions, the same ones in every call."""
     order, generator = with_parents(space, fields), random.Random(0)
     for _ in range(count):
         chosen: dict[str, Any] = {}
@@ -79,38 +79,38 @@ def sample_of_corners(space: Space, fields: Iterable[str], count: int) -> Iterat
 
 
 def grid_size(space: Space) -> int:
-    """Return the number of different combinations of a space without continuous dimensions.
+    """Return the number of distinct combinations of a space without continuous dimensions.
 
-    Values of a dimension on which no other depends are counted, not tried.
+    Values on which no condition depends are counted without being enumerated.
     """
     order = parents_first(space)
-    looked_at: dict[str, list[Any]] = {field: [] for field in space}
+    in_conditions: dict[str, list[Any]] = {field: [] for field in space}
     for kind in space.values():
         for parent, allowed in kind.when.items():
-            looked_at[parent] += [value for value in allowed if not contains(looked_at[parent], value)]
+            in_conditions[parent] += [value for value in allowed if not contains(in_conditions[parent], value)]
 
-    def counted(chosen: dict[str, Any], position: int) -> int:
+    def count(chosen: dict[str, Any], position: int) -> int:
         if position == len(order):
             return 1
         field = order[position]
         if not is_active(space, field, chosen):
-            return counted(chosen, position + 1)
-        others = len(space[field].finite_values() or ()) - len(looked_at[field])
-        each = sum(counted({**chosen, field: value}, position + 1) for value in looked_at[field])
-        return each + (others * counted(chosen, position + 1) if others else 0)
+            return count(chosen, position + 1)
+        others = len(space[field].finite_values() or ()) - len(in_conditions[field])
+        total = sum(count({**chosen, field: value}, position + 1) for value in in_conditions[field])
+        return total + (others * count(chosen, position + 1) if others else 0)
 
-    return counted({}, 0)
+    return count({}, 0)
 
 
 def contains(values: Iterable[Any], value: Any) -> bool:
-    """Return whether a plain value is among others, true being no 1."""
+    """Return whether a plain value is among others; true does not equal 1."""
     return any(other == value and isinstance(other, bool) == isinstance(value, bool) for other in values)
 
 
-def attached(
+def with_conditions(
     space: Space, conditions: Mapping[str, Mapping[str, Sequence[Any]]]
 ) -> tuple[dict[str, Dimension], list[list[str]]]:
-    """Return a space with its conditions, checked already, and the circles among them, which are left out."""
+    """Return a space with its conditions, already checked, and the circles among them, which are left out."""
     circles: list[list[str]] = []
     kept = dict(conditions)
     while circle := _circle(kept):
@@ -121,32 +121,33 @@ def attached(
 
 
 def possible_values(kind: Dimension, written: Any) -> tuple[list[Any], list[Any]] | None:
-    """Return which of the values written in a `when` its field can have, and which not; None for a continuum.
+    """Return which of the values written in a `when` its field can have, and which not.
 
-    A list that is itself a value of the field is that value, any other a list of values.
+    None for a continuous dimension. A list that is itself a value of the field is that value; any other list is a list
+    of values.
     """
     if not isinstance(kind, (Choice, Int, LogInt)):
         return None
-    several = isinstance(written, list) and not _has(kind, written)
-    listed = written if several else [written]
-    possible = [_own(kind, value) for value in listed if _has(kind, value)]
-    return possible, [value for value in listed if not _has(kind, value)]
+    is_list = isinstance(written, list) and not _has(kind, written)
+    values = written if is_list else [written]
+    possible = [_own(kind, value) for value in values if _has(kind, value)]
+    return possible, [value for value in values if not _has(kind, value)]
 
 
 def never_active(space: Space, field: str) -> bool:
     """Return whether no combination of the other dimensions lets `field` exist."""
     parents = with_parents(space, space[field].when)
-    looked_at = {
+    in_conditions = {
         parent: [value for kind in space.values() for value in kind.when.get(parent, ())] for parent in parents
     }
-    narrowed: Space = {parent: Choice(tuple(looked_at[parent]), when=space[parent].when) for parent in parents}
-    whole = {**narrowed, field: space[field]}
-    tried = combinations(narrowed, parents, lambda kind: kind.finite_values())
-    return not any(is_active(whole, field, chosen) for chosen in tried)
+    narrowed: Space = {parent: Choice(tuple(in_conditions[parent]), when=space[parent].when) for parent in parents}
+    with_field = {**narrowed, field: space[field]}
+    chosen = combinations(narrowed, parents, lambda kind: kind.finite_values())
+    return not any(is_active(with_field, field, params) for params in chosen)
 
 
 def linked(groups: Iterable[Iterable[str]]) -> list[set[str]]:
-    """Return groups of fields with those that share a field made one."""
+    """Return groups of fields, those that share a field merged."""
     merged: list[set[str]] = []
     for group in groups:
         joined = set(group)
@@ -164,12 +165,12 @@ def _has(kind: Choice | Int | LogInt, value: Any) -> bool:
 
 
 def _own(kind: Choice | Int | LogInt, value: Any) -> Any:
-    """Return a value as the dimension itself writes it: 10.0 for 10."""
+    """Return a value as the dimension has it: 10.0 for 10."""
     return next(own for own in kind.values if contains([own], value)) if isinstance(kind, Choice) else value
 
 
 def _circle(conditions: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return fields that depend on each other in a circle, each on the next, or nothing."""
+    """Return fields that depend on each other in a circle, each on the next; empty where there is no circle."""
     done: set[str] = set()
 
     def search(field: str, path: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Rules between fields that every trial must obey, such as `width * depth <= 128`: read and decided without `eval`.
+"""Rules between fields that every trial must obey, such as `width * depth <= 128`, evaluated without `eval`.
 
-A rule is one expression of Python's grammar, of which only what is named here passes: numbers, text, true, false and
+A rule is one expression of Python's grammar. Only the parts named here are allowed: numbers, text, true, false and
 null, fields, arithmetic, comparisons, and, or, not, and a few functions. Everything else is refused when it is read.
 """
 
@@ -20,7 +20,7 @@ from ..errors import SweepError
 
 _LONGEST: Final = 1000  # characters of a rule
 _DEEPEST: Final = 50  # expressions inside one another
-_MOST_BITS: Final = 1024  # of a whole number: beyond, a float would be infinite
+_MOST_BITS: Final = 1024  # of a whole number; a larger float would be infinite
 
 _BINARY: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
@@ -53,14 +53,14 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
 _OF_SEVERAL: Final = ("min", "max")
 _WORDS: Final = {"true": True, "false": False, "null": None}  # as YAML writes them
 ALLOWED: Final = (
-    "Allowed are fields, numbers, text in quotes, + - * / // % **, comparisons, and, or, not, parentheses, "
+    "Allowed: fields, numbers, text in quotes, + - * / // % **, comparisons, and, or, not, parentheses, "
     f"{', '.join(_FUNCTIONS)}."
 )
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A rule between fields; `names` are the fields it looks at."""
+    """A rule between fields; `names` are the fields it uses."""
 
     text: str
     names: frozenset[str]
@@ -68,25 +68,25 @@ class Constraint:
 
     @staticmethod
     def parse(text: str) -> Constraint:
-        """Read a rule. Raises `ValueError` with a sentence that says what is wrong and where."""
+        """Read a rule. Raises `ValueError` whose text says what is wrong and where."""
         return _parsed(text)
 
     @property
     def subject(self) -> str:
-        """The words with which a message about it begins."""
+        """Return the words with which a message about the rule begins."""
         return f"the constraint {self.text!r}"
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Return whether the rule holds for plain values of its fields.
 
-        Raises `SweepError` where it cannot be said: text compared with a number, a division by zero.
+        Raises `SweepError` where it cannot be evaluated: text compared with a number, a division by zero.
         """
         try:
             return _truth(self._tree, values)
         except (ArithmeticError, TypeError, ValueError) as error:
-            given = ", ".join(f"{name} {values[name]!r}" for name in sorted(self.names))
-            where = f" where it is given {given}" if given else ""
-            raise SweepError(f"{self.subject} cannot be decided{where}: {error}.") from None
+            fields = ", ".join(f"{name} {values[name]!r}" for name in sorted(self.names))
+            where = f" for {fields}" if fields else ""
+            raise SweepError(f"{self.subject} cannot be evaluated{where}: {error}.") from None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -96,7 +96,7 @@ def _parsed(text: str) -> Constraint:
     line = re.sub(r"\s", " ", text).strip()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is refused below
+            warnings.simplefilter("ignore")  # about expressions that are refused below
             tree = ast.parse(line, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(_syntax(error, line)) from None
@@ -107,15 +107,15 @@ def _parsed(text: str) -> Constraint:
 
 
 def _syntax(error: Exception, line: str) -> str:
-    """Return what is wrong with the grammar of a rule, and where."""
+    """Return a message on what is wrong with the grammar of a rule, and where."""
     if not isinstance(error, SyntaxError):
-        return "is not a valid expression"  # as older releases of Python say of a NUL, with another exception
+        return "is not a valid expression"  # older releases of Python raise another exception for a NUL
     is_inside = error.offset and error.offset <= len(line)
-    return f"is not a valid expression ({error.msg}, {f'in column {error.offset}' if is_inside else 'at its end'})"
+    return f"is not a valid expression ({error.msg}, {f'in column {error.offset}' if is_inside else 'at the end'})"
 
 
 def _check(node: ast.expr, names: set[str], line: str, *, depth: int) -> None:
-    """Refuse whatever is not listed in this file, and collect the names of fields."""
+    """Raise `ValueError` for anything that is not listed in this file, and add the names of fields to `names`."""
     if depth > _DEEPEST:
         raise ValueError(f"must not be nested more than {_DEEPEST} deep")
     inside: list[ast.expr]
@@ -145,7 +145,7 @@ def _check(node: ast.expr, names: set[str], line: str, *, depth: int) -> None:
 
 
 def _check_truth(node: ast.expr) -> None:
-    """Refuse what is a number or text where something true or false must stand."""
+    """Raise `ValueError` where a number or text is used as true or false."""
     match node:
         case ast.BoolOp(values=operands):
             for operand in operands:
@@ -156,7 +156,7 @@ def _check_truth(node: ast.expr) -> None:
             return
         case _:
             raise ValueError(
-                f"must be true or false, as width <= 64 is: what begins in column {node.col_offset + 1} is a value"
+                f"must be true or false, like width <= 64; the part in column {node.col_offset + 1} is a value"
             )
 
 
@@ -188,15 +188,15 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
             pairs = zip(ops, sides[:-1], sides[1:], strict=True)
             return all(_compared(op, first, second) for op, first, second in pairs)
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            given = [_value(argument, values) for argument in arguments]
-            return _length(given[0]) if name == "len" else _FUNCTIONS[name](*map(_number, given))
-    raise TypeError(f"{type(node).__name__} is not allowed")  # no tree that was checked comes here
+            results = [_value(argument, values) for argument in arguments]
+            return _length(results[0]) if name == "len" else _FUNCTIONS[name](*map(_number, results))
+    raise TypeError(f"{type(node).__name__} is not allowed")  # cannot happen for a tree that was checked
 
 
 def _computed(op: ast.operator, left: float, right: float) -> Any:
-    """Return the result of an operator on numbers; whole numbers stay below 2^1024, as floats do."""
-    whole = isinstance(left, int) and isinstance(right, int)
-    if whole and isinstance(op, ast.Pow) and abs(left) > 1 and (int(left).bit_length() - 1) * right > _MOST_BITS:
+    """Return the result of an operator on numbers. Raises `OverflowError` for whole numbers of 2^1024 and more."""
+    is_whole = isinstance(left, int) and isinstance(right, int)
+    if is_whole and isinstance(op, ast.Pow) and abs(left) > 1 and (int(left).bit_length() - 1) * right > _MOST_BITS:
         raise OverflowError(f"{left} ** {right} is too large")
     result = _number(_BINARY[type(op)](left, right))
     if isinstance(result, int) and result.bit_length() > _MOST_BITS:
@@ -205,7 +205,7 @@ def _computed(op: ast.operator, left: float, right: float) -> Any:
 
 
 def _compared(op: ast.cmpop, left: Any, right: Any) -> bool:
-    """Return the result of a comparison; anything may be equal to anything, numbers or texts alone have an order."""
+    """Return the result of a comparison. Any values may be equal; only two numbers or two texts have an order."""
     alike = any(isinstance(left, kind) and isinstance(right, kind) for kind in ((int, float), str))
     if not alike and not isinstance(op, (ast.Eq, ast.NotEq)):
         raise TypeError(f"{left!r} and {right!r} have no order")

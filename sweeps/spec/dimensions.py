@@ -1,4 +1,4 @@
-"""Dimensions of a search space: what a swept field may become, and how a number in [0, 1) picks a value.
+"""Dimensions of a search space: the values of a swept field, and how a number in [0, 1) picks one of them.
 
 Each dimension is one line of a study file's `space`, such as `width: {choice: [8, 16]}`. Its values are plain JSON
 values: Optuna stores numbers and text as they are, lists and mappings as JSON text.
@@ -20,8 +20,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 class Dimension(ABC):
     """The values one field may take in a study.
 
-    `when` maps other swept fields to values: the dimension exists where each of them has one of its values. Empty, it
-    always exists.
+    `when` maps other swept fields to values: the dimension exists where each of them has one of these values. Where
+    `when` is empty, the dimension always exists.
     """
 
     kind: ClassVar[str]  # the word in the study file
@@ -33,19 +33,19 @@ class Dimension(ABC):
 
     @abstractmethod
     def distribution(self) -> BaseDistribution:
-        """Return the same dimension as Optuna writes it."""
+        """Return the dimension as a distribution of Optuna."""
 
     @abstractmethod
     def finite_values(self) -> Sequence[Any] | None:
-        """Return every value in order, or None where they form a continuum."""
+        """Return every value in order, or None for a continuous dimension."""
 
     @abstractmethod
     def corners(self) -> Sequence[Any]:
-        """Return the values a rule must be tried on: every choice, or both ends of a range."""
+        """Return the values on which rules are tried: every choice, or both ends of a range."""
 
     @abstractmethod
     def arguments(self) -> list[Any]:
-        """Return what stands behind `kind` in the study file."""
+        """Return the list that follows `kind` in the study file."""
 
     def encode(self, value: Any) -> Any:
         """Return `value` as Optuna stores it."""
@@ -100,14 +100,14 @@ class _Range(Dimension):
         return [self.low, self.high]
 
     def _within(self, value: Any) -> Any:
-        """Undo the last rounding error at the ends of the range."""
+        """Return a value with its rounding error beyond the ends of the range removed."""
         return min(max(value, self.low), self.high)
 
 
 @final
 @dataclass(frozen=True)
 class Uniform(_Range):
-    """A number, every equal stretch equally likely."""
+    """A number; intervals of equal length are equally likely."""
 
     kind: ClassVar[str] = "uniform"
     low: float
@@ -126,7 +126,7 @@ class Uniform(_Range):
 @final
 @dataclass(frozen=True)
 class LogUniform(_Range):
-    """A positive number, every equal ratio equally likely."""
+    """A positive number; intervals of equal ratio are equally likely."""
 
     kind: ClassVar[str] = "loguniform"
     low: float
@@ -164,7 +164,7 @@ class Int(_Range):
 @final
 @dataclass(frozen=True)
 class LogInt(_Range):
-    """A positive whole number, every equal ratio about equally likely (rounded from [low - 1/2, high + 1/2])."""
+    """A positive whole number, rounded from a log-uniform number in [low - 1/2, high + 1/2]."""
 
     kind: ClassVar[str] = "logint"
     low: int
@@ -185,7 +185,7 @@ KINDS: Final[dict[str, type[Dimension]]] = {kind.kind: kind for kind in (Choice,
 
 
 def dimension(kind: str, arguments: Sequence[Any]) -> Dimension:
-    """Build the dimension that a study file writes as `{kind: arguments}`, both already checked."""
+    """Return the dimension that a study file writes as `{kind: arguments}`, both already checked."""
     match kind:
         case "choice":
             return Choice(tuple(arguments))

@@ -1,4 +1,4 @@
-"""What a validator complains about, said for the author of a study file: place, rule, nearest valid name, way out."""
+"""Errors of the validator as mistakes for the author of a study file: place, rule, nearest valid name, way out."""
 
 from __future__ import annotations
 
@@ -40,46 +40,46 @@ _BOUND: Final = {
 
 @dataclass(frozen=True)
 class Sections:
-    """The names a study file may use: `keys` by section (the file itself is ""), `kinds` of dimension by field."""
+    """The names a study file may use: `keys` by section ("" is the file itself), `kinds` of dimension by field."""
 
     keys: Mapping[str, tuple[str, ...]]
     kinds: Mapping[str, tuple[str, ...]]
 
     def home(self, key: str) -> str | None:
-        """Return the section in which `key` is valid, `space` and the file itself left aside."""
+        """Return the section in which `key` is valid, other than `space` and the file itself, or None."""
         return next((name for name, keys in self.keys.items() if name not in ("", "space") and key in keys), None)
 
 
 def mistakes_of(errors: Iterable[Mapping[str, Any]], raw: Mapping[str, Any], sections: Sections) -> list[Mistake]:
-    """Turn pydantic's error records on `raw` into mistakes; the branches of a union become one."""
-    found: dict[str, Mistake] = {}
+    """Return pydantic's error records on `raw` as mistakes, one for all branches of a union."""
+    by_path: dict[str, Mistake] = {}
     for error in errors:
         if error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]:
-            continue  # long enough, were it not for other mistakes
+            continue  # only too short without its other mistakes
         keys = keys_in(raw, error)
         mistake = _mistake(error, keys, sections)
-        before = found.get(mistake.path)
+        before = by_path.get(mistake.path)
         if before is not None and before.rule != mistake.rule:
             rule = f"{before.rule} or {mistake.rule.removeprefix('must be ')}"
             mistake = Mistake(before.path, before.value, rule, before.hint or mistake.hint)
-        found[mistake.path] = mistake
-    return list(found.values())
+        by_path[mistake.path] = mistake
+    return list(by_path.values())
 
 
 def in_file_order(mistakes: Sequence[Mistake], raw: Mapping[str, Any]) -> list[Mistake]:
-    """Sort mistakes as their places stand in the file; what is not there comes last."""
+    """Return mistakes in the order of their places in the file; those without a place there come last."""
     places = {path: position for position, path in enumerate(_paths(raw, ""))}
     return sorted(mistakes, key=lambda mistake: places.get(mistake.path, len(places)))
 
 
 def nearest(name: str, valid: Sequence[str]) -> list[str]:
-    """Return the valid names somebody who wrote `name` may have meant, best first."""
+    """Return the valid names that `name` may stand for, best first."""
     close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.6)
     return close or [candidate for candidate in valid if name.lower() in candidate.split("_")]
 
 
 def did_you_mean(name: Any, valid: Sequence[str]) -> str:
-    """Return the nearest valid name as a question, or the list of all of them."""
+    """Return a hint: the nearest valid name as a question, or all valid names."""
     names = nearest(name, valid) if isinstance(name, str) else []
     if names:
         return f"Did you mean {' or '.join(names)}?"
@@ -104,7 +104,7 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
         return Mistake(path, value, *_not_allowed(value, context["expected"]))
     if kind == "too_short":
         least = context["min_length"]
-        hint = "" if least == 1 else "A single one stands there by itself, without a list."
+        hint = "" if least == 1 else "Write a single one without a list."
         return Mistake(path, value, f"must list at least {least} value{'' if least == 1 else 's'}", hint)
     if kind in _BOUND:
         name, words = _BOUND[kind]
@@ -119,13 +119,13 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
 
 
 def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, str]:
-    """Return rule and hint for a key that is not valid where it stands."""
+    """Return rule and hint for a key that is not valid in its section."""
     key = str(keys[-1])
     if len(keys) == 3 and keys[0] == "space":
         field, kinds = str(keys[1]), sections.kinds[str(keys[1])]
         if key in KINDS:
             return f"{key} cannot draw values of {field}", f"For {field} write {' or '.join(kinds)}."
-        return "is no kind of dimension", did_you_mean(key, (*kinds, "when"))
+        return "is not a kind of dimension", did_you_mean(key, (*kinds, "when"))
     section = ".".join(map(str, keys[:-1]))
     home = sections.home(key)
     if section == "space" or keys[:2] == ["search", "list"]:
@@ -143,7 +143,7 @@ def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, st
 
 
 def _not_allowed(value: Any, expected: str) -> tuple[str, str]:
-    """Return rule and hint for a value outside a list of allowed ones, which pydantic writes as 'a', 'b' or 'c'."""
+    """Return rule and hint for a value that is not allowed; pydantic writes the allowed ones as 'a', 'b' or 'c'."""
     allowed = [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
     rule = f"must be {allowed[0]}" if len(allowed) == 1 else f"must be one of {', '.join(allowed)}"
     names = nearest(value, allowed) if isinstance(value, str) else []
@@ -151,7 +151,7 @@ def _not_allowed(value: Any, expected: str) -> tuple[str, str]:
 
 
 def _way_out(keys: Sequence[str | int], value: Any, kind: str = "") -> str:
-    """Return what to write instead, where the value itself suggests it."""
+    """Return a hint on what to write instead where the value suggests it, else an empty text."""
     if keys == ["study"] and kind != "string_type":
         return "Write `study: NAME`; results go into a folder of that name."
     if kind == "model_type" and keys[0] == "space" and len(keys) == 2:
@@ -168,7 +168,7 @@ def _way_out(keys: Sequence[str | int], value: Any, kind: str = "") -> str:
 
 
 def keys_in(raw: Any, error: Mapping[str, Any]) -> list[str | int]:
-    """Return the keys of an error's place that stand in the file, without pydantic's names for branches of a union."""
+    """Return the keys of an error's place in the file, without pydantic's names for the branches of a union."""
     keys: list[str | int] = []
     place = raw
     for key in error["loc"]:

@@ -1,7 +1,7 @@
-"""What a study file may hold, as pydantic models; those of `train`, `problem` and `space` are built from pinncore.
+"""The study file as pydantic models; those of `train`, `problem` and `space` are built from pinncore.
 
-The rules of a field stand in the annotations of pinncore's settings and are read from there, for the field itself
-and for every value it is swept over. Nothing but this file and specsections imports pydantic.
+The rules of a field are read from the annotations of pinncore's settings, for the field itself and for every value it
+is swept over. Only this module and `sections` import pydantic.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .descriptions import describe
 from .dimensions import KINDS
 from .sections import LISTED, STRICT, BudgetSettings, PrunerSettings, ResourceSettings, ResultSettings, SearchSettings
 
-_WHEN = "The dimension exists where each of these other swept fields has its value here, or one of a list of them."
+_WHEN = "The dimension exists where each of these other swept fields has the value given, or one of the list given."
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"
 
 
@@ -34,7 +34,7 @@ def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
     """Return the model of a study file whose problem is one of `problem_names`."""
     problems, swept = [], _hints(TrainSettings)
     for name in problem_names:
-        named = {"name": (Literal[tuple(PROBLEMS)], Field(default=name, description="The equation that is solved."))}
+        named = {"name": (Literal[tuple(PROBLEMS)], Field(default=name, description="The equation to solve."))}
         problems.append(_model(PROBLEMS[name].__name__, named | _own_fields(PROBLEMS[name])))
         swept |= _hints(PROBLEMS[name])
     dimensions = {
@@ -51,20 +51,20 @@ def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
             "study": (folder_name, Field(description="Name of the study and of its folder.")),
             "problem": (
                 functools.reduce(operator.or_, problems),
-                _section(problems[0], "What is solved, on which data."),
+                _section(problems[0], "The problem to solve and its data."),
             ),
             "search": (search, _section(search, "How the space is searched.")),
             "space": (space, _section(space, "The swept fields of train and problem.")),
             "train": (train, _section(train, "The network and its training, where not swept.")),
-            "resources": (ResourceSettings, _section(ResourceSettings, "Where packs train.")),
-            "budget": (BudgetSettings, _section(BudgetSettings, "What ends the study early.")),
+            "resources": (ResourceSettings, _section(ResourceSettings, "Where packs train, and how many at once.")),
+            "budget": (BudgetSettings, _section(BudgetSettings, "Limits that end the study early.")),
             "results": (ResultSettings, _section(ResultSettings, "What is kept of each trial.")),
             "state": (
                 str | None,
                 Field(
                     default=None,
-                    description="Where study.db lies: null (in the study's folder), another folder, or "
-                    "postgresql://..., without a password: libpq takes it from PGPASSWORD or ~/.pgpass.",
+                    description="Where study.db is stored: null (in the study's folder), another folder, or "
+                    "postgresql://... without a password, which libpq takes from PGPASSWORD or ~/.pgpass.",
                 ),
             ),
         },
@@ -72,15 +72,15 @@ def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
 
 
 def section_keys(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
-    """Return the valid keys of each section of a study file; those of the file itself stand under ""."""
+    """Return the valid keys of each section of a study file; "" is the file itself."""
     models = {name: cast(Any, field.annotation) for name, field in model.model_fields.items()}
     models["search.pruner"] = PrunerSettings
-    inside = {
+    by_section = {
         name: tuple(field.alias or key for key, field in section.model_fields.items())
         for name, section in models.items()
         if hasattr(section, "model_fields")
     }
-    return {"": tuple(model.model_fields), **inside}
+    return {"": tuple(model.model_fields), **by_section}
 
 
 def dimension_kinds(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
@@ -93,7 +93,7 @@ def dimension_kinds(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
 
 
 def errors(model: type[BaseModel], content: Mapping[str, Any]) -> list[Any]:
-    """Return pydantic's records of everything wrong in `content`."""
+    """Return pydantic's error records on `content`."""
     try:
         validate(model, content)
     except ValidationError as error:
@@ -102,8 +102,8 @@ def errors(model: type[BaseModel], content: Mapping[str, Any]) -> list[Any]:
 
 
 def validate(model: type[BaseModel], content: Mapping[str, Any]) -> Any:
-    """Return `content` as its model. Raises pydantic's `ValidationError`."""
-    return model.model_validate_json(json.dumps(content))  # as JSON, strict validation takes lists for tuples
+    """Return `content` as an instance of `model`. Raises pydantic's `ValidationError`."""
+    return model.model_validate_json(json.dumps(content))  # in JSON, strict validation accepts lists as tuples
 
 
 def _model(name: str, definitions: dict[str, Any], *, in_schema: dict[str, Any] | None = None) -> type[BaseModel]:
@@ -116,7 +116,7 @@ def _section(model: type[BaseModel], sentence: str) -> Any:
 
 
 def _optional(sentence: str, in_schema: Mapping[str, Any] | None = None) -> Any:
-    """Return the definition of a key that may be left out but not be null."""
+    """Return the definition of a key that may be left out but must not be null."""
 
     def without_default(schema: dict[str, Any]) -> None:
         schema.pop("default", None)
@@ -145,7 +145,7 @@ def _search(row: type[BaseModel]) -> type[SearchSettings]:
 
 
 def _dimension(field: str, hint: Any, swept: tuple[str, ...]) -> type[BaseModel]:
-    """Return the model of the dimensions a field may have: every swept value obeys the rule of the field itself."""
+    """Return the model of the dimensions of a field; every swept value obeys the rule of the field itself."""
     definitions: dict[str, Any] = {"choice": (Annotated[list[hint], MinLen(1)], _optional("One of these values."))}
     for number, *bounds in _numbers(hint):
         for kind, base, extra, sentence in (
@@ -164,7 +164,7 @@ def _dimension(field: str, hint: Any, swept: tuple[str, ...]) -> type[BaseModel]
 
 
 def _numbers(hint: Any) -> list[tuple[Any, ...]]:
-    """Return those members of an annotation that are numbers: [(float, Gt(0))] of Annotated[float, Gt(0)] | None."""
+    """Return the members of an annotation that are numbers: [(float, Gt(0))] for Annotated[float, Gt(0)] | None."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     members = typing.get_args(hint) if is_union else (hint,)
     flat = [typing.get_args(member) if typing.get_origin(member) is Annotated else (member,) for member in members]

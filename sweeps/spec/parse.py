@@ -1,4 +1,4 @@
-"""From the text of a study file to a `StudySpec`, in one call that finds every mistake at once."""
+"""From the text of a study file to a `StudySpec`, in one call that finds every mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .configurations import ReadText
 from .mistakes import Sections, in_file_order, mistakes_of
 from .study_spec import StudySpec
 
-FileCheck = Callable[[StudySpec, Set[str]], Iterable[Mistake]]  # with the fields that have a mistake already
+FileCheck = Callable[[StudySpec, Set[str]], Iterable[Mistake]]  # the set: fields with a mistake already
 
 
 def parse_spec(
@@ -25,11 +25,11 @@ def parse_spec(
     read_text: ReadText | None = None,
     file_checks: Sequence[FileCheck] = (),
 ) -> StudySpec:
-    """Return the study of a study file's text; relative paths in it start at `base`.
+    """Return the study that the text of a study file describes; its relative paths start at `base`.
 
-    No file is opened here: `read_text` returns the text of a CSV file that `search.list` names, and `file_checks` find
-    what is wrong with the tables, weights and studies that the text names; without them they are taken to be there and
-    to fit. Raises `SpecError` with every mistake.
+    No file is opened here. `read_text` returns the text of a CSV file that `search.list` names. `file_checks` find
+    mistakes in the tables, weights and studies that the text names; without them, these are assumed to exist and to
+    fit. Raises `SpecError` with every mistake.
     """
     raw, mistakes = yaml_text.read(text)
     mistakes += yaml_text.override(raw, overrides)
@@ -38,30 +38,30 @@ def parse_spec(
     raw = {name: section for name, section in raw.items() if section is not None or name not in sections.keys}
     raw, table = configurations.with_rows(raw, base, sections.keys["space"], read_text)
     mistakes += table.mistakes if table else []
-    known = {mistake.path for mistake in mistakes}
-    mistakes += [m for m in mistakes_of(model.errors(file_model, raw), raw, sections) if m.path not in known]
-    mistakes += checks.of_structure(raw, sections)
+    reported = {mistake.path for mistake in mistakes}
+    mistakes += [m for m in mistakes_of(model.errors(file_model, raw), raw, sections) if m.path not in reported]
+    mistakes += checks.structure_mistakes(raw, sections)
     unsure = checks.unsure_fields(mistakes, sections)
     content = assembly.readable_part(file_model, raw)
-    parts, found = assembly.assembled(file_model, content, sections, base, unsure=unsure)
-    mistakes += found
-    unsure |= checks.unsure_fields(found, sections)
+    parts, condition_mistakes = assembly.assemble(file_model, content, sections, base, unsure=unsure)
+    mistakes += condition_mistakes
+    unsure |= checks.unsure_fields(condition_mistakes, sections)
     spec = StudySpec(**parts)
-    mistakes += checks.of_content(spec, unsure=unsure)
+    mistakes += checks.content_mistakes(spec, unsure=unsure)
     mistakes += [mistake for check in file_checks for mistake in check(spec, unsure)]
     if mistakes:
-        raise SpecError(configurations.abridged(in_file_order(mistakes, raw), table))
+        raise SpecError(configurations.abridge(in_file_order(mistakes, raw), table))
     return spec
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of a study file, for editors that complete and check as one types."""
+    """Return the JSON schema of a study file, for editors that complete and check while the user types."""
     schema = model.study_file(tuple(PROBLEMS)).model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _problem_name(raw: Mapping[str, Any]) -> str:
-    """Return the problem a file names, or the first one where it names none that exists."""
+    """Return the problem that a file names, or the first problem where it names none that exists."""
     problem = raw.get("problem")
     name = problem.get("name") if isinstance(problem, dict) else None
     return name if isinstance(name, str) and name in PROBLEMS else next(iter(PROBLEMS))

@@ -1,4 +1,4 @@
-"""Whether the section search of a study file agrees with itself and with the space it searches."""
+"""Checks of the section search of a study file, in itself and against the space."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Final
 
 from ..errors import NOT_GIVEN, Mistake, SweepError
-from .combinations import flat, is_few, tried, usable_constraints
+from .combinations import candidates, flat, is_few, usable_constraints
 from .constraints import ALLOWED, Constraint
 from .mistakes import did_you_mean
 
 if TYPE_CHECKING:
     from .study_spec import StudySpec
 
-IN_CURVES: Final = ("rel_l2", "loss")  # metrics that are known while a trial trains
+IN_CURVES: Final = ("rel_l2", "loss")  # metrics known while a trial trains
 _ONE_OBJECTIVE: Final = ("gp", "cmaes")
-_FROM_OTHERS: Final = ("tpe", "gp", "nsga2")
+_LEARN_FROM_OTHERS: Final = ("tpe", "gp", "nsga2")
 _POPULATIONS: Final = ("cmaes", "nsga2")
-_BY_FIRST_FINISHED: Final = ("asha", "hyperband", "median")
+_DEPEND_ON_ORDER: Final = ("asha", "hyperband", "median")
 _MOST_TRIED: Final = 100_000  # combinations of the fields of a constraint
-_ENOUGH_TRIED: Final = 2000  # of them, once one obeys it
+_ENOUGH_TRIED: Final = 2000  # combinations, once one of them obeys the constraint
 
 
-def of_search(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
-    """Find what is wrong in the section search, `unsure` being fields that have a mistake already."""
+def search_mistakes(spec: StudySpec, *, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield the mistakes in the section search; the fields in `unsure` have a mistake already."""
     yield from _trials(spec, unsure)
     yield from _objectives(spec, unsure)
     yield from _sampler(spec, unsure)
@@ -36,7 +36,7 @@ def _trials(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     if unsure & {"sampler", "trials", "list"}:
         return
     if search.trials is None and search.sampler not in ("grid", "list"):
-        hint = "Write for instance trials: 64; only the samplers grid and list know by themselves how many there are."
+        hint = "For example: trials: 64. Only the samplers grid and list have a number of trials of their own."
         yield Mistake("search.trials", NOT_GIVEN, "must be given", hint)
     if search.sampler == "list" and not spec.listed:
         hint = "Write the configurations as a list of mappings, or name a CSV file."
@@ -50,15 +50,15 @@ def _objectives(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         return
     for index, objective in enumerate(spec.objectives):
         if objective in spec.objectives[:index]:
-            yield Mistake(f"search.objective[{index}]", objective, "stands twice", "Remove one of the two.")
+            yield Mistake(f"search.objective[{index}]", objective, "appears twice", "Remove one of the two.")
     if len(spec.objectives) == 1:
         return
     if spec.search.sampler in _ONE_OBJECTIVE and "sampler" not in unsure:
-        hint = "Take tpe or nsga2, or a single objective."
+        hint = "Use tpe or nsga2, or a single objective."
         yield Mistake("search.sampler", spec.search.sampler, "cannot search for several objectives", hint)
     if spec.budget.target is not None and "target" not in unsure:
-        hint = "Leave it out, or take a single objective."
-        yield Mistake("budget.target", spec.budget.target, "several objectives have no single target", hint)
+        hint = "Leave it out, or use a single objective."
+        yield Mistake("budget.target", spec.budget.target, "needs a single objective", hint)
 
 
 def _sampler(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
@@ -67,16 +67,18 @@ def _sampler(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         return
     for name, kind in spec.space.items():
         if search.sampler == "grid" and kind.finite_values() is None:
-            hint = "List its values with choice, or take the sampler random, qmc or tpe."
-            yield Mistake(f"space.{name}.{kind.kind}", kind.arguments(), "a grid has no continuous dimension", hint)
+            rule = "must not be continuous with the sampler grid"
+            hint = "List its values with choice, or use the sampler random, qmc or tpe."
+            yield Mistake(f"space.{name}.{kind.kind}", kind.arguments(), rule, hint)
         if search.sampler == "cmaes" and kind.kind == "choice":
-            hint = "Write it as a range, fix it under train or problem, or take the sampler tpe."
-            yield Mistake(f"space.{name}.choice", kind.arguments(), "cmaes searches ranges of numbers alone", hint)
-    if search.warm_start and search.sampler not in _FROM_OTHERS and "warm_start" not in unsure:
-        rule = f"the sampler {search.sampler} learns nothing from other studies"
-        yield Mistake("search.warm_start", search.warm_start, rule, f"Take {', '.join(_FROM_OTHERS)}, or leave it out.")
+            hint = "Write it as a range, fix it under train or problem, or use the sampler tpe."
+            yield Mistake(f"space.{name}.choice", kind.arguments(), "cmaes searches ranges of numbers only", hint)
+    if search.warm_start and search.sampler not in _LEARN_FROM_OTHERS and "warm_start" not in unsure:
+        rule = f"the sampler {search.sampler} does not learn from other studies"
+        hint = f"Use the sampler {', '.join(_LEARN_FROM_OTHERS[:-1])} or {_LEARN_FROM_OTHERS[-1]}, or leave it out."
+        yield Mistake("search.warm_start", search.warm_start, rule, hint)
     if search.sampler in _POPULATIONS and search.generation < 2 and "generation" not in unsure:
-        rule = f"must be at least 2 with the sampler {search.sampler}, whose population it is"
+        rule = f"must be at least 2 with the sampler {search.sampler}: it is the population size"
         yield Mistake("search.generation", search.generation, rule)
 
 
@@ -84,12 +86,12 @@ def _pruner(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     search, pruner = spec.search, spec.search.pruner
     if pruner.kind == "none" or unsure & {"pruner", "kind"}:
         return
-    if search.deterministic and pruner.kind in _BY_FIRST_FINISHED and "deterministic" not in unsure:
-        rule = f"{pruner.kind} goes by which trials stand at a rung first, so that deterministic cannot hold"
-        yield Mistake("search.pruner", pruner.kind, rule, "Take patience or none, or leave deterministic out.")
+    if search.deterministic and pruner.kind in _DEPEND_ON_ORDER and "deterministic" not in unsure:
+        rule = f"{pruner.kind} depends on which trials reach a rung first, so deterministic cannot hold"
+        yield Mistake("search.pruner", pruner.kind, rule, "Use patience or none, or leave deterministic out.")
     hidden = [objective for objective in spec.objectives if objective not in IN_CURVES]
     if pruner.metric is None and hidden and not unsure & {"metric", "objective"}:
-        rule = f"must be given: {hidden[0]} is known only when a trial has ended"
+        rule = f"must be given: {hidden[0]} is known only at the end of a trial"
         yield Mistake("search.pruner.metric", NOT_GIVEN, rule, f"Write metric: {' or metric: '.join(IN_CURVES)}.")
 
 
@@ -97,35 +99,36 @@ def _constraints(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     if "constraints" in unsure:
         return
     names = tuple(flat(spec, {}))
-    found: list[Mistake] = []
+    mistakes: list[Mistake] = []
     for index, text in enumerate(spec.search.constraints):
         path = f"search.constraints[{index}]"
         try:
             constraint = Constraint.parse(text)
         except ValueError as error:
-            found.append(Mistake(path, text, str(error), ALLOWED))
+            mistakes.append(Mistake(path, text, str(error), ALLOWED))
             continue
         for name in sorted(constraint.names - set(names)):
-            found.append(Mistake(path, text, f"{name} is no field of train or problem", did_you_mean(name, names)))
+            rule = f"{name} is not a field of train or problem"
+            mistakes.append(Mistake(path, text, rule, did_you_mean(name, names)))
         if constraint.names <= set(names) and not constraint.names & unsure:
-            found += _of_values(spec, constraint, path)
-    yield from found
+            mistakes += _constraint(spec, constraint, path)
+    yield from mistakes
     together = usable_constraints(spec)
     names_of_all = frozenset[str]().union(*(constraint.names for constraint in together))
-    if found or len(together) < 2 or names_of_all & unsure or not is_few(spec, names_of_all, _MOST_TRIED):
+    if mistakes or len(together) < 2 or names_of_all & unsure or not is_few(spec, names_of_all, _MOST_TRIED):
         return
     fixed = flat(spec, {})
-    every = ({**fixed, **chosen} for chosen in tried(spec, names_of_all, _MOST_TRIED, whole=True))
-    if not spec.listed and not any(all(constraint.holds(values) for constraint in together) for values in every):
+    values = ({**fixed, **chosen} for chosen in candidates(spec, names_of_all, _MOST_TRIED, whole=True))
+    if not spec.listed and not any(all(constraint.holds(value) for constraint in together) for value in values):
         rule = "no configuration of the space obeys all of them"
         yield Mistake("search.constraints", NOT_GIVEN, rule, "Loosen one of them, or widen the space.")
 
 
-def _of_values(spec: StudySpec, constraint: Constraint, path: str) -> Iterator[Mistake]:
-    """Yield what is wrong with a constraint in the space: that it cannot be decided somewhere, or holds nowhere."""
+def _constraint(spec: StudySpec, constraint: Constraint, path: str) -> Iterator[Mistake]:
+    """Yield a mistake where a constraint cannot be evaluated somewhere in the space, or holds nowhere."""
     try:
         if spec.listed:
-            yield from _of_rows(spec, constraint)
+            yield from _rows(spec, constraint)
         elif not _holds_somewhere(spec, constraint):
             yield Mistake(
                 path, constraint.text, "no configuration of the space obeys it", "Loosen it, or widen the space."
@@ -135,16 +138,16 @@ def _of_values(spec: StudySpec, constraint: Constraint, path: str) -> Iterator[M
 
 
 def _holds_somewhere(spec: StudySpec, constraint: Constraint) -> bool:
-    """Return whether a constraint may hold. Raises `SweepError` where it cannot be decided for some combination."""
+    """Return whether a constraint may hold. Raises `SweepError` where it cannot be evaluated for a combination."""
     fixed, holds = flat(spec, {}), False
-    for count, chosen in enumerate(tried(spec, constraint.names, _MOST_TRIED, whole=True)):
+    for count, chosen in enumerate(candidates(spec, constraint.names, _MOST_TRIED, whole=True)):
         holds |= constraint.holds({**fixed, **chosen})
         if holds and count >= _ENOUGH_TRIED:
             break
     return holds or not is_few(spec, constraint.names, _MOST_TRIED)
 
 
-def _of_rows(spec: StudySpec, constraint: Constraint) -> Iterator[Mistake]:
+def _rows(spec: StudySpec, constraint: Constraint) -> Iterator[Mistake]:
     fixed = flat(spec, {})
     for index, row in enumerate(spec.listed):
         if not constraint.holds({**fixed, **row}):

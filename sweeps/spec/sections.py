@@ -1,6 +1,6 @@
 """The sections of a study file that do not depend on the problem, as pydantic models.
 
-Every rule and every sentence on a key stands here once, for the check, the JSON schema and the documentation.
+Rules and descriptions of keys are written here once, for the check, the JSON schema and the documentation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PrunerKind = Literal["none", "asha", "hyperband", "median", "patience"]
 
 
 def _one_or_list(value: Any) -> str:
-    """Return the tag of the branch that a value belongs to where one thing or a list of them may stand."""
+    """Return the tag of the branch of a union, one value or a list of values, that a value belongs to."""
     return "list" if isinstance(value, (list, tuple)) else "one"
 
 
@@ -31,38 +31,38 @@ def _as_mapping(pruner: Any) -> Any:
 
 
 class PrunerSettings(BaseModel):
-    """What ends hopeless trials early."""
+    """The rule that ends hopeless trials early."""
 
     model_config = STRICT
 
     kind: PrunerKind = Field(
         default="none",
-        description="none; asha (at each rung the best 1/reduction of the trials that stand there go on); hyperband "
+        description="none; asha (at each rung, the best 1/reduction of the trials that reached it go on); hyperband "
         "(asha in several brackets, the later ones with a later first rung); median (a trial worse than the median at "
         "a rung ends); patience (a training that no longer improves ends).",
     )
     metric: Literal["rel_l2", "loss"] | None = Field(
         default=None,
-        description="The column of the table curves that decides; null: the objective, or each of several.",
+        description="The column of the table curves that decides; null: the objective, or each of several objectives.",
     )
     reduction: Annotated[int, Ge(2), Le(16)] = Field(
-        default=3, description="asha and hyperband: one in so many goes on at a rung."
+        default=3, description="asha and hyperband: at a rung, one trial in this many goes on."
     )
     rungs: Annotated[int, Ge(1), Le(20)] = Field(
         default=3,
-        description="Number of rungs: of asha and hyperband at reduction^-rungs to reduction^-1 of a trial's planned "
-        "steps, of median evenly spaced.",
+        description="Number of rungs. asha and hyperband: from reduction^-rungs to reduction^-1 of a trial's planned "
+        "steps; median: evenly spaced.",
     )
     startup_trials: Annotated[int, Ge(0)] = Field(
         default=4,
-        description="asha, hyperband and median: none is ended before so many other trials stand at the rung.",
+        description="asha, hyperband and median: no trial is ended at a rung before this many others have reached it.",
     )
     brackets: Annotated[int, Ge(1), Le(5)] = Field(default=2, description="hyperband: number of brackets.")
     patience: Annotated[float, Gt(0), Le(1)] = Field(
         default=0.2, description="patience: share of the planned steps without improvement after which a training ends."
     )
     min_improvement: Annotated[float, Ge(0)] = Field(
-        default=0.01, description="patience: the smallest relative decrease of the metric that is an improvement."
+        default=0.01, description="patience: smallest relative decrease of the metric that counts as an improvement."
     )
 
 
@@ -74,44 +74,45 @@ class SearchSettings(BaseModel):
     sampler: Literal["random", "grid", "qmc", "tpe", "gp", "cmaes", "nsga2", "list"] = Field(
         default="random",
         description="How trials are drawn: random; grid (every combination, in an order drawn by the seed); qmc "
-        "(scrambled Sobol points, spread more evenly than random ones); list (those under search.list); or learning "
-        "from the finished trials: tpe, gp (a Gaussian process), cmaes (ranges of numbers only), nsga2 (genetic).",
+        "(scrambled Sobol points, spread more evenly than random ones); list (those under search.list); or by "
+        "learning from the finished trials: tpe, gp (a Gaussian process), cmaes (ranges of numbers only), nsga2 "
+        "(genetic).",
     )
     trials: Count | None = Field(
         default=None,
-        description="Number of trials; may be left out with the samplers grid and list, for the whole grid or list.",
+        description="Number of trials; without it, the samplers grid and list run the whole grid or list.",
     )
     objective: Annotated[
         Annotated[Objective, Tag("one")] | Annotated[tuple[Objective, ...], MinLen(2), Tag("list")], LISTED
     ] = Field(
         default="rel_l2",
-        description="What is made small: rel_l2 is the relative L2 error to the reference field. A list of two or more "
+        description="What is minimised: rel_l2 is the relative L2 error to the reference field. A list of two or more "
         "asks for the best compromises (Pareto front).",
     )
     seed: Annotated[int, Ge(0)] = Field(default=0, description="Seed of the study; equal seeds draw equal trials.")
     replicates: Annotated[int, Ge(1), Le(1000)] = Field(
-        default=1, description="Trainings of each configuration, each from a seed of its own, in one pack."
+        default=1, description="Number of trainings of each configuration, each with its own seed, in one pack."
     )
     quantile: Annotated[float, Ge(0), Le(1)] = Field(
-        default=0.5, description="Which quantile over the replicates the objective of a trial is; 0.5 is the median."
+        default=0.5, description="Quantile over the replicates that is the objective of a trial; 0.5 is the median."
     )
     deterministic: bool = Field(
         default=False,
-        description="Whether samplers that learn ask a whole generation before any of it trains, so that the trials do "
-        "not depend on which finishes first.",
+        description="Whether samplers that learn propose a whole generation before any of it trains, so that the "
+        "trials do not depend on which finishes first.",
     )
     generation: Count = Field(
         default=8,
-        description="Number of trials asked together where deterministic is true; for cmaes and nsga2 the population "
-        "size too.",
+        description="Number of trials proposed together where deterministic is true; also the population size of cmaes "
+        "and nsga2.",
     )
     list_: (
         Annotated[Annotated[str, Tag("one")] | Annotated[list[dict[str, Any]], MinLen(1), Tag("list")], LISTED] | None
     ) = Field(
         default=None,
         alias="list",
-        description="Sampler list: the configurations, as a list of mappings from field to value, or the path of a CSV "
-        "file whose header names fields; a field not given has its value under train or problem.",
+        description="Sampler list: the configurations, as a list of mappings from field to value or as the path of a "
+        "CSV file whose header names fields; a field that is left out has its value under train or problem.",
     )
     constraints: list[str] = Field(
         default_factory=list,
@@ -119,11 +120,11 @@ class SearchSettings(BaseModel):
     )
     warm_start: list[str] = Field(
         default_factory=list,
-        description="Folders of finished studies whose trials the samplers tpe, gp and nsga2 learn from beforehand.",
+        description="Folders of finished studies from whose trials the samplers tpe, gp and nsga2 learn first.",
     )
     reuse: list[str] = Field(
         default_factory=list,
-        description="Folders of studies whose complete trials are taken over where they have the same configuration.",
+        description="Folders of studies whose complete trials are reused where the configuration is the same.",
     )
     pruner: Annotated[
         PrunerSettings, BeforeValidator(_as_mapping, json_schema_input_type=PrunerKind | PrunerSettings)
@@ -151,44 +152,45 @@ class ResourceSettings(BaseModel):
     )
     max_packs: Count | None = Field(
         default=None,
-        description="Packs that train at once at most, and so how far a cluster is asked to grow; null: as many as the "
-        "waiting trials fill.",
+        description="Largest number of packs that train at once, and so how far a cluster is asked to grow; null: as "
+        "many as the waiting trials fill.",
     )
     wait_min: Annotated[float, Ge(0)] = Field(
         default=30.0,
         description="Minutes to wait for a node that can hold a pack, on a cluster that has none, before the run ends; "
-        "running the study again goes on.",
+        "run the study again to resume.",
     )
     priority: Annotated[int, Ge(1), Le(100)] = Field(
-        default=1, description="Share of a cluster beside other studies: 2 gets twice the packs of 1."
+        default=1, description="Weight among the studies that share a cluster: 2 gets twice as many packs as 1."
     )
 
 
 class BudgetSettings(BaseModel):
-    """What ends a study before its last trial."""
+    """Limits that end a study before its last trial."""
 
     model_config = STRICT
 
     hours: Annotated[float, Gt(0)] | None = Field(
-        default=None, description="Hours, over all starts, after which no new trial starts; null sets no limit."
+        default=None, description="Hours, summed over all starts, after which no new trial starts; null sets no limit."
     )
     device_hours: Annotated[float, Gt(0)] | None = Field(
-        default=None, description="Hours of devices in use, summed over them, after which no new trial starts."
+        default=None, description="Hours of devices in use, summed over devices, after which no new trial starts."
     )
     evaluations: Annotated[int, Ge(1)] | None = Field(
-        default=None, description="Evaluations of the loss, over all trials, after which no new trial starts."
+        default=None, description="Evaluations of the loss, summed over all trials, after which no new trial starts."
     )
     target: float | None = Field(
         default=None,
         description="No new trial starts once an objective is at most this; for a single objective.",
     )
     max_failures: Annotated[int, Ge(0)] | None = Field(
-        default=None, description="Failed trials beyond which no new trial starts; null sets no limit."
+        default=None,
+        description="Number of failed trials beyond which no new trial starts; null sets no limit.",
     )
 
 
 class ResultSettings(BaseModel):
-    """What is kept of each trial beside its row and its curves."""
+    """What is kept of each trial in addition to its row and its curves."""
 
     model_config = STRICT
 

@@ -1,4 +1,4 @@
-"""Where a study's data and initial weights come from, as a study file writes it."""
+"""Sources of a study's data and initial weights, as a study file writes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEEDS_REFERENCE: Final = ("rel_l2", "paper_metric", "process_zone_error")
 
 
 def split_source(init: str) -> tuple[Path, int] | None:
-    """Return study folder and trial number of `trial:STUDY/N`, or None where it is not written so."""
+    """Return study folder and trial number of `trial:STUDY/N`, or None for any other text."""
     folder, slash, number = init.removeprefix(TRIAL_PREFIX).rpartition("/")
     if not (init.startswith(TRIAL_PREFIX) and slash and folder and re.fullmatch("[0-9]{1,9}", number)):
         return None
@@ -25,7 +25,7 @@ def split_source(init: str) -> tuple[Path, int] | None:
 
 
 def absolute_source(init: str, base: Path) -> str:
-    """Return a source with its study's folder absolute, from `base`; what is no source comes back as it is."""
+    """Return `trial:STUDY/N` with the folder made absolute from `base`, and any other text unchanged."""
     source = split_source(init)
     if source is None:
         return init

@@ -1,7 +1,6 @@
-"""The study file, checked: what is searched, on which problem, with what training, in which resources.
+"""A study file after its check: the problem, the space, the search, the training, the resources.
 
-The rules of `train` and `problem` are those of pinncore's settings, read from their annotations: none stands here a
-second time.
+The rules of `train` and `problem` are read from the annotations of pinncore's settings and not repeated here.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ from .sections import BudgetSettings, ResourceSettings, ResultSettings, SearchSe
 class StudySpec:
     """A study file without mistakes.
 
-    `problem` (with its `name`) and `train` hold every field that not all trials are given, as plain JSON values with
-    absolute paths; `space` holds the swept ones. `state` is where study.db lies, None being the study's folder.
+    `problem` (with its `name`) and `train` hold every field whose value some trials take from there, as plain JSON
+    values with absolute paths; `space` holds the swept fields. `state` is where study.db is stored; None is the study's
+    folder.
     """
 
     study: str
@@ -42,35 +42,36 @@ class StudySpec:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """What is made small, one metric or several."""
+        """Return the metrics to minimise, one or several."""
         objective = self.search.objective
         return (objective,) if isinstance(objective, str) else tuple(objective)
 
     @property
     def listed(self) -> tuple[dict[str, Any], ...]:
-        """The configurations of the sampler list, each with the fields it gives; nothing with another sampler."""
-        listed = self.search.list_ if self.search.sampler == "list" else None
-        return tuple(listed) if isinstance(listed, list) else ()
+        """Return the configurations of the sampler list, each with the fields it gives; empty for other samplers."""
+        rows = self.search.list_ if self.search.sampler == "list" else None
+        return tuple(rows) if isinstance(rows, list) else ()
 
     def config(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return the whole configuration of one trial, `{"train": {...}, "problem": {"name": ..., ...}}`.
+        """Return the complete configuration of one trial, `{"train": {...}, "problem": {"name": ..., ...}}`.
 
         Fields of the space that `params` does not name have their values under train or problem, or the defaults.
+        Raises `ValueError` where `params` names a field that is not swept.
         """
         if unknown := sorted(set(params) - set(self.space)):
             raise ValueError(f"params must name fields among {sorted(self.space)}, got {unknown}")
         problem_class = PROBLEMS[self.problem["name"]]
         return {
-            "train": _whole(TrainSettings, {**self.train, **params}),
-            "problem": {"name": self.problem["name"], **_whole(problem_class, {**self.problem, **params})},
+            "train": _complete(TrainSettings, {**self.train, **params}),
+            "problem": {"name": self.problem["name"], **_complete(problem_class, {**self.problem, **params})},
         }
 
     def is_active(self, field: str, params: Mapping[str, Any]) -> bool:
-        """Return whether `field` is swept and exists beside the values `params` of the dimensions that exist."""
+        """Return whether `field` is swept and exists for the values `params` of the other dimensions."""
         return field in self.space and conditions.is_active(self.space, field, params)
 
     def allowed(self, params: Mapping[str, Any]) -> bool:
-        """Return whether a configuration obeys every constraint. Raises `SweepError` where that cannot be decided."""
+        """Return whether a configuration obeys every constraint. Raises `SweepError` where one cannot be evaluated."""
         if not self.search.constraints:
             return True
         config = self.config(params)
@@ -78,10 +79,10 @@ class StudySpec:
         return all(Constraint.parse(text).holds(values) for text in self.search.constraints)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the study as the plain values of a study file, every default written out."""
+        """Return the study as the plain values of a study file, including every default."""
         dimensions = self.space if self.search.sampler != "list" else {}
-        named = {"search": self.search, "resources": self.resources, "budget": self.budget, "results": self.results}
-        sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in named.items()}
+        models = {"search": self.search, "resources": self.resources, "budget": self.budget, "results": self.results}
+        sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in models.items()}
         return copy.deepcopy(
             {
                 "study": self.study,
@@ -95,15 +96,15 @@ class StudySpec:
         )
 
     def to_yaml(self) -> str:
-        """Return the canonical study file; reading it gives this study again, from any folder."""
+        """Return the canonical study file, from which the same study is read in any folder."""
         return yaml_text.write(self.to_plain())
 
     def sha256(self) -> str:
-        """Return a hash of everything in the study file, whatever its order, layout or unwritten defaults."""
+        """Return a hash of the whole study file, independent of order, layout and defaults that are left out."""
         return _sha256(self.to_plain())
 
     def values(self, field: str) -> tuple[Any, ...]:
-        """Return what a field may be: its one value, every choice, both ends of its range; nothing if unknown."""
+        """Return the values of a field: its one value, every choice or both ends of its range; empty if unknown."""
         swept = list(self.space[field].corners()) if field in self.space else []
         fixed = {**self.problem, **self.train}
         if field in fixed and not conditions.contains(swept, fixed[field]):
@@ -119,7 +120,7 @@ def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettin
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
-    """Return the hash of a configuration: equal configurations, equal hashes, whatever the order of keys."""
+    """Return the hash of a configuration, independent of the order of keys."""
     return _sha256(config)
 
 
@@ -129,16 +130,16 @@ def _plain(kind: Dimension) -> dict[str, Any]:
     return {kind.kind: kind.arguments(), **({"when": when} if when else {})}
 
 
-def _whole(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of every field of a settings record, whole numbers of its float fields as floats."""
-    whole = {}
+def _complete(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of every field of a settings record, those of float fields as floats."""
+    complete = {}
     for field in fields(settings):
         value = values.get(field.name, field.default)
-        whole[field.name] = float(value) if isinstance(field.default, float) else _listed(value)
-    return whole
+        complete[field.name] = float(value) if isinstance(field.default, float) else _without_tuple(value)
+    return complete
 
 
-def _listed(value: Any) -> Any:
+def _without_tuple(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 

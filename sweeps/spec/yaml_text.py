@@ -1,7 +1,7 @@
 """A study file as text: YAML read strictly, written canonically, with values replaced from the command line.
 
-Scalars follow YAML 1.2, so that `1e-4` is a number and `no` is text; YAML 1.1, PyYAML's own dialect, has both the
-other way round.
+Scalars follow YAML 1.2, where `1e-4` is a number and `no` is text. In YAML 1.1, which PyYAML reads, `1e-4` is text and
+`no` is false.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 from ..errors import NOT_GIVEN, Mistake, SpecError
 
 _MAX_DEPTH: Final = 20
-_LARGEST: Final = 2**63 - 1  # what a 64-bit column of the tables holds
+_LARGEST: Final = 2**63 - 1  # largest number in a 64-bit column of the tables
 _SCALARS: Final = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -30,7 +30,7 @@ _SCALARS: Final = (
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the scalars of version 1.2; keys that stand twice are kept in `repeated` as (path, line)."""
+    """Safe YAML with the scalars of version 1.2; repeated keys are kept in `repeated` as (path, line)."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own declaration)
 
@@ -61,7 +61,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the text that `_Loader` would take for something else, and writes no anchors."""
+    """A writer that quotes only the text `_Loader` would read as something else, and writes no anchors."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own declaration)
 
@@ -70,7 +70,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))  # PyYAML's own reads 010 as eight
+    return int(loader.construct_scalar(node))  # PyYAML reads 010 as eight
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
@@ -80,33 +80,33 @@ for _dialect in (_Loader, _Dumper):
 
 
 def joined(path: str, key: str | int) -> str:
-    """Return the path of `key` inside `path`: `space.width.choice[1]`."""
+    """Return the path of `key` inside `path`, such as `space.width.choice[1]`."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     return f"{path}.{key}" if path else key
 
 
 def read(text: str) -> tuple[dict[str, Any], list[Mistake]]:
-    """Read a study file into plain values; return them with the mistakes that leave the rest readable.
+    """Return the plain values of a study file, with the mistakes that leave the rest readable.
 
-    Raises `SpecError` where nothing more can be said: broken YAML, an empty file, no mapping.
+    Raises `SpecError` where the file cannot be read at all: invalid YAML, an empty file, no mapping.
     """
     content, mistakes = _read_yaml(text, "")
     if content is None:
         raise SpecError([Mistake("", NOT_GIVEN, "the study file is empty", "Start with `study: NAME`.")])
     if not isinstance(content, dict):
-        hint = "Write lines of `key: value`, the first being `study: NAME`."
+        hint = "Write lines of `key: value`, starting with `study: NAME`."
         raise SpecError([Mistake("", content, "a study file must be a mapping of keys to values", hint)])
     return content, mistakes
 
 
 def write(content: dict[str, Any]) -> str:
-    """Write plain values as YAML that `read` reads back unchanged."""
+    """Return plain values as YAML that `read` reads back unchanged."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
 def read_value(text: str) -> Any:
-    """Read one scalar, or a list, mapping or quoted text written on one line. Raises `SpecError`."""
+    """Return the value of a scalar, or of a list, mapping or quoted text on one line. Raises `SpecError`."""
     if text.startswith(("[", "{", '"', "'")):
         value, mistakes = _read_yaml(text, "")
         if mistakes:
@@ -119,7 +119,7 @@ def read_value(text: str) -> Any:
         case "bool":
             return text.lower() == "true"
         case "int":
-            if len(text) > 40 or abs(int(text)) > _LARGEST:  # Python refuses to read thousands of digits
+            if len(text) > 40 or abs(int(text)) > _LARGEST:  # Python refuses to convert thousands of digits
                 raise SpecError([Mistake("", text, f"must be a number of at most {_LARGEST}")])
             return int(text)
         case "float":
@@ -128,7 +128,7 @@ def read_value(text: str) -> Any:
 
 
 def override(content: dict[str, Any], assignments: Sequence[str]) -> list[Mistake]:
-    """Replace values of `content` in place, each assignment being `a.b=value` with a YAML value."""
+    """Replace values of `content` in place and return the mistakes; an assignment is `a.b=value` with a YAML value."""
     mistakes = []
     for assignment in assignments:
         try:
@@ -142,7 +142,7 @@ def _assign(content: dict[str, Any], assignment: str) -> list[Mistake]:
     path, equals, text = assignment.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
-        return [Mistake("--set", assignment, "must be a path and a value", "Write for instance train.epochs=500.")]
+        return [Mistake("--set", assignment, "must be a path and a value", "For example: train.epochs=500.")]
     value, mistakes = _read_yaml(text, path)
     place = content
     for depth, key in enumerate(keys[:-1]):
@@ -151,7 +151,7 @@ def _assign(content: dict[str, Any], assignment: str) -> list[Mistake]:
         place = place[key]
         if not isinstance(place, dict):
             outer = ".".join(keys[: depth + 1])
-            return [Mistake(f"--set {path}", NOT_GIVEN, f"{outer} is a value, so nothing can stand inside it")]
+            return [Mistake(f"--set {path}", NOT_GIVEN, f"{outer} is a value and cannot contain keys")]
     place[keys[-1]] = value
     return mistakes
 
@@ -166,7 +166,7 @@ def _read_yaml(text: str, path: str) -> tuple[Any, list[Mistake]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError([Mistake(path, NOT_GIVEN, f"this is not valid YAML: {_reason(error)}")]) from None
     mistakes = [
-        Mistake(place, NOT_GIVEN, f"this key stands twice, again in line {line}", "Keep one of the two.")
+        Mistake(place, NOT_GIVEN, f"this key appears twice, again in line {line}", "Keep one of the two.")
         for place, line in loader.repeated
     ]
     holder = {path: content}
@@ -184,7 +184,7 @@ def _reason(error: Exception) -> str:
 
 
 def _remove_unusual(value: Any, path: str, *, depth: int) -> list[Mistake]:
-    """Remove, in place, what YAML can write and no table can hold: sets, bytes, keys other than text, huge numbers."""
+    """Remove what no table can hold (sets, bytes, keys other than text, huge numbers) and return the mistakes."""
     if depth > _MAX_DEPTH:
         raise SpecError([Mistake(f"{path[:60]}...", NOT_GIVEN, f"this is nested more than {_MAX_DEPTH} levels deep")])
     mistakes = []
@@ -206,7 +206,7 @@ def _remove_unusual(value: Any, path: str, *, depth: int) -> list[Mistake]:
 
 
 def _is_text(value: Any) -> bool:
-    """Say whether a value is text that can be written; half of a surrogate pair cannot."""
+    """Return whether a value is text that can be encoded; half of a surrogate pair cannot."""
     try:
         return isinstance(value, str) and bool(value.encode() or True)
     except UnicodeEncodeError:

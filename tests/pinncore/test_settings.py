@@ -79,7 +79,7 @@ def test_a_form_of_memory_belongs_to_lbfgs(stage: Any) -> None:
 
 
 def test_the_dense_memory_never_forgets() -> None:
-    with pytest.raises(SettingError, match="at least iterations, because it never drops a pair") as caught:
+    with pytest.raises(SettingError, match=r"at least iterations \(it never drops a pair\)") as caught:
         TrainSettings(lbfgs_memory="dense", lbfgs_history=99, iterations=100)
     assert caught.value.way_out == "Use lbfgs_memory: compact, or lbfgs_history: 100."
     TrainSettings(lbfgs_memory="dense", lbfgs_history=100, iterations=100)

@@ -1,4 +1,4 @@
-"""What the tests of samplers share: studies of every sampler, and a search driven as a study drives it."""
+"""Shared by the tests of samplers: studies with every sampler, and a search driven as a study drives it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPACE = {
 }
 FINITE = {"width": {"choice": [8, 16, 20]}, "depth": {"int": [2, 3]}, "init": {"choice": ["torch", "keras", "tf1"]}}
 BOWL = {"adam_lr": {"loguniform": [1e-4, 1e-1]}, "scale_factor": {"uniform": [1.0, 9.0]}, "width": {"int": [4, 64]}}
-BOWL_WHEN = {  # one field under another that is conditional itself, and no choice, which cmaes does not have
+BOWL_WHEN = {  # a condition on a conditional field; no choice, because cmaes cannot search choices
     **BOWL,
     "depth": {"int": [2, 8], "when": {"width": list(range(4, 40))}},
     "lbfgs_history": {"logint": [3, 50], "when": {"depth": [2, 3, 4]}},
@@ -44,7 +44,7 @@ def study(
     objective: Any = "rel_l2",
     **search: Any,
 ) -> StudySpec:
-    """A study that is checked as a user's is; without a space, one that fits the sampler."""
+    """Return a study, checked like a user's; the default space fits the sampler."""
     search = {"sampler": sampler, "trials": trials, "objective": objective, **search}
     if sampler == "list":
         search.setdefault("list", ROWS)
@@ -55,22 +55,22 @@ def study(
 
 
 def points(spec: StudySpec, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The parameters at some places of a sequence, asked in this order."""
+    """Return the parameters at places of a sequence, proposed in this order."""
     search = Search(spec)
     return {index: search.propose(index).params for index in indices}
 
 
 def bowl(params: dict[str, Any]) -> float:
-    """A quadratic, least at adam_lr = 2e-3, scale_factor = 3, width = 20."""
+    """Return a quadratic with its minimum at adam_lr = 2e-3, scale_factor = 3, width = 20."""
     rate = math.log10(params["adam_lr"] / 2e-3)
     return rate**2 + ((params["scale_factor"] - 3) / 4) ** 2 + ((params["width"] - 20) / 30) ** 2
 
 
 class Driver:
-    """Asks and tells as a study does, and keeps what a database would: the trials as they were told.
+    """A study without training: it proposes and reports trials, and keeps them as a database would.
 
-    Every seventh trial fails and every seventh is pruned. With several objectives, wide networks are worse by another
-    one. `restart` makes the search anew from the trials, in any order.
+    Every seventh trial fails and every seventh is pruned. With several objectives, wide networks are worse in the
+    others. `restart` creates the search again from the trials, in any order.
     """
 
     def __init__(self, spec: StudySpec, *, warm: Iterable[PastTrial] = (), order: int = 0) -> None:
@@ -105,8 +105,8 @@ class Driver:
         self.search.tell(index, trial.state, trial.values, trial.rungs)
 
     def run(self, trials: int, *, at_once: int = 5, restart: bool = False) -> list[Proposal]:
-        """Run a search with some trials in flight, which finish in any order; `restart` starts it anew before each."""
-        asked, in_flight = [], []
+        """Run a search with trials in flight that finish in any order; `restart` creates it again before each trial."""
+        proposals, in_flight = [], []
         for index in range(trials):
             if not self.search.ready(index):
                 self._finishing.shuffle(in_flight)
@@ -114,8 +114,8 @@ class Driver:
                     self.finish(in_flight.pop())
             if restart:
                 self.restart()
-            asked.append(self.ask(index))
+            proposals.append(self.ask(index))
             in_flight.append(index)
             while len(in_flight) > at_once:
                 self.finish(in_flight.pop(self._finishing.randrange(len(in_flight))))
-        return asked
+        return proposals

@@ -1,4 +1,4 @@
-"""Pruners are pure: fixed cases by hand, and what must hold for any log."""
+"""Pruners are pure functions: fixed cases by hand, and properties that hold for any log."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sweeps.search.pruners import has_stalled, is_hopeless, rungs_of
 from sweeps.spec.sections import PrunerSettings
 
 Values = tuple[float, ...]
-Log = tuple[PrunerSettings, int, Values, dict[int, Values]]  # the last: those of the others
+Log = tuple[PrunerSettings, int, Values, dict[int, Values]]  # pruner, trial, its value, values of the others
 
 KINDS = ("asha", "hyperband", "median")
 
-# few different numbers, so that ties are common
+# few distinct numbers, so that ties are common
 numbers = st.integers(0, 12).map(lambda n: n / 4)
 not_finite = st.sampled_from([math.nan, math.inf])
 
@@ -30,13 +30,13 @@ def pruner(kind: str, **settings: Any) -> PrunerSettings:
 
 
 def alone(*values: float) -> dict[int, Values]:
-    """Trials 100, 102, ...: all of the bracket of trial 0."""
+    """Return values of trials 100, 102, ..., which are all in the bracket of trial 0."""
     return {100 + 2 * place: (value,) for place, value in enumerate(values)}
 
 
 @st.composite
 def logs(draw: st.DrawFn, *, objectives: int | None = None) -> Log:
-    """A pruner, a trial, its finite value at the rung 333 or 500 and the values of others, some of them not finite."""
+    """Draw a pruner, a trial, its finite value at a rung and the values of others, some of them not finite."""
     settings = pruner(
         draw(st.sampled_from(KINDS)),
         reduction=draw(st.integers(2, 5)),
@@ -64,7 +64,7 @@ class TestRungs:
             (pruner("asha"), 0, (37, 111, 333)),
             (pruner("asha", brackets=5), 4, (37, 111, 333)),
             (pruner("asha", reduction=2, rungs=2), 7, (250, 500)),
-            (pruner("asha", reduction=16, rungs=20), 0, (4, 62)),  # 16^-3 is no per mille
+            (pruner("asha", reduction=16, rungs=20), 0, (4, 62)),  # 16^-3 is below one per mille
             (pruner("hyperband", brackets=3), 3, (37, 111, 333)),
             (pruner("hyperband", brackets=3), 4, (111, 333)),
             (pruner("hyperband", brackets=3), 5, (333,)),
@@ -80,15 +80,15 @@ class TestRungs:
     def test_ascend_between_start_and_end(
         self, kind: str, reduction: int, rungs: int, brackets: int, trial: int
     ) -> None:
-        found = rungs_of(pruner(kind, reduction=reduction, rungs=rungs, brackets=brackets), trial)
-        assert list(found) == sorted(set(found))
-        assert all(0 < rung < 1000 for rung in found)
+        result = rungs_of(pruner(kind, reduction=reduction, rungs=rungs, brackets=brackets), trial)
+        assert list(result) == sorted(set(result))
+        assert all(0 < rung < 1000 for rung in result)
 
 
 class TestSuccessiveHalving:
     @pytest.mark.parametrize(("value", "expected"), [(2.5, False), (3.0, False), (3.5, True), (9.0, True)])
     def test_the_best_third_goes_on(self, value: float, expected: bool) -> None:
-        others = alone(1, 2, 3, 4, 5, 6, 7, 8)  # with its own nine values: three go on, an equal one with them
+        others = alone(1, 2, 3, 4, 5, 6, 7, 8)  # nine values with its own: three go on, and equal ones
         assert is_hopeless(pruner("asha"), 0, 111, (value,), others) is expected
 
     def test_a_share_is_rounded_up(self) -> None:
@@ -105,18 +105,18 @@ class TestSuccessiveHalving:
         settings = pruner("asha", startup_trials=5)
         assert not is_hopeless(settings, 0, 111, (9.0,), {**others, 0: (9.0,)})
 
-    def test_equal_trials_are_not_told_apart_by_their_numbers(self) -> None:
-        """Trials that differ in the second stage only are equal all through the first."""
+    def test_equal_trials_are_treated_alike_whatever_their_numbers(self) -> None:
+        """Trials that differ only in the second stage are equal through the first."""
         values = dict.fromkeys(range(20), (0.5,))
         assert not any(is_hopeless(pruner("asha"), trial, 111, (0.5,), values) for trial in values)
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_what_is_not_finite_is_hopeless_at_once(self, kind: str, value: float) -> None:
+    def test_a_value_that_is_not_finite_is_hopeless_at_once(self, kind: str, value: float) -> None:
         assert is_hopeless(pruner(kind), 0, 111, (value,), {})
         assert is_hopeless(pruner(kind), 0, 111, (0.1, value), {})
 
-    def test_others_that_are_not_finite_stand_there_as_the_worst(self) -> None:
+    def test_others_that_are_not_finite_count_as_the_worst(self) -> None:
         others = alone(math.nan, math.inf, -math.inf, math.nan)
         assert not is_hopeless(pruner("asha"), 0, 111, (1e300,), others)
         assert hopeless(pruner("asha", reduction=6), 0, (2.0,), {**others, 1: (1.0,)})
@@ -167,7 +167,7 @@ class TestSeveralObjectives:
             (2, 6, []),  # six of twelve go on
             (2, 4, [5]),
             (2, 2, [4, 5]),
-            # within the front its ends come first, then its middle by the room around it: (1.5, 2.5) has 3/4 + 3/4,
+            # within the front its ends come first, then its middle by crowding distance: (1.5, 2.5) has 3/4 + 3/4,
             # (1, 3) has 1.5/4 + 1.5/4
             (2, 0, [1, 4, 5]),
             (3, 0, [1, 2, 4, 5]),
@@ -181,21 +181,21 @@ class TestSeveralObjectives:
 
     @pytest.mark.parametrize(("copies", "expected"), [(1, False), (2, True)])
     def test_equal_values_count_each(self, copies: int, expected: bool) -> None:
-        """Half of six go on. One dominates (2, 2), none (1, 4), the rest are worse than all."""
+        """Half of six go on. One value dominates (2, 2), none dominates (1, 4), the rest are worse."""
         others = {1: (1.9, 1.9)} | dict.fromkeys(range(10, 10 + copies), (1.0, 4.0))
         others |= dict.fromkeys(range(20, 24 - copies), (9.0, 9.0))
         settings = pruner("asha", startup_trials=0, reduction=2)
         assert hopeless(settings, 0, (2.0, 2.0), others) is expected
 
     @given(logs(objectives=2), st.permutations(range(2)))
-    def test_the_order_of_objectives_is_no_matter(self, log: Log, order: list[int]) -> None:
+    def test_the_order_of_objectives_does_not_matter(self, log: Log, order: list[int]) -> None:
         settings, trial, value, others = log
         turned = {number: (other[order[0]], other[order[1]]) for number, other in others.items()}
         assert hopeless(settings, trial, (value[order[0]], value[order[1]]), turned) == hopeless(*log)
 
     @given(logs(objectives=3))
     def test_against_the_plain_count(self, log: Log) -> None:
-        """Whoever has as many dominating as may go on is stopped, whoever has no more rivals than that is not."""
+        """A trial dominated by as many as go on is stopped; one with fewer rivals than that is not."""
         settings, trial, value, others = log
         settings = settings.model_copy(update={"kind": "asha", "startup_trials": 0})
         finite = [other for other in others.values() if all(map(math.isfinite, other))]
@@ -230,14 +230,14 @@ class TestEveryRule:
         assert not hopeless(settings, trial, best, others)
 
     @given(logs())
-    def test_of_any_log_someone_goes_on(self, log: Log) -> None:
+    def test_in_any_log_some_trial_goes_on(self, log: Log) -> None:
         settings, trial, value, others = log
         everyone = {**others, trial: value}
         assert not all(hopeless(settings, number, entry, everyone) for number, entry in everyone.items())
 
     @given(logs(), st.integers(1, 8))
     def test_worse_trials_make_no_trial_hopeless(self, log: Log, more: int) -> None:
-        """Once the startup is over."""
+        """After the startup."""
         settings, trial, value, others = log
         if len(others) < max(settings.startup_trials, 1) or hopeless(*log):
             return
@@ -252,7 +252,7 @@ class TestEveryRule:
 
     @given(logs(), st.randoms(use_true_random=False))
     def test_decisions_made_again_from_the_log_are_the_same(self, log: Log, random: Any) -> None:
-        """Trials come to a rung one by one, and later the same is asked of what was written down, in any order."""
+        """Trials reach a rung one by one; later the decisions are repeated from the stored log, in any order."""
         settings, trial, value, others = log
         arrivals = [*others.items(), (trial, value)]
         decisions = [hopeless(settings, *one, dict(arrivals[:place])) for place, one in enumerate(arrivals)]
@@ -273,7 +273,7 @@ class TestPatience:
             ([1.0, 1.0, 1.0], True),
             ([1.0, 0.95, 0.90], True),  # less 10 % is not more than 10 %
             ([1.0, 0.95, 0.89], False),
-            ([1.0, 0.5, 0.6, 0.7], True),  # the best of before counts
+            ([1.0, 0.5, 0.6, 0.7], True),  # the best value before counts
             ([1.0, 0.4, 0.6, 0.3], False),
             ([1.0, math.nan, math.inf], True),
             ([math.nan, math.nan, 1.0], False),

@@ -1,4 +1,4 @@
-"""Samplers: what holds for all, and for those that are functions of seed and place alone."""
+"""Samplers: properties of all, and of those that depend only on seed and place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sampler(request: pytest.FixtureRequest) -> str:
 
 
 class TestEverySampler:
-    """What holds for all samplers alike."""
+    """Properties of all samplers."""
 
     def test_equal_seeds_draw_equal_trials_and_others_do_not(self, sampler: str) -> None:
         indices = range(4 if sampler == "list" else 12)
@@ -42,12 +42,12 @@ class TestEverySampler:
         same = points(study(sampler, seed=3), indices) == points(study(sampler, seed=4), indices)
         assert same == (sampler == "list")
 
-    def test_a_proposal_is_repeated_when_asked_again(self, sampler: str) -> None:
+    def test_a_proposal_is_the_same_in_every_call(self, sampler: str) -> None:
         search = Search(study(sampler))
         first = [search.propose(index) for index in range(4)]
         assert [search.propose(index) for index in range(4)] == first
 
-    def test_a_proposal_is_the_askers_own(self, sampler: str) -> None:
+    def test_a_changed_proposal_changes_nothing_in_the_search(self, sampler: str) -> None:
         search = Search(study(sampler))
         first = search.propose(0)
         first.params["width"] = "spoiled"
@@ -63,7 +63,7 @@ class TestEverySampler:
             assert {**config["train"], **config["problem"]}.items() >= params.items()
             assert json.loads(json.dumps(config)) == config
 
-    def test_what_is_stored_comes_back(self, sampler: str) -> None:
+    def test_stored_parameters_are_decoded(self, sampler: str) -> None:
         search = Search(study(sampler))
         for index in range(4):
             params = search.propose(index).params
@@ -71,7 +71,7 @@ class TestEverySampler:
             frozen = create_trial(params=stored, distributions=search.distributions(params), value=1.0)
             assert search.decoded(frozen.params) == params
 
-    def test_the_order_of_keys_in_the_file_is_no_matter(self, sampler: str) -> None:
+    def test_the_order_of_keys_in_the_file_does_not_matter(self, sampler: str) -> None:
         space = study(sampler).to_plain()["space"]
         turned = dict(reversed(space.items()))
         assert points(study(sampler, space=space), range(4)) == points(study(sampler, space=turned), range(4))
@@ -92,7 +92,7 @@ class TestEverySampler:
 
 
 def test_another_process_draws_the_same() -> None:
-    """Neither the hash seed of the interpreter nor anything else of a process enters."""
+    """Proposals do not depend on the hash seed of the interpreter or any other state of a process."""
     code = """
 import json, sys
 from pathlib import Path
@@ -100,22 +100,22 @@ from sweeps.search import PastTrial, Search
 from sweeps.study.loading import load_text
 for text, trials, first in json.load(sys.stdin):
     rungs = [{int(rung): value for rung, value in trial["rungs"].items()} for trial in trials]
-    history = [PastTrial(**{**trial, "rungs": each}) for trial, each in zip(trials, rungs)]
+    history = [PastTrial(**{**trial, "rungs": reached}) for trial, reached in zip(trials, rungs)]
     search = Search(load_text(text, base=Path("/")), history)
     print(json.dumps([search.propose(index).params for index in range(first, first + 3)]))
 """
-    given: list[Any] = []
+    cases: list[Any] = []
     expected = []
     for sampler in PURE:
-        given.append((study(sampler, seed=11).to_yaml(), [], 0))
+        cases.append((study(sampler, seed=11).to_yaml(), [], 0))
         expected.append(list(points(study(sampler, seed=11), range(3)).values()))
     for sampler in LEARNING:
         driver = Driver(study(sampler, seed=11, space=BOWL_WHEN))
         driver.run(22)
-        given.append((driver.spec.to_yaml(), [asdict(trial) for trial in driver.trials.values()], 22))
+        cases.append((driver.spec.to_yaml(), [asdict(trial) for trial in driver.trials.values()], 22))
         expected.append([driver.search.propose(index).params for index in range(22, 25)])
     command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=WAIT_S, check=True)
+    ran = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert [json.loads(line) for line in ran.stdout.splitlines()] == expected
     assert ran.stderr == ""
 
@@ -125,11 +125,13 @@ for text, trials, first in json.load(sys.stdin):
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda r: f"{r['sampler']}-{len(r['space'])}-{r['seed']}")
 def test_points_are_what_they_were(recorded: dict[str, Any]) -> None:
-    """Old studies must go on with the points they began with: those of version 0.1, and the same ones where a
-    constraint forbids nothing. Floats to 1e-12, for exp and log are not the same to the last digit everywhere."""
-    given = {key: recorded[key] for key in ("sampler", "seed", "space")}
+    """Points are those recorded, also where a constraint forbids nothing: a study resumes with the same trials.
+
+    Floats agree to 1e-12, since exp and log differ between machines in the last digits.
+    """
+    arguments = {key: recorded[key] for key in ("sampler", "seed", "space")}
     for constraints, last in (([], 100_000), (["width > 0"], 1000)):
-        search = Search(study(constraints=constraints, trials=100_000, **given))
+        search = Search(study(constraints=constraints, trials=100_000, **arguments))
         for index, expected in recorded["points"].items():
             if int(index) <= last:
                 params = search.propose(int(index)).params
@@ -141,12 +143,12 @@ def test_points_are_what_they_were(recorded: dict[str, Any]) -> None:
 @pytest.mark.parametrize("sampler", ["random", "qmc", "grid"])
 @given(order=st.permutations(range(10)), seed=st.integers(0, 2**63 - 1))
 @settings(max_examples=20, deadline=None)
-def test_pure_points_do_not_depend_on_the_order_of_asking(sampler: str, order: list[int], seed: int) -> None:
+def test_pure_points_do_not_depend_on_the_order_of_proposals(sampler: str, order: list[int], seed: int) -> None:
     for constraints in ([], ["width * depth <= 60"]):
         spec = study(sampler, seed=seed, constraints=constraints)
-        asked = points(spec, order)
-        assert asked == points(spec, range(10))
-        assert asked == {index: Search(spec).propose(index).params for index in order}
+        drawn = points(spec, order)
+        assert drawn == points(spec, range(10))
+        assert drawn == {index: Search(spec).propose(index).params for index in order}
 
 
 @pytest.mark.parametrize("sampler", PURE)
@@ -206,7 +208,7 @@ def test_shuffled_is_a_permutation(size: int, seed: int) -> None:
 
 
 def test_the_first_part_of_a_shuffled_grid_is_a_fair_sample() -> None:
-    """Of 10,000 places the first 1000 lie in all ten tenths, about a hundred in each (standard deviation 9)."""
+    """The first 1000 of 10,000 places lie in all ten tenths, about a hundred in each (standard deviation 9)."""
     counts = [0] * 10
     for index in range(1000):
         counts[shuffled(index, 10_000, seed=5) // 1000] += 1
@@ -228,8 +230,8 @@ def test_quasi_random_points_balance_choices() -> None:
 
 
 @pytest.mark.parametrize("constraints", [[], ["width * depth <= 100"]], ids=["free", "constrained"])
-def test_ten_thousand_quasi_random_points_take_no_time(constraints: list[str]) -> None:
-    """Measured 0.1 s and 0.4 s of processor time; an engine made anew for each point takes minutes."""
+def test_ten_thousand_quasi_random_points_are_fast(constraints: list[str]) -> None:
+    """Measured 0.1 s and 0.4 s of processor time; a new engine for each point takes minutes."""
     search = Search(study("qmc", trials=10_000, constraints=constraints))
     started = time.process_time()
     for index in range(10_000):
@@ -238,5 +240,5 @@ def test_ten_thousand_quasi_random_points_take_no_time(constraints: list[str]) -
 
 
 def test_stable_hash_is_what_it_was() -> None:
-    """Seeds of networks are made of it, so old studies must find it unchanged."""
+    """Seeds of networks are computed from it; a change would change every study."""
     assert stable_hash(7, 3) == 0x2676B917A3C56342

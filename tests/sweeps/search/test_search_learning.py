@@ -1,4 +1,4 @@
-"""Samplers that learn: the same proposals however often a search is restarted, and better ones as it goes on."""
+"""Samplers that learn: the same proposals after any number of restarts, and better ones as the search proceeds."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def case(sampler: str, objectives: list[str], space: dict[str, Any], rules: list
 
 @pytest.mark.parametrize(("sampler", "objectives", "space", "rules"), CASES)
 @pytest.mark.parametrize("deterministic", [False, True], ids=["free", "deterministic"])
-def test_a_search_started_anew_before_every_trial_is_the_same(
+def test_a_search_restarted_before_every_trial_is_the_same(
     sampler: str, objectives: list[str], space: dict[str, Any], rules: list[str], deterministic: bool
 ) -> None:
-    """Whatever has been told and in whatever order, with failed, pruned and running trials among them."""
+    """For any reports in any order, with failed, pruned and running trials among them."""
     spec = case(sampler, objectives, space, rules, deterministic=deterministic, generation=6)
     trials = TRIALS.get(sampler, 30)
     assert Driver(spec).run(trials, restart=True) == Driver(spec).run(trials)
@@ -62,7 +62,7 @@ def test_deterministic_trials_do_not_depend_on_which_finishes_first(
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_proposals_do_not_depend_on_the_order_of_telling(sampler: str) -> None:
+def test_proposals_do_not_depend_on_the_order_of_reports(sampler: str) -> None:
     following = []
     for order in ([0, 1, 2], [2, 0, 1]):
         driver = Driver(study(sampler, space=BOWL, seed=2, generation=4))
@@ -76,8 +76,8 @@ def test_proposals_do_not_depend_on_the_order_of_telling(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_a_generation_is_asked_as_one(sampler: str) -> None:
-    """Results of its own generation change nothing, nor the order of asking; it waits for those before."""
+def test_a_generation_is_proposed_as_one(sampler: str) -> None:
+    """A proposal waits for earlier generations; results of its own, and the order of proposals, change nothing."""
     driver = Driver(study(sampler, space=BOWL, deterministic=True, generation=13))
     driver.run(13, at_once=0)
     assert driver.search.ready(25) and not driver.search.ready(26)
@@ -88,13 +88,13 @@ def test_a_generation_is_asked_as_one(sampler: str) -> None:
         driver.finish(index)
     driver.restart()
     assert driver.ask(17) == backwards.propose(17)
-    with pytest.raises(ValueError, match="trial 26 waits for results of the generation before"):
+    with pytest.raises(ValueError, match="trial 26 must wait for the results of the previous generation"):
         driver.search.propose(26)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_trials_in_flight_repel(sampler: str) -> None:
-    """The constant liar: a place asked for while others train goes elsewhere than without them."""
+    """The constant liar: a trial proposed while others train goes elsewhere than without them."""
     driver = Driver(study(sampler, space=BOWL, seed=3))
     driver.run(16, at_once=0)
     alone = Search(driver.spec, driver.trials.values()).propose(19)
@@ -104,7 +104,7 @@ def test_trials_in_flight_repel(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_what_is_no_result_counts_as_failed(sampler: str) -> None:
+def test_a_trial_without_a_valid_result_counts_as_failed(sampler: str) -> None:
     no_result: list[tuple[str, Any]] = [
         ("FAIL", None),
         ("COMPLETE", (math.nan,)),
@@ -122,7 +122,7 @@ def test_what_is_no_result_counts_as_failed(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_what_is_complete_stays_and_what_failed_may_be_trained_again(sampler: str) -> None:
+def test_complete_trials_stay_and_failed_ones_may_be_trained_again(sampler: str) -> None:
     driver = Driver(study(sampler, space=BOWL, generation=4))
     driver.run(14, at_once=0)
     for index, trial in driver.trials.items():
@@ -137,13 +137,13 @@ def test_what_is_complete_stays_and_what_failed_may_be_trained_again(sampler: st
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_a_trial_is_told_after_it_was_asked_for(sampler: str) -> None:
-    with pytest.raises(ValueError, match="trial 3 was told before it was asked for"):
+def test_a_trial_must_be_proposed_before_it_is_reported(sampler: str) -> None:
+    with pytest.raises(ValueError, match="trial 3 was reported before it was proposed"):
         Search(study(sampler)).tell(3, "COMPLETE", (0.5,))
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_optuna_says_nothing_and_keeps_its_own_verbosity(sampler: str) -> None:
+def test_optuna_is_silent_and_keeps_its_own_verbosity(sampler: str) -> None:
     before = optuna.logging.get_verbosity()
     shown = io.StringIO()
     handler = logging.StreamHandler(shown)
@@ -162,8 +162,10 @@ def test_optuna_says_nothing_and_keeps_its_own_verbosity(sampler: str) -> None:
 
 @pytest.mark.parametrize(("sampler", "share"), [("tpe", 0.25), ("cmaes", 0.25), ("nsga2", 0.6)])
 def test_learners_are_better_than_random(sampler: str, share: float) -> None:
-    """On a quadratic, over three seeds, the mean of the last 20 of 60 trials, failed and pruned ones among them:
-    measured 0.11 (tpe), 0.10 (cmaes) and 0.38 (nsga2) of the mean of random draws."""
+    """On a quadratic, the mean of the last 20 of 60 trials, over three seeds, failed and pruned trials included.
+
+    Measured 0.11 (tpe), 0.10 (cmaes) and 0.38 (nsga2) of the mean of random draws.
+    """
     late = {}
     for name in (sampler, "random"):
         values = [
@@ -176,7 +178,7 @@ def test_learners_are_better_than_random(sampler: str, share: float) -> None:
 
 
 def test_tpe_spreads_the_trials_of_a_pack() -> None:
-    """Eight asked at once are all different."""
+    """Eight trials proposed at once are all different."""
     driver = Driver(study("tpe", seed=3, space=BOWL))
     driver.run(20, at_once=0)
     pack = [driver.ask(index).params for index in range(20, 28)]
@@ -184,7 +186,7 @@ def test_tpe_spreads_the_trials_of_a_pack() -> None:
 
 
 def test_tpe_learns_from_pruned_trials() -> None:
-    """Thirty trials, all pruned: what the rungs say is all there is."""
+    """Thirty trials, all pruned: only their rungs carry information."""
     spec = study("tpe", space=BOWL)
     search = Search(spec)
     for index in range(30):
@@ -199,7 +201,7 @@ def test_tpe_learns_from_pruned_trials() -> None:
 
 
 def other_study(count: int) -> list[PastTrial]:
-    """Complete trials of a study that swept one field more."""
+    """Return complete trials of a study that swept one field more."""
     search = Search(study("random", seed=9, space={**BOWL, "depth": {"int": [2, 8]}}))
     drawn = [search.propose(index).params for index in range(count)]
     return [PastTrial(index, params, "COMPLETE", (bowl(params),)) for index, params in enumerate(drawn)]
@@ -241,20 +243,20 @@ def test_a_warm_start_takes_complete_trials_of_this_space_only(sampler: str) -> 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
 @pytest.mark.parametrize("deterministic", [False, True], ids=["free", "deterministic"])
-def test_a_warm_search_started_anew_is_the_same(sampler: str, deterministic: bool) -> None:
+def test_a_restarted_warm_search_is_the_same(sampler: str, deterministic: bool) -> None:
     spec = study(sampler, space=BOWL_WHEN, generation=6, deterministic=deterministic)
     warm = [trial for trial in other_study(40) if trial.params["width"] >= 40 or trial.params["depth"] > 4]
     trials = 5 if sampler == "gp" else 24
-    whole = Driver(spec, warm=warm).run(trials)
-    assert Driver(spec, warm=warm).run(trials, restart=True) == whole
-    assert Driver(spec).run(trials) != whole
+    proposals = Driver(spec, warm=warm).run(trials)
+    assert Driver(spec, warm=warm).run(trials, restart=True) == proposals
+    assert Driver(spec).run(trials) != proposals
 
 
 # ---- generations -----------------------------------------------------------------------------------------------------
 
 
 def test_cmaes_is_the_algorithm_of_its_package() -> None:
-    """Against the plain ask-and-tell loop, with the seed of each draw."""
+    """Compared with the plain ask-and-tell loop, with the seed of each draw."""
     space = {"scale_factor": {"uniform": [1.0, 2.0]}, "adam_lr": {"uniform": [1.0, 2.0]}}
     search = Search(study("cmaes", space=space, generation=6, seed=8, deterministic=True))
     optimizer = CMA(np.array([0.5, 0.5]), 1 / 6, bounds=np.array([[0.0, 1.0]] * 2), population_size=6)
@@ -272,7 +274,7 @@ def test_cmaes_is_the_algorithm_of_its_package() -> None:
     assert optimizer.mean == pytest.approx([0.2, 0.9], abs=0.1)
 
 
-def test_cmaes_goes_on_from_the_newest_generation_that_has_ended() -> None:
+def test_cmaes_draws_from_the_newest_generation_that_has_ended() -> None:
     spec = study("cmaes", space=BOWL, generation=4)
     waiting, ahead = Driver(spec), Driver(spec)
     for index in range(8):  # nothing of generation 0 is known
@@ -286,7 +288,7 @@ def test_cmaes_goes_on_from_the_newest_generation_that_has_ended() -> None:
 
 def test_cmaes_ranks_pruned_trials_behind_complete_ones_and_failed_ones_last() -> None:
     spec = study("cmaes", space=BOWL, generation=5)
-    told: list[tuple[Any, ...]] = [
+    reported: list[tuple[Any, ...]] = [
         ("COMPLETE", (9.0,)),
         ("PRUNED", None, {111: 0.2, 333: 0.5}),
         ("PRUNED", None, {111: 0.1}),
@@ -295,7 +297,7 @@ def test_cmaes_ranks_pruned_trials_behind_complete_ones_and_failed_ones_last() -
     ]
     ranked: list[tuple[Any, ...]] = [("COMPLETE", (float(rank),)) for rank in range(5)]
     following = []
-    for reports in (told, ranked, ranked[::-1]):
+    for reports in (reported, ranked, ranked[::-1]):
         search = Search(spec)
         for index in range(5):
             search.propose(index)
@@ -306,7 +308,7 @@ def test_cmaes_ranks_pruned_trials_behind_complete_ones_and_failed_ones_last() -
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
-def test_a_generation_that_fails_as_a_whole_teaches_nothing(sampler: str) -> None:
+def test_a_generation_of_failed_trials_changes_nothing(sampler: str) -> None:
     search = Search(study(sampler, space=BOWL, generation=4, deterministic=True))
     for index in range(12):
         value = (bowl(search.propose(index).params),)
@@ -317,20 +319,20 @@ def test_a_generation_that_fails_as_a_whole_teaches_nothing(sampler: str) -> Non
 def test_nsga2_remembers_generations_and_parents() -> None:
     driver = Driver(study("nsga2", space=BOWL, generation=6, objective=["rel_l2", "loss"]))
     attrs = [proposal.attrs for proposal in driver.run(40, at_once=3)]
-    generations = [each["generation"] for each in attrs]
+    generations = [stored["generation"] for stored in attrs]
     assert generations == sorted(generations) and generations[-1] >= 4
     first = {generation: generations.index(generation) for generation in set(generations)}
-    for index, each in enumerate(attrs):
-        assert ("parents" in each) == (each["generation"] > 0 and first[each["generation"]] == index)
-        parents = each.get("parents", [])
+    for index, stored in enumerate(attrs):
+        assert ("parents" in stored) == (stored["generation"] > 0 and first[stored["generation"]] == index)
+        parents = stored.get("parents", [])
         assert len(parents) <= 6
-        assert all(generations[parent] < each["generation"] for parent in parents)
+        assert all(generations[parent] < stored["generation"] for parent in parents)
         assert all(driver.trials[parent].state == "COMPLETE" for parent in parents)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_several_objectives_find_compromises(sampler: str) -> None:
-    """Small bowl and small width contradict each other below width 20: no trial is best in both."""
+    """Below width 20, a small bowl and a small width exclude each other: no trial is best in both."""
     driver = Driver(study(sampler, space=BOWL, objective=["rel_l2", "loss"], seed=1))
     driver.run(60, at_once=1)
     late = [trial.values for index, trial in driver.trials.items() if index > 40 and trial.values]

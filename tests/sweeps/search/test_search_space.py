@@ -1,4 +1,4 @@
-"""Conditional fields and constraints, in every sampler: what is drawn, what is left out, what is refused."""
+"""Conditional fields and constraints in every sampler: points that are drawn, left out and refused."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def combination(params: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def drawn(**search: Any) -> list[dict[str, Any]]:
-    """All points of a grid."""
-    found = Search(study("grid", trials=None, **search))
-    return [found.propose(index).params for index in range(found.limit)]
+    """Return all points of a grid."""
+    grid = Search(study("grid", trials=None, **search))
+    return [grid.propose(index).params for index in range(grid.limit)]
 
 
 # ---- conditional fields ----------------------------------------------------------------------------------------------
@@ -45,9 +45,9 @@ def drawn(**search: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_grid_with_conditions_has_every_distinct_combination_once(seed: int) -> None:
-    found = [combination(params) for params in drawn(space=TREE, seed=seed)]
-    assert len(found) == 14
-    assert set(found) == TREE_COMBINATIONS
+    combinations = [combination(params) for params in drawn(space=TREE, seed=seed)]
+    assert len(combinations) == 14
+    assert set(combinations) == TREE_COMBINATIONS
 
 
 def test_the_seed_orders_a_grid_with_conditions() -> None:
@@ -55,7 +55,7 @@ def test_the_seed_orders_a_grid_with_conditions() -> None:
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("list", "cmaes")])
-def test_points_name_the_fields_that_are_active_and_no_others(sampler: str) -> None:
+def test_points_name_the_active_fields_only(sampler: str) -> None:
     search = Search(study(sampler, space=TREE))
     for index in range(14):
         params = search.propose(index).params
@@ -67,8 +67,8 @@ def test_points_name_the_fields_that_are_active_and_no_others(sampler: str) -> N
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc"])
-def test_conditions_only_take_fields_out(sampler: str) -> None:
-    """A point of a conditional space is that of the same space without conditions, less the inactive fields."""
+def test_conditions_only_remove_fields(sampler: str) -> None:
+    """A point of a conditional space is the point of the space without conditions, minus the inactive fields."""
     free = {name: {key: value for key, value in kind.items() if key != "when"} for name, kind in BOWL_WHEN.items()}
     conditional = points(study(sampler, space=BOWL_WHEN, seed=4), range(40))
     for index, params in points(study(sampler, space=free, seed=4), range(40)).items():
@@ -104,7 +104,7 @@ def test_constraints_skip_points_of_the_same_sequence(sampler: str, least: int, 
     assert narrow.limit == (15 if sampler == "qmc" else len(allowed))
 
 
-def test_constraints_draw_again_from_the_generator_of_the_place() -> None:
+def test_forbidden_points_are_drawn_again_from_the_same_generator() -> None:
     free = points(study("random", space=BOWL, seed=3), range(30))
     narrow = points(study("random", space=BOWL, seed=3, constraints=["width < 30"]), range(30))
     assert {index: p for index, p in narrow.items() if free[index]["width"] < 30} == {
@@ -114,27 +114,27 @@ def test_constraints_draw_again_from_the_generator_of_the_place() -> None:
 
 
 def test_constraints_look_at_the_whole_configuration() -> None:
-    """Fields that are not swept, and those that are inactive, enter with their values under train."""
+    """Fields that are not swept or not active enter with their values under train."""
     space = {"width": {"int": [1, 10]}, "second_stage": {"choice": ["lbfgs", "bfgs"]}}
     history = {"lbfgs_history": {"choice": [1, 7], "when": {"second_stage": "lbfgs"}}}  # by default 50
-    found = drawn(space={**space, **history}, constraints=["width * lbfgs_history >= 70 * 1.0"])
+    grid = drawn(space={**space, **history}, constraints=["width * lbfgs_history >= 70 * 1.0"])
     expected = {("lbfgs", 7, 10), *(("bfgs", None, width) for width in range(2, 11))}
-    assert {(p["second_stage"], p.get("lbfgs_history"), p["width"]) for p in found} == expected
-    assert len(found) == 10
+    assert {(p["second_stage"], p.get("lbfgs_history"), p["width"]) for p in grid} == expected
+    assert len(grid) == 10
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "cmaes"])
-def test_constraints_that_leave_almost_nothing_are_said_to(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constraints_that_allow_almost_nothing_are_an_error(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.search.independent.MOST_TRIES", 2000)
     search = Search(study(sampler, space=BOWL, constraints=["adam_lr > 0.0999999999"]))
-    message = r"search.constraints must leave points .* forbid 2,000 of 2,000: adam_lr > 0.0999999999. Loosen them"
+    message = r"search.constraints must allow some points .* forbid 2,000 of 2,000: adam_lr > 0.0999999999. Loosen them"
     with pytest.raises(SweepError, match=message):
         search.propose(0)
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_learners_draw_at_random_where_all_they_propose_is_forbidden(sampler: str) -> None:
-    """One point in a thousand is allowed: a hundred proposals miss it more often than not."""
+def test_learners_draw_at_random_where_all_their_proposals_are_forbidden(sampler: str) -> None:
+    """One point in a thousand is allowed: a hundred proposals usually miss it."""
     driver = Driver(study(sampler, space=BOWL, constraints=["adam_lr < 1.007e-4"]))
     proposals = driver.run(6)
     assert all(proposal.params["adam_lr"] < 1.007e-4 for proposal in proposals)
@@ -144,15 +144,17 @@ def test_learners_draw_at_random_where_all_they_propose_is_forbidden(sampler: st
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_learners_learn_where_the_best_point_is_forbidden(sampler: str) -> None:
-    """The bowl is least at width * scale_factor = 60, where a hundred tries of one proposal could all end. Measured
-    the late trials have a mean of 0.6 (tpe) and 0.4 (gp), where random draws have 1.2."""
+    """The bowl has its minimum at width * scale_factor = 60, where all tries of a proposal could end.
+
+    Measured means of the late trials: 0.6 (tpe) and 0.4 (gp); of random draws 1.2.
+    """
     driver = Driver(study(sampler, space=BOWL, constraints=["width * scale_factor <= 50"], seed=1))
     values = [bowl(proposal.params) for proposal in driver.run(26, at_once=1)]
     assert sum(values[16:]) / 10 < 0.9
 
 
 def test_a_grid_without_an_allowed_combination_is_refused() -> None:
-    """The check of a study file sees it first; a study that was checked by an older version comes here."""
+    """The check of a study file finds this first only where there are few combinations."""
     spec = study("grid")
     spec = dataclasses.replace(spec, search=spec.search.model_copy(update={"constraints": ["width > 99"]}))
     with pytest.raises(SweepError, match=r"forbid 18 of 18: width > 99"):
@@ -162,7 +164,7 @@ def test_a_grid_without_an_allowed_combination_is_refused() -> None:
 # ---- large grids -----------------------------------------------------------------------------------------------------
 
 
-def test_a_grid_of_a_hundred_thousand_combinations_is_quickly_written_out() -> None:
+def test_a_grid_of_a_hundred_thousand_combinations_is_written_out_quickly() -> None:
     """Measured 0.1 s of processor time for the limit and the first points."""
     space = {
         "width": {"int": [1, 100]},

@@ -1,4 +1,4 @@
-"""What the tests of study files share: a smallest file, its mistakes as lines, a folder of data and weights."""
+"""Shared by the tests of study files: a smallest file, mistakes as lines, a folder of data and weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MINIMAL = "study: s\nsearch: {trials: 4}\n"
 
 
 def mistakes(text: str, base: Path = ELSEWHERE, overrides: tuple[str, ...] = ()) -> list[str]:
-    """Every mistake of a file as the lines a user sees."""
+    """Return every mistake of a file, as the lines a user sees."""
     with pytest.raises(SpecError) as caught:
         load_text(text, base=base, overrides=overrides)
     assert str(caught.value) == "\n".join(map(str, caught.value.mistakes))

@@ -1,4 +1,4 @@
-"""Dimensions that exist only beside some values of others, and configurations that constraints leave out."""
+"""Dimensions that exist only for some values of others, and configurations that constraints leave out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from sweeps.errors import SweepError
 from sweeps.spec.combinations import grid_count, possible, related
 from sweeps.spec.conditions import (
-    attached,
     combinations,
     contains,
     grid_size,
@@ -21,6 +20,7 @@ from sweeps.spec.conditions import (
     linked,
     never_active,
     parents_first,
+    with_conditions,
     with_parents,
 )
 from sweeps.spec.dimensions import Choice, Dimension, Int
@@ -43,7 +43,7 @@ train: {lbfgs_history: 20, depth: 3}
 
 @st.composite
 def spaces(draw: st.DrawFn) -> dict[str, Dimension]:
-    """Small spaces of the fields a, b, c, d, each depending on some that come before it in the alphabet."""
+    """Draw small spaces of the fields a, b, c, d, each depending on some of those before it in the alphabet."""
     space: dict[str, Dimension] = {}
     for field in "abcd"[: draw(st.integers(1, 4))]:
         when = {}
@@ -56,8 +56,8 @@ def spaces(draw: st.DrawFn) -> dict[str, Dimension]:
 
 
 def combinations_by_hand(space: dict[str, Dimension]) -> set[tuple[tuple[str, Any], ...]]:
-    """Every combination of all values, its inactive dimensions struck out until none is left."""
-    found = set()
+    """Return every combination of all values, with inactive dimensions removed until none is left."""
+    distinct = set()
     for values in itertools.product(*(kind.finite_values() or () for kind in space.values())):
         params = dict(zip(space, values, strict=True))
         while dropped := [
@@ -68,12 +68,12 @@ def combinations_by_hand(space: dict[str, Dimension]) -> set[tuple[tuple[str, An
             )
         ]:
             params = {name: value for name, value in params.items() if name not in dropped}
-        found.add(tuple(sorted(params.items())))
-    return found
+        distinct.add(tuple(sorted(params.items())))
+    return distinct
 
 
 @given(space=spaces())
-def test_combinations_are_the_different_ones_each_once(space: dict[str, Dimension]) -> None:
+def test_combinations_are_distinct_and_complete(space: dict[str, Dimension]) -> None:
     listed = [tuple(sorted(params.items())) for params in combinations(space, space, lambda kind: kind.finite_values())]
     assert len(listed) == len(set(listed)) == grid_size(space)
     assert set(listed) == combinations_by_hand(space)
@@ -149,7 +149,7 @@ def test_values_of_conditions_are_those_of_the_field() -> None:
     spec = load_text(text.replace("WHEN", "{scale_factor: 10}"), base=ELSEWHERE)
     (value,) = spec.space["width"].when["scale_factor"]
     assert (value, type(value)) == (10.0, float)
-    with pytest.raises(SweepError, match=r"is no value of space\.allow_tf32, got 1"):
+    with pytest.raises(SweepError, match=r"is not a value of space\.allow_tf32, got 1"):
         load_text(text.replace("WHEN", "{allow_tf32: 1}"), base=ELSEWHERE)
     assert contains([True], True) and not contains([True], 1) and contains([1.0], 1)
 
@@ -160,13 +160,13 @@ def test_paths_in_conditions_are_those_of_the_field(tmp_path: Any) -> None:
     assert spec.space["width"].when == {"init": (f"file:{tmp_path}/w.npz",)}
 
 
-def test_circles_are_taken_out_one_by_one() -> None:
+def test_circles_are_removed_one_by_one() -> None:
     space: dict[str, Dimension] = {name: Choice((1, 2)) for name in "abcde"}
     conditions = {"a": {"b": [1]}, "b": {"c": [1]}, "c": {"b": [2], "d": [1]}, "d": {"d": [1]}, "e": {"a": [1]}}
-    made, circles = attached(space, conditions)
+    result, circles = with_conditions(space, conditions)
     assert sorted(map(sorted, circles)) == [["b", "c"], ["d"]]
-    assert {name: dict(kind.when) for name, kind in made.items() if kind.when} == {"a": {"b": (1,)}, "e": {"a": (1,)}}
-    assert with_parents(made, ["e"]) == ["b", "a", "e"] and not is_active(made, "e", {"b": 1})
+    assert {name: dict(kind.when) for name, kind in result.items() if kind.when} == {"a": {"b": (1,)}, "e": {"a": (1,)}}
+    assert with_parents(result, ["e"]) == ["b", "a", "e"] and not is_active(result, "e", {"b": 1})
 
 
 def test_groups_that_share_a_field_are_one() -> None:
@@ -179,7 +179,7 @@ def test_groups_that_share_a_field_are_one() -> None:
 def test_a_configuration_is_allowed_where_every_constraint_holds() -> None:
     text = NETS.replace("trials: 4", "trials: 4, constraints: [width * depth < 27, lbfgs_history != 500]")
     spec = load_text(text, base=ELSEWHERE)
-    assert spec.allowed({"second_stage": "bfgs", "width": 8})  # 20 is the history where it is not swept
+    assert spec.allowed({"second_stage": "bfgs", "width": 8})  # the history is 20 where it is not active
     assert not spec.allowed({"second_stage": "bfgs", "width": 9})
     assert not spec.allowed({"second_stage": "scipy", "width": 8, "lbfgs_history": 500})
     assert load_text(NETS, base=ELSEWHERE).allowed({})
@@ -207,7 +207,7 @@ def test_the_warning_counts_the_grid_that_is_left() -> None:
     assert warning == "search.trials is 10 and the space has 9 combinations: none is trained twice."
 
 
-def test_a_rule_between_fields_is_not_broken_by_what_never_occurs() -> None:
+def test_combinations_that_never_occur_break_no_rule_between_fields() -> None:
     space = "space: {lbfgs_memory: {choice: [dense, compact]}, lbfgs_history: {choice: [50, 500]}}\n"
     space += "train: {iterations: 500}"
     with pytest.raises(SweepError, match="dense needs an lbfgs_history"):

@@ -1,4 +1,4 @@
-"""Constraints: what Python itself would say of the listed grammar, and a refusal of everything else."""
+"""Constraints: the meaning that Python gives the listed grammar, and a refusal of everything else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VALUES = {**NUMBERS, "init": "keras", "allow_tf32": True, "inputs": ["x", "y"], 
         ("1e3 > width", {"width"}, True),
     ],
 )
-def test_a_constraint_says_what_it_reads(text: str, names: set[str], holds: bool) -> None:
+def test_a_constraint_is_read_and_evaluated(text: str, names: set[str], holds: bool) -> None:
     constraint = Constraint.parse(text)
     assert (constraint.text, constraint.names, constraint.holds(VALUES)) == (text, names, holds)
 
@@ -50,7 +50,7 @@ def test_a_constraint_says_what_it_reads(text: str, names: set[str], holds: bool
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("width <", r"is not a valid expression \(invalid syntax, at its end\)"),
+        ("width <", r"is not a valid expression \(invalid syntax, at the end\)"),
         ("(width < 3", r"'\(' was never closed, in column 1"),
         ("width < 3; depth", "in column 10"),
         ("width = 3", "in column 7"),
@@ -80,7 +80,7 @@ def test_a_constraint_says_what_it_reads(text: str, names: set[str], holds: bool
         ("3 > min(width)", "min takes at least two values, in column 5"),
         ("width * depth", "must be true or false"),
         ("width < 3 and depth", None),
-        ("width < 3 and depth + 1", "what begins in column 15 is a value"),
+        ("width < 3 and depth + 1", "the part in column 15 is a value"),
         ("not len(inputs)", "must be true or false"),
         ("'text'", "must be true or false"),
         ("-" * 60 + "1 < 2", "must not be nested more than 50 deep"),
@@ -89,8 +89,8 @@ def test_a_constraint_says_what_it_reads(text: str, names: set[str], holds: bool
         ("width < \0", "not a valid expression"),
     ],
 )
-def test_whatever_is_not_listed_is_refused_with_its_place(text: str, words: str | None) -> None:
-    if words is None:  # a field may be true or false; whether it is shows when there are values
+def test_anything_not_listed_is_refused_with_its_place(text: str, words: str | None) -> None:
+    if words is None:  # a field may be true or false; only its value shows whether it is
         with pytest.raises(SweepError, match="3 is neither true nor false"):
             Constraint.parse(text).holds({**VALUES, "width": 1})
         return
@@ -101,7 +101,7 @@ def test_whatever_is_not_listed_is_refused_with_its_place(text: str, words: str 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1 / (width - 8) < 3", "cannot be decided where it is given width 8: division by zero"),
+        ("1 / (width - 8) < 3", "cannot be evaluated for width 8: division by zero"),
         ("width % (depth - 3) == 0", "depth 3, width 8: integer .*by zero"),
         ("sqrt(-width) < 3", "math domain error"),
         ("log(0) < 3", "math domain error"),
@@ -115,14 +115,14 @@ def test_whatever_is_not_listed_is_refused_with_its_place(text: str, words: str 
         ("len(width) < 3", "8 has no length"),
         ("width", "8 is neither true nor false"),
         ("9 ** 9 ** 9 < width", "9 \\*\\* 387420489 is too large"),
-        ("2.0 ** 5000 > 1", "cannot be decided"),
+        ("2.0 ** 5000 > 1", "cannot be evaluated"),
         ("(2 ** 1000) * (2 ** 1000) > 1", "a number became too large"),
     ],
 )
-def test_what_cannot_be_decided_says_why_and_for_which_values(text: str, words: str) -> None:
+def test_a_constraint_that_cannot_be_evaluated_says_why_and_for_which_values(text: str, words: str) -> None:
     with pytest.raises(SweepError, match=words) as caught:
         Constraint.parse(text).holds(VALUES)
-    assert str(caught.value).startswith(f"the constraint {text!r} cannot be decided")
+    assert str(caught.value).startswith(f"the constraint {text!r} cannot be evaluated")
 
 
 NUMBER = st.one_of(st.integers(0, 9).map(str), st.sampled_from(["0.5", "1e3", "a", "b"]))
@@ -190,7 +190,7 @@ def test_nothing_but_the_listed_grammar_passes(text: str) -> None:
 
 
 @given(text=st.text(max_size=40))
-def test_any_text_is_a_constraint_or_a_complaint(text: str) -> None:
+def test_any_text_is_a_constraint_or_an_error(text: str) -> None:
     try:
         constraint = Constraint.parse(text)
     except ValueError:
@@ -200,7 +200,7 @@ def test_any_text_is_a_constraint_or_a_complaint(text: str) -> None:
 
 @given(base=st.integers(-(10**6), 10**6), exponent=st.integers(-(10**9), 10**9))
 def test_powers_are_bounded(base: int, exponent: int) -> None:
-    """No power takes long: a result that a float could not hold is refused before it is computed."""
+    """A result that a float could not hold is refused before it is computed, so no power takes long."""
     values: dict[str, Any] = {"a": base, "b": exponent}
     try:
         assert isinstance(Constraint.parse("a ** b < 1").holds(values), bool)

@@ -1,4 +1,4 @@
-"""Study files that are right: what they mean, their hashes, their schema, their documentation."""
+"""Study files without mistakes: their meaning, hashes, schema and documentation."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_overrides_replace_values() -> None:
     assert spec.space == {"width": Choice((8, 16))}
 
 
-BEFORE_THESE_KEYS = """
+FEW_KEYS = """
 study: s
 problem: {name: nonlocal_strain, data: strb100, inputs: [x, y]}
 search: {sampler: tpe, trials: 8, objective: rel_l2, seed: 3, replicates: 1, pruner: none}
@@ -169,8 +169,8 @@ results: {fields: all, weights: all}
 """
 
 
-def test_a_study_file_of_before_means_the_same() -> None:
-    spec = load_text(BEFORE_THESE_KEYS, base=ELSEWHERE)
+def test_keys_that_are_left_out_have_their_defaults() -> None:
+    spec = load_text(FEW_KEYS, base=ELSEWHERE)
     assert spec == load_text(spec.to_yaml(), base=ELSEWHERE)
     assert spec.search == SearchSettings(sampler="tpe", trials=8, seed=3)
     assert spec.search.model_dump(by_alias=True) == {
@@ -242,11 +242,11 @@ def test_folders_of_other_studies_and_of_the_state_are_absolute(tmp_path: Path) 
     (tmp_path / "one" / "study.yaml").unlink()
     assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
     (tmp_path / "states").write_text("")
-    with pytest.raises(SpecError, match=r"search.warm_start\[0\]: is no study.*\nstate: is a file, not a folder"):
+    with pytest.raises(SpecError, match=r"search.warm_start\[0\]: is not a study.*\nstate: is a file, not a folder"):
         load_text(text.replace("/here", ""), base=tmp_path)
 
 
-def test_a_pruner_by_what_the_data_lack(files: Path) -> None:
+def test_a_pruner_whose_metric_the_data_lack(files: Path) -> None:
     text = "study: s\nsearch: {trials: 4, objective: heldout_residual, pruner: {kind: asha, metric: METRIC}}\n"
     text += "problem: {data: {gauss_points: blind.csv, lrb: lrb.csv, btb: btb.csv, elocal_factor: 1}}"
     with pytest.raises(SpecError, match=r"search\.pruner\.metric: needs a reference"):
@@ -254,7 +254,7 @@ def test_a_pruner_by_what_the_data_lack(files: Path) -> None:
     assert load_text(text.replace("METRIC", "loss"), base=files).search.pruner.metric == "loss"
 
 
-def test_empty_sections_are_as_good_as_none() -> None:
+def test_empty_sections_count_as_left_out() -> None:
     assert load_text(MINIMAL + "space:\ntrain:\nbudget:\n", base=ELSEWHERE) == load_text(MINIMAL, base=ELSEWHERE)
 
 
@@ -262,8 +262,8 @@ def test_empty_sections_are_as_good_as_none() -> None:
     ("text", "value"),
     [("1e-4", 1e-4), ("1E-4", 1e-4), ("1.e-4", 1e-4), (".1", 0.1), ("+1e-4", 1e-4), ("1", 1.0), ("010", 10.0)],
 )
-def test_numbers_are_read_as_they_are_meant(text: str, value: float) -> None:
-    """YAML 1.1 takes 1e-4 for text and 010 for eight."""
+def test_numbers_are_read_as_in_yaml_1_2(text: str, value: float) -> None:
+    """In YAML 1.1, 1e-4 is text and 010 is eight."""
     assert load_text(MINIMAL + f"train: {{adam_lr: {text}}}", base=ELSEWHERE).train["adam_lr"] == value
 
 
@@ -283,13 +283,13 @@ def test_numbers_are_read_as_they_are_meant(text: str, value: float) -> None:
         max_leaves=6,
     )
 )
-def test_whatever_is_written_is_read_back(value: Any) -> None:
-    content, found = yaml_text.read(yaml_text.write({"value": value}))
-    assert content == {"value": value} and found == []
+def test_plain_values_are_written_and_read_back(value: Any) -> None:
+    content, mistakes = yaml_text.read(yaml_text.write({"value": value}))
+    assert content == {"value": value} and mistakes == []
     assert type(content["value"]) is type(value)
 
 
-# ---- what misleads ----
+# ---- warnings ----
 
 
 @pytest.mark.parametrize(
@@ -298,9 +298,9 @@ def test_whatever_is_written_is_read_back(value: Any) -> None:
         ("search: {trials: 1, objective: loss}", "loss does not rank trials"),
         ("problem: {scale_scope: all}", "scale_scope all reproduces published mistakes"),
         ("space: {scale_scope: {choice: [consistent, elocal]}}", "scale_scope elocal reproduces published mistakes"),
-        ("space: {inputs: {choice: [[x, y], [x, y, g, elocal]]}}", "u = e then has no loss at all"),
+        ("space: {inputs: {choice: [[x, y], [x, y, g, elocal]]}}", "u = e then has zero loss"),
         ("train: {dtype: float32}", "float32 makes L-BFGS stop early"),
-        ("train: {first_step: 0.001}", "first step of every line search"),
+        ("train: {first_step: 0.001}", "a line search that starts with so small a step"),
         ("search: {sampler: grid, trials: 3}\nspace: {width: {choice: [8, 16]}}", "the grid has 2 combinations"),
         ("space: {}", "space is empty: there is one configuration, so use search.replicates"),
         ("search: {trials: 1, objective: [rel_l2, loss]}", "loss does not rank trials"),
@@ -311,14 +311,14 @@ def test_whatever_is_written_is_read_back(value: Any) -> None:
         ("space: {epochs: {int: [0, 9]}}\ntrain: {iterations: 0}", "trains nothing"),
     ],
 )
-def test_misleading_choices_are_warned_of(text: str, words: str) -> None:
+def test_misleading_choices_cause_warnings(text: str, words: str) -> None:
     head = "study: s\n" if "search:" in text else MINIMAL
     warnings = warnings_of(load_text(head + text, base=ELSEWHERE))
     assert any(words in warning for warning in warnings), warnings
     assert all(warning.endswith(".") for warning in warnings)
 
 
-def test_no_lbfgs_no_warning_about_it() -> None:
+def test_without_a_second_stage_there_is_no_warning_about_it() -> None:
     spec = load_text(MINIMAL + "train: {dtype: float32, iterations: 0, first_step: 0.001}", base=ELSEWHERE)
     assert not any("L-BFGS" in warning or "lbfgs" in warning for warning in warnings_of(spec))
 
@@ -364,11 +364,11 @@ OPENED_LATER = {"init": "torch", "data": "strb100"}
 
 @pytest.mark.parametrize(("section", "owner"), [("train", TrainSettings), ("problem", NonlocalStrainSettings)])
 def test_the_file_accepts_what_the_settings_accept(section: str, owner: type[Any]) -> None:
-    """Every field, every value: fixed and swept alike, a study file and pinncore agree."""
+    """For every field and value, fixed or swept, a study file and pinncore agree."""
     for field in dataclasses.fields(owner):
         for value in VALUES:
             expected = _settings_accept(owner, field.name, value)
-            if field.name in OPENED_LATER and isinstance(value, (str, dict)):  # the settings take any name there
+            if field.name in OPENED_LATER and isinstance(value, (str, dict)):  # the settings accept any name there
                 expected = value == OPENED_LATER[field.name]
             for content in ({section: {field.name: value}}, {"space": {field.name: {"choice": [value]}}}):
                 accepted = _file_accepts({"study": "s", "search": {"trials": 1}, **content})
@@ -456,7 +456,7 @@ def test_the_schema_refuses_what_an_editor_should_mark(text: str) -> None:
 
 
 def documented_tables() -> str:
-    """The tables of docs/study-file.md, as the model has them."""
+    """Return the tables of docs/study-file.md, made from the model."""
     schema = json_schema()
     titles = {
         "search": "SearchSettings",
@@ -483,8 +483,8 @@ def _table(section: str, schema: dict[str, Any]) -> str:
 
 
 def _default(name: str, key: dict[str, Any]) -> Any:
-    made = {"constraints": [], "warm_start": [], "reuse": [], "pruner": "none"}
-    return made.get(name, key.get("default"))
+    factories = {"constraints": [], "warm_start": [], "reuse": [], "pruner": "none"}
+    return factories.get(name, key.get("default"))
 
 
 def _kind(key: dict[str, Any]) -> str:
@@ -514,16 +514,16 @@ def test_the_documentation_has_every_key_with_its_rule_and_default() -> None:
 
 def test_the_documented_examples_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "study-file.md").read_text(), re.S)
-    whole = [block for block in blocks if block.startswith("study:")]
-    assert whole
+    complete = [block for block in blocks if block.startswith("study:")]
+    assert complete
     parts = {"search": "study: s\n", "space": MINIMAL}
     for block in blocks:
-        head = "" if block in whole else parts[block.partition(":")[0]]
+        head = "" if block in complete else parts[block.partition(":")[0]]
         assert isinstance(load_text(head + block, base=ELSEWHERE), StudySpec)
 
 
 def test_a_clash_is_found_however_many_combinations_there_are() -> None:
-    """Three fields and a fourth, among ten thousand combinations; only those that meet break the rule."""
+    """Three fields among ten thousand combinations; one combination of them breaks the rule."""
     space = {
         "lbfgs_memory": {"choice": ["auto", "dense"]},
         "lbfgs_history": {"choice": [1000, 100]},

@@ -1,4 +1,4 @@
-"""Configurations listed one by one, in the study file or in a CSV beside it: what they mean and what is wrong."""
+"""Configurations listed one by one, in the study file or in a CSV file: their meaning and their mistakes."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_rows_are_configurations_with_the_rest_from_train_and_problem() -> None:
         "depth": Choice((3,)),
     }
     train = [spec.config(row)["train"] for row in spec.listed]
-    assert [each["width"] for each in train] == [8, 8, 7, 4]
-    assert [each["adam_lr"] for each in train] == [1.0, 0.01, 0.01, 0.01]
-    assert [each["depth"] for each in train] == [5, 5, 5, 3]
+    assert [settings["width"] for settings in train] == [8, 8, 7, 4]
+    assert [settings["adam_lr"] for settings in train] == [1.0, 0.01, 0.01, 0.01]
+    assert [settings["depth"] for settings in train] == [5, 5, 5, 3]
     assert set(spec.values("width")) == {8, 4, 7} and set(spec.values("depth")) == {3, 5}
     assert spec.search.trials is None
 
@@ -84,7 +84,7 @@ def test_another_sampler_has_no_list() -> None:
     assert load_text("study: s\nsearch: {trials: 4, list: null}", base=ELSEWHERE).listed == ()
 
 
-def test_a_csv_means_the_rows_it_holds_and_is_needed_once(tmp_path: Path) -> None:
+def test_the_rows_of_a_csv_file_are_stored_with_the_study(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "rows.csv").write_text(CSV, encoding="utf-8")
     (tmp_path / "study.yaml").write_text("study: s\nsearch: {sampler: list, list: rows.csv}")
@@ -123,10 +123,10 @@ def test_a_csv_means_the_rows_it_holds_and_is_needed_once(tmp_path: Path) -> Non
         ("2024-01-01", "2024-01-01"),
     ],
 )
-def test_a_cell_is_what_the_study_file_would_read(cell: str, value: Any) -> None:
+def test_a_cell_is_read_like_a_value_of_the_study_file(cell: str, value: Any) -> None:
     assert yaml_text.read_value(cell) == value
     assert type(yaml_text.read_value(cell)) is type(value)
-    if cell != "file:a: b#c":  # in YAML a mapping; in a cell text, like all that is not bracketed or quoted
+    if cell != "file:a: b#c":  # a mapping in YAML; text in a cell, which has neither brackets nor quotes
         assert yaml_text.read(f"a: {cell}")[0] == {"a": value}
 
 
@@ -168,11 +168,11 @@ def test_a_csv_and_a_yaml_list_of_the_same_rows_are_the_same_study(
     assert from_csv.train == from_yaml.train and from_csv.to_plain()["search"] == from_yaml.to_plain()["search"]
 
 
-# ---- what is wrong ----
+# ---- mistakes ----
 
 
-def told(folder: Path, table: str | bytes, more: str = "") -> list[str]:
-    """The mistakes of a study whose list is `table`, without the name of its folder."""
+def table_mistakes(folder: Path, table: str | bytes, more: str = "") -> list[str]:
+    """Return the mistakes of a study whose list is `table`, with DIR for its folder."""
     (folder / "rows.csv").write_bytes(table.encode() if isinstance(table, str) else table)
     lines = mistakes("study: s\nsearch: {sampler: list, list: rows.csv}\n" + more, folder)
     return [line.replace(str(folder), "DIR") for line in lines]
@@ -182,42 +182,44 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     assert mistakes("study: s\nsearch: {sampler: list, list: nope.csv}") == [
         'search.list: cannot be read (No such file or directory), got "/nonexistent/nope.csv".'
     ]
-    hint = "The first line names fields, each further line is a configuration."
+    hint = "The first line names the fields; every further line is a configuration."
     for table in ("", "\n", "width,depth\n", "width\n\n\n"):
-        assert told(tmp_path, table) == [f'search.list: must list at least 1 configuration, got "DIR/rows.csv". {hint}']
-    (line,) = told(tmp_path, "width\n\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"))
-    assert line.startswith("search.list: cannot be read (it is no CSV in UTF-8: ")
-    (line,) = told(tmp_path, 'width\n"8')
-    assert line.startswith("search.list: cannot be read (it is no CSV in UTF-8: ")
+        assert table_mistakes(tmp_path, table) == [
+            f'search.list: must list at least 1 configuration, got "DIR/rows.csv". {hint}'
+        ]
+    (line,) = table_mistakes(tmp_path, "width\n\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"))
+    assert line.startswith("search.list: cannot be read (not a CSV file in UTF-8: ")
+    (line,) = table_mistakes(tmp_path, 'width\n"8')
+    assert line.startswith("search.list: cannot be read (not a CSV file in UTF-8: ")
 
 
-def test_columns_that_are_no_fields(tmp_path: Path) -> None:
-    assert told(tmp_path, "widht,depth,depth,\n8,2,2,\n9,2,2,\n") == [
+def test_columns_that_are_not_fields(tmp_path: Path) -> None:
+    assert table_mistakes(tmp_path, "widht,depth,depth,\n8,2,2,\n9,2,2,\n") == [
         'search.list: a column of rows.csv names no field of train or problem, got "widht". Did you mean width?',
-        'search.list: a column of rows.csv stands twice, got "depth". Keep one of the two.',
-        *told(tmp_path, "depth,\n2,\n"),
+        'search.list: a column of rows.csv appears twice, got "depth". Keep one of the two.',
+        *table_mistakes(tmp_path, "depth,\n2,\n"),
     ]
 
 
-def test_cells_that_are_wrong_are_told_by_their_line(tmp_path: Path) -> None:
-    assert told(tmp_path, "width,depth\n8,2\n\nwide,0\n8\n8,2,3\n8,[2\n") == [
+def test_mistakes_in_cells_name_their_line(tmp_path: Path) -> None:
+    assert table_mistakes(tmp_path, "width,depth\n8,2\n\nwide,0\n8\n8,2,3\n8,[2\n") == [
         'search.list (line 4 of rows.csv).width: must be a whole number, got "wide".',
         "search.list (line 4 of rows.csv).depth: must be at least 1, got 0.",
-        "search.list (line 5 of rows.csv): must have 2 cells as the header has, got 1. Text with a comma in it stands "
-        "in double quotes.",
-        "search.list (line 6 of rows.csv): must have 2 cells as the header has, got 3. Text with a comma in it stands "
-        "in double quotes.",
+        "search.list (line 5 of rows.csv): must have 2 cells like the header, got 1. Put text with a comma in "
+        "double quotes.",
+        "search.list (line 6 of rows.csv): must have 2 cells like the header, got 3. Put text with a comma in "
+        "double quotes.",
         "search.list (line 7 of rows.csv).depth: this is not valid YAML: while parsing a flow sequence: expected ',' "
         "or ']', but got '<stream end>', in line 1, column 3, got \"[2\".",
     ]
-    assert told(tmp_path, "width\n99999999999999999999\n") == [
+    assert table_mistakes(tmp_path, "width\n99999999999999999999\n") == [
         "search.list (line 2 of rows.csv).width: must be a number of at most 9223372036854775807, got "
         '"99999999999999999999".'
     ]
 
 
 def test_many_mistakes_in_a_list_are_not_all_written_out(tmp_path: Path) -> None:
-    lines = told(tmp_path, "width\n" + "0\n" * 100, "train: {depth: 0}")
+    lines = table_mistakes(tmp_path, "width\n" + "0\n" * 100, "train: {depth: 0}")
     assert len(lines) == 22
     assert lines[:2] == [
         "search.list (line 2 of rows.csv).width: must be at least 1, got 0.",
@@ -226,16 +228,16 @@ def test_many_mistakes_in_a_list_are_not_all_written_out(tmp_path: Path) -> None
     assert lines[20:] == ["train.depth: must be at least 1, got 0.", "search.list: has 80 more mistakes like these."]
 
 
-def test_a_wrong_cell_does_not_keep_other_mistakes_back() -> None:
+def test_a_wrong_cell_does_not_hide_other_mistakes() -> None:
     rows = "[{width: -1, depth: 2}, 5, {inti: keras}, {init: kears}, {inti: tf1}, {width: 90}]"
     text = f"study: s\nsearch: {{sampler: list, list: {rows}, constraints: [width < 50]}}\nproblem: {{data: strb}}"
     paths = [line.split(": ")[0] for line in mistakes(text)]
     assert paths == ["search.list[0].width", "search.list[1]", "search.list[2].inti", "problem.data"]
-    mended = text.replace("-1", "1").replace("5, ", "").replace("inti", "init").replace("strb", "strb100")
-    assert [line.split(": ")[0] for line in mistakes(mended)] == ["search.list[2].init", "search.list[4]"]
+    corrected = text.replace("-1", "1").replace("5, ", "").replace("inti", "init").replace("strb", "strb100")
+    assert [line.split(": ")[0] for line in mistakes(corrected)] == ["search.list[2].init", "search.list[4]"]
 
 
-def test_fewer_different_trials_than_rows_are_warned_of() -> None:
+def test_fewer_distinct_trials_than_rows_cause_a_warning() -> None:
     head = "study: s\nsearch: {sampler: list, list: [{width: 8}, {}, {width: 16}], trials: TRIALS}"
     repeated, too_many = (
         warnings_of(load_text(head.replace("TRIALS", trials), base=ELSEWHERE)) for trials in ("2", "5")
@@ -244,7 +246,7 @@ def test_fewer_different_trials_than_rows_are_warned_of() -> None:
     assert too_many == ("search.trials is 5 and search.list has 3 rows: the smaller number is run.", *repeated)
 
 
-def test_ten_thousand_rows_are_no_burden(tmp_path: Path) -> None:
+def test_ten_thousand_rows(tmp_path: Path) -> None:
     lines = ["width,adam_lr", *(f"{i % 50 + 1},{(i + 1) * 1e-7:.17g}" for i in range(10_000))]
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     spec = load_text("study: s\nsearch: {sampler: list, list: rows.csv, constraints: [width <= 50]}", base=tmp_path)

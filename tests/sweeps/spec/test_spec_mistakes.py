@@ -1,4 +1,4 @@
-"""Study files that are wrong: every mistake is told at once, in one clear line each, and nothing crashes."""
+"""Study files with mistakes: all are reported at once, in one clear line each, and nothing crashes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def files(tmp_path: Path) -> Path:
 
 
 def recorded() -> dict[str, tuple[str, list[str]]]:
-    """Malformed files and what is said of each, from mistakes.txt; a message may end in ... where it goes on."""
+    """Return malformed files and their messages from mistakes.txt; a message that ends in ... goes on."""
     blocks = (Path(__file__).parent / "mistakes.txt").read_text(encoding="utf-8").split("=== ")[1:]
     cases = {}
     for block in blocks:
         name, _, rest = block.partition("\n")
-        text, _, said = rest.partition("\n>>>\n")
-        cases[name] = (text, said.strip().splitlines())
+        text, _, messages = rest.partition("\n>>>\n")
+        cases[name] = (text, messages.strip().splitlines())
     return cases
 
 
@@ -45,14 +45,14 @@ def test_a_malformed_file_gets_one_clear_message(name: str) -> None:
     assert lines[0] == expected or (expected.endswith("...") and lines[0].startswith(expected.removesuffix("...")))
 
 
-def test_the_record_holds_what_it_should() -> None:
-    """The file is split as it was written; a slip in its separators would leave cases out."""
+def test_the_record_is_complete() -> None:
+    """A wrong separator in the file would leave cases out."""
     assert len(RECORDED) >= 160
     assert all(text.strip() or name == "empty file" for name, (text, _) in RECORDED.items())
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a b", "-a", ".a", "a.", "é", "a" * 101])
-def test_names_that_are_no_safe_folder(name: str) -> None:
+def test_names_that_are_not_safe_as_folders(name: str) -> None:
     (line,) = mistakes(f"study: {name!r}\nsearch: {{trials: 4}}")
     assert line.startswith("study: must be a safe folder name: letters, digits, '.', '_' and '-'")
 
@@ -67,8 +67,8 @@ def test_overrides_are_checked_like_the_file() -> None:
     assert mistakes(MINIMAL, overrides=wrong) == [
         "train.adam_lr: must be greater than 0, got -1.",
         "train.widht: is an unknown key, got 8. Did you mean width?",
-        '--set: must be a path and a value, got "nonsense". Write for instance train.epochs=500.',
-        "--set study.a.b: study is a value, so nothing can stand inside it.",
+        '--set: must be a path and a value, got "nonsense". For example: train.epochs=500.',
+        "--set study.a.b: study is a value and cannot contain keys.",
         "train.depth: this is not valid YAML: while parsing a flow sequence: expected ',' or ']', but got "
         "'<stream end>', in line 1, column 3.",
     ]
@@ -78,64 +78,64 @@ def test_overrides_are_checked_like_the_file() -> None:
 
 
 def test_data_files_that_are_missing_or_something_else(files: Path) -> None:
-    def told(data: str) -> list[str]:
+    def lines(data: str) -> list[str]:
         return [line.replace(str(files), "DIR") for line in mistakes(MINIMAL + f"problem: {{data: {{{data}}}}}", files)]
 
-    assert told("gauss_points: guass.csv, lrb: sub/lrb.csv, btb: btb.csv") == [
+    assert lines("gauss_points: guass.csv, lrb: sub/lrb.csv, btb: btb.csv") == [
         'problem.data.gauss_points: there is no such file, got "DIR/guass.csv". Did you mean gauss.csv?',
         'problem.data.lrb: there is no such file, got "DIR/sub/lrb.csv". The folder DIR/sub cannot be read.',
     ]
-    assert told("gaus_points: gauss.csv, lrb: 3") == [
+    assert lines("gaus_points: gauss.csv, lrb: 3") == [
         'problem.data.gaus_points: is an unknown key, got "gauss.csv". Did you mean gauss_points?',
         "problem.data.lrb: must be the path of a file, got 3.",
     ]
-    assert told("gauss_points: gauss.csv") == [
+    assert lines("gauss_points: gauss.csv") == [
         "problem.data: the table lrb and btb is missing; give gauss_points, lrb and btb."
     ]
-    (wrong,) = told("gauss_points: words.csv, lrb: lrb.csv, btb: btb.csv")
+    (wrong,) = lines("gauss_points: words.csv, lrb: lrb.csv, btb: btb.csv")
     assert wrong.startswith("problem.data: DIR/words.csv lacks the column xcoord, ycoord, g, elocal")
     for name in ("words.csv", "broken.npz"):
-        (wrong,) = told(f"npz: {name}")
+        (wrong,) = lines(f"npz: {name}")
         assert wrong.startswith(f"problem.data: DIR/{name} is not a data file written by pinncore")
 
 
 def test_an_objective_that_needs_a_reference(files: Path) -> None:
     data = "data: {gauss_points: blind.csv, lrb: lrb.csv, btb: btb.csv, elocal_factor: 1}"
     assert mistakes(MINIMAL + f"problem: {{{data}}}", files) == [
-        'search.objective: needs a reference, which problem.data has not, got "rel_l2". Add the column enonlocal_true '
-        "to the Gauss points, or take the objective heldout_residual."
+        'search.objective: needs a reference, which problem.data does not have, got "rel_l2". Add the column '
+        "enonlocal_true to the Gauss points, or use the objective heldout_residual."
     ]
     text = f"study: s\nsearch: {{trials: 1, objective: heldout_residual}}\nproblem: {{{data}}}"
     assert load_text(text, base=files).problem["data"]["elocal_factor"] == 1
 
 
 def test_weights_are_checked_against_every_network_of_the_space(files: Path) -> None:
-    def told(text: str) -> list[str]:
+    def lines(text: str) -> list[str]:
         return [line.replace(str(files), "DIR") for line in mistakes(MINIMAL + text, files)]
 
     assert load_text(MINIMAL + "train: {init: file:weights.npz, width: 8, depth: 2}", base=files)
-    assert told("train: {init: file:weights.npz, width: 16}") == [
+    assert lines("train: {init: file:weights.npz, width: 16}") == [
         "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16)."
     ]
-    assert told("train: {init: file:weights.npz}\nspace: {width: {choice: [8, 16, 32]}}") == [
-        "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16) (and so "
-        "for 1 more of its 3 shapes). "
+    assert lines("train: {init: file:weights.npz}\nspace: {width: {choice: [8, 16, 32]}}") == [
+        "train.init: W1 in DIR/weights.npz has shape (2, 8), but a network 2-16-16-1 needs (2, 16) (and "
+        "1 more of its 3 shapes). "
         "It fits 2-8-8-1: keep only widths, depths and inputs that it fits, or leave the file out."
     ]
-    assert told("space: {width: {choice: [8]}, depth: {int: [2, 3]}, init: {choice: [torch, file:weights.npz]}}") == [
+    assert lines("space: {width: {choice: [8]}, depth: {int: [2, 3]}, init: {choice: [torch, file:weights.npz]}}") == [
         "space.init.choice[1]: W3 in DIR/weights.npz has shape (8, 1), but a network 2-8-8-8-1 needs (8, 8). It "
         "fits 2-8-8-1: keep only widths, depths and inputs that it fits, or leave the file out."
     ]
-    assert told("train: {init: file:weights.npz}\nspace: {width: {int: [8, 5000]}}")  # only its ends are tried
-    assert told("train: {init: file:weigths.npz, width: 8}") == [
+    assert lines("train: {init: file:weights.npz}\nspace: {width: {int: [8, 5000]}}")  # only its ends are tried
+    assert lines("train: {init: file:weigths.npz, width: 8}") == [
         'train.init: there is no such file, got "file:DIR/weigths.npz". Did you mean weights.npz?'
     ]
     for name in ("words.csv", "broken.npz"):
-        (wrong,) = told(f"train: {{init: file:{name}}}\nspace: {{width: {{choice: [8, 16]}}}}")
+        (wrong,) = lines(f"train: {{init: file:{name}}}\nspace: {{width: {{choice: [8, 16]}}}}")
         assert wrong.startswith(f"train.init: DIR/{name} is not an .npz of arrays")
 
 
-def test_weights_are_not_judged_by_a_width_that_is_itself_wrong(files: Path) -> None:
+def test_weights_are_not_checked_against_a_misspelt_width(files: Path) -> None:
     lines = mistakes(MINIMAL + "train: {init: file:weights.npz}\nspace: {widht: {choice: [8]}}", files)
     assert [line.split(":")[0] for line in lines] == ["space.widht"]
 
@@ -195,9 +195,9 @@ def test_all_mistakes_of_a_file_come_in_one_go_and_in_its_order(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
 
 
-def test_mending_every_mistake_leaves_none() -> None:
-    """Nothing is kept back for a second round."""
-    mended = MANY
+def test_correcting_every_mistake_leaves_none() -> None:
+    """No mistake is left for a second run."""
+    corrected = MANY
     for wrong, right in {
         "my study": "mine",
         "nonlocal,": "nonlocal_strain,",
@@ -222,9 +222,9 @@ def test_mending_every_mistake_leaves_none() -> None:
         "cpus:": "cpus_per_pack:",
         "-1": "1",
     }.items():
-        assert wrong in mended
-        mended = mended.replace(wrong, right)
-    assert load_text(mended, base=ELSEWHERE).search.trials == 2
+        assert wrong in corrected
+        corrected = corrected.replace(wrong, right)
+    assert load_text(corrected, base=ELSEWHERE).search.trials == 2
 
 
 @pytest.mark.parametrize(
@@ -311,14 +311,14 @@ SECTIONS = st.fixed_dictionaries(
 
 @given(content=SECTIONS)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_nonsense_is_told_and_never_crashes(content: dict[str, Any]) -> None:
-    told: tuple[Mistake, ...] = ()
+def test_nonsense_is_reported_and_never_crashes(content: dict[str, Any]) -> None:
+    reported: tuple[Mistake, ...] = ()
     try:
         spec = load_text(yaml_text.write(content), base=ELSEWHERE)
         assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
     except SpecError as error:
-        told = error.mistakes
-    assert all(mistake.rule and "Input should" not in str(mistake) for mistake in told)
+        reported = error.mistakes
+    assert all(mistake.rule and "Input should" not in str(mistake) for mistake in reported)
 
 
 @given(text=st.text(alphabet="abst:{}[], \n-&*!|>'\"#%@?0.~é", max_size=60))
