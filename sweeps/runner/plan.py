@@ -38,7 +38,8 @@ SMALL_STEP: Final = 0.1
 START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
 COMPILE_SECONDS: Final = 15.0  # in addition, where kernels are not compiled yet
 MOST_LOOKED_AT: Final = 1000  # configurations; the others are assumed to be like them
-PROCESS_MB: Final = 600  # a Ray worker with torch, Numba and compiled kernels, before the first member (measured)
+# a Ray worker with torch, Numba and compiled kernels, before the first member; builds of torch for GPUs take more
+PROCESS_MB: Final = 600 if torch.version.cuda is None else 900  # measured
 VECTORS: Final = 20  # that the optimisers of a member hold, as long as its parameters
 POINT_ARRAYS: Final = 5  # over all points that a member holds besides its inputs
 SAVED_ARRAYS: Final = 14  # that engine `torch` holds for each hidden layer during an evaluation (measured)

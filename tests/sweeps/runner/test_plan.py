@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from sweeps.runner import plan as planning
-from sweeps.runner.plan import Plan, plan, render
+from sweeps.runner.plan import PROCESS_MB, Plan, plan, render
 from sweeps.spec.study_spec import StudySpec
 from sweeps.study.loading import load_text
 from tests.cluster.waiting import WAIT_S
@@ -186,7 +186,7 @@ def test_the_text_says_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         "Trials           2 by grid",
         "Packs            2 of one member each, 2 at once on cpu",
         "Evaluations      about 400 of loss and gradient",
-        "Memory           about 601 MB a pack, 1,202 MB at once",
+        f"Memory           about {PROCESS_MB + 1} MB a pack, {2 * (PROCESS_MB + 1):,} MB at once",
         "Time             about 12 s; 10 s if L-BFGS stops at once, 15 s if its line searches are long",
         "Start-up         about 8 s of the time, until the first network trains: Ray and a worker start",
         "How sure         within a factor of two: L-BFGS may stop early, and its line searches vary; the machine was "
