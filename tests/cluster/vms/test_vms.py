@@ -294,8 +294,8 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], E
 
 CLIENT = """
 import sys
-from cluster.vms import VmsProfile
-from tests.cluster.vms_place import AWS, NAME
+from cluster import VmsProfile, executor_of
+from tests.cluster.vms.place import AWS, NAME
 executor = executor_of(VmsProfile(**AWS), NAME)
 print(len(executor.list()), executor._forwarded.tunnel.port, flush=True)
 sys.stdin.read()
