@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cluster import JobHandle
 from cluster.scratch import scratch_folder
@@ -21,7 +21,7 @@ from .errors import Mistake, SpecError, StudyError
 from .query.results import Results
 from .storage.object_store import Remote, uri_of
 from .study import requests
-from .study.home import is_study, local, studies_in
+from .study.home import DEFAULT_ROOT, is_study, local, studies_in
 from .study.study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from .runner.driver import RunOutcome
     from .spec.study_spec import StudySpec
     from .study.loading import Given
-
-DEFAULT_ROOT: Final = "runs"
 
 
 class StoppedError(StudyError):

@@ -25,8 +25,8 @@ def modules(*packages: str) -> Iterator[Path]:
 
 
 def every_module() -> list[str]:
-    found = pkgutil.walk_packages(sweeps.__path__, "sweeps.")
-    return [module.name for module in found if not module.name.endswith("__main__")]
+    modules = pkgutil.walk_packages(sweeps.__path__, "sweeps.")
+    return [module.name for module in modules if not module.name.endswith("__main__")]
 
 
 def test_no_folder_is_crowded() -> None:
@@ -50,31 +50,31 @@ def test_every_room_has_its_tests() -> None:
 
 
 def public_functions(module: ModuleType) -> Iterator[tuple[str, object]]:
-    """The functions of a module, and the methods of its classes, whose names begin with no underscore."""
-    for name, found in vars(module).items():
-        if name.startswith("_") or getattr(found, "__module__", None) != module.__name__:
+    """Yield the functions of a module and the methods of its classes, whose names begin with no underscore."""
+    for name, definition in vars(module).items():
+        if name.startswith("_") or getattr(definition, "__module__", None) != module.__name__:
             continue
-        if inspect.isfunction(found):
-            yield name, found
-        elif inspect.isclass(found):
+        if inspect.isfunction(definition):
+            yield name, definition
+        elif inspect.isclass(definition):
             yield from (
-                (f"{name}.{member}", getattr(found, member))
-                for member, value in vars(found).items()
+                (f"{name}.{member}", getattr(definition, member))
+                for member, value in vars(definition).items()
                 if not member.startswith("_") and isinstance(value, CODE) and not _is_private(value)
             )
 
 
 def test_every_public_function_says_what_it_does() -> None:
     """A method may have what its base class says."""
-    found = {
+    docstrings = {
         f"{module}.{name}": inspect.getdoc(function)
         for module in every_module()
         for name, function in public_functions(importlib.import_module(module))
     }
-    assert len(found) > 500
-    assert [name for name, text in found.items() if not text] == []
+    assert len(docstrings) > 500
+    assert [name for name, text in docstrings.items() if not text] == []
 
 
 def _is_private(value: object) -> bool:
-    """Whether it is a private function under public names, as that which refuses many calls is."""
+    """Return whether a function is private, although a class has it under public names."""
     return getattr(value, "__name__", "").startswith("_")

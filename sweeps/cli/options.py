@@ -12,6 +12,7 @@ import typer
 
 from ..errors import StudyError
 from ..storage.object_store import uri_of
+from ..study import home
 from ..study.home import is_study, local, studies_in
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
@@ -40,7 +41,7 @@ Trials = Annotated[
     int | None,
     typer.Option("--trials", metavar="N", min=1, help="Total number of trials, instead of the one in the file."),
 ]
-DEFAULT_ROOT = Path("runs")
+DEFAULT_ROOT = Path(home.DEFAULT_ROOT)
 
 
 def study_place(study: Path, root: Path) -> Path:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
 from cluster import INLINE, LOCAL, Executor, InlineExecutor, JobHandle, LocalExecutor, Profile
 from cluster.folder import JOBS_FOLDER
 
 from ..storage.object_store import uri_of
+from ..study.home import DEFAULT_ROOT
 from .profile_files import profile_names
-
-DEFAULT_ROOT: Final = "runs"
 
 
 def place(to: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> Executor:

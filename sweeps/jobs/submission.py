@@ -12,10 +12,11 @@ from cluster import INLINE, LOCAL, Executor, Job, JobHandle, LocalProfile
 from ..errors import Mistake, SpecError, StudyError
 from ..spec.study_spec import StudySpec
 from ..storage.object_store import uri_of
+from ..study.home import DEFAULT_ROOT
 from ..study.loading import Given, load_spec, read_given, read_spec
 from ..study.study_file import SPEC_FILE
 from .bundle import bundle
-from .places import DEFAULT_ROOT, place, profile_of
+from .places import place, profile_of
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
     from ..storage.tables import StudyTables
 
+DEFAULT_ROOT: Final = "runs"  # folder of studies where the user names none
 FILE: Final = "object_store"  # in a home: the URI of the study in its store
 OWNER: Final = "owner"  # in the store: the word of the lock of the home that publishes there
 WEIGHTS: Final = "initial_weights"  # folder of files that workers need

@@ -44,9 +44,15 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
     `StudyError`.
     """
     is_other = any(override.partition("=")[0].strip() == "study" for override in overrides)
+    file_checks = FILE_CHECKS if is_other else ()
     try:
-        parse = load_text if is_other else _load_text_unchecked
-        return parse(whole_text(study_dir), base=study_dir.absolute(), overrides=overrides)
+        return parse_spec(
+            whole_text(study_dir),
+            base=study_dir.absolute(),
+            overrides=overrides,
+            read_text=_read_text,
+            file_checks=file_checks,
+        )
     except SpecError as problem:
         raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
 
@@ -77,10 +83,6 @@ def _plain(value: Any, path: str) -> Any:
         return value
     rule = "must be a number, text, True, False, None, a list or a mapping"
     raise SpecError([Mistake(path or "spec", repr(value), rule)])
-
-
-def _load_text_unchecked(text: str, *, base: Path, overrides: Sequence[str]) -> StudySpec:
-    return parse_spec(text, base=base, overrides=overrides, read_text=_read_text)
 
 
 def _read_text(file: Path) -> str:
