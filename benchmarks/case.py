@@ -103,9 +103,9 @@ def build_case(shape: Shape, *, members: int, data: Data = "strb100") -> Case:
     from pinncore.initialisation import initial_parameters
     from pinncore.layouts import PackedLayout
 
-    problem = NonlocalStrain(data=load_data(data))
+    problem = NonlocalStrain().with_tables(load_data(data))
     interior, lrb, btb = problem.point_sets
-    true = problem.data.gauss.enonlocal_true
+    true = problem.reference
     assert true is not None, "a benchmark needs data whose solution is known"
     starts = np.stack([initial_parameters("torch", shape.layers, seed=seed) for seed in range(members)])
     layout, cpu = PackedLayout((shape.layers,) * members), torch.device("cpu")
@@ -118,7 +118,7 @@ def build_case(shape: Shape, *, members: int, data: Data = "strb100") -> Case:
         btb=btb.inputs,
         g=np.asarray(interior.data["g"]),
         elocal=np.asarray(interior.data["elocal"]),
-        truth=true * problem.scaling.strain,
+        truth=true * problem.output_factor,
         boundary_weight=np.asarray(lrb.weight),
         starts=starts,
         losses=reference.loss.numpy(),

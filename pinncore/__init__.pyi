@@ -13,8 +13,10 @@ from .errors import WeightsError as WeightsError
 from .member import Member as Member
 from .member import pack_key as pack_key
 from .optim import StopReason as StopReason
+from .problems import PROBLEMS as PROBLEMS
+from .problems import Metric as Metric
 from .problems import NonlocalStrain as NonlocalStrain
-from .problems import NonlocalStrainSettings as NonlocalStrainSettings
+from .problems import Problem as Problem
 from .results import MemberResult as MemberResult
 from .settings import TrainSettings as TrainSettings
 from .trained import TrainedNetwork as TrainedNetwork

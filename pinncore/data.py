@@ -7,8 +7,10 @@ Published tables hold ten times `elocal`; here it is always physical, and `notes
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -30,6 +32,7 @@ BUNDLED = ("strb100",)
 REQUIRED_COLUMNS = ("xcoord", "ycoord", "g", "elocal")
 TABLES = ("gauss_points", "lrb", "btb")
 HELD_OUT_POINTS = 2048
+MOST_KEPT = 4  # data sets in memory
 
 
 @dataclass(frozen=True)
@@ -95,16 +98,45 @@ def load_data(source: str | Mapping[str, Any] = "strb100") -> FieldData:
     """Read a bundled data set by name, one `.npz` written by `save_data`, or three CSV tables.
 
     `source` is `"strb100"`, `{"npz": path}`, or `{"gauss_points": path, "lrb": path, "btb": path}` with an optional
-    `"elocal_factor"` of `"auto"` (default), 1 or 10. Raises `DataError`.
+    `"elocal_factor"` of `"auto"` (default), 1 or 10. While the files stay as they are, a process reads them once; its
+    arrays cannot be written to. Raises `DataError`.
     """
     if isinstance(source, str):
-        if source not in BUNDLED:
-            raise DataError(
-                f"data: no bundled data set is called {source!r}. Bundled: {', '.join(BUNDLED)}; for "
-                "your own tables give {gauss_points: a.csv, lrb: b.csv, btb: c.csv}"
-            )
-        with resources.as_file(resources.files("pinncore.datasets") / f"{source}.npz") as path:
-            return _read_npz(path)
+        return _read(source, ())
+    paths = {key: os.path.abspath(value) if key in (*TABLES, "npz") else value for key, value in source.items()}
+    return _read(json.dumps(paths), tuple(_stamp(path) for path in paths.values() if isinstance(path, str)))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Return time of change and size of a file, zeros where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=MOST_KEPT)
+def _read(source: str, stamps: tuple[tuple[int, int], ...]) -> FieldData:
+    """Read the data set of a name or of a mapping in JSON; `stamps` tell the versions of its files apart."""
+    data = _read_files(json.loads(source)) if source.startswith("{") else _read_bundled(source)
+    for points in (data.gauss, data.lrb, data.btb):
+        for array in points.columns.values():
+            array.flags.writeable = False
+    return data
+
+
+def _read_bundled(name: str) -> FieldData:
+    if name not in BUNDLED:
+        raise DataError(
+            f"data: no bundled data set is called {name!r}. Bundled: {', '.join(BUNDLED)}; for "
+            "your own tables give {gauss_points: a.csv, lrb: b.csv, btb: c.csv}"
+        )
+    with resources.as_file(resources.files("pinncore.datasets") / f"{name}.npz") as path:
+        return _read_npz(path)
+
+
+def _read_files(source: Mapping[str, Any]) -> FieldData:
     unknown = set(source) - {*TABLES, "npz", "elocal_factor"}
     if unknown:
         raise DataError(

@@ -6,33 +6,34 @@ import json
 from dataclasses import dataclass
 
 from .networks import Layers, layer_sizes
-from .problems import NonlocalStrainSettings
-from .settings import TrainSettings
+from .problems import Problem
+from .settings import TrainSettings, hints
 
 PADDING = frozenset({"torch", "torch_compiled"})  # engines that compute every member at the shape of the widest
 
 
 @dataclass(frozen=True)
 class Member:
-    """A network to train: its settings, its problem's settings, the seed of its initial weights, a label."""
+    """A network to train: its settings, its problem, the seed of its initial weights, a label."""
 
     train: TrainSettings
-    problem: NonlocalStrainSettings
+    problem: Problem
     seed: int = 0
     label: int = 0
 
     @property
     def layers(self) -> Layers:
         """Return the layer sizes of the network."""
-        return layer_sizes(len(self.problem.inputs), width=self.train.width, depth=self.train.depth)
+        return layer_sizes(len(self.problem.input_columns), width=self.train.width, depth=self.train.depth)
 
 
 def pack_key(member: Member) -> tuple[str, ...]:
     """Return the key of a member; members with equal keys can share a pack."""
-    train = member.train
-    data = json.dumps(member.problem.data, sort_keys=True)
-    shape = (str(len(member.problem.inputs)), str(train.depth), train.activation, train.dtype, train.engine)
-    return (data, *shape, str(train.allow_tf32), str(train.second_stage == "scipy"))
+    train, problem = member.train, member.problem
+    names = hints(type(problem)) if problem.pack_settings is None else problem.pack_settings
+    equation = json.dumps({name: getattr(problem, name) for name in names}, sort_keys=True)
+    shape = (str(train.depth), train.activation, train.dtype, train.engine)
+    return (problem.name, equation, *shape, str(train.allow_tf32), str(train.second_stage == "scipy"))
 
 
 def engine_name(name: str, device: str) -> str:

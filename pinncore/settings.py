@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
+from typing_extensions import Doc
 
 from .errors import SettingError
 
@@ -24,6 +25,19 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 
 
 PHASES: Final = ("first", "second")  # the stages of a training, whatever their optimisers
+OPTIMISERS: Final = {  # the names of optimisers for people
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "sgd": "SGD",
+    "momentum": "SGD, momentum",
+    "adagrad": "AdaGrad",
+    "rmsprop": "RMSProp",
+    "lbfgs": "L-BFGS",
+    "bfgs": "BFGS",
+    "ssbfgs": "SSBFGS",
+    "ssbroyden": "SSBroyden",
+    "scipy": "L-BFGS-B",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,41 +53,134 @@ class TrainSettings:
     """
 
     # fields with rules that involve several of them
-    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (("second_stage", "lbfgs_memory", "lbfgs_history", "iterations"),)
+    together: ClassVar[tuple[tuple[str, ...], ...]] = (("second_stage", "lbfgs_memory", "lbfgs_history", "iterations"),)
 
-    width: PositiveInt = 16  # units in each hidden layer
-    depth: PositiveInt = 2  # hidden layers
-    activation: Literal["tanh", "sin", "silu", "gelu"] = "tanh"
-    init: str = "torch"  # torch | keras | tf1 | file:PATH
-    dtype: Literal["float32", "float64"] = "float64"
-    engine: Literal["auto", "fused", "torch", "torch_compiled", "reference"] = "auto"
-    allow_tf32: bool = False  # float32 matrix products may round to TF32, on GPUs that have it
+    width: Annotated[PositiveInt, Doc("Units in each hidden layer.")] = 16
+    depth: Annotated[PositiveInt, Doc("Number of hidden layers.")] = 2
+    activation: Annotated[
+        Literal["tanh", "sin", "silu", "gelu"],
+        Doc("Activation of the hidden layers: tanh, sin, silu or gelu (the exact one, with the error function)."),
+    ] = "tanh"
+    init: Annotated[
+        str,
+        Doc(
+            "Initial weights: torch, keras, tf1 (Xavier truncated normal), file:PATH (an npz file with arrays W1, b1, "
+            "W2, ...) or trial:STUDY/N (the last weights of trial N of the study in that folder); the shapes must be "
+            "those of the network."
+        ),
+    ] = "torch"
+    dtype: Annotated[
+        Literal["float32", "float64"],
+        Doc("Floating-point type of the whole training; float32 makes L-BFGS stop early."),
+    ] = "float64"
+    engine: Annotated[
+        Literal["auto", "fused", "torch", "torch_compiled", "reference"],
+        Doc("How loss and gradient are computed: auto takes the fastest engine that supports the problem."),
+    ] = "auto"
+    allow_tf32: Annotated[
+        bool,
+        Doc("Whether matrix products in float32 may round to TF32 on a GPU: faster, with three digits less."),
+    ] = False
 
-    first_stage: Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"] = "adam"
-    epochs: NonNegativeInt = 5000
-    adam_lr: PositiveFloat = 1e-3
-    lr_schedule: Literal["constant", "cosine"] = "constant"
-    adam_beta1: Fraction = 0.9
-    adam_beta2: Fraction = 0.999
-    adam_eps: NonNegativeFloat = 1e-8
-    adam_convention: Literal["torch", "tf1", "inside"] = "torch"
-    momentum: Fraction = 0.9  # heavy ball, as in torch.optim.SGD
-    rmsprop_decay: Fraction = 0.99
-    weight_decay: NonNegativeFloat = 0.01  # of adamw, decoupled; torch's default
+    first_stage: Annotated[
+        Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"],
+        Doc(
+            "Optimiser of the first stage: adam, adamw (decoupled weight decay), sgd, momentum (heavy ball), adagrad "
+            "or rmsprop, each as in torch.optim."
+        ),
+    ] = "adam"
+    epochs: Annotated[
+        NonNegativeInt,
+        Doc("Number of epochs of the first stage, each one full-batch evaluation; 0 skips the first stage."),
+    ] = 5000
+    adam_lr: Annotated[PositiveFloat, Doc("Learning rate of the first stage, with every optimiser.")] = 1e-3
+    lr_schedule: Annotated[
+        Literal["constant", "cosine"],
+        Doc("Learning rate over the epochs: constant or cosine (falls to zero)."),
+    ] = "constant"
+    adam_beta1: Annotated[Fraction, Doc("Decay of the mean of gradients, in adam and adamw.")] = 0.9
+    adam_beta2: Annotated[Fraction, Doc("Decay of the mean of squared gradients, in adam and adamw.")] = 0.999
+    adam_eps: Annotated[
+        NonNegativeFloat,
+        Doc("Epsilon of adam, adamw, adagrad and rmsprop; for the first two, adam_convention says where it enters."),
+    ] = 1e-8
+    adam_convention: Annotated[
+        Literal["torch", "tf1", "inside"],
+        Doc(
+            "Where epsilon enters in adam and adamw: torch (sqrt(v^) + eps), tf1 (TensorFlow 1, epsilon hat, rounded "
+            "to float32) or inside (sqrt(v^ + eps))."
+        ),
+    ] = "torch"
+    momentum: Annotated[
+        Fraction,
+        Doc("Share of the previous step that the optimiser momentum adds to the next one."),
+    ] = 0.9
+    rmsprop_decay: Annotated[Fraction, Doc("Decay of the mean of squared gradients in rmsprop.")] = 0.99
+    weight_decay: Annotated[
+        NonNegativeFloat,
+        Doc("Decay of the weights in adamw in every epoch, multiplied by the learning rate."),
+    ] = 0.01
 
-    second_stage: Literal["lbfgs", "bfgs", "ssbfgs", "ssbroyden", "scipy"] = "lbfgs"
-    iterations: NonNegativeInt = 2000
-    lbfgs_history: PositiveInt = 50
-    lbfgs_memory: Literal["auto", "two_loop", "compact", "dense"] = "auto"
-    lbfgs_curvature: Literal["torch", "relative"] = "torch"  # keep a pair: y's > 1e-10, or y's > eps y'y
-    first_step: PositiveFloat = 1.0  # first step of every line search
-    tolerance_grad: NonNegativeFloat = 1e-7
-    tolerance_change: NonNegativeFloat = 1e-6 * 2.220446049250313e-16
-    max_evaluations: PositiveInt | None = None  # None: no limit
+    second_stage: Annotated[
+        Literal["lbfgs", "bfgs", "ssbfgs", "ssbroyden", "scipy"],
+        Doc(
+            "Quasi-Newton method of the second stage: lbfgs, bfgs (keeps every curvature pair), ssbfgs and ssbroyden "
+            "(self-scaled), or scipy (SciPy's L-BFGS-B, which the published TensorFlow code used)."
+        ),
+    ] = "lbfgs"
+    iterations: Annotated[
+        NonNegativeInt,
+        Doc("Largest number of iterations of the second stage; 0 skips the second stage."),
+    ] = 2000
+    lbfgs_history: Annotated[PositiveInt, Doc("Number of curvature pairs kept by lbfgs and scipy.")] = 50
+    lbfgs_memory: Annotated[
+        Literal["auto", "two_loop", "compact", "dense"],
+        Doc(
+            "How lbfgs applies its pairs, with results that differ by rounding only: two_loop, compact, dense (needs "
+            "an lbfgs_history of at least iterations) or auto (the fastest that is possible)."
+        ),
+    ] = "auto"
+    lbfgs_curvature: Annotated[
+        Literal["torch", "relative"],
+        Doc(
+            "Which curvature pairs are kept, except in scipy: torch (y's > 1e-10) or relative (y's > eps y'y, "
+            "independent of the scale of the loss)."
+        ),
+    ] = "torch"
+    first_step: Annotated[
+        PositiveFloat,
+        Doc("First step of every line search, except in scipy; below 1, iterations need more evaluations."),
+    ] = 1.0
+    tolerance_grad: Annotated[
+        NonNegativeFloat,
+        Doc("The second stage stops when the largest gradient entry is at most this."),
+    ] = 1e-7
+    tolerance_change: Annotated[
+        NonNegativeFloat,
+        Doc(
+            "The second stage stops when the step or the change of the loss is at most this; in scipy (ftol), when "
+            "the loss changes by at most this, relative to the loss or to 1."
+        ),
+    ] = 1e-6 * 2.220446049250313e-16
+    max_evaluations: Annotated[
+        PositiveInt | None,
+        Doc("Largest number of evaluations in the second stage; null sets no limit."),
+    ] = None
 
-    divergence_factor: Annotated[float, Gt(1)] = 1e6  # a member fails when its loss exceeds this times its first value
-    record_every: PositiveInt = 25  # epochs or iterations between two curve rows
-    keep_epochs: tuple[NonNegativeInt, ...] = (0, 50, 1000)  # epochs whose weights are kept; the last always
+    divergence_factor: Annotated[
+        Annotated[float, Gt(1)],
+        Doc("A member fails when its loss exceeds this times its first value."),
+    ] = 1e6
+    record_every: Annotated[
+        PositiveInt,
+        Doc("Number of epochs or iterations between two rows of the table curves."),
+    ] = 25
+    keep_epochs: Annotated[
+        tuple[NonNegativeInt, ...],
+        Doc(
+            "Epochs of the first stage after which weights are kept in the table weights; the final weights always are."
+        ),
+    ] = (0, 50, 1000)
 
     def __post_init__(self) -> None:
         check_rules(self)
@@ -95,17 +202,22 @@ class TrainSettings:
 
 def check_rules(settings: Any) -> None:
     """Raise `SettingError` for the first field of a settings record that breaks its annotation."""
-    kind: Any = type(settings)
-    hints = _hints(kind)
-    for field in fields(settings):
-        rule = broken_rule(getattr(settings, field.name), hints[field.name])
+    for name, hint in hints(settings.__class__).items():
+        rule = broken_rule(getattr(settings, name), hint)
         if rule:
-            raise SettingError(field.name, getattr(settings, field.name), rule)
+            raise SettingError(name, getattr(settings, name), rule)
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind, include_extras=True)
+def hints(kind: Any) -> dict[str, Any]:
+    """Return the annotations of the fields of a settings record, in order: types with their rules and descriptions."""
+    annotations = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: annotations[field.name] for field in fields(kind)}
+
+
+def description(hint: Any) -> str:
+    """Return the description in the annotation of a field, with its unit; empty where there is none."""
+    return next((extra.documentation for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Doc)), "")
 
 
 def broken_rule(value: Any, hint: Any) -> str | None:

@@ -1,7 +1,8 @@
-"""A trained network as a function of position, in physical units: lengths in mm, strains dimensionless."""
+"""A trained network as a function of position, in the physical units of its problem's columns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -10,11 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay
 
-from .data import FieldData, Points
 from .engines import Engine, choose_engine
 from .errors import SettingError, WeightsError
 from .networks import Layers, layer_sizes, parameter_count
-from .problems import NonlocalStrain, NonlocalStrainSettings, PointSet
+from .problems import PointSet, Problem
 from .results import MemberPredictor
 from .settings import TrainSettings
 from .training import DTYPES, choose_device
@@ -31,21 +31,14 @@ class TrainedNetwork:
 
     `parameters` is the flat vector [parameters] of `MemberResult.parameters`, float64. The network is evaluated in the
     precision and by the engine of its training, so its numbers are those of its metrics. Points are arrays of one
-    length. `data` are read from `problem.data` unless given. Raises `WeightsError` where the parameters do not fit the
-    network, `DataError` where the data cannot be read, `SettingError` where the device cannot be used.
+    length: the coordinates in order, or every column by its name (`x_mm=...`). Raises `WeightsError` where the
+    parameters do not fit the network, `DataError` where the data cannot be read, `SettingError` where the device cannot
+    be used.
     """
 
-    def __init__(
-        self,
-        problem: NonlocalStrainSettings,
-        train: TrainSettings,
-        parameters: Array,
-        *,
-        data: FieldData | None = None,
-        device: str = "cpu",
-    ) -> None:
-        self.train = train
-        self.layers: Layers = layer_sizes(len(problem.inputs), width=train.width, depth=train.depth)
+    def __init__(self, problem: Problem, train: TrainSettings, parameters: Array, *, device: str = "cpu") -> None:
+        self.train, self.problem = train, problem
+        self.layers: Layers = layer_sizes(len(problem.input_columns), width=train.width, depth=train.depth)
         self.parameters: Array = np.array(parameters, dtype=np.float64)
         expected = (parameter_count(self.layers),)
         if self.parameters.shape != expected:
@@ -53,7 +46,6 @@ class TrainedNetwork:
             raise WeightsError(
                 f"parameters: a network {shape} has a vector of shape {expected}, got {self.parameters.shape}"
             )
-        self.problem = NonlocalStrain(problem, data=data)
         self._device = choose_device(device)
 
     @property
@@ -61,49 +53,43 @@ class TrainedNetwork:
         """Return the activation of the hidden layers."""
         return self.train.activation
 
-    def predict(
-        self, x_mm: ArrayLike, y_mm: ArrayLike, *, g_mm2: ArrayLike | None = None, elocal: ArrayLike | None = None
-    ) -> Array:
-        """Return the non-local strain [points], physical.
+    def predict(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Array:
+        """Return the problem's quantity [points], physical.
 
-        `g_mm2` and `elocal` (physical) are needed where the network has them as inputs. Raises `SettingError` where one
-        is missing.
+        Data at points are needed where the network has them as inputs. Raises `SettingError` where a column is missing
+        or unknown.
         """
-        points = self.points(x_mm, y_mm, g_mm2, elocal)
-        return self.problem.to_physical(self._predictor.value(points.inputs))
+        return self.problem.to_physical(self._predictor.value(self.points(*coordinates, **columns).inputs))
 
-    def gradient(
-        self, x_mm: ArrayLike, y_mm: ArrayLike, *, g_mm2: ArrayLike | None = None, elocal: ArrayLike | None = None
-    ) -> Array:
-        """Return the derivatives of the strain to x and y [points, 2], per mm, other inputs held fixed."""
-        points = self.points(x_mm, y_mm, g_mm2, elocal)
-        _, x, y, _ = self._engine.jets(self._x, 0, points)
-        slopes = torch.stack([x, y], dim=1).double().cpu().numpy()
-        return self.problem.to_physical(slopes) * self.problem.scaling.length
+    def gradient(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Array:
+        """Return the derivatives to both coordinates [points, 2], per their unit, other inputs held fixed."""
+        _, *slopes, _ = self._engine.jets(self._x, 0, self.points(*coordinates, **columns))
+        factors = [self.problem.scales[column.symbol][1] for column in self.problem.coordinates]
+        return self.problem.to_physical(torch.stack(slopes, dim=1).double().cpu().numpy()) * factors
 
-    def residual(
-        self, x_mm: ArrayLike, y_mm: ArrayLike, *, g_mm2: ArrayLike | None = None, elocal: ArrayLike | None = None
-    ) -> Array:
-        """Return the residual u - g (u_xx + u_yy) - e [points] of the equation of the training, as a physical strain.
+    def residual(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Array:
+        """Return the residual [points] of the equation of the training, in the unit of the output.
 
-        With scale_scope `consistent` that is the physical equation. Where `g_mm2` and `elocal` are not given, they are
-        interpolated linearly between the Gauss points; the residual is NaN where that is impossible. Its RMS over that
-        of `elocal` at `problem.data.held_out` is the metric heldout_residual.
+        Data that are not given are interpolated linearly between the training points; the residual is NaN where that is
+        impossible. At `problem.held_out` its RMS over that of the forcing is the metric heldout_residual.
         """
-        x, y = _vector("x_mm", x_mm), _vector("y_mm", y_mm)
-        if g_mm2 is None or elocal is None:
-            between = self._between_gauss_points(x, y)
-            g_mm2, elocal = (between[:, 0] if g_mm2 is None else g_mm2), (between[:, 1] if elocal is None else elocal)
-        points = self.points(x, y, g_mm2, elocal)
+        given = self._named(coordinates, columns)
+        missing = [column.name for column in self.problem.known if column.name not in given]
+        if missing:
+            given |= dict(zip(missing, self._interpolated(missing, given).T, strict=True))
+        return self.residual_at(self.points(**given))
+
+    def residual_at(self, points: PointSet) -> Array:
+        """Return the residual [points] at points of the problem, in the unit of the output."""
         return self.problem.to_physical(self._predictor.residual(points))
 
-    def covers(self, x_mm: ArrayLike, y_mm: ArrayLike) -> NDArray[np.bool_]:
+    def covers(self, *coordinates: ArrayLike) -> NDArray[np.bool_]:
         """Return whether points [points] lie where the network was trained; elsewhere its values are extrapolated.
 
         A point is covered in a triangle of training points whose longest edge is at most `REACH` times that of nearly
-        all triangles. Points beyond the plate, in a hole or in a notch are not covered.
+        all triangles. Points beyond the domain, in a hole or in a notch are not covered.
         """
-        points = np.stack([_vector("x_mm", x_mm), _vector("y_mm", y_mm)], axis=1)
+        points = self._positions(self._named(coordinates, {}))
         if self._triangles is None:
             return np.zeros(len(points), dtype=bool)
         corners = self._triangles.points[self._triangles.simplices]
@@ -114,28 +100,38 @@ class TrainedNetwork:
 
     def metrics(self) -> dict[str, float | None]:
         """Return the metrics as at the end of its training: rel_l2, heldout_residual, ..."""
-        return self.problem.metrics(self._predictor)
+        return self.problem.evaluate(self._predictor)
 
     def field(self) -> dict[str, Array]:
-        """Return the predicted field at the Gauss points: x_mm, y_mm, predicted, reference, local, each [points]."""
+        """Return the predicted field at the training points, each column [points], as in the table fields."""
         output = self._engine.outputs(self._x[None], [0])[0].double().cpu().numpy()
         return self.problem.field(output)
 
-    def points(self, x_mm: ArrayLike, y_mm: ArrayLike, g_mm2: ArrayLike | None, elocal: ArrayLike | None) -> PointSet:
-        """Return a point set of network inputs. Raises `SettingError` where an input is missing.
-
-        `g_mm2` and `elocal` are zero where they are not given and the network does not need them.
-        """
-        x, y = _vector("x_mm", x_mm), _vector("y_mm", y_mm)
-        columns = {"g": g_mm2, "elocal": elocal}
-        missing = [name for name in self.problem.settings.inputs if name in columns and columns[name] is None]
-        if missing:
-            rule = f"must be given: the inputs of this network are {', '.join(self.problem.settings.inputs)}"
+    def points(self, *coordinates: ArrayLike, **columns: ArrayLike) -> PointSet:
+        """Return a point set of network inputs. Raises `SettingError` where an input is missing or unknown."""
+        given = self._named(coordinates, columns)
+        names = [column.name for column in self.problem.input_columns]
+        if missing := [name for name in names if name not in given]:
+            rule = f"must be given: the inputs of this network are {', '.join(names)}"
             raise SettingError(" and ".join(missing), None, rule)
-        others = [np.zeros_like(x) if values is None else _vector(name, values) for name, values in columns.items()]
-        if len({len(values) for values in (x, y, *others)}) > 1:
-            raise SettingError("points", [len(values) for values in (x, y, *others)], "must be arrays of one length")
-        return self.problem.points("residual", Points(x, y, *others), 1.0)
+        return self.problem.points(self.problem.terms[0], given)
+
+    def _named(self, coordinates: tuple[ArrayLike, ...], columns: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Return points by the names of columns. Raises `SettingError` for unknown names and unequal lengths."""
+        known = [column.name for column in (*self.problem.coordinates, *self.problem.known)]
+        positional = dict(zip(known, coordinates, strict=False))
+        for name in columns:
+            if name not in known or name in positional:
+                raise SettingError(name, None, f"must be one of {', '.join(known)}, each given once")
+        given = {
+            name: _vector(name, values) for name, values in {**positional, **columns}.items() if values is not None
+        }
+        if len({len(values) for values in given.values()}) > 1:
+            raise SettingError("points", [len(values) for values in given.values()], "must be arrays of one length")
+        return given
+
+    def _positions(self, columns: Mapping[str, Array]) -> Array:
+        return np.stack([columns[column.name] for column in self.problem.coordinates], axis=1)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -161,19 +157,18 @@ class TrainedNetwork:
     @cached_property
     def _triangles(self) -> Delaunay | None:
         """Return the triangles between all training points; None where all points lie on one line."""
-        data = self.problem.data
-        places = [np.stack([table.x_mm, table.y_mm], axis=1) for table in (data.gauss, data.lrb, data.btb)]
+        places = [self._positions(points.columns) for points in self.problem.point_sets]
         points = np.unique(np.concatenate(places), axis=0)
         return Delaunay(points) if np.linalg.matrix_rank(points - points[0]) == 2 else None
 
-    def _between_gauss_points(self, x_mm: Array, y_mm: Array) -> Array:
-        """Return g_mm2 and elocal at points, shape [points, 2]; NaN where they cannot be interpolated."""
-        gauss = self.problem.data.gauss
-        places = np.stack([gauss.x_mm, gauss.y_mm], axis=1)
-        if np.linalg.matrix_rank(places - places[0]) < 2:
-            return np.full((len(x_mm), 2), np.nan)
-        between = LinearNDInterpolator(places, np.stack([gauss.g_mm2, gauss.elocal], axis=1))
-        return np.asarray(between(np.stack([x_mm, y_mm], axis=1)))
+    def _interpolated(self, names: list[str], given: Mapping[str, Array]) -> Array:
+        """Return data [points, names] between the points of the first term; NaN where that is impossible."""
+        places, trained = self._positions(given), self.problem.point_sets[0].columns
+        corners = self._positions(trained)
+        if np.linalg.matrix_rank(corners - corners[0]) < 2:
+            return np.full((len(places), len(names)), np.nan)
+        between = LinearNDInterpolator(corners, np.stack([trained[name] for name in names], axis=1))
+        return np.asarray(between(places))
 
 
 def _vector(name: str, values: ArrayLike) -> Array:

@@ -6,7 +6,6 @@ the pack. `state` and `restore` are exact: a pack continued from its checkpoint 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .checkpoint import MemberState
-from .data import FieldData, load_data
 from .engines import Engine, choose_engine
 from .errors import CheckpointError, SettingError
 from .initialisation import initial_parameters
@@ -36,7 +34,7 @@ from .optim import (
     StopReason,
 )
 from .optim.rows import norms
-from .problems import NonlocalStrain, NonlocalStrainSettings, Problem
+from .problems import NonlocalStrain, Problem
 from .results import MemberPredictor, MemberResult
 from .settings import PHASES, TrainSettings
 
@@ -88,7 +86,7 @@ class Pack:
             raise SettingError(
                 "members",
                 len(members),
-                "must be at least one, and share data, inputs, depth, activation, dtype and engine",
+                "must be at least one, and share problem, data, inputs, depth, activation, dtype and engine",
             )
         self.members = list(members)
         self.device, self._clock = choose_device(device), clock
@@ -97,7 +95,7 @@ class Pack:
         kind = choose_engine(train.engine, self.device)
         layout = kind.arrange([member.layers for member in members], padded)
         self.engine: Engine = kind(
-            _build_problems(members),
+            [member.problem for member in members],
             layout,
             dtype=dtype,
             device=self.device,
@@ -300,7 +298,7 @@ class Pack:
         failure = reason.advice if reason.failed else None
         metrics: dict[str, float | None] = {}
         if failure is None:
-            metrics = problem.metrics(MemberPredictor(alone, x[0], member.layers))
+            metrics = problem.evaluate(MemberPredictor(alone, x[0], member.layers))
             self._record_last(row, float(loss), norm, terms[0].tolist())
         counts = {
             "epochs_done": progress.epoch,
@@ -422,7 +420,7 @@ class Pack:
 
 
 def train(
-    problem: NonlocalStrainSettings | None = None,
+    problem: Problem | None = None,
     settings: TrainSettings | None = None,
     *,
     seed: int = 0,
@@ -433,22 +431,10 @@ def train(
     `problem` and `settings` default to the non-local strain problem on StrB100 with inputs (x, y) and to the published
     training schedule. Raises `SettingError`, `DataError`, `WeightsError`; a failed run is a result, not an exception.
     """
-    pack = Pack([Member(settings or TrainSettings(), problem or NonlocalStrainSettings(), seed)], device=device)
+    pack = Pack([Member(settings or TrainSettings(), problem or NonlocalStrain(), seed)], device=device)
     while pack.active:
         pack.step(1000)
     return pack.results[0]
-
-
-def _build_problems(members: Sequence[Member]) -> list[Problem]:
-    """Return one problem per member; members with the same data share one copy of it."""
-    data: dict[str, FieldData] = {}
-    problems: list[Problem] = []
-    for member in members:
-        key = json.dumps(member.problem.data, sort_keys=True)
-        if key not in data:
-            data[key] = load_data(member.problem.data)
-        problems.append(NonlocalStrain(member.problem, data=data[key]))
-    return problems
 
 
 def _first_order(train: TrainSettings) -> FirstOrderSettings:

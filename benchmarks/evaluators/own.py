@@ -38,7 +38,7 @@ def case_problem(case: Case) -> NonlocalStrain:
     """Return the problem on the points of the case."""
     problem = NonlocalStrain()
     weight = float(case.boundary_weight)
-    problem.point_sets = (
+    vars(problem)["point_sets"] = (
         PointSet("residual", case.interior, {"g": case.g, "elocal": case.elocal}),
         PointSet("lrb", case.lrb, {}, weight),
         PointSet("btb", case.btb, {}, weight),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pinncore import Member, NonlocalStrainSettings, Pack, TrainSettings
+from pinncore import Member, NonlocalStrain, Pack, TrainSettings
 
 from ..case import Case, Data
 from ..evaluators.base import OWN
@@ -39,7 +39,7 @@ class OwnTrial(Job):
             tolerance_grad=0.0,
             tolerance_change=0.0,
         )
-        problem = NonlocalStrainSettings(data=data)
+        problem = NonlocalStrain(data=data)
         self._members = [Member(settings, problem, seed) for seed in range(case.members)]
         brief = [replace(member, train=replace(settings, epochs=2, iterations=2)) for member in self._members]
         pack = Pack(brief, device="cpu")

@@ -9,47 +9,101 @@ averaged nor squared; or the sum of their mean squares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from typing_extensions import Doc
 
-from ..data import FieldData, Points, load_data
+from ..data import FieldData, load_data
 from ..errors import SettingError
-from ..settings import NonNegativeFloat, PositiveFloat, check_rules
-from .base import Array, Jet, PointSet, Predictor, Problem
+from ..settings import NonNegativeFloat, PositiveFloat
+from .base import HELDOUT_RESIDUAL, REL_L2, Array, Column, Jet, Line, Metric, PointSet, Predictor, Problem, relative
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 INPUT_SETS = (("x", "y"), ("x", "y", "g", "elocal"))
 PROCESS_ZONE_X_MM, PROCESS_ZONE_Y_MM = (25.0, 47.5), 2.5
+NOTCHES: dict[str, tuple[Line, ...]] = {"strb100": (((0.0, 0.0), (30.0, 0.0)),)}  # of bundled data, in mm
 
 
-@dataclass(frozen=True, kw_only=True)
-class NonlocalStrainSettings:
-    """The data, inputs, scaling and loss of the problem.
+class NonlocalStrain(Problem):
+    """The problem on one data set.
 
     `scale_scope` says what `scale_factor` s multiplies: `consistent` (network inputs s (x - 50)/50, g by s^2, so the
     equation is unchanged), `all` (every raw input, which solves another equation: effective g/s) or `elocal` (elocal
-    only, of the raw inputs). The last two reproduce published mistakes and are labelled so.
+    only, of the raw inputs). The last two reproduce published mistakes and are labelled so. Points, metrics and fields
+    raise `DataError` where the data cannot be read.
     """
 
-    TOGETHER: ClassVar[tuple[tuple[str, ...], ...]] = (("scale_scope", "strain_multiplier"),)  # rules that involve both
+    name = "nonlocal_strain"
+    terms = ("residual", "lrb", "btb")
+    quantity = "non-local equivalent strain"
+    coordinates = (Column("x", "x_mm", "mm", ("xcoord",)), Column("y", "y_mm", "mm", ("ycoord",)))
+    known = (Column("g", "g_mm2", "mm^2", ("g",)), Column("elocal", "elocal", "1", ("local",)))
+    shown = (Column("elocal", "local"),)
+    metrics = (
+        REL_L2,
+        Metric("paper_metric", "sqrt(sum(((reference - u) / reference)^2)), as published", needs_reference=True),
+        Metric("process_zone_error", "rel_l2 ahead of the notch tip", needs_reference=True, is_percent=True),
+        Metric(
+            "distance_to_local",
+            "||u - e|| / ||e||: near 0 for the wrong solution u = e",
+            is_percent=True,
+            is_objective=False,
+        ),
+        Metric("mean_abs_du_de", "mean of |du/de| over the points, where e is an input", is_objective=False),
+        HELDOUT_RESIDUAL,
+    )
+    together = (("scale_scope", "strain_multiplier"),)
+    data_settings, input_settings, pack_settings = ("data",), ("inputs",), ("data", "inputs")
+    loss_settings = (  # scaling the inputs changes the boundary terms
+        *("loss", "boundary_weight", "strain_reference", "inputs"),
+        *("scale_factor", "scale_scope", "strain_multiplier"),
+    )
+    equation_settings = ("scale_scope",)
+    reference_advice = "Add the column enonlocal_true to the Gauss points"
 
-    data: str | dict[str, Any] = "strb100"
-    inputs: tuple[str, ...] = ("x", "y")
-    loss: Literal["norm", "mean_square"] = "norm"
-    scale_factor: PositiveFloat = 1.0
-    scale_scope: Literal["consistent", "all", "elocal"] = "consistent"
-    strain_multiplier: PositiveFloat = 1.0  # scopes all and elocal: factor of the strains (the slides' CSV: 10)
-    boundary_weight: NonNegativeFloat = 1.0  # factor of both boundary terms
-    strain_reference: Literal["rms", "max"] = "rms"  # scope consistent: strains are divided by this norm of e
+    data: Annotated[
+        str | dict[str, Any],
+        Doc(
+            "The tables to train on: strb100 (bundled), {gauss_points: a.csv, lrb: b.csv, btb: c.csv} with an optional "
+            "elocal_factor of auto, 1 or 10, or {npz: d.npz}. Lengths in mm, g in mm^2, strains dimensionless; "
+            "relative paths start at the folder of the study file."
+        ),
+    ] = "strb100"
+    inputs: Annotated[
+        tuple[str, ...],
+        Doc("Inputs of the network: [x, y], or [x, y, g, elocal], with which the wrong solution u = e has zero loss."),
+    ] = ("x", "y")
+    loss: Annotated[
+        Literal["norm", "mean_square"], Doc("norm (sum of three un-averaged L2 norms, as published) or mean_square.")
+    ] = "norm"
+    scale_factor: Annotated[
+        PositiveFloat,
+        Doc("Factor on the inputs; with scale_scope consistent it changes the training, not the equation."),
+    ] = 1.0
+    scale_scope: Annotated[
+        Literal["consistent", "all", "elocal"],
+        Doc(
+            "What scale_factor multiplies: consistent (the inputs and, squared, g), all (every raw input, which "
+            "changes the equation) or elocal (only elocal); the last two reproduce published mistakes."
+        ),
+    ] = "consistent"
+    strain_multiplier: Annotated[
+        PositiveFloat,
+        Doc("Factor on the strains that are read; 10 for published tables, which needs scale_scope all or elocal."),
+    ] = 1.0
+    boundary_weight: Annotated[NonNegativeFloat, Doc("Factor on both boundary terms of the loss.")] = 1.0
+    strain_reference: Annotated[
+        Literal["rms", "max"],
+        Doc("With scale_scope consistent, strains are divided by the rms or the max of e over the Gauss points."),
+    ] = "rms"
 
-    def __post_init__(self) -> None:
-        check_rules(self)
+    def check(self) -> None:
         if self.inputs not in INPUT_SETS:
             raise SettingError("inputs", list(self.inputs), "must be [x, y] or [x, y, g, elocal]")
         if self.scale_scope == "consistent" and self.strain_multiplier != 1.0:
@@ -60,49 +114,30 @@ class NonlocalStrainSettings:
                 "Use scale_scope: all to reproduce strains multiplied by 10.",
             )
 
+    @classmethod
+    def advice(cls, values: Callable[[str], tuple[Any, ...]]) -> Iterator[str]:
+        reproductions = [scope for scope in values("scale_scope") if scope != "consistent"]
+        if reproductions:
+            yield (
+                f"scale_scope {' and '.join(reproductions)} reproduces published mistakes: a scale_factor other "
+                "than 1 changes the equation."
+            )
+        if any("elocal" in inputs for inputs in values("inputs")):
+            yield (
+                "inputs with elocal: the wrong solution u = e then has zero loss (on strb100 its error is 17 %); watch "
+                "distance_to_local."
+            )
 
-@dataclass(frozen=True)
-class Scaling:
-    """The scaling from physical to network units: x' = length (x - centre), g' = coefficient g, e' = strain e."""
+    def with_tables(self, tables: FieldData) -> NonlocalStrain:
+        """Return the problem on given tables instead of those that `data` names."""
+        problem = dataclasses.replace(self)
+        vars(problem)["tables"] = tables
+        return problem
 
-    centre_mm: tuple[float, float]
-    length: float
-    coefficient: float
-    strain: float
-
-    @staticmethod
-    def of(settings: NonlocalStrainSettings, data: FieldData) -> Scaling:
-        """Return the scaling of the settings' scope; only `consistent` leaves the equation unchanged."""
-        s = settings.scale_factor
-        if settings.scale_scope == "all":
-            return Scaling((0.0, 0.0), s, s, s * settings.strain_multiplier)
-        if settings.scale_scope == "elocal":
-            return Scaling((0.0, 0.0), 1.0, 1.0, s * settings.strain_multiplier)
-        x = np.concatenate([data.gauss.x_mm, data.lrb.x_mm, data.btb.x_mm])
-        y = np.concatenate([data.gauss.y_mm, data.lrb.y_mm, data.btb.y_mm])
-        half_mm = max(np.ptp(x), np.ptp(y)) / 2
-        e = data.gauss.elocal
-        reference = np.sqrt(np.mean(e**2)) if settings.strain_reference == "rms" else e.max()
-        centre = (float(x.min() + np.ptp(x) / 2), float(y.min() + np.ptp(y) / 2))
-        return Scaling(centre, float(s / half_mm), float((s / half_mm) ** 2), float(1 / reference))
-
-
-class NonlocalStrain(Problem):
-    """The problem on one data set. Raises `DataError` where the data cannot be read."""
-
-    name = "nonlocal_strain"
-
-    def __init__(self, settings: NonlocalStrainSettings | None = None, *, data: FieldData | None = None) -> None:
-        self.settings: NonlocalStrainSettings = settings or NonlocalStrainSettings()
-        self.data = data if data is not None else load_data(self.settings.data)
-        self.loss_form = self.settings.loss
-        self.scaling = Scaling.of(self.settings, self.data)
-        weight = self.settings.boundary_weight
-        self.point_sets = (
-            self.points("residual", self.data.gauss, 1.0),
-            self.points("lrb", self.data.lrb, weight),
-            self.points("btb", self.data.btb, weight),
-        )
+    @cached_property
+    def tables(self) -> FieldData:
+        """Return the tables that `data` names. Raises `DataError` where they cannot be read."""
+        return load_data(self.data)
 
     def residual(self, term: str, u: Jet, data: Mapping[str, Tensor]) -> Tensor:
         match term:
@@ -115,81 +150,83 @@ class NonlocalStrain(Problem):
         raise KeyError(term)
 
     @property
-    def data_sha256(self) -> str:
-        return self.data.sha256
+    def input_columns(self) -> tuple[Column, ...]:
+        by_symbol = {column.symbol: column for column in (*self.coordinates, *self.known)}
+        return tuple(by_symbol[symbol] for symbol in self.inputs)
+
+    @cached_property
+    def point_sets(self) -> tuple[PointSet, ...]:
+        tables = (self.tables.gauss, self.tables.lrb, self.tables.btb)
+        return tuple(self.points(term, points.columns) for term, points in zip(self.terms, tables, strict=True))
+
+    @property
+    def term_weights(self) -> Mapping[str, float]:
+        return {"lrb": self.boundary_weight, "btb": self.boundary_weight}
 
     @cached_property
     def held_out(self) -> PointSet | None:
-        """Return points of the equation between the training points, or None where nothing can be interpolated."""
-        return self.points("residual", self.data.held_out, 1.0) if self.data.held_out is not None else None
+        points = self.tables.held_out
+        return None if points is None else self.points("residual", points.columns)
 
-    def to_physical(self, output: Array) -> Array:
-        return output / self.scaling.strain
-
-    def error(self, output: Array) -> float | None:
-        """Return || u - u_true || / || u_true || over the Gauss points, or None without a reference."""
-        true = self.data.gauss.enonlocal_true
-        return None if true is None else _relative(self.to_physical(output), true)
-
-    def field(self, output: Array) -> dict[str, Array]:
-        gauss = self.data.gauss
-        true = gauss.enonlocal_true if gauss.enonlocal_true is not None else np.full(len(gauss), np.nan)
+    @cached_property
+    def scales(self) -> Mapping[str, tuple[float, float]]:
+        """Return centre and factor by symbol; only the scope `consistent` leaves the equation unchanged."""
+        s = self.scale_factor
+        if self.scale_scope == "all":
+            strain = s * self.strain_multiplier
+            return {"x": (0.0, s), "y": (0.0, s), "g": (0.0, s), "elocal": (0.0, strain)}
+        if self.scale_scope == "elocal":
+            return {**super().scales, "elocal": (0.0, s * self.strain_multiplier)}
+        tables = self.tables
+        x = np.concatenate([tables.gauss.x_mm, tables.lrb.x_mm, tables.btb.x_mm])
+        y = np.concatenate([tables.gauss.y_mm, tables.lrb.y_mm, tables.btb.y_mm])
+        half_mm = max(np.ptp(x), np.ptp(y)) / 2
+        e = tables.gauss.elocal
+        reference = np.sqrt(np.mean(e**2)) if self.strain_reference == "rms" else e.max()
+        length = float(s / half_mm)
         return {
-            "x_mm": gauss.x_mm,
-            "y_mm": gauss.y_mm,
-            "predicted": self.to_physical(output),
-            "reference": true,
-            "local": gauss.elocal,
+            "x": (float(x.min() + np.ptp(x) / 2), length),
+            "y": (float(y.min() + np.ptp(y) / 2), length),
+            "g": (0.0, float((s / half_mm) ** 2)),
+            "elocal": (0.0, float(1 / reference)),
         }
 
-    def metrics(self, predict: Predictor) -> dict[str, float | None]:
-        """Return errors to the reference, the distance to the trivial u = e, and the residual at held-out points.
+    @property
+    def output_factor(self) -> float:
+        return self.scales["elocal"][1]
 
-        `rel_l2` = ||u - true|| / ||true||; `paper_metric` = sqrt(sum(((true - u)/true)^2)); `process_zone_error` is
-        `rel_l2` ahead of the notch tip; `distance_to_local` = ||u - e|| / ||e||; `mean_abs_du_de` is |du/de| where e is
-        an input; `heldout_residual` is the residual's RMS over that of e.
-        """
-        gauss = self.data.gauss
-        inputs = self.point_sets[0].inputs
-        u = self.to_physical(predict.value(inputs))
-        metrics: dict[str, float | None] = {
-            "rel_l2": None,
-            "paper_metric": None,
-            "process_zone_error": None,
-            "distance_to_local": _relative(u, gauss.elocal),
-            "mean_abs_du_de": None,
-            "heldout_residual": None,
-        }
-        if self.held_out is not None:
-            forcing = np.asarray(self.held_out.data["elocal"])
-            metrics["heldout_residual"] = _rms(predict.residual(self.held_out)) / _rms(forcing)
-        if "elocal" in self.settings.inputs:
-            metrics["mean_abs_du_de"] = float(np.abs(predict.input_gradient(inputs)[:, 3]).mean())
-        if gauss.enonlocal_true is not None:
-            true = gauss.enonlocal_true
+    @property
+    def loss_form(self) -> str:
+        return self.loss
+
+    @property
+    def reference(self) -> Array | None:
+        return self.tables.gauss.enonlocal_true
+
+    @property
+    def marks(self) -> tuple[Line, ...]:
+        return NOTCHES.get(self.data, ()) if isinstance(self.data, str) else ()
+
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        return self.tables.notes
+
+    @property
+    def data_sha256(self) -> str:
+        return self.tables.sha256
+
+    def forcing(self, points: PointSet) -> Array:
+        return points.data["elocal"]
+
+    def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
+        gauss = self.tables.gauss
+        metrics: dict[str, float | None] = {"distance_to_local": relative(u, gauss.elocal)}
+        if "elocal" in self.inputs:
+            slopes = predict.input_gradient(self.point_sets[0].inputs)
+            metrics["mean_abs_du_de"] = float(np.abs(slopes[:, 3]).mean())
+        if (true := gauss.enonlocal_true) is not None:
             low, high = PROCESS_ZONE_X_MM
             zone = (gauss.x_mm > low) & (gauss.x_mm < high) & (gauss.y_mm < PROCESS_ZONE_Y_MM)
-            metrics["rel_l2"] = _relative(u, true)
             metrics["paper_metric"] = float(np.sqrt((((true - u) / true) ** 2).sum()))
-            metrics["process_zone_error"] = _relative(u[zone], true[zone]) if zone.any() else None
+            metrics["process_zone_error"] = relative(u[zone], true[zone]) if zone.any() else None
         return metrics
-
-    def points(self, term: str, points: Points, weight: float) -> PointSet:
-        """Return physical points as a point set in network units, for the loss term `term`."""
-        scaling = self.scaling
-        columns = {
-            "x": scaling.length * (points.x_mm - scaling.centre_mm[0]),
-            "y": scaling.length * (points.y_mm - scaling.centre_mm[1]),
-            "g": scaling.coefficient * points.g_mm2,
-            "elocal": scaling.strain * points.elocal,
-        }
-        inputs = np.stack([columns[name] for name in self.settings.inputs], axis=1)
-        return PointSet(term, inputs, {"g": columns["g"], "elocal": columns["elocal"]}, weight)
-
-
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2)))
-
-
-def _relative(values: Array, reference: Array) -> float:
-    return float(np.linalg.norm(values - reference) / np.linalg.norm(reference))

@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from pinncore.problems import PROBLEMS
+
+from ..storage.schema import all_settings
 from .effects import label
 
 _DATA: Final = ("problem", "data_hash")
-# settings that define the loss; scaling the inputs changes the boundary terms
-_LOSS: Final = (
-    *("problem_loss", "boundary_weight", "strain_reference", "inputs"),
-    *("scale_factor", "scale_scope", "strain_multiplier"),
-)
 _MACHINE: Final = ("host", "device", "engine_used")
 _NOT_RESULTS: Final = ("parameters", "epochs_done", "iterations_done")
 _VERSIONS: Final = (
     *("pinnsweep_version", "code_version", "torch_version", "numpy_version", "scipy_version", "numba_version"),
     *("python_version", "engine_used", "device", "cpu"),
 )
-DECIDING: Final = tuple(dict.fromkeys((*_DATA, *_LOSS, *_MACHINE, *_VERSIONS)))  # columns of trials
+
+
+def deciding() -> list[str]:
+    """Return the columns of trials that decide which numbers can be compared."""
+    return list(dict.fromkeys((*_DATA, *_columns("loss_settings"), *_MACHINE, *_VERSIONS)))
+
+
+def _columns(kind: str) -> list[str]:
+    """Return the columns of settings that problems name in `loss_settings` or `equation_settings`."""
+    return [
+        setting.column
+        for name, problem in PROBLEMS.items()
+        for setting in all_settings(name)
+        if setting.section == "problem" and setting.name in getattr(problem, kind)
+    ]
 
 
 def obstacles(metric: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -37,9 +49,9 @@ def obstacles(metric: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         reasons.append("the problems differ")
     if "data_hash" in different(trials, _DATA):
         reasons.append("the data differ (data_hash), and errors are relative to the reference in the data")
-    if (metric.startswith("loss") or metric == "grad_norm") and (names := different(trials, _LOSS)):
+    if (metric.startswith("loss") or metric == "grad_norm") and (names := different(trials, _columns("loss_settings"))):
         reasons.append(f"the losses are defined differently: {_values_text(names, trials)}")
-    if names := different(trials, ("scale_scope",)) if not metric.startswith("loss") else []:
+    if names := different(trials, _columns("equation_settings")) if not metric.startswith("loss") else []:
         reasons.append(f"they solve different equations: {_values_text(names, trials)}")
     return reasons
 

@@ -23,7 +23,7 @@ from .bootstrap import Contrast
 from .comparability import obstacles, versions_differ
 from .leaderboard import SEED_SPREAD, Seeds, is_result
 
-_METRICS: Final = ("rel_l2", "process_zone_error", "heldout_residual", "loss", "seconds", "evaluations", "parameters")
+_COSTS: Final = ("loss", "seconds", "evaluations", "parameters")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def compare_configurations(first: Configuration, second: Configuration) -> Confi
     """Compare two trials by the objectives of the first one's study, and by the other usual metrics."""
     objectives = first.ranking.objectives
     rows = (*first.seeds.rows, *second.seeds.rows)
-    names = [name for name in dict.fromkeys((*objectives, *_METRICS)) if all(name in row for row in rows)]
+    known = [metric.name for problem in PROBLEMS.values() for metric in problem.metrics if metric.is_objective]
+    names = [name for name in dict.fromkeys((*objectives, *known, *_COSTS)) if all(name in row for row in rows)]
     metrics = tuple(_of_metric(name, first.seeds, second.seeds) for name in names)
     return ConfigurationComparison(
         first=first.name,

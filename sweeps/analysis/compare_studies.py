@@ -16,7 +16,7 @@ from ..query.ranking import common_objectives, ranking_of, swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from . import bootstrap
-from .comparability import DECIDING, obstacles, versions_differ
+from .comparability import deciding, obstacles, versions_differ
 from .compare_configurations import (
     ConfigurationComparison,
     Difference,
@@ -118,7 +118,7 @@ def _flat(file: Mapping[str, Any]) -> dict[str, Any]:
 def _facts(places: Sequence[Path | Remote]) -> list[dict[str, Any]]:
     """Return the distinct combinations of the values that decide whether results can be compared."""
     columns = set(query(places, "DESCRIBE trials")["column_name"].to_pylist())
-    names = ", ".join(name for name in DECIDING if name in columns)
+    names = ", ".join(name for name in deciding() if name in columns)
     return query(places, f"SELECT DISTINCT study, {names} FROM trials WHERE state = '{COMPLETE}'").to_pylist()
 
 
@@ -145,7 +145,7 @@ def _pairs(
     hashes = _hashes(list(places.values()))
     pairs, ambiguous = _matched(one, other, lambda trial: hashes.get((trial["study"], trial["trial"])))
     by: tuple[str, ...] = ("configuration",)
-    same: Sequence[str] = [name for name in DECIDING if name != "data_hash"]
+    same: Sequence[str] = [name for name in deciding() if name != "data_hash"]
     if not pairs:
         fields = [set(swept_columns(file)) for file in files.values()]
         by = tuple(name for name in swept_columns(next(iter(files.values()))) if name in fields[0] & fields[1])

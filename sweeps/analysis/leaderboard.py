@@ -18,27 +18,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pinncore.problems import PROBLEMS
+
 from ..errors import QueryError
 from ..query.confined import Limits
 from ..query.query import named_studies, read_study_file, run_query
 from ..query.ranking import (
-    KEY_METRICS,
     Kind,
     Ranking,
     check_numbers,
     common_objectives,
     configurations_sql,
     front,
+    key_metrics,
     members_sql,
     ranking_of,
     swept_columns,
 )
 from ..states import COMPLETE
 from ..storage.object_store import Remote
-from ..storage.schema import trials_schema
+from ..storage.schema import metric_columns
 from ..storage.stored_tables import tables_of
 from . import bootstrap
-from .comparability import DECIDING, obstacles
+from .comparability import deciding, obstacles
 
 SEED_SPREAD: Final = 1.5  # largest over smallest result of 8 x 8 networks that differ only in the seed
 _MOST_NAMED: Final = 1000  # configurations named in a statement; for more, all are read
@@ -92,8 +94,8 @@ def top(study_dirs: Sequence[Path | Remote], n: int = 10, by: str | None = None)
         values = np.stack([ranked[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
         is_first = front(np.where(np.isfinite(values), values, np.inf)) if len(metrics) > 1 else np.ones(len(values))
         order = np.argsort(is_first == 0, kind="stable")[:n]
-        others = {name: kind for name, kind in (swept | KEY_METRICS).items() if name in kinds and name not in metrics}
-        columns = [name for name in dict.fromkeys((*metrics, *others, *DECIDING)) if name in kinds]
+        others = {name: kind for name, kind in (swept | key_metrics()).items() if name in kinds and name not in metrics}
+        columns = [name for name in dict.fromkeys((*metrics, *others, *deciding())) if name in kinds]
         chosen = ranked["configuration"].take(order).to_pylist()
         contenders = _seeds_of(chosen, connection.sql(_rows_sql(ranking, columns, chosen)).to_arrow_table())
         table = _table(contenders, metrics, others, is_first[order] == 1, several=len(places) > 1)
@@ -252,5 +254,4 @@ def _notes(
 
 def is_result(metric: str) -> bool:
     """Return whether a metric depends on the seed as the error does: an error, a loss or a residual."""
-    names = trials_schema().names
-    return metric in names[names.index("rel_l2") : names.index("grad_norm") + 1]
+    return any(metric in metric_columns(problem) for problem in PROBLEMS)

@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pinncore.settings import TrainSettings, hints
+
 from ..errors import SpecError
-from ..query.ranking import section_of
 from ..spec import yaml_text
 from ..spec.parse import parse_spec
 from .effects import label
@@ -186,7 +187,7 @@ def _fixing(study: Judged, axis: Axis, own: Indices, best: Indices, chance: floa
 def _fixed(axis: Axis, value: Any) -> tuple[str, str]:
     """Return the section and the line of a study file that fix a field."""
     line = yaml_text.write({axis.name: value}).strip()
-    return section_of(axis.name), line[1:-1] if line.startswith("{") else line
+    return "train" if axis.name in hints(TrainSettings) else "problem", line[1:-1] if line.startswith("{") else line
 
 
 def _chance_of(successes: int, trials: int, share: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import SpecError
-from ..query.text import PERCENT_COLUMNS, printable, render
+from ..query.text import printable, render, scale
 from ..query.values import json_value
 from ..states import PRUNED
 from .effects import MarginalEffect, marginal_effects
@@ -125,7 +125,7 @@ def _importance(result: Importance) -> str:
 def _effects(judgement: Judgement) -> Iterator[str]:
     if not judgement.effects:
         return
-    factor, unit = (100, " %") if judgement.metric in PERCENT_COLUMNS else (1, "")
+    factor, unit = scale(judgement.metric)
     rows: dict[str, list[Any]] = {"dimension": [], "value": [], "trials": []}
     rows |= {name: [] for name in ("failed", "pruned") if getattr(judgement, name)}
     statistics = {"best": "best", "lower": "quarter", "median": "median", "upper": "three quarters"}

@@ -13,6 +13,8 @@ import pyarrow.dataset as ds
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
+from pinncore.problems import PROBLEMS
+
 from ..figures import courses
 from ..figures import fields as fieldfigures
 from ..figures.drawing import STYLE, picture_bytes
@@ -40,19 +42,23 @@ def trial_picture(tables: StudyTables, name: str, trial: int, replicate: int) ->
 
 
 def _field(tables: StudyTables, name: str, trial: int, replicate: int) -> bytes | None:
-    columns = ("x_mm", "y_mm", "predicted", "reference")
-    rows = _rows(tables, "fields", columns, trial, replicate)
-    x_mm, y_mm, predicted, reference = (rows[column].to_numpy() for column in columns)
+    rows = _rows(tables, "fields", None, trial, replicate)
+    columns = {column: rows[column].to_numpy() for column in rows.column_names}
+    predicted, reference = columns["predicted"], columns["reference"]
     is_known = bool(np.isfinite(reference).all())
-    if len(x_mm) < 3 or (name != "predicted" and not is_known):
+    if len(predicted) < 3 or (name != "predicted" and not is_known):
         return None
     title = f"{name.capitalize()}, {_title(trial, replicate)}"
+    (about,) = _rows(tables, "trials", ("problem",), trial, replicate).to_pylist()
+    problem = PROBLEMS[about["problem"]]
+    plane = fieldfigures.Plane.of(problem, columns)
     if name == "error":
-        return fieldfigures.strain_error(x_mm, y_mm, predicted - reference, title=title, format="png")
+        return fieldfigures.error_map(plane, predicted - reference, title=title, unit=problem.unit, format="png")
     scale = reference if is_known else predicted
     limits = (min(0.0, float(scale.min())), float(scale.max()))
-    strain = predicted if name == "predicted" else reference
-    return fieldfigures.strain_field(x_mm, y_mm, strain, title=title, limits=limits, format="png")
+    return fieldfigures.field_map(
+        plane, columns[name], title=title, label=problem.quantity, unit=problem.unit, limits=limits, format="png"
+    )
 
 
 def _training(tables: StudyTables, trial: int, replicate: int) -> bytes | None:

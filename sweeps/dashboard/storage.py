@@ -23,9 +23,11 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from pinncore.problems import PROBLEMS
+
 from ..errors import SweepError
 from ..query.query import read_study_file
-from ..query.ranking import Ranking, ranking_of
+from ..query.ranking import Ranking, problem_name, ranking_of
 from ..states import COMPLETE
 from ..storage import database, lock, optuna_reader
 from ..storage.database import Connection
@@ -35,10 +37,6 @@ from ..study.study_file import identified, whole_text
 from ..study.trials import DUPLICATE_OF, RETRY_OF, TAKEN_FROM
 from .pictures import FIELDS, PICTURES, REPLICATES, TRAINING
 
-METRICS: Final = (
-    *("rel_l2", "process_zone_error", "heldout_residual", "distance_to_local", "loss", "evaluations", "seconds"),
-    *("stop_reason", "failure"),
-)
 READ_ONLY: Final = "This page is read-only: nothing in the study can be changed."
 _KEYS: Final = ("trial", "replicate", "state", "duplicate_of")
 _OF_STUDY: Final = ("limit", "attempts", "hours")  # attributes that are shown
@@ -76,6 +74,9 @@ class StudyStorage(BaseStorage):
         self.name, self._where = identified(whole_text(study_dir), study_dir)
         file = read_study_file(study_dir)
         self._rules: Ranking = ranking_of(file)
+        problem = PROBLEMS[problem_name(file)]
+        costs = ("loss", "evaluations", "seconds", "stop_reason", "failure")
+        self._metrics = (*(metric.name for metric in problem.metrics), *costs)
         self._keeps_fields = (file.get("results") or {}).get("fields", "all") == "all"
         self.tables = tables_of(remote_of(study_dir) or study_dir)
         self._lock = threading.Lock()
@@ -123,8 +124,7 @@ class StudyStorage(BaseStorage):
         flushes = self.tables.flushes()
         if flushes == self._flushes:
             return
-        existing = self.tables.dataset("trials").schema.names  # a problem may have other metrics
-        columns = dict.fromkeys((*_KEYS, *(name for name in (*self._rules.objectives, *METRICS) if name in existing)))
+        columns = dict.fromkeys((*_KEYS, *self._rules.objectives, *self._metrics))
         rows: dict[int, list[dict[str, Any]]] = {}
         for row in self.tables.read("trials", columns=list(columns)).to_pylist():
             rows.setdefault(row["trial"], []).append(row)
@@ -136,7 +136,7 @@ class StudyStorage(BaseStorage):
             trial.state = TrialState.WAITING
         row = self._row_of(trial)
         links = {name: trial.user_attrs[name] for name in _OF_TRIALS if name in trial.user_attrs}
-        metrics = {name: row[name] for name in METRICS if row.get(name) is not None} if row else {}
+        metrics = {name: row[name] for name in self._metrics if row.get(name) is not None} if row else {}
         trial.user_attrs = metrics | links
         if row:
             trial._system_attrs = trial._system_attrs | dict(self._artifacts(trial.number, row))

@@ -16,7 +16,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..spec.descriptions import STAGES
+from pinncore.settings import OPTIMISERS
+
 from .drawing import (
     BEST,
     GRID,
@@ -136,7 +137,7 @@ def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named
             axes.axvspan(at_phase.min(), at_phase.max(), color=GRID, alpha=0.45, linewidth=0)
         if named:
             axes.annotate(
-                STAGES.get(phase, phase),
+                OPTIMISERS.get(phase, phase),
                 (at_phase.max(), 1.0),
                 xytext=(-5, -5),
                 ha="right",

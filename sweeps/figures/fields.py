@@ -1,9 +1,10 @@
-"""Figures of the plate: contours of a strain, of its error and of the residual, on the mesh of the analysis."""
+"""Figures over a plane: contours of a field, of its error and of the residual, on the mesh of an analysis."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import matplotlib
@@ -13,76 +14,89 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pinncore.problems import Problem
+from pinncore.problems.base import Line
+
 from .drawing import INK, QUIET, STYLE, Array, Format, picture_bytes
 from .mesh import Mesh, mesh_of
-
-Line = Sequence[tuple[float, float]]
 
 _MOST_EDGES: Final = 30_000  # the lines of finer meshes would hide the field
 
 
+@dataclass(frozen=True)
+class Plane:
+    """Points over two coordinates, arrays of shape [points], with the labels of the axes and lines to draw on them."""
+
+    first: Array
+    second: Array
+    labels: tuple[str, str]
+    marks: Sequence[Line] = ()
+
+    @staticmethod
+    def of(problem: type[Problem], columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> Plane:
+        """Return the points of a problem from columns that have its coordinates."""
+        first, second = problem.coordinates
+        labels = (labelled(first.symbol, first.unit), labelled(second.symbol, second.unit))
+        return Plane(columns[first.name], columns[second.name], labels, marks)
+
+
+def labelled(name: str, unit: str) -> str:
+    """Return the label of an axis or a number: `x in mm`, and the name alone without a unit."""
+    return name if unit == "1" else f"{name} in {unit}"
+
+
 @matplotlib.rc_context(STYLE)
-def strain_field(
-    x_mm: Array,
-    y_mm: Array,
-    strain: Array,
+def field_map(
+    plane: Plane,
+    values: Array,
     *,
     title: str,
+    label: str,
+    unit: str,
     limits: tuple[float, float],
-    notch: Line | None = None,
     format: Format = "svg",
 ) -> bytes:
-    """Draw filled contours of a dimensionless strain over the plate, on the colour scale `limits`.
-
-    `x_mm`, `y_mm`, `strain`: shape [points], anywhere in the plane; `notch`: the corners of a line in mm.
-    """
+    """Draw filled contours of a quantity [points] in its `unit`, on the colour scale `limits`."""
     factor, power = _power_of_ten(max(map(abs, limits)))
     low, high = limits[0] * factor, limits[1] * factor
     levels = np.linspace(low, high if high > low else low + 1.0, 41)
-    figure, axes, mesh = _plate(x_mm, y_mm, title)
+    figure, axes, mesh = _axes(plane, title)
     if mesh is not None:
-        filled = _contours(axes, mesh, strain * factor, levels, "viridis", every=5, lines="white")
-        _bar(figure, axes, filled, f"strain{power} (dimensionless)", MaxNLocator(6))
-        _lines(axes, mesh, notch, color="white")
+        filled = _contours(axes, mesh, values * factor, levels, "viridis", every=5, lines="white")
+        _bar(figure, axes, filled, f"{label}{power} ({_unit(unit)})", MaxNLocator(6))
+        _lines(axes, mesh, plane.marks, color="white")
     return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
-def strain_error(
-    x_mm: Array, y_mm: Array, error: Array, *, title: str, notch: Line | None = None, format: Format = "svg"
-) -> bytes:
-    """Draw filled contours of the signed error of a dimensionless strain, on a colour scale symmetric about 0.
+def error_map(plane: Plane, error: Array, *, title: str, unit: str, format: Format = "svg") -> bytes:
+    """Draw filled contours of a signed error [points] in its `unit`, on a colour scale symmetric about 0.
 
     The scale ends at the 99.5th percentile of the absolute error, so that a few points do not hide the rest.
     """
     factor, power = _power_of_ten(_largest(error))
-    figure, axes, mesh = _plate(x_mm, y_mm, title)
+    figure, axes, mesh = _axes(plane, title)
     if mesh is not None:
-        _signed(figure, axes, mesh, error * factor, f"error{power} (dimensionless)", "RdBu_r")
-        _lines(axes, mesh, notch, color=INK)
+        _signed(figure, axes, mesh, error * factor, f"error{power} ({_unit(unit)})", "RdBu_r")
+        _lines(axes, mesh, plane.marks, color=INK)
     return picture_bytes(figure, format)
 
 
 @matplotlib.rc_context(STYLE)
-def residual_map(
-    x_mm: Array,
-    y_mm: Array,
-    residual: Array,
-    *,
-    within: tuple[Array, Array],
-    title: str,
-    notch: Line | None = None,
-    format: Format = "svg",
-) -> bytes:
-    """Draw filled contours of the residual of the equation over the RMS of the local strain, symmetric about 0.
+def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str, format: Format = "svg") -> bytes:
+    """Draw filled contours of the residual of the equation over the RMS of its forcing, symmetric about 0.
 
-    `within`: `x_mm` and `y_mm` of the points that give the outline of the plate.
+    The points `within` give the outline of the domain.
     """
-    figure, axes, mesh = _plate(x_mm, y_mm, title)
+    figure, axes, mesh = _axes(plane, title)
     if mesh is not None:
-        _signed(figure, axes, mesh, residual, "residual / RMS of the local strain", "PuOr_r")
-        _lines(axes, mesh_of(*within) or mesh, notch, color=INK)
+        _signed(figure, axes, mesh, residual, "residual / RMS of the forcing", "PuOr_r")
+        _lines(axes, mesh_of(within.first, within.second) or mesh, plane.marks, color=INK)
     return picture_bytes(figure, format)
+
+
+def _unit(unit: str) -> str:
+    return "dimensionless" if unit == "1" else unit
 
 
 def _signed(figure: Figure, axes: Axes, mesh: Mesh, values: Array, label: str, colors: str) -> None:
@@ -91,16 +105,16 @@ def _signed(figure: Figure, axes: Axes, mesh: Mesh, values: Array, label: str, c
     _bar(figure, axes, _contours(axes, mesh, values, levels, colors), label, MaxNLocator(7, symmetric=True))
 
 
-def _plate(x_mm: Array, y_mm: Array, title: str) -> tuple[Figure, Axes, Mesh | None]:
+def _axes(plane: Plane, title: str) -> tuple[Figure, Axes, Mesh | None]:
     figure = Figure(figsize=(4.8, 3.9), layout="constrained")
     axes = figure.subplots()
     axes.set_aspect("equal")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("x in mm")
-    axes.set_ylabel("y in mm")
+    axes.set_xlabel(plane.labels[0])
+    axes.set_ylabel(plane.labels[1])
     axes.set_title(title)
-    mesh = mesh_of(x_mm, y_mm)
+    mesh = mesh_of(plane.first, plane.second)
     if mesh is None:
         axes.text(0.5, 0.5, "the points do not span a plane", ha="center", color=QUIET, transform=axes.transAxes)
     return figure, axes, mesh
@@ -131,15 +145,15 @@ def _bar(figure: Figure, axes: Axes, filled: Any, label: str, ticks: MaxNLocator
         bar.solids.set_rasterized(True)
 
 
-def _lines(axes: Axes, mesh: Mesh, notch: Line | None, *, color: str) -> None:
-    """Draw the edges of the elements faintly, the boundary, and the notch as a bold line on it."""
+def _lines(axes: Axes, mesh: Mesh, marks: Sequence[Line], *, color: str) -> None:
+    """Draw the edges of the elements faintly, the boundary, and the marks as bold lines on it."""
     if 0 < len(mesh.edges) <= _MOST_EDGES:
         axes.add_collection(LineCollection(list(mesh.edges), colors=color, linewidths=0.3, alpha=0.18, rasterized=True))
     axes.add_collection(LineCollection(list(mesh.outline), colors=INK, linewidths=0.8, capstyle="round", clip_on=False))
-    if notch is not None:
-        axes.plot(*zip(*notch, strict=True), color=INK, linewidth=3.5, solid_capstyle="butt", clip_on=False, zorder=4)
-    axes.set_xlim(mesh.x_mm.min(), mesh.x_mm.max())
-    axes.set_ylim(mesh.y_mm.min(), mesh.y_mm.max())
+    for mark in marks:
+        axes.plot(*zip(*mark, strict=True), color=INK, linewidth=3.5, solid_capstyle="butt", clip_on=False, zorder=4)
+    axes.set_xlim(mesh.x.min(), mesh.x.max())
+    axes.set_ylim(mesh.y.min(), mesh.y.max())
 
 
 def _largest(values: Array) -> float:

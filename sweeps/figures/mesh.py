@@ -37,8 +37,8 @@ class Mesh:
     `gauss`: shape [elements, 4] into the points, both counter-clockwise and empty where no elements were found.
     """
 
-    x_mm: Array
-    y_mm: Array
+    x: Array
+    y: Array
     triangles: Indices
     edges: Array
     outline: Array
@@ -53,21 +53,21 @@ class Mesh:
     @property
     def triangulation(self) -> Triangulation:
         """Return the triangles as matplotlib takes them."""
-        return Triangulation(self.x_mm, self.y_mm, self.triangles)
+        return Triangulation(self.x, self.y, self.triangles)
 
     def at_vertices(self, values: Array) -> Array:
         """Return values at the vertices, shape [vertices], from values at the points, shape [points]."""
         if not self.elements:
             return values
-        nodes = len(self.x_mm) - len(values)
+        nodes = len(self.x) - len(values)
         extrapolated = values[self.gauss] @ _TO_CORNERS.T
         total = np.bincount(self.corners.ravel(), extrapolated.ravel(), minlength=nodes)
         return np.concatenate([values, total / np.bincount(self.corners.ravel(), minlength=nodes)])
 
 
-def mesh_of(x_mm: Array, y_mm: Array) -> Mesh | None:
+def mesh_of(x: Array, y: Array) -> Mesh | None:
     """Return the mesh of points, shape [points], or None where they do not span a plane."""
-    points = np.stack([x_mm, y_mm], axis=1).astype(float)
+    points = np.stack([x, y], axis=1).astype(float)
     return _of_elements(points) or _of_points(points)
 
 
@@ -97,9 +97,9 @@ def _of_elements(points: Array) -> Mesh | None:
     for start, end in _AROUND:
         triangles.append(np.stack([nodes[:, start], nodes[:, end], gauss[:, end]], axis=1))
         triangles.append(np.stack([nodes[:, start], gauss[:, end], gauss[:, start]], axis=1))
-    x_mm, y_mm = np.concatenate([points, places]).T
+    x, y = np.concatenate([points, places]).T
     edges = places[sides]
-    return Mesh(x_mm, y_mm, np.concatenate(triangles), edges, edges[shared == 1], corners, gauss)
+    return Mesh(x, y, np.concatenate(triangles), edges, edges[shared == 1], corners, gauss)
 
 
 def _of_points(points: Array) -> Mesh | None:
@@ -113,8 +113,8 @@ def _of_points(points: Array) -> Mesh | None:
     all_sides = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     sides, shared = np.unique(all_sides, axis=0, return_counts=True)
     no_elements = np.zeros((0, 4), dtype=np.int64)
-    x_mm, y_mm = points.T
-    return Mesh(x_mm, y_mm, triangles, np.zeros((0, 2, 2)), points[sides[shared == 1]], no_elements, no_elements)
+    x, y = points.T
+    return Mesh(x, y, triangles, np.zeros((0, 2, 2)), points[sides[shared == 1]], no_elements, no_elements)
 
 
 def _merged(places: Array, tolerance: float) -> tuple[Indices, Array]:

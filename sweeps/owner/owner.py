@@ -125,7 +125,7 @@ class StudyOwner:
         """Set up the attempt; the lock is held. Raises `StudyError` where the study cannot go on."""
         lock.stop_file(self.study_dir).unlink(missing_ok=True)
         self._remote = remote = home.remote_of(self.study_dir)
-        self._tables = StudyTables(self.study_dir, publish_in=remote)
+        self._tables = StudyTables(self.study_dir, problem=self.spec.problem["name"], publish_in=remote)
         self._checkpoints = checkpoints_of(self.study_dir)
         compaction.recover(self.study_dir)
         if remote is not None:

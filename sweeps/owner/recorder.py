@@ -180,7 +180,7 @@ class Recorder:
             ]
             for name in ("curves", "fields", "weights")
         }
-        columns = self._tables.schemas["trials"].names
+        columns = self._tables.schema("trials").names
         self.record([{name: row[name] for name in row if name in columns} for row in copies], **parts)
 
     def _copied_row(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from ..study import study_file
 from . import confined, views
 from .confined import Limits
 from .ranking import (
-    KEY_METRICS,
     Kind,
     check_numbers,
     common_objectives,
+    key_metrics,
     ranked_trials_sql,
     ranking_of,
     swept_columns,
@@ -104,7 +104,7 @@ def ranked_trials(study_dirs: Sequence[Path | Remote], by: str | None = None, *,
         kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
         check_numbers(metrics, kinds)
         swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
-        others = swept | KEY_METRICS
+        others = swept | key_metrics()
         columns = {name: kind for name, kind in others.items() if name in kinds and name not in metrics}
         first = None if len(metrics) > 1 else limit
         sql = ranked_trials_sql(ranking, metrics, columns, ranked_only=limit is not None, limit=first)

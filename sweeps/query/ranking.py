@@ -7,29 +7,22 @@ The value of a trial is a quantile over its replicates; a failed replicate count
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pinncore.settings import TrainSettings
+from pinncore.problems import PROBLEMS
 
 from ..errors import QueryError
 from ..states import COMPLETE, FAIL, PRUNED
-from ..storage.schema import Section, column_of
+from ..storage.schema import all_settings
 from .statement import did_you_mean
 
 Kind = Literal["setting", "number", "text"]  # shown over replicates as the common value, quantile, all texts
 
-KEY_METRICS: Final[dict[str, Kind]] = {
-    "rel_l2": "number",
-    "loss": "number",
-    "heldout_residual": "number",
-    "seconds": "number",
-    "stop_reason": "text",
-}
 _NUMBERS: Final = ("DOUBLE", "INTEGER", "BIGINT")
 _INFINITE: Final = "'inf'::DOUBLE"
 
@@ -41,6 +34,12 @@ class Ranking:
     objectives: tuple[str, ...] = ("rel_l2",)
     replicates: int = 1
     quantile: float = 0.5
+
+
+def key_metrics() -> dict[str, Kind]:
+    """Return the columns that short lists of trials show: the key metrics of all problems, loss, time, stop reason."""
+    metrics = [metric.name for problem in PROBLEMS.values() for metric in problem.metrics if metric.is_key]
+    return {**dict.fromkeys([*metrics, "loss", "seconds"], "number"), "stop_reason": "text"}
 
 
 def ranking_of(study_file: Mapping[str, Any]) -> Ranking:
@@ -81,12 +80,14 @@ def dimensions(study_file: Mapping[str, Any]) -> dict[str, str]:
 
 def swept_columns(study_file: Mapping[str, Any]) -> list[str]:
     """Return the columns of `trials` that hold the swept fields of a study, in the order of its file."""
-    return [column_of(section_of(name), name) for name in dimensions(study_file)]
+    columns = {setting.name: setting.column for setting in all_settings(problem_name(study_file))}
+    return [columns.get(name, name) for name in dimensions(study_file)]
 
 
-def section_of(field: str) -> Section:
-    """Return the section of the study file that a field belongs to."""
-    return "train" if any(field == setting.name for setting in fields(TrainSettings)) else "problem"
+def problem_name(study_file: Mapping[str, Any]) -> str:
+    """Return the problem of a study, the first one where its file names none that is known."""
+    name = (study_file.get("problem") or {}).get("name")
+    return name if name in PROBLEMS else next(iter(PROBLEMS))
 
 
 def ranked_trials_sql(

@@ -18,10 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..storage.schema import metric
 from .files import FileFormat, text_of
 
-# Fractions that people see in per cent; scripts get them as they are stored.
-PERCENT_COLUMNS = frozenset({"rel_l2", "process_zone_error", "distance_to_local"})
 SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # endings of columns that describe another column
 GAP = 2  # spaces between two columns
 
@@ -54,16 +53,22 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        is_share = SPREAD.sub("", name) in PERCENT_COLUMNS and math.isfinite(value)
-        return f"{100 * value:.4g} %" if is_share else f"{value:.4g}"
+        factor, unit = scale(SPREAD.sub("", name))
+        return f"{factor * value:.4g}{unit}" if math.isfinite(value) else f"{value:.4g}"
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     return printable(str(value))
 
 
+def scale(name: str) -> tuple[int, str]:
+    """Return the factor by which people see a number, and the unit behind it: relative errors are in per cent."""
+    record = metric(name)
+    return (100, " %") if record and record.is_percent else (1, "")
+
+
 def span(name: str, low: float, high: float) -> str:
     """Return a range as text for people: three significant digits, relative errors in per cent."""
-    factor, unit = (100, " %") if name in PERCENT_COLUMNS else (1, "")
+    factor, unit = scale(name)
     return f"{factor * low:.3g} – " + ("∞" if math.isinf(high) else f"{factor * high:.3g}{unit}")
 
 

@@ -16,13 +16,14 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from pinncore import PinnError, TrainedNetwork
+from pinncore.problems import PointSet
 
 from ..analysis.importance import Importance, importance
 from ..analysis.study_axes import Judged, existing, judged
 from ..errors import SweepError
 from ..query.query import place_of, ranked_trials, read_study_file
 from ..query.ranking import Ranking, dimensions, ranking_of, swept_columns
-from ..query.text import PERCENT_COLUMNS
+from ..query.text import scale
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.stored_tables import tables_of
@@ -97,15 +98,19 @@ class ReportStudy:
 
     @cached_property
     def trained_residual(self) -> float | None:
-        """Return the RMS residual of the best network at its training points over the RMS of the local strain there.
+        """Return the RMS residual of the best network at its training points over the RMS of its forcing there.
 
         None where there is no network.
         """
         if isinstance(self.network, str):
             return None
-        gauss = self.network.problem.data.gauss
-        residual = self.network.residual(gauss.x_mm, gauss.y_mm, g_mm2=gauss.g_mm2, elocal=gauss.elocal)
-        return rms(residual) / rms(gauss.elocal)
+        return rms(self.scaled_residual(self.network.problem.point_sets[0]))
+
+    def scaled_residual(self, points: PointSet) -> NDArray[np.float64]:
+        """Return the residual [points] of the best network, which must exist, over the RMS of its forcing there."""
+        assert not isinstance(self.network, str)
+        forcing = self.network.problem.to_physical(self.network.problem.forcing(points))
+        return self.network.residual_at(points) / rms(forcing)
 
     def complete(self) -> pa.Table:
         """Return the rows of complete replicates of the trials that rank."""
@@ -135,7 +140,9 @@ def read(study_dir: Path) -> ReportStudy:
     tables, ranking = tables_of(place), ranking_of(file)
     lines = ranked_trials([place])
     metrics = [name for name in ranking.objectives if name not in _COLUMNS]
-    rows = tables.read("trials", columns=[*_COLUMNS, *metrics])
+    existing_columns = tables.dataset("trials").schema.names  # problems have other settings and metrics
+    columns = [name for name in (*_COLUMNS, *metrics) if name in existing_columns]
+    rows = tables.read("trials", columns=columns)
     copies = rows.filter(pc.is_valid(rows["duplicate_of"]))
     rows = rows.filter(pc.is_null(rows["duplicate_of"]))
     retries = rows.filter(pc.is_valid(rows["retry_of"]))
@@ -165,7 +172,8 @@ def is_row(row: dict[str, Any]) -> ds.Expression:
 
 def in_per_cent(metric: str) -> tuple[str, float]:
     """Return the label of a metric in figures, and the factor on its values there."""
-    return (f"{metric} in %", 100.0) if metric in PERCENT_COLUMNS else (metric, 1.0)
+    factor, unit = scale(metric)
+    return (f"{metric} in{unit}" if unit else metric), float(factor)
 
 
 def rms(values: Any) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,18 +11,19 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pinncore.data import load_data
 from pinncore.disk import write_whole
 from pinncore.errors import PinnError
+from pinncore.problems import PROBLEMS
 
 from ..analysis.leaderboard import top
 from ..errors import SpecError, StudyError
 from ..figures.drawing import Format
-from ..query.ranking import dimensions
+from ..query.ranking import dimensions, problem_name
 from ..query.text import duration, shown, span
 from ..spec.warnings import warnings_of
 from ..states import FAIL
 from ..storage.object_store import uri_of
+from ..storage.schema import metric_columns
 from ..study.loading import load_text
 from ..study.study_file import whole_text
 from .cost import cost
@@ -39,7 +40,6 @@ from .trials import against_settings, compromises, parallel, seed_spread
 from .weights import weights
 
 ROWS_SHOWN: Final = 10
-METRICS: Final = ("rel_l2", "process_zone_error", "paper_metric", "distance_to_local", "heldout_residual")
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,7 @@ def _nothing_complete(study: ReportStudy) -> Html:
 
 
 def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
-    losses = [name for name in best if name == "loss" or name.startswith("loss_")]
-    metrics = [*METRICS, *losses, "grad_norm", "parameters", "evaluations", "seconds", "stop_reason"]
+    metrics = [*metric_columns(best["problem"]), "parameters", "evaluations", "seconds", "stop_reason"]
     pairs = [(name, shown(name, best[name])) for name in metrics if best[name] is not None]
     terms = [part for name, value in pairs for part in (tag("dt", *breakable(name)), tag("dd", value))]
     notes = [f"Advice: {best['stop_advice']}"] if best.get("stop_advice") else []
@@ -243,24 +242,21 @@ def _study_warnings(study: ReportStudy) -> Iterator[str]:
 
 
 def _data_notes(study: ReportStudy) -> Iterator[str]:
+    """Yield the notes of the reader of the data, and a sentence where the data are no longer those of the trials."""
     trained_on = _distinct(study.rows, "data_hash")
-    if "data" in dimensions(study.file):
+    kind = PROBLEMS[problem_name(study.file)]
+    if any(name in kind.data_settings for name in dimensions(study.file)):
         yield "The data were swept. Errors on different data cannot be compared."
     else:
-        yield from _notes_on((study.file.get("problem") or {}).get("data", "strb100"), trained_on)
+        file = study.file.get("problem") or {}
+        problem = kind(**{name: file[name] for name in kind.data_settings if name in file})
+        try:
+            yield from problem.data_notes
+            if trained_on and problem.data_sha256 not in trained_on:
+                yield "The data read here are not those that the trials were trained on: their hashes differ."
+        except PinnError as error:
+            yield f"The data cannot be read here: {error}"
     yield from (f"SHA-256 of the data: {digest}" for digest in trained_on)
-
-
-def _notes_on(source: Any, trained_on: Sequence[str]) -> Iterator[str]:
-    """Yield the notes of the reader of the data, and a sentence where the data are no longer those of the trials."""
-    try:
-        data = load_data(source)
-    except PinnError as error:
-        yield f"The data cannot be read here: {error}"
-        return
-    yield from data.notes
-    if trained_on and data.sha256 not in trained_on:
-        yield "The data read here are not those that the trials were trained on: their hashes differ."
 
 
 def _footer(study: ReportStudy) -> Html:

@@ -10,17 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from pinncore.settings import OPTIMISERS
+
 from ..figures import courses
 from ..figures import studies as studyfigures
 from ..query.text import shown
-from ..spec.descriptions import STAGES
 from ..states import COMPLETE
+from ..trial.tables import settings_of
 from .data import ReportStudy, is_row
 from .gallery import Gallery
 from .page import Html, section, table, tag
 
 CURVES_SHOWN: Final = 100
-_WEIGHTED: Final = ("lrb", "btb")  # terms that boundary_weight multiplies
 
 Row = dict[str, Any]
 
@@ -112,14 +113,14 @@ def _moments(curve: dict[str, list[Any]]) -> dict[str, Row]:
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         if after is None or after["phase"] != row["phase"]:
             next_begins = after is not None and after["step"] == 0
-            moments[f"after {STAGES.get(row['phase'], row['phase'])}"] = after if after and next_begins else row
+            moments[f"after {OPTIMISERS.get(row['phase'], row['phase'])}"] = after if after and next_begins else row
     return moments
 
 
 def _shares(row: Row, terms: list[str], best: Row) -> dict[str, float]:
     """Return the share of each term in the loss; empty where the weighted terms do not add up to the loss."""
-    weights = {f"loss_{name}": best["boundary_weight"] for name in _WEIGHTED}
-    parts = {term: (row[term] or 0.0) * (weights.get(term, 1.0) or 0.0) for term in terms}
+    weights = settings_of(best)[1].term_weights
+    parts = {term: (row[term] or 0.0) * weights.get(term[len("loss_") :], 1.0) for term in terms}
     total = sum(parts.values())
     if not math.isclose(total, row["loss"] or 0.0, rel_tol=1e-3) or total <= 0:
         return {}

@@ -1,4 +1,4 @@
-"""The part of a report on the six traps of this problem: a mark for each, and the numbers behind it."""
+"""The part of a report on the traps of this problem: a mark for each, and the numbers behind it."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class Mark:
 
 
 def traps(study: ReportStudy, best: Row) -> Html:
-    """Return the section with the six marks."""
+    """Return the section with a mark for each trap."""
     curve = study.tables.read("curves", where=is_row(best)).sort_by("evaluations").to_pydict()
     rows = study.complete()
-    marks = (
-        _identity(study, rows, best),
+    marks = [
+        *([_identity(study, rows, best)] if "distance_to_local" in best else []),
         _loss(study, rows),
-        _scaling(rows, best),
+        *([_scaling(rows, best)] if "scale_scope" in best else []),
         _epsilon(rows, best, curve),
         _second_stage(rows, best),
         _overfitting(study, rows, best, curve),
-    )
+    ]
     items = [
         tag(
             "li",
@@ -61,7 +61,9 @@ def traps(study: ReportStudy, best: Row) -> Html:
         for mark in marks
     ]
     raised = sum(mark.state == "look out" for mark in marks)
-    text = f"Six known ways to get a wrong result without noticing. Marked 'look out' here: {raised or 'none'}."
+    text = (
+        f"{len(marks)} known ways to get a wrong result without noticing. Marked 'look out' here: {raised or 'none'}."
+    )
     return section("Traps", tag("p", text, class_="quiet"), tag("ul", *items, class_="traps"))
 
 
@@ -214,13 +216,17 @@ def _by_curve(curve: dict[str, list[Any]]) -> Iterator[tuple[str, bool]]:
 
 def _by_residual(study: ReportStudy, best: Row) -> Iterator[tuple[str, bool]]:
     """Yield a sentence on the residual between the training points, and whether it is much larger than at them."""
-    between, at = best["heldout_residual"], study.trained_residual
-    if is_finite(between) and at:
+    between, at = best.get("heldout_residual"), study.trained_residual
+    if between is not None and is_finite(between) and at:
         text = f"The residual of the best trial is {between:.3g} between the training points, "
         text += f"{between / at:.2g} times the residual at them."
         yield text, between > OVERFITTED * at
 
 
 def _distinct(rows: pa.Table, column: str) -> list[str]:
-    """Return the distinct values of a text column, sorted."""
-    return sorted(value for value in pc.unique(rows[column]).to_pylist() if value)
+    """Return the distinct values of a text column, sorted; none where there is no such column."""
+    return (
+        []
+        if column not in rows.column_names
+        else sorted(value for value in pc.unique(rows[column]).to_pylist() if value)
+    )

@@ -197,9 +197,7 @@ def _engine(pack: Sequence[pinncore.Member], device: str) -> type[Engine]:
 
 
 def _largest_mb(packs: Sequence[Sequence[pinncore.Member]], device: str) -> float:
-    sources = {repr(pack[0].problem.data): pack[0].problem.data for pack in packs}
-    points = {name: len(pinncore.load_data(source).gauss) for name, source in sources.items()}
-    return max(_pack_mb(pack, points[repr(pack[0].problem.data)], device) for pack in packs)
+    return max(_pack_mb(pack, len(pack[0].problem.point_sets[0].inputs), device) for pack in packs)
 
 
 def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float:
@@ -308,8 +306,8 @@ def _notes(
     memory_mb: float,
     costs: Mapping[str, float | None],
 ) -> Iterable[str]:
-    for source in spec.values("data"):
-        yield from pinncore.load_data(source).notes
+    for problem in spec.problems_on_data():
+        yield from problem.data_notes
     if device == "cuda" and not torch.cuda.is_available():
         yield "this machine has no GPU, so nothing can be timed here"
     machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -67,7 +67,7 @@ def _missing(spec: StudySpec) -> list[pinncore.TrainSettings]:
 
 def _compile(train: pinncore.TrainSettings) -> None:
     """Train a very small network that needs the same kernels as the study's trials; Numba keeps them."""
-    pack = pinncore.Pack([pinncore.Member(train, pinncore.NonlocalStrainSettings())], device="cpu")
+    pack = pinncore.Pack([pinncore.Member(train, pinncore.NonlocalStrain())], device="cpu")
     while pack.active:
         pack.step(1)
 

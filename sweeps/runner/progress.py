@@ -26,8 +26,9 @@ from rich.live import Live
 from rich.rule import Rule
 from rich.text import Text
 
+from pinncore.settings import OPTIMISERS
+
 from ..query.text import duration, printable, shown
-from ..spec.descriptions import STAGES
 from ..states import FINISHED
 from .pace import Pace
 
@@ -242,7 +243,7 @@ def _packs(packs: Sequence[Mapping[str, Any]]) -> list[Text]:
     for name, pack in zip(names, packs, strict=False):
         members = f"{pack['members']} member{'s' if pack['members'] != 1 else ''}"
         share = pack["under_way"] / max(pack["members"], 1)
-        phase = STAGES.get(pack["phase"], pack["phase"])
+        phase = "both stages" if pack["phase"] == "mixed" else OPTIMISERS.get(pack["phase"], pack["phase"])
         label = (f"{name:{max(6, *map(len, names))}}  ", "dim")
         evaluations = (f"{pack['evaluations']:,} evaluations", "dim")
         lines.append(Text.assemble(label, _bar(share), f"  {members:11} {phase:14}  ", evaluations))

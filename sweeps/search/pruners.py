@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec.sections import PrunerSettings
-from ..spec.sources import NEEDS_REFERENCE
 from ..spec.study_spec import StudySpec
 
 Array = NDArray[Any]
@@ -129,5 +128,4 @@ def pruning_metrics(spec: StudySpec) -> tuple[str, ...]:
     if spec.search.pruner.metric is not None:
         return (spec.search.pruner.metric,)
     in_curves = tuple(name for name in spec.objectives if name in ("rel_l2", "loss"))
-    has_reference = any(name in NEEDS_REFERENCE for name in spec.objectives)
-    return in_curves or (("rel_l2",) if has_reference else ("loss",))
+    return in_curves or (("rel_l2",) if any(map(spec.needs_reference, spec.objectives)) else ("loss",))

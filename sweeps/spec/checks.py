@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final
 
 from pinncore.errors import SettingError
-from pinncore.problems import PROBLEMS
-from pinncore.settings import TrainSettings
+from pinncore.settings import TrainSettings, hints
 
 from ..errors import NOT_GIVEN, Mistake
 from .assembly import URL
@@ -95,15 +94,15 @@ def _repeated_choices(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 def _combinations(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield each rule between fields of the settings that some combination of the space breaks, once."""
-    for settings, fixed in ((TrainSettings, spec.train), (PROBLEMS[spec.problem["name"]], spec.problem)):
-        names = [field.name for field in dataclasses.fields(settings)]
+    for settings, fixed in ((TrainSettings, spec.train), (spec.problem_class, spec.problem)):
+        names = hints(settings)
         base = {name: value for name, value in fixed.items() if name in names}
         broken: dict[tuple[str, str], tuple[SettingError, dict[str, Any], int]] = {}
         seen: set[str] = set()
         few = len(spec.listed) <= _MOST_COMBINATIONS
-        for index, combination in enumerate(_some_combinations(spec, settings.TOGETHER)):
+        for index, combination in enumerate(_some_combinations(spec, settings.together)):
             chosen = {name: value for name, value in combination.items() if name in names}
-            if seen.issuperset(parts := _judged_parts(chosen, settings.TOGETHER, numbers=few)):
+            if seen.issuperset(parts := _judged_parts(chosen, settings.together, numbers=few)):
                 continue
             seen |= parts
             for error in _broken_rules(settings, {**base, **chosen}):

@@ -19,9 +19,8 @@ from annotated_types import Gt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, create_model
 
 from pinncore.problems import PROBLEMS
-from pinncore.settings import TrainSettings
+from pinncore.settings import TrainSettings, description, hints
 
-from .descriptions import describe
 from .dimensions import KINDS
 from .sections import LISTED, STRICT, BudgetSettings, PrunerSettings, ResourceSettings, ResultSettings, SearchSettings
 
@@ -32,17 +31,18 @@ _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"
 @functools.cache
 def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
     """Return the model of a study file whose problem is one of `problem_names`."""
-    problems, swept = [], _hints(TrainSettings)
+    problems, swept = [], hints(TrainSettings)
     for name in problem_names:
         named = {"name": (Literal[tuple(PROBLEMS)], Field(default=name, description="The equation to solve."))}
         problems.append(_model(PROBLEMS[name].__name__, named | _own_fields(PROBLEMS[name])))
-        swept |= _hints(PROBLEMS[name])
+        swept = swept | hints(PROBLEMS[name])
     dimensions = {
-        name: (_dimension(name, hint, tuple(swept)), _optional(describe(name))) for name, hint in swept.items()
+        name: (_dimension(name, hint, tuple(swept)), _optional(description(hint))) for name, hint in swept.items()
     }
     space = _model("Space", dimensions)
-    row = _model("Configuration", {name: (hint, _optional(describe(name))) for name, hint in swept.items()})
-    search = _search(row)
+    row = _model("Configuration", {name: (hint, _optional(description(hint))) for name, hint in swept.items()})
+    metrics = [metric.name for name in problem_names for metric in PROBLEMS[name].metrics if metric.is_objective]
+    search = _search(row, tuple(dict.fromkeys([*metrics, "loss"])))
     train = _model("TrainSettings", _own_fields(TrainSettings))
     folder_name = Annotated[str, Field(pattern=_FOLDER_NAME)]
     return _model(
@@ -125,23 +125,32 @@ def _optional(sentence: str, in_schema: Mapping[str, Any] | None = None) -> Any:
     return Field(default=None, description=sentence, json_schema_extra=without_default)
 
 
-def _hints(settings: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(settings, include_extras=True)
-    return {field.name: hints[field.name] for field in fields(settings)}
-
-
 def _own_fields(settings: type) -> dict[str, Any]:
     """Return the fields of a settings record as definitions of a model, with their own rules and defaults."""
-    hints = _hints(settings)
-    return {f.name: (hints[f.name], Field(default=f.default, description=describe(f.name))) for f in fields(settings)}
+    kinds = hints(settings)
+    return {
+        field.name: (
+            kinds[field.name],
+            Field(default=field.default, description=description(kinds[field.name])),
+        )
+        for field in fields(settings)
+    }
 
 
-def _search(row: type[BaseModel]) -> type[SearchSettings]:
-    """Return the model of the section search whose listed configurations are checked as `row`."""
-    listed = SearchSettings.model_fields["list_"]
-    rows = Annotated[Annotated[str, Tag("one")] | Annotated[list[row], MinLen(1), Tag("list")], LISTED]  # type: ignore[valid-type]
-    definition: Any = (rows | None, Field(default=None, alias=listed.alias, description=listed.description))
-    return create_model("SearchSettings", __base__=SearchSettings, list_=definition)
+def _search(row: type[BaseModel], objectives: tuple[str, ...]) -> type[SearchSettings]:
+    """Return the model of the section search with these objectives; listed configurations are checked as `row`."""
+    listed, objective = (SearchSettings.model_fields[name] for name in ("list_", "objective"))
+    rows: Any = Annotated[Annotated[str, Tag("one")] | Annotated[list[row], MinLen(1), Tag("list")], LISTED]  # type: ignore[valid-type]
+    one: Any = Literal[objectives]
+    several = Annotated[tuple[one, ...], MinLen(2), Tag("list")]
+    definitions: dict[str, Any] = {
+        "objective": (
+            Annotated[Annotated[one, Tag("one")] | several, LISTED],
+            Field(default=objective.default, description=objective.description),
+        ),
+        "list_": (rows | None, Field(default=None, alias=listed.alias, description=listed.description)),
+    }
+    return create_model("SearchSettings", __base__=SearchSettings, **definitions)
 
 
 def _dimension(field: str, hint: Any, swept: tuple[str, ...]) -> type[BaseModel]:

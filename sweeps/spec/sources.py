@@ -13,7 +13,6 @@ FILE_PREFIX: Final = "file:"
 TRIAL_PREFIX: Final = "trial:"
 DATA_FILES: Final = (*TABLES, "npz")
 DATA_KEYS: Final = (*DATA_FILES, "elocal_factor")
-NEEDS_REFERENCE: Final = ("rel_l2", "paper_metric", "process_zone_error")
 
 
 def split_source(init: str) -> tuple[Path, int] | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems import PROBLEMS, Problem
 from pinncore.settings import TrainSettings
 
 from . import conditions, yaml_text
@@ -41,6 +42,21 @@ class StudySpec:
     state: str | None = None
 
     @property
+    def problem_class(self) -> type[Problem]:
+        """Return the class of the problem."""
+        return PROBLEMS[self.problem["name"]]
+
+    def needs_reference(self, metric: str | None) -> bool:
+        """Return whether a metric can be computed only where the solution is known."""
+        return any(record.name == metric and record.needs_reference for record in self.problem_class.metrics)
+
+    def problems_on_data(self) -> list[Problem]:
+        """Return the problem on each of the data that its trials use, other settings at their defaults."""
+        names = self.problem_class.data_settings
+        choices = itertools.product(*(self.values(name) for name in names))
+        return [self.problem_class(**dict(zip(names, choice, strict=True))) for choice in choices]
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """Return the metrics to minimise, one or several."""
         objective = self.search.objective
@@ -60,10 +76,9 @@ class StudySpec:
         """
         if unknown := sorted(set(params) - set(self.space)):
             raise ValueError(f"params must name fields among {sorted(self.space)}, got {unknown}")
-        problem_class = PROBLEMS[self.problem["name"]]
         return {
             "train": _complete(TrainSettings, {**self.train, **params}),
-            "problem": {"name": self.problem["name"], **_complete(problem_class, {**self.problem, **params})},
+            "problem": {"name": self.problem["name"], **_complete(self.problem_class, {**self.problem, **params})},
         }
 
     def is_active(self, field: str, params: Mapping[str, Any]) -> bool:
@@ -112,8 +127,8 @@ class StudySpec:
         return tuple(swept)
 
 
-def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettings, Any]:
-    """Return the settings records of a configuration. Raises `pinncore.errors.SettingError` for an impossible one."""
+def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettings, Problem]:
+    """Return training settings and problem of a configuration. Raises `SettingError` for an impossible one."""
     problem = dict(config["problem"])
     problem_class = PROBLEMS[problem.pop("name")]
     return TrainSettings(**_with_tuples(config["train"])), problem_class(**_with_tuples(problem))
@@ -144,7 +159,12 @@ def _without_tuple(value: Any) -> Any:
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return {name: as_setting(value) for name, value in values.items()}
+
+
+def as_setting(value: Any) -> Any:
+    """Return a JSON value as settings have it: a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _sha256(value: Any) -> str:

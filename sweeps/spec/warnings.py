@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from .combinations import grid_count
-from .sources import NEEDS_REFERENCE
 from .study_spec import StudySpec
 
 _MOST_COUNTED: Final = 10_000  # combinations of connected fields whose constraints are evaluated for the count
@@ -21,18 +20,8 @@ def warnings_of(spec: StudySpec) -> tuple[str, ...]:
             "search.objective loss does not rank trials: published runs with a sixth of the loss have three "
             "times the error. Use rel_l2 where the data have a reference."
         )
-    reproductions = [scope for scope in spec.values("scale_scope") if scope != "consistent"]
-    if reproductions:
-        warnings.append(
-            f"scale_scope {' and '.join(reproductions)} reproduces published mistakes: a scale_factor other "
-            "than 1 changes the equation."
-        )
-    if any("elocal" in inputs for inputs in spec.values("inputs")):
-        warnings.append(
-            "inputs with elocal: the wrong solution u = e then has zero loss (on strb100 its error is 17 %); watch "
-            "distance_to_local."
-        )
-    if "mean_square" in spec.values("loss") and not set(spec.objectives) & set(NEEDS_REFERENCE):
+    warnings += spec.problem_class.advice(spec.values)
+    if "mean_square" in spec.values("loss") and not any(map(spec.needs_reference, spec.objectives)):
         warnings.append("loss mean_square tends to overfit between the points: watch heldout_residual.")
     if "float32" in spec.values("dtype") and max(spec.values("iterations")) > 0:
         warnings.append("dtype float32 makes L-BFGS stop early because of rounding; float64 does not.")

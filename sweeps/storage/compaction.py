@@ -29,7 +29,7 @@ from pinncore.disk import sync_folder
 from .object_store import MANIFEST, MERGED_FOLDER, Remote
 from .schema import TABLES
 from .stored_tables import Manifest, Merged, read_manifest
-from .tables import COMPACTION, MARK, MERGED, StudyTables, unified, write_parquet
+from .tables import COMPACTION, MARK, MERGED, StudyTables, write_parquet
 
 FULL_ROWS: Final = {"trials": 50_000, "curves": 1_000_000, "fields": 2_000_000, "weights": 2_000_000, "events": 500_000}
 DUE_FILES: Final = 64  # with more small files of trials or events than this, the end of a run compacts
@@ -145,7 +145,7 @@ def _make_folder(
 def _merged(paths: Sequence[Path], name: str, tables: StudyTables) -> pa.Table:
     """Return the rows of some files, sorted by trial and replicate; the sort is stable."""
     parts = [pq.read_table(path, partitioning=None, page_checksum_verification=True) for path in paths]
-    schema = unified([tables.schemas[name], *(part.schema for part in parts)])
+    schema = tables.schema_of(name, [part.schema for part in parts])
     rows = pa.concat_tables(parts, promote_options="permissive")
     missing = [field for field in schema if field.name not in rows.column_names]
     for field in missing:

@@ -1,7 +1,7 @@
 """The columns of the result tables, with their types and units; `docs/tables.md` says what they mean.
 
-The columns of settings come from the annotations of pinncore's settings, so all files of a table have the same schema
-whatever the settings of their trials.
+Columns of settings, metrics, loss terms and fields come from the class of the problem, so all files of a table have the
+same schema whatever the settings of their trials.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from pinncore.problems import PROBLEMS
-from pinncore.settings import PHASES, TrainSettings
+from pinncore.problems import PROBLEMS, Metric
+from pinncore.settings import PHASES, TrainSettings, hints
 
 Section = Literal["train", "problem"]
 
 TABLES = ("trials", "curves", "fields", "weights", "events")
 SCHEMA_VERSION = 3
 FIRST, SECOND = PHASES
-LOSS_TERMS = {"nonlocal_strain": ("residual", "lrb", "btb")}
+PROBLEM_KEY = "pinnsweep_problem"  # in the metadata of a file
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -46,9 +46,7 @@ _IDENTITY = (
     *_columns(pa.string(), None, "taken_from"),
     *_columns(pa.bool_(), None, "rebatched"),
 )
-_RESULTS = (
-    *_columns(pa.float64(), "1", "rel_l2 paper_metric process_zone_error distance_to_local mean_abs_du_de"),
-    *_columns(pa.float64(), "1", "heldout_residual loss grad_norm"),
+_OUTCOME = (
     *_columns(pa.string(), None, "stop_reason stop_advice failure"),
     *_columns(pa.int32(), "count", "parameters"),
     *_columns(pa.int64(), "count", "epochs_done iterations_done"),
@@ -61,73 +59,75 @@ _RESULTS = (
 )
 
 
-def trials_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None = None) -> pa.Schema:
-    """Return the schema of `trials`, one row per trial and replicate: state, settings, metrics, costs, provenance."""
-    term_columns = [_column(name, pa.float64(), "1") for name in _term_names(problem, terms)]
-    after_loss = [field.name for field in _RESULTS].index("loss") + 1
-    results = [*_RESULTS[:after_loss], *term_columns, *_RESULTS[after_loss:]]
-    return _schema("trials", [*_IDENTITY, *_setting_fields(problem), *results])
+def table_schema(table: str, problem: str | None = None) -> pa.Schema:
+    """Return the schema of a table in studies of a problem; without one, with the columns of all problems."""
+    if problem is None:
+        return pa.unify_schemas([_schema(table, name) for name in PROBLEMS], promote_options="permissive")
+    return _schema(table, problem)
 
 
-def curves_schema(problem: str = "nonlocal_strain", terms: Sequence[str] | None = None) -> pa.Schema:
-    """Return the schema of `curves`, the course of training: one row every `record_every` epochs or iterations."""
-    terms_and_norms = ["loss", *_term_names(problem, terms), "grad_norm", "rel_l2"]
-    return _schema(
-        "curves",
-        [
-            *_columns(pa.int32(), None, "trial replicate"),
-            *_columns(pa.string(), None, "phase"),
-            *_columns(pa.int32(), "count", "step"),
-            *_columns(pa.int64(), "count", "evaluations"),
-            *_columns(pa.float64(), "1", " ".join(terms_and_norms)),
-            *_columns(pa.float64(), "s", "time_s"),
-        ],
-    )
+@functools.cache
+def _schema(table: str, problem: str) -> pa.Schema:
+    member, columns = _columns(pa.int32(), None, "trial replicate"), tuple[pa.Field, ...]()
+    match table:
+        case "trials":
+            columns = (*_IDENTITY, *_setting_fields(problem), *_metric_fields(problem), *_OUTCOME)
+        case "curves":
+            columns = (
+                *member,
+                *_columns(pa.string(), None, "phase"),
+                *_columns(pa.int32(), "count", "step"),
+                *_columns(pa.int64(), "count", "evaluations"),
+                *_columns(pa.float64(), "1", " ".join((*loss_columns(problem), "grad_norm", "rel_l2"))),
+                *_columns(pa.float64(), "s", "time_s"),
+            )
+        case "fields":
+            fields = (_column(column.name, pa.float64(), column.unit) for column in PROBLEMS[problem].field_columns())
+            columns = (*member, *fields)
+        case "weights":
+            columns = (
+                *member,
+                *_columns(pa.int32(), "count", "epoch"),
+                *_columns(pa.int32(), None, "layer row column"),
+                *_columns(pa.float64(), "1", "value"),
+            )
+        case "events":
+            columns = (
+                *_columns(_TIME, None, "time"),
+                *_columns(pa.int32(), None, "attempt trial pack"),
+                *_columns(pa.string(), None, "event detail"),
+            )
+    metadata = {"pinnsweep_table": table, "pinnsweep_schema_version": str(SCHEMA_VERSION), PROBLEM_KEY: problem}
+    return pa.schema(columns, metadata=metadata)
 
 
-def fields_schema() -> pa.Schema:
-    """Return the schema of `fields`: the predicted field at every Gauss point, the reference, the local strain."""
-    return _schema(
-        "fields",
-        [
-            *_columns(pa.int32(), None, "trial replicate"),
-            *_columns(pa.float64(), "mm", "x_mm y_mm"),
-            *_columns(pa.float64(), "1", "predicted reference local"),
-        ],
-    )
+def problem_of(schema: pa.Schema) -> str | None:
+    """Return the problem of a table's file; None where this version does not know it."""
+    name = (schema.metadata or {}).get(PROBLEM_KEY.encode(), b"").decode()
+    return name if name in PROBLEMS else None
 
 
-def weights_schema() -> pa.Schema:
-    """Return the schema of `weights`: the weights of the kept epochs, one row per number."""
-    return _schema(
-        "weights",
-        [
-            *_columns(pa.int32(), None, "trial replicate"),
-            *_columns(pa.int32(), "count", "epoch"),
-            *_columns(pa.int32(), None, "layer row column"),
-            *_columns(pa.float64(), "1", "value"),
-        ],
-    )
+def loss_columns(problem: str) -> tuple[str, ...]:
+    """Return the columns of the loss and of its terms."""
+    return ("loss", *(f"loss_{term}" for term in PROBLEMS[problem].terms))
 
 
-def events_schema() -> pa.Schema:
-    """Return the schema of `events`: what happened when."""
-    return _schema(
-        "events",
-        [
-            *_columns(_TIME, None, "time"),
-            *_columns(pa.int32(), None, "attempt trial pack"),
-            *_columns(pa.string(), None, "event detail"),
-        ],
-    )
+def metric(name: str) -> Metric | None:
+    """Return the metric of any problem that a column holds, None for another column."""
+    records = (record for problem in PROBLEMS.values() for record in problem.metrics)
+    return next((record for record in records if record.name == name), None)
+
+
+def metric_columns(problem: str) -> tuple[str, ...]:
+    """Return the columns of trials that depend on the course of the training: metrics, loss, its terms, gradient."""
+    return (*(record.name for record in PROBLEMS[problem].metrics), *loss_columns(problem), "grad_norm")
 
 
 def setting_columns(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the columns of a trials row that hold a resolved configuration, including the problem's name."""
-    problem = {name: value for name, value in config["problem"].items() if name != "name"}
-    settings = {column_of("train", name): value for name, value in config["train"].items()}
-    settings |= {column_of("problem", name): value for name, value in problem.items()}
-    return {"problem": config["problem"]["name"], **settings}
+    settings = all_settings(config["problem"]["name"])
+    values = {setting.column: config[setting.section][setting.name] for setting in settings}
+    return {"problem": config["problem"]["name"], **values}
 
 
 class Setting(NamedTuple):
@@ -148,10 +148,10 @@ def all_settings(problem: str | None) -> tuple[Setting, ...]:
         sections.append(("problem", PROBLEMS[problem]))
     result = []
     for section, settings in sections:
-        hints = typing.get_type_hints(settings, include_extras=True)
         for field in dataclass_fields(settings):
             default = list(field.default) if isinstance(field.default, tuple) else field.default
-            result.append(Setting(section, field.name, column_of(section, field.name), hints[field.name], default))
+            column = column_of(section, field.name, problem)
+            result.append(Setting(section, field.name, column, hints(settings)[field.name], default))
     return tuple(result)
 
 
@@ -165,10 +165,11 @@ def config_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return config
 
 
-def column_of(section: Section, name: str) -> str:
-    """Return the trials column of a setting: its name, with the section in front where a metric has that name."""
-    is_result = any(name == field.name for field in (*_IDENTITY, *_RESULTS))
-    return f"{section}_{name}" if is_result else name
+def column_of(section: Section, name: str, problem: str | None) -> str:
+    """Return the trials column of a setting: its name, with the section in front where a result has that name."""
+    results = [field.name for field in (*_IDENTITY, *_OUTCOME)]
+    results += ["loss", "grad_norm"] if problem is None else metric_columns(problem)
+    return f"{section}_{name}" if name in results else name
 
 
 def _setting_fields(problem: str) -> list[pa.Field]:
@@ -178,6 +179,11 @@ def _setting_fields(problem: str) -> list[pa.Field]:
         unit = "1" if kind == pa.float64() else "count" if kind == pa.int64() else None
         columns.append(_column(setting.column, kind, unit))
     return columns
+
+
+def _metric_fields(problem: str) -> list[pa.Field]:
+    units = {record.name: record.unit for record in PROBLEMS[problem].metrics}
+    return [_column(name, pa.float64(), units.get(name, "1")) for name in metric_columns(problem)]
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
@@ -192,11 +198,3 @@ def _arrow_type(hint: Any) -> pa.DataType:
         kinds = {_arrow_type(argument) for argument in arguments if argument is not type(None)}
         return kinds.pop() if len(kinds) == 1 else pa.string()
     return {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}.get(hint, pa.string())
-
-
-def _term_names(problem: str, terms: Sequence[str] | None) -> list[str]:
-    return [f"loss_{term}" for term in (LOSS_TERMS[problem] if terms is None else terms)]
-
-
-def _schema(table: str, columns: Sequence[pa.Field]) -> pa.Schema:
-    return pa.schema(columns, metadata={"pinnsweep_table": table, "pinnsweep_schema_version": str(SCHEMA_VERSION)})

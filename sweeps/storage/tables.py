@@ -30,14 +30,7 @@ from pinncore.disk import sync_folder
 from ..errors import StudyError
 from .arrow import from_columns, from_rows
 from .object_store import Remote, at_once
-from .schema import (
-    TABLES,
-    curves_schema,
-    events_schema,
-    fields_schema,
-    trials_schema,
-    weights_schema,
-)
+from .schema import TABLES, problem_of, table_schema
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 
@@ -76,28 +69,26 @@ class _SwappingError(Exception):
 class StudyTables:
     """The five tables in a study's folder. One process writes, any number read.
 
-    The loss terms and the problem fix the schemas, so that all files of a table have the same columns whatever its rows
-    lack. Every file is also published in the object store `publish_in`, where there is one.
+    The writer names the problem, so that all files of a table have the same columns whatever its rows lack; a reader
+    takes the problem from the files. Every file is also published in the object store `publish_in`, where there is one.
     """
 
     _filesystem: Any = None  # Arrow's file system of the files
 
-    def __init__(
-        self,
-        study_dir: Path,
-        *,
-        problem: str = "nonlocal_strain",
-        terms: Sequence[str] | None = None,
-        publish_in: Remote | None = None,
-    ) -> None:
-        self.study_dir, self._publish_in = Path(study_dir), publish_in
-        self.schemas: dict[str, pa.Schema] = {
-            "trials": trials_schema(problem, terms),
-            "curves": curves_schema(problem, terms),
-            "fields": fields_schema(),
-            "weights": weights_schema(),
-            "events": events_schema(),
-        }
+    def __init__(self, study_dir: Path, *, problem: str | None = None, publish_in: Remote | None = None) -> None:
+        self.study_dir, self._problem, self._publish_in = Path(study_dir), problem, publish_in
+
+    def schema(self, table: str) -> pa.Schema:
+        """Return the schema of the files that are written, without a problem the columns of all problems."""
+        return table_schema(table, self._problem)
+
+    def schema_of(self, table: str, parts: Iterable[pa.Schema]) -> pa.Schema:
+        """Return the schema of a table whose files have these schemas, and those columns that its problem has now."""
+        schemas = list(parts)
+        if self._problem is not None or not schemas:
+            return unified([self.schema(table), *schemas])
+        problems = dict.fromkeys(filter(None, map(problem_of, schemas)))
+        return unified([*(table_schema(table, problem) for problem in problems), *schemas])
 
     def publish(
         self,
@@ -115,10 +106,10 @@ class StudyTables:
         """
         self._refuse_published("trials", flush)
         built = {
-            name: from_columns(columns, self.schemas[name])
+            name: from_columns(columns, self.schema(name))
             for name, columns in (("curves", curves), ("fields", fields), ("weights", weights))
         }
-        built["trials"] = from_rows(trials, self.schemas["trials"])  # last, and so written last
+        built["trials"] = from_rows(trials, self.schema("trials"))  # last, and so written last
         if self._publish_in is None:
             for name, table in built.items():
                 self._write(name, flush, table)
@@ -129,7 +120,7 @@ class StudyTables:
     def publish_events(self, flush: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Publish events under the name `flush`. Raises `StudyError` where `flush` is already published."""
         self._refuse_published("events", flush)
-        self._write("events", flush, from_rows(rows, self.schemas["events"]))
+        self._write("events", flush, from_rows(rows, self.schema("events")))
 
     def orphans(self) -> list[Path]:
         """Return the files that an interrupted publication left. Only the writer can tell them from one in progress."""
@@ -217,7 +208,7 @@ class StudyTables:
         `StudyError` that names a damaged Parquet file.
         """
         paths = (snapshot or self.snapshot([table])).files[table]
-        schema = unified([self.schemas[table], *self._footers(paths)])
+        schema = self.schema_of(table, self._footers(paths))
         if not paths:
             return ds.dataset(schema.empty_table())
         words = [name for name in _ENUMERATED if enumerated and name in schema.names]
@@ -259,7 +250,7 @@ class StudyTables:
     def rows_of(self, flushes: Collection[str]) -> list[dict[str, Any]]:
         """Return the trials rows of some flushes, with all columns."""
         dataset = self.dataset("trials", self._part("trials", lambda stem: stem in flushes))
-        return dataset.to_table().select(self.schemas["trials"].names).to_pylist()
+        return dataset.to_table().select(self.schema("trials").names).to_pylist()
 
     def _part(self, table: str, is_wanted: Callable[[str], bool]) -> Snapshot:
         """Return a snapshot of the files of a table whose names `is_wanted` accepts."""

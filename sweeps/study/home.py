@@ -141,7 +141,9 @@ def reconcile(study_dir: Path, remote: Remote, tables: StudyTables, word: str) -
         return table in ("events", WEIGHTS) and _differs(study_dir / name, stored[name])
 
     _trials_last(remote.pull, {name: study_dir / name for name in stored if is_wanted(name)})
-    files = {f"{table}/{file.name}": file for table in tables.schemas for file in tables.files(table)}
+    files = {
+        f"{table}/{file.name}": file for table in (*_OF_FLUSHES, "trials", "events") for file in tables.files(table)
+    }
     _trials_last(remote.push, {name: file for name, file in files.items() if name not in stored})
 
 

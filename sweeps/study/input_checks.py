@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
@@ -9,50 +10,53 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
-from pinncore.data import BUNDLED, load_data
+from pinncore.data import BUNDLED
 from pinncore.errors import DataError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.networks import Layers, layer_sizes
+from pinncore.problems import Problem
 
 from ..errors import NOT_GIVEN, Mistake, StudyError
 from ..spec.assembly import URL
-from ..spec.combinations import flat, possible
+from ..spec.combinations import possible
 from ..spec.mistakes import did_you_mean, nearest
-from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, NEEDS_REFERENCE, TRIAL_PREFIX, split_source
-from ..spec.study_spec import StudySpec
+from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, TRIAL_PREFIX, split_source
+from ..spec.study_spec import StudySpec, as_setting
 from .initial_weights import is_study, layers_of, trial_weights
 
-_SHAPE: Final = ("inputs", "width", "depth")  # the fields that make a network's shape
 _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corners are
 
 
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield mistakes: tables that are missing, cannot be read, or lack what the objective needs."""
-    for path, source in _places(spec, "data", unsure):
-        mistakes = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
-        yield from mistakes
-        if mistakes:
-            continue
-        try:
-            data = load_data(source)
-        except DataError as error:
-            names = nearest(source, BUNDLED) if isinstance(source, str) else []
-            hint = f"Did you mean {names[0]}?" if names else ""
-            yield Mistake(path, NOT_GIVEN, str(error).removeprefix("data: ").rstrip("."), hint)
-            continue
-        if data.gauss.enonlocal_true is None:
-            yield from _without_reference(spec, path, unsure)
+    kind = spec.problem_class
+    if not kind.data_settings:
+        yield from _without_reference(spec, "problem", kind(), unsure)
+    for setting in kind.data_settings:
+        for path, source in _places(spec, setting, unsure):
+            mistakes = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
+            yield from mistakes
+            if mistakes:
+                continue
+            try:
+                yield from _without_reference(spec, path, kind(**{setting: source}), unsure)
+            except DataError as error:
+                names = nearest(source, BUNDLED) if isinstance(source, str) else []
+                hint = f"Did you mean {names[0]}?" if names else ""
+                yield Mistake(path, NOT_GIVEN, str(error).removeprefix("data: ").rstrip("."), hint)
 
 
-def _without_reference(spec: StudySpec, path: str, unsure: Set[str]) -> Iterator[Mistake]:
+def _without_reference(spec: StudySpec, path: str, problem: Problem, unsure: Set[str]) -> Iterator[Mistake]:
+    if problem.reference is not None:
+        return
     rule = f"needs a reference, which {path} does not have"
-    advice = "Add the column enonlocal_true to the Gauss points, or use the"
+    advice = f"{problem.reference_advice}, or use the"
     for index, objective in enumerate(spec.objectives):
-        if objective in NEEDS_REFERENCE and "objective" not in unsure:
+        if spec.needs_reference(objective) and "objective" not in unsure:
             place = "search.objective" + (f"[{index}]" if len(spec.objectives) > 1 else "")
             yield Mistake(place, objective, rule, f"{advice} objective heldout_residual.")
     pruner = spec.search.pruner
-    if pruner.kind != "none" and pruner.metric in NEEDS_REFERENCE and "pruner" not in unsure:
+    if pruner.kind != "none" and spec.needs_reference(pruner.metric) and "pruner" not in unsure:
         yield Mistake("search.pruner.metric", pruner.metric, rule, f"{advice} metric loss.")
 
 
@@ -69,7 +73,7 @@ def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
 def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield mistakes: missing sources of initial weights, and weights that do not fit every network of the space."""
     for path, init in _places(spec, "init", unsure):
-        shapes = [] if unsure & {"width", "depth", "inputs"} else _layer_shapes(spec, init)
+        shapes = [] if unsure & set(_shape_fields(spec)) else _layer_shapes(spec, init)
         if init.startswith(TRIAL_PREFIX):
             yield from _wrong_trial(path, init, shapes)
         elif not init.startswith(FILE_PREFIX):
@@ -154,14 +158,24 @@ def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None
     yield Mistake(path, NOT_GIVEN, f"{next(iter(complaints.values()))}{others}", hint if fitting else "")
 
 
+def _shape_fields(spec: StudySpec) -> tuple[str, ...]:
+    """Return the fields that make a network's shape."""
+    return (*spec.problem_class.input_settings, "width", "depth")
+
+
 def _layer_shapes(spec: StudySpec, init: str) -> list[Layers]:
     """Return the layer sizes of every network that may start from `init`, or of the corners of a large space."""
-    fixed = flat(spec, {})
     most = _MOST_SHAPES * len(spec.values("init"))
-    combinations = spec.listed or possible(spec, ("init", *_SHAPE), most, whole=True)
-    networks = [values for values in ({**fixed, **chosen} for chosen in combinations) if values["init"] == init]
-    sizes = (layer_sizes(len(n["inputs"]), width=n["width"], depth=n["depth"]) for n in networks)
-    return sorted(set(sizes))
+    combinations = spec.listed or possible(spec, ("init", *_shape_fields(spec)), most, whole=True)
+    shapes = set()
+    for chosen in combinations:
+        train, problem = (spec.config(chosen)[section] for section in ("train", "problem"))
+        inputs = {name: as_setting(problem[name]) for name in spec.problem_class.input_settings}
+        with contextlib.suppress(SettingError):  # impossible inputs have a mistake of their own
+            if train["init"] == init:
+                columns = spec.problem_class(**inputs).input_columns
+                shapes.add(layer_sizes(len(columns), width=train["width"], depth=train["depth"]))
+    return sorted(shapes)
 
 
 def _similar_file(file: Path) -> str:

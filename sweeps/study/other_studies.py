@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
@@ -24,6 +23,7 @@ from ..storage.database import database
 from ..storage.optuna_writer import Ledger
 from .initial_weights import is_study, trial_weights
 from .loading import read_spec
+from .provenance import data_hash
 
 FOLDER: Final = "initial_weights"
 WEIGHTS, WARM_START = "initial_weights", "warm_start"  # attributes of the study in its database
@@ -93,7 +93,7 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
             records, attributes = ledger.records(), ledger.attributes()
         finally:
             ledger.close()
-        if other.search.replicates != spec.search.replicates or attributes.get("data_hash") != _data_hash(spec):
+        if other.search.replicates != spec.search.replicates or attributes.get("data_hash") != data_hash(spec):
             continue
         search = Search(other)
         for record in records:
@@ -101,11 +101,6 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
                 digest = config_sha256(other.config(search.decoded(record.params)))
                 trials.setdefault(digest, f"{folder}/{record.number}")
     return trials, gone
-
-
-def _data_hash(spec: StudySpec) -> str | None:
-    """Return the hash of the data that all trials share, None where the data are swept."""
-    return None if "data" in spec.space else load_data(spec.problem.get("data", "strb100")).sha256
 
 
 def _complete(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:

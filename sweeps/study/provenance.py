@@ -1,4 +1,4 @@
-"""Provenance of this process: its machine, the versions of the libraries and of our own code."""
+"""Provenance of results: the machine, the versions of the libraries and of our own code, the data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import llvmlite.binding
+
+from ..spec.study_spec import StudySpec
 
 PACKAGES: Final = ("cluster", "pinncore", "sweeps")
 LIBRARIES: Final = ("torch", "numpy", "scipy", "numba")  # on which results depend
@@ -27,6 +29,12 @@ def versions() -> dict[str, str]:
         **{f"{name}_version": importlib.metadata.version(name) for name in (*LIBRARIES, "pinnsweep")},
         "code_version": code_version(),
     }
+
+
+def data_hash(spec: StudySpec) -> str | None:
+    """Return the hash of the data that all trials share, None where the data are swept. Raises `DataError`."""
+    is_swept = any(name in spec.space for name in spec.problem_class.data_settings)
+    return None if is_swept else spec.problems_on_data()[0].data_sha256
 
 
 def code_version() -> str:

@@ -1,4 +1,4 @@
-"""A trained network as an ONNX model of the whole function, from coordinates in mm to physical strain."""
+"""A trained network as an ONNX model of the whole function, from physical inputs to the physical output."""
 
 from __future__ import annotations
 
@@ -15,26 +15,22 @@ from pinncore.networks import unflatten
 
 OPSET: Final = 18  # old enough for common runtimes
 IR_VERSION: Final = 8  # as old as the opset
-NAMES: Final = {"x": "x_mm", "y": "y_mm", "g": "g_mm2", "elocal": "elocal"}
-OUTPUT: Final = "strain"
+OUTPUT: Final = "predicted"
 
 _TYPES: Final = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 
 
 def model(network: TrainedNetwork, metadata: Mapping[str, str]) -> bytes:
-    """Return the serialised model: inputs x_mm, y_mm (g_mm2, elocal if used) and output strain, shape [points] each.
+    """Return the serialised model: the physical inputs by name, and the output `predicted`, [points] each.
 
     Inputs and output are doubles; inside, the model has the precision of the training.
     """
     graph = _Graph(network.train.dtype)
-    scaling = network.problem.scaling
-    centre = dict(zip(("x", "y"), scaling.centre_mm, strict=True))
-    factor = {"x": scaling.length, "y": scaling.length, "g": scaling.coefficient, "elocal": scaling.strain}
-    columns = []
-    for name in network.problem.settings.inputs:
-        shifted = graph.add("Sub", NAMES[name], graph.double(centre.get(name, 0.0)))
-        column = graph.add("Mul", shifted, graph.double(factor[name]))
-        columns.append(graph.add("Unsqueeze", column, graph.constant(np.array([1]))))
+    problem, columns = network.problem, []
+    for column in problem.input_columns:
+        centre, factor = problem.scales[column.symbol]
+        scaled = graph.add("Mul", graph.add("Sub", column.name, graph.double(centre)), graph.double(factor))
+        columns.append(graph.add("Unsqueeze", scaled, graph.constant(np.array([1]))))
     value = graph.add("Cast", graph.add("Concat", *columns, axis=1), to=_TYPES[network.train.dtype])
     weights = unflatten(network.parameters, network.layers)
     for level, (w, b) in enumerate(weights, start=1):
@@ -42,8 +38,8 @@ def model(network: TrainedNetwork, metadata: Mapping[str, str]) -> bytes:
         if level < len(weights):
             value = graph.activation(network.activation, value)
     value = graph.add("Cast", graph.add("Squeeze", value, graph.constant(np.array([1]))), to=TensorProto.DOUBLE)
-    graph.add("Div", value, graph.double(scaling.strain), output=OUTPUT)
-    return graph.serialised([NAMES[name] for name in network.problem.settings.inputs], metadata)
+    graph.add("Div", value, graph.double(problem.output_factor), output=OUTPUT)
+    return graph.serialised([column.name for column in problem.input_columns], metadata)
 
 
 class _Graph:

@@ -17,15 +17,7 @@ from pinncore import TrainedNetwork
 from ..errors import StudyError
 from ..states import FAIL
 
-# names that a column of the user's table may have, by its content; lengths in mm, strains physical
-ALIASES: Final = {
-    "x_mm": ("x_mm", "xcoord"),
-    "y_mm": ("y_mm", "ycoord"),
-    "g_mm2": ("g_mm2", "g"),
-    "elocal": ("elocal", "local"),
-}
-INPUTS: Final = {"x": "x_mm", "y": "y_mm", "g": "g_mm2", "elocal": "elocal"}
-TOO_LARGE: Final = 3.0  # times the largest local strain of the training
+TOO_LARGE: Final = 3.0  # times the largest value of the training
 
 Array = NDArray[np.float64]
 
@@ -54,13 +46,15 @@ def members(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def predict(networks: Sequence[TrainedNetwork], points: pa.Table, *, gradient: bool = False) -> pa.Table:
-    """Return the points with `predicted`, with its derivatives per mm if `gradient`, and with `extrapolated`.
+    """Return the points with `predicted`, with its derivatives if `gradient`, and with `extrapolated`.
 
     For several networks, the replicates of one trial, `predicted` is the mean, and `predicted_std`, `predicted_min` and
     `predicted_max` give the spread. Raises `StudyError` where a column is missing or wrong, or where the points already
     have a column of the prediction.
     """
+    problem = networks[0].problem
     inputs = {name: _column(points, names) for name, names in _columns(points, networks[0]).items()}
+    units = dict.fromkeys(("predicted", "predicted_std", "predicted_min", "predicted_max"), problem.unit)
     predictions = np.stack([network.predict(**inputs) for network in networks])
     columns: dict[str, Any] = {"predicted": predictions.mean(axis=0)}
     if len(networks) > 1:
@@ -68,16 +62,18 @@ def predict(networks: Sequence[TrainedNetwork], points: pa.Table, *, gradient: b
         columns |= {"predicted_min": predictions.min(axis=0), "predicted_max": predictions.max(axis=0)}
     if gradient:
         gradients = np.mean([network.gradient(**inputs) for network in networks], axis=0)
-        columns |= {"predicted_x_per_mm": gradients[:, 0], "predicted_y_per_mm": gradients[:, 1]}
-    columns["extrapolated"] = ~networks[0].covers(inputs["x_mm"], inputs["y_mm"])
+        for coordinate, slopes in zip(problem.coordinates, gradients.T, strict=True):
+            per_unit = f"_per_{coordinate.unit}" if coordinate.unit != "1" else ""
+            columns[f"predicted_{coordinate.symbol}{per_unit}"] = slopes
+            units[f"predicted_{coordinate.symbol}{per_unit}"] = f"{problem.unit}/{coordinate.unit}"
+    columns["extrapolated"] = ~networks[0].covers(*(inputs[coordinate.name] for coordinate in problem.coordinates))
     existing = [name for name in columns if name in points.column_names]
     if existing:
         raise StudyError(
             f"the points already have a column {', '.join(existing)}, which the prediction would hide: rename it"
         )
     for name, values in columns.items():
-        unit = "1/mm" if name.endswith("_per_mm") else "1"
-        field = pa.field(name, pa.array(values).type, metadata=None if name == "extrapolated" else {"unit": unit})
+        field = pa.field(name, pa.array(values).type, metadata={"unit": units[name]} if name in units else None)
         points = points.append_column(field, pa.array(values))
     return points
 
@@ -91,31 +87,34 @@ def warnings(networks: Sequence[TrainedNetwork], predicted: pa.Table) -> list[st
             f"{outside} of {len(predicted)} points lie outside the region of training (column extrapolated): the "
             "prediction may be wrong there"
         )
-    if "elocal" in network.problem.settings.inputs:
-        largest = float(_column(predicted, _columns(predicted, network)["elocal"]).max())
-        largest_trained = float(network.problem.data.gauss.elocal.max())
-        if largest > TOO_LARGE * largest_trained:
-            sentences.append(
-                f"elocal reaches {largest:.3g}, {largest / largest_trained:.3g} times the largest value in training: "
-                "divide it by 10 if it is ten times the physical strain, as in published tables"
-            )
+    names, trained = _columns(predicted, network), network.problem.point_sets[0].columns
+    for column in network.problem.known:
+        if column in network.problem.input_columns:
+            largest = float(_column(predicted, names[column.name]).max())
+            largest_trained = float(trained[column.name].max())
+            if largest > TOO_LARGE * largest_trained:
+                sentences.append(
+                    f"{column.name} reaches {largest:.3g}, {largest / largest_trained:.3g} times the largest value in "
+                    "training: divide it by 10 if it is ten times the physical value, as in published tables"
+                )
     return sentences
 
 
 def _columns(points: pa.Table, network: TrainedNetwork) -> dict[str, str]:
     """Return the user's column for each input of the network. Raises `StudyError` where there is none or several."""
     columns = {}
-    for name in (INPUTS[name] for name in network.problem.settings.inputs):
-        present = [alias for alias in ALIASES[name] if alias in points.column_names]
+    for column in network.problem.input_columns:
+        aliases = (column.name, *(alias for alias in column.aliases if alias != column.name))
+        present = [alias for alias in aliases if alias in points.column_names]
         if not present:
+            inputs = ", ".join(f"{known.name} ({known.unit})" for known in network.problem.input_columns)
             raise StudyError(
-                f"the points lack a column {' or '.join(ALIASES[name])}: the network's inputs are "
-                f"{', '.join(INPUTS[key] for key in network.problem.settings.inputs)} (mm, mm^2, physical strain). "
+                f"the points lack a column {' or '.join(aliases)}: the network's inputs are {inputs}. "
                 f"Columns found: {', '.join(points.column_names)}"
             )
         if len(present) > 1:
             raise StudyError(f"the points have both {' and '.join(present)}, which mean the same: leave one out")
-        columns[name] = present[0]
+        columns[column.name] = present[0]
     return columns
 
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import pyarrow.dataset as ds
 
+from pinncore.problems import PROBLEMS
+
 from ..errors import StudyError
 from ..own_name import own_name
 from ..query.query import ranked_trials, read_study_file
@@ -24,17 +26,6 @@ from ..storage.tables import of_member
 from ..study.trials import quantile
 from .tables import Row, asked_trial, original, part_of, row_of, rows_of
 
-METRICS: Final = (
-    "rel_l2",
-    "process_zone_error",
-    "paper_metric",
-    "distance_to_local",
-    "mean_abs_du_de",
-    "heldout_residual",
-    "loss",
-    "grad_norm",
-    "seconds",
-)
 OUTCOME: Final = ("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "rebatched", "taken_from")
 PROVENANCE: Final = (
     "pack",
@@ -89,7 +80,7 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
         "retry_of": first["retry_of"],
         "rank": rank,
         "settings": _settings(first, swept_columns(study_file)),
-        "replicates": [{name: row[name] for name in (*OUTCOME, *METRICS) if name in row} for row in rows],
+        "replicates": [{name: row[name] for name in (*OUTCOME, *_metrics(row))} for row in rows],
         "spread": _spread(rows, ranking.quantile) if len(rows) > 1 else {},
         "phases": [phase for row in originals for phase in _phases(place, row)],
         "provenance": {name: sorted({row[name] for row in rows if row.get(name) is not None}) for name in PROVENANCE},
@@ -179,13 +170,18 @@ def _settings(row: Row, swept: Sequence[str]) -> dict[str, dict[str, Any]]:
     return settings
 
 
+def _metrics(row: Row) -> tuple[str, ...]:
+    """Return the numbers by which trainings of the row's problem are judged."""
+    return (*(metric.name for metric in PROBLEMS[row["problem"]].metrics), "loss", "grad_norm", "seconds")
+
+
 def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
     """Return the middle (the quantile `level`, by which the study ranks), minimum and maximum of each metric.
 
     A failed replicate counts as infinitely bad.
     """
     spread = {}
-    for name in METRICS:
+    for name in _metrics(rows[0]):
         values = [math.inf if row["state"] == FAIL or row[name] is None else row[name] for row in rows]
         if not all(map(math.isinf, values)):
             spread[name] = {"middle": quantile(values, level), "min": min(values), "max": max(values)}
@@ -234,7 +230,7 @@ def _kept(place: Path | Remote, row: Row) -> dict[str, Any]:
     epochs = tables.read("weights", columns=["epoch"], where=where)["epoch"]
     return {
         "curve_rows": tables.read("curves", columns=["step"], where=where).num_rows,
-        "field_points": tables.read("fields", columns=["x_mm"], where=where).num_rows,
+        "field_points": tables.read("fields", columns=["predicted"], where=where).num_rows,
         "weights_epochs": sorted(epochs.unique().to_pylist()),
     }
 

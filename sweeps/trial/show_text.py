@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ..query.ranking import key_metrics
 from ..query.text import duration, printable, render, shown, span
 
 WIDTH: Final = 80
 _HASH_SHOWN: Final = 12
-_OUTCOME: Final = ("replicate", "state", "rel_l2", "heldout_residual", "loss", "seconds", "stop_reason")
 
 
 def text(about: Mapping[str, Any], *, width: int = WIDTH) -> str:
@@ -63,7 +63,8 @@ def _metrics(about: Mapping[str, Any], width: int) -> str:
         for name, values in spread.items()
         if name != "seconds"
     ]
-    table = render(pa.Table.from_pylist([{name: row[name] for name in _OUTCOME} for row in replicates]), width=width)
+    names = [name for name in ("replicate", "state", *key_metrics()) if name in replicates[0]]
+    table = render(pa.Table.from_pylist([{name: row[name] for name in names} for row in replicates]), width=width)
     middles = _titled(f"metrics over {len(replicates)} replicates: middle, range", lines)
     return f"{middles}\n\n{table}".lstrip()
 

@@ -62,21 +62,20 @@ def write_network(
 def about(network: TrainedNetwork) -> dict[str, Any]:
     """Return what is needed to use the bare network: layers, activation, and its units.
 
-    An input x_mm enters as length_per_mm (x_mm - centre_mm), g_mm2 times `coefficient`, elocal times `strain`; the
-    output divided by `strain` is the physical non-local strain.
+    Each of `inputs`, in order, enters as factor (value - centre), the value in its unit; the output divided by its
+    factor is physical.
     """
-    scaling = network.problem.scaling
+    problem = network.problem
+    inputs = [(column, *problem.scales[column.symbol]) for column in problem.input_columns]
     return {
         "layers": list(network.layers),
         "activation": network.activation,
         "dtype": network.train.dtype,
-        "inputs": list(network.problem.settings.inputs),
-        "scaling": {
-            "centre_mm": list(scaling.centre_mm),
-            "length_per_mm": scaling.length,
-            "coefficient": scaling.coefficient,
-            "strain": scaling.strain,
-        },
+        "inputs": [
+            {"name": column.name, "unit": column.unit, "centre": centre, "factor": factor}
+            for column, centre, factor in inputs
+        ],
+        "output": {"name": problem.quantity, "unit": problem.unit, "factor": problem.output_factor},
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pinncore import FieldData, NonlocalStrain, NonlocalStrainSettings
+from pinncore import FieldData, NonlocalStrain
 from pinncore.data import Points
 from pinncore.engines import Engine, TorchEngine
 from pinncore.initialisation import initial_parameters
@@ -55,7 +55,7 @@ def _take(points: Points, step: int) -> Points:
 def build(
     members: Sequence[Layers],
     data: FieldData,
-    settings: Sequence[NonlocalStrainSettings] | None = None,
+    settings: Sequence[NonlocalStrain] | None = None,
     *,
     engine: type[Engine] = TorchEngine,
     padded: Layers = (),
@@ -64,9 +64,9 @@ def build(
     activation: str = "tanh",
 ) -> tuple[Engine, Tensor]:
     """An engine for members of these layers in float64, and start weights [members, size], seeds from `seed` on."""
-    settings = settings or [NonlocalStrainSettings()] * len(members)
+    settings = settings or [NonlocalStrain()] * len(members)
     layout = engine.arrange(members, padded)
-    problems = [NonlocalStrain(each, data=data) for each in settings]
+    problems = [each.with_tables(data) for each in settings]
     flats = [initial_parameters(init, layers, seed=seed + i) for i, layers in enumerate(members)]
     return (
         engine(problems, layout, dtype=torch.float64, device=CPU, activation=activation),

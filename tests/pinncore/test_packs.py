@@ -21,7 +21,7 @@ from pinncore import (
     DataError,
     Member,
     MemberResult,
-    NonlocalStrainSettings,
+    NonlocalStrain,
     Pack,
     SettingError,
     StopReason,
@@ -47,8 +47,8 @@ SHORT = TrainSettings(
 
 
 @pytest.fixture(scope="module")
-def problem(coarse_npz: Path) -> NonlocalStrainSettings:
-    return NonlocalStrainSettings(data={"npz": str(coarse_npz)})
+def problem(coarse_npz: Path) -> NonlocalStrain:
+    return NonlocalStrain(data={"npz": str(coarse_npz)})
 
 
 @pytest.fixture(scope="module", params=["fused", "torch"])
@@ -56,7 +56,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def members_of(problem: NonlocalStrainSettings, engine: str = "auto") -> list[Member]:
+def members_of(problem: NonlocalStrain, engine: str = "auto") -> list[Member]:
     """Seven members, no two alike: in Adam, in L-BFGS and finished at different ticks; every form of its memory."""
     different = [
         Member(SHORT, problem, seed=1, label=10),
@@ -120,12 +120,12 @@ def assert_same(found: MemberResult, expected: MemberResult) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(problem: NonlocalStrainSettings, engine: str) -> dict[int, MemberResult]:
+def uninterrupted(problem: NonlocalStrain, engine: str) -> dict[int, MemberResult]:
     return finish(pack_of(members_of(problem, engine)))
 
 
 def test_members_of_a_pack_are_the_members_alone(
-    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult]
+    problem: NonlocalStrain, engine: str, uninterrupted: dict[int, MemberResult]
 ) -> None:
     """Padding and company change the rounding only, which 20 iterations of L-BFGS make 1e-8 at most."""
     for member in members_of(problem, engine):
@@ -137,7 +137,7 @@ def test_members_of_a_pack_are_the_members_alone(
         assert_close(packed.curves["loss"], single.curves["loss"], 1e-8, f"losses of member {member.label}")
 
 
-def test_padded_entries_stay_zero(problem: NonlocalStrainSettings) -> None:
+def test_padded_entries_stay_zero(problem: NonlocalStrain) -> None:
     """Exactly, at every tick: in the point, in Adam's moments, in every vector of L-BFGS."""
     pack = pack_of(members_of(problem, "torch")[:2], padded=(2, 12, 10, 1))
     while pack.active:
@@ -165,7 +165,7 @@ TICKS = (0, 4, 5, 7, 9, 13, 17, 45)
 
 @pytest.mark.parametrize("ticks", TICKS)
 def test_resumed_is_uninterrupted(
-    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult], tmp_path: Path, ticks: int
+    problem: NonlocalStrain, engine: str, uninterrupted: dict[int, MemberResult], tmp_path: Path, ticks: int
 ) -> None:
     members = members_of(problem, engine)
     pack = pack_of(members)
@@ -183,7 +183,7 @@ def test_resumed_is_uninterrupted(
         assert_same(result, uninterrupted[label])
 
 
-def test_the_ticks_cover_what_they_should(problem: NonlocalStrainSettings) -> None:
+def test_the_ticks_cover_what_they_should(problem: NonlocalStrain) -> None:
     pack = pack_of(members_of(problem))
     seen = set()
     for tick in range(max(TICKS) + 1):
@@ -200,7 +200,7 @@ def test_the_ticks_cover_what_they_should(problem: NonlocalStrainSettings) -> No
 
 
 @pytest.mark.parametrize("ticks", [9, 22])
-def test_a_state_is_a_snapshot(problem: NonlocalStrainSettings, ticks: int) -> None:
+def test_a_state_is_a_snapshot(problem: NonlocalStrain, ticks: int) -> None:
     """Kept in memory, it neither follows the pack that goes on nor wears out when it is restored from."""
     members = members_of(problem)
     pack = pack_of(members)
@@ -222,7 +222,7 @@ def test_a_state_is_a_snapshot(problem: NonlocalStrainSettings, ticks: int) -> N
 
 
 def test_members_packed_again_differently(
-    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult]
+    problem: NonlocalStrain, engine: str, uninterrupted: dict[int, MemberResult]
 ) -> None:
     """States are unpadded: a member goes on alone, or beside one that starts anew; equal but for rounding."""
     members = members_of(problem, engine)
@@ -239,7 +239,7 @@ def test_members_packed_again_differently(
         assert result.counts == uninterrupted[label].counts
 
 
-def test_a_state_of_another_network_is_refused(problem: NonlocalStrainSettings) -> None:
+def test_a_state_of_another_network_is_refused(problem: NonlocalStrain) -> None:
     members = members_of(problem)
     states = pack_of(members).state()
     wider = [replace(members[0], train=replace(SHORT, width=7))]
@@ -250,7 +250,7 @@ def test_a_state_of_another_network_is_refused(problem: NonlocalStrainSettings) 
 
 
 def test_a_member_without_numbers_fails_alone(
-    problem: NonlocalStrainSettings, engine: str, tmp_path: Path, uninterrupted: dict[int, MemberResult]
+    problem: NonlocalStrain, engine: str, tmp_path: Path, uninterrupted: dict[int, MemberResult]
 ) -> None:
     """One explodes in Adam, one starts beyond the numbers there are; the others end as they end without them."""
     shapes = {"W1": (2, 9), "b1": (9,), "W2": (9, 9), "b2": (9,), "W3": (9, 1), "b3": (1,)}
@@ -274,7 +274,7 @@ def test_a_member_without_numbers_fails_alone(
         assert_same(results[label], expected)
 
 
-def test_schedules_end_with_their_own_reasons(problem: NonlocalStrainSettings) -> None:
+def test_schedules_end_with_their_own_reasons(problem: NonlocalStrain) -> None:
     members = [
         Member(replace(SHORT, epochs=3, iterations=0), problem, label=0),
         Member(replace(SHORT, epochs=0, iterations=2), problem, label=1),
@@ -313,7 +313,7 @@ def test_schedules_end_with_their_own_reasons(problem: NonlocalStrainSettings) -
     assert np.array_equal(results[2].parameters, first)
 
 
-def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
+def test_what_a_result_holds(problem: NonlocalStrain) -> None:
     member = Member(SHORT, problem, seed=5, label=3)
     result = finish(pack_of([member]))[3]
     size = 2 * 6 + 6 + 6 * 6 + 6 + 6 + 1
@@ -377,14 +377,14 @@ def test_what_a_result_holds(problem: NonlocalStrainSettings) -> None:
     )
 
 
-def test_seconds_of_a_pack_are_shared(problem: NonlocalStrainSettings) -> None:
+def test_seconds_of_a_pack_are_shared(problem: NonlocalStrain) -> None:
     """Two members at a second a tick: half a second each, so the sum over members is what the pack took."""
     train = replace(SHORT, epochs=8, iterations=0)
     results = finish(pack_of([Member(train, problem, label=0), Member(train, problem, seed=1, label=1)]))
     assert [results[label].seconds["seconds"] for label in (0, 1)] == [4.0, 4.0]
 
 
-def test_the_last_epoch_of_adam_can_be_kept(problem: NonlocalStrainSettings) -> None:
+def test_the_last_epoch_of_adam_can_be_kept(problem: NonlocalStrain) -> None:
     """Where L-BFGS goes on from: the weights after all epochs."""
     train = replace(SHORT, keep_epochs=(10,))
     found = finish(pack_of([Member(train, problem)]))[0]
@@ -392,7 +392,7 @@ def test_the_last_epoch_of_adam_can_be_kept(problem: NonlocalStrainSettings) -> 
     assert np.array_equal(found.weights[10], adam.parameters)
 
 
-def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: NonlocalStrainSettings) -> None:
+def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: NonlocalStrain) -> None:
     """The whole schedule against torch's two optimisers on the pack's own gradient."""
     pack = pack_of([Member(replace(SHORT, lr_schedule="cosine", iterations=12), problem)])
     engine, parameter = pack.engine, torch.nn.Parameter(pack.x[0].clone())
@@ -420,7 +420,7 @@ def test_adam_and_lbfgs_of_a_pack_are_torch_one_after_the_other(problem: Nonloca
     assert_close(finish(pack)[0].parameters, trained, 1e-8)  # 1e-12 seen
 
 
-def test_float32_trains_in_float32(problem: NonlocalStrainSettings) -> None:
+def test_float32_trains_in_float32(problem: NonlocalStrain) -> None:
     pack = pack_of([Member(replace(SHORT, dtype="float32"), problem)])
     assert pack.x.dtype == pack.first.m.dtype == pack.second.direction.dtype == torch.float32
     single = finish(pack)[0]
@@ -428,7 +428,7 @@ def test_float32_trains_in_float32(problem: NonlocalStrainSettings) -> None:
     assert 0 < abs(single.curves["loss"][2] - double.curves["loss"][2]) < 1e-4 * double.curves["loss"][2]
 
 
-def test_the_reference_engine_trains_to_the_same_weights(problem: NonlocalStrainSettings) -> None:
+def test_the_reference_engine_trains_to_the_same_weights(problem: NonlocalStrain) -> None:
     member = Member(SHORT, problem)
     reference = Member(replace(SHORT, engine="reference"), problem)
     found, expected = finish(pack_of([member]))[0], finish(pack_of([reference]))[0]
@@ -446,7 +446,7 @@ def test_the_reference_engine_trains_to_the_same_weights(problem: NonlocalStrain
         {"data": "strb100"},
     ],
 )
-def test_members_that_cannot_share_a_pack(problem: NonlocalStrainSettings, change: dict[str, Any]) -> None:
+def test_members_that_cannot_share_a_pack(problem: NonlocalStrain, change: dict[str, Any]) -> None:
     train = {field.name for field in dataclasses.fields(TrainSettings)}
     first = Member(SHORT, problem)
     other = (
@@ -455,15 +455,15 @@ def test_members_that_cannot_share_a_pack(problem: NonlocalStrainSettings, chang
         else replace(first, problem=replace(problem, **change))
     )
     assert pack_key(first) != pack_key(other)
-    with pytest.raises(SettingError, match="share data, inputs, depth, activation, dtype and engine"):
+    with pytest.raises(SettingError, match="share problem, data, inputs, depth, activation, dtype and engine"):
         pack_of([first, other])
 
 
-def test_members_that_can_share_a_pack(problem: NonlocalStrainSettings) -> None:
+def test_members_that_can_share_a_pack(problem: NonlocalStrain) -> None:
     assert len({pack_key(member) for member in members_of(problem)}) == 1
 
 
-def test_what_cannot_be_trained_is_refused_before_it_starts(problem: NonlocalStrainSettings, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_is_refused_before_it_starts(problem: NonlocalStrain, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="at least one"):
         pack_of([])
     with pytest.raises(DataError, match="does not exist"):
@@ -486,7 +486,7 @@ def test_train_alone_on_the_bundled_data() -> None:
     assert result.metrics["rel_l2"] == pytest.approx(errors[-1], rel=1e-9)
 
 
-def test_train_continues_from_its_own_weights(problem: NonlocalStrainSettings, tmp_path: Path) -> None:
+def test_train_continues_from_its_own_weights(problem: NonlocalStrain, tmp_path: Path) -> None:
     """A trained network saved as a weights file is the start of the next."""
     first = pinncore.train(problem, SHORT, device="cpu")
     names = [f"{kind}{level}" for level in (1, 2, 3) for kind in "Wb"]
@@ -503,7 +503,7 @@ def test_train_continues_from_its_own_weights(problem: NonlocalStrainSettings, t
 
 @pytest.mark.parametrize("ticks", [0, 7, 13, 26])
 def test_members_may_join_a_pack_that_is_under_way(
-    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult], ticks: int
+    problem: NonlocalStrain, engine: str, uninterrupted: dict[int, MemberResult], ticks: int
 ) -> None:
     """Both those that were there and those that join end as they end together from the start."""
     members = members_of(problem, engine)
@@ -522,16 +522,16 @@ def test_members_may_join_a_pack_that_is_under_way(
         assert_close(result.parameters, uninterrupted[label].parameters, 1e-8, f"member {label}")
 
 
-def test_members_that_cannot_join_leave_the_pack_as_it_was(problem: NonlocalStrainSettings) -> None:
+def test_members_that_cannot_join_leave_the_pack_as_it_was(problem: NonlocalStrain) -> None:
     pack, alone = (pack_of(members_of(problem)[:1]) for _ in range(2))
     pack.step(5)
-    with pytest.raises(SettingError, match="share data"):
+    with pytest.raises(SettingError, match="share problem, data"):
         pack.joined([Member(replace(SHORT, depth=3), problem, label=1)])
     assert_same(finish(pack)[10], finish(alone)[10])
 
 
 def test_a_stopped_member_is_judged_as_one_whose_plan_ended_there(
-    problem: NonlocalStrainSettings, uninterrupted: dict[int, MemberResult], engine: str
+    problem: NonlocalStrain, uninterrupted: dict[int, MemberResult], engine: str
 ) -> None:
     members = members_of(problem, engine)
     pack = pack_of(members)
@@ -553,7 +553,7 @@ def test_a_stopped_member_is_judged_as_one_whose_plan_ended_there(
     assert not StopReason.PRUNED.failed
 
 
-def test_a_member_can_be_stopped_at_any_tick(problem: NonlocalStrainSettings) -> None:
+def test_a_member_can_be_stopped_at_any_tick(problem: NonlocalStrain) -> None:
     """Before its first evaluation, and in the middle of a line search, where it falls back to its last iterate."""
     for ticks in (0, 13, 14, 15):
         pack = pack_of(members_of(problem)[:1])
@@ -569,7 +569,7 @@ def test_a_member_can_be_stopped_at_any_tick(problem: NonlocalStrainSettings) ->
         )
 
 
-def test_what_is_recorded_at_a_step_does_not_depend_on_when_it_is_asked_for(problem: NonlocalStrainSettings) -> None:
+def test_what_is_recorded_at_a_step_does_not_depend_on_when_it_is_asked_for(problem: NonlocalStrain) -> None:
     """It is the newest curve row up to there; before a member has come so far there is nothing."""
     pack = pack_of(members_of(problem))
     found: dict[tuple[int, int], list[dict[str, float]]] = {}
@@ -594,7 +594,7 @@ def test_what_is_recorded_at_a_step_does_not_depend_on_when_it_is_asked_for(prob
             assert all(each == row for each in seen), f"member {result.label} at step {step}"
 
 
-def test_the_course_of_a_member_is_its_curve_so_far(problem: NonlocalStrainSettings) -> None:
+def test_the_course_of_a_member_is_its_curve_so_far(problem: NonlocalStrain) -> None:
     pack = pack_of(members_of(problem)[:1])
     assert pack.course(0, "step") == pack.course(0, "loss") == []
     pack.step(18)
@@ -607,7 +607,7 @@ def test_the_course_of_a_member_is_its_curve_so_far(problem: NonlocalStrainSetti
 
 @pytest.mark.parametrize("interrupted_after", [None, 0, 1, 2])
 def test_a_loss_beyond_divergence_factor_ends_a_member(
-    problem: NonlocalStrainSettings, engine: str, uninterrupted: dict[int, MemberResult], interrupted_after: int | None
+    problem: NonlocalStrain, engine: str, uninterrupted: dict[int, MemberResult], interrupted_after: int | None
 ) -> None:
     """By its first value, which is kept over an interruption; the others do not notice."""
     members = members_of(problem, engine)
@@ -631,9 +631,7 @@ def test_a_loss_beyond_divergence_factor_ends_a_member(
             assert_same(results[label], expected)
 
 
-def test_a_line_search_may_look_at_larger_losses(
-    problem: NonlocalStrainSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_search_may_look_at_larger_losses(problem: NonlocalStrain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where an iteration ends is the loss that of the member."""
     train = replace(SHORT, epochs=0, first_step=100.0, iterations=6)
     expected = finish(pack_of([Member(train, problem)]))[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinncore import NonlocalStrainSettings, PinnError, SettingError, TrainSettings
+from pinncore import NonlocalStrain, PinnError, SettingError, TrainSettings
 from pinncore.settings import broken_rule
 
 WRONG: list[tuple[type[Any], str, Any, str]] = [
@@ -47,15 +47,15 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (TrainSettings, "record_every", 0, "must be at least 1"),
     (TrainSettings, "keep_epochs", [0, 50], "must be a tuple"),
     (TrainSettings, "keep_epochs", (0, -1), "must be at least 0"),
-    (NonlocalStrainSettings, "data", 3, "must be a str or must be a dict"),
-    (NonlocalStrainSettings, "inputs", ("x",), "must be [x, y] or [x, y, g, elocal]"),
-    (NonlocalStrainSettings, "inputs", ("y", "x"), "must be [x, y] or [x, y, g, elocal]"),
-    (NonlocalStrainSettings, "loss", "sum", "must be one of norm, mean_square"),
-    (NonlocalStrainSettings, "scale_factor", 0.0, "must be greater than 0"),
-    (NonlocalStrainSettings, "scale_scope", "none", "must be one of consistent, all, elocal"),
-    (NonlocalStrainSettings, "boundary_weight", -1.0, "must be at least 0"),
-    (NonlocalStrainSettings, "strain_reference", "mean", "must be one of rms, max"),
-    (NonlocalStrainSettings, "strain_multiplier", 10.0, "must be 1 where scale_scope is consistent"),
+    (NonlocalStrain, "data", 3, "must be a str or must be a dict"),
+    (NonlocalStrain, "inputs", ("x",), "must be [x, y] or [x, y, g, elocal]"),
+    (NonlocalStrain, "inputs", ("y", "x"), "must be [x, y] or [x, y, g, elocal]"),
+    (NonlocalStrain, "loss", "sum", "must be one of norm, mean_square"),
+    (NonlocalStrain, "scale_factor", 0.0, "must be greater than 0"),
+    (NonlocalStrain, "scale_scope", "none", "must be one of consistent, all, elocal"),
+    (NonlocalStrain, "boundary_weight", -1.0, "must be at least 0"),
+    (NonlocalStrain, "strain_reference", "mean", "must be one of rms, max"),
+    (NonlocalStrain, "strain_multiplier", 10.0, "must be 1 where scale_scope is consistent"),
 ]
 
 
@@ -103,8 +103,8 @@ def test_limits_themselves_are_taken() -> None:
         keep_epochs=(),
     )
     TrainSettings(adam_lr=1, first_step=1)  # a whole number is a number
-    NonlocalStrainSettings(boundary_weight=0, scale_scope="all", strain_multiplier=10)
-    NonlocalStrainSettings(inputs=("x", "y", "g", "elocal"), data={"npz": "a.npz"})
+    NonlocalStrain(boundary_weight=0, scale_scope="all", strain_multiplier=10)
+    NonlocalStrain(inputs=("x", "y", "g", "elocal"), data={"npz": "a.npz"})
 
 
 def test_defaults_are_the_published_schedule() -> None:
@@ -115,9 +115,7 @@ def test_defaults_are_the_published_schedule() -> None:
 
 
 def test_field_names_say_where_a_field_belongs() -> None:
-    train, problem = (
-        {field.name for field in dataclasses.fields(kind)} for kind in (TrainSettings, NonlocalStrainSettings)
-    )
+    train, problem = ({field.name for field in dataclasses.fields(kind)} for kind in (TrainSettings, NonlocalStrain))
     assert not train & problem
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pinncore import Member, MemberResult, NonlocalStrainSettings, Pack, TrainSettings
+from pinncore import Member, MemberResult, NonlocalStrain, Pack, TrainSettings
 from pinncore.engines import ENGINES
 from pinncore.networks import flatten
 from pinncore.optim import FirstOrderSettings, PackedFirstOrder
@@ -50,7 +50,7 @@ def settings(engine: str, epochs: int) -> TrainSettings:
     )
 
 
-PROBLEM = NonlocalStrainSettings(inputs=("x", "y", "g", "elocal"), scale_scope="all", strain_multiplier=10.0)
+PROBLEM = NonlocalStrain(inputs=("x", "y", "g", "elocal"), scale_scope="all", strain_multiplier=10.0)
 
 
 def weights(trace: dict[str, NDArray[np.float64]], epoch: int, prefix: str = "") -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import pytest
 from pinncore import (
     FieldData,
     MemberResult,
-    NonlocalStrainSettings,
+    NonlocalStrain,
     SettingError,
     TrainedNetwork,
     TrainSettings,
@@ -42,7 +42,7 @@ def trained(
 ) -> tuple[TrainedNetwork, MemberResult]:
     """A network after a few epochs, and what was said of it then."""
     scaled = {"scale_scope": scope, "strain_multiplier": 10.0} if scope else {"scale_factor": 2.0}
-    problem = NonlocalStrainSettings(data={"npz": str(file)}, inputs=inputs, **scaled)  # type: ignore[arg-type]
+    problem = NonlocalStrain(data={"npz": str(file)}, inputs=inputs, **scaled)  # type: ignore[arg-type]
     settings = TrainSettings(width=5, depth=2, epochs=12, iterations=3, engine=engine, dtype=dtype)  # type: ignore[arg-type]
     result = train(problem, settings, seed=1, device="cpu")
     return TrainedNetwork(problem, settings, result.parameters), result
@@ -60,12 +60,13 @@ def test_field_and_metrics_are_those_of_the_end_of_training(file: Path, engine: 
 @pytest.mark.parametrize("scope", ["", "all"])
 def test_the_residual_at_the_held_out_points_is_the_metric(file: Path, scope: str) -> None:
     network, result = trained(file, scope=scope)
-    held_out = network.problem.data.held_out
-    assert held_out is not None
-    given = network.residual(held_out.x_mm, held_out.y_mm, g_mm2=held_out.g_mm2, elocal=held_out.elocal)
-    found = np.sqrt(np.mean(given**2) / np.mean(held_out.elocal**2))
+    points = network.problem.held_out
+    assert points is not None
+    given = network.residual(**points.columns)
+    found = np.sqrt(np.mean(given**2) / np.mean(points.columns["elocal"] ** 2))
     assert found == pytest.approx(result.metrics["heldout_residual"], rel=1e-12)
-    assert_close(network.residual(held_out.x_mm, held_out.y_mm), given, 1e-12, "interpolated between Gauss points")
+    interpolated = network.residual(points.columns["x_mm"], points.columns["y_mm"])
+    assert_close(interpolated, given, 1e-12, "interpolated between Gauss points")
 
 
 def test_the_residual_is_unknown_where_nothing_can_be_interpolated(file: Path) -> None:
@@ -105,17 +106,17 @@ def test_a_hole_is_not_covered(tmp_path: Path) -> None:
     points = {name: column[far] for name, column in whole.gauss.columns.items()}
     holed = FieldData("holed", type(whole.gauss)(**points), whole.lrb, whole.btb, 1, ())
     settings = TrainSettings(width=2, depth=1)
-    network = TrainedNetwork(NonlocalStrainSettings(), settings, np.zeros(9), data=holed)
+    network = TrainedNetwork(NonlocalStrain().with_tables(holed), settings, np.zeros(9))
     assert network.covers([60.0, 20.0], [60.0, 20.0]).tolist() == [False, True]
 
 
 def test_what_is_missing_or_does_not_fit_is_said(file: Path) -> None:
     network, _ = trained(file, inputs=FOUR)
-    with pytest.raises(SettingError, match="g and elocal"):
+    with pytest.raises(SettingError, match="g_mm2 and elocal"):
         network.predict(1.0, 2.0)
     with pytest.raises(SettingError, match="one length"):
         network.predict([1.0, 2.0], [1.0], g_mm2=[8.0, 8.0], elocal=[0.0, 0.0])
     with pytest.raises(SettingError, match="x_mm"):
         network.predict([[1.0]], [1.0])
     with pytest.raises(WeightsError, match=r"4-5-5-1 has a vector of shape \(61,\), got \(3,\)"):
-        TrainedNetwork(network.problem.settings, network.train, np.zeros(3), data=network.problem.data)
+        TrainedNetwork(network.problem, network.train, np.zeros(3))

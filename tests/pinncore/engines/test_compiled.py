@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pinncore import FieldData, NonlocalStrainSettings, SettingError
+from pinncore import FieldData, NonlocalStrain, SettingError
 from pinncore.activations import ACTIVATIONS
 from pinncore.engines import ReferenceEngine
 from pinncore.engines.compiled_engine import CompiledTorchEngine, check_compiler
@@ -28,9 +28,7 @@ def assert_is_the_reference(
     except SettingError as problem:
         pytest.skip(str(problem))
     settings = [
-        NonlocalStrainSettings(
-            inputs=inputs, scale_factor=1.0 + i, boundary_weight=0.3, loss=("norm", "mean_square")[i % 2]
-        )
+        NonlocalStrain(inputs=inputs, scale_factor=1.0 + i, boundary_weight=0.3, loss=("norm", "mean_square")[i % 2])
         for i in range(len(widths))
     ]
     members = [layer_sizes(len(inputs), width=width, depth=depth) for width in widths]

@@ -9,7 +9,7 @@ import pinncore
 from pinncore.engines import TorchEngine
 from pinncore.initialisation import initial_parameters
 from pinncore.layouts import PackedLayout
-from pinncore.problems import NonlocalStrain, NonlocalStrainSettings
+from pinncore.problems import NonlocalStrain
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -17,7 +17,7 @@ WIDTHS = (8, 16, 12)
 
 
 def test_loss_and_gradient_equal_those_of_the_cpu() -> None:
-    problems = [NonlocalStrain(NonlocalStrainSettings(scale_factor=s)) for s in (1.0, 2.0, 5.0)]
+    problems = [NonlocalStrain(scale_factor=s) for s in (1.0, 2.0, 5.0)]
     layout = PackedLayout(tuple((2, w, w, 1) for w in WIDTHS))
     flats = [initial_parameters("tf1", layers, seed=i) for i, layers in enumerate(layout.members)]
     found = []
@@ -32,7 +32,7 @@ def test_loss_and_gradient_equal_those_of_the_cpu() -> None:
 def test_a_pack_trains_on_the_gpu_and_goes_on_from_its_state() -> None:
     def members() -> list[pinncore.Member]:
         train = [pinncore.TrainSettings(width=w, epochs=20, iterations=10, lbfgs_history=4) for w in WIDTHS]
-        return [pinncore.Member(t, NonlocalStrainSettings(), seed, seed) for seed, t in enumerate(train)]
+        return [pinncore.Member(t, NonlocalStrain(), seed, seed) for seed, t in enumerate(train)]
 
     whole, stopped, resumed = (pinncore.Pack(members(), device="cuda") for _ in range(3))
     whole.step(100)

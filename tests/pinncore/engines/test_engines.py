@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pinncore import FieldData, NonlocalStrain, NonlocalStrainSettings, SettingError
+from pinncore import FieldData, NonlocalStrain, SettingError
 from pinncore.activations import ACTIVATIONS
 from pinncore.data import Points
 from pinncore.engines import ENGINES, Engine, FusedEngine, ReferenceEngine, TorchEngine, choose_engine
 from pinncore.layouts import PackedLayout
 from pinncore.member import PADDING, is_padded
 from pinncore.networks import Layers, layer_sizes, unflatten
-from pinncore.problems import Jet, PointSet, Problem
+from pinncore.problems import Column, Jet, PointSet, Problem
 
 from ..helpers import CPU, alone, assert_close, build, difference, unpacked
 
@@ -35,7 +35,7 @@ SCOPES = ("consistent", "all", "elocal")
 def assert_engines_agree(
     layers: Layers,
     data: FieldData,
-    settings: NonlocalStrainSettings,
+    settings: NonlocalStrain,
     *,
     init: str = "keras",
     seed: int = 0,
@@ -74,7 +74,7 @@ def assert_engines_agree(
 def test_engines_agree_on_all_points(
     strb100: FieldData, width: int, depth: int, inputs: tuple[str, ...], loss: str
 ) -> None:
-    settings = NonlocalStrainSettings(inputs=inputs, loss=loss)
+    settings = NonlocalStrain(inputs=inputs, loss=loss)
     assert_engines_agree(layer_sizes(len(inputs), width=width, depth=depth), strb100, settings)
 
 
@@ -86,9 +86,7 @@ def test_engines_agree(
     coarse: FieldData, width: int, depth: int, inputs: tuple[str, ...], loss: str, scope: str
 ) -> None:
     factor = 10.0 if scope == "consistent" else 1.0  # millimetres times ten saturate every unit: 3e-12 there
-    settings = NonlocalStrainSettings(
-        inputs=inputs, loss=loss, scale_scope=scope, scale_factor=factor, boundary_weight=0.3
-    )
+    settings = NonlocalStrain(inputs=inputs, loss=loss, scale_scope=scope, scale_factor=factor, boundary_weight=0.3)
     assert_engines_agree(layer_sizes(len(inputs), width=width, depth=depth), coarse, settings)
 
 
@@ -99,7 +97,7 @@ def test_engines_agree(
 def test_engines_agree_for_every_activation(
     coarse: FieldData, activation: str, width: int, depth: int, inputs: tuple[str, ...], loss: str
 ) -> None:
-    settings = NonlocalStrainSettings(inputs=inputs, loss=loss, scale_factor=3.0, boundary_weight=0.3)
+    settings = NonlocalStrain(inputs=inputs, loss=loss, scale_factor=3.0, boundary_weight=0.3)
     assert_engines_agree(layer_sizes(len(inputs), width=width, depth=depth), coarse, settings, activation=activation)
 
 
@@ -131,7 +129,7 @@ def test_engines_agree_on_any_network_and_points(
 ) -> None:
     chosen = np.random.default_rng(seed).choice(len(coarse.gauss), count, replace=False)
     some = Points(**{name: values[chosen] for name, values in coarse.gauss.columns.items()})
-    settings = NonlocalStrainSettings(inputs=inputs, loss=loss, scale_factor=scale, boundary_weight=weight)
+    settings = NonlocalStrain(inputs=inputs, loss=loss, scale_factor=scale, boundary_weight=weight)
     layers = layer_sizes(len(inputs), width=width, depth=depth)
     data = replace(coarse, gauss=some)
     assert_engines_agree(layers, data, settings, init=init, seed=seed, activation=activation)
@@ -201,7 +199,7 @@ def test_differences_of_a_plain_network(
     against its largest component.
     """
     layers = layer_sizes(len(inputs), width=4, depth=2)
-    settings = NonlocalStrainSettings(inputs=inputs, loss=loss, boundary_weight=0.5, scale_factor=2.0)
+    settings = NonlocalStrain(inputs=inputs, loss=loss, boundary_weight=0.5, scale_factor=2.0)
     engine, x = build([layers], coarse, [settings], engine=kind, activation=activation)
     found = engine.evaluate(x)
     flat, gradient = (engine.layout.unpack(row, 0).astype(np.longdouble) for row in (x[0], found.gradient[0]))
@@ -219,27 +217,19 @@ class Square(Problem):
     """(u - 11)^2 at one point, the slides' first experiment: no derivatives, one term."""
 
     name = "square"
-    loss_form = "mean_square"
-    point_sets = (PointSet("value", np.array([[2.0, 3.0, 8.0, 5.0]]), {}),)
+    terms = ("value",)
+    coordinates = (Column("x", "x"), Column("y", "y"))
 
     @property
-    def data_sha256(self) -> str:
-        return ""
+    def loss_form(self) -> str:
+        return "mean_square"
+
+    @property
+    def point_sets(self) -> tuple[PointSet, ...]:
+        return (PointSet("value", np.array([[2.0, 3.0, 8.0, 5.0]]), {}),)
 
     def residual(self, term: str, u: Jet, data: object) -> Tensor:
         return u.value - 11
-
-    def to_physical(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
-        return output
-
-    def metrics(self, predict: object) -> dict[str, float | None]:
-        return {}
-
-    def error(self, output: NDArray[np.float64]) -> float | None:
-        return None
-
-    def field(self, output: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        return {}
 
 
 @pytest.mark.parametrize("kind", [*TESTED, ReferenceEngine])
@@ -270,7 +260,7 @@ def test_a_padded_member_is_the_member_alone(
 ) -> None:
     """Different widths, scales, weights and losses in one pack; padded wider than the widest of them."""
     settings = [
-        NonlocalStrainSettings(inputs=inputs, scale_factor=1.0 + i, boundary_weight=0.1 * i, loss=loss)
+        NonlocalStrain(inputs=inputs, scale_factor=1.0 + i, boundary_weight=0.1 * i, loss=loss)
         for i, loss in enumerate(("norm", "mean_square", "norm", "norm"))
     ]
     members = [layer_sizes(len(inputs), width=width, depth=3) for width in WIDTHS]
@@ -292,7 +282,7 @@ def test_a_padded_member_is_the_member_alone(
 @pytest.mark.parametrize("kind", [*TESTED, ReferenceEngine])
 def test_keep_is_the_pack_of_those_members(coarse: FieldData, kind: type[Engine], activation: str) -> None:
     members = [layer_sizes(2, width=width, depth=2) for width in WIDTHS]
-    settings = [NonlocalStrainSettings(boundary_weight=float(i)) for i in range(len(WIDTHS))]
+    settings = [NonlocalStrain(boundary_weight=float(i)) for i in range(len(WIDTHS))]
     engine, x = build(members, coarse, settings, engine=kind, activation=activation)
     rows = [3, 1]
     kept, whole = engine.keep(rows).evaluate(x[rows]), engine.evaluate(x)
@@ -320,7 +310,7 @@ def test_float32_is_float64_to_its_rounding(strb100: FieldData) -> None:
 
 def test_members_of_a_pack_share_points(coarse: FieldData, strb100: FieldData) -> None:
     layout = PackedLayout(((2, 4, 1), (2, 4, 1)))
-    problems = [NonlocalStrain(data=coarse), NonlocalStrain(data=strb100)]
+    problems = [NonlocalStrain().with_tables(coarse), NonlocalStrain().with_tables(strb100)]
     with pytest.raises(SettingError, match="share the problem"):
         TorchEngine(problems, layout, dtype=torch.float64, device=CPU)
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pinncore
-from pinncore import FieldData, NonlocalStrainSettings, SettingError, TrainSettings
+from pinncore import FieldData, NonlocalStrain, SettingError, TrainSettings
 from pinncore.data import Points
 from pinncore.engines import Engine, FusedEngine, ReferenceEngine
 from pinncore.initialisation import initial_parameters
 from pinncore.layouts import CompactLayout
 from pinncore.networks import layer_sizes, parameter_count
-from pinncore.problems import Jet, NonlocalStrain
+from pinncore.problems import Jet
 
 from ..helpers import CPU, assert_close, build, unpacked
 
@@ -65,7 +65,7 @@ def test_any_pack_is_the_reference(
     chosen = generator.choice(len(coarse.gauss), count, replace=False)
     data = replace(coarse, gauss=Points(**{name: values[chosen] for name, values in coarse.gauss.columns.items()}))
     settings = [
-        NonlocalStrainSettings(inputs=inputs, loss=loss, boundary_weight=float(weight))
+        NonlocalStrain(inputs=inputs, loss=loss, boundary_weight=float(weight))
         for weight in generator.uniform(0, 2, len(widths))
     ]
     members = [layer_sizes(len(inputs), width=width, depth=depth) for width in widths]
@@ -104,7 +104,7 @@ def test_bits_do_not_depend_on_company_or_threads(
 ) -> None:
     widths = (5, 16, 32, 8, 16)
     members = [layer_sizes(2, width=width, depth=3) for width in widths]
-    settings = [NonlocalStrainSettings(boundary_weight=0.1 * i, scale_factor=1.0 + i) for i in range(len(widths))]
+    settings = [NonlocalStrain(boundary_weight=0.1 * i, scale_factor=1.0 + i) for i in range(len(widths))]
     engine, x = build(members, strb100, settings, engine=FusedEngine, activation=activation)
     engine, x = in_precision(engine, dtype), x.to(dtype)
     torch.set_num_threads(1)
@@ -143,7 +143,7 @@ def test_training_alone_is_training_in_a_pack(threads: None) -> None:
                 record_every=7,
                 engine="fused",
             ),
-            NonlocalStrainSettings(boundary_weight=0.1),
+            NonlocalStrain(boundary_weight=0.1),
             seed=i,
             label=i,
         )
@@ -181,7 +181,7 @@ class Burgers(NonlocalStrain):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_residual_that_is_not_affine(strb100: FieldData, threads: None, dtype: torch.dtype) -> None:
-    problems = [Burgers(NonlocalStrainSettings(boundary_weight=w), data=strb100) for w in (0.1, 1.0)]
+    problems = [Burgers(boundary_weight=w).with_tables(strb100) for w in (0.1, 1.0)]
     members = [layer_sizes(2, width=9, depth=2), layer_sizes(2, width=16, depth=2)]
     flats = [initial_parameters("torch", layers, seed=i) for i, layers in enumerate(members)]
     found = []
@@ -218,5 +218,8 @@ def test_only_a_cpu(coarse: FieldData) -> None:
     layers = layer_sizes(2, width=4, depth=1)
     with pytest.raises(SettingError, match="CPU"):
         FusedEngine(
-            [NonlocalStrain(data=coarse)], CompactLayout((layers,)), dtype=torch.float64, device=torch.device("meta")
+            [NonlocalStrain().with_tables(coarse)],
+            CompactLayout((layers,)),
+            dtype=torch.float64,
+            device=torch.device("meta"),
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from pinncore.problems import PROBLEMS
 from sweeps.cli.query import EXPORT_TIME_LIMIT_S
 from sweeps.errors import QueryError, StudyError
 from sweeps.query.confined import Limits
@@ -23,6 +24,7 @@ from tests import ROOT
 
 from .. import synthetic
 from ..invoking import invoke
+from ..toy_problem import Wind
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +100,14 @@ def test_several_studies_have_different_names(study: Path, tmp_path: Path) -> No
     assert query([study, namesake], counted)["study"].to_pylist() == [str(namesake), str(study)]
 
 
-def test_studies_with_different_columns_are_read_together(study: Path, tmp_path: Path) -> None:
+def test_studies_with_different_columns_are_read_together(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROBLEMS, Wind.name, Wind)
     other = tmp_path / "other"
     synthetic.make_study(other, trials=0, failed=0)
-    StudyTables(other, terms=("residual", "walls")).publish("a", trials=[{"trial": 0, "replicate": 0, "loss_walls": 2}])
+    wind = StudyTables(other, problem=Wind.name)
+    wind.publish("a", trials=[{"trial": 0, "replicate": 0, "loss_walls": 2}])
     table = query([study, other], "SELECT study, loss_walls, loss_lrb FROM trials WHERE loss_walls IS NOT NULL")
     assert table.to_pylist() == [{"study": "other", "loss_walls": 2.0, "loss_lrb": None}]
 

@@ -195,7 +195,7 @@ def test_a_hundred_thousand_trials_rank_in_seconds(tmp_path: Path) -> None:
     trials, per_trial = 100_000, 2
     rows, draw = trials * per_trial, np.random.default_rng(0)
     folder = study(tmp_path / "big", f"objective: [rel_l2, loss], replicates: {per_trial}", [])
-    schema = StudyTables(folder).schemas["trials"]
+    schema = StudyTables(folder).schema("trials")
     values = {
         "trial": np.repeat(np.arange(trials), per_trial),
         "replicate": np.tile(np.arange(per_trial), trials),

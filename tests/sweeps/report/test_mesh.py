@@ -43,7 +43,7 @@ def test_the_elements_of_gauss_points_are_found(skew: float, around: bool) -> No
     mesh = mesh_of(*gauss_points(corners, around=around))
     assert mesh is not None and mesh.elements == 35
     assert mesh.edges.shape == (5 * 8 + 7 * 6, 2, 2) and mesh.outline.shape == (2 * (5 + 7), 2, 2)
-    nodes = np.stack([mesh.x_mm, mesh.y_mm], axis=1)[140:]
+    nodes = np.stack([mesh.x, mesh.y], axis=1)[140:]
     assert len(nodes) == 6 * 8
     missing = np.linalg.norm(corners.reshape(-1, 1, 2) - nodes, axis=2).min(axis=1)
     assert missing.max() < 1e-9, "nodes are where the corners of the elements meet"
@@ -55,13 +55,13 @@ def test_values_at_points_are_kept_and_linear_fields_extrapolated() -> None:
     assert mesh is not None
     values = mesh.at_vertices(3 + 2 * x_mm - y_mm)
     assert values[: len(x_mm)].tolist() == (3 + 2 * x_mm - y_mm).tolist()
-    assert np.allclose(values, 3 + 2 * mesh.x_mm - mesh.y_mm, atol=1e-9)
+    assert np.allclose(values, 3 + 2 * mesh.x - mesh.y, atol=1e-9)
 
 
 def test_triangles_fill_the_plate_once() -> None:
     mesh = mesh_of(*gauss_points(plate(4, 4)))
     assert mesh is not None
-    first, second, third = (np.stack([mesh.x_mm, mesh.y_mm], axis=1)[mesh.triangles[:, at]] for at in range(3))
+    first, second, third = (np.stack([mesh.x, mesh.y], axis=1)[mesh.triangles[:, at]] for at in range(3))
     across, along = second - first, third - first
     areas = (across[:, 0] * along[:, 1] - across[:, 1] * along[:, 0]) / 2
     assert areas.min() > 0 and areas.sum() == pytest.approx(100 * 100)

@@ -91,7 +91,7 @@ def test_memory_is_what_a_worker_takes() -> None:
     script = (
         "import json, re, sys, ray.tune, sweeps.runner.tune, pinncore\n"
         "train = pinncore.TrainSettings(**json.loads(sys.argv[1]))\n"
-        "settings = pinncore.NonlocalStrainSettings()\n"
+        "settings = pinncore.NonlocalStrain()\n"
         "pack = pinncore.Pack([pinncore.Member(train, settings, seed, seed) for seed in range(4)], device='cpu')\n"
         "pack.step(200)\n"
         "assert not pack.active\n"

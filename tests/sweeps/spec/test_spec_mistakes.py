@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pinncore.problems import NonlocalStrain
+from pinncore.settings import TrainSettings, hints
 from sweeps.errors import Mistake, SpecError, SweepError
-from sweeps.spec import descriptions, yaml_text
+from sweeps.spec import yaml_text
 from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL, mistakes, write_files
 
@@ -243,7 +245,8 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, name: str, words: str) -> 
 
 NAMES = sorted(
     {
-        *descriptions.FIELDS,
+        *hints(TrainSettings),
+        *hints(NonlocalStrain),
         "study",
         "problem",
         "search",

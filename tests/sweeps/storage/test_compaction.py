@@ -70,7 +70,7 @@ def test_a_compaction_changes_files_and_no_rows(tables: StudyTables, way: str) -
     for name in TABLES:
         assert len(pandas.read_parquet(tables.study_dir / name)) == len(before[name])
         (file,) = tables.files(name)
-        assert pyarrow.parquet.read_schema(file).equals(tables.schemas[name], check_metadata=True)
+        assert pyarrow.parquet.read_schema(file).equals(tables.schema(name), check_metadata=True)
     assert tables.read("trials")["trial"].to_pylist() == [n for n in range(12) for _ in range(2)], "by trial"
     assert compact(tables) == Compacted(5, 5)
     assert not (tables.study_dir / COMPACTION).exists()

@@ -20,12 +20,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pinncore.problems import PROBLEMS
 from sweeps.errors import StudyError
-from sweeps.storage.schema import TABLES, column_of, config_of, setting_columns, trials_schema
+from sweeps.storage.schema import TABLES, column_of, config_of, setting_columns, table_schema
 from sweeps.storage.tables import StudyTables
 from tests import ROOT
 
 from .. import synthetic
+from ..toy_problem import Wind
 
 DOCUMENT = ROOT / "docs" / "tables.md"
 
@@ -46,7 +48,7 @@ def tables(tmp_path: Path) -> StudyTables:
 def test_every_file_of_a_table_has_one_schema(tables: StudyTables, table: str) -> None:
     schemas = [pyarrow.parquet.read_schema(path) for path in tables.files(table)]
     assert len(schemas) == (1 if table == "events" else 3)
-    assert all(schema.equals(tables.schemas[table], check_metadata=True) for schema in schemas)
+    assert all(schema.equals(tables.schema(table), check_metadata=True) for schema in schemas)
 
 
 def test_plain_readers_read_the_tables_without_us(tables: StudyTables) -> None:
@@ -80,8 +82,8 @@ def test_values_come_back_as_they_were_published(tables: StudyTables) -> None:
 def test_a_setting_that_shares_a_metrics_name_is_stored_under_its_section() -> None:
     row = setting_columns(synthetic.config(0))
     assert row["problem_loss"] == "norm" and row["problem"] == "nonlocal_strain" and "loss" not in row
-    assert column_of("train", "width") == "width"
-    assert set(row) <= set(trials_schema().names)
+    assert column_of("train", "width", "nonlocal_strain") == "width"
+    assert set(row) <= set(table_schema("trials").names)
 
 
 def test_a_configuration_comes_back_from_its_row(tables: StudyTables) -> None:
@@ -89,8 +91,9 @@ def test_a_configuration_comes_back_from_its_row(tables: StudyTables) -> None:
         assert config_of(row) == synthetic.config(row["trial"])
 
 
-def test_numpy_scalars_and_other_loss_terms_are_stored(tmp_path: Path) -> None:
-    tables = StudyTables(tmp_path, terms=("residual", "walls"))
+def test_numpy_scalars_and_other_loss_terms_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROBLEMS, Wind.name, Wind)
+    tables = StudyTables(tmp_path, problem=Wind.name)
     row = {"trial": np.int32(4), "replicate": 0, "state": "COMPLETE", "loss_walls": np.float32(0.5), "adam_lr": 1}
     tables.publish("a", trials=[row | {"keep_epochs": (0, 50)}])
     stored = tables.published_trials().to_pylist()[0]
@@ -197,7 +200,7 @@ def test_nothing_is_written_where_a_later_table_cannot_be_built(tmp_path: Path) 
 def test_a_study_without_files_has_empty_tables(tmp_path: Path, table: str) -> None:
     tables = StudyTables(tmp_path / "none")
     assert tables.read(table).num_rows == 0
-    assert tables.read(table).schema.equals(tables.schemas[table])
+    assert tables.read(table).schema.equals(tables.schema(table))
     assert tables.remove_orphans() == [] and not (tmp_path / "none").exists()
 
 
@@ -247,7 +250,7 @@ def _documented() -> dict[str, list[tuple[str, str, str]]]:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_document_lists_every_column_with_its_type_and_unit(table: str, tmp_path: Path) -> None:
-    schema = StudyTables(tmp_path).schemas[table]
+    schema = StudyTables(tmp_path).schema(table)
     units = [(field.metadata or {}).get(b"unit", b"").decode() for field in schema]
     expected = [(field.name, str(field.type), unit) for field, unit in zip(schema, units, strict=True)]
     assert _documented()[table] == expected

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from pinncore import NonlocalStrainSettings, TrainedNetwork, TrainSettings
-from pinncore.data import load_data
+from pinncore import NonlocalStrain, TrainedNetwork, TrainSettings
 from pinncore.initialisation import initial_parameters, read_weights
 from sweeps.errors import StudyError
 from sweeps.trial.tables import kept_weights, network_of, row_of
@@ -38,10 +37,8 @@ def network(activation: str, dtype: str = "float64", inputs: tuple[str, ...] = (
     settings = TrainSettings(width=7, depth=3, activation=activation, dtype=dtype, engine="torch")  # type: ignore[arg-type]
     start = initial_parameters("keras", (len(inputs), 7, 7, 7, 1), seed=3)
     parameters = start + np.random.default_rng(2).normal(0, 0.1, len(start))  # biases too
-    problem = NonlocalStrainSettings(scale_factor=2.0, inputs=inputs)
-    return TrainedNetwork(
-        problem, settings, np.float32(parameters) if dtype == "float32" else parameters, data=load_data()
-    )
+    problem = NonlocalStrain(scale_factor=2.0, inputs=inputs)
+    return TrainedNetwork(problem, settings, np.float32(parameters) if dtype == "float32" else parameters)
 
 
 def predicted(trained: TrainedNetwork) -> NDArray[np.float64]:
@@ -67,7 +64,7 @@ def test_onnx_is_the_whole_function(
     trained = network(activation, dtype, inputs)
     write_network(trained, tmp_path / "n.onnx", metadata={"study": "s"})
     feed = {"x_mm": X_MM, "y_mm": Y_MM} | ({"g_mm2": G_MM2, "elocal": ELOCAL} if len(inputs) == 4 else {})
-    (strain,) = reference.ReferenceEvaluator(str(tmp_path / "n.onnx")).run(["strain"], feed)
+    (strain,) = reference.ReferenceEvaluator(str(tmp_path / "n.onnx")).run(["predicted"], feed)
     assert strain.dtype == np.float64 and off(strain, trained) < tolerance
 
 
@@ -83,12 +80,15 @@ def test_a_state_dict_is_the_bare_network_of_the_documented_layers(tmp_path: Pat
             name: tensor.tolist() for name, tensor in tensors.items()
         }
     assert about["study"] == "s" and about["layers"] == [2, 7, 7, 7, 1] and about["activation"] == activation
-    scaling = about["scaling"]
-    value = torch.tensor(np.stack([X_MM, Y_MM], axis=1) - scaling["centre_mm"]) * scaling["length_per_mm"]
+    columns = [
+        torch.tensor(column["factor"] * (values - column["centre"]))
+        for column, values in zip(about["inputs"], (X_MM, Y_MM), strict=True)
+    ]
+    value = torch.stack(columns, dim=1)
     for level in range(4):
         value = torch.nn.functional.linear(value, tensors[f"{2 * level}.weight"], tensors[f"{2 * level}.bias"])
         value = SIGMA[activation](value) if level < 3 else value
-    assert off(value[:, 0] / scaling["strain"], trained) < 1e-13
+    assert off(value[:, 0] / about["output"]["factor"], trained) < 1e-13
 
 
 def test_an_npz_is_the_start_of_another_study(study: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_npz_is_the_start_of_another_study(study: Path, tmp_path: Path) -> No
         about = json.loads(str(arrays["pinnsweep"]))
     row = row_of(study, PLAIN)
     assert (about["trial"], about["config_hash"], about["rel_l2"]) == (PLAIN, row["config_hash"], row["rel_l2"])
-    assert about["activation"] == "tanh" and about["scaling"]["strain"] > 1
+    assert about["activation"] == "tanh" and about["output"]["factor"] > 1
     overrides = (f"train.init=file:{file}", "train.width=5", "space={scale_factor: {choice: [1]}}")
     begun = sampled(tmp_path / "next", *overrides, trials=1)
     assert np.array_equal(kept_weights(begun, row_of(begun, 0))[0], parameters)
