@@ -62,13 +62,15 @@ class Metric:
 
 REL_L2 = Metric(
     "rel_l2",
-    "||u - reference|| / ||reference|| over the points of the first term",
+    "Relative L2 error of the predicted field with respect to the reference; 0.01 is 1 %",
     needs_reference=True,
     is_percent=True,
     is_key=True,
 )
 HELDOUT_RESIDUAL = Metric(
-    "heldout_residual", "RMS of the residual between the training points, relative to that of its forcing", is_key=True
+    "heldout_residual",
+    "RMS of the residual at points not used for training, divided by the RMS of its forcing there",
+    is_key=True,
 )
 
 

@@ -47,15 +47,25 @@ class NonlocalStrain(Problem):
     shown = (Column("elocal", "local"),)
     metrics = (
         REL_L2,
-        Metric("paper_metric", "sqrt(sum(((reference - u) / reference)^2)), as published", needs_reference=True),
-        Metric("process_zone_error", "rel_l2 ahead of the notch tip", needs_reference=True, is_percent=True),
+        Metric(
+            "paper_metric",
+            "Square root of the sum of squared relative errors at the points; divide it by the square root of their "
+            "number for an RMS",
+            needs_reference=True,
+        ),
+        Metric(
+            "process_zone_error",
+            "`rel_l2` in the process zone ahead of the notch tip, 25 < x < 47.5 mm, y < 2.5 mm",
+            needs_reference=True,
+            is_percent=True,
+        ),
         Metric(
             "distance_to_local",
-            "||u - e|| / ||e||: near 0 for the wrong solution u = e",
+            "Relative L2 distance of the prediction from the local strain; near 0 it is the identity trap",
             is_percent=True,
             is_objective=False,
         ),
-        Metric("mean_abs_du_de", "mean of |du/de| over the points, where e is an input", is_objective=False),
+        Metric("mean_abs_du_de", "Mean of abs(du/de); null where the local strain is not an input", is_objective=False),
         HELDOUT_RESIDUAL,
     )
     together = (("scale_scope", "strain_multiplier"),)

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems import PROBLEMS, NonlocalStrain
 from sweeps.errors import StudyError
 from sweeps.storage.schema import TABLES, column_of, config_of, setting_columns, table_schema
 from sweeps.storage.tables import StudyTables
@@ -236,15 +236,15 @@ def test_files_with_other_columns_are_read_side_by_side(tables: StudyTables) -> 
 # ---- the document --------------------------------------------------------------------------------------------------
 
 
-def _documented() -> dict[str, list[tuple[str, str, str]]]:
-    """Return (column, type, unit) of every row in docs/tables.md, by table."""
-    columns: dict[str, list[tuple[str, str, str]]] = {}
+def _documented() -> dict[str, list[tuple[str, str, str, str]]]:
+    """Return (column, type, unit, meaning) of every row in docs/tables.md, by table."""
+    columns: dict[str, list[tuple[str, str, str, str]]] = {}
     for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
         if heading := re.fullmatch(r"## `(\w+)`.*", line):
             table = heading[1]
         elif row := re.fullmatch(r"\| `(\w+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", line):
             assert row[4].strip(), f"{row[1]} has no meaning"
-            columns.setdefault(table, []).append((row[1], row[2].strip(), row[3].strip()))
+            columns.setdefault(table, []).append((row[1], row[2].strip(), row[3].strip(), row[4].strip()))
     return columns
 
 
@@ -253,4 +253,11 @@ def test_the_document_lists_every_column_with_its_type_and_unit(table: str, tmp_
     schema = StudyTables(tmp_path).schema(table)
     units = [(field.metadata or {}).get(b"unit", b"").decode() for field in schema]
     expected = [(field.name, str(field.type), unit) for field, unit in zip(schema, units, strict=True)]
-    assert _documented()[table] == expected
+    assert [line[:3] for line in _documented()[table]] == expected
+
+
+def test_the_document_gives_the_meaning_that_metrics_have() -> None:
+    meanings = {column: meaning for column, _, _, meaning in _documented()["trials"]}
+    assert {metric.name: meanings[metric.name] for metric in NonlocalStrain.metrics} == {
+        metric.name: metric.meaning for metric in NonlocalStrain.metrics
+    }
