@@ -39,7 +39,8 @@ class Ranking:
 def key_metrics() -> dict[str, Kind]:
     """Return the columns that short lists of trials show: the key metrics of all problems, loss, time, stop reason."""
     metrics = [metric.name for problem in PROBLEMS.values() for metric in problem.metrics if metric.is_key]
-    return {**dict.fromkeys([*metrics, "loss", "seconds"], "number"), "stop_reason": "text"}
+    numbers = [*metrics[:1], "loss", *metrics[1:], "seconds"]
+    return {**dict.fromkeys(numbers, "number"), "stop_reason": "text"}
 
 
 def ranking_of(study_file: Mapping[str, Any]) -> Ranking:

@@ -170,7 +170,7 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
         "Training",
         "rel_l2 against each swept setting",
         "The 8 best configurations",
-        "6 known ways to get a wrong result unnoticed. Marked 'look out' here: none.",
+        "6 known ways to get a wrong result without noticing. Marked 'look out' here: none.",
         "drawn on their 36 elements",
         "The residual at points never trained on cannot be shown: the weights of",
         "Loss terms by stage",

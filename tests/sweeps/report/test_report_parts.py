@@ -86,7 +86,7 @@ def test_the_residual_between_the_points_is_that_of_the_trained_network(tmp_path
     gallery = Gallery("svg")
     text = Page(str(fields(study, study.best, gallery))).text
     assert list(gallery.files)[-1] == "heldout-residual.svg"
-    assert f"never trained on. Its RMS is {study.best['heldout_residual']:.3g} times that of the local strain" in text
+    assert f"never trained on. Its RMS is {study.best['heldout_residual']:.3g} times that of its forcing" in text
     assert "200 points. They are not the Gauss points of a mesh of quadrilaterals" in text and "notch" not in text
 
 
