@@ -97,13 +97,8 @@ def test_trials_are_shown_as_the_database_has_them_with_metrics_and_pictures(sho
     assert trials[1].params == shown.search.propose(1).params
     assert trials[1].distributions == shown.search.distributions(trials[1].params)
     errors = [synthetic.error_of(1, replicate) for replicate in range(2)]
-    shown = {*metric_columns("nonlocal_strain"), "evaluations", "seconds", "stop_reason"}
-    assert trials[1].user_attrs["rel_l2"] in errors and trials[1].user_attrs.keys() <= {
-        *metric_columns("nonlocal_strain"),
-        "evaluations",
-        "seconds",
-        "stop_reason",
-    }
+    columns = {*metric_columns("nonlocal_strain"), "evaluations", "seconds", "stop_reason"}
+    assert trials[1].user_attrs["rel_l2"] in errors and trials[1].user_attrs.keys() <= columns
     names = ("predicted", "reference", "error", "training", "replicates")
     assert pictures_of(trials[1]) == [f"trial-1-{place}-{name}.png" for place, name in enumerate(names, start=1)]
     assert trials[2].user_attrs["failure"] == synthetic.FAILURE

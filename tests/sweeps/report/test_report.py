@@ -190,8 +190,8 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
         assert expected in page.text, expected
     described = [alt for alt, _ in page.pictures()]
     assert described[:3] == [
-        f"Non-local strain predicted by trial {best}",
-        "Finite-element reference, on the same colour scale",
+        f"Non-local equivalent strain predicted by trial {best}",
+        "Reference, on the same colour scale",
         next(alt for alt in described if alt.startswith("Prediction minus reference; largest ")),
     ]
     assert [alt.rsplit(" ", 1)[1] for alt in described if "against" in alt][:6] == list(SETTINGS)
