@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from .networks import Layers, layer_sizes
 from .problems import Problem
-from .settings import TrainSettings, hints
-
-PADDING = frozenset({"torch", "torch_compiled"})  # engines that compute every member at the shape of the widest
+from .settings import ENGINE_TRAITS, TrainSettings, hints
 
 
 @dataclass(frozen=True)
@@ -45,4 +43,4 @@ def engine_name(name: str, device: str) -> str:
 
 def is_padded(engine: str, device: str) -> bool:
     """Return whether members cost as much as the widest in their pack, and their last digits depend on the pack."""
-    return engine_name(engine, device) in PADDING
+    return ENGINE_TRAITS[engine_name(engine, device)].pads

@@ -70,6 +70,15 @@ class Engine(abc.ABC):
         """Return this engine's layout of networks' parameters, padded to `padded` if the engine pads."""
         return PackedLayout(tuple(members), padded)
 
+    @classmethod
+    def check_machine(cls) -> None:  # noqa: B027 - most engines need nothing
+        """Raise `SettingError` where this machine lacks what the engine needs."""
+
+    @classmethod
+    @abc.abstractmethod
+    def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
+        """Return the memory of one evaluation of a pack, without its points, parameters and optimisers."""
+
     @abc.abstractmethod
     def evaluate(self, parameters: Tensor) -> Evaluation:
         """Return loss, terms and gradient at padded parameters [members, size]."""

@@ -45,7 +45,11 @@ class CompiledTorchEngine(TorchEngine):
     def __init__(self, problems: Sequence[Problem], layout: PackedLayout, **options: Any) -> None:
         super().__init__(problems, layout, **options)
         if self.device.type == "cpu":
-            check_compiler()
+            self.check_machine()
+
+    @classmethod
+    def check_machine(cls) -> None:
+        check_compiler()
 
     def _accumulate(self, weights: Views, gradient: Tensor, points: StackedSet) -> Tensor:
         forward, reverse = _compiled(self.activation, len(weights), self.dtype, torch.get_num_threads())

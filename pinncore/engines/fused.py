@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..layouts import CompactLayout, Layout
-from ..networks import Layers
+from ..networks import Layers, parameter_count
 from ..problems.base import Jet, PointSet, Problem
 from ..simd import VECTOR_BYTES, lanes_of
 from . import fused_kernels as kernels
@@ -68,6 +68,10 @@ class FusedEngine(Engine):
     @classmethod
     def arrange(cls, members: Sequence[Layers], padded: Layers = ()) -> CompactLayout:
         return CompactLayout(tuple(members))
+
+    @classmethod
+    def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
+        return len(members) * (points // STRETCH_POINTS + 3) * max(map(parameter_count, members)) * itemsize
 
     def keep(self, rows: Sequence[int]) -> FusedEngine:
         kept = copy.copy(self)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..activations import Activation, Slopes, activation_of
 from ..layouts import PackedLayout
+from ..networks import Layers
 from ..problems.base import Jet, PointSet, Problem
 from .base import Engine, Evaluation, combine, loss_shape
 from .precision import matrix_products
@@ -28,6 +29,7 @@ from .precision import matrix_products
 CHUNK_BYTES = 200_000  # one array of one member; the best size on two CPUs for 2 x 16 to 3 x 32
 CHUNK_POINTS = (128, 2048)
 CHANNELS = 4
+SAVED_ARRAYS = 14  # that an evaluation holds for each hidden unit and point (measured)
 
 Views = list[tuple[Tensor, Tensor]]  # (W [members, in, out], b [members, out]) of each layer
 
@@ -64,6 +66,17 @@ class TorchEngine(Engine):
             torch.tensor(table, dtype=self.dtype, device=self.device) for table in (weights, averages)
         )
         self._sigma = activation_of(self.activation)
+
+    @classmethod
+    def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
+        width, hidden = (max(part(layers[1:-1]) for layers in members) for part in (max, sum))
+        chunk = cls._chunk_points(width, itemsize) if device == "cpu" else points
+        return len(members) * hidden * min(chunk, points) * itemsize * SAVED_ARRAYS
+
+    @classmethod
+    def _chunk_points(cls, width: int, itemsize: int) -> int:
+        low, high = cls.chunk_points
+        return min(max(cls.chunk_bytes // (CHANNELS * width * itemsize), low), high)
 
     @torch.no_grad()
     def evaluate(self, parameters: Tensor) -> Evaluation:
@@ -159,9 +172,7 @@ class TorchEngine(Engine):
         count = points.inputs.shape[2]
         size = count
         if self.device.type == "cpu":
-            width = max(self.layout.padded[1:-1], default=1)
-            low, high = self.chunk_points
-            size = min(max(self.chunk_bytes // (CHANNELS * width * self.dtype.itemsize), low), high)
+            size = self._chunk_points(max(self.layout.padded[1:-1], default=1), self.dtype.itemsize)
         return [
             StackedSet(
                 points.term,

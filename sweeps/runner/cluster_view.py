@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from pinncore.settings import ENGINE_TRAITS
+
 from ..errors import StudyError
 from ..owner.capacity import ClusterCapacity
 from ..spec.study_spec import StudySpec
@@ -17,10 +19,11 @@ _EPSILON: Final = 1e-6  # so that three thirds of a GPU count as one
 
 
 def device_of(spec: StudySpec, *, has_gpu: bool) -> str:
-    """Return the device that a study trains on, given whether there are GPUs; engine `fused` needs a CPU."""
+    """Return the device that a study trains on, given whether there are GPUs; some engines need a CPU."""
     if spec.resources.device != "auto":
         return spec.resources.device
-    return "cuda" if has_gpu and "fused" not in spec.values("engine") else "cpu"
+    needs_cpu = any(name in ENGINE_TRAITS and ENGINE_TRAITS[name].cpu_only for name in spec.values("engine"))
+    return "cuda" if has_gpu and not needs_cpu else "cpu"
 
 
 class ClusterView:

@@ -17,12 +17,11 @@ from typing import Final
 import torch
 
 import pinncore
-from pinncore.engines import Engine, choose_engine
-from pinncore.engines.fused import STRETCH_POINTS
-from pinncore.engines.torch_engine import CHANNELS, CHUNK_BYTES
+from pinncore.engines import choose_engine
 from pinncore.member import is_padded
 from pinncore.networks import parameter_count
 from pinncore.optim.memory import memory_bytes
+from pinncore.training import DTYPES
 
 from ..owner.packing import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
 from ..search import Search
@@ -42,8 +41,6 @@ MOST_LOOKED_AT: Final = 1000  # configurations; the others are assumed to be lik
 PROCESS_MB: Final = 600 if torch.version.cuda is None else 900  # measured
 VECTORS: Final = 20  # that the optimisers of a member hold, as long as its parameters
 POINT_ARRAYS: Final = 5  # over all points that a member holds besides its inputs
-SAVED_ARRAYS: Final = 14  # that engine `torch` holds for each hidden layer during an evaluation (measured)
-REFERENCE_ARRAYS: Final = 40  # the same for nested autograd, over all points at once
 
 _CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
     {"iterations": 1.0, "searches": 1.0, "contention": 1.0},
@@ -97,7 +94,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     seconds: list[float | None] = [None] * 3
     if timings:
         seconds = [start + _study_seconds(packs, timings, at_once, scale, device, **case) for case in _CASES]
-    memory_mb = _largest_mb(packs, device)
+    memory_mb = max(_pack_mb(pack, device) for pack in packs)
     evaluations = round(scale * replicates * sum(_evaluations(member.train) for member in members))
     device_hours = _device_hours(packs, timings, scale, device) if timings else None
     costs = {"device_hours": device_hours, "evaluations": evaluations}
@@ -192,32 +189,18 @@ def _lbfgs_evaluations(train: pinncore.TrainSettings) -> float:
     return min(rate * train.iterations, most if most is not None else float("inf"))
 
 
-def _engine(pack: Sequence[pinncore.Member], device: str) -> type[Engine]:
-    return choose_engine(pack[0].train.engine, torch.device(device))
-
-
-def _largest_mb(packs: Sequence[Sequence[pinncore.Member]], device: str) -> float:
-    return max(_pack_mb(pack, len(pack[0].problem.point_sets[0].inputs), device) for pack in packs)
-
-
-def _pack_mb(pack: Sequence[pinncore.Member], points: int, device: str) -> float:
+def _pack_mb(pack: Sequence[pinncore.Member], device: str) -> float:
     """Return the megabytes of a worker with a pack.
 
     They are those of the process, of points, vectors and pairs of every member, and of one evaluation.
     """
-    train, engine = pack[0].train, _engine(pack, device).name
-    item, inputs = (4 if train.dtype == "float32" else 8), pack[0].layers[0]
-    largest = max((member.layers for member in pack), key=parameter_count)
-    count, hidden = parameter_count(largest), sum(largest[1:-1])
+    train, inputs = pack[0].train, pack[0].layers[0]
+    item, count = DTYPES[train.dtype].itemsize, max(parameter_count(member.layers) for member in pack)
+    points = len(pack[0].problem.point_sets[0].inputs)
     point_data = len(pack) * (POINT_ARRAYS + inputs) * points * (8 + item)
     vectors = len(pack) * count * item * VECTORS + sum(_pairs_bytes(member, device) for member in pack)
-    if engine == "reference":
-        evaluation = hidden * points * item * REFERENCE_ARRAYS
-    elif engine == "fused":
-        evaluation = len(pack) * (points // STRETCH_POINTS + 3) * count * item
-    else:
-        chunk = points if device == "cuda" else max(128, CHUNK_BYTES // (CHANNELS * max(largest[1:-1]) * item))
-        evaluation = len(pack) * hidden * min(chunk, points) * item * SAVED_ARRAYS
+    engine = choose_engine(train.engine, torch.device(device))
+    evaluation = engine.evaluation_bytes([member.layers for member in pack], points, item, device)
     return PROCESS_MB + (point_data + vectors + evaluation) / 1e6
 
 

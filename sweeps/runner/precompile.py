@@ -18,8 +18,9 @@ import numba
 import torch
 
 import pinncore
-from pinncore.engines import fused_kernels
-from pinncore.engines.compiled_engine import CompiledTorchEngine, check_compiler
+from pinncore.engines import choose_engine, fused_kernels
+from pinncore.member import engine_name
+from pinncore.settings import ENGINE_TRAITS
 
 from ..errors import StudyError
 from ..search import Search
@@ -42,8 +43,8 @@ def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda
                 "it, or set resources.device: cpu"
             )
         return
-    if CompiledTorchEngine.name in spec.values("engine"):
-        check_compiler()
+    for name in spec.values("engine"):
+        choose_engine(name, torch.device(device)).check_machine()
     missing = _missing(spec)
     if not missing:
         return
@@ -107,7 +108,7 @@ def _smallest(spec: StudySpec) -> Iterator[pinncore.TrainSettings]:
             width=4,
             activation=train.activation,
             dtype=train.dtype,
-            engine=train.engine if train.engine in ("auto", "fused") else "reference",
+            engine=train.engine if ENGINE_TRAITS[engine_name(train.engine, "cpu")].has_kernels else "reference",
             epochs=1,
             second_stage=train.second_stage,
             iterations=min(train.iterations, 3),

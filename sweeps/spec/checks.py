@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final
 
 from pinncore.errors import SettingError
-from pinncore.settings import TrainSettings, hints
+from pinncore.settings import ENGINE_TRAITS, TrainSettings, hints
 
 from ..errors import NOT_GIVEN, Mistake
 from .assembly import URL
@@ -120,9 +120,10 @@ def _judged_parts(chosen: Mapping[str, Any], together: Sequence[Sequence[str]], 
 
 
 def _engine(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    if spec.resources.device == "cuda" and "fused" in spec.values("engine") and not unsure & {"engine", "device"}:
+    names = [name for name in spec.values("engine") if name in ENGINE_TRAITS and ENGINE_TRAITS[name].cpu_only]
+    if spec.resources.device == "cuda" and names and not unsure & {"engine", "device"}:
         hint = "Use device: cpu, or engine: auto."
-        yield Mistake("resources.device", "cuda", "engine fused runs on a CPU only", hint)
+        yield Mistake("resources.device", "cuda", f"engine {names[0]} runs on a CPU only", hint)
 
 
 def _state(spec: StudySpec) -> Iterator[Mistake]:

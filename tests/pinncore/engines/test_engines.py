@@ -20,9 +20,10 @@ from pinncore.activations import ACTIVATIONS
 from pinncore.data import Points
 from pinncore.engines import ENGINES, Engine, FusedEngine, ReferenceEngine, TorchEngine, choose_engine
 from pinncore.layouts import PackedLayout
-from pinncore.member import PADDING, is_padded
+from pinncore.member import is_padded
 from pinncore.networks import Layers, layer_sizes, unflatten
 from pinncore.problems import Column, Jet, PointSet, Problem
+from pinncore.settings import ENGINE_TRAITS, TrainSettings, broken_rule, hints
 
 from ..helpers import CPU, alone, assert_close, build, difference, unpacked
 
@@ -323,7 +324,11 @@ def test_choice_of_engine() -> None:
 
 def test_padding_is_known_without_the_engines() -> None:
     """Engines of batched products, whose matrices are those of the widest member."""
-    assert {name for name, kind in ENGINES.items() if issubclass(kind, TorchEngine)} == PADDING
+    assert {name: traits.pads for name, traits in ENGINE_TRAITS.items()} == {
+        name: issubclass(kind, TorchEngine) for name, kind in ENGINES.items()
+    }
+    assert broken_rule("auto", hints(TrainSettings)["engine"]) is None
+    assert all(broken_rule(name, hints(TrainSettings)["engine"]) is None for name in ENGINES)
     assert is_padded("auto", "cuda") and not is_padded("auto", "cpu")
 
 
