@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from ..errors import QueryError, SpecError, StudyError
-from ..spec import yaml_text
+from ..spec.outline import outline
 from ..storage.object_store import Remote, uri_of
 from ..storage.schema import TABLES
 from ..storage.stored_tables import tables_of
@@ -124,12 +124,9 @@ def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
             "Give the folder that pinnsweep run created, such as runs/quickstart."
         )
     try:
-        content, mistakes = yaml_text.read(study_file.whole_text(study_dir))
+        return outline(study_file.whole_text(study_dir))
     except SpecError as error:
-        raise StudyError(f"{path} cannot be read: {error}") from None
-    if mistakes:
-        raise StudyError(f"{path} cannot be read: " + "; ".join(map(str, mistakes)))
-    return content
+        raise StudyError(f"{path} cannot be read: " + "; ".join(map(str, error.mistakes))) from None
 
 
 # ---- the tables ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ..spec.identity import identity_sha256, refuse_other
 from ..spec.study_spec import StudySpec
 from ..storage import database, lock
 from ..storage.object_store import uri_of
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger
 from . import home
 from .loading import read_spec
 from .log import LOG_FILE

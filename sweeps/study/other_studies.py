@@ -21,7 +21,7 @@ from ..search import PastTrial, Search
 from ..spec.sources import FILE_PREFIX, split_source
 from ..spec.study_spec import StudySpec, config_sha256
 from ..storage.database import database
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger
 from .initial_weights import is_study, trial_weights
 from .loading import read_spec
 
@@ -88,11 +88,8 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
         if folder in gone:
             continue
         other = read_spec(Path(folder))
-        ledger = Ledger(database(Path(folder), other.state), other.study)
-        try:
+        with Ledger(database(Path(folder), other.state), other.study) as ledger:
             records, attributes = ledger.records(), ledger.attributes()
-        finally:
-            ledger.close()
         if other.search.replicates != spec.search.replicates or attributes.get("data_hash") != _data_hash(spec):
             continue
         search = Search(other)
@@ -117,11 +114,8 @@ def _complete(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:
             f"{', '.join(spec.objectives)}. Leave it out"
         )
     search = Search(other)
-    ledger = Ledger(database(study_dir, other.state), other.study)
-    try:
+    with Ledger(database(study_dir, other.state), other.study) as ledger:
         records = ledger.records()
-    finally:
-        ledger.close()
     return [
         {"params": search.decoded(record.params), "values": list(record.values)}
         for record in records

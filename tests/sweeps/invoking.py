@@ -17,7 +17,7 @@ from sweeps.runner import driver
 from sweeps.search import Search
 from sweeps.spec.study_spec import config_sha256
 from sweeps.storage.database import database
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.storage.schema import setting_columns
 from sweeps.storage.tables import StudyTables
 from sweeps.study.folder import open_folder, settle

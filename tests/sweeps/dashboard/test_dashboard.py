@@ -22,7 +22,7 @@ from sweeps.dashboard.storage import METRICS, READ_ONLY, StudyStorage, artifact_
 from sweeps.search import Search
 from sweeps.storage.database import database
 from sweeps.storage.lock import StudyLock
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_text
 from tests.cluster.waiting import WAIT_S

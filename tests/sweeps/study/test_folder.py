@@ -13,7 +13,7 @@ from sweeps.spec import identity
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage import lock
 from sweeps.storage.database import database
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.study import folder
 from sweeps.study.folder import open_folder, open_study, record_version, settle
 from sweeps.study.loading import load_text, read_spec
