@@ -146,13 +146,9 @@ def _merged(paths: Sequence[Path], name: str, tables: StudyTables) -> pa.Table:
     """Return the rows of some files, sorted by trial and replicate; the sort is stable."""
     parts = [pq.read_table(path, partitioning=None, page_checksum_verification=True) for path in paths]
     schema = unified([tables.schemas[name], *(part.schema for part in parts)])
-    rows = pa.concat_tables(parts, promote_options="permissive")
-    missing = [field for field in schema if field.name not in rows.column_names]
-    for field in missing:
-        rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    rows = pa.concat_tables([schema.empty_table(), *parts], promote_options="permissive")
     keys = _SORTED_BY.get(name, ("trial", "replicate"))
-    ordered = rows.sort_by([(key, "ascending") for key in keys])
-    return ordered.select(schema.names).cast(schema)
+    return rows.sort_by([(key, "ascending") for key in keys]).cast(schema)
 
 
 def _link(path: Path, beside: Path) -> None:

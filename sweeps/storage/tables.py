@@ -30,14 +30,7 @@ from pinncore.disk import sync_folder
 from ..errors import StudyError
 from .arrow import from_columns, from_rows
 from .object_store import Remote, at_once
-from .schema import (
-    TABLES,
-    curves_schema,
-    events_schema,
-    fields_schema,
-    trials_schema,
-    weights_schema,
-)
+from .schema import TABLES, curves_schema, events_schema, fields_schema, trials_schema, weights_schema
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 
@@ -148,15 +141,12 @@ class StudyTables:
             sync_folder(folder)
         names = [path.relative_to(self.study_dir).as_posix() for path in orphans]
         if self._publish_in is not None:
-            stored = self._stored_orphans(self._publish_in)
+            published, store = set(self.flushes()), self._publish_in
+            stored = [name for table in _WITH_TRIALS for name in sorted(store.objects(table))]
+            stored = [name for name in stored if PurePosixPath(name).stem not in published]
             self._publish_in.remove(stored)
-            names = list(dict.fromkeys([*names, *stored]))
+            names += [name for name in stored if name not in names]
         return names
-
-    def _stored_orphans(self, store: Remote) -> list[str]:
-        published = set(self.flushes())
-        stored = (name for table in _WITH_TRIALS for name in store.objects(table))
-        return sorted(name for name in stored if PurePosixPath(name).stem not in published)
 
     def newest_attempt(self) -> int:
         """Return the highest attempt number among the events, 0 where there are none."""
@@ -245,10 +235,6 @@ class StudyTables:
             self.check_files([table])
             raise
 
-    def published_trials(self) -> pa.Table:
-        """Return every published trials row."""
-        return self.read("trials")
-
     def trial_rows(self, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return every published trials row, with its flush as `flush`. Raises `StudyError` for a damaged file."""
         if not self.flushes():
@@ -297,7 +283,11 @@ class StudyTables:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
+            raise StudyError(
+                f"{path}: not a whole Parquet file ({' '.join(str(error).split())}). It was whole when it was "
+                "published, so the disk or a copy damaged it: restore it from a copy, or move it out of the folder to "
+                "read the rest of the study without it."
+            ) from error
 
     def _refuse_published(self, table: str, flush: str) -> None:
         if not _FLUSH_NAME.fullmatch(flush):
@@ -358,11 +348,3 @@ def write_parquet(rows: pa.Table, file: Path) -> None:
 def _is_published(stem: str, published: Collection[str]) -> bool:
     """Return whether a file holds published rows; a compaction merges only such files."""
     return stem in published or stem.startswith(MERGED)
-
-
-def _damaged(path: Path, error: Exception) -> StudyError:
-    reason = " ".join(str(error).split())
-    return StudyError(
-        f"{path}: not a whole Parquet file ({reason}). It was whole when it was published, so the disk or a copy "
-        "damaged it: restore it from a copy, or move it out of the folder to read the rest of the study without it."
-    )

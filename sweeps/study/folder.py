@@ -93,11 +93,6 @@ def open_study(study_dir: Path, wanted: StudySpec | None = None) -> OpenStudy:
     return OpenStudy(spec, ledger, notes)
 
 
-def settle(study_dir: Path, spec: StudySpec) -> None:
-    """Begin a study, or change the settings that may change, without running it; for the holder of the lock only."""
-    open_study(study_dir, spec).ledger.close()
-
-
 def record_version(ledger: Ledger, attempt: int) -> None:
     """Record in the database which code runs the study from this attempt on, where that has changed."""
     versions = list(ledger.attributes().get(VERSIONS, []))

@@ -16,7 +16,7 @@ from .status import failed_trials, unrepeated
 from .study_file import SPEC_FILE, open_reader
 
 if TYPE_CHECKING:
-    from ..spec.study_spec import StudySpec
+    pass
 
 POLL_S: Final = 0.2  # interval for checking the lock of a study that is being stopped
 FINITE: Final = ("grid", "list")  # samplers with a fixed number of trials
@@ -73,6 +73,7 @@ def more_trials(study_dir: Path, more: int) -> int:
     running.
     """
     lock.refuse_held(study_dir)  # before the imports, which take seconds
+    from ..search import Search
     from .loading import read_spec
 
     if more < 1:
@@ -81,7 +82,8 @@ def more_trials(study_dir: Path, more: int) -> int:
     if spec.search.sampler not in FINITE:
         assert spec.search.trials is not None  # it may be left out for a grid or a list only
         return spec.search.trials + more
-    size = _full_size(spec)
+    unlimited = spec.search.model_copy(update={"trials": None})
+    size = Search(dataclasses.replace(spec, search=unlimited)).limit
     current = min(spec.search.trials or size, size)
     if current == size:
         raise StudyError(f"{study_dir}: the {spec.search.sampler} has only {size} trials, and the study has them all")
@@ -126,14 +128,6 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     if spec.search.sampler in LEARNERS and read_spec(old).objectives == spec.objectives:
         lists["search.warm_start"] = [*spec.search.warm_start, str(old)]
     return [named(name), *(f"{key}={json.dumps(list(dict.fromkeys(value)))}" for key, value in lists.items())]
-
-
-def _full_size(spec: StudySpec) -> int:
-    """Return the number of trials of a whole grid or list, whatever `search.trials` says."""
-    from ..search import Search
-
-    unlimited = spec.search.model_copy(update={"trials": None})
-    return Search(dataclasses.replace(spec, search=unlimited)).limit
 
 
 def _listed(numbers: Sequence[int]) -> str:

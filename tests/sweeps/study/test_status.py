@@ -17,7 +17,7 @@ from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.database import connect, database
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.optuna_sql import Ledger
-from sweeps.study.folder import open_study, settle
+from sweeps.study.folder import open_study
 from sweeps.study.loading import load_text
 from sweeps.study.status import read_status
 from sweeps.study.study_file import LIMIT
@@ -38,7 +38,7 @@ space:
 def begun(study_dir: Path, text: str = TEXT) -> tuple[StudySpec, Search]:
     spec = load_text(text, base=Path("/"))
     study_dir.mkdir(parents=True, exist_ok=True)
-    settle(study_dir, spec)
+    open_study(study_dir, spec).ledger.close()
     return spec, Search(spec)
 
 
