@@ -52,19 +52,15 @@ def status(
     except StudyError as no_study:
         if not places.names_job(str(study)):
             raise
-        _status_of_job(str(study), root, no_study, as_json=as_json)
+        try:
+            status = jobs.job_status(str(study), root)
+        except JobNotFound as no_job:
+            raise StudyError(f"{no_study}; {no_job}") from None
+        print_json(status) if as_json else typer.echo(jobs.job_status_text(status))
         return
     warn(_ambiguous(str(study), place, root))
     status = read_status(local(place))
     print_json(status) if as_json else typer.echo(_status_text(status))
-
-
-def _status_of_job(job: str, root: Path, no_study: StudyError, *, as_json: bool) -> None:
-    try:
-        status = jobs.job_status(job, root)
-    except JobNotFound as no_job:
-        raise StudyError(f"{no_study}; {no_job}") from None
-    print_json(status) if as_json else typer.echo(jobs.job_status_text(status))
 
 
 def _ambiguous(name: str, place: Path, root: Path) -> list[str]:

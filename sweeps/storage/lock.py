@@ -98,14 +98,14 @@ class StudyLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
-            if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN) or must_hold:
+            is_held = problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN)
+            if is_held or must_hold:
                 self._file.close()
-            if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+            if is_held:
                 return False
             if must_hold:
-                raise StudyError(
-                    f"{self._path}: this file system cannot lock ({problem.strerror}). {_WAY_OUT}"
-                ) from None
+                reason = f"this file system cannot lock ({problem.strerror})"
+                raise StudyError(f"{self._path}: {reason}. {_WAY_OUT}") from None
         if not self._is_at_path():  # deleted since it was opened
             self._file.close()
             return False
@@ -212,9 +212,8 @@ def _alive(holder: dict[str, Any]) -> bool:
     if holder.get("host") != socket.gethostname():
         return True
     try:
-        os.kill(int(holder["driver_pid"]), 0)
+        with contextlib.suppress(PermissionError):
+            os.kill(int(holder["driver_pid"]), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:
-        return True
     return True

@@ -57,6 +57,11 @@ class TrialRecord:
     rungs: dict[int, float] = field(default_factory=dict)
     logged: dict[int, int] = field(default_factory=dict)  # by rung: a number that grows with every rung logged
 
+    @property
+    def plain_params(self) -> dict[str, Any]:
+        """Return the parameters as a study file has them; Optuna stores lists and mappings as JSON text."""
+        return {name: _plain(value) for name, value in self.params.items()}
+
 
 class StudyReader:
     """One study, by name, in an open database; a context manager that closes it. Nothing is changed.
@@ -463,6 +468,13 @@ def _parameter(distribution: str, value: float) -> Any:
 def _kind_and_choices(distribution: str) -> tuple[str, tuple[Any, ...]]:
     content = json.loads(distribution)
     return content["name"], tuple(content["attributes"].get("choices", ()))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _number(value: float | None, kind: str) -> float:

@@ -94,7 +94,7 @@ class StoredTables(StudyTables):
 
     @contextlib.contextmanager
     def _damage_named(self, path: Path) -> Iterator[None]:
-        with super()._damage_named(path), self._remote.explained():
+        with super()._damage_named(path), self._remote.explained(reads_files=True):
             yield
 
 

@@ -85,12 +85,13 @@ def open_study(study_dir: Path, wanted: StudySpec | None = None) -> OpenStudy:
             attributes = {}  # they were left by a start that was cut short
         else:
             _refuse_changed(attributes, spec, study_dir)
-        notes = _repair_notes(study_dir, attributes)
+        is_torn = STUDY_YAML in attributes and not is_whole(read_text(study_dir))
         _settle(study_dir, spec, ledger, attributes)
     except BaseException:
         ledger.close()
         raise
-    return OpenStudy(spec, ledger, notes)
+    note = f"{SPEC_FILE} was torn; it was written again from the copy in the database"
+    return OpenStudy(spec, ledger, [note] if is_torn else [])
 
 
 def record_version(ledger: Ledger, attempt: int) -> None:
@@ -116,13 +117,6 @@ def _is_leftover(path: Path) -> bool:
 
 
 # ---- the study file and its copy in the database ------------------------------------------------------------------
-
-
-def _repair_notes(study_dir: Path, attributes: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the study file, which is written again afterwards."""
-    if STUDY_YAML not in attributes or is_whole(read_text(study_dir)):
-        return []
-    return [f"{SPEC_FILE} was torn; it was written again from the copy in the database"]
 
 
 def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ from ..spec.combinations import flat, possible
 from ..spec.mistakes import did_you_mean, nearest
 from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, NEEDS_REFERENCE, TRIAL_PREFIX, split_source
 from ..spec.study_spec import StudySpec
-from .initial_weights import is_study, layers_of, trial_weights
+from .home import is_study
+from .initial_weights import layers_of, trial_weights
 
 _SHAPE: Final = ("inputs", "width", "depth")  # the fields that make a network's shape
 _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corners are
@@ -73,7 +74,11 @@ def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         if init.startswith(TRIAL_PREFIX):
             yield from _wrong_trial(path, init, shapes)
         elif not init.startswith(FILE_PREFIX):
-            yield from _unknown_source(path, init)
+            if init not in SOURCES:
+                names = nearest(init, tuple(SOURCES))
+                hint = f"Did you mean {names[0]}?" if names else f"A file is written {FILE_PREFIX}PATH."
+                rule = f"must be one of {', '.join(SOURCES)}, {FILE_PREFIX}PATH or {TRIAL_PREFIX}STUDY/N"
+                yield Mistake(path, init, rule, hint)
         else:
             file = Path(init.removeprefix(FILE_PREFIX).partition("#")[0])
             if not os.path.isfile(file):
@@ -103,14 +108,6 @@ def of_state(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     state = spec.state
     if state is not None and not URL.match(state) and os.path.exists(state) and not os.path.isdir(state):
         yield Mistake("state", state, "is a file, not a folder")
-
-
-def _unknown_source(path: str, init: str) -> Iterator[Mistake]:
-    if init not in SOURCES:
-        names = nearest(init, tuple(SOURCES))
-        hint = f"Did you mean {names[0]}?" if names else f"A file is written {FILE_PREFIX}PATH."
-        rule = f"must be one of {', '.join(SOURCES)}, {FILE_PREFIX}PATH or {TRIAL_PREFIX}STUDY/N"
-        yield Mistake(path, init, rule, hint)
 
 
 def _wrong_trial(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mistake]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,11 @@ def read_status(study_dir: Path) -> dict[str, Any]:
         failures = unrepeated(failed_trials(reader))
     limit, objectives = attributes.get(LIMIT), attributes.get(OBJECTIVES, [])
     if attributes.get(STUDY_YAML) != text or limit is None:  # changed by hand, or not counted yet
-        limit, objectives = _limit_and_objectives(study_dir)
+        from ..search import Search  # to read the whole study file takes seconds
+        from .loading import read_spec
+
+        spec = read_spec(study_dir)
+        limit, objectives = Search(spec).limit, list(spec.objectives)
     if holder is None:  # trials that a killed driver left RUNNING wait to be trained
         counts[WAITING] += counts[RUNNING]
         counts[RUNNING] = 0
@@ -35,11 +38,7 @@ def read_status(study_dir: Path) -> dict[str, Any]:
         "counts": counts,
         "objective": ", ".join(objectives),
         "best": leader
-        and {
-            "trial": leader.number,
-            "value": leader.values and leader.values[0],
-            "params": {name: _plain(value) for name, value in leader.params.items()},
-        },
+        and {"trial": leader.number, "value": leader.values and leader.values[0], "params": leader.plain_params},
         "held_by": holder,
         "failures": len(failures),
     }
@@ -54,22 +53,3 @@ def failed_trials(reader: StudyReader) -> dict[int, int | None]:
 def unrepeated(failed: dict[int, int | None]) -> list[int]:
     """Return the failed trials that no other trial repeats."""
     return [number for number, repeated_by in failed.items() if repeated_by is None]
-
-
-def _limit_and_objectives(study_dir: Path) -> tuple[int, list[str]]:
-    """Return number of trials and objectives from the study file itself; parsing it takes seconds."""
-    from ..search import Search
-    from .loading import read_spec
-
-    spec = read_spec(study_dir)
-    return Search(spec).limit, list(spec.objectives)
-
-
-def _plain(stored: Any) -> Any:
-    """Return a parameter as in the study file: Optuna stores lists and mappings as JSON."""
-    if isinstance(stored, str) and stored[:1] in ("[", "{"):
-        try:
-            return json.loads(stored)
-        except ValueError:
-            return stored
-    return stored

@@ -205,10 +205,10 @@ class LedgerContract:
         enter(ledger, 0)
         run = Connection.run
 
-        def failing(self: Connection, sql: str, *values: Any) -> int:
+        def failing(self: Connection, sql: str, *values: Any) -> None:
             if sql == "COMMIT":
                 raise StudyError("the disk is full")
-            return run(self, sql, *values)
+            run(self, sql, *values)
 
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "run", failing)
