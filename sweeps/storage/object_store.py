@@ -204,18 +204,17 @@ class Remote:
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; missing ones are ignored."""
-
-        def remove(name: str) -> None:
-            with self.explained(), contextlib.suppress(FileNotFoundError):
-                self.filesystem.delete_file(self.path(name))
-
-        at_once(remove, names)
+        at_once(self._remove, names)
 
     def remove_folder(self, folder: str) -> None:
         """Remove everything below a folder."""
         if self.objects(folder):
             with self.explained(), contextlib.suppress(FileNotFoundError):
                 self.filesystem.delete_dir(self.path(folder))
+
+    def _remove(self, name: str) -> None:
+        with self.explained(), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.path(name))
 
     def _infos(self, folder: str, *, recursive: bool) -> Any:
         from pyarrow import fs

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
@@ -23,7 +22,7 @@ from ..storage.optuna_sql import Ledger
 from . import home
 from .loading import read_spec
 from .log import LOG_FILE
-from .provenance import code_version
+from .provenance import code_version, data_hash
 from .study_file import END, LIMIT, OBJECTIVES, SPEC_FILE, STUDY_YAML, identified, is_whole, read_text, whole_text
 
 SCHEMA: Final = 1  # version of folder and database; studies of a higher version are refused
@@ -126,8 +125,8 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mappin
         changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives)}
         changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: _home(study_dir)}
         changes[LIMIT] = None  # the number of trials, which the owner enters later
-    if "data_hash" not in attributes and "data" not in spec.space:  # else every row has its own
-        changes["data_hash"] = _data_hash(spec)
+    if "data_hash" not in attributes:
+        changes["data_hash"] = data_hash(spec)
     if changes:
         ledger.set_attributes(changes)
     if not (study_dir / SPEC_FILE).is_file() or read_text(study_dir) != text:
@@ -194,13 +193,9 @@ def _refuse_changed(attributes: Mapping[str, Any], spec: StudySpec, study_dir: P
             "other defaults. problem, space, train and search (except trials) cannot change. Restore it, or start a "
             "study with another name"
         )
-    before = attributes.get("data_hash")
-    if before is not None and "data" not in spec.space and before != _data_hash(spec):
+    before, now = attributes.get("data_hash"), data_hash(spec)
+    if before is not None and now is not None and before != now:
         raise StudyError(
-            f"the data of {study_dir} have changed since it began (hash {before[:12]}, now {_data_hash(spec)[:12]}). "
+            f"the data of {study_dir} have changed since it began (hash {before[:12]}, now {now[:12]}). "
             "Restore them, or start a study with another name"
         )
-
-
-def _data_hash(spec: StudySpec) -> str:
-    return load_data(spec.problem.get("data", "strb100")).sha256

@@ -55,7 +55,11 @@ def open_home(root: str, spec: StudySpec) -> Path:
             "on this machine, or --state postgresql://HOST/DATABASE for several machines"
         )
     home = _home(remote, spec.state)
-    _refuse_taken(home, remote)
+    other = remote_of(home)
+    is_used = home.is_dir() and any(not path.name.startswith(".") for path in home.iterdir())
+    if other != remote and (other is not None or is_used):
+        use = f"the home of {other}" if other else "there already"
+        raise StudyError(f"{home} is {use}, so it cannot be the home of {remote}. Choose another --state or name")
     remote.check()
     file = database.database(home, spec.state).file
     is_lost = file is not None and not file.exists() and not (home / SPEC_FILE).exists()
@@ -194,14 +198,6 @@ def _cache(remote: Remote) -> Path:
 
 def _is_server(where: str) -> bool:
     return where.startswith(database.POSTGRESQL)
-
-
-def _refuse_taken(home: Path, remote: Remote) -> None:
-    other = remote_of(home)
-    is_used = home.is_dir() and any(not path.name.startswith(".") for path in home.iterdir())
-    if other != remote and (other is not None or is_used):
-        use = f"the home of {other}" if other else "there already"
-        raise StudyError(f"{home} is {use}, so it cannot be the home of {remote}. Choose another --state or name")
 
 
 def _furnish(home: Path, remote: Remote, *, is_shared: bool) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
@@ -26,6 +25,7 @@ from ..storage.optuna_sql import Ledger, StudyReader, TrialRecord
 from .home import is_study
 from .initial_weights import trial_weights
 from .loading import read_spec
+from .provenance import data_hash
 
 FOLDER: Final = "initial_weights"
 WEIGHTS, WARM_START = "initial_weights", "warm_start"  # attributes of the study in its database
@@ -90,15 +90,10 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
         if folder in gone:
             continue
         other, attributes, complete = _read_other(Path(folder))
-        if other.search.replicates == spec.search.replicates and attributes.get("data_hash") == _data_hash(spec):
+        if other.search.replicates == spec.search.replicates and attributes.get("data_hash") == data_hash(spec):
             for record, params in complete:
                 trials.setdefault(config_sha256(other.config(params)), f"{folder}/{record.number}")
     return trials, gone
-
-
-def _data_hash(spec: StudySpec) -> str | None:
-    """Return the hash of the data that all trials share, None where the data are swept."""
-    return None if "data" in spec.space else load_data(spec.problem.get("data", "strb100")).sha256
 
 
 def _complete(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:

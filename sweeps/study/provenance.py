@@ -13,6 +13,10 @@ from typing import Final
 
 import llvmlite.binding
 
+from pinncore.data import load_data
+
+from ..spec.study_spec import StudySpec
+
 PACKAGES: Final = ("cluster", "pinncore", "sweeps")
 LIBRARIES: Final = ("torch", "numpy", "scipy", "numba")  # on which results depend
 
@@ -27,6 +31,11 @@ def versions() -> dict[str, str]:
         **{f"{name}_version": importlib.metadata.version(name) for name in (*LIBRARIES, "pinnsweep")},
         "code_version": code_version(),
     }
+
+
+def data_hash(spec: StudySpec) -> str | None:
+    """Return the hash of the data that all trials of a study share, None where the data are swept."""
+    return None if "data" in spec.space else load_data(spec.problem.get("data", "strb100")).sha256
 
 
 def code_version() -> str:

@@ -38,20 +38,14 @@ def read_text(study_dir: Path | Remote) -> str:
     """Return the study file as it is. Raises `StudyError` where it cannot be read."""
     file = f"{study_dir}/{SPEC_FILE}"
     try:
-        return _content(study_dir).decode("utf-8")
+        content = (study_dir / SPEC_FILE).read_bytes() if isinstance(study_dir, Path) else study_dir.get(SPEC_FILE)
+        if content is None:
+            raise StudyError(f"there is no study in {study_dir}: it has no {SPEC_FILE}")
+        return content.decode("utf-8")
     except OSError as problem:
         raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
     except UnicodeDecodeError:
         raise StudyError(f"{file} cannot be read: it is not text in UTF-8. Restore it") from None
-
-
-def _content(study_dir: Path | Remote) -> bytes:
-    if isinstance(study_dir, Path):
-        return (study_dir / SPEC_FILE).read_bytes()
-    content = study_dir.get(SPEC_FILE)
-    if content is None:
-        raise StudyError(f"there is no study in {study_dir}: it has no {SPEC_FILE}")
-    return content
 
 
 def is_whole(text: str) -> bool:

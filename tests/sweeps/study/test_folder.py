@@ -91,7 +91,7 @@ def test_a_start_cut_short_anywhere_is_begun_again(tmp_path: Path, monkeypatch: 
             case "take":
                 patch.setattr(Ledger, "take", crash)
             case "settle":
-                patch.setattr(folder, "_data_hash", crash)
+                patch.setattr(folder, "data_hash", crash)
             case "write":
                 patch.setattr(os, "replace", crash)
         with pytest.raises(Crash):
@@ -278,7 +278,7 @@ def test_a_study_is_what_cannot_change_of_it() -> None:
 
 
 def test_changed_data_are_refused(study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_data_hash", lambda spec: "f" * 64)
+    monkeypatch.setattr(folder, "data_hash", lambda spec: "f" * 64)
     before = (study_dir / "study.yaml").read_bytes()
     with pytest.raises(StudyError, match=r"data of .* have changed .* now ffffffffffff"):
         open_study(study_dir, spec_of(SMALL, "search.trials=99"))
