@@ -82,6 +82,7 @@ class StudyReader:
                     f"{where.label} holds no study {name!r}: restore it, set `state` back to where the database is, "
                     "or start a study with another name"
                 )
+            _refuse_other_version(self._connection)
         except BaseException:
             self.close()
             raise
@@ -390,13 +391,19 @@ def find_attributes(where: Database, name: str) -> dict[str, Any] | None:
 
 
 def _study_id(connection: Connection, name: str) -> int | None:
-    """Return the number of a study. Raises `StudyError` for tables whose statements may differ from those here."""
+    """Return the number of a study, None where the database holds no such study."""
     if connection.database.is_shared:
         has_tables = connection.rows("SELECT to_regclass('studies')")[0][0] is not None
     else:
         has_tables = bool(connection.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'"))
     if not has_tables:
         return None
+    ids = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
+    return int(ids[0][0]) if ids else None
+
+
+def _refuse_other_version(connection: Connection) -> None:
+    """Raise `StudyError` for tables that these statements may not fit."""
     revision = ", ".join(version for (version,) in connection.rows("SELECT version_num FROM alembic_version"))
     if revision not in REVISIONS:
         raise StudyError(
@@ -404,8 +411,6 @@ def _study_id(connection: Connection, name: str) -> int | None:
             f"knows {' and '.join(REVISIONS)} only. Restore it, or use the versions of pinnsweep and Optuna that made "
             "it"
         )
-    ids = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
-    return int(ids[0][0]) if ids else None
 
 
 def _attributes(connection: Connection, study_id: int) -> dict[str, Any]:

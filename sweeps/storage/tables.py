@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +43,6 @@ SWAP_LOOK_S: Final = 0.02
 _WITH_TRIALS = ("curves", "fields", "weights")  # tables of a flush that are published before its trials
 _ENUMERATED: Final = ("phase",)  # columns with few different values in tables with many rows
 _Result = TypeVar("_Result")
-_FLUSH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Listing(NamedTuple):
@@ -290,8 +288,6 @@ class StudyTables:
             ) from error
 
     def _refuse_published(self, table: str, flush: str) -> None:
-        if not _FLUSH_NAME.fullmatch(flush):
-            raise ValueError(f"flush must be letters, digits, dots, dashes and underscores, got {flush!r}")
         path = self.study_dir / table / f"{flush}.parquet"
         if path.exists():
             raise StudyError(

@@ -94,28 +94,23 @@ def _delete_from_database(study_dir: Path) -> str | None:
         raise
     if where.file is not None and (where.file.parent.resolve() == study_dir.resolve() or not where.file.exists()):
         return None
-    home = _home(where, name)
-    if home and Path(home) != study_dir.resolve() and (Path(home) / SPEC_FILE).is_file():
-        return f"{where.label} keeps its study {name}: it is that of {home}"
-    if where.file is not None:
-        for suffix in ("", "-journal"):
-            where.file.with_name(f"{where.file.name}{suffix}").unlink(missing_ok=True)
-    elif home is not None:
-        with Ledger(where, name) as ledger:
-            ledger.take(f"process {os.getpid()}, to delete it")  # raises where a driver elsewhere holds it
-            ledger.delete_study()
-    return None
-
-
-def _home(where: database.Database, name: str) -> str | None:
-    """Return the folder of a study in a database, "" where none is recorded, None where there is no such study."""
     try:
         attributes = find_attributes(where, name)
     except StudyError:
         if where.is_shared:
             raise
-        return None  # nothing can be kept of a damaged file
-    return None if attributes is None else str(attributes.get("home", ""))
+        attributes = None  # nothing can be kept of a damaged file
+    home = (attributes or {}).get("home")
+    if home and Path(home) != study_dir.resolve() and (Path(home) / SPEC_FILE).is_file():
+        return f"{where.label} keeps its study {name}: it is that of {home}"
+    if where.file is not None:
+        for suffix in ("", "-journal"):
+            where.file.with_name(f"{where.file.name}{suffix}").unlink(missing_ok=True)
+    elif attributes is not None:
+        with Ledger(where, name) as ledger:
+            ledger.take(f"process {os.getpid()}, to delete it")  # raises where a driver elsewhere holds it
+            ledger.delete_study()
+    return None
 
 
 # ---- shared ----------------------------------------------------------------------------------------------------------

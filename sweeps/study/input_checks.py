@@ -147,7 +147,8 @@ def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None
     fitting = [_dashes(layers) for layers in shapes if layers not in complaints]
     several = len(set(complaints.values())) > 1
     others = f" (and {len(complaints) - 1} more of its {len(shapes)} shapes)" if several else ""
-    hint = f"It fits {_some(fitting)}: keep only widths, depths and inputs that it fits, or leave the file out."
+    some = ", ".join(fitting[:3]) + (f" and {len(fitting) - 3} more" if len(fitting) > 3 else "")
+    hint = f"It fits {some}: keep only widths, depths and inputs that it fits, or leave the file out."
     yield Mistake(path, NOT_GIVEN, f"{next(iter(complaints.values()))}{others}", hint if fitting else "")
 
 
@@ -172,10 +173,6 @@ def _similar_file(file: Path) -> str:
 
 def _dashes(layers: Layers) -> str:
     return "-".join(map(str, layers))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str, Any]]:

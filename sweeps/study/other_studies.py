@@ -44,7 +44,7 @@ def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str
             continue
         digest = stored.get(init)
         copy = study_dir / FOLDER / f"{digest}.npz"
-        if digest is None or not _is_whole(copy, digest):
+        if digest is None or not copy.is_file() or _digest(copy) != digest:
             payload = _read(init, file)
             new_digest = hashlib.sha256(payload).hexdigest()
             if digest not in (None, new_digest):
@@ -126,10 +126,6 @@ def _read(init: str, file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as problem:
         raise StudyError(f"{init}: cannot be read ({problem.strerror})") from None
-
-
-def _is_whole(copy: Path, digest: str) -> bool:
-    return copy.is_file() and _digest(copy) == digest
 
 
 def _digest(file: Path) -> str:
