@@ -22,6 +22,7 @@ from .query.results import Results
 from .storage.object_store import Remote, uri_of
 from .study import requests
 from .study.home import DEFAULT_ROOT, is_study, local, studies_in
+from .study.status import read_status
 from .study.study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Study(Results):
         were not retried), `objective`, `best` (trial, value, params; None if no trial is complete), `held_by`
         (who runs the study, or None).
         """
-        return requests.study_status(self.path)
+        return read_status(self.path)
 
     def best(self) -> dict[str, Any]:
         """Return the number (`trial`), objective (`value`) and swept values (`params`) of the best trial.

@@ -27,8 +27,8 @@ from typer.main import get_command
 
 from sweeps.cli.app import app
 from sweeps.spec.warnings import warnings_of
-from sweeps.storage import database, optuna_reader
 from sweeps.study.loading import load_spec, load_text
+from sweeps.study.study_file import open_reader
 from tests import ROOT
 
 from .cluster.waiting import WAIT_S
@@ -195,11 +195,8 @@ def test_the_tour_is_executed_by_the_real_command(folder: Path) -> None:
 
 def starts(study_dir: Path) -> int:
     """How often a study was started; counted some seconds before its first worker trains."""
-    connection = database.connect(database.database(study_dir))
-    try:
-        return int(optuna_reader.attributes(connection, optuna_reader.study_id(connection, study_dir.name))["attempts"])
-    finally:
-        connection.close()
+    with open_reader(study_dir) as reader:
+        return int(reader.attributes()["attempts"])
 
 
 def has_begun(study_dir: Path, before: int) -> bool:

@@ -71,8 +71,9 @@ class Engine(abc.ABC):
         return PackedLayout(tuple(members), padded)
 
     @classmethod
-    def check_machine(cls) -> None:  # noqa: B027 - most engines need nothing
+    def check_machine(cls) -> None:
         """Raise `SettingError` where this machine lacks what the engine needs."""
+        return  # most engines need nothing
 
     @classmethod
     @abc.abstractmethod

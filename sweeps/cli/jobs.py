@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -176,16 +177,11 @@ def job_status(job: str, root: Path) -> dict[str, Any]:
     Raises `JobNotFound` where there is no such job.
     """
     handle = places.find_job(job, root)
-    record = _record(job.rpartition("/")[0] or LOCAL, handle)
-    lines = [] if record["state"] == JobState.PENDING else _log_of(handle).split("\n")
-    return {**record, "last_line": next((line.strip() for line in reversed(lines) if line.strip()), "")}
-
-
-def _log_of(handle: JobHandle) -> str:
-    try:
-        return "".join(handle.logs())
-    except LogsNotKept:  # the job ran in the foreground
-        return ""
+    record, log = _record(job.rpartition("/")[0] or LOCAL, handle), ""
+    if record["state"] != JobState.PENDING:
+        with contextlib.suppress(LogsNotKept):  # the job ran in the foreground
+            log = "".join(handle.logs())
+    return {**record, "last_line": log.rstrip().rpartition("\n")[2].strip()}
 
 
 def job_status_text(status: dict[str, Any]) -> str:

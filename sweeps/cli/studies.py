@@ -16,8 +16,9 @@ from ..errors import StudyError, SweepError
 from ..jobs import places
 from ..own_name import own_name
 from ..storage.object_store import uri_of
-from ..study import housekeeping, requests
+from ..study import housekeeping
 from ..study.home import local, studies_in
+from ..study.status import read_status
 from . import jobs
 from .options import (
     DEFAULT_ROOT,
@@ -51,19 +52,15 @@ def status(
     except StudyError as no_study:
         if not places.names_job(str(study)):
             raise
-        _status_of_job(str(study), root, no_study, as_json=as_json)
+        try:
+            status = jobs.job_status(str(study), root)
+        except JobNotFound as no_job:
+            raise StudyError(f"{no_study}; {no_job}") from None
+        print_json(status) if as_json else typer.echo(jobs.job_status_text(status))
         return
     warn(_ambiguous(str(study), place, root))
-    status = requests.study_status(local(place))
+    status = read_status(local(place))
     print_json(status) if as_json else typer.echo(_status_text(status))
-
-
-def _status_of_job(job: str, root: Path, no_study: StudyError, *, as_json: bool) -> None:
-    try:
-        status = jobs.job_status(job, root)
-    except JobNotFound as no_job:
-        raise StudyError(f"{no_study}; {no_job}") from None
-    print_json(status) if as_json else typer.echo(jobs.job_status_text(status))
 
 
 def _ambiguous(name: str, place: Path, root: Path) -> list[str]:
@@ -91,7 +88,7 @@ def _status_of_all(root: Path, *, as_json: bool) -> None:
 def _status_or_error(folder: Path) -> dict[str, Any]:
     """Return the status of a study, or its error: a damaged study must not hide the others."""
     try:
-        return requests.study_status(local(folder))
+        return read_status(local(folder))
     except SweepError as error:
         return {"study": folder.name, "error": str(error)}
 

@@ -7,7 +7,6 @@ Trials that ended are read once.
 from __future__ import annotations
 
 import copy
-import datetime
 import functools
 import json
 import threading
@@ -29,8 +28,8 @@ from ..errors import SweepError
 from ..query.query import read_study_file
 from ..query.ranking import Ranking, problem_name, ranking_of
 from ..states import COMPLETE
-from ..storage import database, lock, optuna_reader
-from ..storage.database import Connection
+from ..storage import lock
+from ..storage.optuna_sql import StudyReader, TrialRecord
 from ..storage.stored_tables import tables_of
 from ..study.home import remote_of
 from ..study.study_file import identified, whole_text
@@ -89,16 +88,9 @@ class StudyStorage(BaseStorage):
     def look(self) -> None:
         """Read what is new. Raises `StudyError` where database or tables cannot be read."""
         with self._lock:
-            connection = database.connect(self._where)
-            try:
-                if self._study is None:
-                    optuna_reader.refuse_damaged(connection)
-                with connection.snapshot():
-                    number = optuna_reader.study_id(connection, self.name)
-                    self._study = self._frozen_study(number, optuna_reader.attributes(connection, number))
-                    new = _read_trials(connection, number, self._settled)
-            finally:
-                connection.close()
+            with StudyReader(self._where, self.name, check=self._study is None) as reader:
+                new = [_frozen_trial(record) for record in reader.records(after=self._settled)]
+                self._study = self._frozen_study(reader.study_id, reader.attributes())
             self._read_rows()  # after the database: results are published before the trial ends there
             # with a shared database, the study may run elsewhere
             is_running = self._where.is_shared or lock.held_by(self._study_dir) is not None
@@ -224,56 +216,24 @@ class StudyStorage(BaseStorage):
     set_trial_user_attr = set_trial_system_attr = _refuse
 
 
-def _read_trials(connection: Connection, study: int, after: int) -> list[FrozenTrial]:
-    """Return the trials of a study whose trial_id is greater than `after`."""
-    selection = "SELECT trial_id FROM trials WHERE study_id = ? AND trial_id > ?"
-    records = connection.rows(
-        "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials "
-        "WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
-        study,
-        after,
+def _frozen_trial(record: TrialRecord) -> FrozenTrial:
+    """Return a trial of the database as Optuna's record."""
+    return FrozenTrial(
+        record.number,
+        TrialState[record.state],
+        None,
+        record.started,
+        record.ended,
+        record.params,
+        {name: _distribution(text) for name, text in record.distributions.items()},
+        record.attributes,
+        record.system_attributes,
+        record.rungs,
+        record.trial_id,
+        values=record.values,
     )
-
-    def by_trial(table: str, columns: str, order: str) -> dict[int, list[tuple[Any, ...]]]:
-        parts: dict[int, list[tuple[Any, ...]]] = {}
-        sql = f"SELECT trial_id, {columns} FROM {table} WHERE trial_id IN ({selection}) ORDER BY trial_id, {order}"
-        for trial_id, *rest in connection.rows(sql, study, after):
-            parts.setdefault(trial_id, []).append(tuple(rest))
-        return parts
-
-    params = by_trial("trial_params", "param_name, param_value, distribution_json", "param_id")
-    values = by_trial("trial_values", "value, value_type", "objective")
-    user_attrs = by_trial("trial_user_attributes", "key, value_json", "key")
-    system_attrs = by_trial("trial_system_attributes", "key, value_json", "key")
-    rungs = by_trial("trial_intermediate_values", "step, intermediate_value, intermediate_value_type", "step")
-    trials = []
-    for trial_id, number, state, started, ended in records:
-        own_params = [(name, value, _distribution(text)) for name, value, text in params.get(trial_id, ())]
-        results = [optuna_reader.number_of(value, kind) for value, kind in values.get(trial_id, ())]
-        trials.append(
-            FrozenTrial(
-                number,
-                TrialState[state],
-                None,
-                _time(started),
-                _time(ended),
-                {name: kind.to_external_repr(value) for name, value, kind in own_params},
-                {name: kind for name, _, kind in own_params},
-                {name: json.loads(text) for name, text in user_attrs.get(trial_id, ())},
-                {name: json.loads(text) for name, text in system_attrs.get(trial_id, ())},
-                {step: optuna_reader.number_of(value, kind) for step, value, kind in rungs.get(trial_id, ())},
-                trial_id,
-                values=results or None,
-            )
-        )
-    return trials
 
 
 @functools.lru_cache(maxsize=1000)
 def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
-
-
-def _time(stored: Any) -> datetime.datetime | None:
-    """Return a time as SQLite or PostgreSQL stores it."""
-    return datetime.datetime.fromisoformat(stored) if isinstance(stored, str) else stored

@@ -11,6 +11,7 @@ from pinncore.disk import write_whole
 
 from ..errors import NOT_GIVEN, Mistake, SpecError
 from ..spec import yaml_text
+from ..spec.sources import FILE_PREFIX
 from ..study.study_file import SPEC_FILE
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 INPUTS: Final = ".inputs"  # folder under the root for files sent with studies, named by their content
 _MOST_BYTES: Final = 100 * 10**6
-_FILE_PREFIX: Final = "file:"
 
 
 def bundle(spec: StudySpec, root: str, *, shares_files: bool) -> dict[str, bytes]:
@@ -71,9 +71,9 @@ def _with_files(plain: dict[str, Any], moved: Callable[[str], str]) -> dict[str,
             return {key: replaced(item, is_table=is_table or key == "data") for key, item in value.items()}
         if isinstance(value, list):
             return [replaced(item, is_table=is_table) for item in value]
-        if isinstance(value, str) and value.startswith(_FILE_PREFIX):
-            path, mark, group = value.removeprefix(_FILE_PREFIX).partition("#")
-            return f"{_FILE_PREFIX}{moved(path)}{mark}{group}"
+        if isinstance(value, str) and value.startswith(FILE_PREFIX):
+            path, mark, group = value.removeprefix(FILE_PREFIX).partition("#")
+            return f"{FILE_PREFIX}{moved(path)}{mark}{group}"
         is_path = is_table and isinstance(value, str) and Path(value).is_absolute()
         return moved(value) if is_path else value
 

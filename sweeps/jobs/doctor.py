@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from cluster import Check, Job, JobState, executor_of
@@ -57,13 +56,10 @@ def check_profile(name: str, *, run: bool = False) -> Iterator[Check]:
     command = (*profile.command, "doctor", "local", "--root", profile.root)
     handle = executor.submit(Job(argv=command, name="doctor", environment=dict(profile.environment)))
     what, state = f"test job {name}/{handle.id}", handle.wait(RUN_TIMEOUT_S)
-    log = "".join(handle.logs()).rstrip() if state.finished else ""
-    check = Check(f"{what}:\n{log}" if log else what)
+    log, problem = "".join(handle.logs()).rstrip() if state.finished else "", ""
     if not state.finished:
         later = f"see its log later: {own_name()} logs {name}/{handle.id}"
         problem = f"the test job has not ended after {RUN_TIMEOUT_S:g} s and is {state.value}; {later}"
-        check = replace(check, problem=problem)
     elif state is not JobState.DONE:
         problem = f"the test job ended as {state.value} (exit code {handle.exit_code()}); fix what its log reports"
-        check = replace(check, problem=problem)
-    yield check
+    yield Check(f"{what}:\n{log}" if log else what, problem)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cluster import INLINE, LOCAL, Executor, InlineExecutor, JobHandle, LocalExecutor, Profile
+from cluster import INLINE, LOCAL, Executor, InlineExecutor, JobHandle, LocalExecutor
 from cluster.folder import JOBS_FOLDER
 
 from ..storage.object_store import uri_of
 from ..study.home import DEFAULT_ROOT
-from .profile_files import profile_names
+from .profile_files import profile_sections
 
 
 def place(to: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> Executor:
@@ -21,9 +21,11 @@ def place(to: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> Executor:
     if to in (LOCAL, INLINE):
         folder = Path(DEFAULT_ROOT if uri_of(root) else root) / JOBS_FOLDER
         return LocalExecutor(folder) if to == LOCAL else InlineExecutor(folder)
-    from cluster import executor_of  # of all back-ends, which most commands do without
+    from cluster import executor_of  # imported late, like pydantic: most commands do without
 
-    return executor_of(profile_of(to), to)
+    from .profiles import find_profile
+
+    return executor_of(find_profile(to), to)
 
 
 def places() -> list[str]:
@@ -45,20 +47,9 @@ def find_job(job: str, root: str | os.PathLike[str] = DEFAULT_ROOT) -> JobHandle
 def names_job(name: str) -> bool:
     """Return whether a name has the form of a job's: a number, or PLACE/ID of a place that exists."""
     to, slash, job_id = name.rpartition("/")
-    if not slash:
-        return job_id.isdecimal()
-    if to in (LOCAL, INLINE):
-        return True
-    return to in profile_names()
+    return to in (LOCAL, INLINE) or to in profile_sections() if slash else job_id.isdecimal()
 
 
 def full_id(to: str, handle: JobHandle) -> str:
     """Return the name by which `find_job` finds a job of a place."""
     return handle.id if to in (LOCAL, INLINE) else f"{to}/{handle.id}"
-
-
-def profile_of(name: str) -> Profile:
-    """Return the profile of a name. Raises `SpecError` where it does not exist, or with every mistake in it."""
-    from .profiles import find_profile  # imported late because it imports pydantic
-
-    return find_profile(name)

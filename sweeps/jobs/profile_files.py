@@ -23,11 +23,6 @@ def profile_files() -> list[Path]:
     return [Path(config).expanduser() / "pinnsweep" / FILE, Path(FILE)]
 
 
-def profile_names() -> list[str]:
-    """Return the names of all profiles, valid or not. Raises `SpecError` where a file cannot be read."""
-    return list(profile_sections())
-
-
 def profile_sections() -> dict[str, tuple[Path, Any]]:
     """Return the file and the unchecked section of each profile. Raises `SpecError` where a file cannot be read."""
     return {name: (file, section) for file in profile_files() for name, section in _sections_of(file)}
@@ -44,7 +39,7 @@ def _sections_of(file: Path) -> Iterator[tuple[str, Any]]:
     try:
         content, mistakes = yaml_text.read(text)
     except SpecError as problem:
-        mistakes, content = list(problem.mistakes), {}
+        content, mistakes = {}, list(problem.mistakes)
     mistakes += [
         Mistake(name, NOT_GIVEN, "must start with a letter and have at most 40 letters, digits, '_' and '-'")
         for name in content

@@ -49,7 +49,8 @@ def _read_profile(name: str, file: Path, section: Any) -> Profile:
         mistakes = [Mistake(name, section, rule, f"Start with kind: {' or '.join(KINDS)}.")]
     elif not isinstance(kind, str) or kind not in KINDS:
         value = kind if "kind" in section else NOT_GIVEN
-        mistakes = [Mistake(f"{name}.kind", value, f"must be one of {', '.join(KINDS)}", _kind_hint(kind))]
+        hint = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
+        mistakes = [Mistake(f"{name}.kind", value, f"must be one of {', '.join(KINDS)}", hint)]
     else:
         values = {key: value for key, value in section.items() if key != "kind"}
         try:
@@ -72,7 +73,3 @@ def _profile_mistakes(
     own = [Mistake(name, NOT_GIVEN, str(error["ctx"]["error"])) for error in errors if error["type"] == "value_error"]
     others = [error for error in errors if error["type"] != "value_error"]
     return in_file_order([*own, *mistakes_of(others, raw, Sections(keys, {}))], raw)
-
-
-def _kind_hint(kind: Any) -> str:
-    return did_you_mean(kind, KINDS) if isinstance(kind, str) else ""

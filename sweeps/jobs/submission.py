@@ -16,7 +16,8 @@ from ..study.home import DEFAULT_ROOT
 from ..study.loading import Given, load_spec, read_given, read_spec
 from ..study.study_file import SPEC_FILE
 from .bundle import bundle
-from .places import place, profile_of
+from .places import place
+from .profiles import find_profile
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def prepare(
     `source` is a study file, its text or content, or the folder of a study to resume. Raises `SpecError` with every
     mistake of the study file or the profile, `StudyError` and `ClusterError` where the study cannot run in that place.
     """
-    profile = None if to in (LOCAL, INLINE) else profile_of(to)
+    profile = None if to in (LOCAL, INLINE) else find_profile(to)
     spec, home = _read_study(source, overrides)
     if profile is None:
         folder = root or home or DEFAULT_ROOT

@@ -12,7 +12,7 @@ from ..search import Search, stable_hash
 from ..spec.study_spec import StudySpec, build_settings, config_sha256
 from ..states import FAIL
 from ..storage.events import EventLog
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger
 from ..study.trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Book, Trial
 from .capacity import ClusterCapacity
 from .packing import Asked, grouped, pack_size, trials_of_pack, window_size

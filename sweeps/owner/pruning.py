@@ -11,7 +11,7 @@ from ..search.pruners import is_hopeless, pruning_metrics, rungs_of
 from ..spec.study_spec import StudySpec
 from ..states import PRUNED
 from ..storage.events import EventLog
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger
 from ..study.trials import RUNGS, Book, Trial, quantile
 from .queue import PendingMember
 

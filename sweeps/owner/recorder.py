@@ -17,7 +17,7 @@ from ..search import Search
 from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.events import EventLog
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger
 from ..storage.schema import setting_columns
 from ..storage.tables import StudyTables
 from ..study.provenance import versions

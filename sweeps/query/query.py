@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from ..errors import QueryError, SpecError, StudyError
-from ..spec import yaml_text
+from ..spec.outline import outline
 from ..storage.object_store import Remote, uri_of
 from ..storage.schema import TABLES
 from ..storage.stored_tables import tables_of
@@ -116,7 +116,6 @@ def ranked_trials(study_dirs: Sequence[Path | Remote], by: str | None = None, *,
 
 def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
     """Return the study file of a study as plain values. Raises `StudyError` where there is none that can be read."""
-    path = f"{study_dir}/{study_file.SPEC_FILE}"
     if isinstance(study_dir, Path) and not (study_dir / study_file.SPEC_FILE).is_file():
         problem = "which does not exist" if not study_dir.exists() else "which has no study.yaml"
         raise StudyError(
@@ -124,12 +123,10 @@ def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
             "Give the folder that pinnsweep run created, such as runs/quickstart."
         )
     try:
-        content, mistakes = yaml_text.read(study_file.whole_text(study_dir))
+        return outline(study_file.whole_text(study_dir))
     except SpecError as error:
-        raise StudyError(f"{path} cannot be read: {error}") from None
-    if mistakes:
-        raise StudyError(f"{path} cannot be read: " + "; ".join(map(str, mistakes)))
-    return content
+        reasons = "; ".join(map(str, error.mistakes))
+        raise StudyError(f"{study_dir}/{study_file.SPEC_FILE} cannot be read: {reasons}") from None
 
 
 # ---- the tables ----------------------------------------------------------------------------------------------------

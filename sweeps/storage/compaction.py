@@ -15,7 +15,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -146,13 +146,9 @@ def _merged(paths: Sequence[Path], name: str, tables: StudyTables) -> pa.Table:
     """Return the rows of some files, sorted by trial and replicate; the sort is stable."""
     parts = [pq.read_table(path, partitioning=None, page_checksum_verification=True) for path in paths]
     schema = tables.schema_of(name, [part.schema for part in parts])
-    rows = pa.concat_tables(parts, promote_options="permissive")
-    missing = [field for field in schema if field.name not in rows.column_names]
-    for field in missing:
-        rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    rows = pa.concat_tables([schema.empty_table(), *parts], promote_options="permissive")
     keys = _SORTED_BY.get(name, ("trial", "replicate"))
-    ordered = rows.sort_by([(key, "ascending") for key in keys])
-    return ordered.select(schema.names).cast(schema)
+    return rows.sort_by([(key, "ascending") for key in keys]).cast(schema)
 
 
 def _link(path: Path, beside: Path) -> None:
@@ -192,9 +188,23 @@ def _exchange(one: Path, other: Path) -> None:
 def _in_store(tables: StudyTables, remote: Remote) -> Compacted:
     """Merge the files in the study's home, which are the same as in the store."""
     old, files = read_manifest(remote), tables.snapshot(TABLES).files
-    generation = old.generation + 1
+    generation, merged = old.generation + 1, dict[str, list[Merged]]()
     with scratch_folder("compact") as scratch:
-        new = Manifest(generation, dict(_put_merged(tables, files, old, generation, remote, scratch)))
+        for name in TABLES:
+            merged[name] = [part for part in old.tables.get(name, ()) if part.rows >= FULL_ROWS[name] // 2]
+            flushes_of_full = {flush for part in merged[name] for flush in part.flushes}
+            by_flushes = {part.flushes: part for part in old.tables.get(name, ())}
+            paths = [path for path in files[name] if path.stem not in flushes_of_full]
+            for number, group in enumerate(_groups(paths, FULL_ROWS[name])):
+                flushes = tuple(path.stem for path in group)
+                if flushes not in by_flushes:
+                    file = f"{MERGED_FOLDER}/{name}/{MERGED}{generation:04d}-{number:05d}.parquet"
+                    rows = _merged(group, name, tables)
+                    write_parquet(rows, scratch / "rows.parquet")
+                    remote.put(file, scratch / "rows.parquet")
+                    by_flushes[flushes] = Merged(file, len(rows), flushes)
+                merged[name].append(by_flushes[flushes])
+        new = Manifest(generation, merged)
         if new.tables == old.tables:
             new = old
         else:
@@ -202,33 +212,6 @@ def _in_store(tables: StudyTables, remote: Remote) -> Compacted:
     kept = {part.file for parts in new.tables.values() for part in parts}
     remote.remove(sorted(set(remote.objects(MERGED_FOLDER)) - kept))
     return Compacted(_count(files, old), _count(files, new))
-
-
-def _put_merged(
-    tables: StudyTables,
-    files: Mapping[str, Sequence[Path]],
-    old: Manifest,
-    generation: int,
-    remote: Remote,
-    scratch: Path,
-) -> Iterator[tuple[str, list[Merged]]]:
-    for name in TABLES:
-        full = [part for part in old.tables.get(name, ()) if part.rows >= FULL_ROWS[name] // 2]
-        flushes_of_full = {flush for part in full for flush in part.flushes}
-        groups = _groups([path for path in files[name] if path.stem not in flushes_of_full], FULL_ROWS[name])
-        unchanged = {part.flushes: part for part in old.tables.get(name, ())}
-        merged = []
-        for number, group in enumerate(groups):
-            flushes = tuple(path.stem for path in group)
-            if flushes in unchanged:
-                merged.append(unchanged[flushes])
-                continue
-            rows = _merged(group, name, tables)
-            write_parquet(rows, scratch / "rows.parquet")
-            file = f"{MERGED_FOLDER}/{name}/{MERGED}{generation:04d}-{number:05d}.parquet"
-            remote.put(file, scratch / "rows.parquet")
-            merged.append(Merged(file, len(rows), flushes))
-        yield name, [*full, *merged]
 
 
 def _count(files: Mapping[str, Sequence[Path]], manifest: Manifest) -> int:

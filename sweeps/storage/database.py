@@ -69,7 +69,7 @@ def connect(where: Database) -> Connection:
         raise StudyError(f"{where.file} is missing or empty. {_ANEW}")
     with explained(where):
         if where.file is None:
-            return Connection(where, _postgresql(where), "%s")
+            return Connection(where, _postgresql(where))
         opened = sqlite3.connect(
             f"file:{quote(str(where.file.absolute()))}?mode=rw",
             uri=True,
@@ -77,7 +77,7 @@ def connect(where: Database) -> Connection:
             isolation_level=None,
             check_same_thread=False,
         )
-        return Connection(where, opened, "?")
+        return Connection(where, opened)
 
 
 def _postgresql(where: Database) -> Any:
@@ -94,8 +94,8 @@ def _postgresql(where: Database) -> Any:
 class Connection:
     """A connection for several threads. Each statement is durable alone, those inside `transaction` together."""
 
-    def __init__(self, where: Database, opened: Any, placeholder: str) -> None:
-        self.database, self._opened, self._placeholder = where, opened, placeholder
+    def __init__(self, where: Database, opened: Any) -> None:
+        self.database, self._opened = where, opened
         self.lock, self._depth, self._failed = threading.RLock(), 0, False
         self._file_id = _file_id(where)
         self._lost: str | None = None
@@ -105,10 +105,10 @@ class Connection:
         with self.lock, self._explained():
             return list(self._opened.execute(self._dialect(sql), values).fetchall())
 
-    def run(self, sql: str, *values: Any) -> int:
-        """Run a statement; return the number of rows it changed."""
+    def run(self, sql: str, *values: Any) -> None:
+        """Run a statement."""
         with self.lock, self._explained():
-            return int(self._opened.execute(self._dialect(sql), values).rowcount)
+            self._opened.execute(self._dialect(sql), values)
 
     def run_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Run a statement once for each row of values."""
@@ -204,7 +204,7 @@ class Connection:
             self._opened.close()
 
     def _dialect(self, sql: str) -> str:
-        return sql if self._placeholder == "?" else sql.replace("?", self._placeholder)
+        return sql.replace("?", "%s") if self.database.is_shared else sql
 
 
 def _file_id(where: Database) -> tuple[int, int] | None:

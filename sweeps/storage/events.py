@@ -18,16 +18,9 @@ class EventLog:
 
     def add(self, event: str, detail: str = "", *, trial: int | None = None, pack: int | None = None) -> None:
         """Note an event, to be published with the next flush."""
-        self._rows.append(
-            {
-                "time": datetime.datetime.now(datetime.UTC),
-                "attempt": self._attempt,
-                "trial": trial,
-                "pack": pack,
-                "event": event,
-                "detail": detail,
-            }
-        )
+        now = datetime.datetime.now(datetime.UTC)
+        row = {"time": now, "attempt": self._attempt, "trial": trial, "pack": pack, "event": event, "detail": detail}
+        self._rows.append(row)
 
     def flush(self) -> None:
         """Publish the events noted since the last flush."""

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,45 +45,30 @@ _WAY_OUT = (
 class StudyLock:
     """The lock on a study, held from creation to `release`.
 
-    `driver_pid` is the process the user started, `newer_than` a token that the study has seen elsewhere. With
-    `must_hold=False` a file system without locks is accepted, as the database refuses a second writer. Raises
-    `StudyError` where a living driver holds the lock, or where the file system does not enforce locks.
+    `driver_pid` is the process the user started. With `must_hold=False` a file system without locks is accepted, as the
+    database refuses a second writer. Raises `StudyError` where a living driver holds the lock, or where the file system
+    does not enforce locks.
     """
 
-    def __init__(
-        self,
-        study_dir: Path,
-        *,
-        driver_pid: int,
-        newer_than: int = 0,
-        must_hold: bool = True,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, study_dir: Path, *, driver_pid: int, must_hold: bool = True) -> None:
         self._path = study_dir / FILE
         if must_hold:
             _refuse_doubtful(study_dir)
-        started = clock()
+        started = time.monotonic()
         while not self._was_acquired(must_hold):
             holder = read_holder(study_dir)
             patience = GLANCE_S if not holder else PATIENCE_S if not _alive(holder) else -1.0
-            if clock() - started > patience:
+            if time.monotonic() - started > patience:
                 raise _held(study_dir, holder)
             time.sleep(0.2)  # processes of a killed driver are ending, or another process reads the lock
         try:
             if must_hold:
                 self._prove()
             last_token = read_note(study_dir).get("token", 0)
-            self.token = max(last_token if isinstance(last_token, int) else 0, newer_than) + 1
+            self.token = 1 + (last_token if isinstance(last_token, int) else 0)
             self.word = uuid.uuid4().hex
-            self._write(
-                {
-                    "token": self.token,
-                    "word": self.word,
-                    "host": socket.gethostname(),
-                    "pid": os.getpid(),
-                    "driver_pid": driver_pid,
-                }
-            )
+            holder = {"host": socket.gethostname(), "pid": os.getpid(), "driver_pid": driver_pid}
+            self._write({"token": self.token, "word": self.word, **holder})
         except BaseException:
             self._file.close()
             raise
@@ -114,14 +98,14 @@ class StudyLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
-            if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN) or must_hold:
+            is_held = problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN)
+            if is_held or must_hold:
                 self._file.close()
-            if problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+            if is_held:
                 return False
             if must_hold:
-                raise StudyError(
-                    f"{self._path}: this file system cannot lock ({problem.strerror}). {_WAY_OUT}"
-                ) from None
+                reason = f"this file system cannot lock ({problem.strerror})"
+                raise StudyError(f"{self._path}: {reason}. {_WAY_OUT}") from None
         if not self._is_at_path():  # deleted since it was opened
             self._file.close()
             return False
@@ -228,9 +212,8 @@ def _alive(holder: dict[str, Any]) -> bool:
     if holder.get("host") != socket.gethostname():
         return True
     try:
-        os.kill(int(holder["driver_pid"]), 0)
+        with contextlib.suppress(PermissionError):
+            os.kill(int(holder["driver_pid"]), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:
-        return True
     return True

@@ -147,31 +147,28 @@ class Remote:
 
     @functools.cached_property
     def _s3_options(self) -> dict[str, Any]:
+        """Return the options of S3, or of a store with the same protocol: endpoint, region, how long to wait."""
         from pyarrow import fs
 
-        return {
-            **self._address(fs),
+        options = {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "request_timeout": REQUEST_TIMEOUT_S,
             "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         }
-
-    def _address(self, fs: Any) -> dict[str, str]:
-        """Return endpoint and region of S3, or of a store with the same protocol."""
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if not endpoint:
-            with self._explained():
-                return {"region": fs.resolve_s3_region(self._path.partition("/")[0])}
+            with self.explained():
+                return {**options, "region": fs.resolve_s3_region(self._path.partition("/")[0])}
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         scheme, _, host = endpoint.rpartition("://")
-        return {"endpoint_override": host.rstrip("/"), "scheme": scheme or "https", "region": region}
+        return {**options, "endpoint_override": host.rstrip("/"), "scheme": scheme or "https", "region": region}
 
     # ---- objects --------------------------------------------------------------------------------------------------
 
     def put(self, name: str, content: Path | bytes) -> None:
         """Write an object; an existing one is replaced."""
         payload = content if isinstance(content, bytes) else content.read_bytes()
-        with self._explained():
+        with self.explained():
             store = self._writing_small if len(payload) <= SMALL_BYTES else self.filesystem
             stream = store.open_output_stream(self.path(name))
             stream.write(payload)
@@ -188,7 +185,7 @@ class Remote:
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Any]:
         """Open an object as a binary file. Raises `FileNotFoundError` where there is none."""
-        with self._explained(), self.filesystem.open_input_file(self.path(name)) as stream:
+        with self.explained(), self.filesystem.open_input_file(self.path(name)) as stream:
             yield stream
 
     def objects(self, folder: str = "") -> dict[str, Stored]:
@@ -212,18 +209,18 @@ class Remote:
     def remove_folder(self, folder: str) -> None:
         """Remove everything below a folder."""
         if self.objects(folder):
-            with self._explained(), contextlib.suppress(FileNotFoundError):
+            with self.explained(), contextlib.suppress(FileNotFoundError):
                 self.filesystem.delete_dir(self.path(folder))
 
     def _remove(self, name: str) -> None:
-        with self._explained(), contextlib.suppress(FileNotFoundError):
+        with self.explained(), contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self.path(name))
 
     def _infos(self, folder: str, *, recursive: bool) -> Any:
         from pyarrow import fs
 
         where = self.path(folder).rstrip("/")
-        with self._explained():
+        with self.explained():
             return self.filesystem.get_file_info(fs.FileSelector(where, recursive=recursive, allow_not_found=True))
 
     # ---- files and objects ----------------------------------------------------------------------------------------
@@ -237,14 +234,15 @@ class Remote:
 
         Raises `StoreError` for a missing one.
         """
-        at_once(lambda name: self._pull(name, files[name]), files)
 
-    def _pull(self, name: str, file: Path) -> None:
-        content = self.get(name)
-        if content is None:
-            raise StoreError(f"{self.uri}/{name} was removed while it was read. Let only one driver run the study")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace(file, content)
+        def pull(name: str) -> None:
+            content = self.get(name)
+            if content is None:
+                raise StoreError(f"{self.uri}/{name} was removed while it was read. Let only one driver run the study")
+            files[name].parent.mkdir(parents=True, exist_ok=True)
+            replace(files[name], content)
+
+        at_once(pull, files)
 
     # ---- whether it can be used -----------------------------------------------------------------------------------
 
@@ -257,22 +255,18 @@ class Remote:
         self.remove([name])
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Turn errors of the store, raised by Arrow's readers, into `StoreError`; errors about damaged files stay."""
-        try:
-            yield
-        except OSError as problem:
-            if _cause(str(problem)) is None:
-                raise
-            raise self._error(problem) from None
+    def explained(self, *, reads_files: bool = False) -> Iterator[None]:
+        """Turn errors of the store into `StoreError`, but for those about missing objects.
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+        `reads_files`: Arrow's readers raise errors about damaged files, too, and these stay.
+        """
         try:
             yield
         except FileNotFoundError:
             raise
         except (OSError, ValueError) as problem:  # Arrow's exceptions are of these kinds
+            if reads_files and _cause(str(problem)) is None:
+                raise
             raise self._error(problem) from None
 
     def _error(self, problem: Exception) -> StoreError:

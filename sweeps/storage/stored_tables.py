@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,11 +37,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as JSON text, as it is stored."""
-        tables = {
-            name: [{"file": part.file, "rows": part.rows, "flushes": part.flushes} for part in parts]
-            for name, parts in self.tables.items()
-        }
-        return json.dumps({"generation": self.generation, "tables": tables}, indent=1) + "\n"
+        return json.dumps(asdict(self), indent=1) + "\n"
 
 
 def read_manifest(remote: Remote) -> Manifest:
@@ -98,7 +94,7 @@ class StoredTables(StudyTables):
 
     @contextlib.contextmanager
     def _damage_named(self, path: Path) -> Iterator[None]:
-        with super()._damage_named(path), self._remote.explained():
+        with super()._damage_named(path), self._remote.explained(reads_files=True):
             yield
 
 

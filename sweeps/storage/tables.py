@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +43,6 @@ SWAP_LOOK_S: Final = 0.02
 _WITH_TRIALS = ("curves", "fields", "weights")  # tables of a flush that are published before its trials
 _ENUMERATED: Final = ("phase",)  # columns with few different values in tables with many rows
 _Result = TypeVar("_Result")
-_FLUSH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Listing(NamedTuple):
@@ -139,15 +137,12 @@ class StudyTables:
             sync_folder(folder)
         names = [path.relative_to(self.study_dir).as_posix() for path in orphans]
         if self._publish_in is not None:
-            stored = self._stored_orphans(self._publish_in)
+            published, store = set(self.flushes()), self._publish_in
+            stored = [name for table in _WITH_TRIALS for name in sorted(store.objects(table))]
+            stored = [name for name in stored if PurePosixPath(name).stem not in published]
             self._publish_in.remove(stored)
-            names = list(dict.fromkeys([*names, *stored]))
+            names += [name for name in stored if name not in names]
         return names
-
-    def _stored_orphans(self, store: Remote) -> list[str]:
-        published = set(self.flushes())
-        stored = (name for table in _WITH_TRIALS for name in store.objects(table))
-        return sorted(name for name in stored if PurePosixPath(name).stem not in published)
 
     def newest_attempt(self) -> int:
         """Return the highest attempt number among the events, 0 where there are none."""
@@ -236,10 +231,6 @@ class StudyTables:
             self.check_files([table])
             raise
 
-    def published_trials(self) -> pa.Table:
-        """Return every published trials row."""
-        return self.read("trials")
-
     def trial_rows(self, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return every published trials row, with its flush as `flush`. Raises `StudyError` for a damaged file."""
         if not self.flushes():
@@ -288,11 +279,13 @@ class StudyTables:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
+            raise StudyError(
+                f"{path}: not a whole Parquet file ({' '.join(str(error).split())}). It was whole when it was "
+                "published, so the disk or a copy damaged it: restore it from a copy, or move it out of the folder to "
+                "read the rest of the study without it."
+            ) from error
 
     def _refuse_published(self, table: str, flush: str) -> None:
-        if not _FLUSH_NAME.fullmatch(flush):
-            raise ValueError(f"flush must be letters, digits, dots, dashes and underscores, got {flush!r}")
         path = self.study_dir / table / f"{flush}.parquet"
         if path.exists():
             raise StudyError(
@@ -349,11 +342,3 @@ def write_parquet(rows: pa.Table, file: Path) -> None:
 def _is_published(stem: str, published: Collection[str]) -> bool:
     """Return whether a file holds published rows; a compaction merges only such files."""
     return stem in published or stem.startswith(MERGED)
-
-
-def _damaged(path: Path, error: Exception) -> StudyError:
-    reason = " ".join(str(error).split())
-    return StudyError(
-        f"{path}: not a whole Parquet file ({reason}). It was whole when it was published, so the disk or a copy "
-        "damaged it: restore it from a copy, or move it out of the folder to read the rest of the study without it."
-    )

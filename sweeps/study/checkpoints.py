@@ -83,7 +83,7 @@ class FolderCheckpoints(Checkpoints):
         return {label: pack for label, (_, pack) in newest.items()}
 
     def packs(self) -> list[int]:
-        return _numbers(folder.name for folder in (self._study_dir / FOLDER).glob("pack-*"))
+        return list(_last_by_pack(f"{FOLDER}/{folder.name}" for folder in (self._study_dir / FOLDER).glob("pack-*")))
 
     def remove(self, packs: Iterable[int]) -> None:
         for pack in packs:
@@ -125,14 +125,14 @@ class StoredCheckpoints(Checkpoints):
     def saved_members(self) -> dict[int, int]:
         newest: dict[int, tuple[int, int]] = {}
         stored = self._remote.objects(FOLDER)
-        last = {pack: max(names) for pack, names in _by_pack(stored).items()}
+        last = _last_by_pack(stored)
         for pack, labels in zip(last, at_once(self._labels, last.values()), strict=True):
             for label in labels:
                 newest[label] = max(newest.get(label, (0, 0)), (stored[last[pack]].time_ns, pack))
         return {label: pack for label, (_, pack) in newest.items()}
 
     def packs(self) -> list[int]:
-        return list(_by_pack(self._remote.objects(FOLDER)))
+        return list(_last_by_pack(self._remote.objects(FOLDER)))
 
     def remove(self, packs: Iterable[int]) -> None:
         for pack in packs:
@@ -153,17 +153,10 @@ def _folder(pack: int) -> str:
     return checkpoint_folder(Path(), pack).as_posix()
 
 
-def _by_pack(names: Iterable[str]) -> dict[int, list[str]]:
-    by_pack: dict[int, list[str]] = {}
-    for name in names:
-        for pack in _numbers([name.split("/")[1]]):
-            by_pack.setdefault(pack, []).append(name)
-    return by_pack
-
-
-def _numbers(folders: Iterable[str]) -> list[int]:
-    numbers = (folder.removeprefix("pack-") for folder in folders)
-    return [int(number) for number in numbers if number.isdigit()]
+def _last_by_pack(paths: Iterable[str]) -> dict[int, str]:
+    """Return the last of the paths checkpoints/pack-NUMBER/... of each pack, by its number."""
+    numbers = ((path.split("/")[1].removeprefix("pack-"), path) for path in sorted(paths))
+    return {int(number): path for number, path in numbers if number.isdigit()}
 
 
 def _labels(index: bytes) -> list[int]:
@@ -172,4 +165,4 @@ def _labels(index: bytes) -> list[int]:
 
 def checkpoint_folder(study_dir: Path, pack: int) -> Path:
     """Return the folder of a pack's checkpoints."""
-    return study_dir / "checkpoints" / f"pack-{pack:06d}"
+    return study_dir / FOLDER / f"pack-{pack:06d}"

@@ -18,7 +18,7 @@ from cluster.folder import JOBS_FOLDER
 
 from ..errors import StudyError
 from ..storage import compaction, database
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger
 from ..storage.tables import StudyTables
 from . import home, recovery
 from .checkpoints import FOLDER as CHECKPOINTS
@@ -52,8 +52,7 @@ def compact(study_dir: Path) -> compaction.Compacted:
     name, where = identified(whole_text(study_dir), study_dir)
     with held(study_dir), contextlib.ExitStack() as stack:
         if where.is_shared:  # the lock does not cover other machines
-            ledger = Ledger(where, name)
-            stack.callback(ledger.close)
+            ledger = stack.enter_context(Ledger(where, name))
             ledger.take(f"process {os.getpid()}, to compact its tables")
         try:
             return compaction.compact(StudyTables(study_dir), home.remote_of(study_dir))
@@ -107,11 +106,8 @@ def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = Non
 
 def _waste(study_dir: Path) -> Iterator[Waste]:
     spec, tables = read_spec(study_dir), StudyTables(study_dir)
-    ledger = Ledger(database.database(study_dir, spec.state), spec.study)
-    try:
+    with Ledger(database.database(study_dir, spec.state), spec.study) as ledger:
         book = recovery.read_book(study_dir, spec, ledger.records())
-    finally:
-        ledger.close()
     recovery.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: nothing is removed
     saved = checkpoints_of(study_dir).saved_members()
     unfinished = {trial.number: trial.pack for trial in book if not trial.finished}

@@ -18,7 +18,7 @@ from ..spec.identity import identity_sha256, refuse_other
 from ..spec.study_spec import StudySpec
 from ..storage import database, lock
 from ..storage.object_store import uri_of
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger
 from . import home
 from .loading import read_spec
 from .log import LOG_FILE
@@ -84,17 +84,13 @@ def open_study(study_dir: Path, wanted: StudySpec | None = None) -> OpenStudy:
             attributes = {}  # they were left by a start that was cut short
         else:
             _refuse_changed(attributes, spec, study_dir)
-        notes = _repair_notes(study_dir, attributes)
+        is_torn = STUDY_YAML in attributes and not is_whole(read_text(study_dir))
         _settle(study_dir, spec, ledger, attributes)
     except BaseException:
         ledger.close()
         raise
-    return OpenStudy(spec, ledger, notes)
-
-
-def settle(study_dir: Path, spec: StudySpec) -> None:
-    """Begin a study, or change the settings that may change, without running it; for the holder of the lock only."""
-    open_study(study_dir, spec).ledger.close()
+    note = f"{SPEC_FILE} was torn; it was written again from the copy in the database"
+    return OpenStudy(spec, ledger, [note] if is_torn else [])
 
 
 def record_version(ledger: Ledger, attempt: int) -> None:
@@ -122,13 +118,6 @@ def _is_leftover(path: Path) -> bool:
 # ---- the study file and its copy in the database ------------------------------------------------------------------
 
 
-def _repair_notes(study_dir: Path, attributes: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the study file, which is written again afterwards."""
-    if STUDY_YAML not in attributes or is_whole(read_text(study_dir)):
-        return []
-    return [f"{SPEC_FILE} was torn; it was written again from the copy in the database"]
-
-
 def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mapping[str, Any]) -> None:
     """Write the study file where it changes, its copy in the database first."""
     text, changes = f"{spec.to_yaml()}{END}\n", dict[str, Any]()
@@ -136,8 +125,8 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mappin
         changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives)}
         changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: _home(study_dir)}
         changes[LIMIT] = None  # the number of trials, which the owner enters later
-    if "data_hash" not in attributes and (digest := data_hash(spec)) is not None:  # else every row has its own
-        changes["data_hash"] = digest
+    if "data_hash" not in attributes:
+        changes["data_hash"] = data_hash(spec)
     if changes:
         ledger.set_attributes(changes)
     if not (study_dir / SPEC_FILE).is_file() or read_text(study_dir) != text:

@@ -55,9 +55,15 @@ def open_home(root: str, spec: StudySpec) -> Path:
             "on this machine, or --state postgresql://HOST/DATABASE for several machines"
         )
     home = _home(remote, spec.state)
-    _refuse_taken(home, remote)
+    other = remote_of(home)
+    is_used = home.is_dir() and any(not path.name.startswith(".") for path in home.iterdir())
+    if other != remote and (other is not None or is_used):
+        use = f"the home of {other}" if other else "there already"
+        raise StudyError(f"{home} is {use}, so it cannot be the home of {remote}. Choose another --state or name")
     remote.check()
-    if _published(remote) is not None and not home.joinpath(SPEC_FILE).exists() and not _has_database(home, spec.state):
+    file = database.database(home, spec.state).file
+    is_lost = file is not None and not file.exists() and not (home / SPEC_FILE).exists()
+    if is_lost and remote.get(SPEC_FILE) is not None:
         raise StudyError(
             f"{remote} holds a study whose database is not in {spec.state}. Use the --state it was started with, on "
             f"the same machine, or another name (--set study={spec.study}-2)"
@@ -196,19 +202,6 @@ def _is_server(where: str) -> bool:
     return where.startswith(database.POSTGRESQL)
 
 
-def _has_database(home: Path, where: str) -> bool:
-    file = database.database(home, where).file
-    return file is None or file.exists()
-
-
-def _refuse_taken(home: Path, remote: Remote) -> None:
-    other = remote_of(home)
-    is_used = home.is_dir() and any(not path.name.startswith(".") for path in home.iterdir())
-    if other != remote and (other is not None or is_used):
-        use = f"the home of {other}" if other else "there already"
-        raise StudyError(f"{home} is {use}, so it cannot be the home of {remote}. Choose another --state or name")
-
-
 def _furnish(home: Path, remote: Remote, *, is_shared: bool) -> None:
     """Prepare a home for the study to be opened: write the URI of the store and the study file.
 
@@ -217,16 +210,10 @@ def _furnish(home: Path, remote: Remote, *, is_shared: bool) -> None:
     """
     home.mkdir(parents=True, exist_ok=True)
     _write(home / FILE, f"{remote}\n")
-    text = _published(remote)
-    may_differ = is_shared and lock.held_by(home) is None
-    if text is not None and (may_differ or not (home / SPEC_FILE).exists()):
-        _write(home / SPEC_FILE, text)
-
-
-def _published(remote: Remote) -> str | None:
-    """Return the study file in the store, None where there is none."""
     content = remote.get(SPEC_FILE)
-    return None if content is None else content.decode("utf-8")
+    may_differ = is_shared and lock.held_by(home) is None
+    if content is not None and (may_differ or not (home / SPEC_FILE).exists()):
+        _write(home / SPEC_FILE, content.decode("utf-8"))
 
 
 def _write(file: Path, text: str) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StudyError
-from ..storage import database, lock, optuna_reader
+from ..storage import database, lock
 from ..storage.object_store import Remote, uri_of
+from ..storage.optuna_sql import Ledger, find_attributes
 from . import home
-from .requests import study_status
+from .status import read_status
 from .study_file import SPEC_FILE, identified, whole_text
 
 
@@ -33,7 +34,7 @@ def overview(study_dir: Path) -> dict[str, Any]:
     where = uri_of(study_dir) or str(study_dir)
     record = {"study": study_dir.name, "path": where, "bytes": bytes_, "changed_at": when}
     try:
-        return record | study_status(home.local(study_dir))
+        return record | read_status(home.local(study_dir))
     except StudyError as error:
         return record | {"error": str(error)}
 
@@ -93,50 +94,23 @@ def _delete_from_database(study_dir: Path) -> str | None:
         raise
     if where.file is not None and (where.file.parent.resolve() == study_dir.resolve() or not where.file.exists()):
         return None
-    home = _home(where, name)
+    try:
+        attributes = find_attributes(where, name)
+    except StudyError:
+        if where.is_shared:
+            raise
+        attributes = None  # nothing can be kept of a damaged file
+    home = (attributes or {}).get("home")
     if home and Path(home) != study_dir.resolve() and (Path(home) / SPEC_FILE).is_file():
         return f"{where.label} keeps its study {name}: it is that of {home}"
     if where.file is not None:
         for suffix in ("", "-journal"):
             where.file.with_name(f"{where.file.name}{suffix}").unlink(missing_ok=True)
-    elif home is not None:
-        _delete_from_server(where, name)
+    elif attributes is not None:
+        with Ledger(where, name) as ledger:
+            ledger.take(f"process {os.getpid()}, to delete it")  # raises where a driver elsewhere holds it
+            ledger.delete_study()
     return None
-
-
-def _home(where: database.Database, name: str) -> str | None:
-    """Return the folder of a study in a database, "" where none is recorded, None where there is no such study."""
-    try:
-        connection = database.connect(where)
-    except StudyError:
-        if where.is_shared:
-            raise
-        return None
-    try:
-        if not optuna_reader.has_tables(connection):
-            return None
-        ids = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
-        return str(optuna_reader.attributes(connection, ids[0][0]).get("home", "")) if ids else None
-    except StudyError:
-        if where.is_shared:
-            raise
-        return None  # nothing can be kept of a damaged file
-    finally:
-        connection.close()
-
-
-def _delete_from_server(where: database.Database, name: str) -> None:
-    import optuna
-
-    from ..storage.optuna_writer import Ledger
-
-    ledger = Ledger(where, name)
-    try:
-        ledger.take(f"process {os.getpid()}, to delete it")  # raises where a driver elsewhere holds it
-        with database.explained(where):
-            optuna.delete_study(study_name=name, storage=where.url)
-    finally:
-        ledger.close()
 
 
 # ---- shared ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,7 @@ from numpy.typing import NDArray
 from pinncore.networks import Layers
 
 from ..errors import StudyError
-
-_STUDY_FILE: Final = "study.yaml"
-
-
-def is_study(folder: Path) -> bool:
-    """Return whether a folder holds a study."""
-    return (folder / _STUDY_FILE).is_file()
+from .home import is_study
 
 
 def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:

@@ -22,7 +22,8 @@ from ..spec.combinations import possible
 from ..spec.mistakes import did_you_mean, nearest
 from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, TRIAL_PREFIX, split_source
 from ..spec.study_spec import StudySpec, as_setting
-from .initial_weights import is_study, layers_of, trial_weights
+from .home import is_study
+from .initial_weights import layers_of, trial_weights
 
 _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corners are
 
@@ -77,7 +78,11 @@ def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         if init.startswith(TRIAL_PREFIX):
             yield from _wrong_trial(path, init, shapes)
         elif not init.startswith(FILE_PREFIX):
-            yield from _unknown_source(path, init)
+            if init not in SOURCES:
+                names = nearest(init, tuple(SOURCES))
+                hint = f"Did you mean {names[0]}?" if names else f"A file is written {FILE_PREFIX}PATH."
+                rule = f"must be one of {', '.join(SOURCES)}, {FILE_PREFIX}PATH or {TRIAL_PREFIX}STUDY/N"
+                yield Mistake(path, init, rule, hint)
         else:
             file = Path(init.removeprefix(FILE_PREFIX).partition("#")[0])
             if not os.path.isfile(file):
@@ -107,14 +112,6 @@ def of_state(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     state = spec.state
     if state is not None and not URL.match(state) and os.path.exists(state) and not os.path.isdir(state):
         yield Mistake("state", state, "is a file, not a folder")
-
-
-def _unknown_source(path: str, init: str) -> Iterator[Mistake]:
-    if init not in SOURCES:
-        names = nearest(init, tuple(SOURCES))
-        hint = f"Did you mean {names[0]}?" if names else f"A file is written {FILE_PREFIX}PATH."
-        rule = f"must be one of {', '.join(SOURCES)}, {FILE_PREFIX}PATH or {TRIAL_PREFIX}STUDY/N"
-        yield Mistake(path, init, rule, hint)
 
 
 def _wrong_trial(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mistake]:
@@ -154,7 +151,8 @@ def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None
     fitting = [_dashes(layers) for layers in shapes if layers not in complaints]
     several = len(set(complaints.values())) > 1
     others = f" (and {len(complaints) - 1} more of its {len(shapes)} shapes)" if several else ""
-    hint = f"It fits {_some(fitting)}: keep only widths, depths and inputs that it fits, or leave the file out."
+    some = ", ".join(fitting[:3]) + (f" and {len(fitting) - 3} more" if len(fitting) > 3 else "")
+    hint = f"It fits {some}: keep only widths, depths and inputs that it fits, or leave the file out."
     yield Mistake(path, NOT_GIVEN, f"{next(iter(complaints.values()))}{others}", hint if fitting else "")
 
 
@@ -189,10 +187,6 @@ def _similar_file(file: Path) -> str:
 
 def _dashes(layers: Layers) -> str:
     return "-".join(map(str, layers))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str, Any]]:

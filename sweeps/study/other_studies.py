@@ -19,9 +19,11 @@ from ..errors import StudyError
 from ..search import PastTrial, Search
 from ..spec.sources import FILE_PREFIX, split_source
 from ..spec.study_spec import StudySpec, config_sha256
+from ..states import COMPLETE
 from ..storage.database import database
-from ..storage.optuna_writer import Ledger
-from .initial_weights import is_study, trial_weights
+from ..storage.optuna_sql import Ledger, StudyReader, TrialRecord
+from .home import is_study
+from .initial_weights import trial_weights
 from .loading import read_spec
 from .provenance import data_hash
 
@@ -42,7 +44,7 @@ def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str
             continue
         digest = stored.get(init)
         copy = study_dir / FOLDER / f"{digest}.npz"
-        if digest is None or not _is_whole(copy, digest):
+        if digest is None or not copy.is_file() or _digest(copy) != digest:
             payload = _read(init, file)
             new_digest = hashlib.sha256(payload).hexdigest()
             if digest not in (None, new_digest):
@@ -73,7 +75,7 @@ def warm_start(spec: StudySpec, ledger: Ledger) -> list[PastTrial]:
     if trials is None:
         trials = [trial for folder in spec.search.warm_start for trial in _complete(Path(folder), spec)]
         ledger.set_attribute(WARM_START, trials)
-    return [PastTrial(i, trial["params"], "COMPLETE", tuple(trial["values"])) for i, trial in enumerate(trials)]
+    return [PastTrial(i, trial["params"], COMPLETE, tuple(trial["values"])) for i, trial in enumerate(trials)]
 
 
 def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
@@ -87,41 +89,31 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
     for folder in spec.search.reuse:
         if folder in gone:
             continue
-        other = read_spec(Path(folder))
-        ledger = Ledger(database(Path(folder), other.state), other.study)
-        try:
-            records, attributes = ledger.records(), ledger.attributes()
-        finally:
-            ledger.close()
-        if other.search.replicates != spec.search.replicates or attributes.get("data_hash") != data_hash(spec):
-            continue
-        search = Search(other)
-        for record in records:
-            if record.state == "COMPLETE":
-                digest = config_sha256(other.config(search.decoded(record.params)))
-                trials.setdefault(digest, f"{folder}/{record.number}")
+        other, attributes, complete = _read_other(Path(folder))
+        if other.search.replicates == spec.search.replicates and attributes.get("data_hash") == data_hash(spec):
+            for record, params in complete:
+                trials.setdefault(config_sha256(other.config(params)), f"{folder}/{record.number}")
     return trials, gone
 
 
 def _complete(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:
     """Return the complete trials of a study. Raises `StudyError` where its objectives are others."""
-    other = read_spec(study_dir)
+    other, _, complete = _read_other(study_dir)
     if other.objectives != spec.objectives:
         raise StudyError(
             f"search.warm_start: {study_dir} minimises {', '.join(other.objectives)}, this study "
             f"{', '.join(spec.objectives)}. Leave it out"
         )
-    search = Search(other)
-    ledger = Ledger(database(study_dir, other.state), other.study)
-    try:
-        records = ledger.records()
-    finally:
-        ledger.close()
-    return [
-        {"params": search.decoded(record.params), "values": list(record.values)}
-        for record in records
-        if record.state == "COMPLETE" and record.values
-    ]
+    return [{"params": params, "values": list(record.values or ())} for record, params in complete]
+
+
+def _read_other(study_dir: Path) -> tuple[StudySpec, dict[str, Any], list[tuple[TrialRecord, dict[str, Any]]]]:
+    """Return another study, its attributes, and its complete trials with their parameters."""
+    spec = read_spec(study_dir)
+    with StudyReader(database(study_dir, spec.state), spec.study, check=True) as reader:
+        records, attributes = reader.records(), reader.attributes()
+    decoded = Search(spec).decoded
+    return spec, attributes, [(record, decoded(record.params)) for record in records if record.state == COMPLETE]
 
 
 def _read(init: str, file: str) -> bytes:
@@ -134,10 +126,6 @@ def _read(init: str, file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as problem:
         raise StudyError(f"{init}: cannot be read ({problem.strerror})") from None
-
-
-def _is_whole(copy: Path, digest: str) -> bool:
-    return copy.is_file() and _digest(copy) == digest
 
 
 def _digest(file: Path) -> str:

@@ -11,8 +11,7 @@ from ..search import PastTrial, Search
 from ..spec.study_spec import StudySpec
 from ..states import RUNNING, WAITING
 from ..storage.events import EventLog
-from ..storage.optuna_reader import TrialRecord
-from ..storage.optuna_writer import Ledger
+from ..storage.optuna_sql import Ledger, TrialRecord
 from ..storage.tables import StudyTables
 from .trials import (
     DEATHS,

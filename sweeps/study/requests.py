@@ -7,17 +7,16 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import StudyError
-from ..storage import database, lock, optuna_reader
+from ..storage import lock
 from .home import local, remote_of
-from .status import read_status
-from .study_file import SPEC_FILE, identified, whole_text
-from .trials import RETRY_OF
+from .status import failed_trials, unrepeated
+from .study_file import SPEC_FILE, open_reader
 
 if TYPE_CHECKING:
-    from ..spec.study_spec import StudySpec
+    pass
 
 POLL_S: Final = 0.2  # interval for checking the lock of a study that is being stopped
 FINITE: Final = ("grid", "list")  # samplers with a fixed number of trials
@@ -42,55 +41,29 @@ def stop(study_dir: Path, *, wait: bool = False) -> str:
     return holder
 
 
-def study_status(study_dir: Path) -> dict[str, Any]:
-    """Return `read_status` and, as `failures`, the number of failed trials that were not retried."""
-    return {**read_status(study_dir), "failures": len(_still_failed(failed_trials(study_dir)))}
-
-
-def failed_trials(study_dir: Path) -> dict[int, int | None]:
-    """Return the failed trials by number, each with the trial that repeats it, or None. Raises `StudyError`."""
-    name, where = identified(whole_text(study_dir), study_dir)
-    connection = database.connect(where)
-    try:
-        with connection.snapshot():
-            study = optuna_reader.study_id(connection, name)
-            failed = connection.rows(
-                "SELECT number FROM trials WHERE study_id = ? AND state = 'FAIL' ORDER BY number", study
-            )
-            repeats = connection.rows(
-                "SELECT a.value_json, t.number FROM trial_user_attributes a JOIN trials t ON t.trial_id = a.trial_id "
-                "WHERE t.study_id = ? AND a.key = ? ORDER BY t.number",
-                study,
-                RETRY_OF,
-            )
-    finally:
-        connection.close()
-    repeated_by = {json.loads(original): number for original, number in repeats}
-    return {number: repeated_by.get(number) for (number,) in failed}
-
-
 def to_retry(study_dir: Path, numbers: Iterable[int] = ()) -> list[int]:
     """Return the failed trials to retry: those with the given numbers, or all that were not retried yet.
 
     Raises `StudyError` for other trials, where there are none, and where the study is running.
     """
     lock.refuse_held(study_dir)
-    failed = failed_trials(study_dir)
-    unrepeated = _still_failed(failed)
+    with open_reader(study_dir) as reader:
+        failed = failed_trials(reader)
+    open_failures = unrepeated(failed)
     chosen = sorted(set(numbers))
     for number in chosen:
         if number not in failed:
             raise StudyError(
                 f"{study_dir}: trial {number} has not failed, and only failed trials can be retried: "
-                f"{_listed(unrepeated) or 'there is none'}"
+                f"{_listed(open_failures) or 'there is none'}"
             )
-        if number not in unrepeated:
+        if failed[number] is not None:
             raise StudyError(
                 f"{study_dir}: trial {number} is already repeated by trial {failed[number]}: retry that one"
             )
-    if not unrepeated:
+    if not open_failures:
         raise StudyError(f"{study_dir}: there is no failed trial that is not already repeated")
-    return chosen or unrepeated
+    return chosen or open_failures
 
 
 def more_trials(study_dir: Path, more: int) -> int:
@@ -100,6 +73,7 @@ def more_trials(study_dir: Path, more: int) -> int:
     running.
     """
     lock.refuse_held(study_dir)  # before the imports, which take seconds
+    from ..search import Search
     from .loading import read_spec
 
     if more < 1:
@@ -108,7 +82,8 @@ def more_trials(study_dir: Path, more: int) -> int:
     if spec.search.sampler not in FINITE:
         assert spec.search.trials is not None  # it may be left out for a grid or a list only
         return spec.search.trials + more
-    size = _full_size(spec)
+    unlimited = spec.search.model_copy(update={"trials": None})
+    size = Search(dataclasses.replace(spec, search=unlimited)).limit
     current = min(spec.search.trials or size, size)
     if current == size:
         raise StudyError(f"{study_dir}: the {spec.search.sampler} has only {size} trials, and the study has them all")
@@ -153,18 +128,6 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     if spec.search.sampler in LEARNERS and read_spec(old).objectives == spec.objectives:
         lists["search.warm_start"] = [*spec.search.warm_start, str(old)]
     return [named(name), *(f"{key}={json.dumps(list(dict.fromkeys(value)))}" for key, value in lists.items())]
-
-
-def _full_size(spec: StudySpec) -> int:
-    """Return the number of trials of a whole grid or list, whatever `search.trials` says."""
-    from ..search import Search
-
-    unlimited = spec.search.model_copy(update={"trials": None})
-    return Search(dataclasses.replace(spec, search=unlimited)).limit
-
-
-def _still_failed(failed: dict[int, int | None]) -> list[int]:
-    return [number for number, repeated_by in failed.items() if repeated_by is None]
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -2,57 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ..storage import database, lock, optuna_reader
+from ..states import FAIL, RUNNING, WAITING
+from ..storage import lock
+from ..storage.optuna_sql import StudyReader
 from .study_file import LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
+from .trials import RETRY_OF
 
 
 def read_status(study_dir: Path) -> dict[str, Any]:
-    """Return the counts of trials, the best trial and who runs the study. Raises `StudyError` for a damaged study."""
+    """Return the status of a study as JSON values; `sweeps.Study.status` names the keys.
+
+    Raises `StudyError` for a damaged study.
+    """
     text, holder = whole_text(study_dir), lock.held_by(study_dir)
     study, where = identified(text, study_dir)
-    connection = database.connect(where)
-    try:
-        optuna_reader.refuse_damaged(connection)
-        number = optuna_reader.study_id(connection, study)
-        attributes = optuna_reader.attributes(connection, number)
-        counts, leader = optuna_reader.counts(connection, number), optuna_reader.best(connection, number)
-    finally:
-        connection.close()
+    with StudyReader(where, study, check=True) as reader:
+        attributes, counts, leader = reader.attributes(), reader.counts(), reader.best()
+        failures = unrepeated(failed_trials(reader))
     limit, objectives = attributes.get(LIMIT), attributes.get(OBJECTIVES, [])
     if attributes.get(STUDY_YAML) != text or limit is None:  # changed by hand, or not counted yet
-        limit, objectives = _limit_and_objectives(study_dir)
+        from ..search import Search  # to read the whole study file takes seconds
+        from .loading import read_spec
+
+        spec = read_spec(study_dir)
+        limit, objectives = Search(spec).limit, list(spec.objectives)
     if holder is None:  # trials that a killed driver left RUNNING wait to be trained
-        counts["WAITING"] += counts["RUNNING"]
-        counts["RUNNING"] = 0
+        counts[WAITING] += counts[RUNNING]
+        counts[RUNNING] = 0
     return {
         "study": study,
         "limit": limit,
         "counts": counts,
         "objective": ", ".join(objectives),
         "best": leader
-        and {"trial": leader[0], "value": leader[1][0], "params": {k: _plain(v) for k, v in leader[2].items()}},
+        and {"trial": leader.number, "value": leader.values and leader.values[0], "params": leader.plain_params},
         "held_by": holder,
+        "failures": len(failures),
     }
 
 
-def _limit_and_objectives(study_dir: Path) -> tuple[int, list[str]]:
-    """Return number of trials and objectives from the study file itself; parsing it takes seconds."""
-    from ..search import Search
-    from .loading import read_spec
-
-    spec = read_spec(study_dir)
-    return Search(spec).limit, list(spec.objectives)
+def failed_trials(reader: StudyReader) -> dict[int, int | None]:
+    """Return the failed trials by number, each with the trial that repeats it, or None."""
+    repeated_by = {original: number for number, original in reader.attribute_by_trial(RETRY_OF).items()}
+    return {number: repeated_by.get(number) for number in reader.numbers(FAIL)}
 
 
-def _plain(stored: Any) -> Any:
-    """Return a parameter as in the study file: Optuna stores lists and mappings as JSON."""
-    if isinstance(stored, str) and stored[:1] in ("[", "{"):
-        try:
-            return json.loads(stored)
-        except ValueError:
-            return stored
-    return stored
+def unrepeated(failed: dict[int, int | None]) -> list[int]:
+    """Return the failed trials that no other trial repeats."""
+    return [number for number, repeated_by in failed.items() if repeated_by is None]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SpecError, StudyError
-from ..spec import yaml_text
-from ..storage import database, optuna_reader
-from ..storage.database import Database
+from ..spec.outline import outline
+from ..storage.database import Database, database
 from ..storage.object_store import Remote
+from ..storage.optuna_sql import StudyReader, find_attributes
 
 SPEC_FILE: Final = "study.yaml"
 END: Final = "# end of the study file"  # its last line, missing in a torn file
@@ -38,20 +38,14 @@ def read_text(study_dir: Path | Remote) -> str:
     """Return the study file as it is. Raises `StudyError` where it cannot be read."""
     file = f"{study_dir}/{SPEC_FILE}"
     try:
-        return _content(study_dir).decode("utf-8")
+        content = (study_dir / SPEC_FILE).read_bytes() if isinstance(study_dir, Path) else study_dir.get(SPEC_FILE)
+        if content is None:
+            raise StudyError(f"there is no study in {study_dir}: it has no {SPEC_FILE}")
+        return content.decode("utf-8")
     except OSError as problem:
         raise StudyError(f"{file} cannot be read ({problem.strerror})") from None
     except UnicodeDecodeError:
         raise StudyError(f"{file} cannot be read: it is not text in UTF-8. Restore it") from None
-
-
-def _content(study_dir: Path | Remote) -> bytes:
-    if isinstance(study_dir, Path):
-        return (study_dir / SPEC_FILE).read_bytes()
-    content = study_dir.get(SPEC_FILE)
-    if content is None:
-        raise StudyError(f"there is no study in {study_dir}: it has no {SPEC_FILE}")
-    return content
 
 
 def is_whole(text: str) -> bool:
@@ -60,16 +54,19 @@ def is_whole(text: str) -> bool:
 
 
 def identified(text: str, study_dir: Path) -> tuple[str, Database]:
-    """Return the study's name and its database; only these parts of the study file, which may be long, are parsed."""
+    """Return the study's name and its database, from the text of its study file. Raises `StudyError`."""
     try:
-        values = yaml_text.read("\n".join(_blocks(text, ("study", "state"))))[0]
-    except SpecError:
-        try:
-            values = yaml_text.read(text)[0]
-        except SpecError as problem:
-            raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
+        values = outline(text, ("study", "state"))
+    except SpecError as problem:
+        raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
     state = values.get("state")
-    return str(values.get("study", study_dir.name)), database.database(study_dir, None if state is None else str(state))
+    return str(values.get("study", study_dir.name)), database(study_dir, None if state is None else str(state))
+
+
+def open_reader(study_dir: Path) -> StudyReader:
+    """Return the database of the study in a folder, opened for reading. Raises `StudyError`."""
+    name, where = identified(whole_text(study_dir), study_dir)
+    return StudyReader(where, name)
 
 
 def _copy(study_dir: Path, text: str) -> str | None:
@@ -77,42 +74,16 @@ def _copy(study_dir: Path, text: str) -> str | None:
 
     A torn text may name another study or database than the study has.
     """
-    places, names, is_elsewhere = [database.database(study_dir)], [study_dir.absolute().name], False
+    places, names, is_elsewhere = [database(study_dir)], [study_dir.absolute().name], False
     with contextlib.suppress(StudyError):
         name, where = identified(text, study_dir)
         is_elsewhere = where != places[0]
         places, names = [*places, where], [name, *names]
     for where in dict.fromkeys(places):
-        if where.file is None or where.file.exists():
-            copy = _copy_in(where, names)
+        for name in names if where.file is None or where.file.exists() else ():
+            copy = (find_attributes(where, name) or {}).get(STUDY_YAML)
             if copy is not None:
-                return copy
+                return str(copy)
     if is_elsewhere:
         raise StudyError(f"{study_dir / SPEC_FILE} is torn: it lacks its last line ({END}). Restore it")
     return None
-
-
-def _copy_in(where: Database, names: list[str]) -> str | None:
-    connection = database.connect(where)
-    try:
-        if not optuna_reader.has_tables(connection):
-            return None
-        for name in names:
-            ids = connection.rows("SELECT study_id FROM studies WHERE study_name = ?", name)
-            copy = optuna_reader.attributes(connection, ids[0][0]).get(STUDY_YAML) if ids else None
-            if copy is not None:
-                return str(copy)
-        return None
-    finally:
-        connection.close()
-
-
-def _blocks(text: str, keys: tuple[str, ...]) -> list[str]:
-    """Return the lines of some top-level keys of a study file: each key's line and the indented ones below it."""
-    is_kept, lines = False, []
-    for line in text.splitlines():
-        if line[:1] not in ("", " ", "\t", "#", "-", "}", "]"):
-            is_kept = line.partition(":")[0].strip("\"' ") in keys
-        if is_kept:
-            lines.append(line)
-    return lines

@@ -13,7 +13,7 @@ from ..states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, WAITING
 if TYPE_CHECKING:
     from pinncore import MemberResult
 
-    from ..storage.optuna_writer import Ledger
+    from ..storage.optuna_sql import Ledger
 
 
 # user attributes of a trial in the database

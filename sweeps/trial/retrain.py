@@ -20,12 +20,11 @@ from ..query.query import read_study_file
 from ..query.ranking import ranking_of
 from ..spec.sources import FILE_PREFIX, TRIAL_PREFIX
 from ..states import COMPLETE, FAIL, PRUNED
-from ..storage import database, optuna_reader
 from ..storage.object_store import Remote
 from ..storage.schema import FIRST, SECOND
 from ..study import other_studies
 from ..study.home import local
-from ..study.study_file import identified, whole_text
+from ..study.study_file import open_reader
 from ..study.trials import no_objective
 from .compare import Difference, Stored, compare
 from .reasons import reasons
@@ -153,14 +152,8 @@ def _own_copy(place: Path | Remote, init: str) -> str:
     if not init.startswith((FILE_PREFIX, TRIAL_PREFIX)):
         return init
     study_dir = local(Path(str(place)))
-    name, where = identified(whole_text(study_dir), study_dir)
-    connection = database.connect(where)
-    try:
-        digests = optuna_reader.attributes(connection, optuna_reader.study_id(connection, name)).get(
-            other_studies.WEIGHTS, {}
-        )
-    finally:
-        connection.close()
+    with open_reader(study_dir) as reader:
+        digests = reader.attributes().get(other_studies.WEIGHTS, {})
     copy = study_dir / other_studies.FOLDER / f"{digests.get(init)}.npz"
     if not os.path.isfile(copy):
         raise StudyError(f"the initial weights {init} are gone: {study_dir} has no copy of them")

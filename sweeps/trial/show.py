@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -114,15 +113,10 @@ def _unfinished(place: Path | Remote, trial: int, study_file: Mapping[str, Any])
         "path": str(place),
         "trial": trial,
         "state": record.state,
-        "settings": {"swept": {name: _decoded(value) for name, value in record.params.items()}},
+        "settings": {"swept": record.plain_params},
         "events": _events(place, trial, set()),
         "next": [f"{own_name()} status {shlex.quote(str(place))}"],
     }
-
-
-def _decoded(stored: Any) -> Any:
-    """Return a parameter as the study file has it; the database stores lists and mappings as JSON."""
-    return json.loads(stored) if isinstance(stored, str) and stored.startswith(("[", "{")) else stored
 
 
 def _state_and_rank(place: Path | Remote, trial: int) -> tuple[str | None, dict[str, Any] | None]:

@@ -20,13 +20,13 @@ from ..errors import StudyError
 from ..own_name import own_name
 from ..spec.study_spec import build_settings
 from ..states import FAIL
-from ..storage import database, optuna_reader
 from ..storage.object_store import Remote
+from ..storage.optuna_sql import TrialRecord
 from ..storage.schema import config_of
 from ..storage.stored_tables import tables_of
 from ..storage.tables import of_member
 from ..study.home import local
-from ..study.study_file import identified, whole_text
+from ..study.study_file import open_reader
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
@@ -133,29 +133,13 @@ def described(place: Path | Remote, row: Mapping[str, Any], *, epoch: int | None
     return {"study": place.name, **{name: row[name] for name in names}, "epoch": epoch}
 
 
-def asked_trial(place: Path | Remote, trial: int) -> optuna_reader.TrialRecord | None:
-    """Return state and parameters of a trial from the study's database; None where it has no such trial.
+def asked_trial(place: Path | Remote, trial: int) -> TrialRecord | None:
+    """Return a trial as the study's database has it; None where it has no such trial.
 
     Raises `StudyError` where the database cannot be reached.
     """
-    study_dir = local(Path(str(place)))
-    name, where = identified(whole_text(study_dir), study_dir)
-    connection = database.connect(where)
-    try:
-        study = optuna_reader.study_id(connection, name)
-        records = connection.rows("SELECT trial_id, state FROM trials WHERE study_id = ? AND number = ?", study, trial)
-        if not records:
-            return None
-        trial_id, state = records[0]
-        params = connection.rows(
-            "SELECT param_name, distribution_json, param_value FROM trial_params WHERE trial_id = ? ORDER BY param_id",
-            trial_id,
-        )
-    finally:
-        connection.close()
-    return optuna_reader.TrialRecord(
-        trial, state, {name: optuna_reader.parameter(kind, value) for name, kind, value in params}
-    )
+    with open_reader(local(Path(str(place)))) as reader:
+        return next(iter(reader.records(number=trial)), None)
 
 
 def _no_row(place: Path | Remote, trial: int) -> str:

@@ -17,10 +17,10 @@ from sweeps.runner import driver
 from sweeps.search import Search
 from sweeps.spec.study_spec import config_sha256
 from sweeps.storage.database import database
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.storage.schema import setting_columns
 from sweeps.storage.tables import StudyTables
-from sweeps.study.folder import open_folder, settle
+from sweeps.study.folder import open_folder, open_study
 from sweeps.study.loading import load_text
 
 from .small import train_all
@@ -84,7 +84,7 @@ def made_study(
     )
     spec = load_text(text + lines, base=root)
     study_dir, _ = open_folder(root, spec)
-    settle(study_dir, spec)
+    open_study(study_dir, spec).ledger.close()
     sampled, tables = Search(spec), StudyTables(study_dir)
     ledger = Ledger(database(study_dir, spec.state), name)
     ledger.take("a test")

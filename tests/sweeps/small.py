@@ -22,7 +22,7 @@ from sweeps.runner.worker import SlotWorker
 from sweeps.spec.study_spec import StudySpec
 from sweeps.states import FINISHED
 from sweeps.storage.database import Connection
-from sweeps.study.folder import open_folder, settle
+from sweeps.study.folder import open_folder, open_study
 from sweeps.study.loading import load_spec
 
 STUDY = """\
@@ -89,7 +89,7 @@ def _write_csv(file: Path, points: Points, step: int) -> None:
 def prepare(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     """Create the folder of a study as a first start does; return it, and whether it is new."""
     study_dir, is_new = open_folder(root, spec)
-    settle(study_dir, spec)
+    open_study(study_dir, spec).ledger.close()
     return study_dir, is_new
 
 

@@ -18,7 +18,6 @@ import pytest
 import sweeps
 from sweeps.errors import StudyError
 from sweeps.storage import lock
-from sweeps.study import requests
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
 
@@ -284,7 +283,7 @@ STATUS: dict[str, Any] = {
 
 class TestStatus:
     def test_of_one_study(self, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(requests, "study_status", lambda folder: STATUS)
+        monkeypatch.setattr("sweeps.cli.studies.read_status", lambda folder: STATUS)
         assert invoke("status", study).stdout == (
             "first: 9 trials (3 complete, 1 pruned, 1 failed, 1 failed and retried, 2 running, 2 waiting)\n"
             "  best rel_l2 0.01235: trial 2 (width 16, adam_lr 0.001235)\n"

@@ -22,7 +22,7 @@ from sweeps.dashboard.storage import READ_ONLY, StudyStorage, artifact_id
 from sweeps.search import Search
 from sweeps.storage.database import database
 from sweeps.storage.lock import StudyLock
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.storage.schema import metric_columns
 from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_text

@@ -18,7 +18,7 @@ from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.runner.worker import SlotWorker
 from sweeps.search import stable_hash
 from sweeps.spec.study_spec import StudySpec
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.storage.tables import StudyTables
 from sweeps.study.initial_weights import trial_weights
 from sweeps.study.loading import load_spec, read_spec

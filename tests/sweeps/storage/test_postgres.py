@@ -19,14 +19,14 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.storage.database import Database, connect, database
-from sweeps.storage.optuna_writer import Ledger
-from sweeps.study.folder import database_of, open_folder, open_study, settle
+from sweeps.storage.optuna_sql import Ledger
+from sweeps.study.folder import database_of, open_folder, open_study
 from sweeps.study.loading import read_spec
 from sweeps.study.status import read_status
 from tests.cluster.waiting import WAIT_S
 
 from ..study.test_folder import SMALL, spec_of
-from .test_optuna_writer import LedgerContract, enter
+from .test_optuna_sql import LedgerContract, enter
 
 
 def _program(name: str) -> str | None:
@@ -105,7 +105,7 @@ class TestPostgresql(LedgerContract):
     def test_a_second_writer_is_told_who_holds_the_study(
         self, ledger: Ledger, where: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sweeps.storage.optuna_writer.PATIENCE_S", 0.3)
+        monkeypatch.setattr("sweeps.storage.optuna_sql.PATIENCE_S", 0.3)
         second = Ledger(where, "study")
         with pytest.raises(StudyError, match="is being run by the test"):
             second.take("another")
@@ -117,7 +117,7 @@ class TestPostgresql(LedgerContract):
     def test_a_killed_writer_lets_the_study_go(self, where: Database) -> None:
         Ledger(where, "study", create=True).close()
         program = (
-            "import os, sys\nfrom pathlib import Path\nfrom sweeps.storage.optuna_writer import Ledger\n"
+            "import os, sys\nfrom pathlib import Path\nfrom sweeps.storage.optuna_sql import Ledger\n"
             "from sweeps.storage.database import database\n"
             "ledger = Ledger(database(Path('.'), sys.argv[1]), 'study')\nledger.take('the killed one')\n"
             "os.kill(os.getpid(), 9)"
@@ -145,7 +145,7 @@ class TestPostgresql(LedgerContract):
 def test_a_study_folder_with_its_database_on_the_server(url: str, tmp_path: Path) -> None:
     spec = spec_of(SMALL, f"state={url}")
     study_dir, _ = open_folder(tmp_path / "one", spec)
-    settle(study_dir, spec)
+    open_study(study_dir, spec).ledger.close()
     assert [path.name for path in study_dir.iterdir()] == ["study.yaml"]
     assert database_of(study_dir) == database_of(study_dir, spec) == database(study_dir, url)
     opened = open_study(study_dir, spec)
@@ -162,7 +162,7 @@ def test_a_study_folder_with_its_database_on_the_server(url: str, tmp_path: Path
     assert open_study(study_dir).notes and file.read_bytes() == content
     other, _ = open_folder(tmp_path / "two", spec)
     with pytest.raises(StudyError, match=r"PostgreSQL database .* holds 1 trials of a study 'small'.*another name"):
-        settle(other, spec)
+        open_study(other, spec).ledger.close()
 
 
 @pytest.mark.parametrize("create", [True, False])

@@ -58,7 +58,7 @@ def test_plain_readers_read_the_tables_without_us(tables: StudyTables) -> None:
     by_pandas = pandas.read_parquet(folder).sort_values("trial", ignore_index=True)
     with duckdb.connect() as connection:
         by_duckdb = connection.sql(f"from read_parquet('{folder}/*.parquet') order by trial").to_arrow_table()
-    ours = tables.published_trials().sort_by("trial")
+    ours = tables.read("trials").sort_by("trial")
     assert ours.num_rows == 8
     assert by_arrow.equals(ours)
     assert by_duckdb.column_names == ours.column_names
@@ -68,7 +68,7 @@ def test_plain_readers_read_the_tables_without_us(tables: StudyTables) -> None:
 
 
 def test_values_come_back_as_they_were_published(tables: StudyTables) -> None:
-    row = tables.published_trials().sort_by("trial").to_pylist()[2]
+    row = tables.read("trials").sort_by("trial").to_pylist()[2]
     assert row["trial"] == 2 and row["state"] == "COMPLETE" and row["rel_l2"] == synthetic.error_of(2)
     assert row["inputs"] == '["x", "y"]' and row["keep_epochs"] == "[0, 50, 1000]" and row["data"] == "strb100"
     assert row["first_step"] == 1.0 and row["max_evaluations"] is None
@@ -87,7 +87,7 @@ def test_a_setting_that_shares_a_metrics_name_is_stored_under_its_section() -> N
 
 
 def test_a_configuration_comes_back_from_its_row(tables: StudyTables) -> None:
-    for row in tables.published_trials().to_pylist():
+    for row in tables.read("trials").to_pylist():
         assert config_of(row) == synthetic.config(row["trial"])
 
 
@@ -96,7 +96,7 @@ def test_numpy_scalars_and_other_loss_terms_are_stored(tmp_path: Path, monkeypat
     tables = StudyTables(tmp_path, problem=Wind.name)
     row = {"trial": np.int32(4), "replicate": 0, "state": "COMPLETE", "loss_walls": np.float32(0.5), "adam_lr": 1}
     tables.publish("a", trials=[row | {"keep_epochs": (0, 50)}])
-    stored = tables.published_trials().to_pylist()[0]
+    stored = tables.read("trials").to_pylist()[0]
     assert (stored["trial"], stored["loss_walls"], stored["adam_lr"], stored["keep_epochs"]) == (4, 0.5, 1.0, "[0, 50]")
     assert "loss_lrb" not in stored
 
@@ -118,7 +118,7 @@ def test_killed_between_any_two_writes_there_is_all_of_a_flush_or_none(step: str
             with contextlib.suppress(Killed):
                 synthetic.publish(tables, "pack-000001", range(3, 6))
         survived = StudyTables(study)
-        trials = set(survived.published_trials()["trial"].to_pylist())
+        trials = set(survived.read("trials")["trial"].to_pylist())
         assert trials in ({0, 1, 2}, {0, 1, 2, 3, 4, 5})
         for name in ("curves", "fields", "weights"):
             assert set(survived.read(name)["trial"].to_pylist()) == trials
@@ -163,7 +163,7 @@ def test_killed_while_writing_a_file_leaves_only_a_hidden_one(tables: StudyTable
         patch.setattr(pyarrow.parquet, "write_table", half)
         with pytest.raises(Killed):
             synthetic.publish(tables, "late", [20])
-    assert tables.published_trials().num_rows == 8
+    assert tables.read("trials").num_rows == 8
     assert tables.remove_orphans() == ["curves/.late.parquet.tmp"]
 
 
@@ -188,8 +188,6 @@ def test_nothing_is_written_where_a_later_table_cannot_be_built(tmp_path: Path) 
         tables.publish("a", trials=[{"trial": 0, "rel_l3": 1.0}], curves=[synthetic.curve(0)])
     with pytest.raises(ValueError, match="equally long"):
         tables.publish("a", trials=[], curves=[{"step": [1, 2], "loss": [1.0]}])
-    with pytest.raises(ValueError, match="letters, digits"):
-        tables.publish("../a", trials=[])
     assert not (tmp_path / "demo").exists()
 
 
@@ -226,10 +224,10 @@ def test_a_flipped_byte_inside_a_page_is_found_by_its_checksum(tables: StudyTabl
 
 
 def test_files_with_other_columns_are_read_side_by_side(tables: StudyTables) -> None:
-    other = tables.published_trials().slice(0, 1).drop_columns(["boundary_weight"])
+    other = tables.read("trials").slice(0, 1).drop_columns(["boundary_weight"])
     other = other.append_column("another_setting", pa.array(["x"]))
     pyarrow.parquet.write_table(other, tables.study_dir / "trials" / "other.parquet")
-    read = tables.published_trials()
+    read = tables.read("trials")
     assert read.num_rows == 9 and read["boundary_weight"].null_count == 1 and read["another_setting"].null_count == 8
 
 

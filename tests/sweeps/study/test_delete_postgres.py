@@ -9,9 +9,10 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.storage.database import connect, database
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.study import housekeeping
-from sweeps.study.requests import study_status, to_retry
+from sweeps.study.requests import to_retry
+from sweeps.study.status import read_status
 
 from ..invoking import made_study
 from ..storage.test_postgres import pytestmark as pytestmark
@@ -39,7 +40,7 @@ def test_its_study_goes_and_the_others_stay(studies: tuple[Path, Path], url: str
     assert to_retry(first) == [1]
     assert housekeeping.delete(first) is None
     assert left(second, url) == ["second"] and not first.exists()
-    assert study_status(second)["counts"]["COMPLETE"] == 1
+    assert read_status(second)["counts"]["COMPLETE"] == 1
     made_study(first.parent, "first", lines=f"state: {url}\n")  # its name is free again
     assert left(second, url) == ["first", "second"]
 
@@ -57,7 +58,7 @@ def test_a_study_run_from_a_machine_whose_lock_is_not_seen_stays(
     studies: tuple[Path, Path], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = studies
-    monkeypatch.setattr("sweeps.storage.optuna_writer.PATIENCE_S", 0.3)
+    monkeypatch.setattr("sweeps.storage.optuna_sql.PATIENCE_S", 0.3)
     elsewhere = Ledger(database(first, url), "first")
     elsewhere.take("process 7 on a node")
     try:
@@ -65,7 +66,7 @@ def test_a_study_run_from_a_machine_whose_lock_is_not_seen_stays(
             housekeeping.delete(first)
     finally:
         elsewhere.close()
-    assert left(first, url) == ["first", "second"] and study_status(first)["counts"]["COMPLETE"] == 1
+    assert left(first, url) == ["first", "second"] and read_status(first)["counts"]["COMPLETE"] == 1
 
 
 def test_where_the_server_does_not_answer_nothing_goes(studies: tuple[Path, Path], url: str, tmp_path: Path) -> None:

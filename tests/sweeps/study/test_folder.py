@@ -13,9 +13,9 @@ from sweeps.spec import identity
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage import lock
 from sweeps.storage.database import database
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import Ledger
 from sweeps.study import folder
-from sweeps.study.folder import open_folder, open_study, record_version, settle
+from sweeps.study.folder import open_folder, open_study, record_version
 from sweeps.study.loading import load_text, read_spec
 from sweeps.study.study_file import END, LIMIT, STUDY_YAML
 
@@ -43,7 +43,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that was begun and has a trial."""
     study_dir, is_new = open_folder(tmp_path_factory.mktemp("begun"), spec_of())
     assert is_new
-    settle(study_dir, spec_of())
+    open_study(study_dir, spec_of()).ledger.close()
     ledger = Ledger(database(study_dir), "small")
     ledger.enter(0, {}, {}, {"pack": 0})
     ledger.close()
@@ -91,15 +91,15 @@ def test_a_start_cut_short_anywhere_is_begun_again(tmp_path: Path, monkeypatch: 
             case "take":
                 patch.setattr(Ledger, "take", crash)
             case "settle":
-                patch.setattr(folder, "_data_hash", crash)
+                patch.setattr(folder, "data_hash", crash)
             case "write":
                 patch.setattr(os, "replace", crash)
         with pytest.raises(Crash):
-            settle(study_dir, spec_of())
+            open_study(study_dir, spec_of()).ledger.close()
     assert not (study_dir / "study.yaml").exists(), "the study is not there yet"
     more = spec_of(SMALL, "search.trials=9", "train.epochs=7")
     assert open_folder(tmp_path, more) == (study_dir, True)
-    settle(study_dir, more)
+    open_study(study_dir, more).ledger.close()
     assert read_spec(study_dir) == more and attributes(study_dir)["identity"] == identity.identity_sha256(more)
 
 
@@ -121,7 +121,7 @@ def test_a_cut_study_file_of_a_study_kept_elsewhere(tmp_path: Path) -> None:
     """The database cannot be found without the line `state`, which may be what was cut."""
     spec = spec_of(SMALL, f"state={tmp_path / 'kept elsewhere'}")
     study_dir, _ = open_folder(tmp_path / "root", spec)
-    settle(study_dir, spec)
+    open_study(study_dir, spec).ledger.close()
     assert not (study_dir / "study.db").exists() and (tmp_path / "kept elsewhere" / "small.db").is_file()
     file = study_dir / "study.yaml"
     content = file.read_bytes()
@@ -189,16 +189,16 @@ def test_a_lost_study_file_is_never_replaced(study_dir: Path) -> None:
 def test_a_name_that_a_shared_database_has_already_is_refused(tmp_path: Path) -> None:
     spec = spec_of(SMALL, f"state={tmp_path / 'kept'}")
     first, _ = open_folder(tmp_path / "one", spec)
-    settle(first, spec)
+    open_study(first, spec).ledger.close()
     second, _ = open_folder(tmp_path / "two", spec)
     with pytest.raises(StudyError, match=rf"already holds a study 'small', that of {first}.*--set study=small-2"):
-        settle(second, spec)
+        open_study(second, spec).ledger.close()
     assert not (second / "study.yaml").exists()
-    settle(first, spec)
+    open_study(first, spec).ledger.close()
     moved = tmp_path / "three" / "small"
     shutil.copytree(first, moved)
     shutil.rmtree(first)
-    settle(moved, spec)
+    open_study(moved, spec).ledger.close()
 
 
 def test_state_changes_once_the_database_was_moved(study_dir: Path, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_study_is_what_cannot_change_of_it() -> None:
 
 
 def test_changed_data_are_refused(study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_data_hash", lambda spec: "f" * 64)
+    monkeypatch.setattr(folder, "data_hash", lambda spec: "f" * 64)
     before = (study_dir / "study.yaml").read_bytes()
     with pytest.raises(StudyError, match=r"data of .* have changed .* now ffffffffffff"):
         open_study(study_dir, spec_of(SMALL, "search.trials=99"))

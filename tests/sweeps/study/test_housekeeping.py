@@ -16,7 +16,9 @@ from sweeps.storage import lock
 from sweeps.storage.tables import StudyTables
 from sweeps.study.cleaning import collect, collect_jobs
 from sweeps.study.housekeeping import delete, overview
-from sweeps.study.requests import failed_trials, study_status, to_retry
+from sweeps.study.requests import to_retry
+from sweeps.study.status import failed_trials, read_status
+from sweeps.study.study_file import open_reader
 
 from ..invoking import made_study
 
@@ -69,8 +71,9 @@ class TestFailures:
     def test_a_repeated_failure_counts_no_more(self, tmp_path: Path, by: int) -> None:
         states = ("FAIL", "COMPLETE", "FAIL", "COMPLETE", "FAIL")
         study = made_study(tmp_path, states=states, repeats={by: 0})
-        assert failed_trials(study) == {0: by, 2: None, 4: None}
-        assert study_status(study)["failures"] == 2
+        with open_reader(study) as reader:
+            assert failed_trials(reader) == {0: by, 2: None, 4: None}
+        assert read_status(study)["failures"] == 2
         assert to_retry(study) == [2, 4]
         with pytest.raises(StudyError, match=f"trial 0 is already repeated by trial {by}"):
             to_retry(study, [2, 0])
@@ -143,7 +146,7 @@ class TestDelete:
         copy.mkdir(parents=True)
         (copy / "study.yaml").write_bytes((study / "study.yaml").read_bytes())
         assert f"it is that of {study}" in (delete(copy) or "")
-        assert not copy.exists() and study_status(study)["counts"]["COMPLETE"] == 1
+        assert not copy.exists() and read_status(study)["counts"]["COMPLETE"] == 1
         study.rename(study.with_name("moved"))  # the folder it began in is gone, so it is that of nobody else
         assert delete(study.with_name("moved")) is None
 

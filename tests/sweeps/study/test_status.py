@@ -16,14 +16,14 @@ from sweeps.search import Search
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.database import connect, database
 from sweeps.storage.lock import StudyLock
-from sweeps.storage.optuna_writer import Ledger
-from sweeps.study.folder import open_study, settle
+from sweeps.storage.optuna_sql import Ledger
+from sweeps.study.folder import open_study
 from sweeps.study.loading import load_text
 from sweeps.study.status import read_status
 from sweeps.study.study_file import LIMIT
 from tests.cluster.waiting import WAIT_S
 
-from ..storage.test_optuna_writer import multiply
+from ..storage.test_optuna_sql import multiply
 
 TEXT = """\
 study: small
@@ -38,7 +38,7 @@ space:
 def begun(study_dir: Path, text: str = TEXT) -> tuple[StudySpec, Search]:
     spec = load_text(text, base=Path("/"))
     study_dir.mkdir(parents=True, exist_ok=True)
-    settle(study_dir, spec)
+    open_study(study_dir, spec).ledger.close()
     return spec, Search(spec)
 
 
@@ -76,6 +76,7 @@ def test_a_study_that_runs_and_the_same_one_killed(study_dir: Path) -> None:
         "objective": "rel_l2",
         "best": {"trial": 1, "value": 0.25, "params": Search(spec).propose(1).params},
         "held_by": running["held_by"],
+        "failures": 1,
     }
     assert str(os.getpid()) in running["held_by"]
     held.release()

@@ -18,14 +18,19 @@ import optuna
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
 from optuna.trial import FrozenTrial
 
 from sweeps.errors import StudyError
 from sweeps.states import FINISHED
 from sweeps.storage.database import Connection, Database, connect, database
-from sweeps.storage.optuna_reader import TrialRecord
-from sweeps.storage.optuna_writer import Ledger
+from sweeps.storage.optuna_sql import REVISIONS, Ledger, StudyReader, TrialRecord, find_attributes
 
 SPACE: dict[str, BaseDistribution] = {
     "adam_lr": FloatDistribution(1e-4, 1e-2, log=True),
@@ -35,6 +40,23 @@ SPACE: dict[str, BaseDistribution] = {
     "depth": IntDistribution(1, 64, log=True),
 }
 PARAMS = {"adam_lr": 1.234567890123e-3, "width": 20, "init": "keras", "data": '{"mat": "a.mat"}', "depth": 7}
+
+
+# every column of the tables that our SQL reads or writes: with an Optuna that has others, read `optuna_sql` again
+COLUMNS = {
+    "alembic_version": "version_num",
+    "studies": "study_id study_name",
+    "study_directions": "study_direction_id direction study_id objective",
+    "study_user_attributes": "study_user_attribute_id study_id key value_json",
+    "trials": "trial_id number study_id state datetime_start datetime_complete",
+    "trial_params": "param_id trial_id param_name param_value distribution_json",
+    "trial_values": "trial_value_id trial_id objective value value_type",
+    "trial_user_attributes": "trial_user_attribute_id trial_id key value_json",
+    "trial_system_attributes": "trial_system_attribute_id trial_id key value_json",
+    "trial_intermediate_values": (
+        "trial_intermediate_value_id trial_id step intermediate_value intermediate_value_type"
+    ),
+}
 
 
 def enter(ledger: Ledger, number: int, **attributes: Any) -> None:
@@ -104,7 +126,8 @@ class LedgerContract:
             assert trial.duration is None or -1 < trial.duration.total_seconds() < 60
         assert optuna_study(where).best_trial.number == 5
         assert ledger.counts() == {"COMPLETE": 2, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 1}
-        assert ledger.best() == (5, (0.125,), trials[5].params)
+        best = ledger.best()
+        assert best and (best.number, best.values, best.params) == (5, (0.125,), trials[5].params)
 
     def test_the_best_of_equals_is_the_first_and_infinity_the_last(self, ledger: Ledger) -> None:
         assert ledger.best() is None
@@ -112,7 +135,7 @@ class LedgerContract:
             enter(ledger, number)
             ledger.mark(number, "COMPLETE", [value])
             best = ledger.best()
-            assert best and best[0] == min(number, 2)
+            assert best and best.number == min(number, 2)
         assert [record.values for record in self.again(ledger)] == [(math.inf,), (0.5,), (0.25,), (0.25,)]
 
     @pytest.mark.parametrize("state", FINISHED)
@@ -182,10 +205,10 @@ class LedgerContract:
         enter(ledger, 0)
         run = Connection.run
 
-        def failing(self: Connection, sql: str, *values: Any) -> int:
+        def failing(self: Connection, sql: str, *values: Any) -> None:
             if sql == "COMMIT":
                 raise StudyError("the disk is full")
-            return run(self, sql, *values)
+            run(self, sql, *values)
 
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "run", failing)
@@ -215,7 +238,7 @@ class LedgerContract:
                 enter(ledger, number)
                 ledger.mark(number, "COMPLETE", values)
             assert [record.values for record in ledger.records()] == [(0.5, 2.0, math.inf), (0.25, 3.0, 1.0)]
-            assert ledger.best() == (1, (0.25, 3.0, 1.0), ledger.records()[1].params)
+            assert ledger.best() == ledger.records()[1]
             enter(ledger, 2)
             for wrong in ([], [1.0], [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, math.nan]):
                 with pytest.raises(ValueError, match="values"):
@@ -351,6 +374,62 @@ class TestSqlite(LedgerContract):
             enter(ledger, 1)
         enter(second, 1)
         second.close()
+
+
+def test_optuna_makes_the_tables_that_our_sql_knows(tables: Path) -> None:
+    connection = connect(database(tables.parent))
+    assert connection.rows("SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
+    made = {table: [row[1] for row in connection.rows(f"PRAGMA table_info({table})")] for table in COLUMNS}
+    connection.close()
+    assert made == {table: columns.split() for table, columns in COLUMNS.items()}
+
+
+def test_our_sql_uses_no_other_table_and_optuna_reads_all_that_it_wrote(tmp_path: Path) -> None:
+    where, used = database(tmp_path), set[tuple[str, str]]()
+
+    def note(action: int, table: str | None, column: str | None, *_: object) -> int:
+        if action in (sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE):
+            used.add((table or "", column or ""))
+        return sqlite3.SQLITE_OK
+
+    with Ledger(where, "study", create=True, objectives=2) as ledger:
+        ledger._connection._opened.set_authorizer(note)
+        ledger.take("me")
+        ledger.set_attribute("limit", 3)
+        for number in range(4):
+            enter(ledger, number, retry_of=0)
+            ledger.mark(number, "RUNNING")
+            ledger.log_rung(number, 111, 0.5 + number)
+        ledger.annotate(1, "deaths", {"0": 2})
+        for number, state in enumerate(("COMPLETE", "FAIL", "PRUNED")):
+            ledger.mark(number, state, (0.5, math.inf) if state == "COMPLETE" else None)
+        ours, best = ledger.records(), ledger.best()
+        assert best == ours[0] and ledger.records(number=2) == ours[2:3] and ledger.records(number=9) == []
+        assert ledger.records(after=ours[1].trial_id) == ours[2:] and ledger.numbers("FAIL") == [1]
+        assert ledger.counts() == {"COMPLETE": 1, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 0}
+        assert ledger.attribute_by_trial("retry_of") == dict.fromkeys(range(4), 0)
+        assert find_attributes(where, "study") == ledger.attributes() and find_attributes(where, "other") is None
+    used = {(table, column) for table, column in used if table not in ("", "sqlite_master")}
+    assert {table for table, _ in used} <= set(COLUMNS)
+    assert all(column in ("", *COLUMNS[table].split()) for table, column in used)
+    study = optuna_study(where)
+    assert study.user_attrs == {"limit": 3, "fence": 1, "holder": "me"}
+    for record, trial in zip(ours, study.trials, strict=True):
+        assert (record.trial_id, record.number, record.state) == (trial._trial_id, trial.number, trial.state.name)
+        assert (record.started, record.ended) == (trial.datetime_start, trial.datetime_complete)
+        assert record.params == trial.params and record.rungs == trial.intermediate_values
+        assert {name: json_to_distribution(text) for name, text in record.distributions.items()} == SPACE
+        assert (record.attributes, record.system_attributes) == (trial.user_attrs, trial.system_attrs)
+        assert list(record.values or ()) == (trial.values or [])
+
+
+def test_a_reader_sees_what_the_writer_wrote_and_changes_nothing(written: Path) -> None:
+    before = (written / "study.db").read_bytes()
+    with StudyReader(database(written), "study", check=True) as reader:
+        assert reader.counts()["COMPLETE"] == len(reader.records()) == 40
+        best = reader.best()
+        assert best and (best.number, best.values) == (39, (1 / 40,))
+    assert (written / "study.db").read_bytes() == before
 
 
 def multiply(where: Database, trials: int) -> None:
@@ -626,7 +705,7 @@ def test_tables_of_another_optuna_are_refused(tmp_path: Path) -> None:
     connection = connect(database(tmp_path))
     connection.run("UPDATE alembic_version SET version_num = 'v9.9.9'")
     connection.close()
-    with pytest.raises(StudyError, match=r"study\.db.*no longer compatible with the table schema"):
+    with pytest.raises(StudyError, match=r"study\.db has Optuna's tables in version v9\.9\.9.*knows v3.*Restore it"):
         Ledger(database(tmp_path), "study")
 
 
