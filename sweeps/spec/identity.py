@@ -27,8 +27,7 @@ def identity(spec: StudySpec) -> list[str]:
 
 def refuse_other(stored: StudySpec, requested: StudySpec, study_dir: Path) -> None:
     """Raise `StudyError` with a diff where `requested` is another study than the one stored in the folder."""
-    before, after = identity(stored), identity(requested)
-    if before == after:
+    if stored == requested or (before := identity(stored)) == (after := identity(requested)):
         return
     lines = difflib.unified_diff(before, after, "in the study", "in the file", lineterm="", n=0)
     diff = "\n".join(line for line in lines if not line.startswith("@@"))

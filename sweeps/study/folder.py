@@ -20,10 +20,20 @@ from ..storage import database, lock
 from ..storage.object_store import uri_of
 from ..storage.optuna_sql import Ledger
 from . import home
-from .loading import read_spec
+from .loading import read_spec, read_stored
 from .log import LOG_FILE
 from .provenance import code_version, data_hash
-from .study_file import END, LIMIT, OBJECTIVES, SPEC_FILE, STUDY_YAML, identified, is_whole, read_text, whole_text
+from .study_file import (
+    LIMIT,
+    OBJECTIVES,
+    SPEC_FILE,
+    STUDY_YAML,
+    identified,
+    is_whole,
+    read_text,
+    stored_text,
+    whole_text,
+)
 
 SCHEMA: Final = 1  # version of folder and database; studies of a higher version are refused
 SCHEMA_KEY, VERSIONS, HOME = "schema", "code_versions", "home"  # attributes of the study
@@ -55,7 +65,7 @@ def open_folder(root: Path, spec: StudySpec) -> tuple[Path, bool]:
     if is_new and study_dir.is_dir() and any(not _is_leftover(path) for path in study_dir.iterdir()):
         raise StudyError(f"{study_dir} exists and is not a study (it has no {SPEC_FILE}); choose another name or root")
     if not is_new:
-        refuse_other(read_spec(study_dir), spec, study_dir)
+        refuse_other(read_stored(study_dir, spec), spec, study_dir)
     study_dir.mkdir(parents=True, exist_ok=True)
     return study_dir, is_new
 
@@ -69,11 +79,9 @@ def open_study(study_dir: Path, wanted: StudySpec | None = None) -> OpenStudy:
     is_new = not (study_dir / SPEC_FILE).is_file()
     if is_new and wanted is None:
         raise StudyError(f"{study_dir} is not a study: it has no {SPEC_FILE}")
-    stored = wanted if is_new else read_spec(study_dir)
-    assert stored is not None
-    spec = wanted or stored
-    if not is_new:
-        refuse_other(stored, spec, study_dir)
+    spec = wanted or read_spec(study_dir)
+    stored = spec if is_new else read_stored(study_dir, spec)
+    refuse_other(stored, spec, study_dir)
     ledger = _ledger(study_dir, spec, stored, is_new)
     try:
         _refuse_newer(ledger.attributes(), study_dir)
@@ -120,7 +128,7 @@ def _is_leftover(path: Path) -> bool:
 
 def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mapping[str, Any]) -> None:
     """Write the study file where it changes, its copy in the database first."""
-    text, changes = f"{spec.to_yaml()}{END}\n", dict[str, Any]()
+    text, changes = stored_text(spec), dict[str, Any]()
     if attributes.get(STUDY_YAML) != text:
         changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives)}
         changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: _home(study_dir)}

@@ -12,7 +12,7 @@ from ..spec import yaml_text
 from ..spec.parse import parse_spec
 from ..spec.study_spec import StudySpec
 from .input_checks import FILE_CHECKS
-from .study_file import SPEC_FILE, whole_text
+from .study_file import SPEC_FILE, read_text, stored_text, whole_text
 
 Given = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -55,6 +55,14 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
         )
     except SpecError as problem:
         raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
+
+
+def read_stored(study_dir: Path, wanted: StudySpec) -> StudySpec:
+    """Return the study of a study folder; where its file says the same as `wanted`, that is not parsed again.
+
+    Raises `StudyError`.
+    """
+    return wanted if read_text(study_dir) == stored_text(wanted) else read_spec(study_dir)
 
 
 def read_given(spec: Given) -> Path | StudySpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import SpecError, StudyError
 from ..spec.outline import outline
@@ -12,10 +12,18 @@ from ..storage.database import Database, database
 from ..storage.object_store import Remote
 from ..storage.optuna_sql import StudyReader, find_attributes
 
+if TYPE_CHECKING:
+    from ..spec.study_spec import StudySpec
+
 SPEC_FILE: Final = "study.yaml"
 END: Final = "# end of the study file"  # its last line, missing in a torn file
 STUDY_YAML: Final = "study_yaml"  # attribute of the study in its database: the whole text
 LIMIT, OBJECTIVES = "limit", "objectives"  # further attributes, derived from the study file
+
+
+def stored_text(spec: StudySpec) -> str:
+    """Return the text of the study file in the study's folder."""
+    return f"{spec.to_yaml()}{END}\n"
 
 
 def whole_text(study_dir: Path | Remote) -> str:
