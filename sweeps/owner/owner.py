@@ -412,7 +412,7 @@ class StudyOwner:
             self.spec.sha256(),
             keep_composition=is_padded and pending.is_planned,
             rungs=self._pruner.rungs(pending.members),
-            patience=search.pruner if search.pruner.kind == "patience" else None,
+            patience=search.pruner if search.pruner.traits.watches_curve else None,
             metric=self._pruner.metrics[0],
             keep_fields=results.fields == "all",
             keep_weights=results.weights == "all",

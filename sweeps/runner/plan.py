@@ -292,7 +292,7 @@ def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:
 
 def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> str:
     reasons = ["L-BFGS may stop early, and its line searches vary"]
-    if Search(spec).learns:
+    if spec.search.traits.learns:
         reasons.append(f"{spec.search.sampler} will choose other configurations than the random ones looked at")
     if looked_at < limit:
         reasons.append(f"only the first {looked_at} of {limit} trials were looked at")

@@ -21,12 +21,11 @@ class Learner(Sampler):
     often the process was started nor on the order in which trials ended.
     """
 
-    learns = True
     tries: ClassVar[int] = 100  # forbidden proposals before the point is drawn at random
 
-    def __init__(self, points: Points, *, history: Iterable[PastTrial]) -> None:
-        self.points, self._settings = points, points.spec.search
-        self._random = Random(points, self._settings.seed)
+    def __init__(self, points: Points, history: Iterable[PastTrial]) -> None:
+        super().__init__(points)
+        self._random = Random(points)
         self._objectives = len(points.spec.objectives)
         self._trials = {trial.index: trial.checked(self._objectives) for trial in history}
         self._settled = 0

@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from ..spec.samplers import SAMPLERS
 from ..states import COMPLETE, PRUNED
 from .learner import Learner, foreign
 from .optuna_mirror import ask, quiet, suggest
@@ -31,8 +32,8 @@ class OptunaLearner(Learner):
     The trials of other studies come before those of this study; the last of them is at place -1.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
-        super().__init__(points, history=history)
+    def __init__(self, points: Points, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(points, history)
         self._warm = foreign(points, warm)
         self._frozen: dict[int, tuple[PastTrial, FrozenTrial]] = {}
         self._joint = {
@@ -85,6 +86,8 @@ class OptunaLearner(Learner):
 class Tpe(OptunaLearner):
     """The tree-structured Parzen estimator (Watanabe 2023), on groups of fields where some are conditional."""
 
+    traits = SAMPLERS["tpe"]
+
     def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
         if self.points.is_conditional:
             return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
@@ -106,6 +109,7 @@ class Gp(OptunaLearner):
     Conditional fields are drawn at random.
     """
 
+    traits = SAMPLERS["gp"]
     tries = 20  # every try fits the process again
 
     def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
@@ -125,8 +129,10 @@ class Nsga2(OptunaLearner):
     so its first trial stores them. Conditional fields are drawn at random.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
-        super().__init__(points, history=history, warm=warm)
+    traits = SAMPLERS["nsga2"]
+
+    def __init__(self, points: Points, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(points, history, warm)
         self._parents: dict[int, list[int]] = {}
         for trial in self._trials.values():
             self._remember(trial.attrs)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from ..spec.samplers import SamplerTraits
 from ..states import COMPLETE, FAIL, FINISHED
+from .points import Points
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,15 @@ class Proposal:
 
 
 class Sampler(ABC):
-    """A rule that turns places in a sequence into configurations."""
+    """A rule that turns places in a sequence into configurations.
 
-    learns: ClassVar[bool] = False
+    `history` are the trials of earlier starts, `warm` those of other studies; samplers that do not learn use neither.
+    """
+
+    traits: ClassVar[SamplerTraits]
+
+    def __init__(self, points: Points, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        self.points, self._settings = points, points.spec.search
 
     @property
     def size(self) -> int | None:
@@ -67,9 +75,9 @@ class Sampler(ABC):
     def propose(self, index: int) -> Proposal:
         """Return the configuration at place `index`, the same one in every call."""
 
-    @abstractmethod
     def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
-        """Take note of the state and the results of a trial."""
+        """Take note of the state and the results of a trial, in a sampler that learns."""
+        return None
 
     def generation_of(self, index: int) -> range:
         """Return the places that are proposed together with `index`."""

@@ -75,7 +75,7 @@ def has_stalled(settings: PrunerSettings, steps: Sequence[int], values: Sequence
     must be lower than the best before it by more than `min_improvement` of the latter. Without a row before that share
     nothing has stalled. A number that is not finite is no improvement.
     """
-    if settings.kind != "patience" or not steps:
+    if not settings.traits.watches_curve or not steps:
         return False
     split = bisect_right(steps, steps[-1] - math.ceil(settings.patience * planned))
     if split == 0:

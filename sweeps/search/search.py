@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from optuna.distributions import BaseDistribution
 
+from .cmaes import CmaEs
 from .independent import Grid, Listed, QuasiRandom, Random
 from .optuna_samplers import Gp, Nsga2, Tpe
 from .points import Points
@@ -14,6 +15,17 @@ from .proposals import PastTrial, Proposal, Sampler
 
 if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
+
+CLASSES: Final[Mapping[str, type[Sampler]]] = {
+    "random": Random,
+    "grid": Grid,
+    "qmc": QuasiRandom,
+    "tpe": Tpe,
+    "gp": Gp,
+    "cmaes": CmaEs,
+    "nsga2": Nsga2,
+    "list": Listed,
+}
 
 
 class Search:
@@ -27,7 +39,7 @@ class Search:
     def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
         self._trials = spec.search.trials
         self._points = Points(spec)
-        self._sampler = _sampler(self._points, history, warm)
+        self._sampler = CLASSES[spec.search.sampler](self._points, history, warm)
 
     @property
     def limit(self) -> int:
@@ -41,7 +53,7 @@ class Search:
     @property
     def learns(self) -> bool:
         """Return whether proposals depend on results."""
-        return self._sampler.learns
+        return self._sampler.traits.learns
 
     def generation_of(self, index: int) -> range:
         """Return the places proposed together with `index`: a generation in deterministic mode, else `index` alone."""
@@ -80,27 +92,3 @@ class Search:
     def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
         """Return the distributions of Optuna for the active fields."""
         return {name: self._points.distributions[name] for name in params}
-
-
-def _sampler(points: Points, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> Sampler:
-    spec = points.spec
-    match spec.search.sampler:
-        case "grid":
-            return Grid(points, spec.search.seed)
-        case "random":
-            return Random(points, spec.search.seed)
-        case "qmc":
-            return QuasiRandom(points, spec.search.seed)
-        case "list":
-            return Listed(spec.listed)
-        case "tpe":
-            return Tpe(points, history=history, warm=warm)
-        case "gp":
-            return Gp(points, history=history, warm=warm)
-        case "nsga2":
-            return Nsga2(points, history=history, warm=warm)
-        case "cmaes":
-            from .cmaes import CmaEs  # takes a second to import
-
-            return CmaEs(points, history=history)
-    raise ValueError(f"sampler must be a known one, got {spec.search.sampler!r}")

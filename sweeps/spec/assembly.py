@@ -55,7 +55,7 @@ def assemble(
     dimensions = file.space.model_dump(mode="json", exclude_unset=True)
     written = {name: dimensions[name] for name in content.get("space", {})}
     space, mistakes = _space(written, sections.keys["space"], unsure, absolute)
-    if file.search.sampler == "list":
+    if file.search.traits.reads_list:
         space = dict(configurations.dimensions(rows))
         always_given = {name for name in space if all(name in row for row in rows)}
     else:

@@ -17,6 +17,7 @@ from .assembly import URL
 from .combinations import possible, related
 from .dimensions import KINDS
 from .mistakes import Sections, nearest
+from .samplers import SAMPLERS
 from .search_checks import search_mistakes
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def structure_mistakes(raw: Mapping[str, Any], sections: Sections) -> list[Mista
             hint = f"Keep one of {', '.join(sections.kinds[name])}."
             mistakes.append(Mistake(f"space.{name}", content, "must be exactly one kind of dimension", hint))
     search = raw.get("search")
-    if space and isinstance(search, dict) and search.get("sampler") == "list":
+    sampler = search.get("sampler") if isinstance(search, dict) else None
+    if space and isinstance(sampler, str) and sampler in SAMPLERS and SAMPLERS[sampler].reads_list:
         hint = "Give the fields in search.list, or use another sampler."
-        mistakes.append(Mistake("space", NOT_GIVEN, "must be empty with the sampler list", hint))
+        mistakes.append(Mistake("space", NOT_GIVEN, f"must be empty with the sampler {sampler}", hint))
     return mistakes
 
 

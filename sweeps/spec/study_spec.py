@@ -49,7 +49,7 @@ class StudySpec:
     @property
     def listed(self) -> tuple[dict[str, Any], ...]:
         """Return the configurations of the sampler list, each with the fields it gives; empty for other samplers."""
-        rows = self.search.list_ if self.search.sampler == "list" else None
+        rows = self.search.list_ if self.search.traits.reads_list else None
         return tuple(rows) if isinstance(rows, list) else ()
 
     def config(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -80,7 +80,7 @@ class StudySpec:
 
     def to_plain(self) -> dict[str, Any]:
         """Return the study as the plain values of a study file, including every default."""
-        dimensions = self.space if self.search.sampler != "list" else {}
+        dimensions = {} if self.search.traits.reads_list else self.space
         models = {"search": self.search, "resources": self.resources, "budget": self.budget, "results": self.results}
         sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in models.items()}
         return copy.deepcopy(

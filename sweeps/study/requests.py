@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
 
 POLL_S: Final = 0.2  # interval for checking the lock of a study that is being stopped
-FINITE: Final = ("grid", "list")  # samplers with a fixed number of trials
-LEARNERS: Final = ("tpe", "gp", "nsga2")  # samplers that learn from other studies
 
 
 def stop(study_dir: Path, *, wait: bool = False) -> str:
@@ -105,7 +103,7 @@ def more_trials(study_dir: Path, more: int) -> int:
     if more < 1:
         raise StudyError(f"the number of further trials must be at least 1, got {more}")
     spec = read_spec(study_dir)
-    if spec.search.sampler not in FINITE:
+    if not spec.search.traits.is_finite:
         assert spec.search.trials is not None  # it may be left out for a grid or a list only
         return spec.search.trials + more
     size = _full_size(spec)
@@ -150,7 +148,7 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     if name == old.name:
         raise StudyError(f"--branch: must be another name than that of the study in {old}, got {name!r}")
     lists = {"search.reuse": [*spec.search.reuse, str(old)]}
-    if spec.search.sampler in LEARNERS and read_spec(old).objectives == spec.objectives:
+    if spec.search.traits.learns_from_others and read_spec(old).objectives == spec.objectives:
         lists["search.warm_start"] = [*spec.search.warm_start, str(old)]
     return [named(name), *(f"{key}={json.dumps(list(dict.fromkeys(value)))}" for key, value in lists.items())]
 

@@ -20,7 +20,9 @@ from optuna.trial import create_trial
 from scipy.stats import qmc
 
 from sweeps.search import PastTrial, Search, stable_hash
+from sweeps.search.search import CLASSES
 from sweeps.search.seeds import shuffled
+from sweeps.spec.samplers import SAMPLERS as TRAITS
 from tests.cluster.waiting import WAIT_S
 
 from .searches import BOWL_WHEN, LEARNING, PURE, ROWS, SAMPLERS, Driver, points, study
@@ -31,6 +33,11 @@ RECORDED = json.loads(Path(__file__).with_name("points.json").read_text())
 @pytest.fixture(params=SAMPLERS)
 def sampler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def test_every_sampler_of_the_study_file_has_a_class_with_its_traits() -> None:
+    assert {name: kind.traits for name, kind in CLASSES.items()} == TRAITS
+    assert all(kind.traits is TRAITS[name] for name, kind in CLASSES.items())
 
 
 class TestEverySampler:
