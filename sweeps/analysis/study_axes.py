@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ..query.query import place_of, query, ranked_trials, read_study_file
 from ..query.ranking import dimensions, ranking_of, swept_columns
+from ..spec.dimensions import RANGES
 from ..spec.samplers import SAMPLERS, SamplerTraits
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 
-_RANGES: Final = ("int", "logint", "uniform", "loguniform")
+_RANGES: Final = [kind.kind for kind in RANGES]
 _MOST_CATEGORIES: Final = 12  # distinct numbers of a list; more are treated as a range
 _WIDE: Final = 30.0  # ratio of largest to smallest listed number from which the scale is logarithmic
 

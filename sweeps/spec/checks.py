@@ -164,7 +164,7 @@ def _some_combinations(spec: StudySpec, together: Sequence[Sequence[str]]) -> It
     if spec.listed:
         yield from spec.listed
         return
-    few = math.prod(len(kind.corners()) for kind in spec.space.values()) <= _MOST_COMBINATIONS
+    few = math.prod(len(kind.arguments()) for kind in spec.space.values()) <= _MOST_COMBINATIONS
     groups = related(spec, [tuple(spec.space)] if few else together)
     by_group = [list(possible(spec, group, _MOST_COMBINATIONS, whole=False)) for group in groups]
     first = [combinations[0] if combinations else {} for combinations in by_group]

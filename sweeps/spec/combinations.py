@@ -51,8 +51,8 @@ def candidates(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool
     group = with_parents(spec.space, fields)
     if whole and is_few(spec, group, most):
         return combinations(spec.space, group, lambda kind: kind.finite_values())
-    if math.prod(len(spec.space[field].corners()) for field in group) <= most:
-        return combinations(spec.space, group, lambda kind: kind.corners())
+    if math.prod(len(spec.space[field].arguments()) for field in group) <= most:
+        return combinations(spec.space, group, lambda kind: kind.arguments())
     return sample_of_corners(spec.space, group, most)
 
 

@@ -7,11 +7,12 @@ of a trial name the dimensions that exist, and no others.
 from __future__ import annotations
 
 import dataclasses
+import graphlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .dimensions import Choice, Dimension, Int, LogInt
+from .dimensions import Choice, Dimension, contains
 
 Space = Mapping[str, Dimension]
 
@@ -74,7 +75,7 @@ def sample_of_corners(space: Space, fields: Iterable[str], count: int) -> Iterat
         chosen: dict[str, Any] = {}
         for field in order:
             if is_active(space, field, chosen):
-                chosen[field] = generator.choice(space[field].corners())
+                chosen[field] = generator.choice(space[field].arguments())
         yield chosen
 
 
@@ -102,11 +103,6 @@ def grid_size(space: Space) -> int:
     return count({}, 0)
 
 
-def contains(values: Iterable[Any], value: Any) -> bool:
-    """Return whether a plain value is among others; true does not equal 1."""
-    return any(other == value and isinstance(other, bool) == isinstance(value, bool) for other in values)
-
-
 def with_conditions(
     space: Space, conditions: Mapping[str, Mapping[str, Sequence[Any]]]
 ) -> tuple[dict[str, Dimension], list[list[str]]]:
@@ -126,12 +122,11 @@ def possible_values(kind: Dimension, written: Any) -> tuple[list[Any], list[Any]
     None for a continuous dimension. A list that is itself a value of the field is that value; any other list is a list
     of values.
     """
-    if not isinstance(kind, (Choice, Int, LogInt)):
+    if kind.finite_values() is None:
         return None
-    is_list = isinstance(written, list) and not _has(kind, written)
-    values = written if is_list else [written]
-    possible = [_own(kind, value) for value in values if _has(kind, value)]
-    return possible, [value for value in values if not _has(kind, value)]
+    values = written if isinstance(written, list) and not kind.has(written) else [written]
+    possible = [_own(kind, value) for value in values if kind.has(value)]
+    return possible, [value for value in values if not kind.has(value)]
 
 
 def never_active(space: Space, field: str) -> bool:
@@ -158,27 +153,17 @@ def linked(groups: Iterable[Iterable[str]]) -> list[set[str]]:
     return merged
 
 
-def _has(kind: Choice | Int | LogInt, value: Any) -> bool:
-    if isinstance(kind, Choice):
-        return contains(kind.values, value)
-    return isinstance(value, int) and not isinstance(value, bool) and kind.low <= value <= kind.high
-
-
-def _own(kind: Choice | Int | LogInt, value: Any) -> Any:
+def _own(kind: Dimension, value: Any) -> Any:
     """Return a value as the dimension has it: 10.0 for 10."""
     return next(own for own in kind.values if contains([own], value)) if isinstance(kind, Choice) else value
 
 
 def _circle(conditions: Mapping[str, Iterable[str]]) -> list[str]:
     """Return fields that depend on each other in a circle, each on the next; empty where there is no circle."""
-    done: set[str] = set()
-
-    def search(field: str, path: list[str]) -> list[str]:
-        if field in path:
-            return path[path.index(field) :]
-        if field in done:
-            return []
-        done.add(field)
-        return next(filter(None, (search(parent, [*path, field]) for parent in conditions.get(field, ()))), [])
-
-    return next(filter(None, (search(field, []) for field in conditions)), [])
+    try:
+        graphlib.TopologicalSorter(conditions).prepare()
+    except graphlib.CycleError as error:
+        circle: list[str] = error.args[1][:0:-1]
+        first = circle.index(next(field for field in conditions if field in circle))
+        return circle[first:] + circle[:first]
+    return []

@@ -17,7 +17,7 @@ from pinncore.settings import TrainSettings
 
 from . import conditions, yaml_text
 from .constraints import Constraint
-from .dimensions import Dimension
+from .dimensions import Dimension, contains
 from .sections import BudgetSettings, ResourceSettings, ResultSettings, SearchSettings
 
 
@@ -105,9 +105,9 @@ class StudySpec:
 
     def values(self, field: str) -> tuple[Any, ...]:
         """Return the values of a field: its one value, every choice or both ends of its range; empty if unknown."""
-        swept = list(self.space[field].corners()) if field in self.space else []
+        swept = self.space[field].arguments() if field in self.space else []
         fixed = {**self.problem, **self.train}
-        if field in fixed and not conditions.contains(swept, fixed[field]):
+        if field in fixed and not contains(swept, fixed[field]):
             swept.append(fixed[field])
         return tuple(swept)
 

@@ -14,7 +14,6 @@ from sweeps.errors import SweepError
 from sweeps.spec.combinations import grid_count, possible, related
 from sweeps.spec.conditions import (
     combinations,
-    contains,
     grid_size,
     is_active,
     linked,
@@ -23,7 +22,7 @@ from sweeps.spec.conditions import (
     with_conditions,
     with_parents,
 )
-from sweeps.spec.dimensions import Choice, Dimension, Int
+from sweeps.spec.dimensions import Choice, Dimension, Int, contains
 from sweeps.spec.parse import parse_spec
 from sweeps.spec.warnings import warnings_of
 from sweeps.study.loading import load_text
