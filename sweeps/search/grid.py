@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SweepError
-from ..spec.combinations import flat
 from ..spec.conditions import is_active, parents_first, with_parents
 from ..spec.constraints import Constraint
 from .points import Points
@@ -92,8 +91,8 @@ class Table:
 
     def _where_allowed(self) -> npt.NDArray[np.bool_]:
         spec, allowed = self._points.spec, np.ones(self.size, dtype=bool)
-        fixed = flat(spec, {})
-        for rule in map(Constraint.parse, spec.search.constraints):
+        fixed = spec.flat()
+        for rule in spec.constraints:
             values = {name: fixed[name] for name in rule.names}
             allowed &= self._of_rows(with_parents(spec.space, rule.names), partial(_holds, rule, values))
         return allowed

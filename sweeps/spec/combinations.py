@@ -17,25 +17,6 @@ if TYPE_CHECKING:
     from .study_spec import StudySpec
 
 
-def usable_constraints(spec: StudySpec) -> list[Constraint]:
-    """Return the constraints of a study that can be read and name only fields; others are reported elsewhere."""
-    fields, usable = flat(spec, {}), []
-    for text in spec.search.constraints:
-        try:
-            constraint = Constraint.parse(text)
-        except ValueError:
-            continue
-        if constraint.names <= fields.keys():
-            usable.append(constraint)
-    return usable
-
-
-def flat(spec: StudySpec, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every field of train and problem by name, as constraints use them."""
-    config = spec.config(params)
-    return {name: value for section in config.values() for name, value in section.items() if name != "name"}
-
-
 def is_few(spec: StudySpec, fields: Iterable[str], most: int) -> bool:
     """Return whether the swept fields among `fields`, with those they depend on, have at most `most` combinations."""
     by_field = [spec.space[field].finite_values() for field in with_parents(spec.space, fields)]
@@ -58,7 +39,7 @@ def candidates(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool
 
 def related(spec: StudySpec, groups: Iterable[Iterable[str]] = ()) -> list[list[str]]:
     """Return the swept fields in groups; conditions, constraints and `groups` connect the fields of one group."""
-    connected = [*groups, *(constraint.names for constraint in usable_constraints(spec))]
+    connected = [*groups, *(constraint.names for constraint in spec.constraints)]
     connected += [[field, *kind.when] for field, kind in spec.space.items()]
     return [
         [field for field in spec.space if field in group] for group in linked(connected) if group & spec.space.keys()
@@ -69,8 +50,8 @@ def possible(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) 
     """Yield the `candidates` for `fields` and all fields connected with them that the constraints allow."""
     wanted = set(fields)
     group = [field for fields_together in related(spec) if wanted & set(fields_together) for field in fields_together]
-    constraints = [constraint for constraint in usable_constraints(spec) if constraint.names & set(group)]
-    fixed = flat(spec, {})
+    constraints = [constraint for constraint in spec.constraints if constraint.names & set(group)]
+    fixed = spec.flat()
     for chosen in candidates(spec, group, most, whole=whole):
         if all(_holds(constraint, {**fixed, **chosen}) for constraint in constraints):
             yield chosen
@@ -83,7 +64,7 @@ def grid_count(spec: StudySpec, most: int) -> int | None:
     """
     if any(kind.finite_values() is None for kind in spec.space.values()):
         return None
-    limited = set().union(*(constraint.names for constraint in usable_constraints(spec)))
+    limited = set().union(*(constraint.names for constraint in spec.constraints))
     total = 1
     for group in related(spec):
         if not limited & set(group):

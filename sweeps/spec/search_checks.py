@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Set
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NOT_GIVEN, Mistake, SweepError
-from .combinations import candidates, flat, is_few, usable_constraints
+from .combinations import candidates, is_few
 from .constraints import ALLOWED, Constraint
 from .mistakes import did_you_mean
 from .samplers import PRUNERS, SAMPLERS, names
@@ -99,8 +99,7 @@ def _pruner(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 def _constraints(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     if "constraints" in unsure:
         return
-    names = tuple(flat(spec, {}))
-    mistakes: list[Mistake] = []
+    names, mistakes = list(spec.flat()), []
     for index, text in enumerate(spec.search.constraints):
         path = f"search.constraints[{index}]"
         try:
@@ -108,19 +107,18 @@ def _constraints(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         except ValueError as error:
             mistakes.append(Mistake(path, text, str(error), ALLOWED))
             continue
-        for name in sorted(constraint.names - set(names)):
-            rule = f"{name} is not a field of train or problem"
-            mistakes.append(Mistake(path, text, rule, did_you_mean(name, names)))
-        if constraint.names <= set(names) and not constraint.names & unsure:
+        unknown = sorted(constraint.names.difference(names))
+        rule = "{} is not a field of train or problem"
+        mistakes += [Mistake(path, text, rule.format(name), did_you_mean(name, names)) for name in unknown]
+        if not unknown and not constraint.names & unsure:
             mistakes += _constraint(spec, constraint, path)
     yield from mistakes
-    together = usable_constraints(spec)
-    names_of_all = frozenset[str]().union(*(constraint.names for constraint in together))
-    if mistakes or len(together) < 2 or names_of_all & unsure or not is_few(spec, names_of_all, _MOST_TRIED):
+    names_of_all = frozenset[str]().union(*(constraint.names for constraint in spec.constraints))
+    if mistakes or spec.listed or len(spec.constraints) < 2 or names_of_all & unsure:
         return
-    fixed = flat(spec, {})
-    values = ({**fixed, **chosen} for chosen in candidates(spec, names_of_all, _MOST_TRIED, whole=True))
-    if not spec.listed and not any(all(constraint.holds(value) for constraint in together) for value in values):
+    if is_few(spec, names_of_all, _MOST_TRIED) and not any(
+        all(constraint.holds(values) for constraint in spec.constraints) for values in _tried(spec, names_of_all)
+    ):
         rule = "no configuration of the space obeys all of them"
         yield Mistake("search.constraints", NOT_GIVEN, rule, "Loosen one of them, or widen the space.")
 
@@ -128,28 +126,29 @@ def _constraints(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 def _constraint(spec: StudySpec, constraint: Constraint, path: str) -> Iterator[Mistake]:
     """Yield a mistake where a constraint cannot be evaluated somewhere in the space, or holds nowhere."""
     try:
-        if spec.listed:
-            yield from _rows(spec, constraint)
-        elif not _holds_somewhere(spec, constraint):
-            yield Mistake(
-                path, constraint.text, "no configuration of the space obeys it", "Loosen it, or widen the space."
-            )
+        if not spec.listed and not _holds_somewhere(spec, constraint):
+            rule = "no configuration of the space obeys it"
+            yield Mistake(path, constraint.text, rule, "Loosen it, or widen the space.")
+        fixed = spec.flat()
+        for index, row in enumerate(spec.listed):
+            if not constraint.holds(fixed | row):
+                yield Mistake(f"search.list[{index}]", row, f"breaks the constraint {constraint.text!r}")
     except SweepError as error:
         yield Mistake(path, constraint.text, str(error).removeprefix(constraint.subject).strip(" ."))
 
 
 def _holds_somewhere(spec: StudySpec, constraint: Constraint) -> bool:
     """Return whether a constraint may hold. Raises `SweepError` where it cannot be evaluated for a combination."""
-    fixed, holds = flat(spec, {}), False
-    for count, chosen in enumerate(candidates(spec, constraint.names, _MOST_TRIED, whole=True)):
-        holds |= constraint.holds({**fixed, **chosen})
+    holds = False
+    for count, values in enumerate(_tried(spec, constraint.names)):
+        holds |= constraint.holds(values)
         if holds and count >= _ENOUGH_TRIED:
             break
     return holds or not is_few(spec, constraint.names, _MOST_TRIED)
 
 
-def _rows(spec: StudySpec, constraint: Constraint) -> Iterator[Mistake]:
-    fixed = flat(spec, {})
-    for index, row in enumerate(spec.listed):
-        if not constraint.holds({**fixed, **row}):
-            yield Mistake(f"search.list[{index}]", row, f"breaks the constraint {constraint.text!r}")
+def _tried(spec: StudySpec, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the values of all fields in every combination of `names`, or in those of corners where they are many."""
+    fixed = spec.flat()
+    for chosen in candidates(spec, names, _MOST_TRIED, whole=True):
+        yield fixed | chosen

@@ -5,7 +5,9 @@ The rules of `train` and `problem` are read from the annotations of pinncore's s
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -66,6 +68,20 @@ class StudySpec:
             "problem": {"name": self.problem["name"], **_complete(problem_class, {**self.problem, **params})},
         }
 
+    def flat(self, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the value of every field of train and problem by name, as constraints use them."""
+        config = self.config(params or {})
+        return {name: value for section in config.values() for name, value in section.items() if name != "name"}
+
+    @functools.cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Return the constraints that can be read and name only fields; the check of the file reports the others."""
+        readable, fields = [], self.flat().keys()
+        for text in self.search.constraints:
+            with contextlib.suppress(ValueError):
+                readable.append(Constraint.parse(text))
+        return tuple(constraint for constraint in readable if constraint.names <= fields)
+
     def is_active(self, field: str, params: Mapping[str, Any]) -> bool:
         """Return whether `field` is swept and exists for the values `params` of the other dimensions."""
         return field in self.space and conditions.is_active(self.space, field, params)
@@ -74,9 +90,8 @@ class StudySpec:
         """Return whether a configuration obeys every constraint. Raises `SweepError` where one cannot be evaluated."""
         if not self.search.constraints:
             return True
-        config = self.config(params)
-        values = {**config["train"], **config["problem"]}
-        return all(Constraint.parse(text).holds(values) for text in self.search.constraints)
+        values = self.flat(params)
+        return all(constraint.holds(values) for constraint in self.constraints)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the study as the plain values of a study file, including every default."""

@@ -16,7 +16,7 @@ from pinncore.networks import Layers, layer_sizes
 
 from ..errors import NOT_GIVEN, Mistake, StudyError
 from ..spec.assembly import URL
-from ..spec.combinations import flat, possible
+from ..spec.combinations import possible
 from ..spec.mistakes import did_you_mean, nearest
 from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, NEEDS_REFERENCE, TRIAL_PREFIX, split_source
 from ..spec.study_spec import StudySpec
@@ -156,7 +156,7 @@ def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None
 
 def _layer_shapes(spec: StudySpec, init: str) -> list[Layers]:
     """Return the layer sizes of every network that may start from `init`, or of the corners of a large space."""
-    fixed = flat(spec, {})
+    fixed = spec.flat()
     most = _MOST_SHAPES * len(spec.values("init"))
     combinations = spec.listed or possible(spec, ("init", *_SHAPE), most, whole=True)
     networks = [values for values in ({**fixed, **chosen} for chosen in combinations) if values["init"] == init]
