@@ -25,7 +25,7 @@ from pinncore.networks import parameter_count
 from pinncore.optim.memory import memory_bytes
 
 from ..owner.packing import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
-from ..search import Search
+from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..spec.warnings import warnings_of
 from .calibration import Clock, Timing, first_members, form_of, timed_extremes
@@ -81,7 +81,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
 
     With `calibrate`, the smallest and the largest network are timed on this machine, which takes some seconds.
     """
-    search = Search(spec)
+    search = search_of(spec)
     limit, replicates = search.limit, spec.search.replicates
     device = device_of(spec, has_gpu=torch.cuda.is_available())
     at_once = _packs_at_once(spec, cpus, device)

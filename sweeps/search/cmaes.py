@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 
 from ..spec.samplers import SAMPLERS
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from .learner import Learner
-from .points import Points
 from .proposals import PastTrial, Proposal
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ class CmaEs(Learner):
 
     traits = SAMPLERS["cmaes"]
 
-    def __init__(self, points: Points, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
-        super().__init__(points, history)
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(spec, history)
         self._population, self._generations = self._settings.generation, 0
         self._start_over()
 
-    def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
+    def tell(
+        self, index: int, state: str, values: tuple[float, ...] | None = None, rungs: Mapping[int, float] | None = None
+    ) -> None:
         super().tell(index, state, values, rungs)
         if index < self._generations * self._population:  # a failed trial was trained again
             self._start_over()

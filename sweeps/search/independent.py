@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spec.samplers import SAMPLERS
+from ..spec.study_spec import StudySpec
 from .grid import Product, Table, combinations
 from .points import MOST_TRIES, Points
-from .proposals import PastTrial, Proposal, Sampler
+from .proposals import PastTrial, Proposal, Search
 from .seeds import shuffled
 
 _BLOCK: Final = 256  # points of a Sobol sequence drawn at once
 
 
 @final
-class Grid(Sampler):
+class Grid(Search):
     """Every combination once, in an order drawn by the seed, so that the first trials are a fair sample."""
 
     traits = SAMPLERS["grid"]
@@ -55,7 +56,7 @@ class Grid(Sampler):
 
 
 @final
-class Random(Sampler):
+class Random(Search):
     """Independent draws, each place from its own generator; forbidden points are drawn again from the same one."""
 
     traits = SAMPLERS["random"]
@@ -77,14 +78,14 @@ class Random(Sampler):
 
 
 @final
-class QuasiRandom(Sampler):
+class QuasiRandom(Search):
     """Scrambled Sobol points (Owen 1998), which fill the space more evenly than random ones."""
 
     traits = SAMPLERS["qmc"]
 
-    def __init__(self, points: Points, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
-        super().__init__(points)
-        self._allowed = _Allowed(points, None, lambda place: points.allows(self._point(place)))
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(spec)
+        self._allowed = _Allowed(self.points, None, lambda place: self.points.allows(self._point(place)))
         self._engine: Any = None
         self._block, self._units = -1, np.empty((0, 0))
 
@@ -112,7 +113,7 @@ class QuasiRandom(Sampler):
 
 
 @final
-class Listed(Sampler):
+class Listed(Search):
     """The configurations of the study file, in their order; its check made sure that the constraints hold."""
 
     traits = SAMPLERS["list"]

@@ -17,10 +17,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..spec.samplers import SAMPLERS
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, PRUNED
 from .learner import Learner, foreign
 from .optuna_mirror import ask, quiet, suggest
-from .points import Points
 from .proposals import PastTrial, Proposal
 
 _CANDIDATES: Final = 2048  # random points among which a Gaussian process looks for an allowed one
@@ -32,12 +32,14 @@ class OptunaLearner(Learner):
     The trials of other studies come before those of this study; the last of them is at place -1.
     """
 
-    def __init__(self, points: Points, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
-        super().__init__(points, history)
-        self._warm = foreign(points, warm)
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(spec, history)
+        self._warm = foreign(self.points, warm)
         self._frozen: dict[int, tuple[PastTrial, FrozenTrial]] = {}
         self._joint = {
-            name: kind for name, kind in points.distributions.items() if not (points.space[name].when or kind.single())
+            name: kind
+            for name, kind in self.points.distributions.items()
+            if not (self.points.space[name].when or kind.single())
         }
 
     @abstractmethod
@@ -131,8 +133,8 @@ class Nsga2(OptunaLearner):
 
     traits = SAMPLERS["nsga2"]
 
-    def __init__(self, points: Points, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
-        super().__init__(points, history, warm)
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(spec, history, warm)
         self._parents: dict[int, list[int]] = {}
         for trial in self._trials.values():
             self._remember(trial.attrs)

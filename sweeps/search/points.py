@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..errors import SweepError
 from ..spec.conditions import is_active, parents_first
 from ..spec.dimensions import Dimension
-
-if TYPE_CHECKING:
-    from ..spec.study_spec import StudySpec
+from ..spec.study_spec import StudySpec
 
 MOST_TRIES: Final = 100_000  # forbidden points in a row before the search fails
 

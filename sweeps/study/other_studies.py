@@ -17,7 +17,7 @@ from pinncore.data import load_data
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
-from ..search import PastTrial, Search
+from ..search import PastTrial, search_of
 from ..spec.sources import FILE_PREFIX, split_source
 from ..spec.study_spec import StudySpec, config_sha256
 from ..storage.database import database
@@ -95,7 +95,7 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
             ledger.close()
         if other.search.replicates != spec.search.replicates or attributes.get("data_hash") != _data_hash(spec):
             continue
-        search = Search(other)
+        search = search_of(other)
         for record in records:
             if record.state == "COMPLETE":
                 digest = config_sha256(other.config(search.decoded(record.params)))
@@ -116,7 +116,7 @@ def _complete(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:
             f"search.warm_start: {study_dir} minimises {', '.join(other.objectives)}, this study "
             f"{', '.join(spec.objectives)}. Leave it out"
         )
-    search = Search(other)
+    search = search_of(other)
     ledger = Ledger(database(study_dir, other.state), other.study)
     try:
         records = ledger.records()

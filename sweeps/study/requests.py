@@ -155,10 +155,10 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
 
 def _full_size(spec: StudySpec) -> int:
     """Return the number of trials of a whole grid or list, whatever `search.trials` says."""
-    from ..search import Search
+    from ..search import search_of
 
     unlimited = spec.search.model_copy(update={"trials": None})
-    return Search(dataclasses.replace(spec, search=unlimited)).limit
+    return search_of(dataclasses.replace(spec, search=unlimited)).limit
 
 
 def _still_failed(failed: dict[int, int | None]) -> list[int]:

@@ -41,11 +41,11 @@ def read_status(study_dir: Path) -> dict[str, Any]:
 
 def _limit_and_objectives(study_dir: Path) -> tuple[int, list[str]]:
     """Return number of trials and objectives from the study file itself; parsing it takes seconds."""
-    from ..search import Search
+    from ..search import search_of
     from .loading import read_spec
 
     spec = read_spec(study_dir)
-    return Search(spec).limit, list(spec.objectives)
+    return search_of(spec).limit, list(spec.objectives)
 
 
 def _plain(stored: Any) -> Any:
