@@ -85,7 +85,7 @@ class QuasiRandom(Search):
 
     def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
         super().__init__(spec)
-        self._allowed = _Allowed(self.points, None, lambda place: self.points.allows(self._point(place)))
+        self._allowed = _Allowed(self.points, MOST_TRIES, lambda place: self.points.allows(self._point(place)))
         self._engine: Any = None
         self._block, self._units = -1, np.empty((0, 0))
 
@@ -136,23 +136,18 @@ class Listed(Search):
 class _Allowed:
     """The places of a sequence whose points the constraints allow, searched on demand."""
 
-    def __init__(self, points: Points, size: int | None, allows: Callable[[int], bool]) -> None:
-        self._points, self._size, self._allows = points, size, allows
+    def __init__(self, points: Points, most: int, allows: Callable[[int], bool]) -> None:
+        self._points, self._most, self._allows = points, most, allows
         self._places: list[int] = []
-        self._next = 0
 
     def place(self, index: int) -> int:
         """Return the place of the allowed point number `index`. Raises `SweepError` where there is none."""
         if not self._points.is_constrained:
             return index
         while len(self._places) <= index:
-            self._places.append(self._following())
+            first = self._places[-1] + 1 if self._places else 0
+            place = next(filter(self._allows, range(first, first + self._most)), None)
+            if place is None:
+                raise self._points.forbidden(self._most)
+            self._places.append(place)
         return self._places[index]
-
-    def _following(self) -> int:
-        most = MOST_TRIES if self._size is None else self._size
-        for place in range(self._next, self._next + most):
-            if self._allows(place):
-                self._next = place + 1
-                return place
-        raise self._points.forbidden(most)

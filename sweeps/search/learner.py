@@ -106,12 +106,7 @@ class Learner(Search):
 
 def foreign(points: Points, trials: Iterable[PastTrial]) -> list[PastTrial]:
     """Return the complete trials of other studies that are points of this space, at negative places."""
-    objectives = len(points.spec.objectives)
-    fitting: list[tuple[dict[str, Any], PastTrial]] = []
-    for trial in trials:
-        params = points.fitting(trial.params)
-        if params is not None and trial.checked(objectives).state == COMPLETE:
-            fitting.append((params, trial.checked(objectives)))
-    return [
-        PastTrial(place - len(fitting), params, COMPLETE, trial.values) for place, (params, trial) in enumerate(fitting)
-    ]
+    checked = (replace(trial.checked(len(points.spec.objectives)), rungs={}, attrs={}) for trial in trials)
+    fitting = [(points.fitting(trial.params), trial) for trial in checked if trial.state == COMPLETE]
+    own = [replace(trial, params=params) for params, trial in fitting if params is not None]
+    return [replace(trial, index=place - len(own)) for place, trial in enumerate(own)]

@@ -6,21 +6,24 @@ in it: TPE and GP avoid repeating them (constant liar), so that packs do not fil
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, final
 
 import numpy as np
-from optuna.distributions import BaseDistribution
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ..spec.samplers import SAMPLERS
 from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, PRUNED
 from .learner import Learner, foreign
-from .optuna_mirror import ask, quiet, suggest
 from .proposals import PastTrial, Proposal
 
 _CANDIDATES: Final = 2048  # random points among which a Gaussian process looks for an allowed one
@@ -61,8 +64,8 @@ class OptunaLearner(Learner):
         space, distributions = self.points.space, self.points.distributions
         with quiet():
             sampler = self._sampler(trials, seed)
-            trial = ask([self._mirrored(past) for past in trials], sampler, objectives=self._objectives)
-            params = self.points.choose(lambda name: space[name].decode(suggest(trial, name, distributions[name])))
+            trial = _ask([self._mirrored(past) for past in trials], sampler, objectives=self._objectives)
+            params = self.points.choose(lambda name: space[name].decode(_suggest(trial, name, distributions[name])))
         return Proposal(params, self._attrs(sampler))
 
     def _mirrored(self, trial: PastTrial) -> FrozenTrial:
@@ -82,6 +85,19 @@ class OptunaLearner(Learner):
         frozen.number = self._number(trial.index)
         self._frozen[trial.index] = trial, frozen
         return frozen
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the messages and warnings of Optuna about its studies and experimental features."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 @final
@@ -161,6 +177,34 @@ class Nsga2(OptunaLearner):
         if generation == 0 or generation in self._parents:
             return {"generation": generation}
         return {"generation": generation, "parents": [number - first for number in sampler.parents[generation]]}
+
+
+def _ask(trials: Sequence[FrozenTrial], sampler: BaseSampler, *, objectives: int) -> Trial:
+    """Return a new trial of a sampler that has seen `trials`, whose numbers must not be 0."""
+    return optuna.create_study(storage=_Mirror(trials), sampler=sampler, directions=["minimize"] * objectives).ask()
+
+
+class _Mirror(InMemoryStorage):
+    """A storage that shows the trials it was created with, without the new one."""
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._shown = trials
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._shown if states is None or trial.state in states]
+
+
+def _suggest(trial: Trial, name: str, distribution: Any) -> Any:
+    """Return the value that a trial chooses for a field within a distribution."""
+    match distribution:
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+    return trial.suggest_categorical(name, distribution.choices)
 
 
 class _Within(BaseSampler):

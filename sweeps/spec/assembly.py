@@ -43,10 +43,7 @@ def assemble(
     mistake already and are not reported again.
     """
     file = model.validate(file_model, content)
-
-    def absolute(field: str, value: Any) -> Any:
-        return _absolute(field, value, base)
-
+    absolute = functools.partial(_absolute, base=base)
     search = file.search.model_dump(mode="json", by_alias=True, exclude_unset=True)
     rows = [{name: absolute(name, value) for name, value in row.items()} for row in search.get("list") or ()]
     search["list"] = rows or None

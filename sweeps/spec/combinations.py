@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SweepError
-from .conditions import combinations, grid_size, linked, sample_of_corners, with_parents
+from .conditions import combinations, linked, sample_of_corners, with_parents
 from .constraints import Constraint
 
 if TYPE_CHECKING:
@@ -60,15 +60,13 @@ def possible(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) 
 def grid_count(spec: StudySpec, most: int) -> int | None:
     """Return the number of allowed combinations of a space, or None where a dimension is continuous.
 
-    Also None where constraints connect fields that have more than `most` combinations.
+    Also None where conditions or constraints connect fields that have more than `most` combinations.
     """
-    if any(kind.finite_values() is None for kind in spec.space.values()):
-        return None
-    limited = set().union(*(constraint.names for constraint in spec.constraints))
-    total = 1
+    total, limited = 1, set().union(*(constraint.names for constraint in spec.constraints))
     for group in related(spec):
-        if not limited & set(group):
-            total *= grid_size({field: spec.space[field] for field in group})
+        values = spec.space[group[0]].finite_values()
+        if values is not None and len(group) == 1 and not limited & set(group):
+            total *= len(values)
         elif is_few(spec, group, most):
             total *= sum(1 for _ in possible(spec, group, most, whole=True))
         else:

@@ -79,30 +79,6 @@ def sample_of_corners(space: Space, fields: Iterable[str], count: int) -> Iterat
         yield chosen
 
 
-def grid_size(space: Space) -> int:
-    """Return the number of distinct combinations of a space without continuous dimensions.
-
-    Values on which no condition depends are counted without being enumerated.
-    """
-    order = parents_first(space)
-    in_conditions: dict[str, list[Any]] = {field: [] for field in space}
-    for kind in space.values():
-        for parent, allowed in kind.when.items():
-            in_conditions[parent] += [value for value in allowed if not contains(in_conditions[parent], value)]
-
-    def count(chosen: dict[str, Any], position: int) -> int:
-        if position == len(order):
-            return 1
-        field = order[position]
-        if not is_active(space, field, chosen):
-            return count(chosen, position + 1)
-        others = len(space[field].finite_values() or ()) - len(in_conditions[field])
-        total = sum(count({**chosen, field: value}, position + 1) for value in in_conditions[field])
-        return total + (others * count(chosen, position + 1) if others else 0)
-
-    return count({}, 0)
-
-
 def with_conditions(
     space: Space, conditions: Mapping[str, Mapping[str, Sequence[Any]]]
 ) -> tuple[dict[str, Dimension], list[list[str]]]:

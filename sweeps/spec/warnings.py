@@ -10,7 +10,7 @@ from .combinations import grid_count
 from .sources import NEEDS_REFERENCE
 from .study_spec import StudySpec
 
-_MOST_COUNTED: Final = 10_000  # combinations of connected fields whose constraints are evaluated for the count
+_MOST_COUNTED: Final = 100_000  # combinations of connected fields that are counted one by one
 
 
 def warnings_of(spec: StudySpec) -> tuple[str, ...]:
