@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..errors import NOT_GIVEN, Mistake
 from . import configurations, model
 from .conditions import never_active, possible_values, with_conditions
-from .dimensions import KINDS, Choice, Dimension, dimension
+from .dimensions import KINDS, Dimension, Range, dimension
 from .mistakes import Sections, did_you_mean, keys_in
 from .sections import SearchSettings
 from .sources import DATA_FILES, FILE_PREFIX, absolute_source
@@ -101,43 +101,37 @@ def _space(
         for kind in [key for key in content if key in KINDS][:1]:
             space[name] = dimension(kind, [absolute(name, value) for value in content[kind]])
     mistakes: list[Mistake] = []
-    conditions: dict[str, dict[str, list[Any]]] = {}
-    for name in space:
+    conditions: dict[str, dict[str, list[Any]]] = {name: {} for name in space}
+    for name, allowed in conditions.items():
         for parent, value in written[name].get("when", {}).items():
             place = f"space.{name}.when.{parent}"
             if parent in unsure:
-                conditions.setdefault(name, {})[parent] = []
+                allowed[parent] = []
             elif parent in space:
                 values = [absolute(parent, item) for item in value] if isinstance(value, list) else value
-                conditions.setdefault(name, {})[parent] = []
-                allowed = conditions[name][parent]
-                mistakes += _check_values(space[parent], parent, absolute(parent, values), place, allowed)
+                allowed[parent], wrong = _possible_values(space[parent], parent, absolute(parent, values), place)
+                mistakes += wrong
             else:
                 mistakes.append(_not_swept(parent, value, place, fields, [other for other in space if other != name]))
-    conditions = {name: when for name, when in conditions.items() if all(when.values())}
-    space, circles = with_conditions(space, conditions)
+    complete = {name: allowed for name, allowed in conditions.items() if all(allowed.values())}
+    space, circles = with_conditions(space, complete)
     mistakes += [_circle(circle) for circle in circles]
     return space, mistakes + list(_never_active(space))
 
 
-def _check_values(kind: Dimension, parent: str, value: Any, place: str, allowed: list[Any]) -> Iterator[Mistake]:
-    """Add the values of `parent` that a condition names to `allowed`, and yield the others as mistakes."""
+def _possible_values(kind: Dimension, parent: str, value: Any, place: str) -> tuple[list[Any], list[Mistake]]:
+    """Return the values of `parent` that a condition names, and the others as mistakes."""
     values = possible_values(kind, value)
     if values is None:
         rule = f"{parent} is continuous, so a condition cannot name one of its values"
-        yield Mistake(place, value, rule, "Let it depend on a choice or a range of whole numbers.")
-        return
+        return [], [Mistake(place, value, rule, "Let it depend on a choice or a range of whole numbers.")]
     possible, impossible = values
-    allowed += possible
     if not possible and not impossible:
-        yield Mistake(place, value, "must list at least 1 value")
-    for wrong in impossible:
-        if isinstance(kind, Choice):
-            hint = did_you_mean(wrong, list(map(str, kind.values)))
-        else:
-            low, high = kind.arguments()
-            hint = f"Valid: whole numbers from {low} to {high}."
-        yield Mistake(place, wrong, f"is not a value of space.{parent}", hint)
+        return [], [Mistake(place, value, "must list at least 1 value")]
+    hint = "Valid: whole numbers from {} to {}.".format(*kind.arguments()) if isinstance(kind, Range) else ""
+    rule = f"is not a value of space.{parent}"
+    choices = [str(own) for own in kind.arguments()]
+    return possible, [Mistake(place, wrong, rule, hint or did_you_mean(wrong, choices)) for wrong in impossible]
 
 
 def _not_swept(parent: str, value: Any, place: str, fields: Collection[str], others: list[str]) -> Mistake:

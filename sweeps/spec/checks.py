@@ -55,8 +55,7 @@ def content_mistakes(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
     `unsure` names the fields that have a mistake already; nothing is concluded from their values.
     """
     checks = [
-        _ranges(spec),
-        _repeated_choices(spec, unsure),
+        _dimensions(spec, unsure),
         search_mistakes(spec, unsure=unsure),
         _combinations(spec, unsure),
         _engine(spec, unsure),
@@ -77,22 +76,18 @@ def unsure_fields(mistakes: Iterable[Mistake], sections: Sections) -> frozenset[
     return frozenset(names)
 
 
-def _ranges(spec: StudySpec) -> Iterator[Mistake]:
+def _dimensions(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield the ranges without numbers in them, and the values that a choice has twice."""
     for name, kind in spec.space.items():
-        if kind.kind != "choice" and not kind.arguments()[0] < kind.arguments()[1]:
-            low, high = kind.arguments()
-            hint = "Swap them." if low > high else "A single value belongs under train or problem."
-            yield Mistake(f"space.{name}.{kind.kind}", [low, high], "must be [low, high] with low below high", hint)
-
-
-def _repeated_choices(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    for name, kind in spec.space.items():
+        path, values = f"space.{name}.{kind.kind}", kind.arguments()
+        if kind.kind != "choice" and not values[0] < values[1]:
+            hint = "Swap them." if values[0] > values[1] else "A single value belongs under train or problem."
+            yield Mistake(path, values, "must be [low, high] with low below high", hint)
         if kind.kind == "choice" and not spec.listed:
-            values = kind.arguments()
             for index, value in enumerate(values):
                 if value in values[:index]:
-                    path = f"space.{name}.choice" + ("" if name in unsure else f"[{index}]")
-                    yield Mistake(path, value, "appears twice in this choice", "Remove one of the two.")
+                    place = path if name in unsure else f"{path}[{index}]"
+                    yield Mistake(place, value, "appears twice in this choice", "Remove one of the two.")
 
 
 def _combinations(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
