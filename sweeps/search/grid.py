@@ -46,7 +46,10 @@ class Product:
 
 @final
 class Table:
-    """The distinct combinations of fields that depend on each other or obey constraints, as columns of digits."""
+    """The distinct combinations of fields that depend on each other or obey constraints, as columns of digits.
+
+    Raises `SweepError` where they are too many to write out.
+    """
 
     def __init__(self, points: Points) -> None:
         self._points = points
@@ -112,8 +115,3 @@ class Table:
 
 def _holds(rule: Constraint, fixed: dict[str, Any], params: dict[str, Any]) -> bool:
     return rule.holds({**fixed, **params})
-
-
-def combinations(points: Points) -> Product | Table:
-    """Return the distinct combinations of a finite space. Raises `SweepError` where they are too many to write out."""
-    return Table(points) if points.is_conditional or points.is_constrained else Product(points)

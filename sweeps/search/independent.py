@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..spec.samplers import SAMPLERS
 from ..spec.study_spec import StudySpec
-from .grid import Product, Table, combinations
+from .grid import Product, Table
 from .points import MOST_TRIES, Points
 from .proposals import PastTrial, Proposal, Search
 from .seeds import shuffled
@@ -42,17 +42,15 @@ class Grid(Search):
 
     @cached_property
     def _combinations(self) -> Product | Table:
-        return combinations(self.points)
+        return (Table if self.points.is_conditional or self.points.is_constrained else Product)(self.points)
 
     @cached_property
     def _allowed(self) -> _Allowed:
-        return _Allowed(self.points, self._combinations.size, self._allows)
+        table = self._combinations
+        return _Allowed(self.points, table.size, lambda place: table.allows(self._shuffled(place)))
 
     def _shuffled(self, place: int) -> int:
         return shuffled(place, self._combinations.size, seed=self._settings.seed)
-
-    def _allows(self, place: int) -> bool:
-        return self._combinations.allows(self._shuffled(place))
 
 
 @final

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.search_checks import IN_CURVES
 from ..spec.sections import PrunerSettings
 from ..spec.sources import NEEDS_REFERENCE
 from ..spec.study_spec import StudySpec
@@ -128,6 +129,6 @@ def pruning_metrics(spec: StudySpec) -> tuple[str, ...]:
     """Return the columns of the table curves that a pruner uses: its metric, or the objectives among the columns."""
     if spec.search.pruner.metric is not None:
         return (spec.search.pruner.metric,)
-    in_curves = tuple(name for name in spec.objectives if name in ("rel_l2", "loss"))
+    in_curves = tuple(name for name in spec.objectives if name in IN_CURVES)
     has_reference = any(name in NEEDS_REFERENCE for name in spec.objectives)
     return in_curves or (("rel_l2",) if has_reference else ("loss",))

@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from .dimensions import KINDS, Dimension, Range, dimension
 from .mistakes import Sections, did_you_mean, keys_in
 from .sections import SearchSettings
 from .sources import DATA_FILES, FILE_PREFIX, absolute_source
-from .yaml_text import joined
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _Absolute = Callable[[str, Any], Any]  # returns the value of a field with its paths made absolute
@@ -116,7 +115,9 @@ def _space(
     complete = {name: allowed for name, allowed in conditions.items() if all(allowed.values())}
     space, circles = with_conditions(space, complete)
     mistakes += [_circle(circle) for circle in circles]
-    return space, mistakes + list(_never_active(space))
+    rule, hint = "holds for no combination of the other dimensions", "Check the conditions of the dimensions it names."
+    never = (name for name, kind in space.items() if kind.when and never_active(space, name))
+    return space, mistakes + [Mistake(f"space.{name}.when", NOT_GIVEN, rule, hint) for name in never]
 
 
 def _possible_values(kind: Dimension, parent: str, value: Any, place: str) -> tuple[list[Any], list[Mistake]]:
@@ -147,14 +148,6 @@ def _circle(circle: list[str]) -> Mistake:
     chain = ", ".join(f"{field} depends on {parent}" for field, parent in pairs)
     rule = f"{chain}, so {'none of them would ever' if len(circle) > 1 else 'it would never'} exist"
     return Mistake(f"space.{circle[0]}.when", NOT_GIVEN, rule, "Leave one of these conditions out.")
-
-
-def _never_active(space: Mapping[str, Dimension]) -> Iterator[Mistake]:
-    for name, kind in space.items():
-        if kind.when and never_active(space, name):
-            rule = "holds for no combination of the other dimensions"
-            hint = "Check the conditions of the dimensions it names."
-            yield Mistake(joined(f"space.{name}", "when"), NOT_GIVEN, rule, hint)
 
 
 # ---- paths ----

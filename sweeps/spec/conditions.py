@@ -101,7 +101,8 @@ def possible_values(kind: Dimension, written: Any) -> tuple[list[Any], list[Any]
     if kind.finite_values() is None:
         return None
     values = written if isinstance(written, list) and not kind.has(written) else [written]
-    possible = [_own(kind, value) for value in values if kind.has(value)]
+    own = kind.arguments()  # for 10 instead of 10.0
+    possible = [next((same for same in own if contains([same], value)), value) for value in values if kind.has(value)]
     return possible, [value for value in values if not kind.has(value)]
 
 
@@ -127,11 +128,6 @@ def linked(groups: Iterable[Iterable[str]]) -> list[set[str]]:
             merged.remove(other)
         merged.append(joined)
     return merged
-
-
-def _own(kind: Dimension, value: Any) -> Any:
-    """Return a value as the dimension has it: 10.0 for 10."""
-    return next(own for own in kind.values if contains([own], value)) if isinstance(kind, Choice) else value
 
 
 def _circle(conditions: Mapping[str, Iterable[str]]) -> list[str]:
