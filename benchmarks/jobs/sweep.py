@@ -25,7 +25,7 @@ from cluster.scratch import scratch_folder
 from pinncore.initialisation import initial_parameters
 from sweeps.runner.driver import run
 from sweeps.runner.ray_cluster import SETTINGS
-from sweeps.search import Search, stable_hash
+from sweeps.search import search_of, stable_hash
 from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_spec
 
@@ -78,7 +78,7 @@ class Work:
 
     def points(self, folder: Path) -> list[dict[str, Any]]:
         """Return the configurations that the study will draw."""
-        search = Search(load_spec(self.study(folder), ()))
+        search = search_of(load_spec(self.study(folder), ()))
         return [search.propose(number).params for number in range(self.trials)]
 
     def seeds(self) -> list[int]:

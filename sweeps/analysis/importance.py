@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..search.optuna_mirror import quiet
+from ..search.optuna_samplers import quiet
 from ..states import PRUNED
 from .study_axes import Axis, Judged
 

@@ -90,7 +90,7 @@ def rung_correlations(
     and final objective of a trial are medians over its replicates. Numbers that are not finite are left out. A trial
     with a pruned replicate is pruned, at the last of its own rungs that it reached.
     """
-    if settings.kind in ("none", "patience"):
+    if not settings.traits.compares_at_rungs:
         settings = PrunerSettings(kind="asha", metric=settings.metric)
     metric = settings.metric or (objective if objective in curves.column_names else "rel_l2")
     trials = trials.sort_by([("trial", "ascending"), ("replicate", "ascending")])

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ..query.query import place_of, query, ranked_trials, read_study_file
 from ..query.ranking import dimensions, ranking_of, swept_columns
+from ..spec.dimensions import RANGES
+from ..spec.samplers import SAMPLERS, SamplerTraits
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 
-ADAPTIVE: Final = ("tpe", "gp", "cmaes", "nsga2")  # samplers that prefer regions with good results
-_RANGES: Final = ("int", "logint", "uniform", "loguniform")
+_RANGES: Final = [kind.kind for kind in RANGES]
 _MOST_CATEGORIES: Final = 12  # distinct numbers of a list; more are treated as a range
 _WIDE: Final = 30.0  # ratio of largest to smallest listed number from which the scale is logarithmic
 
@@ -90,9 +91,9 @@ class Judged:
         return str((self.file.get("search") or {}).get("sampler", "random"))
 
     @property
-    def is_adaptive(self) -> bool:
-        """Return whether the sampler prefers regions with good results, which leaves few trials in bad ones."""
-        return self.sampler in ADAPTIVE
+    def traits(self) -> SamplerTraits:
+        """Return what the sampler is; one that `learns` leaves few trials in regions with bad results."""
+        return SAMPLERS.get(self.sampler, SamplerTraits())
 
 
 def judged(study_dir: Path | Remote, by: str | None = None) -> Judged:

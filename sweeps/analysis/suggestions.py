@@ -55,7 +55,7 @@ def suggestions(study: Judged, importance: Importance) -> tuple[Suggestion, ...]
 
     There are none for too few trials, and none for the sampler list, which has no space.
     """
-    return () if study.sampler == "list" else tuple(_suggestions(study, importance))
+    return () if study.traits.reads_list else tuple(_suggestions(study, importance))
 
 
 def _suggestions(study: Judged, importance: Importance) -> Iterator[Suggestion]:
@@ -93,7 +93,7 @@ def _widening(study: Judged, axis: Axis, own: Indices, best: Indices, chance: fl
         away, share = _distances(axis, is_upper)
         near_end = best[away[best] <= _ZONE]
         at_edge = int(np.sum(away[best] <= _ZONE / 2))
-        expected = share if study.is_adaptive else float(np.mean(away[own] <= _ZONE))
+        expected = share if study.traits.learns else float(np.mean(away[own] <= _ZONE))
         if 2 * len(near_end) < len(best) or 2 * at_edge < len(near_end):
             continue
         if _chance_of(len(near_end), len(best), expected) >= chance:
@@ -175,7 +175,7 @@ def _fixing(study: Judged, axis: Axis, own: Indices, best: Indices, chance: floa
         return None
     places, counts = np.unique(axis.places[best], return_counts=True)
     place, count = places[np.argmax(counts)], int(counts.max())
-    expected = 1 / len(axis.categories) if study.is_adaptive else float(np.mean(axis.places[own] == place))
+    expected = 1 / len(axis.categories) if study.traits.learns else float(np.mean(axis.places[own] == place))
     if count < _WINNER * len(best) or _chance_of(count, len(best), expected) * len(axis.categories) >= chance:
         return None
     value = axis.value(place)

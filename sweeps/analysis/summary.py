@@ -13,6 +13,7 @@ import pyarrow as pa
 from ..errors import SpecError
 from ..query.text import printable, render, scale
 from ..query.values import json_value
+from ..spec.samplers import SAMPLERS, names
 from ..states import PRUNED
 from .effects import MarginalEffect, marginal_effects
 from .importance import Importance, importance
@@ -73,13 +74,13 @@ def judge(study_dir: Path, by: str | None = None) -> Judgement:
 
 def notes(study: Judged) -> Iterator[str]:
     """Yield the limits of the effects of a study, a sentence each."""
-    if study.is_adaptive:
+    if study.traits.learns:
         yield (
             f"The sampler {study.sampler} prefers regions with good results: values that it left early have few "
-            "trials, and dimensions that changed together cannot be told apart. Effects are most reliable with random "
-            "or qmc."
+            "trials, and dimensions that changed together cannot be told apart. Effects are most reliable with "
+            f"{names(SAMPLERS, lambda sampler: not (sampler.learns or sampler.is_finite), 'or')}."
         )
-    if study.sampler == "list":
+    if study.traits.reads_list:
         yield "The configurations were listed by hand: dimensions that change together cannot be told apart."
     if pruned := int(np.sum(study.states == PRUNED)):
         yield f"{pruned:,} pruned trials count as worse than every complete one, and are left out of medians."

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import StudyError
-from ..search import Search
+from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, PRUNED, RUNNING, WAITING
 from ..storage import compaction, lock
@@ -176,7 +176,7 @@ class StudyOwner:
         recovery.remove_orphans(tables, self._events)
         recovery.release_leases(self._ledger, self._book)
         warm = other_studies.warm_start(spec, self._ledger)
-        self._search = Search(spec, recovery.told(self._book), warm)
+        self._search = search_of(spec, recovery.told(self._book), warm)
         if attributes.get(LIMIT) != self._search.limit:
             self._ledger.set_attribute(LIMIT, self._search.limit)  # for status queries
         self._recorder = Recorder(
@@ -412,7 +412,7 @@ class StudyOwner:
             self.spec.sha256(),
             keep_composition=is_padded and pending.is_planned,
             rungs=self._pruner.rungs(pending.members),
-            patience=search.pruner if search.pruner.kind == "patience" else None,
+            patience=search.pruner if search.pruner.traits.watches_curve else None,
             metric=self._pruner.metrics[0],
             keep_fields=results.fields == "all",
             keep_weights=results.weights == "all",

@@ -43,7 +43,7 @@ def window_size(search: Search, first: int, size: int, replicates: int) -> int:
     generation = search.generation_of(first)
     if len(generation) > 1:
         return generation.stop - first
-    return trials_of_pack(size, replicates) * (1 if search.learns else WINDOW_PACKS)
+    return trials_of_pack(size, replicates) * (1 if search.traits.learns else WINDOW_PACKS)
 
 
 def grouped(asked: Sequence[Asked], size: int) -> list[list[Asked]]:

@@ -63,7 +63,7 @@ class TrialProposer:
 
         They fill all packs that train at once, or a single pack where the sampler learns from results.
         """
-        return self.size if self._search.learns else self.size * self._at_once
+        return self.size if self._search.traits.learns else self.size * self._at_once
 
     @property
     def packs_to_ask(self) -> int:

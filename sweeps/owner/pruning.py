@@ -32,7 +32,7 @@ class RungPruner:
 
     def rungs(self, members: Sequence[PendingMember]) -> dict[int, tuple[int, ...]]:
         """Return the rungs that members have still to report, by label, in thousandths of their planned steps."""
-        if self._pruner.kind in ("none", "patience"):
+        if not self._pruner.traits.compares_at_rungs:
             return {}
         return {
             member.label: tuple(

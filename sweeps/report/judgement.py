@@ -30,7 +30,7 @@ def importance(study: ReportStudy, gallery: Gallery) -> Html:
         "the trials. A bar that ends before its dashed mark is no longer than chance alone makes it; an arrow stands "
         "for a mark beyond the scale."
     )
-    if study.judged.is_adaptive:
+    if study.judged.traits.learns:
         text += " The sampler preferred regions with good results, so settings look more important than they are."
     return section("Importance", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
 

@@ -24,7 +24,7 @@ def pruning(study: ReportStudy) -> Html:
         return Html()
     heads = ["share of steps", "trials", "rank correlation"]
     cells = [[f"{100 * rung.rung:.3g} %", f"{rung.trials:,}", _correlation(rung)] for rung in study_rungs.rungs]
-    if kind not in ("none", "patience"):
+    if study_rungs.settings.traits.compares_at_rungs:
         heads.append("pruned there")
         for row, rung in zip(cells, study_rungs.rungs, strict=True):
             row.append(f"{rung.pruned:,}")
@@ -44,14 +44,13 @@ def _correlation(rung: RungFairness) -> str:
 def _what_was_done(study: ReportStudy, study_rungs: StudyRungs) -> str:
     number, metric = study.pruned.num_rows, study_rungs.metric
     trials = f"{number:,} trial was" if number == 1 else f"{number:,} trials were"
-    match study_rungs.settings.kind:
-        case "none":
-            ending = f"{study_rungs.objective} at the end"
-            return f"No trial was pruned. The table shows how well {metric} early in training predicts {ending}."
-        case "patience":
-            return f"{trials} ended because {metric} no longer improved. This can happen at any step."
-        case kind:
-            return f"{trials} ended early by {kind}, which compares trials by {metric} at these rungs."
+    if study_rungs.settings.traits.compares_at_rungs:
+        kind = study_rungs.settings.kind
+        return f"{trials} ended early by {kind}, which compares trials by {metric} at these rungs."
+    if study_rungs.settings.traits.watches_curve:
+        return f"{trials} ended because {metric} no longer improved. This can happen at any step."
+    ending = f"{study_rungs.objective} at the end"
+    return f"No trial was pruned. The table shows how well {metric} early in training predicts {ending}."
 
 
 def _meaning(study_rungs: StudyRungs) -> str:

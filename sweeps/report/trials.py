@@ -188,7 +188,7 @@ def _caveats(study: ReportStudy, lines: dict[str, pa.Table]) -> str:
         sentences.append(
             f"Of {number:,} trials, {shown:,} are drawn, evenly over their ranks, and fewer of those that failed."
         )
-    if study.judged.is_adaptive:
+    if study.judged.traits.learns:
         sentences.append(
             "The sampler drew more trials where it expected small values, so the bars are not a fair comparison."
         )

@@ -13,7 +13,7 @@ import pinncore
 from pinncore.networks import parameter_count
 from pinncore.optim.memory import Form, MemorySpec, checked_form, make_memory
 
-from ..search import Search
+from ..search import search_of
 from ..spec.study_spec import StudySpec, build_settings
 
 Clock = Callable[[], float]
@@ -55,10 +55,10 @@ def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
 
     For a sampler that learns from results they are random configurations instead.
     """
-    search = Search(spec)
-    if search.learns:
+    if spec.search.traits.learns:
         random = spec.search.model_copy(update={"sampler": "random", "deterministic": False, "warm_start": []})
-        search = Search(dataclasses.replace(spec, search=random))
+        spec = dataclasses.replace(spec, search=random)
+    search = search_of(spec)
     configs = (spec.config(search.propose(index).params) for index in range(count))
     return [pinncore.Member(*build_settings(config)) for config in configs]
 

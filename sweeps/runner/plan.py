@@ -24,7 +24,7 @@ from pinncore.optim.memory import memory_bytes
 from pinncore.training import DTYPES
 
 from ..owner.packing import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
-from ..search import Search
+from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..spec.warnings import warnings_of
 from .calibration import Clock, Timing, first_members, form_of, timed_extremes
@@ -78,7 +78,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
 
     With `calibrate`, the smallest and the largest network are timed on this machine, which takes some seconds.
     """
-    search = Search(spec)
+    search = search_of(spec)
     limit, replicates = search.limit, spec.search.replicates
     device = device_of(spec, has_gpu=torch.cuda.is_available())
     at_once = _packs_at_once(spec, cpus, device)
@@ -273,7 +273,7 @@ def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:
 
 def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> str:
     reasons = ["L-BFGS may stop early, and its line searches vary"]
-    if Search(spec).learns:
+    if spec.search.traits.learns:
         reasons.append(f"{spec.search.sampler} will choose other configurations than the random ones looked at")
     if looked_at < limit:
         reasons.append(f"only the first {looked_at} of {limit} trials were looked at")

@@ -23,7 +23,7 @@ from pinncore.member import engine_name
 from pinncore.settings import ENGINE_TRAITS
 
 from ..errors import StudyError
-from ..search import Search
+from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..study.provenance import source_digest
 from .calibration import first_members, form_of
@@ -102,7 +102,7 @@ def _smallest(spec: StudySpec) -> Iterator[pinncore.TrainSettings]:
 
     Engines of torch compile nothing, or anew at every size; the reference engine stands in for them.
     """
-    for member in first_members(spec, min(Search(spec).limit, LOOKED_AT)):
+    for member in first_members(spec, min(search_of(spec).limit, LOOKED_AT)):
         train, form = member.train, form_of(member, "cpu")
         yield pinncore.TrainSettings(
             width=4,

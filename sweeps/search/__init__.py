@@ -7,5 +7,6 @@ the trials it would have had.
 
 from .proposals import PastTrial as PastTrial
 from .proposals import Proposal as Proposal
-from .search import Search as Search
+from .proposals import Search as Search
+from .search import search_of as search_of
 from .seeds import stable_hash as stable_hash

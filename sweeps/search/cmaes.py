@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
-from cmaes import CMA
 
+from ..spec.samplers import SAMPLERS
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from .learner import Learner
-from .points import Points
 from .proposals import PastTrial, Proposal
+
+if TYPE_CHECKING:
+    from cmaes import CMA
 
 _FIRST_SPREAD: Final = 1 / 6  # standard deviation of the first generation, around the middle of the unit interval
 
@@ -25,12 +28,16 @@ class CmaEs(Learner):
     by value, then pruned trials by how far they came, then failed trials. Inactive fields are drawn without effect.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[PastTrial]) -> None:
-        super().__init__(points, history=history)
-        self._population = self._settings.generation
-        self._optimizer, self._generations = self._fresh(), 0
+    traits = SAMPLERS["cmaes"]
 
-    def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(spec, history)
+        self._population, self._generations = self._settings.generation, 0
+        self._start_over()
+
+    def tell(
+        self, index: int, state: str, values: tuple[float, ...] | None = None, rungs: Mapping[int, float] | None = None
+    ) -> None:
         super().tell(index, state, values, rungs)
         if index < self._generations * self._population:  # a failed trial was trained again
             self._start_over()
@@ -56,7 +63,9 @@ class CmaEs(Learner):
     def _start_over(self) -> None:
         self._optimizer, self._generations = self._fresh(), 0
 
-    def _fresh(self) -> Any:
+    def _fresh(self) -> CMA:
+        from cmaes import CMA  # takes a second to import
+
         fields = max(1, len(self.points.space))  # an empty space gets one field without effect
         unit_cube = np.tile([0.0, 1.0], (fields, 1))
         with np.errstate(divide="ignore"):  # populations of 2 and 3 teach no covariance

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SweepError
-from ..spec.combinations import flat
 from ..spec.conditions import is_active, parents_first, with_parents
 from ..spec.constraints import Constraint
 from .points import Points
@@ -47,7 +46,10 @@ class Product:
 
 @final
 class Table:
-    """The distinct combinations of fields that depend on each other or obey constraints, as columns of digits."""
+    """The distinct combinations of fields that depend on each other or obey constraints, as columns of digits.
+
+    Raises `SweepError` where they are too many to write out.
+    """
 
     def __init__(self, points: Points) -> None:
         self._points = points
@@ -92,8 +94,8 @@ class Table:
 
     def _where_allowed(self) -> npt.NDArray[np.bool_]:
         spec, allowed = self._points.spec, np.ones(self.size, dtype=bool)
-        fixed = flat(spec, {})
-        for rule in map(Constraint.parse, spec.search.constraints):
+        fixed = spec.flat()
+        for rule in spec.constraints:
             values = {name: fixed[name] for name in rule.names}
             allowed &= self._of_rows(with_parents(spec.space, rule.names), partial(_holds, rule, values))
         return allowed
@@ -113,8 +115,3 @@ class Table:
 
 def _holds(rule: Constraint, fixed: dict[str, Any], params: dict[str, Any]) -> bool:
     return rule.holds({**fixed, **params})
-
-
-def combinations(points: Points) -> Product | Table:
-    """Return the distinct combinations of a finite space. Raises `SweepError` where they are too many to write out."""
-    return Table(points) if points.is_conditional or points.is_constrained else Product(points)

@@ -7,27 +7,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, PRUNED, RUNNING
 from .independent import Random
 from .points import Points
-from .proposals import PastTrial, Proposal, Sampler
+from .proposals import PastTrial, Proposal, Search
 from .seeds import stable_hash
 
 
-class Learner(Sampler):
+class Learner(Search):
     """A sampler whose proposals are functions of the seed, the place and the past trials.
 
     Only these trials are remembered, and every draw has its own generator. Proposals therefore depend neither on how
     often the process was started nor on the order in which trials ended.
     """
 
-    learns = True
     tries: ClassVar[int] = 100  # forbidden proposals before the point is drawn at random
 
-    def __init__(self, points: Points, *, history: Iterable[PastTrial]) -> None:
-        self.points, self._settings = points, points.spec.search
-        self._random = Random(points, self._settings.seed)
-        self._objectives = len(points.spec.objectives)
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial]) -> None:
+        super().__init__(spec)
+        self._random = Random(spec)
+        self._objectives = len(spec.objectives)
         self._trials = {trial.index: trial.checked(self._objectives) for trial in history}
         self._settled = 0
 
@@ -55,12 +55,15 @@ class Learner(Sampler):
         self._trials[index] = PastTrial(index, proposal.params, RUNNING, attrs=proposal.attrs)
         return Proposal(dict(proposal.params), dict(proposal.attrs))
 
-    def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
+    def tell(
+        self, index: int, state: str, values: tuple[float, ...] | None = None, rungs: Mapping[int, float] | None = None
+    ) -> None:
         if index not in self._trials:
             raise ValueError(f"trial {index} was reported before it was proposed")
         before = self._trials[index]
         if before.state not in (COMPLETE, PRUNED):  # a failed trial may be trained again
-            self._trials[index] = replace(before, state=state, values=values, rungs=rungs).checked(self._objectives)
+            after = replace(before, state=state, values=values, rungs=rungs or {})
+            self._trials[index] = after.checked(self._objectives)
             self._settled = min(self._settled, index)
 
     def generation_of(self, index: int) -> range:
@@ -103,12 +106,7 @@ class Learner(Sampler):
 
 def foreign(points: Points, trials: Iterable[PastTrial]) -> list[PastTrial]:
     """Return the complete trials of other studies that are points of this space, at negative places."""
-    objectives = len(points.spec.objectives)
-    fitting: list[tuple[dict[str, Any], PastTrial]] = []
-    for trial in trials:
-        params = points.fitting(trial.params)
-        if params is not None and trial.checked(objectives).state == COMPLETE:
-            fitting.append((params, trial.checked(objectives)))
-    return [
-        PastTrial(place - len(fitting), params, COMPLETE, trial.values) for place, (params, trial) in enumerate(fitting)
-    ]
+    checked = (replace(trial.checked(len(points.spec.objectives)), rungs={}, attrs={}) for trial in trials)
+    fitting = [(points.fitting(trial.params), trial) for trial in checked if trial.state == COMPLETE]
+    own = [replace(trial, params=params) for params, trial in fitting if params is not None]
+    return [replace(trial, index=place - len(own)) for place, trial in enumerate(own)]

@@ -6,20 +6,24 @@ in it: TPE and GP avoid repeating them (constant liar), so that packs do not fil
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, final
 
 import numpy as np
-from optuna.distributions import BaseDistribution
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from ..spec.samplers import SAMPLERS
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, PRUNED
 from .learner import Learner, foreign
-from .optuna_mirror import ask, quiet, suggest
-from .points import Points
 from .proposals import PastTrial, Proposal
 
 _CANDIDATES: Final = 2048  # random points among which a Gaussian process looks for an allowed one
@@ -31,12 +35,14 @@ class OptunaLearner(Learner):
     The trials of other studies come before those of this study; the last of them is at place -1.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
-        super().__init__(points, history=history)
-        self._warm = foreign(points, warm)
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(spec, history)
+        self._warm = foreign(self.points, warm)
         self._frozen: dict[int, tuple[PastTrial, FrozenTrial]] = {}
         self._joint = {
-            name: kind for name, kind in points.distributions.items() if not (points.space[name].when or kind.single())
+            name: kind
+            for name, kind in self.points.distributions.items()
+            if not (self.points.space[name].when or kind.single())
         }
 
     @abstractmethod
@@ -58,8 +64,8 @@ class OptunaLearner(Learner):
         space, distributions = self.points.space, self.points.distributions
         with quiet():
             sampler = self._sampler(trials, seed)
-            trial = ask([self._mirrored(past) for past in trials], sampler, objectives=self._objectives)
-            params = self.points.choose(lambda name: space[name].decode(suggest(trial, name, distributions[name])))
+            trial = _ask([self._mirrored(past) for past in trials], sampler, objectives=self._objectives)
+            params = self.points.choose(lambda name: space[name].decode(_suggest(trial, name, distributions[name])))
         return Proposal(params, self._attrs(sampler))
 
     def _mirrored(self, trial: PastTrial) -> FrozenTrial:
@@ -81,9 +87,24 @@ class OptunaLearner(Learner):
         return frozen
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the messages and warnings of Optuna about its studies and experimental features."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
 @final
 class Tpe(OptunaLearner):
     """The tree-structured Parzen estimator (Watanabe 2023), on groups of fields where some are conditional."""
+
+    traits = SAMPLERS["tpe"]
 
     def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
         if self.points.is_conditional:
@@ -106,6 +127,7 @@ class Gp(OptunaLearner):
     Conditional fields are drawn at random.
     """
 
+    traits = SAMPLERS["gp"]
     tries = 20  # every try fits the process again
 
     def _sampler(self, trials: Sequence[PastTrial], seed: int) -> BaseSampler:
@@ -125,8 +147,10 @@ class Nsga2(OptunaLearner):
     so its first trial stores them. Conditional fields are drawn at random.
     """
 
-    def __init__(self, points: Points, *, history: Iterable[PastTrial], warm: Iterable[PastTrial]) -> None:
-        super().__init__(points, history=history, warm=warm)
+    traits = SAMPLERS["nsga2"]
+
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        super().__init__(spec, history, warm)
         self._parents: dict[int, list[int]] = {}
         for trial in self._trials.values():
             self._remember(trial.attrs)
@@ -153,6 +177,34 @@ class Nsga2(OptunaLearner):
         if generation == 0 or generation in self._parents:
             return {"generation": generation}
         return {"generation": generation, "parents": [number - first for number in sampler.parents[generation]]}
+
+
+def _ask(trials: Sequence[FrozenTrial], sampler: BaseSampler, *, objectives: int) -> Trial:
+    """Return a new trial of a sampler that has seen `trials`, whose numbers must not be 0."""
+    return optuna.create_study(storage=_Mirror(trials), sampler=sampler, directions=["minimize"] * objectives).ask()
+
+
+class _Mirror(InMemoryStorage):
+    """A storage that shows the trials it was created with, without the new one."""
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._shown = trials
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._shown if states is None or trial.state in states]
+
+
+def _suggest(trial: Trial, name: str, distribution: Any) -> Any:
+    """Return the value that a trial chooses for a field within a distribution."""
+    match distribution:
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+    return trial.suggest_categorical(name, distribution.choices)
 
 
 class _Within(BaseSampler):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..errors import SweepError
-from ..spec.conditions import contains, is_active, parents_first
-from ..spec.dimensions import Choice, Dimension, Int, LogInt, LogUniform, Uniform
-
-if TYPE_CHECKING:
-    from ..spec.study_spec import StudySpec
+from ..spec.conditions import is_active, parents_first
+from ..spec.dimensions import Dimension
+from ..spec.study_spec import StudySpec
 
 MOST_TRIES: Final = 100_000  # forbidden points in a row before the search fails
 
@@ -48,7 +46,7 @@ class Points:
     def fitting(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the part of another study's parameters that is a point of this space, or None where there is none."""
         chosen = self.choose(lambda name: params.get(name, _MISSING))
-        return chosen if all(_contains(self.space[name], value) for name, value in chosen.items()) else None
+        return chosen if all(self.space[name].has(value) for name, value in chosen.items()) else None
 
     def forbidden(self, count: int) -> SweepError:
         """Return the error for a search in which the constraints forbid all of `count` points."""
@@ -57,14 +55,3 @@ class Points:
             f"search.constraints must allow some points of the space, but forbid {count:,} of {count:,}: {rules}. "
             "Loosen them, or narrow the space to where they hold."
         )
-
-
-def _contains(kind: Dimension, value: Any) -> bool:
-    match kind:
-        case Choice():
-            return contains(kind.values, value)
-        case Int() | LogInt():
-            return type(value) is int and kind.low <= value <= kind.high
-        case Uniform() | LogUniform():
-            return type(value) in (int, float) and kind.low <= value <= kind.high
-    return False

@@ -1,14 +1,19 @@
-"""The data exchanged between a study and its sampler: proposals one way, trials the other."""
+"""What a study and its sampler exchange, proposals one way and trials the other, and what all samplers have."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from optuna.distributions import BaseDistribution
+
+from ..spec.samplers import SamplerTraits
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, FINISHED
+from .points import Points
 
 
 @dataclass(frozen=True)
@@ -53,28 +58,66 @@ class Proposal:
     attrs: dict[str, Any] = field(default_factory=dict)
 
 
-class Sampler(ABC):
-    """A rule that turns places in a sequence into configurations."""
+class Search(ABC):
+    """The trials of a study: their number, and the parameters of each. Its subclasses are the samplers.
 
-    learns: ClassVar[bool] = False
+    `history` are the trials of earlier starts, `warm` those of other studies to learn from; samplers that do not learn
+    use neither. Parameters are plain values of the active fields; `stored` and `distributions` return them as Optuna
+    keeps them.
+    """
+
+    traits: ClassVar[SamplerTraits]
+
+    def __init__(self, spec: StudySpec, history: Iterable[PastTrial] = (), warm: Iterable[PastTrial] = ()) -> None:
+        self.points, self._settings = Points(spec), spec.search
 
     @property
     def size(self) -> int | None:
         """Return the number of places, None where it is not limited."""
         return None
 
+    @property
+    def limit(self) -> int:
+        """Return the total number of trials.
+
+        Raises `SweepError` where a grid is too large to count its allowed combinations, or has none.
+        """
+        return min((count for count in (self._settings.trials, self.size) if count is not None), default=0)
+
     @abstractmethod
     def propose(self, index: int) -> Proposal:
-        """Return the configuration at place `index`, the same one in every call."""
+        """Return the configuration at place `index` of the sequence, the same one in every call.
 
-    @abstractmethod
-    def tell(self, index: int, state: str, values: tuple[float, ...] | None, rungs: Mapping[int, float]) -> None:
-        """Take note of the state and the results of a trial."""
+        Raises `SweepError` where no allowed point is found, `IndexError` beyond the end of a grid or list, and
+        `ValueError` for a place that is not ready.
+        """
+
+    def tell(
+        self, index: int, state: str, values: tuple[float, ...] | None = None, rungs: Mapping[int, float] | None = None
+    ) -> None:
+        """Report the state of a trial; a complete trial without a finite number for each objective counts as failed.
+
+        A trial that is COMPLETE or PRUNED stays so; a failed trial may be trained again. Raises `ValueError` for a
+        trial that a sampler that learns has not proposed.
+        """
+        return None
 
     def generation_of(self, index: int) -> range:
-        """Return the places that are proposed together with `index`."""
+        """Return the places proposed together with `index`: a generation in deterministic mode, else `index` alone."""
         return range(index, index + 1)
 
     def ready(self, index: int) -> bool:
-        """Return whether all results are known that `index` must wait for."""
+        """Return whether `index` can be proposed: in deterministic mode, all earlier generations must have ended."""
         return True
+
+    def stored(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters as Optuna stores them: lists and mappings as JSON text."""
+        return {name: self.points.space[name].encode(value) for name, value in params.items()}
+
+    def decoded(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the plain parameters for those that Optuna stores."""
+        return {name: self.points.space[name].decode(value) for name, value in stored.items()}
+
+    def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """Return the distributions of Optuna for the active fields."""
+        return {name: self.points.distributions[name] for name in params}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spec.search_checks import IN_CURVES
 from ..spec.sections import PrunerSettings
 from ..spec.study_spec import StudySpec
 
@@ -74,7 +75,7 @@ def has_stalled(settings: PrunerSettings, steps: Sequence[int], values: Sequence
     must be lower than the best before it by more than `min_improvement` of the latter. Without a row before that share
     nothing has stalled. A number that is not finite is no improvement.
     """
-    if settings.kind != "patience" or not steps:
+    if not settings.traits.watches_curve or not steps:
         return False
     split = bisect_right(steps, steps[-1] - math.ceil(settings.patience * planned))
     if split == 0:
@@ -127,5 +128,5 @@ def pruning_metrics(spec: StudySpec) -> tuple[str, ...]:
     """Return the columns of the table curves that a pruner uses: its metric, or the objectives among the columns."""
     if spec.search.pruner.metric is not None:
         return (spec.search.pruner.metric,)
-    in_curves = tuple(name for name in spec.objectives if name in ("rel_l2", "loss"))
+    in_curves = tuple(name for name in spec.objectives if name in IN_CURVES)
     return in_curves or (("rel_l2",) if any(map(spec.needs_reference, spec.objectives)) else ("loss",))

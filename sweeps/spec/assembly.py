@@ -6,18 +6,17 @@ import copy
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import NOT_GIVEN, Mistake
 from . import configurations, model
 from .conditions import never_active, possible_values, with_conditions
-from .dimensions import KINDS, Choice, Dimension, dimension
+from .dimensions import KINDS, Dimension, Range, dimension
 from .mistakes import Sections, did_you_mean, keys_in
 from .sections import SearchSettings
 from .sources import DATA_FILES, FILE_PREFIX, absolute_source
-from .yaml_text import joined
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _Absolute = Callable[[str, Any], Any]  # returns the value of a field with its paths made absolute
@@ -43,10 +42,7 @@ def assemble(
     mistake already and are not reported again.
     """
     file = model.validate(file_model, content)
-
-    def absolute(field: str, value: Any) -> Any:
-        return _absolute(field, value, base)
-
+    absolute = functools.partial(_absolute, base=base)
     search = file.search.model_dump(mode="json", by_alias=True, exclude_unset=True)
     rows = [{name: absolute(name, value) for name, value in row.items()} for row in search.get("list") or ()]
     search["list"] = rows or None
@@ -55,7 +51,7 @@ def assemble(
     dimensions = file.space.model_dump(mode="json", exclude_unset=True)
     written = {name: dimensions[name] for name in content.get("space", {})}
     space, mistakes = _space(written, sections.keys["space"], unsure, absolute)
-    if file.search.sampler == "list":
+    if file.search.traits.reads_list:
         space = dict(configurations.dimensions(rows))
         always_given = {name for name in space if all(name in row for row in rows)}
     else:
@@ -104,43 +100,39 @@ def _space(
         for kind in [key for key in content if key in KINDS][:1]:
             space[name] = dimension(kind, [absolute(name, value) for value in content[kind]])
     mistakes: list[Mistake] = []
-    conditions: dict[str, dict[str, list[Any]]] = {}
-    for name in space:
+    conditions: dict[str, dict[str, list[Any]]] = {name: {} for name in space}
+    for name, allowed in conditions.items():
         for parent, value in written[name].get("when", {}).items():
             place = f"space.{name}.when.{parent}"
             if parent in unsure:
-                conditions.setdefault(name, {})[parent] = []
+                allowed[parent] = []
             elif parent in space:
                 values = [absolute(parent, item) for item in value] if isinstance(value, list) else value
-                conditions.setdefault(name, {})[parent] = []
-                allowed = conditions[name][parent]
-                mistakes += _check_values(space[parent], parent, absolute(parent, values), place, allowed)
+                allowed[parent], wrong = _possible_values(space[parent], parent, absolute(parent, values), place)
+                mistakes += wrong
             else:
                 mistakes.append(_not_swept(parent, value, place, fields, [other for other in space if other != name]))
-    conditions = {name: when for name, when in conditions.items() if all(when.values())}
-    space, circles = with_conditions(space, conditions)
+    complete = {name: allowed for name, allowed in conditions.items() if all(allowed.values())}
+    space, circles = with_conditions(space, complete)
     mistakes += [_circle(circle) for circle in circles]
-    return space, mistakes + list(_never_active(space))
+    rule, hint = "holds for no combination of the other dimensions", "Check the conditions of the dimensions it names."
+    never = (name for name, kind in space.items() if kind.when and never_active(space, name))
+    return space, mistakes + [Mistake(f"space.{name}.when", NOT_GIVEN, rule, hint) for name in never]
 
 
-def _check_values(kind: Dimension, parent: str, value: Any, place: str, allowed: list[Any]) -> Iterator[Mistake]:
-    """Add the values of `parent` that a condition names to `allowed`, and yield the others as mistakes."""
+def _possible_values(kind: Dimension, parent: str, value: Any, place: str) -> tuple[list[Any], list[Mistake]]:
+    """Return the values of `parent` that a condition names, and the others as mistakes."""
     values = possible_values(kind, value)
     if values is None:
         rule = f"{parent} is continuous, so a condition cannot name one of its values"
-        yield Mistake(place, value, rule, "Let it depend on a choice or a range of whole numbers.")
-        return
+        return [], [Mistake(place, value, rule, "Let it depend on a choice or a range of whole numbers.")]
     possible, impossible = values
-    allowed += possible
     if not possible and not impossible:
-        yield Mistake(place, value, "must list at least 1 value")
-    for wrong in impossible:
-        if isinstance(kind, Choice):
-            hint = did_you_mean(wrong, list(map(str, kind.values)))
-        else:
-            low, high = kind.arguments()
-            hint = f"Valid: whole numbers from {low} to {high}."
-        yield Mistake(place, wrong, f"is not a value of space.{parent}", hint)
+        return [], [Mistake(place, value, "must list at least 1 value")]
+    hint = "Valid: whole numbers from {} to {}.".format(*kind.arguments()) if isinstance(kind, Range) else ""
+    rule = f"is not a value of space.{parent}"
+    choices = [str(own) for own in kind.arguments()]
+    return possible, [Mistake(place, wrong, rule, hint or did_you_mean(wrong, choices)) for wrong in impossible]
 
 
 def _not_swept(parent: str, value: Any, place: str, fields: Collection[str], others: list[str]) -> Mistake:
@@ -156,14 +148,6 @@ def _circle(circle: list[str]) -> Mistake:
     chain = ", ".join(f"{field} depends on {parent}" for field, parent in pairs)
     rule = f"{chain}, so {'none of them would ever' if len(circle) > 1 else 'it would never'} exist"
     return Mistake(f"space.{circle[0]}.when", NOT_GIVEN, rule, "Leave one of these conditions out.")
-
-
-def _never_active(space: Mapping[str, Dimension]) -> Iterator[Mistake]:
-    for name, kind in space.items():
-        if kind.when and never_active(space, name):
-            rule = "holds for no combination of the other dimensions"
-            hint = "Check the conditions of the dimensions it names."
-            yield Mistake(joined(f"space.{name}", "when"), NOT_GIVEN, rule, hint)
 
 
 # ---- paths ----

@@ -16,6 +16,7 @@ from .assembly import URL
 from .combinations import possible, related
 from .dimensions import KINDS
 from .mistakes import Sections, nearest
+from .samplers import SAMPLERS
 from .search_checks import search_mistakes
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def structure_mistakes(raw: Mapping[str, Any], sections: Sections) -> list[Mista
             hint = f"Keep one of {', '.join(sections.kinds[name])}."
             mistakes.append(Mistake(f"space.{name}", content, "must be exactly one kind of dimension", hint))
     search = raw.get("search")
-    if space and isinstance(search, dict) and search.get("sampler") == "list":
+    sampler = search.get("sampler") if isinstance(search, dict) else None
+    if space and isinstance(sampler, str) and sampler in SAMPLERS and SAMPLERS[sampler].reads_list:
         hint = "Give the fields in search.list, or use another sampler."
-        mistakes.append(Mistake("space", NOT_GIVEN, "must be empty with the sampler list", hint))
+        mistakes.append(Mistake("space", NOT_GIVEN, f"must be empty with the sampler {sampler}", hint))
     return mistakes
 
 
@@ -52,8 +54,7 @@ def content_mistakes(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
     `unsure` names the fields that have a mistake already; nothing is concluded from their values.
     """
     checks = [
-        _ranges(spec),
-        _repeated_choices(spec, unsure),
+        _dimensions(spec, unsure),
         search_mistakes(spec, unsure=unsure),
         _combinations(spec, unsure),
         _engine(spec, unsure),
@@ -74,22 +75,18 @@ def unsure_fields(mistakes: Iterable[Mistake], sections: Sections) -> frozenset[
     return frozenset(names)
 
 
-def _ranges(spec: StudySpec) -> Iterator[Mistake]:
+def _dimensions(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield the ranges without numbers in them, and the values that a choice has twice."""
     for name, kind in spec.space.items():
-        if kind.kind != "choice" and not kind.arguments()[0] < kind.arguments()[1]:
-            low, high = kind.arguments()
-            hint = "Swap them." if low > high else "A single value belongs under train or problem."
-            yield Mistake(f"space.{name}.{kind.kind}", [low, high], "must be [low, high] with low below high", hint)
-
-
-def _repeated_choices(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    for name, kind in spec.space.items():
+        path, values = f"space.{name}.{kind.kind}", kind.arguments()
+        if kind.kind != "choice" and not values[0] < values[1]:
+            hint = "Swap them." if values[0] > values[1] else "A single value belongs under train or problem."
+            yield Mistake(path, values, "must be [low, high] with low below high", hint)
         if kind.kind == "choice" and not spec.listed:
-            values = kind.arguments()
             for index, value in enumerate(values):
                 if value in values[:index]:
-                    path = f"space.{name}.choice" + ("" if name in unsure else f"[{index}]")
-                    yield Mistake(path, value, "appears twice in this choice", "Remove one of the two.")
+                    place = path if name in unsure else f"{path}[{index}]"
+                    yield Mistake(place, value, "appears twice in this choice", "Remove one of the two.")
 
 
 def _combinations(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
@@ -162,7 +159,7 @@ def _some_combinations(spec: StudySpec, together: Sequence[Sequence[str]]) -> It
     if spec.listed:
         yield from spec.listed
         return
-    few = math.prod(len(kind.corners()) for kind in spec.space.values()) <= _MOST_COMBINATIONS
+    few = math.prod(len(kind.arguments()) for kind in spec.space.values()) <= _MOST_COMBINATIONS
     groups = related(spec, [tuple(spec.space)] if few else together)
     by_group = [list(possible(spec, group, _MOST_COMBINATIONS, whole=False)) for group in groups]
     first = [combinations[0] if combinations else {} for combinations in by_group]

@@ -10,30 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SweepError
-from .conditions import combinations, grid_size, linked, sample_of_corners, with_parents
+from .conditions import combinations, linked, sample_of_corners, with_parents
 from .constraints import Constraint
 
 if TYPE_CHECKING:
     from .study_spec import StudySpec
-
-
-def usable_constraints(spec: StudySpec) -> list[Constraint]:
-    """Return the constraints of a study that can be read and name only fields; others are reported elsewhere."""
-    fields, usable = flat(spec, {}), []
-    for text in spec.search.constraints:
-        try:
-            constraint = Constraint.parse(text)
-        except ValueError:
-            continue
-        if constraint.names <= fields.keys():
-            usable.append(constraint)
-    return usable
-
-
-def flat(spec: StudySpec, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every field of train and problem by name, as constraints use them."""
-    config = spec.config(params)
-    return {name: value for section in config.values() for name, value in section.items() if name != "name"}
 
 
 def is_few(spec: StudySpec, fields: Iterable[str], most: int) -> bool:
@@ -51,14 +32,14 @@ def candidates(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool
     group = with_parents(spec.space, fields)
     if whole and is_few(spec, group, most):
         return combinations(spec.space, group, lambda kind: kind.finite_values())
-    if math.prod(len(spec.space[field].corners()) for field in group) <= most:
-        return combinations(spec.space, group, lambda kind: kind.corners())
+    if math.prod(len(spec.space[field].arguments()) for field in group) <= most:
+        return combinations(spec.space, group, lambda kind: kind.arguments())
     return sample_of_corners(spec.space, group, most)
 
 
 def related(spec: StudySpec, groups: Iterable[Iterable[str]] = ()) -> list[list[str]]:
     """Return the swept fields in groups; conditions, constraints and `groups` connect the fields of one group."""
-    connected = [*groups, *(constraint.names for constraint in usable_constraints(spec))]
+    connected = [*groups, *(constraint.names for constraint in spec.constraints)]
     connected += [[field, *kind.when] for field, kind in spec.space.items()]
     return [
         [field for field in spec.space if field in group] for group in linked(connected) if group & spec.space.keys()
@@ -69,8 +50,8 @@ def possible(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) 
     """Yield the `candidates` for `fields` and all fields connected with them that the constraints allow."""
     wanted = set(fields)
     group = [field for fields_together in related(spec) if wanted & set(fields_together) for field in fields_together]
-    constraints = [constraint for constraint in usable_constraints(spec) if constraint.names & set(group)]
-    fixed = flat(spec, {})
+    constraints = [constraint for constraint in spec.constraints if constraint.names & set(group)]
+    fixed = spec.flat()
     for chosen in candidates(spec, group, most, whole=whole):
         if all(_holds(constraint, {**fixed, **chosen}) for constraint in constraints):
             yield chosen
@@ -79,15 +60,13 @@ def possible(spec: StudySpec, fields: Iterable[str], most: int, *, whole: bool) 
 def grid_count(spec: StudySpec, most: int) -> int | None:
     """Return the number of allowed combinations of a space, or None where a dimension is continuous.
 
-    Also None where constraints connect fields that have more than `most` combinations.
+    Also None where conditions or constraints connect fields that have more than `most` combinations.
     """
-    if any(kind.finite_values() is None for kind in spec.space.values()):
-        return None
-    limited = set().union(*(constraint.names for constraint in usable_constraints(spec)))
-    total = 1
+    total, limited = 1, set().union(*(constraint.names for constraint in spec.constraints))
     for group in related(spec):
-        if not limited & set(group):
-            total *= grid_size({field: spec.space[field] for field in group})
+        values = spec.space[group[0]].finite_values()
+        if values is not None and len(group) == 1 and not limited & set(group):
+            total *= len(values)
         elif is_few(spec, group, most):
             total *= sum(1 for _ in possible(spec, group, most, whole=True))
         else:

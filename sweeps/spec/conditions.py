@@ -7,11 +7,12 @@ of a trial name the dimensions that exist, and no others.
 from __future__ import annotations
 
 import dataclasses
+import graphlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .dimensions import Choice, Dimension, Int, LogInt
+from .dimensions import Choice, Dimension, contains
 
 Space = Mapping[str, Dimension]
 
@@ -74,37 +75,8 @@ def sample_of_corners(space: Space, fields: Iterable[str], count: int) -> Iterat
         chosen: dict[str, Any] = {}
         for field in order:
             if is_active(space, field, chosen):
-                chosen[field] = generator.choice(space[field].corners())
+                chosen[field] = generator.choice(space[field].arguments())
         yield chosen
-
-
-def grid_size(space: Space) -> int:
-    """Return the number of distinct combinations of a space without continuous dimensions.
-
-    Values on which no condition depends are counted without being enumerated.
-    """
-    order = parents_first(space)
-    in_conditions: dict[str, list[Any]] = {field: [] for field in space}
-    for kind in space.values():
-        for parent, allowed in kind.when.items():
-            in_conditions[parent] += [value for value in allowed if not contains(in_conditions[parent], value)]
-
-    def count(chosen: dict[str, Any], position: int) -> int:
-        if position == len(order):
-            return 1
-        field = order[position]
-        if not is_active(space, field, chosen):
-            return count(chosen, position + 1)
-        others = len(space[field].finite_values() or ()) - len(in_conditions[field])
-        total = sum(count({**chosen, field: value}, position + 1) for value in in_conditions[field])
-        return total + (others * count(chosen, position + 1) if others else 0)
-
-    return count({}, 0)
-
-
-def contains(values: Iterable[Any], value: Any) -> bool:
-    """Return whether a plain value is among others; true does not equal 1."""
-    return any(other == value and isinstance(other, bool) == isinstance(value, bool) for other in values)
 
 
 def with_conditions(
@@ -126,12 +98,12 @@ def possible_values(kind: Dimension, written: Any) -> tuple[list[Any], list[Any]
     None for a continuous dimension. A list that is itself a value of the field is that value; any other list is a list
     of values.
     """
-    if not isinstance(kind, (Choice, Int, LogInt)):
+    if kind.finite_values() is None:
         return None
-    is_list = isinstance(written, list) and not _has(kind, written)
-    values = written if is_list else [written]
-    possible = [_own(kind, value) for value in values if _has(kind, value)]
-    return possible, [value for value in values if not _has(kind, value)]
+    values = written if isinstance(written, list) and not kind.has(written) else [written]
+    own = kind.arguments()  # for 10 instead of 10.0
+    possible = [next((same for same in own if contains([same], value)), value) for value in values if kind.has(value)]
+    return possible, [value for value in values if not kind.has(value)]
 
 
 def never_active(space: Space, field: str) -> bool:
@@ -158,27 +130,12 @@ def linked(groups: Iterable[Iterable[str]]) -> list[set[str]]:
     return merged
 
 
-def _has(kind: Choice | Int | LogInt, value: Any) -> bool:
-    if isinstance(kind, Choice):
-        return contains(kind.values, value)
-    return isinstance(value, int) and not isinstance(value, bool) and kind.low <= value <= kind.high
-
-
-def _own(kind: Choice | Int | LogInt, value: Any) -> Any:
-    """Return a value as the dimension has it: 10.0 for 10."""
-    return next(own for own in kind.values if contains([own], value)) if isinstance(kind, Choice) else value
-
-
 def _circle(conditions: Mapping[str, Iterable[str]]) -> list[str]:
     """Return fields that depend on each other in a circle, each on the next; empty where there is no circle."""
-    done: set[str] = set()
-
-    def search(field: str, path: list[str]) -> list[str]:
-        if field in path:
-            return path[path.index(field) :]
-        if field in done:
-            return []
-        done.add(field)
-        return next(filter(None, (search(parent, [*path, field]) for parent in conditions.get(field, ()))), [])
-
-    return next(filter(None, (search(field, []) for field in conditions)), [])
+    try:
+        graphlib.TopologicalSorter(conditions).prepare()
+    except graphlib.CycleError as error:
+        circle: list[str] = error.args[1][:0:-1]
+        first = circle.index(next(field for field in conditions if field in circle))
+        return circle[first:] + circle[:first]
+    return []

@@ -7,7 +7,6 @@ null, fields, arithmetic, comparisons, and, or, not, and a few functions. Everyt
 from __future__ import annotations
 
 import ast
-import functools
 import math
 import operator
 import re
@@ -69,7 +68,19 @@ class Constraint:
     @staticmethod
     def parse(text: str) -> Constraint:
         """Read a rule. Raises `ValueError` whose text says what is wrong and where."""
-        return _parsed(text)
+        if len(text) > _LONGEST:
+            raise ValueError(f"must be at most {_LONGEST} characters long")
+        line = re.sub(r"\s", " ", text).strip()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about expressions that are refused below
+                tree = ast.parse(line, mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise ValueError(_syntax(error, line)) from None
+        names: set[str] = set()
+        _check(tree, names, line, depth=0)
+        _check_truth(tree)
+        return Constraint(text, frozenset(names), tree)
 
     @property
     def subject(self) -> str:
@@ -87,23 +98,6 @@ class Constraint:
             fields = ", ".join(f"{name} {values[name]!r}" for name in sorted(self.names))
             where = f" for {fields}" if fields else ""
             raise SweepError(f"{self.subject} cannot be evaluated{where}: {error}.") from None
-
-
-@functools.lru_cache(maxsize=1024)
-def _parsed(text: str) -> Constraint:
-    if len(text) > _LONGEST:
-        raise ValueError(f"must be at most {_LONGEST} characters long")
-    line = re.sub(r"\s", " ", text).strip()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about expressions that are refused below
-            tree = ast.parse(line, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise ValueError(_syntax(error, line)) from None
-    names: set[str] = set()
-    _check(tree, names, line, depth=0)
-    _check_truth(tree)
-    return Constraint(text, frozenset(names), tree)
 
 
 def _syntax(error: Exception, line: str) -> str:

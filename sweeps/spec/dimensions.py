@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, final
 
@@ -40,12 +40,12 @@ class Dimension(ABC):
         """Return every value in order, or None for a continuous dimension."""
 
     @abstractmethod
-    def corners(self) -> Sequence[Any]:
-        """Return the values on which rules are tried: every choice, or both ends of a range."""
+    def arguments(self) -> list[Any]:
+        """Return the list that follows `kind` in the study file: every choice, or both ends of a range."""
 
     @abstractmethod
-    def arguments(self) -> list[Any]:
-        """Return the list that follows `kind` in the study file."""
+    def has(self, value: Any) -> bool:
+        """Return whether a plain value is one of the dimension."""
 
     def encode(self, value: Any) -> Any:
         """Return `value` as Optuna stores it."""
@@ -73,11 +73,11 @@ class Choice(Dimension):
     def finite_values(self) -> Sequence[Any]:
         return self.values
 
-    def corners(self) -> Sequence[Any]:
-        return self.values
-
     def arguments(self) -> list[Any]:
         return list(self.values)
+
+    def has(self, value: Any) -> bool:
+        return contains(self.values, value)
 
     def encode(self, value: Any) -> Any:
         return json.dumps(value, sort_keys=True) if isinstance(value, (list, dict)) else value
@@ -87,17 +87,25 @@ class Choice(Dimension):
 
 
 @dataclass(frozen=True)
-class _Range(Dimension):
+class Range(Dimension):
     """Numbers from `low` to `high`, both included."""
 
+    is_whole: ClassVar[bool]
+    is_log: ClassVar[bool]
     low: Any
     high: Any
 
-    def corners(self) -> Sequence[Any]:
-        return (self.low, self.high)
+    def distribution(self) -> BaseDistribution:
+        return (IntDistribution if self.is_whole else FloatDistribution)(self.low, self.high, log=self.is_log)
+
+    def finite_values(self) -> Sequence[int] | None:
+        return range(self.low, self.high + 1) if self.is_whole else None
 
     def arguments(self) -> list[Any]:
         return [self.low, self.high]
+
+    def has(self, value: Any) -> bool:
+        return type(value) in ((int,) if self.is_whole else (int, float)) and self.low <= value <= self.high
 
     def _within(self, value: Any) -> Any:
         """Return a value with its rounding error beyond the ends of the range removed."""
@@ -105,96 +113,55 @@ class _Range(Dimension):
 
 
 @final
-@dataclass(frozen=True)
-class Uniform(_Range):
+class Uniform(Range):
     """A number; intervals of equal length are equally likely."""
 
-    kind: ClassVar[str] = "uniform"
-    low: float
-    high: float
+    kind, is_whole, is_log = "uniform", False, False
 
     def from_unit(self, u: float) -> float:
         return float(self._within((1 - u) * self.low + u * self.high))
 
-    def distribution(self) -> BaseDistribution:
-        return FloatDistribution(self.low, self.high)
-
-    def finite_values(self) -> None:
-        return None
-
 
 @final
-@dataclass(frozen=True)
-class LogUniform(_Range):
+class LogUniform(Range):
     """A positive number; intervals of equal ratio are equally likely."""
 
-    kind: ClassVar[str] = "loguniform"
-    low: float
-    high: float
+    kind, is_whole, is_log = "loguniform", False, True
 
     def from_unit(self, u: float) -> float:
         return float(self._within(math.exp((1 - u) * math.log(self.low) + u * math.log(self.high))))
 
-    def distribution(self) -> BaseDistribution:
-        return FloatDistribution(self.low, self.high, log=True)
-
-    def finite_values(self) -> None:
-        return None
-
 
 @final
-@dataclass(frozen=True)
-class Int(_Range):
+class Int(Range):
     """A whole number, each equally likely."""
 
-    kind: ClassVar[str] = "int"
-    low: int
-    high: int
+    kind, is_whole, is_log = "int", True, False
 
     def from_unit(self, u: float) -> int:
         return int(self._within(self.low + int(u * (self.high - self.low + 1))))
 
-    def distribution(self) -> BaseDistribution:
-        return IntDistribution(self.low, self.high)
-
-    def finite_values(self) -> Sequence[int]:
-        return range(self.low, self.high + 1)
-
 
 @final
-@dataclass(frozen=True)
-class LogInt(_Range):
+class LogInt(Range):
     """A positive whole number, rounded from a log-uniform number in [low - 1/2, high + 1/2]."""
 
-    kind: ClassVar[str] = "logint"
-    low: int
-    high: int
+    kind, is_whole, is_log = "logint", True, True
 
     def from_unit(self, u: float) -> int:
         exponent = (1 - u) * math.log(self.low - 0.5) + u * math.log(self.high + 0.5)
         return int(self._within(math.floor(math.exp(exponent) + 0.5)))
 
-    def distribution(self) -> BaseDistribution:
-        return IntDistribution(self.low, self.high, log=True)
 
-    def finite_values(self) -> Sequence[int]:
-        return range(self.low, self.high + 1)
-
-
-KINDS: Final[dict[str, type[Dimension]]] = {kind.kind: kind for kind in (Choice, Int, Uniform, LogUniform, LogInt)}
+RANGES: Final = (Uniform, LogUniform, Int, LogInt)
+KINDS: Final[dict[str, type[Dimension]]] = {kind.kind: kind for kind in (Choice, *RANGES)}
 
 
 def dimension(kind: str, arguments: Sequence[Any]) -> Dimension:
     """Return the dimension that a study file writes as `{kind: arguments}`, both already checked."""
-    match kind:
-        case "choice":
-            return Choice(tuple(arguments))
-        case "int":
-            return Int(*arguments)
-        case "uniform":
-            return Uniform(*arguments)
-        case "loguniform":
-            return LogUniform(*arguments)
-        case "logint":
-            return LogInt(*arguments)
-    raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    return Choice(tuple(arguments)) if kind == Choice.kind else KINDS[kind](*arguments)
+
+
+def contains(values: Iterable[Any], value: Any) -> bool:
+    """Return whether a plain value is among others; true does not equal 1."""
+    return any(other == value and isinstance(other, bool) == isinstance(value, bool) for other in values)

@@ -109,7 +109,7 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
     if kind in _BOUND:
         name, words = _BOUND[kind]
         hint = "A logarithmic range cannot reach 0; start at a small positive number." if _is_log(keys) else ""
-        return Mistake(path, value, f"{words} {_number(context[name])}", hint)
+        return Mistake(path, value, f"{words} {context[name]:.15g}", hint)
     if kind == "string_pattern_mismatch":
         rule = "must be a safe folder name: letters, digits, '.', '_' and '-', the first a letter or digit"
         return Mistake(path, value, f"{rule}, at most 100 characters")
@@ -191,10 +191,6 @@ def _paths(value: Any, path: str) -> Iterable[str]:
 
 def _is_log(keys: Sequence[str | int]) -> bool:
     return len(keys) == 4 and keys[0] == "space" and keys[2] in ("loguniform", "logint")
-
-
-def _number(limit: float) -> str:
-    return str(int(limit)) if float(limit).is_integer() else str(limit)
 
 
 def _reads_as_number(text: str) -> bool:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, create_
 from pinncore.problems import PROBLEMS
 from pinncore.settings import TrainSettings, description, hints
 
-from .dimensions import KINDS
+from .dimensions import KINDS, RANGES
 from .sections import LISTED, STRICT, BudgetSettings, PrunerSettings, ResourceSettings, ResultSettings, SearchSettings
 
 _WHEN = "The dimension exists where each of these other swept fields has the value given, or one of the list given."
@@ -157,15 +157,12 @@ def _dimension(field: str, hint: Any, swept: tuple[str, ...]) -> type[BaseModel]
     """Return the model of the dimensions of a field; every swept value obeys the rule of the field itself."""
     definitions: dict[str, Any] = {"choice": (Annotated[list[hint], MinLen(1)], _optional("One of these values."))}
     for number, *bounds in _numbers(hint):
-        for kind, base, extra, sentence in (
-            ("uniform", float, (), "A number from low to high, both included."),
-            ("loguniform", float, (Gt(0),), "A number from low to high, every ratio equally likely."),
-            ("int", int, (), "A whole number from low to high, both included."),
-            ("logint", int, (Gt(0),), "A whole number from low to high, every ratio equally likely."),
-        ):
-            end = _annotated(base, *bounds, *extra)
-            if base is int or number is float:
-                definitions[kind] = (tuple[end, end], _optional(sentence))  # type: ignore[valid-type]
+        for kind in RANGES:
+            if kind.is_whole or number is float:
+                end = _annotated(int if kind.is_whole else float, *bounds, *([Gt(0)] if kind.is_log else []))
+                meaning = "every ratio equally likely" if kind.is_log else "both included"
+                sentence = f"A {'whole number' if kind.is_whole else 'number'} from low to high, {meaning}."
+                definitions[kind.kind] = (tuple[end, end], _optional(sentence))  # type: ignore[valid-type]
     one_kind = [{"required": [kind]} for kind in definitions]
     names = {"propertyNames": {"enum": [name for name in swept if name != field]}}
     definitions["when"] = (dict[str, Any], _optional(_WHEN, names))

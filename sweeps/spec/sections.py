@@ -5,20 +5,31 @@ Rules and descriptions of keys are written here once, for the check, the JSON sc
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from .samplers import PRUNERS, SAMPLERS, PrunerTraits, SamplerTraits, listing, names, summaries
+
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 Count = Annotated[int, Ge(1), Le(1_000_000)]
-PrunerKind = Literal["none", "asha", "hyperband", "median", "patience"]
+
+if TYPE_CHECKING:
+    SamplerName = str
+    PrunerKind = str
+else:
+    SamplerName, PrunerKind = Literal[tuple(SAMPLERS)], Literal[tuple(PRUNERS)]
 
 
 def _one_or_list(value: Any) -> str:
     """Return the tag of the branch of a union, one value or a list of values, that a value belongs to."""
     return "list" if isinstance(value, (list, tuple)) else "one"
+
+
+def _reading(key: str) -> str:
+    return names(PRUNERS, lambda kind: key in kind.keys)
 
 
 LISTED: Final = Discriminator(_one_or_list)
@@ -36,33 +47,44 @@ class PrunerSettings(BaseModel):
 
     kind: PrunerKind = Field(
         default="none",
-        description="none; asha (at each rung, the best 1/reduction of the trials that reached it go on); hyperband "
-        "(asha in several brackets, the later ones with a later first rung); median (a trial worse than the median at "
-        "a rung ends); patience (a training that no longer improves ends).",
+        description=f"{summaries(PRUNERS, lambda kind: True, '; ')}.",
     )
     metric: Literal["rel_l2", "loss"] | None = Field(
         default=None,
         description="The column of the table curves that decides; null: the objective, or each of several objectives.",
     )
     reduction: Annotated[int, Ge(2), Le(16)] = Field(
-        default=3, description="asha and hyperband: at a rung, one trial in this many goes on."
+        default=3, description=f"{_reading('reduction')}: at a rung, one trial in this many goes on."
     )
     rungs: Annotated[int, Ge(1), Le(20)] = Field(
         default=3,
-        description="Number of rungs. asha and hyperband: from reduction^-rungs to reduction^-1 of a trial's planned "
-        "steps; median: evenly spaced.",
+        description=f"Number of rungs. {_reading('reduction')}: from reduction^-rungs to reduction^-1 of a trial's "
+        f"planned steps; {names(PRUNERS, lambda kind: kind.compares_at_rungs and 'reduction' not in kind.keys)}: "
+        "evenly spaced.",
     )
     startup_trials: Annotated[int, Ge(0)] = Field(
         default=4,
-        description="asha, hyperband and median: no trial is ended at a rung before this many others have reached it.",
+        description=f"{_reading('startup_trials')}: no trial is ended at a rung before this many others have reached "
+        "it.",
     )
-    brackets: Annotated[int, Ge(1), Le(5)] = Field(default=2, description="hyperband: number of brackets.")
+    brackets: Annotated[int, Ge(1), Le(5)] = Field(
+        default=2, description=f"{_reading('brackets')}: number of brackets."
+    )
     patience: Annotated[float, Gt(0), Le(1)] = Field(
-        default=0.2, description="patience: share of the planned steps without improvement after which a training ends."
+        default=0.2,
+        description=f"{_reading('patience')}: share of the planned steps without improvement after which a training "
+        "ends.",
     )
     min_improvement: Annotated[float, Ge(0)] = Field(
-        default=0.01, description="patience: smallest relative decrease of the metric that counts as an improvement."
+        default=0.01,
+        description=f"{_reading('min_improvement')}: smallest relative decrease of the metric that counts as an "
+        "improvement.",
     )
+
+    @property
+    def traits(self) -> PrunerTraits:
+        """Return what pruners of this kind are."""
+        return PRUNERS[self.kind]
 
 
 class SearchSettings(BaseModel):
@@ -70,16 +92,16 @@ class SearchSettings(BaseModel):
 
     model_config = STRICT
 
-    sampler: Literal["random", "grid", "qmc", "tpe", "gp", "cmaes", "nsga2", "list"] = Field(
+    sampler: SamplerName = Field(
         default="random",
-        description="How trials are drawn: random; grid (every combination, in an order drawn by the seed); qmc "
-        "(scrambled Sobol points, spread more evenly than random ones); list (those under search.list); or by "
-        "learning from the finished trials: tpe, gp (a Gaussian process), cmaes (ranges of numbers only), nsga2 "
-        "(genetic).",
+        description=f"How trials are drawn: {summaries(SAMPLERS, lambda sampler: not sampler.learns, '; ')}; or by "
+        f"learning from the finished trials: {summaries(SAMPLERS, lambda sampler: sampler.learns, ', ')}.",
     )
     trials: Count | None = Field(
         default=None,
-        description="Number of trials; without it, the samplers grid and list run the whole grid or list.",
+        description="Number of trials; without it, the samplers "
+        f"{names(SAMPLERS, lambda sampler: sampler.is_finite)} run the whole "
+        f"{names(SAMPLERS, lambda sampler: sampler.is_finite, 'or')}.",
     )
     objective: str | tuple[str, ...] = Field(  # in a file, one or several metrics of the problem or its loss
         default="rel_l2",
@@ -100,8 +122,8 @@ class SearchSettings(BaseModel):
     )
     generation: Count = Field(
         default=8,
-        description="Number of trials proposed together where deterministic is true; also the population size of cmaes "
-        "and nsga2.",
+        description="Number of trials proposed together where deterministic is true; also the population size of "
+        f"{names(SAMPLERS, lambda sampler: sampler.has_population)}.",
     )
     list_: (
         Annotated[Annotated[str, Tag("one")] | Annotated[list[dict[str, Any]], MinLen(1), Tag("list")], LISTED] | None
@@ -117,7 +139,8 @@ class SearchSettings(BaseModel):
     )
     warm_start: list[str] = Field(
         default_factory=list,
-        description="Folders of finished studies from whose trials the samplers tpe, gp and nsga2 learn first.",
+        description="Folders of finished studies from whose trials the samplers "
+        f"{names(SAMPLERS, lambda sampler: sampler.learns_from_others)} learn first.",
     )
     reuse: list[str] = Field(
         default_factory=list,
@@ -127,9 +150,14 @@ class SearchSettings(BaseModel):
         PrunerSettings, BeforeValidator(_as_mapping, json_schema_input_type=PrunerKind | PrunerSettings)
     ] = Field(
         default_factory=PrunerSettings,
-        description="What ends hopeless trials early: none, asha, hyperband, median or patience, or a mapping with "
-        "kind and the keys below.",
+        description=f"What ends hopeless trials early: {listing(PRUNERS, 'or')}, or a mapping with kind and the keys "
+        "below.",
     )
+
+    @property
+    def traits(self) -> SamplerTraits:
+        """Return what the sampler is."""
+        return SAMPLERS[self.sampler]
 
 
 class ResourceSettings(BaseModel):

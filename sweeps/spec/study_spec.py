@@ -5,7 +5,9 @@ The rules of `train` and `problem` are read from the annotations of pinncore's s
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import hashlib
 import itertools
 import json
@@ -18,7 +20,7 @@ from pinncore.settings import TrainSettings
 
 from . import conditions, yaml_text
 from .constraints import Constraint
-from .dimensions import Dimension
+from .dimensions import Dimension, contains
 from .sections import BudgetSettings, ResourceSettings, ResultSettings, SearchSettings
 
 
@@ -65,7 +67,7 @@ class StudySpec:
     @property
     def listed(self) -> tuple[dict[str, Any], ...]:
         """Return the configurations of the sampler list, each with the fields it gives; empty for other samplers."""
-        rows = self.search.list_ if self.search.sampler == "list" else None
+        rows = self.search.list_ if self.search.traits.reads_list else None
         return tuple(rows) if isinstance(rows, list) else ()
 
     def config(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -81,6 +83,20 @@ class StudySpec:
             "problem": {"name": self.problem["name"], **_complete(self.problem_class, {**self.problem, **params})},
         }
 
+    def flat(self, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the value of every field of train and problem by name, as constraints use them."""
+        config = self.config(params or {})
+        return {name: value for section in config.values() for name, value in section.items() if name != "name"}
+
+    @functools.cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Return the constraints that can be read and name only fields; the check of the file reports the others."""
+        readable, fields = [], self.flat().keys()
+        for text in self.search.constraints:
+            with contextlib.suppress(ValueError):
+                readable.append(Constraint.parse(text))
+        return tuple(constraint for constraint in readable if constraint.names <= fields)
+
     def is_active(self, field: str, params: Mapping[str, Any]) -> bool:
         """Return whether `field` is swept and exists for the values `params` of the other dimensions."""
         return field in self.space and conditions.is_active(self.space, field, params)
@@ -89,13 +105,12 @@ class StudySpec:
         """Return whether a configuration obeys every constraint. Raises `SweepError` where one cannot be evaluated."""
         if not self.search.constraints:
             return True
-        config = self.config(params)
-        values = {**config["train"], **config["problem"]}
-        return all(Constraint.parse(text).holds(values) for text in self.search.constraints)
+        values = self.flat(params)
+        return all(constraint.holds(values) for constraint in self.constraints)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the study as the plain values of a study file, including every default."""
-        dimensions = self.space if self.search.sampler != "list" else {}
+        dimensions = {} if self.search.traits.reads_list else self.space
         models = {"search": self.search, "resources": self.resources, "budget": self.budget, "results": self.results}
         sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in models.items()}
         return copy.deepcopy(
@@ -120,9 +135,9 @@ class StudySpec:
 
     def values(self, field: str) -> tuple[Any, ...]:
         """Return the values of a field: its one value, every choice or both ends of its range; empty if unknown."""
-        swept = list(self.space[field].corners()) if field in self.space else []
+        swept = self.space[field].arguments() if field in self.space else []
         fixed = {**self.problem, **self.train}
-        if field in fixed and not conditions.contains(swept, fixed[field]):
+        if field in fixed and not contains(swept, fixed[field]):
             swept.append(fixed[field])
         return tuple(swept)
 

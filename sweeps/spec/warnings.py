@@ -9,7 +9,7 @@ from typing import Final
 from .combinations import grid_count
 from .study_spec import StudySpec
 
-_MOST_COUNTED: Final = 10_000  # combinations of connected fields whose constraints are evaluated for the count
+_MOST_COUNTED: Final = 100_000  # combinations of connected fields that are counted one by one
 
 
 def warnings_of(spec: StudySpec) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def _about_trials(spec: StudySpec) -> Iterator[str]:
     if not spec.space:
         yield "space is empty: there is one configuration, so use search.replicates for several seeds of it."
         return
-    if spec.search.sampler == "list":
+    if spec.search.traits.reads_list:
         if trials is not None and trials > len(listed):
             yield f"search.trials is {trials} and search.list has {len(listed)} rows: the smaller number is run."
         repeated = len(listed) - len({json.dumps(spec.config(row), sort_keys=True) for row in listed})
@@ -49,7 +49,10 @@ def _about_trials(spec: StudySpec) -> Iterator[str]:
             yield f"search.list has {repeated} rows that repeat another: no configuration is trained twice."
         return
     size = grid_count(spec, _MOST_COUNTED)
-    if spec.search.sampler == "grid" and trials is not None and size is not None and trials != size:
-        yield f"search.trials is {trials} and the grid has {size} combinations: the smaller number is run."
-    if spec.search.sampler != "grid" and trials is not None and size is not None and trials > size:
+    if trials is None or size is None:
+        return
+    if spec.search.traits.every_combination:
+        if trials != size:
+            yield f"search.trials is {trials} and the grid has {size} combinations: the smaller number is run."
+    elif trials > size:
         yield f"search.trials is {trials} and the space has {size} combinations: none is trained twice."

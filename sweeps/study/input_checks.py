@@ -199,7 +199,7 @@ def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str
             yield f"search.list[{index}].{field}", row[field]
     if field in spec.space and not spec.listed:
         path = f"space.{field}.{spec.space[field].kind}"
-        for index, value in enumerate(spec.space[field].corners()):
+        for index, value in enumerate(spec.space[field].arguments()):
             yield path if field in unsure else f"{path}[{index}]", value  # a mistake may drop values
     if section:
         yield f"{section}.{field}", getattr(spec, section)[field]

@@ -16,7 +16,7 @@ import numpy as np
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
-from ..search import PastTrial, Search
+from ..search import PastTrial, search_of
 from ..spec.sources import FILE_PREFIX, split_source
 from ..spec.study_spec import StudySpec, config_sha256
 from ..states import COMPLETE
@@ -112,7 +112,7 @@ def _read_other(study_dir: Path) -> tuple[StudySpec, dict[str, Any], list[tuple[
     spec = read_spec(study_dir)
     with StudyReader(database(study_dir, spec.state), spec.study, check=True) as reader:
         records, attributes = reader.records(), reader.attributes()
-    decoded = Search(spec).decoded
+    decoded = search_of(spec).decoded
     return spec, attributes, [(record, decoded(record.params)) for record in records if record.state == COMPLETE]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StudyError
-from ..search import PastTrial, Search
+from ..search import PastTrial, search_of
 from ..spec.study_spec import StudySpec
 from ..states import RUNNING, WAITING
 from ..storage.events import EventLog
@@ -32,7 +32,7 @@ from .trials import (
 
 def read_book(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) -> Book:
     """Return the trials in the database. Raises `StudyError` for a trial entered by another tool."""
-    book, search = Book(spec.search.replicates, spec.search.quantile), Search(spec)
+    book, search = Book(spec.search.replicates, spec.search.quantile), search_of(spec)
     for record in records:
         attributes = record.attributes
         if PACK not in attributes:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..errors import StudyError
 from ..storage import lock
@@ -15,12 +15,7 @@ from .home import local, remote_of
 from .status import failed_trials, unrepeated
 from .study_file import SPEC_FILE, open_reader
 
-if TYPE_CHECKING:
-    pass
-
 POLL_S: Final = 0.2  # interval for checking the lock of a study that is being stopped
-FINITE: Final = ("grid", "list")  # samplers with a fixed number of trials
-LEARNERS: Final = ("tpe", "gp", "nsga2")  # samplers that learn from other studies
 
 
 def stop(study_dir: Path, *, wait: bool = False) -> str:
@@ -73,17 +68,17 @@ def more_trials(study_dir: Path, more: int) -> int:
     running.
     """
     lock.refuse_held(study_dir)  # before the imports, which take seconds
-    from ..search import Search
+    from ..search import search_of
     from .loading import read_spec
 
     if more < 1:
         raise StudyError(f"the number of further trials must be at least 1, got {more}")
     spec = read_spec(study_dir)
-    if spec.search.sampler not in FINITE:
+    if not spec.search.traits.is_finite:
         assert spec.search.trials is not None  # it may be left out for a grid or a list only
         return spec.search.trials + more
     unlimited = spec.search.model_copy(update={"trials": None})
-    size = Search(dataclasses.replace(spec, search=unlimited)).limit
+    size = search_of(dataclasses.replace(spec, search=unlimited)).limit
     current = min(spec.search.trials or size, size)
     if current == size:
         raise StudyError(f"{study_dir}: the {spec.search.sampler} has only {size} trials, and the study has them all")
@@ -125,7 +120,7 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     if name == old.name:
         raise StudyError(f"--branch: must be another name than that of the study in {old}, got {name!r}")
     lists = {"search.reuse": [*spec.search.reuse, str(old)]}
-    if spec.search.sampler in LEARNERS and read_spec(old).objectives == spec.objectives:
+    if spec.search.traits.learns_from_others and read_spec(old).objectives == spec.objectives:
         lists["search.warm_start"] = [*spec.search.warm_start, str(old)]
     return [named(name), *(f"{key}={json.dumps(list(dict.fromkeys(value)))}" for key, value in lists.items())]
 

@@ -24,11 +24,11 @@ def read_status(study_dir: Path) -> dict[str, Any]:
         failures = unrepeated(failed_trials(reader))
     limit, objectives = attributes.get(LIMIT), attributes.get(OBJECTIVES, [])
     if attributes.get(STUDY_YAML) != text or limit is None:  # changed by hand, or not counted yet
-        from ..search import Search  # to read the whole study file takes seconds
+        from ..search import search_of  # to read the whole study file takes seconds
         from .loading import read_spec
 
         spec = read_spec(study_dir)
-        limit, objectives = Search(spec).limit, list(spec.objectives)
+        limit, objectives = search_of(spec).limit, list(spec.objectives)
     if holder is None:  # trials that a killed driver left RUNNING wait to be trained
         counts[WAITING] += counts[RUNNING]
         counts[RUNNING] = 0

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from sweeps.cli.app import app
 from sweeps.runner import driver
-from sweeps.search import Search
+from sweeps.search import search_of
 from sweeps.spec.study_spec import config_sha256
 from sweeps.storage.database import database
 from sweeps.storage.optuna_sql import Ledger
@@ -85,7 +85,7 @@ def made_study(
     spec = load_text(text + lines, base=root)
     study_dir, _ = open_folder(root, spec)
     open_study(study_dir, spec).ledger.close()
-    sampled, tables = Search(spec), StudyTables(study_dir)
+    sampled, tables = search_of(spec), StudyTables(study_dir)
     ledger = Ledger(database(study_dir, spec.state), name)
     ledger.take("a test")
     ledger.set_attribute("limit", sampled.limit)

@@ -61,7 +61,7 @@ def test_a_planted_edge_is_found_and_the_line_widens_it(tmp_path: Path, name: st
     assert (suggestion.kind, suggestion.section, suggestion.study_file) == ("widen", "space", line)
     assert "best trials lie at the" in suggestion.text and suggestion.text.endswith("widen it.")
     content = {**judged(place).file, "space": {**SPACE, **yaml_text.read(line)[0]}}
-    assert load_text(yaml_text.write(content), base=tmp_path).space[name].corners()
+    assert load_text(yaml_text.write(content), base=tmp_path).space[name].arguments()
 
 
 @pytest.mark.parametrize(("name", "best"), [("adam_lr", 1e-3), ("adam_lr", 4e-3), ("scale_factor", 2.5), ("depth", 3)])

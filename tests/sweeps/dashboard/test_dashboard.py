@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 
 from sweeps.dashboard import serving
 from sweeps.dashboard.storage import READ_ONLY, StudyStorage, artifact_id
-from sweeps.search import Search
+from sweeps.search import search_of
 from sweeps.storage.database import database
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.optuna_sql import Ledger
@@ -41,7 +41,7 @@ class Shown:
     def __init__(self, folder: Path) -> None:
         synthetic.make_study(folder, trials=2, failed=1, replicates=2)
         self.dir, self.tables = folder, StudyTables(folder)
-        self.search = Search(load_text((folder / "study.yaml").read_text(), base=folder))
+        self.search = search_of(load_text((folder / "study.yaml").read_text(), base=folder))
         self.ledger = Ledger(database(folder), folder.name, create=True)
         for number in range(5):
             self.enter(number)

@@ -51,7 +51,7 @@ def test_files_are_sent_and_found_again(tmp_path: Path) -> None:
     unpack(there, root)
     arrived = load_spec(there / "study.yaml")
     assert arrived.problem["data"]["gauss_points"].startswith(str(root / INPUTS))
-    file = arrived.space["init"].corners()[1]
+    file = arrived.space["init"].arguments()[1]
     assert file.startswith(f"file:{root / INPUTS}/") and file.endswith(".npz")
     assert tuple(arrived.space["scale_factor"].when["init"]) == (file,)
 

@@ -20,7 +20,7 @@ from sweeps.owner.messages import PackReport, identity_columns
 from sweeps.owner.owner import StudyOwner
 from sweeps.runner.pack_run import PackRun
 from sweeps.runner.worker import SlotWorker
-from sweeps.search import Search
+from sweeps.search.learner import Learner
 from sweeps.study.loading import load_spec
 
 from ..small import MACHINES, Calm, events, kill, next_slot, prepare, run_all, table, train_together, write_study
@@ -297,20 +297,20 @@ def test_patience_does_not_depend_on_packs_or_interruptions(patient: Calm, tmp_p
 @pytest.mark.usefixtures("constructed")
 def test_tpe_is_told_of_pruned_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: dict[int, tuple[str, Mapping[int, float]]] = {}
-    tell: Callable[..., None] = Search.tell
+    tell: Callable[..., None] = Learner.tell
 
-    def listen(self: Search, index: int, state: str, values: Any = None, rungs: Any = None) -> None:
+    def listen(self: Learner, index: int, state: str, values: Any = None, rungs: Any = None) -> None:
         heard[index] = (state, dict(rungs or {}))
         tell(self, index, state, values, rungs or {})
 
-    monkeypatch.setattr(Search, "tell", listen)
+    monkeypatch.setattr(Learner, "tell", listen)
     study_dir = start(tmp_path, "search.sampler=tpe")
     counts = run_all(study_dir)
     assert counts["PRUNED"] >= 3
     assert heard == {row["trial"]: (row["state"], {RUNG: ORDER[row["trial"]]}) for row in rows(study_dir)}
     more = load_spec(tmp_path / "data" / "small.yaml", [ASHA, "search.sampler=tpe", "search.trials=12"])
     owner = StudyOwner(study_dir, MACHINES, more)
-    outcomes = owner._search._sampler._trials  # type: ignore[attr-defined]
+    outcomes = owner._search._trials  # type: ignore[attr-defined]
     assert {index: (trial.state, dict(trial.rungs)) for index, trial in outcomes.items()} == heard
     assert owner.next_slot() is not None, "the search continues"
     owner.close()

@@ -18,7 +18,7 @@ from sweeps.figures import studies as studyfigures
 from sweeps.figures import trials as trialfigures
 from sweeps.report import write_report
 from sweeps.report.snippet import snippet
-from sweeps.search import Search
+from sweeps.search import search_of
 from sweeps.storage.schema import config_of
 from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_text
@@ -208,7 +208,7 @@ def test_the_snippet_is_a_study_file_of_that_configuration(study: Path, number: 
     row = StudyTables(study).read("trials").sort_by("trial").to_pylist()[number]
     spec = load_text(snippet("demo", {"space": {"width": {}}}, row), base=Path("/"))
     assert spec.config({}) == config_of(row)
-    assert spec.study == "demo-best" and spec.search.replicates == 10 and Search(spec).limit == 1
+    assert spec.study == "demo-best" and spec.search.replicates == 10 and search_of(spec).limit == 1
 
 
 def test_the_snippet_keeps_the_objectives_and_leaves_out_defaults(study: Path) -> None:

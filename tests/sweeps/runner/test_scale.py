@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.search import PastTrial, Search
+from sweeps.search import PastTrial, search_of
 from sweeps.study.loading import load_spec
 from tests.cluster.waiting import WAIT_S
 from tests.processes import started
@@ -82,11 +82,11 @@ def test_ten_thousand_trials(tmp_path: Path) -> None:
 
 def test_a_proposal_of_tpe(tmp_path: Path) -> None:
     """TPE looks at all results for each trial: the time of one proposal."""
-    points = Search(load_spec(study_file(tmp_path / "qmc", "qmc", TRIALS)))
+    points = search_of(load_spec(study_file(tmp_path / "qmc", "qmc", TRIALS)))
     learning = load_spec(study_file(tmp_path / "tpe", "tpe", 2 * TRIALS))
     for count in (EARLY, TRIALS):
         past = [PastTrial(i, points.propose(i).params, "COMPLETE", (abs(i * 0.618 % 1 - 0.5),)) for i in range(count)]
-        search = Search(learning, past)
+        search = search_of(learning, past)
         begun = time.process_time()
         for index in range(count, count + 5):
             search.propose(index)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.search import PastTrial, Proposal, Search
+from sweeps.search import PastTrial, Proposal, search_of
 from sweeps.spec.study_spec import StudySpec
 from sweeps.study.loading import load_text
 
@@ -56,7 +56,7 @@ def study(
 
 def points(spec: StudySpec, indices: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Return the parameters at places of a sequence, proposed in this order."""
-    search = Search(spec)
+    search = search_of(spec)
     return {index: search.propose(index).params for index in indices}
 
 
@@ -74,7 +74,7 @@ class Driver:
     """
 
     def __init__(self, spec: StudySpec, *, warm: Iterable[PastTrial] = (), order: int = 0) -> None:
-        self.spec, self.search, self.warm = spec, Search(spec, warm=warm), list(warm)
+        self.spec, self.search, self.warm = spec, search_of(spec, warm=warm), list(warm)
         self.trials: dict[int, PastTrial] = {}
         self._finishing = random.Random(order)
         self._history = random.Random(order)
@@ -82,7 +82,7 @@ class Driver:
     def restart(self) -> None:
         history = list(self.trials.values())
         self._history.shuffle(history)
-        self.search = Search(self.spec, iter(history), iter(self.warm))
+        self.search = search_of(self.spec, iter(history), iter(self.warm))
 
     def ask(self, index: int) -> Proposal:
         proposal = self.search.propose(index)

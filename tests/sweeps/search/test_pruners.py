@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.search.pruners import has_stalled, is_hopeless, rungs_of
+from sweeps.spec.samplers import PRUNERS
 from sweeps.spec.sections import PrunerSettings
 
 Values = tuple[float, ...]
@@ -32,6 +33,15 @@ def pruner(kind: str, **settings: Any) -> PrunerSettings:
 def alone(*values: float) -> dict[int, Values]:
     """Return values of trials 100, 102, ..., which are all in the bracket of trial 0."""
     return {100 + 2 * place: (value,) for place, value in enumerate(values)}
+
+
+def test_traits_say_what_a_pruner_does() -> None:
+    assert [kind for kind in PRUNERS if rungs_of(pruner(kind), 0)] == list(KINDS)
+    flat = [1.0] * 100
+    for kind, traits in PRUNERS.items():
+        assert traits.compares_at_rungs == (kind in KINDS)
+        assert traits.watches_curve == has_stalled(pruner(kind), range(100), flat, 100)
+        assert set(traits.keys) <= PrunerSettings.model_fields.keys()
 
 
 @st.composite

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from optuna.trial import create_trial
 from scipy.stats import qmc
 
-from sweeps.search import PastTrial, Search, stable_hash
+from sweeps.search import PastTrial, search_of, stable_hash
+from sweeps.search.search import CLASSES
 from sweeps.search.seeds import shuffled
+from sweeps.spec.samplers import SAMPLERS as TRAITS
 from tests.cluster.waiting import WAIT_S
 
 from .searches import BOWL_WHEN, LEARNING, PURE, ROWS, SAMPLERS, Driver, points, study
@@ -33,6 +35,11 @@ def sampler(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def test_every_sampler_of_the_study_file_has_a_class_with_its_traits() -> None:
+    assert {name: kind.traits for name, kind in CLASSES.items()} == TRAITS
+    assert all(kind.traits is TRAITS[name] for name, kind in CLASSES.items())
+
+
 class TestEverySampler:
     """Properties of all samplers."""
 
@@ -43,12 +50,12 @@ class TestEverySampler:
         assert same == (sampler == "list")
 
     def test_a_proposal_is_the_same_in_every_call(self, sampler: str) -> None:
-        search = Search(study(sampler))
+        search = search_of(study(sampler))
         first = [search.propose(index) for index in range(4)]
         assert [search.propose(index) for index in range(4)] == first
 
     def test_a_changed_proposal_changes_nothing_in_the_search(self, sampler: str) -> None:
-        search = Search(study(sampler))
+        search = search_of(study(sampler))
         first = search.propose(0)
         first.params["width"] = "spoiled"
         first.attrs["generation"] = "spoiled"
@@ -56,7 +63,7 @@ class TestEverySampler:
 
     def test_proposals_make_configurations(self, sampler: str) -> None:
         spec = study(sampler)
-        search = Search(spec)
+        search = search_of(spec)
         for index in range(4):
             params = search.propose(index).params
             config = spec.config(params)
@@ -64,7 +71,7 @@ class TestEverySampler:
             assert json.loads(json.dumps(config)) == config
 
     def test_stored_parameters_are_decoded(self, sampler: str) -> None:
-        search = Search(study(sampler))
+        search = search_of(study(sampler))
         for index in range(4):
             params = search.propose(index).params
             stored = search.stored(params)
@@ -83,12 +90,12 @@ class TestEverySampler:
             assert points(spec, range(3)) == {0: {}, 1: {}, 2: {}}
 
     def test_only_those_that_learn_wait_for_generations(self, sampler: str) -> None:
-        search = Search(study(sampler, deterministic=True, generation=5))
-        assert search.learns == (sampler in LEARNING)
-        assert search.generation_of(7) == (range(5, 10) if search.learns else range(7, 8))
-        assert search.ready(4) and search.ready(5) == (not search.learns)
-        assert Search(study(sampler)).generation_of(7) == range(7, 8)
-        assert Search(study(sampler)).ready(40)
+        search = search_of(study(sampler, deterministic=True, generation=5))
+        assert search.traits.learns == (sampler in LEARNING)
+        assert search.generation_of(7) == (range(5, 10) if search.traits.learns else range(7, 8))
+        assert search.ready(4) and search.ready(5) == (not search.traits.learns)
+        assert search_of(study(sampler)).generation_of(7) == range(7, 8)
+        assert search_of(study(sampler)).ready(40)
 
 
 def test_another_process_draws_the_same() -> None:
@@ -96,12 +103,12 @@ def test_another_process_draws_the_same() -> None:
     code = """
 import json, sys
 from pathlib import Path
-from sweeps.search import PastTrial, Search
+from sweeps.search import PastTrial, search_of
 from sweeps.study.loading import load_text
 for text, trials, first in json.load(sys.stdin):
     rungs = [{int(rung): value for rung, value in trial["rungs"].items()} for trial in trials]
     history = [PastTrial(**{**trial, "rungs": reached}) for trial, reached in zip(trials, rungs)]
-    search = Search(load_text(text, base=Path("/")), history)
+    search = search_of(load_text(text, base=Path("/")), history)
     print(json.dumps([search.propose(index).params for index in range(first, first + 3)]))
 """
     cases: list[Any] = []
@@ -131,7 +138,7 @@ def test_points_are_what_they_were(recorded: dict[str, Any]) -> None:
     """
     arguments = {key: recorded[key] for key in ("sampler", "seed", "space")}
     for constraints, last in (([], 100_000), (["width > 0"], 1000)):
-        search = Search(study(constraints=constraints, trials=100_000, **arguments))
+        search = search_of(study(constraints=constraints, trials=100_000, **arguments))
         for index, expected in recorded["points"].items():
             if int(index) <= last:
                 params = search.propose(int(index)).params
@@ -148,7 +155,7 @@ def test_pure_points_do_not_depend_on_the_order_of_proposals(sampler: str, order
         spec = study(sampler, seed=seed, constraints=constraints)
         drawn = points(spec, order)
         assert drawn == points(spec, range(10))
-        assert drawn == {index: Search(spec).propose(index).params for index in order}
+        assert drawn == {index: search_of(spec).propose(index).params for index in order}
 
 
 @pytest.mark.parametrize("sampler", PURE)
@@ -157,9 +164,9 @@ def test_pure_samplers_do_not_look_at_the_history(sampler: str) -> None:
         raise AssertionError
         yield
 
-    search = Search(study(sampler), never())
+    search = search_of(study(sampler), never())
     search.tell(0, "COMPLETE", (1.0,))
-    assert search.propose(0) == Search(study(sampler)).propose(0)
+    assert search.propose(0) == search_of(study(sampler)).propose(0)
 
 
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 2**32))
@@ -167,22 +174,22 @@ def test_pure_samplers_do_not_look_at_the_history(sampler: str) -> None:
 def test_a_grid_is_every_combination_exactly_once(sizes: list[int], seed: int) -> None:
     names = ("width", "depth", "epochs", "lbfgs_history")
     space = {name: {"choice": list(range(1, size + 1))} for name, size in zip(names, sizes, strict=False)}
-    search = Search(study("grid", seed=seed, trials=None, space=space))
+    search = search_of(study("grid", seed=seed, trials=None, space=space))
     drawn = [tuple(search.propose(index).params[name] for name in space) for index in range(search.limit)]
     assert sorted(drawn) == sorted(itertools.product(*(kind["choice"] for kind in space.values())))
 
 
 def test_a_grid_and_a_list_end() -> None:
-    assert Search(study("grid", trials=None)).limit == 18
-    assert Search(study("grid", trials=5)).limit == 5
-    assert Search(study("grid", trials=500)).limit == 18
+    assert search_of(study("grid", trials=None)).limit == 18
+    assert search_of(study("grid", trials=5)).limit == 5
+    assert search_of(study("grid", trials=500)).limit == 18
     with pytest.raises(IndexError, match="the grid has 18 combinations, so there is no trial 18"):
-        Search(study("grid", trials=500)).propose(18)
-    assert Search(study("list", trials=None)).limit == 4
-    assert Search(study("list", trials=3)).limit == 3
+        search_of(study("grid", trials=500)).propose(18)
+    assert search_of(study("list", trials=None)).limit == 4
+    assert search_of(study("list", trials=3)).limit == 3
     with pytest.raises(IndexError, match="the list has 4 configurations, so there is no trial 4"):
-        Search(study("list")).propose(4)
-    assert Search(study("tpe", trials=7)).limit == 7
+        search_of(study("list")).propose(4)
+    assert search_of(study("tpe", trials=7)).limit == 7
 
 
 def test_a_list_is_what_the_user_wrote() -> None:
@@ -196,7 +203,7 @@ def test_more_trials_leave_the_first_ones_as_they_are() -> None:
 
 def test_a_large_grid_is_not_written_out() -> None:
     space = {name: {"int": [1, 10**6]} for name in ("width", "depth", "epochs")}
-    search = Search(study("grid", trials=3, space=space))
+    search = search_of(study("grid", trials=3, space=space))
     assert search.limit == 3
     assert all(1 <= value <= 10**6 for index in range(3) for value in search.propose(index).params.values())
 
@@ -232,7 +239,7 @@ def test_quasi_random_points_balance_choices() -> None:
 @pytest.mark.parametrize("constraints", [[], ["width * depth <= 100"]], ids=["free", "constrained"])
 def test_ten_thousand_quasi_random_points_are_fast(constraints: list[str]) -> None:
     """Measured 0.1 s and 0.4 s of processor time; a new engine for each point takes minutes."""
-    search = Search(study("qmc", trials=10_000, constraints=constraints))
+    search = search_of(study("qmc", trials=10_000, constraints=constraints))
     started = time.process_time()
     for index in range(10_000):
         search.propose(index)

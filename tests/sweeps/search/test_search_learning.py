@@ -14,7 +14,7 @@ import optuna
 import pytest
 from cmaes import CMA
 
-from sweeps.search import PastTrial, Search, stable_hash
+from sweeps.search import PastTrial, search_of, stable_hash
 
 from .searches import BOWL, BOWL_WHEN, LEARNING, Driver, bowl, study
 
@@ -81,7 +81,7 @@ def test_a_generation_is_proposed_as_one(sampler: str) -> None:
     driver = Driver(study(sampler, space=BOWL, deterministic=True, generation=13))
     driver.run(13, at_once=0)
     assert driver.search.ready(25) and not driver.search.ready(26)
-    backwards = Search(driver.spec, driver.trials.values())
+    backwards = search_of(driver.spec, driver.trials.values())
     expected = {index: backwards.propose(index) for index in reversed(range(13, 17))}
     for index in range(13, 17):
         assert driver.ask(index) == expected[index]
@@ -97,7 +97,7 @@ def test_trials_in_flight_repel(sampler: str) -> None:
     """The constant liar: a trial proposed while others train goes elsewhere than without them."""
     driver = Driver(study(sampler, space=BOWL, seed=3))
     driver.run(16, at_once=0)
-    alone = Search(driver.spec, driver.trials.values()).propose(19)
+    alone = search_of(driver.spec, driver.trials.values()).propose(19)
     for index in range(16, 19):
         driver.ask(index)
     assert driver.search.propose(19) != alone
@@ -112,7 +112,7 @@ def test_a_trial_without_a_valid_result_counts_as_failed(sampler: str) -> None:
         ("COMPLETE", (math.inf,)),
         ("COMPLETE", (1.0, 2.0)),
     ]
-    searches = [Search(study(sampler, space=BOWL, generation=4)) for _ in no_result]
+    searches = [search_of(study(sampler, space=BOWL, generation=4)) for _ in no_result]
     for index in range(14):
         value = bowl(searches[0].propose(index).params)
         for search, report in zip(searches, no_result, strict=True):
@@ -133,13 +133,13 @@ def test_complete_trials_stay_and_failed_ones_may_be_trained_again(sampler: str)
         else:
             driver.search.tell(index, "COMPLETE", (0.0,))
             driver.search.tell(index, "FAIL")
-    assert driver.search.propose(14) == Search(driver.spec, driver.trials.values()).propose(14)
+    assert driver.search.propose(14) == search_of(driver.spec, driver.trials.values()).propose(14)
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
 def test_a_trial_must_be_proposed_before_it_is_reported(sampler: str) -> None:
     with pytest.raises(ValueError, match="trial 3 was reported before it was proposed"):
-        Search(study(sampler)).tell(3, "COMPLETE", (0.5,))
+        search_of(study(sampler)).tell(3, "COMPLETE", (0.5,))
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
@@ -188,12 +188,12 @@ def test_tpe_spreads_the_trials_of_a_pack() -> None:
 def test_tpe_learns_from_pruned_trials() -> None:
     """Thirty trials, all pruned: only their rungs carry information."""
     spec = study("tpe", space=BOWL)
-    search = Search(spec)
+    search = search_of(spec)
     for index in range(30):
         value = bowl(search.propose(index).params)
         search.tell(index, "PRUNED", None, {333: value})
     learned = [bowl(search.propose(index).params) for index in range(30, 45)]
-    blind = [bowl(Search(study("random", space=BOWL)).propose(index).params) for index in range(30, 45)]
+    blind = [bowl(search_of(study("random", space=BOWL)).propose(index).params) for index in range(30, 45)]
     assert sum(learned) < 0.5 * sum(blind)
 
 
@@ -202,7 +202,7 @@ def test_tpe_learns_from_pruned_trials() -> None:
 
 def other_study(count: int) -> list[PastTrial]:
     """Return complete trials of a study that swept one field more."""
-    search = Search(study("random", seed=9, space={**BOWL, "depth": {"int": [2, 8]}}))
+    search = search_of(study("random", seed=9, space={**BOWL, "depth": {"int": [2, 8]}}))
     drawn = [search.propose(index).params for index in range(count)]
     return [PastTrial(index, params, "COMPLETE", (bowl(params),)) for index, params in enumerate(drawn)]
 
@@ -210,7 +210,7 @@ def other_study(count: int) -> list[PastTrial]:
 @pytest.mark.parametrize(("sampler", "share"), [("tpe", 0.5), ("gp", 0.5), ("nsga2", 0.9)])
 def test_a_warm_start_teaches_from_the_first_trial_on(sampler: str, share: float) -> None:
     warm, spec = other_study(40), study(sampler, space=BOWL, generation=20)
-    search, cold = Search(spec, warm=warm), Search(spec)
+    search, cold = search_of(spec, warm=warm), search_of(spec)
     assert sum(bowl(search.propose(i).params) for i in range(6)) < share * sum(
         bowl(cold.propose(i).params) for i in range(6)
     )
@@ -237,8 +237,8 @@ def test_a_warm_start_takes_complete_trials_of_this_space_only(sampler: str) -> 
         replace(fits, params={"width": 20, "adam_lr": 1e-3}),
         *(replace(fits, params={**fits.params, **changed}) for changed in outside),
     ]
-    assert Search(spec, warm=[*unfit, *warm, *unfit]).propose(0) == Search(spec, warm=warm).propose(0)
-    assert Search(spec, warm=warm[:7]).propose(0) != Search(spec, warm=warm).propose(0)
+    assert search_of(spec, warm=[*unfit, *warm, *unfit]).propose(0) == search_of(spec, warm=warm).propose(0)
+    assert search_of(spec, warm=warm[:7]).propose(0) != search_of(spec, warm=warm).propose(0)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
@@ -258,7 +258,7 @@ def test_a_restarted_warm_search_is_the_same(sampler: str, deterministic: bool) 
 def test_cmaes_is_the_algorithm_of_its_package() -> None:
     """Compared with the plain ask-and-tell loop, with the seed of each draw."""
     space = {"scale_factor": {"uniform": [1.0, 2.0]}, "adam_lr": {"uniform": [1.0, 2.0]}}
-    search = Search(study("cmaes", space=space, generation=6, seed=8, deterministic=True))
+    search = search_of(study("cmaes", space=space, generation=6, seed=8, deterministic=True))
     optimizer = CMA(np.array([0.5, 0.5]), 1 / 6, bounds=np.array([[0.0, 1.0]] * 2), population_size=6)
     for generation in range(8):
         solutions = []
@@ -298,7 +298,7 @@ def test_cmaes_ranks_pruned_trials_behind_complete_ones_and_failed_ones_last() -
     ranked: list[tuple[Any, ...]] = [("COMPLETE", (float(rank),)) for rank in range(5)]
     following = []
     for reports in (reported, ranked, ranked[::-1]):
-        search = Search(spec)
+        search = search_of(spec)
         for index in range(5):
             search.propose(index)
         for index, report in enumerate(reports):
@@ -309,7 +309,7 @@ def test_cmaes_ranks_pruned_trials_behind_complete_ones_and_failed_ones_last() -
 
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
 def test_a_generation_of_failed_trials_changes_nothing(sampler: str) -> None:
-    search = Search(study(sampler, space=BOWL, generation=4, deterministic=True))
+    search = search_of(study(sampler, space=BOWL, generation=4, deterministic=True))
     for index in range(12):
         value = (bowl(search.propose(index).params),)
         search.tell(index, *(("FAIL",) if index < 8 else ("COMPLETE", value)))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.errors import SweepError
-from sweeps.search import Search
+from sweeps.search import search_of
 
 from .searches import BOWL, BOWL_WHEN, LEARNING, SAMPLERS, Driver, bowl, points, study
 
@@ -36,7 +36,7 @@ def combination(params: dict[str, Any]) -> tuple[Any, ...]:
 
 def drawn(**search: Any) -> list[dict[str, Any]]:
     """Return all points of a grid."""
-    grid = Search(study("grid", trials=None, **search))
+    grid = search_of(study("grid", trials=None, **search))
     return [grid.propose(index).params for index in range(grid.limit)]
 
 
@@ -56,7 +56,7 @@ def test_the_seed_orders_a_grid_with_conditions() -> None:
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("list", "cmaes")])
 def test_points_name_the_active_fields_only(sampler: str) -> None:
-    search = Search(study(sampler, space=TREE))
+    search = search_of(study(sampler, space=TREE))
     for index in range(14):
         params = search.propose(index).params
         assert combination(params) in TREE_COMBINATIONS
@@ -84,11 +84,11 @@ def test_conditions_only_remove_fields(sampler: str) -> None:
 def test_constraints_hold_for_every_trial(sampler: str) -> None:
     rules = {"grid": ["width * depth != 16"], "cmaes": ["width < 30"]}
     spec = study(sampler, constraints=rules.get(sampler, NARROW))
-    search = Search(spec)
+    search = search_of(spec)
     for index in range(14):
         params = search.propose(index).params
         assert spec.allowed(params)
-        if search.learns:
+        if search.traits.learns:
             search.tell(index, "COMPLETE", (float(index % 5),))
 
 
@@ -97,9 +97,9 @@ def test_constraints_hold_for_every_trial(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", ["grid", "qmc"])
 def test_constraints_skip_points_of_the_same_sequence(sampler: str, least: int, seed: int) -> None:
     space = {"width": {"choice": [8, 20, 30]}, "depth": {"int": [2, 6]}}
-    free = Search(study(sampler, trials=15, space=space, seed=seed))
+    free = search_of(study(sampler, trials=15, space=space, seed=seed))
     allowed = [params for index in range(15) if (params := free.propose(index).params)["width"] >= least]
-    narrow = Search(study(sampler, trials=15, space=space, seed=seed, constraints=[f"width >= {least}"]))
+    narrow = search_of(study(sampler, trials=15, space=space, seed=seed, constraints=[f"width >= {least}"]))
     assert [narrow.propose(index).params for index in range(len(allowed))] == allowed
     assert narrow.limit == (15 if sampler == "qmc" else len(allowed))
 
@@ -126,7 +126,7 @@ def test_constraints_look_at_the_whole_configuration() -> None:
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "cmaes"])
 def test_constraints_that_allow_almost_nothing_are_an_error(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.search.independent.MOST_TRIES", 2000)
-    search = Search(study(sampler, space=BOWL, constraints=["adam_lr > 0.0999999999"]))
+    search = search_of(study(sampler, space=BOWL, constraints=["adam_lr > 0.0999999999"]))
     message = r"search.constraints must allow some points .* forbid 2,000 of 2,000: adam_lr > 0.0999999999. Loosen them"
     with pytest.raises(SweepError, match=message):
         search.propose(0)
@@ -158,7 +158,7 @@ def test_a_grid_without_an_allowed_combination_is_refused() -> None:
     spec = study("grid")
     spec = dataclasses.replace(spec, search=spec.search.model_copy(update={"constraints": ["width > 99"]}))
     with pytest.raises(SweepError, match=r"forbid 18 of 18: width > 99"):
-        _ = Search(spec).limit
+        _ = search_of(spec).limit
 
 
 # ---- large grids -----------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_grid_of_a_hundred_thousand_combinations_is_written_out_quickly() -> N
     }
     spec = study("grid", space=space, trials=None, constraints=["width * depth <= 200"])
     started = time.process_time()
-    search = Search(spec)
+    search = search_of(spec)
     pairs = [(width, depth) for width in range(1, 101) for depth in range(1, 11) if width * depth <= 200]
     assert search.limit == sum(100 * (10 if width <= 2 else 1) for width, _ in pairs)
     assert len({repr(search.propose(index)) for index in range(100)}) == 100
@@ -183,6 +183,6 @@ def test_a_grid_of_a_hundred_thousand_combinations_is_written_out_quickly() -> N
 
 def test_a_grid_too_large_to_write_out_is_refused_with_a_way_out() -> None:
     space = {"width": {"int": [1, 1000]}, "depth": {"int": [1, 1001]}}
-    assert Search(study("grid", space=space, trials=None)).limit == 1_001_000
+    assert search_of(study("grid", space=space, trials=None)).limit == 1_001_000
     with pytest.raises(SweepError, match=r"may have 1,000,000 combinations, got 1,001,000 or more. List fewer values"):
-        _ = Search(study("grid", space=space, trials=None, constraints=["width > depth"])).limit
+        _ = search_of(study("grid", space=space, trials=None, constraints=["width > depth"])).limit

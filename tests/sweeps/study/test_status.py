@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.search import Search
+from sweeps.search import Search, search_of
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.database import connect, database
 from sweeps.storage.lock import StudyLock
@@ -39,7 +39,7 @@ def begun(study_dir: Path, text: str = TEXT) -> tuple[StudySpec, Search]:
     spec = load_text(text, base=Path("/"))
     study_dir.mkdir(parents=True, exist_ok=True)
     open_study(study_dir, spec).ledger.close()
-    return spec, Search(spec)
+    return spec, search_of(spec)
 
 
 def enter(ledger: Ledger, search: Search, number: int) -> dict[str, object]:
@@ -74,7 +74,7 @@ def test_a_study_that_runs_and_the_same_one_killed(study_dir: Path) -> None:
         "limit": 12,
         "counts": {"COMPLETE": 2, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 0},
         "objective": "rel_l2",
-        "best": {"trial": 1, "value": 0.25, "params": Search(spec).propose(1).params},
+        "best": {"trial": 1, "value": 0.25, "params": search_of(spec).propose(1).params},
         "held_by": running["held_by"],
         "failures": 1,
     }
