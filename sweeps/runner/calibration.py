@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 import pinncore
+from pinncore.compilation import memory_form
 from pinncore.networks import parameter_count
-from pinncore.optim.memory import Form, MemorySpec, checked_form, make_memory
+from pinncore.optim.memory import MemorySpec, make_memory
 
 from ..search import search_of
 from ..spec.study_spec import StudySpec, build_settings
@@ -63,22 +64,6 @@ def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
     return [pinncore.Member(*build_settings(config)) for config in configs]
 
 
-def form_of(member: pinncore.Member, device: str) -> Form | None:
-    """Return the form in which the member's second stage keeps its pairs, None for the stage of SciPy."""
-    train = member.train
-    if train.second_stage == "scipy":
-        return None
-    return checked_form(
-        train.lbfgs_memory,
-        train.lbfgs_history,
-        train.iterations,
-        parameter_count(member.layers),
-        getattr(torch, train.dtype),
-        device,
-        train.second_stage,
-    )
-
-
 def average_pairs(train: pinncore.TrainSettings) -> float:
     """Return the number of pairs in the memory, averaged over the iterations."""
     iterations, history = train.iterations, train.lbfgs_history
@@ -125,7 +110,7 @@ def _seconds_per_tick(pack: pinncore.Pack, clock: Clock, *, enough_s: float = 0.
 
 def _memory_seconds(member: pinncore.Member, device: str, clock: Clock) -> float:
     """Return the seconds that the memory of pairs adds to an iteration, with the average number of pairs."""
-    form, train, size = form_of(member, device), member.train, parameter_count(member.layers)
+    form, train, size = memory_form(member, device), member.train, parameter_count(member.layers)
     if form is None or train.second_stage == "scipy" or not train.iterations:
         return 0.0
     average = average_pairs(train)

@@ -17,6 +17,7 @@ from typing import Final
 import torch
 
 import pinncore
+from pinncore.compilation import memory_form
 from pinncore.engines import choose_engine
 from pinncore.member import is_padded
 from pinncore.networks import parameter_count
@@ -27,9 +28,9 @@ from ..owner.packing import LARGEST_PACK, Asked, grouped, pack_size, trials_of_p
 from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..spec.warnings import warnings_of
-from .calibration import Clock, Timing, first_members, form_of, timed_extremes
+from .calibration import Clock, Timing, first_members, timed_extremes
 from .cluster_view import device_of
-from .precompile import is_compiled
+from .precompile import missing_kernels
 
 EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
 EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with first_step = 0.001
@@ -90,7 +91,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     if calibrate and (device == "cpu" or torch.cuda.is_available()):
         threads, copies = spec.resources.cpus_per_pack, min(size, LARGEST_PACK["cpu"])
         timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
-    start = START_SECONDS + (0.0 if device != "cpu" or is_compiled(spec) else COMPILE_SECONDS)
+    start = START_SECONDS + (0.0 if device != "cpu" or not missing_kernels(spec) else COMPILE_SECONDS)
     seconds: list[float | None] = [None] * 3
     if timings:
         seconds = [start + _study_seconds(packs, timings, at_once, scale, device, **case) for case in _CASES]
@@ -205,7 +206,7 @@ def _pack_mb(pack: Sequence[pinncore.Member], device: str) -> float:
 
 
 def _pairs_bytes(member: pinncore.Member, device: str) -> int:
-    train, form = member.train, form_of(member, device)
+    train, form = member.train, memory_form(member, device)
     pairs, size = min(train.lbfgs_history, train.iterations), parameter_count(member.layers)
     if form is None:
         return 8 * (2 * pairs * size + 11 * pairs * pairs)  # those of SciPy, in float64

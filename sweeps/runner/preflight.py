@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pinncore.sources import source_digest
+
 from ..errors import StudyError
 from ..storage import lock
 from ..storage.object_store import PROOF, Remote
 from ..study.home import OWNER, remote_of
-from ..study.provenance import source_digest
+from ..study.provenance import PACKAGES
 from ..study.study_file import identified, whole_text
 
 TIMEOUT_S: Final = 60.0  # for all machines together
@@ -201,7 +203,7 @@ def _unseen(report: NodeReport, expected: Expected, study_dir: Path) -> Iterable
 def versions() -> dict[str, str]:
     """Return the versions that results depend on; `sources` is the hash of this project's own code."""
     return {
-        "sources": source_digest(),
+        "sources": source_digest(*PACKAGES),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("torch", "numpy")},
     }

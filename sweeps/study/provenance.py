@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import platform
 import socket
-from pathlib import Path
 from typing import Final
 
 import llvmlite.binding
+
+from pinncore.sources import source_digest
 
 from ..spec.study_spec import StudySpec
 
@@ -38,18 +38,5 @@ def data_hash(spec: StudySpec) -> str | None:
 
 
 def code_version() -> str:
-    """Return the version of pinnsweep with the first digits of `source_digest`."""
-    return f"{importlib.metadata.version('pinnsweep')}+{source_digest()[:12]}"
-
-
-@functools.cache
-def source_digest() -> str:
-    """Return the SHA-256 of all Python files of the project, with their names."""
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
-        for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
-            for file in sorted(folder.rglob("*.py")):
-                content = file.read_bytes()
-                digest.update(f"{package}/{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+    """Return the version of pinnsweep with the first digits of the hash of its sources."""
+    return f"{importlib.metadata.version('pinnsweep')}+{source_digest(*PACKAGES)[:12]}"

@@ -105,13 +105,13 @@ def test_memory_is_what_a_worker_takes() -> None:
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this a machine whose kernels are compiled."""
-    monkeypatch.setattr(planning, "is_compiled", lambda spec: True)
+    monkeypatch.setattr(planning, "missing_kernels", lambda spec: [])
 
 
 def test_the_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = study(resources={"pack": 1})
     assert "Start-up     about 8 s of the time" in planning.render(plan(spec, 1, calibrate=False))
-    monkeypatch.setattr(planning, "is_compiled", lambda spec: False)
+    monkeypatch.setattr(planning, "missing_kernels", lambda spec: [pinncore.TrainSettings()])
     cold = plan(spec, 1, calibrate=False)
     assert cold.start_seconds == planning.START_SECONDS + planning.COMPILE_SECONDS
     assert "kernels are compiled" in planning.render(cold)

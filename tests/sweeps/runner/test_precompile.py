@@ -10,6 +10,7 @@ import torch
 from numba.core.dispatcher import Dispatcher
 
 import pinncore
+from pinncore import compilation
 from pinncore.engines import fused_kernels
 from pinncore.optim import rows
 from pinncore.optim.memory import pairs, symmetric
@@ -35,7 +36,7 @@ def signatures() -> dict[str, int]:
 @pytest.fixture
 def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for what says that kernels are compiled, as on a new machine."""
-    monkeypatch.setattr(precompile, "mark", lambda train: tmp_path / train.dtype / train.second_stage)
+    monkeypatch.setattr(compilation, "_mark", lambda train: tmp_path / train.dtype / train.second_stage)
     return tmp_path
 
 
@@ -65,13 +66,23 @@ def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
 
 def test_what_is_compiled_is_neither_loaded_nor_compiled_again(marks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load_text('{"study": "s", "search": {"trials": 2}, "train": {"width": 3, "depth": 1}}', base=ELSEWHERE)
-    (mark,) = {precompile.mark(train) for train in precompile._smallest(spec)}
+    (settings,) = precompile.missing_kernels(spec)
+    mark = compilation._mark(settings)
     mark.parent.mkdir()
     compiled: list[object] = []
-    monkeypatch.setattr(precompile, "_compile", compiled.append)
+    monkeypatch.setattr(compilation, "Pack", lambda members, **options: Finished(compiled.append(members)))
     for _ in range(2):
         precompile.prepare(spec, "cpu")
-    assert len(compiled) == 1 and mark.exists()
+    assert len(compiled) == 1 and mark.exists() and not precompile.missing_kernels(spec)
+
+
+class Finished:
+    """A pack without members left to train."""
+
+    active = 0
+
+    def __init__(self, trained: object) -> None:
+        self.trained = trained
 
 
 def test_a_gpu_that_pytorch_cannot_use_is_one_sentence() -> None:

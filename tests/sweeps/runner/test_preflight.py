@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pinncore import sources
 from sweeps.errors import StudyError
 from sweeps.runner import preflight
 from sweeps.runner.preflight import (
@@ -123,10 +124,10 @@ def test_the_digest_is_of_every_source_file(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / package / "inner" / "code.py").write_text("one = 1\n")
 
     def digest() -> str:
-        return str(provenance.source_digest.__wrapped__())
+        return str(sources.source_digest.__wrapped__(*provenance.PACKAGES))
 
     monkeypatch.setattr(
-        provenance.importlib.util,
+        sources.importlib.util,
         "find_spec",
         lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path / name)]),
     )
