@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from pinncore import TrainSettings
 from sweeps.runner import plan as planning
 from sweeps.runner.plan import PROCESS_MB, Plan, plan, render
 from sweeps.spec.study_spec import StudySpec
@@ -111,7 +112,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = study(resources={"pack": 1})
     assert "Start-up     about 8 s of the time" in planning.render(plan(spec, 1, calibrate=False))
-    monkeypatch.setattr(planning, "missing_kernels", lambda spec: [pinncore.TrainSettings()])
+    monkeypatch.setattr(planning, "missing_kernels", lambda spec: [TrainSettings()])
     cold = plan(spec, 1, calibrate=False)
     assert cold.start_seconds == planning.START_SECONDS + planning.COMPILE_SECONDS
     assert "kernels are compiled" in planning.render(cold)
