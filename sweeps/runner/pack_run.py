@@ -21,7 +21,16 @@ import pinncore
 from pinncore.checkpoint import MemberState
 from pinncore.networks import unflatten
 
-from ..owner.messages import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
+from ..owner.messages import (
+    Answer,
+    MemberRecord,
+    MemberTask,
+    PackProgress,
+    PackReport,
+    PackTask,
+    RungReached,
+    identity_columns,
+)
 from ..search.pruners import has_stalled
 from ..storage.lock import stop_file
 from ..study.checkpoints import checkpoints_of
@@ -85,7 +94,7 @@ class PackRun:
 
     def train(self, until: float) -> PackReport:
         """Train until the clock says `until`, or until something must be reported at once. Return the report."""
-        reached: list[tuple[int, int, dict[str, float]]] = []
+        reached: list[RungReached] = []
         next_look = self._clock() + STOP_LOOK_S
         self._refill()
         # With patience every tick is checked, so that where a member ends does not depend on the others.
@@ -249,12 +258,12 @@ class PackRun:
 
     # ---- reports to the owner ---------------------------------------------------------------------------------------
 
-    def _rungs_reached(self, pack: pinncore.Pack) -> list[tuple[int, int, dict[str, float]]]:
+    def _rungs_reached(self, pack: pinncore.Pack) -> list[RungReached]:
         reached = []
         for row, member in enumerate(pack.members):
             rungs = self._rungs[member.label]
             while rungs and (values := pack.recorded(row, rungs[0] * pack.planned(row) // 1000)) is not None:
-                reached.append((member.label, rungs.pop(0), values))
+                reached.append(RungReached(member.label, rungs.pop(0), values))
         return reached
 
     def _end_stalled(self, pack: pinncore.Pack) -> None:
@@ -272,74 +281,75 @@ class PackRun:
         for label in stalled:
             pack.stop(label, pinncore.StopReason.PRUNED)
 
-    def _report(self, reached: list[tuple[int, int, dict[str, float]]]) -> PackReport:
+    def _report(self, reached: list[RungReached]) -> PackReport:
         self._keep_results()
         task, clock_s = self.task, self._clock()
-        report = PackReport(task.slot, task.lease, task.attempt, task.pack, self._progress(), left=self.left)
-        report.saved = self._saved and not self._stock
-        report.rungs, report.notes = reached, self._notes
-        report.given_back, report.size = tuple(self._given_back), self._size
-        report.seconds = clock_s - self._reported_at
-        for label, failure in self._failures.items():
-            now = self._now()
-            report.trials.append(failed_row(task, self._tasks[label], failure, self._started.get(label, now), now))
-        for member in self._never_begun:
-            now = self._now()
-            report.trials.append(identity_columns(task, member, "PRUNED", now, now) | {"stop_reason": "pruned"})
-        for result in self._results:
-            self._add(report, result)
-        self._never_begun = []
-        self._results, self._failures, self._given_back, self._notes, self._reported_at = [], {}, [], [], clock_s
+        records = [self._untrained(self._tasks[label], "FAIL", failure=text) for label, text in self._failures.items()]
+        records += [self._untrained(member, "PRUNED", stop_reason="pruned") for member in self._never_begun]
+        records += [self._record(self._tasks[result.label], result) for result in self._results]
+        report = PackReport(
+            task.slot,
+            task.lease,
+            task.attempt,
+            task.pack,
+            self._progress(),
+            left=self.left,
+            saved=self._saved and not self._stock,
+            records=records,
+            rungs=reached,
+            given_back=tuple(self._given_back),
+            size=self._size,
+            notes=self._notes,
+            seconds=clock_s - self._reported_at,
+        )
+        self._results, self._failures, self._never_begun = [], {}, []
+        self._given_back, self._notes, self._reported_at = [], [], clock_s
         return report
 
-    def _progress(self) -> dict[str, Any]:
+    def _progress(self) -> PackProgress:
         pack = self._pack
         if not pack:
-            return {"members": 0, "phase": "", "under_way": 0.0, "evaluations": 0, "seconds": 0.0}
+            return PackProgress()
         phases = {pack.stage(row) for row in range(pack.active)}
-        return {
-            "members": pack.active,
-            "phase": phases.pop() if len(phases) == 1 else "mixed",
-            "under_way": sum(pack.fraction(row) for row in range(pack.active)),  # in members
-            "evaluations": sum(sum(member.evaluations.values()) for member in pack.progress),
-            "seconds": sum(sum(member.seconds.values()) for member in pack.progress),
-            **self._use.look(),
-        }
+        return PackProgress(
+            members=pack.active,
+            phase=phases.pop() if len(phases) == 1 else "mixed",
+            under_way=sum(pack.fraction(row) for row in range(pack.active)),
+            evaluations=sum(sum(member.evaluations.values()) for member in pack.progress),
+            load=self._use.look(),
+        )
 
-    def _add(self, report: PackReport, result: pinncore.MemberResult) -> None:
-        """Add the rows of one finished member to a report."""
-        task = self._tasks[result.label]
-        key = {"trial": task.trial, "replicate": task.replicate}
-        report.trials.append(self._row(task, result))
-        report.curves.append({**key, **result.curves})
-        if self.task.keep_fields and result.field:
-            report.fields.append({**key, **result.field})
-        if self.task.keep_weights:
-            report.weights.append({**key, **_weight_columns(result)})
+    def _untrained(self, task: MemberTask, state: str, **columns: str) -> MemberRecord:
+        """Return the record of a member without a result."""
+        now = self._now()
+        return MemberRecord(identity_columns(self.task, task, state, self._started.get(task.label, now), now) | columns)
 
-    def _row(self, task: MemberTask, result: pinncore.MemberResult) -> dict[str, Any]:
-        failure = result.failure
-        values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
-        if failure is None:
-            failure = no_objective(result, self.task.objectives)
+    def _record(self, task: MemberTask, result: pinncore.MemberResult) -> MemberRecord:
+        failure = result.failure if result.failure is not None else no_objective(result, self.task.objectives)
         pruned = result.stop_reason is pinncore.StopReason.PRUNED
         state = "FAIL" if failure is not None else "PRUNED" if pruned else "COMPLETE"
-        started = self._started[task.label]
-        return (
-            identity_columns(self.task, task, state, started, self._now())
-            | values
-            | {
-                **{f"loss_{term}": number for term, number in result.terms.items()},
-                "stop_reason": result.stop_reason.value,
-                "stop_advice": result.stop_reason.advice,
-                "failure": failure,
-                "parameters": len(result.parameters),
-                **result.counts,
-                "engine_used": result.engine,
-                "lbfgs_memory_used": result.memory,
-                "device": result.device,
-                "data_hash": result.data_sha256,
-            }
+        row = {
+            **identity_columns(self.task, task, state, self._started[task.label], self._now()),
+            **result.metrics,
+            **result.seconds,
+            **result.counts,
+            **{f"loss_{term}": number for term, number in result.terms.items()},
+            "loss": result.loss,
+            "grad_norm": result.grad_norm,
+            "stop_reason": result.stop_reason.value,
+            "stop_advice": result.stop_reason.advice,
+            "failure": failure,
+            "parameters": len(result.parameters),
+            "engine_used": result.engine,
+            "lbfgs_memory_used": result.memory,
+            "device": result.device,
+            "data_hash": result.data_sha256,
+        }
+        return MemberRecord(
+            row,
+            curves=result.curves,
+            fields=result.field if self.task.keep_fields else {},
+            weights=_weight_columns(result) if self.task.keep_weights else {},
         )
 
 
@@ -352,17 +362,11 @@ def is_out_of_memory(problem: BaseException) -> bool:
 
 def _weight_columns(result: pinncore.MemberResult) -> dict[str, Any]:
     """Return kept weights as columns: weight matrices by row (input unit) and column; the bias is row -1."""
-    parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in ("epoch", "layer", "row", "column", "value")}
+    parts = []
     for epoch, flat in sorted(result.weights.items()):
         for layer, (w, b) in enumerate(unflatten(flat, result.layers), start=1):
             table = np.concatenate([b[None, :], w])
             row, column = np.indices(table.shape)
-            for name, values in (
-                ("epoch", np.full(table.size, epoch)),
-                ("layer", np.full(table.size, layer)),
-                ("row", row.reshape(-1) - 1),
-                ("column", column.reshape(-1)),
-                ("value", table.reshape(-1)),
-            ):
-                parts[name].append(values)
-    return {name: np.concatenate(values) for name, values in parts.items()}
+            parts.append(np.broadcast_arrays(epoch, layer, row.ravel() - 1, column.ravel(), table.ravel()))
+    columns = map(np.concatenate, zip(*parts, strict=True))
+    return dict(zip(("epoch", "layer", "row", "column", "value"), columns, strict=True))
