@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StudyError
@@ -12,38 +11,54 @@ from ..search import Search
 from ..spec.study_spec import StudySpec
 from ..storage import compaction, lock
 from ..storage.events import EventLog
-from ..storage.object_store import Remote
-from ..storage.optuna_writer import Ledger
 from ..storage.tables import StudyTables
 from ..study import folder, home, other_studies, recovery
-from ..study.checkpoints import Checkpoints, checkpoints_of
+from ..study.checkpoints import checkpoints_of
 from ..study.log import log_exception
 from ..study.study_file import LIMIT
-from ..study.trials import StudyTrials
 
 
-@dataclass(frozen=True)
 class Attempt:
-    """A study opened for one attempt, which its owner's parts share.
+    """A study opened for one attempt, with folder, store and database in agreement; the parts of its owner share it.
 
-    `spec_hash` is that of the whole study file. `weights` are the study's own copies of files of initial weights, by
-    their names in the study file. `hours_before` is the time that earlier attempts took.
+    `wanted` is the content of the study file, given where it may have changed. Raises `StudyError` where the study is
+    held by another owner, is damaged, or is another study.
     """
 
-    study_dir: Path
-    number: int
-    spec: StudySpec
-    spec_hash: str
-    lock: lock.StudyLock
-    remote: Remote | None
-    ledger: Ledger
-    tables: StudyTables
-    checkpoints: Checkpoints
-    events: EventLog
-    trials: StudyTrials
-    search: Search
-    weights: Mapping[str, str]
-    hours_before: float
+    def __init__(self, study_dir: Path, wanted: StudySpec | None, driver_pid: int) -> None:
+        self.study_dir = study_dir
+        shared = folder.database_of(study_dir, wanted).is_shared  # a shared database refuses a second owner
+        with contextlib.ExitStack() as undo:
+            self.lock = lock.StudyLock(study_dir, driver_pid=driver_pid, must_hold=not shared)
+            undo.callback(self.lock.release)
+            self.spec, self.ledger, notes = folder.open_study(study_dir, wanted)
+            undo.callback(self.ledger.close)
+            lock.stop_file(study_dir).unlink(missing_ok=True)
+            self.remote = home.remote_of(study_dir)
+            self.tables, self.checkpoints = StudyTables(study_dir, publish_in=self.remote), checkpoints_of(study_dir)
+            compaction.recover(study_dir)
+            if self.remote is not None:
+                home.reconcile(study_dir, self.remote, self.tables, self.lock.word)
+            attributes = self.ledger.attributes()
+            self.hours_before = float(attributes.get("hours", 0.0))  # used by earlier attempts
+            self.number = 1 + max(int(attributes.get("attempts", 0)), self.tables.newest_attempt())
+            self.ledger.set_attribute("attempts", self.number)
+            folder.record_version(self.ledger, self.number)
+            self.events = EventLog(self.tables, self.number)
+            self.events.add("started" if self.number == 1 else "resumed", f"process {driver_pid}")
+            for note in notes:
+                self.events.add("reconciled", note)
+            # the study's own copies of files of initial weights, by their names in the study file
+            self.weights = other_studies.settle_weights(study_dir, self.spec, self.ledger)
+            if self.remote is not None:
+                home.push_weights(study_dir, self.remote)
+            self.trials = recovery.reconcile(study_dir, self.spec, self.ledger, self.tables, self.events)
+            warm = other_studies.warm_start(self.spec, self.ledger)
+            self.search = Search(self.spec, recovery.past_trials(self.trials), warm)
+            if attributes.get(LIMIT) != self.search.limit:
+                self.ledger.set_attribute(LIMIT, self.search.limit)  # for status queries
+            self.spec_hash = self.spec.sha256()
+            undo.pop_all()
 
     def check_ownership(self) -> None:
         """Raise `StudyError` where another owner has taken the study."""
@@ -83,55 +98,15 @@ class Attempt:
 
 @contextlib.contextmanager
 def opened(study_dir: Path, wanted: StudySpec | None, driver_pid: int) -> Iterator[Attempt]:
-    """Yield a study opened for one attempt; it is closed again where the block raises.
+    """Yield an attempt, which is closed again where the block raises.
 
-    `wanted` is the content of the study file, given where it may have changed. Raises `StudyError` where the study is
-    held by another owner, is damaged, is another study, or cannot be written to.
+    Raises `StudyError` as `Attempt` does, and where the study cannot be written to.
     """
     try:
         with contextlib.ExitStack() as undo:
-            shared = folder.database_of(study_dir, wanted).is_shared  # a shared database refuses a second owner
-            study_lock = lock.StudyLock(study_dir, driver_pid=driver_pid, must_hold=not shared)
-            undo.callback(study_lock.release)
-            spec, ledger, notes = folder.open_study(study_dir, wanted)
-            undo.callback(ledger.close)
-            lock.stop_file(study_dir).unlink(missing_ok=True)
-            remote = home.remote_of(study_dir)
-            tables = StudyTables(study_dir, publish_in=remote)
-            compaction.recover(study_dir)
-            if remote is not None:
-                home.reconcile(study_dir, remote, tables, study_lock.word)
-            attributes = ledger.attributes()
-            number = 1 + max(int(attributes.get("attempts", 0)), tables.newest_attempt())
-            ledger.set_attribute("attempts", number)
-            folder.record_version(ledger, number)
-            events = EventLog(tables, number)
-            events.add("started" if number == 1 else "resumed", f"process {driver_pid}")
-            for note in notes:
-                events.add("reconciled", note)
-            weights = other_studies.settle_weights(study_dir, spec, ledger)
-            if remote is not None:
-                home.push_weights(study_dir, remote)
-            trials = recovery.reconcile(study_dir, spec, ledger, tables, events)
-            search = Search(spec, recovery.past_trials(trials), other_studies.warm_start(spec, ledger))
-            if attributes.get(LIMIT) != search.limit:
-                ledger.set_attribute(LIMIT, search.limit)  # for status queries
-            yield Attempt(
-                study_dir,
-                number,
-                spec,
-                spec.sha256(),
-                study_lock,
-                remote,
-                ledger,
-                tables,
-                checkpoints_of(study_dir),
-                events,
-                trials,
-                search,
-                weights,
-                hours_before=float(attributes.get("hours", 0.0)),
-            )
+            attempt = Attempt(study_dir, wanted, driver_pid)
+            undo.callback(attempt.close)
+            yield attempt
             undo.pop_all()
     except OSError as problem:
         raise StudyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -10,11 +11,11 @@ from ..states import FAIL, PRUNED, RUNNING, WAITING
 from ..study.trials import DEATHS, Trial
 from .attempt import Attempt
 from .messages import MemberTask, PackReport, PackTask
+from .packing import depends_on_pack, setup_of
 from .proposer import TrialProposer
 from .pruning import RungPruner
 from .queue import MemberQueue, PendingMember, PendingPack
 from .recorder import Recorder
-from .setup import depends_on_pack, setup_of
 from .slots import SlotTable, WorkerSlot
 
 MOST_DEATHS: Final = 2  # deaths of its worker after which a member is quarantined
@@ -137,22 +138,22 @@ class Leasing:
 
     def member_tasks(self, members: Sequence[PendingMember], *, rebatched: bool) -> tuple[MemberTask, ...]:
         """Return members as their worker gets them."""
-        return tuple(self._member_task(member, rebatched) for member in members)
-
-    def _member_task(self, member: PendingMember, rebatched: bool) -> MemberTask:
-        trial = self._trials[member.trial]
-        config = setup_of(self._spec, trial).config
-        return MemberTask(
-            member.label,
-            member.trial,
-            member.replicate,
-            self._proposer.seed_of(trial, member.replicate),
-            config,
-            trial.config_hash,
-            member.origin,
-            self._attempt.weights.get(config["train"]["init"]),
-            trial.retry_of,
-            rebatched,
+        trials = [self._trials[member.trial] for member in members]
+        configs = [setup_of(self._spec, trial).config for trial in trials]
+        return tuple(
+            MemberTask(
+                member.label,
+                member.trial,
+                member.replicate,
+                self._proposer.seed_of(trial, member.replicate),
+                config,
+                trial.config_hash,
+                member.origin,
+                self._attempt.weights.get(config["train"]["init"]),
+                trial.retry_of,
+                rebatched,
+            )
+            for member, trial, config in zip(members, trials, configs, strict=True)
         )
 
     def _task(self, slot: int, pending: PendingPack, size: int, device: str, *, is_padded: bool) -> PackTask:
@@ -265,13 +266,11 @@ class Leasing:
 
     def _requeue(self, members: Sequence[PendingMember], *, alone: bool = False) -> None:
         """Put members at the front of the queue, to resume from their checkpoint if they have one."""
-        packs: dict[Any, PendingPack] = {}
+        packs: dict[Any, PendingPack] = defaultdict(lambda: PendingPack(self._proposer.new_pack(), alone=alone))
         saved = self._checkpoints.saved_members()
         self._origins |= {member.label: saved[member.label] for member in members if member.label in saved}
         for member in members:
             place = member.label if alone else member.key
-            if place not in packs:
-                packs[place] = PendingPack(self._proposer.new_pack(), alone=alone)
             packs[place].members.append(replace(member, origin=self._origins.get(member.label)))
         self._queue.put_first(list(packs.values()))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +118,7 @@ class PackProgress:
     load: DeviceLoad = DeviceLoad()
 
 
-@dataclass
+@dataclass(frozen=True)
 class PackReport:
     """Result of a stretch of training: the records of the members that ended, and the progress of the others.
 
@@ -156,25 +155,6 @@ class Answer:
     add: tuple[MemberTask, ...] = ()
     rungs: dict[int, tuple[int, ...]] = field(default_factory=dict)
     leave: bool = False
-
-
-def identity_columns(
-    task: PackTask, member: MemberTask, state: str, started: datetime.datetime, finished: datetime.datetime
-) -> dict[str, Any]:
-    """Return the columns of a row of `trials` that do not depend on the course of the training."""
-    return {
-        "trial": member.trial,
-        "replicate": member.replicate,
-        "state": state,
-        "pack": task.pack,
-        "seed": member.seed,
-        "attempt": task.attempt,
-        "retry_of": member.retry_of,
-        "rebatched": member.rebatched,
-        "started_at": started,
-        "finished_at": finished,
-        **configuration_columns(member.config, member.config_hash, task.spec_hash),
-    }
 
 
 def configuration_columns(config: Mapping[str, Mapping[str, Any]], config_hash: str, spec_hash: str) -> dict[str, Any]:

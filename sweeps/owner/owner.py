@@ -297,7 +297,7 @@ class StudyOwner:
         packs = {slot.task.pack: slot.progress for slot in slots.training.values() if slot.progress is not None}
         in_training = {member.trial for slot in slots.training.values() for member in slot.members.values()}
         under_way = sum(pack.under_way for pack in packs.values()) + sum(len(trials[n].done) for n in in_training)
-        hours = self._spec.budget.hours
+        hours, new = self._spec.budget.hours, recorder.finished_count - since
         return StudySnapshot(
             study=self._spec.study,
             objective=self._spec.objectives[0],
@@ -314,8 +314,8 @@ class StudyOwner:
             under_way=under_way / trials.replicates,
             budget_left_s=None if hours is None else max(3600 * (hours - self._time.hours), 0.0),
             over_budget=self.over_budget(),
-            finished=recorder.finished[max(0, since - recorder.finished_before) :],
-            finished_count=recorder.finished_before + len(recorder.finished),
+            finished=list(recorder.finished)[-new:] if new else [],
+            finished_count=recorder.finished_count,
             is_stopped=self._stopping,
             broken=self._broken,
         )

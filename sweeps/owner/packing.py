@@ -1,14 +1,19 @@
-"""The planning of packs: how many members they have and which trials share one."""
+"""The planning of packs: how many members they have and which trials share one.
+
+What it needs of a trial is worked out once, with its configuration, and kept on the trial until it is finished.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pinncore
+from pinncore.member import is_padded
 
 from ..search import Search
-from ..spec.study_spec import StudySpec
-from ..study.trials import PackingTraits
+from ..spec.study_spec import StudySpec, build_settings
+from ..study.trials import PackingTraits, Trial, TrialSetup
 
 WINDOW_PACKS = 8  # packs planned at once, so that trials of one shape can share a pack
 LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide the cost of Python; more gain nothing
@@ -18,6 +23,27 @@ def traits_of(member: pinncore.Member) -> PackingTraits:
     """Return what decides which other trials may share a pack with this member."""
     train = member.train
     return PackingTraits(pinncore.pack_key(member), train.width, train.epochs + train.iterations)
+
+
+def set_up(spec: StudySpec, params: Mapping[str, Any]) -> TrialSetup:
+    """Return the setup of a configuration; one that cannot be trained has a `failure`."""
+    config = spec.config(params)
+    try:
+        return TrialSetup(config, traits_of(pinncore.Member(*build_settings(config))))
+    except pinncore.PinnError as problem:
+        return TrialSetup(config, failure=str(problem))
+
+
+def setup_of(spec: StudySpec, trial: Trial) -> TrialSetup:
+    """Return the setup of a trial."""
+    if trial.setup is None:
+        trial.setup = set_up(spec, trial.params)
+    return trial.setup
+
+
+def depends_on_pack(spec: StudySpec, trial: Trial, device: str) -> bool:
+    """Return whether the last digits of a trial's results depend on its pack, which then must not change."""
+    return is_padded(setup_of(spec, trial).config["train"]["engine"], device)
 
 
 def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:

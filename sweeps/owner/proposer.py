@@ -8,12 +8,11 @@ from ..search import stable_hash
 from ..spec.study_spec import config_sha256
 from ..states import FAIL
 from ..study import other_studies
-from ..study.trials import DUPLICATE_OF, HASH, INDEX, PACK, RETRY_OF, TAKEN_FROM, WINDOW, Trial, TrialSetup, Window
+from ..study.trials import ATTRIBUTES, Trial, TrialSetup, Window
 from .attempt import Attempt
-from .packing import grouped, pack_size, trials_of_pack, window_size
+from .packing import grouped, pack_size, set_up, setup_of, trials_of_pack, window_size
 from .queue import PendingMember, PendingPack
 from .recorder import Recorder
-from .setup import set_up, setup_of
 from .slots import SlotTable
 
 
@@ -175,9 +174,7 @@ class TrialProposer:
             attrs=attrs,
             setup=setup,
         )
-        attributes: dict[str, Any] = {INDEX: index, PACK: pack, WINDOW: list(window), HASH: digest}
-        optional = {DUPLICATE_OF: duplicate, RETRY_OF: retry_of, TAKEN_FROM: taken_from}
-        attributes |= {name: value for name, value in optional.items() if value is not None}
+        attributes = {name: value for name in ATTRIBUTES if (value := getattr(trial, name)) is not None}
         self._ledger.enter(number, self._search.stored(params), self._search.distributions(params), attributes, attrs)
         self._trials.add(trial)
         detail = f"same configuration as trial {duplicate}" if duplicate is not None else ""

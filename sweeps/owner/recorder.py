@@ -6,6 +6,7 @@ The order matters: a start after a crash tells the trials whose rows are publish
 from __future__ import annotations
 
 import datetime
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..storage.tables import StudyTables
 from ..study.trials import Trial, finish
 from .attempt import Attempt
 from .messages import MemberRecord, configuration_columns
-from .setup import setup_of
+from .packing import setup_of
 from .snapshot import FinishedTrial
 
 KEPT_FINISHED = 200  # finished trials that a progress view can still ask for
@@ -32,8 +33,8 @@ class Recorder:
         self._attempt, self._spec, self._tables = attempt, attempt.spec, attempt.tables
         self._ledger, self._trials, self._search = attempt.ledger, attempt.trials, attempt.search
         self._events = attempt.events
-        self.finished: list[FinishedTrial] = []
-        self.finished_before = 0  # finished trials before the first entry of the list
+        self.finished: deque[FinishedTrial] = deque(maxlen=KEPT_FINISHED)
+        self.finished_count = 0  # all of this attempt
 
     def record(self, records: Iterable[MemberRecord]) -> list[Trial]:
         """Publish the records of members that are not recorded yet, and return the trials that are finished with them.
@@ -91,9 +92,7 @@ class Recorder:
                 row.get("seconds"),
             )
         )
-        if len(self.finished) > 2 * KEPT_FINISHED:
-            self.finished_before += len(self.finished) - KEPT_FINISHED
-            del self.finished[:-KEPT_FINISHED]
+        self.finished_count += 1
         return True
 
     def end_untrained(

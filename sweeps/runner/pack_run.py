@@ -14,28 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import pinncore
 from pinncore.checkpoint import MemberState
-from pinncore.networks import unflatten
 
 from ..owner.messages import (
     Answer,
-    MemberRecord,
     MemberTask,
     PackProgress,
     PackReport,
     PackTask,
     RungReached,
-    identity_columns,
 )
 from ..search.pruners import has_stalled
+from ..states import FAIL, PRUNED
 from ..storage.lock import stop_file
 from ..study.checkpoints import checkpoints_of
-from ..study.trials import no_objective
 from .device_use import DeviceUse
+from .records import record_of, untrained
 
 TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock
 STOP_LOOK_S = 0.5  # between two checks for the stop file
@@ -121,9 +118,7 @@ class PackRun:
 
     def crash_report(self, reason: str, detail: str) -> PackReport:
         """Return the report where `train` raised: the pack is given up, but not its finished members."""
-        report = self._report([])
-        report.crashed, report.detail = reason, detail
-        return report
+        return replace(self._report([]), crashed=reason, detail=detail)
 
     def follow(self, answer: Answer) -> None:
         """Do what the owner answered to a report: stop members, take in new ones."""
@@ -284,9 +279,15 @@ class PackRun:
     def _report(self, reached: list[RungReached]) -> PackReport:
         self._keep_results()
         task, clock_s = self.task, self._clock()
-        records = [self._untrained(self._tasks[label], "FAIL", failure=text) for label, text in self._failures.items()]
-        records += [self._untrained(member, "PRUNED", stop_reason="pruned") for member in self._never_begun]
-        records += [self._record(self._tasks[result.label], result) for result in self._results]
+        now, started = self._now(), self._started
+        records = [
+            untrained(task, self._tasks[label], FAIL, started.get(label, now), now, failure)
+            for label, failure in self._failures.items()
+        ]
+        records += [untrained(task, member, PRUNED, now, now, "pruned") for member in self._never_begun]
+        records += [
+            record_of(task, self._tasks[result.label], result, started[result.label], now) for result in self._results
+        ]
         report = PackReport(
             task.slot,
             task.lease,
@@ -319,54 +320,9 @@ class PackRun:
             load=self._use.look(),
         )
 
-    def _untrained(self, task: MemberTask, state: str, **columns: str) -> MemberRecord:
-        """Return the record of a member without a result."""
-        now = self._now()
-        return MemberRecord(identity_columns(self.task, task, state, self._started.get(task.label, now), now) | columns)
-
-    def _record(self, task: MemberTask, result: pinncore.MemberResult) -> MemberRecord:
-        failure = result.failure if result.failure is not None else no_objective(result, self.task.objectives)
-        pruned = result.stop_reason is pinncore.StopReason.PRUNED
-        state = "FAIL" if failure is not None else "PRUNED" if pruned else "COMPLETE"
-        row = {
-            **identity_columns(self.task, task, state, self._started[task.label], self._now()),
-            **result.metrics,
-            **result.seconds,
-            **result.counts,
-            **{f"loss_{term}": number for term, number in result.terms.items()},
-            "loss": result.loss,
-            "grad_norm": result.grad_norm,
-            "stop_reason": result.stop_reason.value,
-            "stop_advice": result.stop_reason.advice,
-            "failure": failure,
-            "parameters": len(result.parameters),
-            "engine_used": result.engine,
-            "lbfgs_memory_used": result.memory,
-            "device": result.device,
-            "data_hash": result.data_sha256,
-        }
-        return MemberRecord(
-            row,
-            curves=result.curves,
-            fields=result.field if self.task.keep_fields else {},
-            weights=_weight_columns(result) if self.task.keep_weights else {},
-        )
-
 
 def is_out_of_memory(problem: BaseException) -> bool:
     """Return whether an exception says that host or device memory ran out."""
     if isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(problem, RuntimeError) and "allocate memory" in str(problem)
-
-
-def _weight_columns(result: pinncore.MemberResult) -> dict[str, Any]:
-    """Return kept weights as columns: weight matrices by row (input unit) and column; the bias is row -1."""
-    parts = []
-    for epoch, flat in sorted(result.weights.items()):
-        for layer, (w, b) in enumerate(unflatten(flat, result.layers), start=1):
-            table = np.concatenate([b[None, :], w])
-            row, column = np.indices(table.shape)
-            parts.append(np.broadcast_arrays(epoch, layer, row.ravel() - 1, column.ravel(), table.ravel()))
-    columns = map(np.concatenate, zip(*parts, strict=True))
-    return dict(zip(("epoch", "layer", "row", "column", "value"), columns, strict=True))

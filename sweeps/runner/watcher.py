@@ -237,16 +237,10 @@ class Watcher:
 
         Without the owner Tune would start workers again and again.
         """
-        if self._over.is_set():
-            return
-        if is_dead:
-            self._owner_is_lost("its process died")
-        elif time.monotonic() > self._answered_at + OWNER_PATIENCE_S:
-            self._owner_is_lost(f"it gave no answer for {OWNER_PATIENCE_S:g} s")
-
-    def _owner_is_lost(self, reason: str) -> None:
-        self.owner_is_gone = True
-        self._interrupt(reason)
+        is_lost = is_dead or time.monotonic() > self._answered_at + OWNER_PATIENCE_S
+        if is_lost and not self._over.is_set():
+            self.owner_is_gone = True
+            self._interrupt("its process died" if is_dead else f"it gave no answer for {OWNER_PATIENCE_S:g} s")
 
     def _save_without_cluster(self) -> None:
         """Let workers save and the owner close the study, while calls between processes still work for a minute."""

@@ -69,8 +69,7 @@ class SlotWorker:
         try:
             report = run.train(until)
         except StoreError as problem:  # the checkpoints cannot be read, which is not the members' fault
-            self._owner.cannot_write(str(problem))
-            self._run = None
+            self._give_up(str(problem))
             return
         except Exception as problem:  # a bug would come again: the owner finds the member that triggers it
             report = run.crash_report(
@@ -95,9 +94,10 @@ class SlotWorker:
         try:
             run.checkpoint()
         except StoreError as problem:
-            self._owner.cannot_write(str(problem))
-            self._run = None
+            self._give_up(str(problem))
         except OSError as problem:
-            where = f": {problem.filename}" if problem.filename else ""
-            self._owner.cannot_write(f"{problem.strerror or problem}{where}")
-            self._run = None
+            self._give_up(f"{problem.strerror or problem}{f': {problem.filename}' if problem.filename else ''}")
+
+    def _give_up(self, reason: str) -> None:
+        self._owner.cannot_write(reason)
+        self._run = None

@@ -14,21 +14,7 @@ from ..storage.events import EventLog
 from ..storage.optuna_reader import TrialRecord
 from ..storage.optuna_writer import Ledger
 from ..storage.tables import StudyTables
-from .trials import (
-    DEATHS,
-    DUPLICATE_OF,
-    HASH,
-    INDEX,
-    PACK,
-    RETRY_OF,
-    RUNGS,
-    TAKEN_FROM,
-    WINDOW,
-    StudyTrials,
-    Trial,
-    Window,
-    finish,
-)
+from .trials import ATTRIBUTES, DEATHS, PACK, RUNGS, StudyTrials, Trial, Window, finish
 
 
 def reconcile(study_dir: Path, spec: StudySpec, ledger: Ledger, tables: StudyTables, events: EventLog) -> StudyTrials:
@@ -71,19 +57,14 @@ def read_trials(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]
                 "a study only takes its own trials. Restore an earlier copy of the database, or start a study with "
                 "another name"
             )
+        entered: dict[str, Any] = {name: attributes.get(name) for name in ATTRIBUTES}
         trials.add(
             Trial(
                 record.number,
-                attributes[INDEX],
-                search.decoded(record.params),
-                attributes[HASH],
-                attributes[PACK],
-                Window(*attributes[WINDOW]),
+                params=search.decoded(record.params),
+                **entered | {"window": Window(*entered["window"])},
                 state=record.state,
                 values=record.values,
-                duplicate_of=attributes.get(DUPLICATE_OF),
-                retry_of=attributes.get(RETRY_OF),
-                taken_from=attributes.get(TAKEN_FROM),
                 attrs=record.system_attributes,
                 rungs={rung: (value,) for rung, value in record.rungs.items()}
                 | {int(rung): tuple(values) for rung, values in attributes.get(RUNGS, {}).items()},

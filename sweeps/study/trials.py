@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from ..storage.optuna_writer import Ledger
 
 
-# user attributes of a trial in the database
-INDEX, PACK, WINDOW, HASH = "index", "pack", "window", "config_hash"
-DUPLICATE_OF, RETRY_OF, TAKEN_FROM, RUNGS, DEATHS = "duplicate_of", "retry_of", "taken_from", "rungs", "deaths"
+# user attributes of a trial in the database; `ATTRIBUTES` are written when it is entered, and are fields of `Trial`
+PACK, DUPLICATE_OF, RETRY_OF, TAKEN_FROM = "pack", "duplicate_of", "retry_of", "taken_from"
+RUNGS, DEATHS = "rungs", "deaths"
+ATTRIBUTES = ("index", PACK, "window", "config_hash", DUPLICATE_OF, RETRY_OF, TAKEN_FROM)
 
 Values = tuple[float, ...]
 

@@ -18,7 +18,7 @@ import pytest
 import pinncore
 from pinncore.networks import unflatten
 from sweeps.errors import StudyError
-from sweeps.owner import setup
+from sweeps.owner import packing
 from sweeps.owner.messages import PackProgress, PackReport
 from sweeps.owner.owner import StudyOwner
 from sweeps.owner.recorder import Recorder
@@ -150,7 +150,7 @@ def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(setup, "build_settings", strict)
+        patch.setattr(packing, "build_settings", strict)
         patch.setattr(Recorder, "end_untrained", dying)
         with pytest.raises(Crash):
             train_all(study_dir)

@@ -16,9 +16,10 @@ import pyarrow.dataset as ds
 import pytest
 
 import pinncore
-from sweeps.owner.messages import MemberRecord, PackProgress, PackReport, RungReached, identity_columns
+from sweeps.owner.messages import PackProgress, PackReport, RungReached
 from sweeps.owner.owner import StudyOwner
 from sweeps.runner.pack_run import PackRun
+from sweeps.runner.records import untrained
 from sweeps.runner.worker import SlotWorker
 from sweeps.search import Search
 from sweeps.study.loading import load_spec
@@ -242,8 +243,9 @@ def test_a_trial_with_a_pruned_replicate_stays_hopeless(tmp_path: Path) -> None:
     late += [RungReached(label, 500, {"rel_l2": 1.0, "loss": 0.0}) for label in (2, 3)]
     assert set(owner.report(replace(report, rungs=late)).stop) == {2, 3}
     now = datetime.datetime.now(datetime.UTC)
-    pruned = identity_columns(task, member, "PRUNED", now, now) | {"stop_reason": "pruned"}
-    assert owner.report(replace(report, rungs=[], records=[MemberRecord(pruned)])).stop == (3,)
+    assert owner.report(
+        replace(report, rungs=[], records=[untrained(task, member, "PRUNED", now, now, "pruned")])
+    ).stop == (3,)
     kill(owner)
     assert run_all(study_dir, segment_s=0.0)["PRUNED"] == 1
     assert [row["state"] for row in rows(study_dir)] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
