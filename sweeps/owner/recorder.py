@@ -36,14 +36,14 @@ class Recorder:
         self.finished: deque[FinishedTrial] = deque(maxlen=KEPT_FINISHED)
         self.finished_count = 0  # all of this attempt
 
-    def record(self, records: Iterable[MemberRecord]) -> list[Trial]:
-        """Publish the records of members that are not recorded yet, and return the trials that are finished with them.
+    def record(self, records: Iterable[MemberRecord]) -> None:
+        """Publish the records of members that are not recorded yet, and finish their trials and those that repeat them.
 
-        Trials of the same configuration are finished too. Raises `StudyError` where this owner has lost the study.
+        Raises `StudyError` where this owner has lost the study.
         """
         new = {record.key: record for record in records if record.key not in self._trials.flush_of}
         if not new:
-            return []
+            return
         self._attempt.check_ownership()
         trial, replicate = min(new)
         flush = f"trials-{trial:06d}" + (f"-{replicate:04d}" if self._trials.replicates > 1 else "")
@@ -62,9 +62,9 @@ class Recorder:
                 self._trials.add_row(record.row, flush)
                 if self._settle(self._trials[number], record.row):
                     ended.append(self._trials[number])
-        copied = [copy for trial in ended for copy in self._copy_results(trial)]
+        for original in ended:
+            self._copy_results(original)
         self._events.flush()
-        return [*ended, *copied]
 
     def _settle(self, trial: Trial, row: Mapping[str, Any]) -> bool:
         """Tell a trial once all its replicates are published, and return whether it was told now."""
@@ -127,19 +127,16 @@ class Recorder:
         elif trial.duplicate_of is not None and self._trials[trial.duplicate_of].finished:
             self._copy_results(self._trials[trial.duplicate_of])
 
-    def _copy_results(self, original: Trial) -> list[Trial]:
-        """Copy a finished trial's results to the unfinished trials of the same configuration, and return those."""
+    def _copy_results(self, original: Trial) -> None:
+        """Copy a finished trial's results to the unfinished trials of the same configuration."""
         copies = self._trials.copies.get(original.number, ())
         numbers = [number for number in copies if not self._trials[number].finished]
-        if not numbers:
-            return []
-        flushes = {self._trials.flush_of[original.number, replicate] for replicate in range(self._trials.replicates)}
-        rows = [row for row in self._tables.rows_of(flushes) if row["trial"] == original.number]
-        return [
-            trial
-            for number in numbers
-            for trial in self.record([MemberRecord(self._copied_row(row, number)) for row in rows])
-        ]
+        if numbers:
+            replicates = range(self._trials.replicates)
+            flushes = {self._trials.flush_of[original.number, replicate] for replicate in replicates}
+            rows = [row for row in self._tables.rows_of(flushes) if row["trial"] == original.number]
+            for number in numbers:
+                self.record([MemberRecord(self._copied_row(row, number)) for row in rows])
 
     def take_over(self, trial: Trial) -> None:
         """Copy the results of another study for the same configuration. Raises `StudyError` where they are gone."""

@@ -95,7 +95,7 @@ def made_study(
         attributes = {
             "index": number,
             "pack": number,
-            "window": [0, len(states), 1],
+            "window": [0, len(states), 1, 0],
             "config_hash": config_sha256(config),
         }
         attributes |= {"index": None, "retry_of": (repeats or {})[number]} if number in (repeats or {}) else {}
