@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -129,7 +130,7 @@ def _exit_at_once(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
 def _print_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
     if as_json:
         record = {"exit_code": outcome.exit_code, "study_dir": str(outcome.study_dir)}
-        print_json({**record, "counts": outcome.counts, "best": outcome.best})
+        print_json({**record, "counts": outcome.counts, "best": outcome.best and asdict(outcome.best)})
     else:
         _print_next(outcome.exit_code, outcome.study_dir, failed=bool(outcome.counts.get("FAIL")))
 

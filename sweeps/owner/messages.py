@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pinncore
 
 from ..spec.sections import PrunerSettings
-from ..spec.study_spec import build_settings, config_sha256
+from ..spec.study_spec import build_settings
 from ..storage.schema import setting_columns
 from ..study.provenance import versions
 
@@ -29,6 +29,7 @@ class MemberTask:
     replicate: int
     seed: int
     config: dict[str, dict[str, Any]]
+    config_hash: str
     origin: int | None = None
     weights: str | None = None
     retry_of: int | None = None
@@ -70,26 +71,70 @@ class PackTask:
     ask_again: bool = False  # the next trials wait for results of others: ask again later
 
 
-@dataclass
-class PackReport:
-    """Result of a stretch of training: rows of the members that finished, and the progress of the others.
+@dataclass(frozen=True)
+class MemberRecord:
+    """Record of a member that ended: its row of `trials` and, by column, its rows of the other tables."""
 
-    `rungs` are triples of label, rung, and the loss and rel_l2 there. `given_back` are the members that did not fit in
-    memory, `crashed` is the error of the pack as a whole. `saved` tells that a checkpoint of this pack has all members.
+    row: Mapping[str, Any]
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Return trial and replicate."""
+        return self.row["trial"], self.row["replicate"]
+
+
+class RungReached(NamedTuple):
+    """A rung that a member has reached, in thousandths of its planned steps, and its metrics there."""
+
+    label: int
+    rung: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class DeviceLoad:
+    """Use of a device by a worker; None where it was not measured.
+
+    `cores_busy` is that of its process, `gpu_bytes` the memory that it holds. `gpu_busy` is the share of the last
+    moments in which the GPU computed, for any process.
+    """
+
+    cores_busy: float | None = None
+    gpu_bytes: float | None = None
+    gpu_busy: float | None = None
+
+
+@dataclass(frozen=True)
+class PackProgress:
+    """Progress of the members in training: their number, their phase, and what was done of them, in members."""
+
+    members: int = 0
+    phase: str = ""
+    under_way: float = 0.0
+    evaluations: int = 0
+    load: DeviceLoad = DeviceLoad()
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """Result of a stretch of training: the records of the members that ended, and the progress of the others.
+
+    `given_back` are the members that did not fit in memory, `crashed` is the error of the pack as a whole. `saved`
+    tells that a checkpoint of this pack has all members.
     """
 
     slot: int
     lease: int
     attempt: int
     pack: int
-    progress: dict[str, Any]
+    progress: PackProgress
     left: int  # members in training or waiting for a place
     saved: bool = False
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    fields: list[dict[str, Any]] = field(default_factory=list)
-    weights: list[dict[str, Any]] = field(default_factory=list)
-    rungs: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
+    records: list[MemberRecord] = field(default_factory=list)
+    rungs: list[RungReached] = field(default_factory=list)
     given_back: tuple[int, ...] = ()
     size: int = 0  # of the pack, reduced where memory ran out
     crashed: str | None = None
@@ -112,30 +157,6 @@ class Answer:
     leave: bool = False
 
 
-def identity_columns(
-    task: PackTask, member: MemberTask, state: str, started: datetime.datetime, finished: datetime.datetime
-) -> dict[str, Any]:
-    """Return the columns of a row of `trials` that do not depend on the course of the training."""
-    return {
-        "trial": member.trial,
-        "replicate": member.replicate,
-        "state": state,
-        "pack": task.pack,
-        "seed": member.seed,
-        "attempt": task.attempt,
-        "retry_of": member.retry_of,
-        "rebatched": member.rebatched,
-        **setting_columns(member.config),
-        "started_at": started,
-        "finished_at": finished,
-        "config_hash": config_sha256(member.config),
-        "spec_hash": task.spec_hash,
-        **versions(),
-    }
-
-
-def failed_row(
-    task: PackTask, member: MemberTask, failure: str, started: datetime.datetime, finished: datetime.datetime
-) -> dict[str, Any]:
-    """Return the row of a member that could not be trained."""
-    return identity_columns(task, member, "FAIL", started, finished) | {"failure": failure}
+def configuration_columns(config: Mapping[str, Mapping[str, Any]], config_hash: str, spec_hash: str) -> dict[str, Any]:
+    """Return the columns that say which configuration of which study was trained, where and with which versions."""
+    return {**setting_columns(config), "config_hash": config_hash, "spec_hash": spec_hash, **versions()}

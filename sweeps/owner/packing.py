@@ -1,25 +1,49 @@
-"""The planning of packs: how many members they have and which trials share one."""
+"""The planning of packs: how many members they have and which trials share one.
+
+What it needs of a trial is worked out once, with its configuration, and kept on the trial until it is finished.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
+
+import pinncore
+from pinncore.member import is_padded
 
 from ..search import Search
-from ..spec.study_spec import StudySpec
+from ..spec.study_spec import StudySpec, build_settings
+from ..study.trials import PackingTraits, Trial, TrialSetup
 
 WINDOW_PACKS = 8  # packs planned at once, so that trials of one shape can share a pack
 LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide the cost of Python; more gain nothing
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A trial that the sampler has proposed and no pack has yet."""
+def traits_of(member: pinncore.Member) -> PackingTraits:
+    """Return what decides which other trials may share a pack with this member."""
+    train = member.train
+    return PackingTraits(pinncore.pack_key(member), train.width, train.epochs + train.iterations)
 
-    number: int
-    key: tuple[str, ...]
-    width: int
-    steps: int
+
+def set_up(spec: StudySpec, params: Mapping[str, Any]) -> TrialSetup:
+    """Return the setup of a configuration; one that cannot be trained has a `failure`."""
+    config = spec.config(params)
+    try:
+        return TrialSetup(config, traits_of(pinncore.Member(*build_settings(config))))
+    except pinncore.PinnError as problem:
+        return TrialSetup(config, failure=str(problem))
+
+
+def setup_of(spec: StudySpec, trial: Trial) -> TrialSetup:
+    """Return the setup of a trial."""
+    if trial.setup is None:
+        trial.setup = set_up(spec, trial.params)
+    return trial.setup
+
+
+def depends_on_pack(spec: StudySpec, trial: Trial, device: str) -> bool:
+    """Return whether the last digits of a trial's results depend on its pack, which then must not change."""
+    return is_padded(setup_of(spec, trial).config["train"]["engine"], device)
 
 
 def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:
@@ -46,16 +70,16 @@ def window_size(search: Search, first: int, size: int, replicates: int) -> int:
     return trials_of_pack(size, replicates) * (1 if search.traits.learns else WINDOW_PACKS)
 
 
-def grouped(asked: Sequence[Asked], size: int) -> list[list[Asked]]:
-    """Return packs of trials of one shape and similar width, the costliest pack first.
+def grouped(traits: Mapping[int, PackingTraits], size: int) -> list[list[int]]:
+    """Return packs of trials, by number, of one key and similar width, the costliest pack first.
 
     Widths are similar because padding is wasted work. `size` is the number of trials of a pack.
     """
-    by_key: dict[tuple[str, ...], list[Asked]] = {}
-    for trial in asked:
-        by_key.setdefault(trial.key, []).append(trial)
+    by_key: dict[tuple[str, ...], list[int]] = {}
+    for number, trial in traits.items():
+        by_key.setdefault(trial.key, []).append(number)
     packs = []
-    for trials in by_key.values():
-        trials.sort(key=lambda trial: (-trial.width, -trial.steps, trial.number))
-        packs += [trials[start : start + size] for start in range(0, len(trials), size)]
-    return sorted(packs, key=lambda pack: (-pack[0].width * pack[0].steps * len(pack), pack[0].number))
+    for numbers in by_key.values():
+        numbers.sort(key=lambda number: (-traits[number].width, -traits[number].steps, number))
+        packs += [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    return sorted(packs, key=lambda pack: (-traits[pack[0]].width * traits[pack[0]].steps * len(pack), pack[0]))

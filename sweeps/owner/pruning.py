@@ -8,27 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..search.pruners import is_hopeless, pruning_metrics, rungs_of
-from ..spec.study_spec import StudySpec
 from ..states import PRUNED
-from ..storage.events import EventLog
-from ..storage.optuna_sql import Ledger
-from ..study.trials import RUNGS, Book, Trial, quantile
+from ..study.trials import RUNGS, Trial, quantile
+from .attempt import Attempt
+from .messages import RungReached
 from .queue import PendingMember
 
 
 class RungPruner:
     """Log of the rungs of a study's trials; `hopeless` are the numbers of the trials to prune."""
 
-    def __init__(self, spec: StudySpec, book: Book, ledger: Ledger, events: EventLog) -> None:
-        self._pruner, self._quantile = spec.search.pruner, spec.search.quantile
-        self._book, self._ledger, self._events = book, ledger, events
-        self.metrics = pruning_metrics(spec)
+    def __init__(self, attempt: Attempt) -> None:
+        self._pruner, self._quantile = attempt.spec.search.pruner, attempt.spec.search.quantile
+        self._trials, self._ledger, self._events = attempt.trials, attempt.ledger, attempt.events
+        self.metrics = pruning_metrics(attempt.spec)
         self._partial: dict[tuple[int, int], dict[int, tuple[float, ...]]] = {}
         self._at_rung: dict[int, dict[int, tuple[float, ...]]] = {}
-        for trial in book:
+        for trial in attempt.trials:
             for rung, value in trial.rungs.items():
                 self._at_rung.setdefault(rung, {})[trial.number] = value
-        self.hopeless = {trial.number for trial in book if not trial.finished and self._was_hopeless(trial)}
+        self.hopeless = {trial.number for trial in attempt.trials if not trial.finished and self._was_hopeless(trial)}
 
     def rungs(self, members: Sequence[PendingMember]) -> dict[int, tuple[int, ...]]:
         """Return the rungs that members have still to report, by label, in thousandths of their planned steps."""
@@ -36,21 +35,21 @@ class RungPruner:
             return {}
         return {
             member.label: tuple(
-                rung for rung in rungs_of(self._pruner, member.trial) if rung not in self._book[member.trial].rungs
+                rung for rung in rungs_of(self._pruner, member.trial) if rung not in self._trials[member.trial].rungs
             )
             for member in members
         }
 
-    def judge(self, reached: Sequence[tuple[int, int, dict[str, float]]]) -> list[Trial]:
+    def judge(self, reached: Sequence[RungReached]) -> list[Trial]:
         """Log the rungs that all replicates of a trial have reached, and return the trials among them to prune."""
-        hopeless, book = [], self._book
+        hopeless, trials = [], self._trials
         for label, rung, values in reached:
-            trial = book[label // book.replicates]
+            trial = trials[label // trials.replicates]
             if trial.finished or rung in trial.rungs:
                 continue
             partial = self._partial.setdefault((trial.number, rung), {})
-            partial[label % book.replicates] = tuple(values[metric] for metric in self.metrics)
-            if len(partial) < book.replicates:
+            partial[label % trials.replicates] = tuple(values[metric] for metric in self.metrics)
+            if len(partial) < trials.replicates:
                 continue
             del self._partial[trial.number, rung]
             value = tuple(quantile(column, self._quantile) for column in zip(*partial.values(), strict=True))
@@ -78,6 +77,6 @@ class RungPruner:
         others = {
             number: value
             for number, value in self._at_rung[rung].items()
-            if self._book[number].logged[rung] < trial.logged[rung]
+            if self._trials[number].logged[rung] < trial.logged[rung]
         }
         return is_hopeless(self._pruner, trial.number, rung, trial.rungs[rung], others)

@@ -6,101 +6,73 @@ The order matters: a start after a crash tells the trials whose rows are publish
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
 
 from ..errors import StudyError
-from ..search import Search
-from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
-from ..storage.events import EventLog
-from ..storage.optuna_sql import Ledger
-from ..storage.schema import setting_columns
 from ..storage.tables import StudyTables
-from ..study.provenance import versions
-from ..study.trials import Book, Trial, end_of, finish
+from ..study.trials import Trial, finish
+from .attempt import Attempt
+from .messages import MemberRecord, configuration_columns
+from .packing import setup_of
+from .snapshot import FinishedTrial
 
 KEPT_FINISHED = 200  # finished trials that a progress view can still ask for
+_PARTS = ("curves", "fields", "weights")  # tables with many rows of each member
 
 
 class Recorder:
-    """The only writer of results.
+    """The only writer of results. `finished` are the last trials that finished in this attempt."""
 
-    `guard` raises `StudyError` where this owner no longer owns the study. `rows` are the rows published before.
-    """
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt, self._spec, self._tables = attempt, attempt.spec, attempt.tables
+        self._ledger, self._trials, self._search = attempt.ledger, attempt.trials, attempt.search
+        self._events = attempt.events
+        self.finished: deque[FinishedTrial] = deque(maxlen=KEPT_FINISHED)
+        self.finished_count = 0  # all of this attempt
 
-    def __init__(
-        self,
-        spec: StudySpec,
-        attempt: int,
-        tables: StudyTables,
-        ledger: Ledger,
-        book: Book,
-        search: Search,
-        events: EventLog,
-        *,
-        guard: Callable[[], None],
-        rows: Iterable[Mapping[str, Any]] = (),
-    ) -> None:
-        self._spec, self._attempt, self._tables, self._ledger = spec, attempt, tables, ledger
-        self._book, self._search, self._events, self._guard = book, search, events, guard
-        self.flush_of: dict[tuple[int, int], str] = {}
-        self.finished: list[dict[str, Any]] = []
-        self.finished_before = 0  # finished trials before the first entry of the list
-        self.seconds, self.evaluations = 0.0, 0
-        for row in rows:
-            self._add_use(row, row["flush"])
+    def record(self, records: Iterable[MemberRecord]) -> None:
+        """Publish the records of members that are not recorded yet, and finish their trials and those that repeat them.
 
-    def record(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        curves: Iterable[Mapping[str, Any]] = (),
-        fields: Iterable[Mapping[str, Any]] = (),
-        weights: Iterable[Mapping[str, Any]] = (),
-    ) -> list[Trial]:
-        """Publish the rows of members that are not recorded yet, and return the trials that are finished with them.
-
-        Trials of the same configuration are finished too. Raises what `guard` raises.
+        Raises `StudyError` where this owner has lost the study.
         """
-        new = {(row["trial"], row["replicate"]): row for row in rows if not self._is_recorded(row)}
+        new = {record.key: record for record in records if record.key not in self._trials.flush_of}
         if not new:
-            return []
-
-        def parts_of_new(parts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-            return [part for part in parts if (part["trial"], part["replicate"]) in new]
-
-        self._guard()
+            return
+        self._attempt.check_ownership()
         trial, replicate = min(new)
-        flush = f"trials-{trial:06d}" + (f"-{replicate:04d}" if self._book.replicates > 1 else "")
-        self._tables.publish(
-            flush,
-            trials=list(new.values()),
-            curves=parts_of_new(curves),
-            fields=parts_of_new(fields),
-            weights=parts_of_new(weights),
-        )
+        flush = f"trials-{trial:06d}" + (f"-{replicate:04d}" if self._trials.replicates > 1 else "")
+        parts = {
+            name: [
+                {**part, "trial": trial, "replicate": replicate}
+                for (trial, replicate), record in new.items()
+                if (part := getattr(record, name))
+            ]
+            for name in _PARTS
+        }
+        self._tables.publish(flush, trials=[record.row for record in new.values()], **parts)
         ended = []
         with self._ledger.transaction():
-            for (number, replicate), row in new.items():
-                trial_of_row = self._book[number]
-                trial_of_row.done[replicate] = end_of(row, self._spec.objectives)
-                self._add_use(row, flush)
-                if self._settle(trial_of_row, row):
-                    ended.append(trial_of_row)
-        copied = [copy for trial in ended for copy in self.copy_results(trial)]
+            for (number, _), record in new.items():
+                self._trials.add_row(record.row, flush)
+                if self._settle(self._trials[number], record.row):
+                    ended.append(self._trials[number])
+        for original in ended:
+            self._copy_results(original)
         self._events.flush()
-        return [*ended, *copied]
 
     def _settle(self, trial: Trial, row: Mapping[str, Any]) -> bool:
         """Tell a trial once all its replicates are published, and return whether it was told now."""
-        outcome = self._book.outcome(trial)
+        outcome = self._trials.outcome(trial)
         if outcome is None or trial.finished:
             return False
         state, values = outcome
-        finish(trial, state, values, self._ledger, self._book)
+        finish(trial, state, values, self._ledger, self._trials)
         if trial.index is not None:
             self._search.tell(trial.index, state, values, {rung: value[0] for rung, value in trial.rungs.items()})
         self._events.add(
@@ -110,28 +82,21 @@ class Recorder:
             pack=row.get("pack"),
         )
         self.finished.append(
-            {
-                "trial": trial.number,
-                "state": state,
-                "value": values[0] if values else None,
-                "stop_reason": row.get("stop_reason"),
-                "failure": row.get("failure"),
-                "params": trial.params,
-                "seconds": row.get("seconds"),
-            }
+            FinishedTrial(
+                trial.number,
+                state,
+                trial.value,
+                trial.params,
+                row.get("stop_reason"),
+                row.get("failure"),
+                row.get("seconds"),
+            )
         )
-        if len(self.finished) > 2 * KEPT_FINISHED:
-            self.finished_before += len(self.finished) - KEPT_FINISHED
-            del self.finished[:-KEPT_FINISHED]
+        self.finished_count += 1
         return True
 
     def end_untrained(
-        self,
-        trial: Trial,
-        state: str,
-        reason: str,
-        config: Mapping[str, Mapping[str, Any]],
-        replicates: Sequence[int] | None = None,
+        self, trial: Trial, state: str, reason: str = "", replicates: Sequence[int] | None = None
     ) -> None:
         """Record members of a trial, by default all, that were not trained to a result."""
         now = datetime.datetime.now(datetime.UTC)
@@ -140,60 +105,62 @@ class Recorder:
             "state": state,
             "failure": reason if state == FAIL else None,
             "stop_reason": "pruned" if state == PRUNED else None,
-            "attempt": self._attempt,
+            "attempt": self._attempt.number,
             "retry_of": trial.retry_of,
-            **setting_columns(config),
             "started_at": now,
             "finished_at": now,
-            "config_hash": trial.config_hash,
-            "spec_hash": self._spec.sha256(),
-            **versions(),
+            **configuration_columns(setup_of(self._spec, trial).config, trial.config_hash, self._attempt.spec_hash),
         }
         if replicates is None:
-            replicates = range(self._book.replicates)
-        self.record([{**row, "replicate": replicate} for replicate in replicates])
+            replicates = range(self._trials.replicates)
+        self.record([MemberRecord({**row, "replicate": replicate}) for replicate in replicates])
 
-    def copy_results(self, original: Trial) -> list[Trial]:
-        """Copy a finished trial's results to the unfinished trials of the same configuration, and return those."""
-        copies = self._book.copies.get(original.number, ())
-        numbers = [number for number in copies if not self._book[number].finished]
-        if not numbers:
-            return []
-        flushes = {self.flush_of[original.number, replicate] for replicate in range(self._book.replicates)}
-        rows = [row for row in self._tables.rows_of(flushes) if row["trial"] == original.number]
-        return [trial for number in numbers for trial in self.record([self._copied_row(row, number) for row in rows])]
+    def reuse(self, trial: Trial) -> None:
+        """Record the results that an unfinished trial has from another one, of this study or of another study.
+
+        Raises `StudyError` where the results of another study are gone.
+        """
+        if trial.finished:
+            return
+        if trial.taken_from is not None:
+            self.take_over(trial)
+        elif trial.duplicate_of is not None and self._trials[trial.duplicate_of].finished:
+            self._copy_results(self._trials[trial.duplicate_of])
+
+    def _copy_results(self, original: Trial) -> None:
+        """Copy a finished trial's results to the unfinished trials of the same configuration."""
+        copies = self._trials.copies.get(original.number, ())
+        numbers = [number for number in copies if not self._trials[number].finished]
+        if numbers:
+            replicates = range(self._trials.replicates)
+            flushes = {self._trials.flush_of[original.number, replicate] for replicate in replicates}
+            rows = [row for row in self._tables.rows_of(flushes) if row["trial"] == original.number]
+            for number in numbers:
+                self.record([MemberRecord(self._copied_row(row, number)) for row in rows])
 
     def take_over(self, trial: Trial) -> None:
         """Copy the results of another study for the same configuration. Raises `StudyError` where they are gone."""
         folder, _, number = str(trial.taken_from).rpartition("/")
         other, where = StudyTables(Path(folder)), ds.field("trial") == int(number)
         rows = [row for row in other.read("trials", where=where).to_pylist() if row["state"] == COMPLETE]
-        if len(rows) != self._book.replicates:
+        if len(rows) != self._trials.replicates:
             raise StudyError(f"trial {number} of {folder} is gone; trial {trial.number} reuses its results")
-        source = {"duplicate_of": None, "taken_from": trial.taken_from}
-        copies = [self._copied_row(row, trial.number) | source for row in rows]
-        parts = {
-            name: [
-                {**part.to_pydict(), "trial": trial.number, "replicate": replicate}
-                for replicate in range(self._book.replicates)
-                if len(part := other.read(name, where=where & (ds.field("replicate") == replicate)))
-            ]
-            for name in ("curves", "fields", "weights")
-        }
-        columns = self._tables.schema("trials").names
-        self.record([{name: row[name] for name in row if name in columns} for row in copies], **parts)
+        columns, source = self._tables.schema("trials").names, {"duplicate_of": None, "taken_from": trial.taken_from}
+        records = []
+        for row in rows:
+            copy, of_replicate = self._copied_row(row, trial.number) | source, ds.field("replicate") == row["replicate"]
+            parts = {name: other.read(name, where=where & of_replicate) for name in _PARTS}
+            records.append(
+                MemberRecord(
+                    {name: copy[name] for name in copy if name in columns},
+                    **{name: part.to_pydict() for name, part in parts.items() if len(part)},
+                )
+            )
+        self.record(records)
 
     def _copied_row(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
         nothing_spent = dict.fromkeys(("first_seconds", "second_seconds", "seconds"), 0.0)
         nothing_spent |= dict.fromkeys(("first_evaluations", "second_evaluations", "evaluations"), 0)
-        own = {"trial": number, "duplicate_of": row["trial"], "attempt": self._attempt, "pack": None}
+        own = {"trial": number, "duplicate_of": row["trial"], "attempt": self._attempt.number, "pack": None}
         return {**row, **own, **nothing_spent, "started_at": now, "finished_at": now}
-
-    def _add_use(self, row: Mapping[str, Any], flush: str) -> None:
-        self.flush_of[row["trial"], row["replicate"]] = flush
-        self.seconds += row.get("seconds") or 0.0
-        self.evaluations += row.get("evaluations") or 0
-
-    def _is_recorded(self, row: Mapping[str, Any]) -> bool:
-        return row["replicate"] in self._book[row["trial"]].done

@@ -1,7 +1,7 @@
 """The ranking of trials: one row per trial, its replicates taken together, as SQL over the table `trials`.
 
 The value of a trial is a quantile over its replicates; a failed replicate counts as infinite, as in
-`trials.Book.outcome`. Trials that repeat the configuration of another are left out.
+`trials.StudyTrials.outcome`. Trials that repeat the configuration of another are left out.
 """
 
 from __future__ import annotations

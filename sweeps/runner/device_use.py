@@ -9,6 +9,8 @@ from typing import Final
 
 import torch
 
+from ..owner.messages import DeviceLoad
+
 AT_LEAST_S: Final = 0.5  # between two measurements; shorter intervals give no useful average
 
 
@@ -24,27 +26,18 @@ class DeviceUse:
     ) -> None:
         self._device, self._clock, self._cpu_s = device, clock, cpu_s
         self._measured_at, self._used_s = clock(), cpu_s()
-        self._measured: dict[str, float] = {}
+        self._load = DeviceLoad()
 
-    def look(self) -> dict[str, float]:
-        """Return `cores_busy` of this process and, on a GPU, `gpu_bytes` and `gpu_busy`.
-
-        `gpu_bytes` is the memory that this process holds there. `gpu_busy` is the share of the last moments in which
-        the GPU computed, for any process; it is missing where the driver does not report it. The result is empty until
-        half a second has passed.
-        """
+    def look(self) -> DeviceLoad:
+        """Return the load since the last measurement; nothing is measured until half a second has passed."""
         now, used_s = self._clock(), self._cpu_s()
         if now - self._measured_at >= AT_LEAST_S:
-            self._measured = {"cores_busy": (used_s - self._used_s) / (now - self._measured_at)}
+            cores_busy, gpu_bytes, gpu_busy = (used_s - self._used_s) / (now - self._measured_at), None, None
             self._measured_at, self._used_s = now, used_s
             if self._device.startswith("cuda"):
-                self._measured |= _measure_gpu(self._device)
-        return self._measured
-
-
-def _measure_gpu(device: str) -> dict[str, float]:
-    use = {"gpu_bytes": float(torch.cuda.memory_reserved(device))}
-    # Without nvidia-ml-py, or where the driver reports nothing, training goes on without this value.
-    with contextlib.suppress(Exception):
-        use["gpu_busy"] = torch.cuda.utilization(device) / 100
-    return use
+                gpu_bytes = float(torch.cuda.memory_reserved(self._device))
+                # Without nvidia-ml-py, or where the driver reports nothing, training goes on without this value.
+                with contextlib.suppress(Exception):
+                    gpu_busy = torch.cuda.utilization(self._device) / 100
+            self._load = DeviceLoad(cores_busy, gpu_bytes, gpu_busy)
+        return self._load

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -18,7 +16,8 @@ from cluster.scratch import scratch_folder
 from pinncore.errors import PinnError
 
 from ..errors import RunLostError, StudyError, SweepError
-from ..owner.capacity import ClusterCapacity
+from ..owner.slots import SlotOffer
+from ..owner.snapshot import BestTrial, StudySnapshot
 from ..spec.study_spec import StudySpec
 from ..spec.warnings import warnings_of
 from ..states import FINISHED
@@ -32,8 +31,11 @@ from .cluster_view import ClusterView
 from .fair_share import Shares
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .progress import Progress
-from .ray_cluster import NAMESPACE, RayCluster
-from .watcher import Echoes, Pulse, Watcher
+from .ray_cluster import RayCluster
+from .watcher import Pulse, Watcher, on_signals
+
+if TYPE_CHECKING:
+    from .tune import WorkerContext
 
 RESUME = "Run the study again to resume it"
 RESTARTS = 3  # of a worker in its slot; the owner gives up on members long before
@@ -48,7 +50,7 @@ class RunOutcome:
     exit_code: int
     study_dir: Path
     counts: dict[str, int]
-    best: dict[str, Any] | None
+    best: BestTrial | None
 
 
 Leave = Callable[[RunOutcome], None]
@@ -74,7 +76,7 @@ def run(
     Raises `SpecError` and `StudyError` before anything is started or written, `RunLostError` where the run is cut
     short.
     """
-    with Progress(Console(stderr=False), plain, began=began) as progress, _sigterm_interrupts():
+    with Progress(Console(stderr=False), plain, began=began) as progress, on_signals([signal.SIGTERM], _interrupt):
         spec, root = _study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
         study_dir, is_new = open_folder(root, spec)
         refuse_held(study_dir)  # the owner checks this too, but only after Ray has started
@@ -117,24 +119,9 @@ def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpe
     return spec, home.root_of(study_dir)
 
 
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: resumable, with exit code 130."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    echoes = Echoes()
-
-    def interrupt(number: int, frame: object) -> None:
-        if not echoes.is_echo():
-            raise KeyboardInterrupt
-
-    handler = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+def _interrupt(is_echo: bool) -> None:
+    if not is_echo:
+        raise KeyboardInterrupt
 
 
 def _run_on(
@@ -155,25 +142,37 @@ def _run_on(
     pulse = Pulse(view, shares)
     try:
         progress.phase("opening the study, starting workers")
-        owner = _start_owner(ray, OwnerActor, study_dir, pulse.capacity, spec, retry, is_shared=cluster.is_shared)
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node, name = ray.get_runtime_context().get_node_id(), f"owner-{uuid.uuid4().hex[:12]}"
+        on_this_node = NodeAffinitySchedulingStrategy(node, soft=False)  # where the driver's files are
+        owner = ray.remote(OwnerActor).options(name=name, num_cpus=0, scheduling_strategy=on_this_node).remote()
+        first = None if cluster.is_shared else SlotOffer(FIRST_SLOT, pulse.capacity.device)
+        options = {"driver_pid": os.getpid(), "retry": retry, "offered": FIRST_SLOT if first else 0}
+        begun = owner.begin.remote(study_dir.absolute(), pulse.capacity, spec, **options)
+        expected = Expected(None, False, {})
         if cluster.is_shared:
-            _wait_begun(ray, owner)  # the owner takes the lock, which every node must see
+            _wait_begun(ray, begun)  # the owner takes the lock, which every node must see
             check_nodes(ray, study_dir)
+            expected = expected_here(study_dir)
+        stopped = RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
         watcher = Watcher(
             ray,
-            owner.actor,
-            owner.begun,
+            owner,
+            begun,
             progress,
             pulse,
             study_dir,
+            cluster,
             wait_min=spec.resources.wait_min,
-            is_shared=cluster.is_shared,
-            head_is_gone=cluster.head_is_gone,
-            leave=leave and (lambda: leave(RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None))),
+            leave=leave and (lambda: leave(stopped)),
         )
         with watcher, watcher.stops_on_signals():
-            is_cut_short = _fit(ray, owner, study_dir, spec, view, pulse.capacity.device, is_shared=cluster.is_shared)
-        _wait_begun(ray, owner)
+            from .tune import WorkerContext
+
+            context = WorkerContext(str(study_dir.absolute()), name, node, expected, spec)
+            is_cut_short = _fit(owner, context, view, first)
+        _wait_begun(ray, begun)
         return _outcome(ray, owner, watcher, study_dir, progress, is_cut_short=is_cut_short)
     except ray.exceptions.RayError as problem:
         cause = "its process died" if isinstance(problem, ray.exceptions.ActorDiedError) else last_line(problem)
@@ -182,60 +181,10 @@ def _run_on(
         pulse.stop()
 
 
-def _outcome(
-    ray: Any, owner: _Owner, watcher: Watcher, study_dir: Path, progress: Progress, *, is_cut_short: bool
-) -> RunOutcome:
-    """Return the outcome of a run as its owner sees it. Raises `RunLostError` where the run was lost."""
-    actor = owner.actor
-    if watcher.owner_is_gone:
-        raise RunLostError(f"the owner of {study_dir} is gone ({watcher.lost}). {RESUME}")
-    snapshot, broken = ray.get([actor.snapshot.remote(watcher.shown_count), actor.broken.remote()])
-    stopped = is_cut_short or ray.get(actor.is_stopped.remote())
-    counts = ray.get(actor.close.remote())
-    if watcher.lost or broken:
-        reason = watcher.lost or f"results could not be recorded ({broken})"
-        raise RunLostError(f"{study_dir}: {reason}. {RESUME}")
-    progress.update(snapshot)
-    left = snapshot["limit"] - sum(counts[state] for state in FINISHED)
-    exit_code = EXIT_INTERRUPTED if stopped else EXIT_FAILURES if snapshot["failures"] else EXIT_DONE
-    if left > 0 and not stopped:
-        cause = snapshot["over_budget"] or "their packs could not be trained to the end"
-        progress.message(f"{left} trials are unfinished: {cause}. {RESUME}")
-        exit_code = exit_code if snapshot["over_budget"] else EXIT_FAILURES
-    return RunOutcome(exit_code, study_dir, counts, snapshot["best"])
-
-
-@dataclass(frozen=True)
-class _Owner:
-    actor: Any
-    name: str
-    begun: Any  # the pending answer to its first call
-
-
-def _start_owner(
-    ray: Any,
-    owner_class: type,
-    study_dir: Path,
-    capacity: ClusterCapacity,
-    spec: StudySpec,
-    retry: Sequence[int],
-    *,
-    is_shared: bool,
-) -> _Owner:
-    """Start the owner as an actor on this node, where the driver's files are, and let it open the study."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    name = f"owner-{uuid.uuid4().hex[:12]}"
-    on_this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(owner_class).options(name=name, num_cpus=0, scheduling_strategy=on_this_node).remote()
-    options = {"driver_pid": os.getpid(), "retry": retry, "offered": 0 if is_shared else FIRST_SLOT}
-    return _Owner(actor, name, actor.begin.remote(study_dir.absolute(), capacity, spec, **options))
-
-
-def _wait_begun(ray: Any, owner: _Owner) -> None:
-    """Wait until the owner has opened the study. Raises the error that prevented it."""
+def _wait_begun(ray: Any, begun: Any) -> None:
+    """Wait until the owner has opened the study, the answer to its first call. Raises the error that prevented it."""
     try:
-        ray.get(owner.begun)
+        ray.get(begun)
     except ray.exceptions.RayTaskError as problem:
         if isinstance(problem.cause, (SweepError, PinnError)):
             raise problem.cause from None
@@ -247,18 +196,11 @@ def _wait_begun(ray: Any, owner: _Owner) -> None:
         ) from None
 
 
-def _fit(
-    ray: Any, owner: _Owner, study_dir: Path, spec: StudySpec, view: ClusterView, device: str, *, is_shared: bool
-) -> bool:
+def _fit(owner: Any, context: WorkerContext, view: ClusterView, first: SlotOffer | None) -> bool:
     """Let Tune run workers until the owner has nothing left for them. Return whether Ctrl-C cut it short."""
     from ray import tune
 
-    from .tune import SlotScheduler, SlotSearcher, SlotStopper, WorkerContext, slot_trainable
-
-    driver_node: str = ray.get_runtime_context().get_node_id()
-    expected = expected_here(study_dir) if is_shared else Expected(None, False, {})
-    context = WorkerContext(str(study_dir.absolute()), owner.name, NAMESPACE, driver_node, expected, spec)
-    first_slot = None if is_shared else (FIRST_SLOT, device)
+    from .tune import SlotScheduler, SlotSearcher, SlotStopper, slot_trainable
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         request = view.request(config["device"])
@@ -268,15 +210,15 @@ def _fit(
         tuner = tune.Tuner(
             tune.with_resources(slot_trainable(context), resources),
             tune_config=tune.TuneConfig(
-                search_alg=SlotSearcher(owner.actor, first_slot),
-                scheduler=SlotScheduler(owner.actor),
+                search_alg=SlotSearcher(owner, first),
+                scheduler=SlotScheduler(owner),
                 num_samples=-1,
                 reuse_actors=False,  # an actor kept for the next slot would keep its cores from other studies
             ),
             run_config=tune.RunConfig(
                 name="packs",
                 storage_path=str(scratch),
-                stop=SlotStopper(owner.actor),
+                stop=SlotStopper(owner),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
@@ -287,3 +229,25 @@ def _fit(
         except KeyboardInterrupt:
             return True
     return False
+
+
+def _outcome(
+    ray: Any, owner: Any, watcher: Watcher, study_dir: Path, progress: Progress, *, is_cut_short: bool
+) -> RunOutcome:
+    """Return the outcome of a run as its owner sees it. Raises `RunLostError` where the run was lost."""
+    if watcher.owner_is_gone:
+        raise RunLostError(f"the owner of {study_dir} is gone ({watcher.lost}). {RESUME}")
+    snapshot: StudySnapshot
+    snapshot, counts = ray.get([owner.snapshot.remote(watcher.shown_count), owner.close.remote()])
+    stopped = is_cut_short or snapshot.is_stopped
+    if watcher.lost or snapshot.broken:
+        reason = watcher.lost or f"results could not be recorded ({snapshot.broken})"
+        raise RunLostError(f"{study_dir}: {reason}. {RESUME}")
+    progress.update(snapshot)
+    left = snapshot.limit - sum(counts[state] for state in FINISHED)
+    exit_code = EXIT_INTERRUPTED if stopped else EXIT_FAILURES if snapshot.failures else EXIT_DONE
+    if left > 0 and not stopped:
+        cause = snapshot.over_budget or "their packs could not be trained to the end"
+        progress.message(f"{left} trials are unfinished: {cause}. {RESUME}")
+        exit_code = exit_code if snapshot.over_budget else EXIT_FAILURES
+    return RunOutcome(exit_code, study_dir, counts, snapshot.best)

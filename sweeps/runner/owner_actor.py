@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from ..owner.capacity import ClusterCapacity
 from ..owner.owner import StudyOwner
-from ..spec.study_spec import StudySpec
 
 
 class OwnerActor(StudyOwner):
@@ -17,20 +13,9 @@ class OwnerActor(StudyOwner):
     def __init__(self) -> None:
         pass
 
-    def begin(
-        self,
-        study_dir: Path,
-        capacity: ClusterCapacity,
-        spec: StudySpec,
-        *,
-        driver_pid: int,
-        retry: Sequence[int],
-        offered: int,
-    ) -> None:
-        """Take the study over. Raises what `StudyOwner` raises."""
-        super().__init__(
-            study_dir, capacity, spec, driver_pid=driver_pid, retry=retry, offered=offered, is_alive=_is_alive
-        )
+    def begin(self, *arguments: Any, **options: Any) -> None:
+        """Take the study over, with the arguments and the errors of `StudyOwner`."""
+        super().__init__(*arguments, is_alive=_is_alive, **options)
 
 
 def _is_alive(node_id: str) -> bool:

@@ -14,19 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import pinncore
 from pinncore.checkpoint import MemberState
-from pinncore.networks import unflatten
 
-from ..owner.messages import Answer, MemberTask, PackReport, PackTask, failed_row, identity_columns
+from ..owner.messages import (
+    Answer,
+    MemberTask,
+    PackProgress,
+    PackReport,
+    PackTask,
+    RungReached,
+)
 from ..search.pruners import has_stalled
+from ..states import FAIL, PRUNED
 from ..storage.lock import stop_file
 from ..study.checkpoints import checkpoints_of
-from ..study.trials import no_objective
 from .device_use import DeviceUse
+from .records import record_of, untrained
 
 TICKS_BETWEEN_LOOKS = 10  # evaluations between two looks at the clock
 STOP_LOOK_S = 0.5  # between two checks for the stop file
@@ -85,7 +91,7 @@ class PackRun:
 
     def train(self, until: float) -> PackReport:
         """Train until the clock says `until`, or until something must be reported at once. Return the report."""
-        reached: list[tuple[int, int, dict[str, float]]] = []
+        reached: list[RungReached] = []
         next_look = self._clock() + STOP_LOOK_S
         self._refill()
         # With patience every tick is checked, so that where a member ends does not depend on the others.
@@ -112,9 +118,7 @@ class PackRun:
 
     def crash_report(self, reason: str, detail: str) -> PackReport:
         """Return the report where `train` raised: the pack is given up, but not its finished members."""
-        report = self._report([])
-        report.crashed, report.detail = reason, detail
-        return report
+        return replace(self._report([]), crashed=reason, detail=detail)
 
     def follow(self, answer: Answer) -> None:
         """Do what the owner answered to a report: stop members, take in new ones."""
@@ -249,12 +253,12 @@ class PackRun:
 
     # ---- reports to the owner ---------------------------------------------------------------------------------------
 
-    def _rungs_reached(self, pack: pinncore.Pack) -> list[tuple[int, int, dict[str, float]]]:
+    def _rungs_reached(self, pack: pinncore.Pack) -> list[RungReached]:
         reached = []
         for row, member in enumerate(pack.members):
             rungs = self._rungs[member.label]
             while rungs and (values := pack.recorded(row, rungs[0] * pack.planned(row) // 1000)) is not None:
-                reached.append((member.label, rungs.pop(0), values))
+                reached.append(RungReached(member.label, rungs.pop(0), values))
         return reached
 
     def _end_stalled(self, pack: pinncore.Pack) -> None:
@@ -272,74 +276,48 @@ class PackRun:
         for label in stalled:
             pack.stop(label, pinncore.StopReason.PRUNED)
 
-    def _report(self, reached: list[tuple[int, int, dict[str, float]]]) -> PackReport:
+    def _report(self, reached: list[RungReached]) -> PackReport:
         self._keep_results()
         task, clock_s = self.task, self._clock()
-        report = PackReport(task.slot, task.lease, task.attempt, task.pack, self._progress(), left=self.left)
-        report.saved = self._saved and not self._stock
-        report.rungs, report.notes = reached, self._notes
-        report.given_back, report.size = tuple(self._given_back), self._size
-        report.seconds = clock_s - self._reported_at
-        for label, failure in self._failures.items():
-            now = self._now()
-            report.trials.append(failed_row(task, self._tasks[label], failure, self._started.get(label, now), now))
-        for member in self._never_begun:
-            now = self._now()
-            report.trials.append(identity_columns(task, member, "PRUNED", now, now) | {"stop_reason": "pruned"})
-        for result in self._results:
-            self._add(report, result)
-        self._never_begun = []
-        self._results, self._failures, self._given_back, self._notes, self._reported_at = [], {}, [], [], clock_s
+        now, started = self._now(), self._started
+        records = [
+            untrained(task, self._tasks[label], FAIL, started.get(label, now), now, failure)
+            for label, failure in self._failures.items()
+        ]
+        records += [untrained(task, member, PRUNED, now, now, "pruned") for member in self._never_begun]
+        records += [
+            record_of(task, self._tasks[result.label], result, started[result.label], now) for result in self._results
+        ]
+        report = PackReport(
+            task.slot,
+            task.lease,
+            task.attempt,
+            task.pack,
+            self._progress(),
+            left=self.left,
+            saved=self._saved and not self._stock,
+            records=records,
+            rungs=reached,
+            given_back=tuple(self._given_back),
+            size=self._size,
+            notes=self._notes,
+            seconds=clock_s - self._reported_at,
+        )
+        self._results, self._failures, self._never_begun = [], {}, []
+        self._given_back, self._notes, self._reported_at = [], [], clock_s
         return report
 
-    def _progress(self) -> dict[str, Any]:
+    def _progress(self) -> PackProgress:
         pack = self._pack
         if not pack:
-            return {"members": 0, "phase": "", "under_way": 0.0, "evaluations": 0, "seconds": 0.0}
+            return PackProgress()
         phases = {pack.stage(row) for row in range(pack.active)}
-        return {
-            "members": pack.active,
-            "phase": phases.pop() if len(phases) == 1 else "mixed",
-            "under_way": sum(pack.fraction(row) for row in range(pack.active)),  # in members
-            "evaluations": sum(sum(member.evaluations.values()) for member in pack.progress),
-            "seconds": sum(sum(member.seconds.values()) for member in pack.progress),
-            **self._use.look(),
-        }
-
-    def _add(self, report: PackReport, result: pinncore.MemberResult) -> None:
-        """Add the rows of one finished member to a report."""
-        task = self._tasks[result.label]
-        key = {"trial": task.trial, "replicate": task.replicate}
-        report.trials.append(self._row(task, result))
-        report.curves.append({**key, **result.curves})
-        if self.task.keep_fields and result.field:
-            report.fields.append({**key, **result.field})
-        if self.task.keep_weights:
-            report.weights.append({**key, **_weight_columns(result)})
-
-    def _row(self, task: MemberTask, result: pinncore.MemberResult) -> dict[str, Any]:
-        failure = result.failure
-        values = {**result.metrics, **result.seconds, "loss": result.loss, "grad_norm": result.grad_norm}
-        if failure is None:
-            failure = no_objective(result, self.task.objectives)
-        pruned = result.stop_reason is pinncore.StopReason.PRUNED
-        state = "FAIL" if failure is not None else "PRUNED" if pruned else "COMPLETE"
-        started = self._started[task.label]
-        return (
-            identity_columns(self.task, task, state, started, self._now())
-            | values
-            | {
-                **{f"loss_{term}": number for term, number in result.terms.items()},
-                "stop_reason": result.stop_reason.value,
-                "stop_advice": result.stop_reason.advice,
-                "failure": failure,
-                "parameters": len(result.parameters),
-                **result.counts,
-                "engine_used": result.engine,
-                "lbfgs_memory_used": result.memory,
-                "device": result.device,
-                "data_hash": result.data_sha256,
-            }
+        return PackProgress(
+            members=pack.active,
+            phase=phases.pop() if len(phases) == 1 else "mixed",
+            under_way=sum(pack.fraction(row) for row in range(pack.active)),
+            evaluations=sum(sum(member.evaluations.values()) for member in pack.progress),
+            load=self._use.look(),
         )
 
 
@@ -348,21 +326,3 @@ def is_out_of_memory(problem: BaseException) -> bool:
     if isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(problem, RuntimeError) and "allocate memory" in str(problem)
-
-
-def _weight_columns(result: pinncore.MemberResult) -> dict[str, Any]:
-    """Return kept weights as columns: weight matrices by row (input unit) and column; the bias is row -1."""
-    parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in ("epoch", "layer", "row", "column", "value")}
-    for epoch, flat in sorted(result.weights.items()):
-        for layer, (w, b) in enumerate(unflatten(flat, result.layers), start=1):
-            table = np.concatenate([b[None, :], w])
-            row, column = np.indices(table.shape)
-            for name, values in (
-                ("epoch", np.full(table.size, epoch)),
-                ("layer", np.full(table.size, layer)),
-                ("row", row.reshape(-1) - 1),
-                ("column", column.reshape(-1)),
-                ("value", table.reshape(-1)),
-            ):
-                parts[name].append(values)
-    return {name: np.concatenate(values) for name, values in parts.items()}

@@ -24,7 +24,7 @@ from pinncore.networks import parameter_count
 from pinncore.optim.memory import memory_bytes
 from pinncore.training import DTYPES
 
-from ..owner.packing import LARGEST_PACK, Asked, grouped, pack_size, trials_of_pack, window_size
+from ..owner.packing import LARGEST_PACK, grouped, pack_size, traits_of, trials_of_pack, window_size
 from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..spec.warnings import warnings_of
@@ -167,17 +167,11 @@ def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
 
 def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicates: int) -> list[list[pinncore.Member]]:
     """Return the members in packs of `size` trials with their replicates, as the study forms them window by window."""
-    trials = [
-        Asked(
-            number,
-            pinncore.pack_key(member),
-            member.train.width,
-            member.train.epochs + member.train.iterations,
-        )
-        for number, member in enumerate(members)
-    ]
-    windows = (grouped(trials[start : start + window], size) for start in range(0, len(trials), window))
-    return [[members[trial.number] for trial in pack for _ in range(replicates)] for packs in windows for pack in packs]
+    packs = []
+    for start in range(0, len(members), window):
+        numbers = range(start, min(start + window, len(members)))
+        packs += grouped({number: traits_of(members[number]) for number in numbers}, size)
+    return [[members[number] for number in pack for _ in range(replicates)] for pack in packs]
 
 
 def _evaluations(train: pinncore.TrainSettings) -> float:

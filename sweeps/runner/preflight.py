@@ -13,7 +13,7 @@ import platform
 import socket
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,18 +47,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """Findings of a machine: the word in the lock, and whether the lock is held.
+    """Findings of a machine: why it cannot train the study, as phrases that follow "node NAME".
 
-    `proof` is the name of the file or object that the machine wrote, None where it could not; `cannot_write` is the
-    reason then.
+    `proof` is the name of the file or object that it wrote for the driver, None where there was a reason not to.
     """
 
     host: str
-    word: str | None
-    lock_is_held: bool
+    problems: tuple[str, ...]
     proof: str | None
-    cannot_write: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_nodes(ray: Any, study_dir: Path) -> None:
@@ -77,7 +73,7 @@ def check_nodes(ray: Any, study_dir: Path) -> None:
     for node in nodes:
         on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         options = task.options(num_cpus=0, max_retries=0, scheduling_strategy=on_node)
-        answers.append(options.remote(str(study_dir.absolute()), expected.word, expected.store))
+        answers.append(options.remote(str(study_dir.absolute()), expected))
     ready, _ = ray.wait(answers, num_returns=len(answers), timeout=TIMEOUT_S)
     lines = []
     for node, answer in zip(nodes, answers, strict=True):
@@ -86,7 +82,7 @@ def check_nodes(ray: Any, study_dir: Path) -> None:
             try:
                 report = ray.get(answer)
                 name = f"{name} ({report.host})"
-                problems = [*problems_of(report, expected, study_dir), *_unseen(report, expected, study_dir)]
+                problems = [*report.problems, *_unseen(report, expected, study_dir)]
             except Exception as problem:  # whatever another version raises or returns
                 problems = [f"could not run the check ({last_line(problem)}): install the same pinnsweep there"]
         lines += [f"node {name} {'; '.join(problems)}"] if problems else []
@@ -100,15 +96,14 @@ def check_nodes(ray: Any, study_dir: Path) -> None:
 
 def check_here(study_dir: Path, expected: Expected) -> None:
     """Raise `StudyError` where this machine, which joins while the study runs, cannot train it."""
-    report = report_node(str(study_dir), expected.word, expected.store)
+    report = report_node(str(study_dir), expected)
     if report.proof and expected.store:
         Remote(expected.store).remove([report.proof])
     elif report.proof:
         with contextlib.suppress(OSError):
             (study_dir / report.proof).unlink()
-    problems = problems_of(report, expected, study_dir)
-    if problems:
-        raise StudyError(f"machine {report.host} {'; '.join(problems)}")
+    if report.problems:
+        raise StudyError(f"machine {report.host} {'; '.join(report.problems)}")
 
 
 def expected_here(study_dir: Path) -> Expected:
@@ -120,56 +115,45 @@ def expected_here(study_dir: Path) -> Expected:
     return Expected(lock.read_holder(study_dir).get("word"), must_hold, versions(), store)
 
 
-def report_node(study_dir: str, word: str | None, store: str | None = None) -> NodeReport:
-    """Return what this machine finds; it writes `word` into a file, or an object of the store, for the driver."""
-    if store is not None:
-        return _report_store(Remote(store), word or "")
-    folder, proof, cannot_write = Path(study_dir), f"{PROOF}{uuid.uuid4().hex}", ""
-    holder, is_held = lock.read_holder(folder), lock.held_by(folder) is not None
-    try:
-        (folder / proof).write_text(word or "")
-    except OSError as problem:
-        cannot_write = problem.strerror or str(problem)
-    seen, written = holder.get("word"), None if cannot_write else proof
-    return NodeReport(socket.gethostname(), seen, is_held, written, cannot_write, versions())
+def report_node(study_dir: str, expected: Expected) -> NodeReport:
+    """Return what this machine finds; it writes the word into a file, or an object of the store, for the driver."""
+    proof = f"{PROOF}{uuid.uuid4().hex}"
+    if expected.store is None:
+        problems = tuple(_folder_problems(Path(study_dir), expected, proof))
+    else:
+        problems = tuple(_store_problems(Remote(expected.store), expected, proof))
+    other_versions = _other_versions(versions(), expected.versions)
+    return NodeReport(socket.gethostname(), (*problems, *other_versions), None if problems else proof)
 
 
-def _report_store(remote: Remote, word: str) -> NodeReport:
-    proof, content, cannot_write = f"{PROOF}{uuid.uuid4().hex}", None, ""
-    try:
-        content = remote.get(OWNER)
-        remote.put(proof, word.encode())
-    except StudyError as problem:
-        cannot_write = str(problem)
-    seen = None if content is None else content.decode(errors="replace")
-    written = None if cannot_write else proof
-    return NodeReport(socket.gethostname(), seen, False, written, cannot_write, versions())
-
-
-def problems_of(report: NodeReport, expected: Expected, study_dir: Path) -> list[str]:
-    """Return why the machine of a report cannot train the study, as phrases that follow "node NAME"."""
-    if expected.store is not None:
-        return [*_store_problems(report, expected), *_other_versions(report.versions, expected.versions)]
-    if report.word is None or report.word != expected.word:
-        verb = "does not see" if report.word is None else "sees another folder at"
-        return [f"{verb} {study_dir}: {_SAME_FOLDER}", *_other_versions(report.versions, expected.versions)]
-    problems = []
-    if expected.holds_lock and not report.lock_is_held:
-        problems.append(
+def _folder_problems(folder: Path, expected: Expected, proof: str) -> Iterator[str]:
+    """Yield why the study's folder cannot be used here; without a reason, write the proof into it."""
+    word = lock.read_holder(folder).get("word")
+    if word is None or word != expected.word:
+        yield f"{'does not see' if word is None else 'sees another folder at'} {folder}: {_SAME_FOLDER}"
+    elif expected.holds_lock and lock.held_by(folder) is None:
+        yield (
             "does not find the study's lock held, so the file system does not share locks between machines: mount it "
             "with locks, put the study on another one (--root DIR), or its database on a server (state: postgresql://...)"
         )
-    if report.cannot_write:
-        problems.append(f"cannot write into {study_dir} ({report.cannot_write}): make it writable there")
-    return [*problems, *_other_versions(report.versions, expected.versions)]
+    else:
+        try:
+            (folder / proof).write_text(word)
+        except OSError as problem:
+            yield f"cannot write into {folder} ({problem.strerror or problem}): make it writable there"
 
 
-def _store_problems(report: NodeReport, expected: Expected) -> Iterator[str]:
-    if report.cannot_write:
-        yield f"cannot use the store: {report.cannot_write}"
-    elif report.word != expected.word:
-        verb = "does not find this study in" if report.word is None else "finds another study in"
-        yield f"{verb} {expected.store}: {_SAME_STORE}"
+def _store_problems(store: Remote, expected: Expected, proof: str) -> Iterator[str]:
+    """Yield why the study's store cannot be used here; without a reason, write the proof into it."""
+    try:
+        content = store.get(OWNER)
+        if content is None or content.decode(errors="replace") != expected.word:
+            verb = "does not find this study in" if content is None else "finds another study in"
+            yield f"{verb} {expected.store}: {_SAME_STORE}"
+        else:
+            store.put(proof, content)
+    except StudyError as problem:
+        yield f"cannot use the store: {problem}"
 
 
 def _other_versions(versions_there: Mapping[str, str], expected: Mapping[str, str]) -> Iterator[str]:
@@ -182,13 +166,13 @@ def _other_versions(versions_there: Mapping[str, str], expected: Mapping[str, st
 
 def _unseen(report: NodeReport, expected: Expected, study_dir: Path) -> Iterable[str]:
     """Return the problem where the file or object that a machine wrote is not seen here; remove it."""
-    if report.proof is None or report.word is None:
+    if report.proof is None or expected.word is None:
         return ()
     if expected.store is not None:
         remote = Remote(expected.store)
         written = remote.get(report.proof)
         remote.remove([report.proof])
-        is_seen = written == report.word.encode()
+        is_seen = written == expected.word.encode()
         return () if is_seen else (f"wrote an object that is not seen here in {remote}: {_SAME_STORE}",)
     file = study_dir / report.proof
     try:
@@ -196,7 +180,7 @@ def _unseen(report: NodeReport, expected: Expected, study_dir: Path) -> Iterable
         file.unlink()
     except OSError:
         content = None
-    return () if content == report.word else (f"wrote a file that is not seen here in {study_dir}: {_SAME_FOLDER}",)
+    return () if content == expected.word else (f"wrote a file that is not seen here in {study_dir}: {_SAME_FOLDER}",)
 
 
 @functools.cache

@@ -1,23 +1,11 @@
-"""Progress of a running study: a live view on a terminal, plain lines elsewhere.
-
-Both are drawn from snapshots, which are plain dicts with these keys:
-
-- study, objective; limit: number of trials of the study, retried ones included
-- counts: trials by state; failures: failed trials that were not retried
-- best: trial, value and params, or None
-- packs: for each pack, members, phase, under_way (in members), evaluations, seconds, and the values of `device_use`
-- places: packs that the machines have room for; requested: workers that exist or are requested
-- preparing: what workers do before they train; cores_per_pack
-- under_way: trained parts of unfinished trials, in trials; budget_left_s: seconds, or None
-- finished: trials that finished since the previous snapshot; finished_count: all that finished in this attempt
-- over_budget: why no new trial starts, or None
-"""
+"""Progress of a running study, drawn from its snapshots: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,8 +16,10 @@ from rich.text import Text
 
 from pinncore.settings import OPTIMISERS
 
+from ..owner.messages import PackProgress
+from ..owner.snapshot import FinishedTrial, StudySnapshot
 from ..query.text import duration, printable, shown
-from ..states import FINISHED
+from ..states import FAIL, FINISHED, PRUNED, RUNNING, WAITING
 from .pace import Pace
 
 PLAIN_INTERVAL_S = 5.0
@@ -39,8 +29,6 @@ PACKS_SHOWN = 6
 FINISHED_SHOWN = 5
 FAILED_SHOWN = 3  # in addition to those among the finished
 BAR_WIDTH = 18
-
-Snapshot = Mapping[str, Any]
 
 
 class Progress:
@@ -70,9 +58,9 @@ class Progress:
                 console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, vertical_overflow="ellipsis"
             )
         self._pace = Pace(clock)
-        self._recent: deque[Mapping[str, Any]] = deque(maxlen=FINISHED_SHOWN)
-        self._failed: deque[Mapping[str, Any]] = deque(maxlen=FINISHED_SHOWN + FAILED_SHOWN)
-        self._printed_state = self._state = self._newest_line = ""
+        self._recent: deque[FinishedTrial] = deque(maxlen=FINISHED_SHOWN)
+        self._failed: deque[FinishedTrial] = deque(maxlen=FINISHED_SHOWN + FAILED_SHOWN)
+        self._printed_state = self._newest_line = ""
         self._has_news = False
         self._printed_at = float("-inf")
         self._left_s: float | None = None
@@ -109,19 +97,19 @@ class Progress:
             return self._drawn
         return Text.assemble((duration(self.elapsed_s), "dim"), f"  {self._phase} ...") if self._phase else Text("")
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: StudySnapshot) -> None:
         """Show the state of the study in a snapshot."""
-        if snapshot["packs"] or self._left_s is not None:
-            done = _done(snapshot) + snapshot["under_way"]
-            self._left_s = self._pace.left_s(done, snapshot["limit"] - done)
-        snapshot = {**snapshot, "left_s": self._left_s, "elapsed_s": self.elapsed_s}
+        if snapshot.packs or self._left_s is not None:
+            done = _done(snapshot) + snapshot.under_way
+            self._left_s = self._pace.left_s(done, snapshot.limit - done)
+        time_text = times(snapshot, self.elapsed_s, self._left_s)
         if not self._live:
-            self._print_lines(snapshot)
+            self._print_lines(snapshot, time_text)
             return
-        self._recent.extend(snapshot["finished"])
-        self._failed.extend(trial for trial in snapshot["finished"] if trial["state"] == "FAIL")
+        self._recent.extend(snapshot.finished)
+        self._failed.extend(trial for trial in snapshot.finished if trial.state == FAIL)
         failed = [trial for trial in self._failed if trial not in self._recent][-FAILED_SHOWN:]
-        self._drawn = view({**snapshot, "finished": list(self._recent), "failed": failed})
+        self._drawn = view(snapshot, time_text, self._recent, failed)
         self._write(self._live.refresh)
 
     def message(self, text: str) -> None:
@@ -137,133 +125,130 @@ class Progress:
         except (OSError, SystemExit):  # rich raises SystemExit on a closed pipe
             self._is_mute = True
 
-    def _print_lines(self, snapshot: Snapshot) -> None:
-        for trial in snapshot["finished"]:
-            self.message(finished_line(trial, snapshot["objective"]))
-        self._state, self._newest_line = state(snapshot), status_line(snapshot)
-        has_news = bool(snapshot["packs"]) or self._state != self._printed_state
-        if self._clock() >= self._printed_at + (PLAIN_INTERVAL_S if has_news else STILL_INTERVAL_S):
-            self._printed_at, self._printed_state = self._clock(), self._state
+    def _print_lines(self, snapshot: StudySnapshot, time_text: str) -> None:
+        for trial in snapshot.finished:
+            self.message(finished_line(trial, snapshot.objective))
+        state = status_line(snapshot)
+        self._newest_line = f"{state}; {time_text}"
+        self._has_news = bool(snapshot.packs) or state != self._printed_state
+        if self._clock() >= self._printed_at + (PLAIN_INTERVAL_S if self._has_news else STILL_INTERVAL_S):
+            self._printed_at, self._printed_state, self._has_news = self._clock(), state, False
             self.message(self._newest_line)
-            has_news = False
-        self._has_news = has_news
 
 
-def status_line(snapshot: Snapshot) -> str:
-    """Return a study in one line: counts, best value, time."""
-    return f"{state(snapshot)}; {_times(snapshot)}"
+def status_line(snapshot: StudySnapshot) -> str:
+    """Return a study in one line: counts, best value, what it waits for."""
+    counts = snapshot.counts
+    parts = [f"{_done(snapshot)}/{snapshot.limit} trials", f"{counts[RUNNING]} running"]
+    parts += [f"{counts[PRUNED]} pruned"] if counts[PRUNED] else []
+    parts += [f"{snapshot.failures} failed"] if snapshot.failures else []
+    if snapshot.best:
+        parts.append(f"best {shown(snapshot.objective, snapshot.best.value)} (trial {snapshot.best.trial})")
+    return f"{snapshot.study}: {', '.join([*parts, *_waits(snapshot)])}"
 
 
-def state(snapshot: Snapshot) -> str:
-    """Return a study in one line without the time."""
-    pruned, failed = _count(snapshot, "PRUNED"), snapshot["failures"]
-    parts = [f"{_done(snapshot)}/{snapshot['limit']} trials", f"{_count(snapshot, 'RUNNING')} running"]
-    parts += [f"{pruned} pruned"] if pruned else []
-    parts += [f"{failed} failed"] if failed else []
-    if snapshot["best"]:
-        parts.append(f"best {_value(snapshot)} (trial {snapshot['best']['trial']})")
-    parts += _waits(snapshot)
-    return f"{snapshot['study']}: " + ", ".join(parts)
-
-
-def finished_line(trial: Mapping[str, Any], objective: str) -> str:
+def finished_line(trial: FinishedTrial, objective: str) -> str:
     """Return a finished trial in one line: value or failure, stop reason, duration, configuration."""
-    value = trial["value"]
-    result = f"{objective} {shown(objective, value)}" if value is not None else "no value"
-    if trial["state"] == "PRUNED":
+    result = "no value" if trial.value is None else f"{objective} {shown(objective, trial.value)}"
+    if trial.state == PRUNED:
         result = "pruned"
-    if trial["state"] == "FAIL":
-        result = f"failed, {trial['failure']}" if trial.get("failure") else "failed"
-    stop = f" ({reason})" if (reason := trial.get("stop_reason")) and reason != result else ""
-    time_taken = f" in {duration(trial['seconds'])}" if trial.get("seconds") is not None else ""
-    return printable(f"trial {trial['trial']}: {result}{stop}{time_taken}  {_settings(trial['params'])}").rstrip()
+    if trial.state == FAIL:
+        result = f"failed, {trial.failure}" if trial.failure else "failed"
+    stop = f" ({trial.stop_reason})" if trial.stop_reason and trial.stop_reason != result else ""
+    time_taken = "" if trial.seconds is None else f" in {duration(trial.seconds)}"
+    return printable(f"trial {trial.trial}: {result}{stop}{time_taken}  {_settings(trial.params)}").rstrip()
 
 
-def view(snapshot: Snapshot) -> RenderableType:
+def times(snapshot: StudySnapshot, elapsed_s: float, left_s: float | None) -> str:
+    """Return the time since the start and, where it is known, the time left; the budget may end before."""
+    remaining = "" if left_s is None else f", about {duration(left_s)} left"
+    budget_s = snapshot.budget_left_s
+    if budget_s is not None and (left_s is None or budget_s < left_s):
+        remaining = f", {duration(budget_s)} of the budget left"
+    return duration(elapsed_s) + remaining
+
+
+def view(
+    snapshot: StudySnapshot, time_text: str, finished: Iterable[FinishedTrial], failed: Iterable[FinishedTrial] = ()
+) -> RenderableType:
     """Return the live view: state of the study, its best trial, its packs, the last finished and failed trials.
 
-    Besides the keys of a snapshot it needs elapsed_s, left_s (seconds, or None), and failed (trials that are not among
-    the finished).
+    `time_text` is that of `times`; `failed` are trials that are not among the finished.
     """
-    title = Rule(Text(printable(snapshot["study"]), style="bold"), align="left", style="dim")
-    trials = [*_failed(snapshot["failed"]), *_finished(snapshot["finished"], snapshot["objective"])]
-    blocks = (_overall(snapshot), _packs(snapshot["packs"]), trials)
+    title = Rule(Text(printable(snapshot.study), style="bold"), align="left", style="dim")
+    trials = [*map(_failed_line, failed), *(_finished_line(trial, snapshot.objective) for trial in finished)]
+    blocks = (_overall(snapshot, time_text), _packs(snapshot.packs), trials)
     lines = [line for block in blocks if block for line in (Text(), *block)][1:]
     for line in lines:  # one line each, even on a narrow terminal
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(title, *lines)
 
 
-def _overall(snapshot: Snapshot) -> list[Text]:
-    done, failed = _done(snapshot), snapshot["failures"]
-    trials = _bar((done + snapshot["under_way"]) / max(int(snapshot["limit"]), 1))
-    trials.append(f"  {done}/{snapshot['limit']} trials", style="bold")
-    trials.append(f", {failed} failed" if failed else "", style="red")
-    trials.append(f", {pruned} pruned" if (pruned := _count(snapshot, "PRUNED")) else "")
-    states = [state for state in ("RUNNING", "WAITING") if _count(snapshot, state)]
-    trials.append("".join(f", {_count(snapshot, state)} {state.lower()}" for state in states))
-    lines = [Text.assemble(("trials  ", "dim"), trials), Text.assemble(("time    ", "dim"), _times(snapshot))]
-    if best := snapshot["best"]:
-        value = (f"{snapshot['objective']} {_value(snapshot)}", "bold green")
-        settings = (_settings(best["params"]), "dim")
-        lines.append(Text.assemble(("best    ", "dim"), value, f", trial {best['trial']}  ", settings))
-    if snapshot["packs"]:
+def _overall(snapshot: StudySnapshot, time_text: str) -> list[Text]:
+    done, counts = _done(snapshot), snapshot.counts
+    trials = _bar((done + snapshot.under_way) / max(snapshot.limit, 1))
+    trials.append(f"  {done}/{snapshot.limit} trials", style="bold")
+    trials.append(f", {snapshot.failures} failed" if snapshot.failures else "", style="red")
+    trials.append(
+        "".join(f", {counts[state]} {state.lower()}" for state in (PRUNED, RUNNING, WAITING) if counts[state])
+    )
+    lines = [Text.assemble(("trials  ", "dim"), trials), Text.assemble(("time    ", "dim"), time_text)]
+    if best := snapshot.best:
+        value = (f"{snapshot.objective} {shown(snapshot.objective, best.value)}", "bold green")
+        settings = (_settings(best.params), "dim")
+        lines.append(Text.assemble(("best    ", "dim"), value, f", trial {best.trial}  ", settings))
+    if snapshot.packs:
         lines.append(Text.assemble(("devices ", "dim"), _devices(snapshot)))
     lines += [Text.assemble(("waiting ", "dim"), printable(reason)) for reason in _waits(snapshot)]
-    if reason := snapshot["over_budget"]:
-        lines.append(Text.assemble(("ending  ", "dim"), printable(reason)))
+    if snapshot.over_budget:
+        lines.append(Text.assemble(("ending  ", "dim"), printable(snapshot.over_budget)))
     return lines
 
 
-def _waits(snapshot: Snapshot) -> list[str]:
+def _waits(snapshot: StudySnapshot) -> list[str]:
     """Return what workers wait for: nodes, kernels."""
-    grows = snapshot["requested"] > snapshot["places"]
-    growth = f"waiting for the cluster to grow ({snapshot['places']} of {snapshot['requested']} worker slots)"
-    waits = [*([growth] if grows else ()), *snapshot["preparing"]]
-    is_starting = not waits and snapshot["requested"] and not snapshot["packs"]
-    return waits or (["workers are starting"] if is_starting and not snapshot["finished_count"] else [])
+    waits = list(snapshot.preparing)
+    if snapshot.requested > snapshot.places:
+        slots = f"{snapshot.places} of {snapshot.requested} worker slots"
+        waits.insert(0, f"waiting for the cluster to grow ({slots})")
+    is_starting = snapshot.requested and not snapshot.packs and not snapshot.finished_count
+    return waits or (["workers are starting"] if is_starting else [])
 
 
-def _devices(snapshot: Snapshot) -> str:
+def _devices(snapshot: StudySnapshot) -> str:
     """Return the number of packs that train, and what their workers measured."""
-    packs = snapshot["packs"]
-    parts = [f"{len(packs)} pack{'s' if len(packs) != 1 else ''} in training, room for {snapshot['places']}"]
-    if cores := [pack["cores_busy"] for pack in packs if "cores_busy" in pack]:
-        parts.append(f"cores {100 * sum(cores) / len(cores) / snapshot['cores_per_pack']:.0f} % busy")
-    if gpus := [pack["gpu_busy"] for pack in packs if "gpu_busy" in pack]:
+    loads = [pack.load for pack in snapshot.packs.values()]
+    parts = [f"{len(loads)} pack{'s' if len(loads) != 1 else ''} in training, room for {snapshot.places}"]
+    if cores := [load.cores_busy for load in loads if load.cores_busy is not None]:
+        parts.append(f"cores {100 * sum(cores) / len(cores) / snapshot.cores_per_pack:.0f} % busy")
+    if gpus := [load.gpu_busy for load in loads if load.gpu_busy is not None]:
         parts.append(f"GPUs {100 * sum(gpus) / len(gpus):.0f} % busy")
-    if gpu_bytes := sum(pack.get("gpu_bytes", 0.0) for pack in packs):
+    if gpu_bytes := sum(load.gpu_bytes or 0.0 for load in loads):
         parts.append(f"{gpu_bytes / 1e9:.3g} GB of GPU memory")
     return ", ".join(parts)
 
 
-def _packs(packs: Sequence[Mapping[str, Any]]) -> list[Text]:
-    names = [f"pack {pack['pack']}" for pack in packs[:PACKS_SHOWN]]
+def _packs(packs: Mapping[int, PackProgress]) -> list[Text]:
+    first = {f"pack {number}": pack for number, pack in islice(packs.items(), PACKS_SHOWN)}
     lines = []
-    for name, pack in zip(names, packs, strict=False):
-        members = f"{pack['members']} member{'s' if pack['members'] != 1 else ''}"
-        share = pack["under_way"] / max(pack["members"], 1)
-        phase = "both stages" if pack["phase"] == "mixed" else OPTIMISERS.get(pack["phase"], pack["phase"])
-        label = (f"{name:{max(6, *map(len, names))}}  ", "dim")
-        evaluations = (f"{pack['evaluations']:,} evaluations", "dim")
-        lines.append(Text.assemble(label, _bar(share), f"  {members:11} {phase:14}  ", evaluations))
+    for name, pack in first.items():
+        members = f"{pack.members} member{'s' if pack.members != 1 else ''}"
+        label = (f"{name:{max(6, *map(len, first))}}  ", "dim")
+        evaluations = (f"{pack.evaluations:,} evaluations", "dim")
+        phase = "both stages" if pack.phase == "mixed" else OPTIMISERS.get(pack.phase, pack.phase)
+        bar = _bar(pack.under_way / max(pack.members, 1))
+        lines.append(Text.assemble(label, bar, f"  {members:11} {phase:14}  ", evaluations))
     more = len(packs) - PACKS_SHOWN
     return [*lines, Text(f"and {more} more packs", style="dim")] if more > 0 else lines
 
 
-def _failed(failed: Sequence[Mapping[str, Any]]) -> list[Text]:
-    lines = []
-    for trial in failed:
-        reason = trial.get("failure") or trial.get("stop_reason") or "no reason was recorded"
-        lines.append(Text.assemble(("failed  ", "dim"), (printable(f"trial {trial['trial']}: {reason}"), "red")))
-    return lines
+def _failed_line(trial: FinishedTrial) -> Text:
+    reason = trial.failure or trial.stop_reason or "no reason was recorded"
+    return Text.assemble(("failed  ", "dim"), (printable(f"trial {trial.trial}: {reason}"), "red"))
 
 
-def _finished(finished: Sequence[Mapping[str, Any]], objective: str) -> list[Text]:
-    return [
-        Text(finished_line(trial, objective), style="red" if trial["state"] == "FAIL" else "")
-        for trial in finished[-FINISHED_SHOWN:]
-    ]
+def _finished_line(trial: FinishedTrial, objective: str) -> Text:
+    return Text(finished_line(trial, objective), style="red" if trial.state == FAIL else "")
 
 
 def _bar(fraction: float) -> Text:
@@ -271,24 +256,8 @@ def _bar(fraction: float) -> Text:
     return Text.assemble(("━" * done, "green"), ("─" * (BAR_WIDTH - done), "dim"))
 
 
-def _count(snapshot: Snapshot, state: str) -> int:
-    return int(snapshot["counts"].get(state, 0))
-
-
-def _done(snapshot: Snapshot) -> int:
-    return sum(_count(snapshot, state) for state in FINISHED)
-
-
-def _value(snapshot: Snapshot) -> str:
-    return shown(snapshot["objective"], snapshot["best"]["value"])
-
-
-def _times(snapshot: Snapshot) -> str:
-    left, budget = snapshot["left_s"], snapshot["budget_left_s"]
-    remaining = f", about {duration(left)} left" if left is not None else ""
-    if budget is not None and (left is None or budget < left):
-        remaining = f", {duration(budget)} of the budget left"
-    return duration(snapshot["elapsed_s"]) + remaining
+def _done(snapshot: StudySnapshot) -> int:
+    return sum(snapshot.counts[state] for state in FINISHED)
 
 
 def _settings(params: Mapping[str, Any]) -> str:

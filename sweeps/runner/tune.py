@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from ..errors import StudyError
-from ..owner.messages import Answer, PackReport, PackTask
 from ..owner.owner import WAIT
+from ..owner.slots import SlotOffer
 from ..study import home
 from ..study.log import LOG_FILE
 from .preflight import Expected, check_here
+from .ray_cluster import NAMESPACE
 
 if TYPE_CHECKING:
     from ..spec.study_spec import StudySpec
@@ -34,6 +35,7 @@ SUGGEST_WAIT_S = 0.008  # `suggest` runs in Tune's loop and must not block it
 SEGMENT_S = 5.0  # between two checkpoints
 IDLE_S = 2.0  # between two checks of a worker that cannot train
 LOOK_S = 0.5  # between two checks for the end of the study
+UNANSWERED = ("preparing", "failed")
 GRACE_S = 1.0  # for workers to end by themselves; Tune gives them some seconds more
 
 
@@ -43,7 +45,6 @@ class WorkerContext:
 
     study_dir: str
     owner: str
-    namespace: str
     driver_node: str
     expected: Expected
     spec: StudySpec
@@ -77,21 +78,17 @@ class Question:
 class SlotSearcher(Searcher):
     """Searcher that hands out the owner's slots without blocking Tune's loop.
 
-    `first` is a slot, with its device, that the owner need not be asked for.
+    `first` is an offer that the owner need not be asked for.
     """
 
-    def __init__(self, owner: Any, first: tuple[int, str] | None) -> None:
+    def __init__(self, owner: Any, first: SlotOffer | None) -> None:
         super().__init__()
         self._owner, self._offers, self._first = owner, Question(owner.offer), first
         self._slots: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """Return the next slot and its device, None while there is none, FINISHED when there will be none."""
-        if self._first is not None:
-            (slot, device), self._first = self._first, None
-            self._slots[trial_id] = slot
-            return {"slot": slot, "device": device}
-        offer = self._offers.answer(SUGGEST_WAIT_S, default=WAIT)
+        offer, self._first = self._first or self._offers.answer(SUGGEST_WAIT_S, default=WAIT), None
         if offer is None:
             return Searcher.FINISHED
         if offer == WAIT:
@@ -162,35 +159,18 @@ class SlotScheduler(FIFOScheduler):
         return super().choose_trial_to_run(tune_controller)
 
 
-class _RemoteOwner:
-    """Methods of the owner as calls that wait for their answer."""
+class RemoteOwner:
+    """The owner in another process; its methods are called as if it were in this one.
+
+    Calls in `UNANSWERED` do not wait: the owner may still be opening the study.
+    """
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    def lease(self, slot: int, node: str | None = None, device: str | None = None) -> PackTask:
-        task: PackTask = ray.get(self._actor.lease.remote(slot, node, device))
-        return task
-
-    def report(self, report: PackReport) -> Answer:
-        answer: Answer = ray.get(self._actor.report.remote(report))
-        return answer
-
-    def cannot_write(self, reason: str) -> None:
-        ray.get(self._actor.cannot_write.remote(reason))
-
-    def preparing(self, slot: int, step: str) -> None:
-        self._actor.preparing.remote(slot, step)  # without waiting: the owner may still be opening the study
-
-    def unfit(self, slot: int, reason: str) -> None:
-        ray.get(self._actor.unfit.remote(slot, reason))
-
-    def failed(self, slot: int, detail: str) -> None:
-        self._actor.failed.remote(slot, detail)  # without waiting, as above
-
-    def has_work(self) -> bool:
-        answer: bool = ray.get(self._actor.has_work.remote())
-        return answer
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._actor, name).remote
+        return method if name in UNANSWERED else lambda *arguments: ray.get(method(*arguments))
 
 
 def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
@@ -200,8 +180,9 @@ def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
         """Worker in the slot and on the device of its configuration."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            actor = ray.get_actor(context.owner, namespace=context.namespace)
-            self._owner, self._slot, self._device = _RemoteOwner(actor), config["slot"], config["device"]
+            actor = ray.get_actor(context.owner, namespace=NAMESPACE)
+            self._owner: Any = RemoteOwner(actor)
+            self._slot, self._device = config["slot"], config["device"]
             self._worker: SlotWorker | None = None  # made in the first step, because Tune may drop this actor before
             self._node: str = ray.get_runtime_context().get_node_id()
             self._study_dir = Path(context.study_dir)

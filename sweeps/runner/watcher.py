@@ -11,15 +11,18 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from ..owner.capacity import ClusterCapacity
+from ..owner.snapshot import StudySnapshot
+from ..states import WAITING
 from ..study.log import log_exception
 from .cluster_view import ClusterView
 from .fair_share import Share, Shares
 from .progress import Progress
+from .ray_cluster import RayCluster
 
 LOOK_S: Final = 0.5  # between two looks at the owner for the progress view
 PULSE_S: Final = 1.0  # between two looks at the cluster
@@ -44,6 +47,21 @@ class Echoes:
         is_echo = now - self._last < ECHO_S
         self._last = self._last if is_echo else now
         return is_echo
+
+
+@contextlib.contextmanager
+def on_signals(numbers: Iterable[signal.Signals], act: Callable[[bool], None]) -> Iterator[None]:
+    """Call `act` when a signal arrives, with whether it is an echo; only the main thread gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    echoes = Echoes()
+    handlers = {number: signal.signal(number, lambda *_: act(echoes.is_echo())) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class Pulse:
@@ -95,17 +113,14 @@ class Watcher:
         progress: Progress,
         pulse: Pulse,
         study_dir: Path,
+        cluster: RayCluster,
         *,
         wait_min: float,
-        is_shared: bool,
-        head_is_gone: Callable[[], bool],
         leave: Callable[[], None] | None,
     ) -> None:
         self._ray, self._actor, self._progress, self._pulse = ray, actor, progress, pulse
         self._begun, self._has_begun = begun, False
-        self._study_dir, self._wait_s, self._leave = study_dir, 60 * wait_min, leave
-        self._head_is_gone = head_is_gone
-        self._cluster_patience_s = SHARED_PATIENCE_S if is_shared else CLUSTER_PATIENCE_S
+        self._study_dir, self._cluster, self._wait_s, self._leave = study_dir, cluster, 60 * wait_min, leave
         self._over, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._is_blind = False  # the progress view has failed
@@ -126,27 +141,15 @@ class Watcher:
         self._over.set()
         self._thread.join(timeout=10)
 
-    @contextlib.contextmanager
-    def stops_on_signals(self) -> Iterator[None]:
+    def stops_on_signals(self) -> contextlib.AbstractContextManager[None]:
         """Let SIGINT and SIGTERM stop the study; the second one raises KeyboardInterrupt."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
-        echoes = Echoes()
-
-        def stop(number: int, frame: object) -> None:
-            is_echo = echoes.is_echo()
+        def stop(is_echo: bool) -> None:
             if self.lost or (self._stopping.is_set() and not is_echo):
                 raise KeyboardInterrupt
             self._stopping.set()
 
-        handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        return on_signals([signal.SIGINT, signal.SIGTERM], stop)
 
     def _watch(self) -> None:
         """Look until the run is over; no error here may leave signals without effect."""
@@ -159,7 +162,8 @@ class Watcher:
                 self._show(self._progress.message, log_exception(self._study_dir, "driver", problem))
             if self._over.is_set():
                 return
-            if self._head_is_gone() or self._pulse.silent_s > self._cluster_patience_s:
+            patience_s = SHARED_PATIENCE_S if self._cluster.is_shared else CLUSTER_PATIENCE_S
+            if self._cluster.head_is_gone() or self._pulse.silent_s > patience_s:
                 self._save_without_cluster()
             if self._stop_by is not None and time.monotonic() > self._stop_by:
                 _thread.interrupt_main()
@@ -187,22 +191,22 @@ class Watcher:
         snapshot = self._answer(self._actor.snapshot.remote(self.shown_count))
         self._answered_at = time.monotonic()
         self._show(self._progress.update, snapshot)
-        self.shown_count = snapshot["finished_count"]
-        self._pulse.is_hungry = bool(snapshot["counts"]["WAITING"])
+        self.shown_count = snapshot.finished_count
+        self._pulse.is_hungry = snapshot.counts[WAITING] > 0
         capacity, share = self._pulse.capacity, self._pulse.share
         if (capacity, share) != self._sent_capacity:
             self._actor.set_capacity.remote(capacity)
             self._actor.share.remote(*((share.held, share.requested) if share else (None, None)))
             self._sent_capacity = (capacity, share)
-        for reason in set(snapshot["unfit"]) - self._unfit:
+        for reason in set(snapshot.unfit) - self._unfit:
             self._unfit.add(reason)
             self._show(self._progress.message, f"warning: {reason}")
         self._wait_for_places(snapshot)
 
-    def _wait_for_places(self, snapshot: dict[str, Any]) -> None:
+    def _wait_for_places(self, snapshot: StudySnapshot) -> None:
         """Say that a cluster without room for a pack is waited for; interrupt the run after `resources.wait_min`."""
         missing = self._pulse.missing
-        if not missing or snapshot["packs"] or self._stopping.is_set():
+        if not missing or snapshot.packs or self._stopping.is_set():
             self._no_place_since = None
             return
         now = time.monotonic()
@@ -233,26 +237,20 @@ class Watcher:
 
         Without the owner Tune would start workers again and again.
         """
-        if self._over.is_set():
-            return
-        if is_dead:
-            self._owner_is_lost("its process died")
-        elif time.monotonic() > self._answered_at + OWNER_PATIENCE_S:
-            self._owner_is_lost(f"it gave no answer for {OWNER_PATIENCE_S:g} s")
-
-    def _owner_is_lost(self, reason: str) -> None:
-        self.owner_is_gone = True
-        self._interrupt(reason)
+        is_lost = is_dead or time.monotonic() > self._answered_at + OWNER_PATIENCE_S
+        if is_lost and not self._over.is_set():
+            self.owner_is_gone = True
+            self._interrupt("its process died" if is_dead else f"it gave no answer for {OWNER_PATIENCE_S:g} s")
 
     def _save_without_cluster(self) -> None:
         """Let workers save and the owner close the study, while calls between processes still work for a minute."""
         deadline = time.monotonic() + SAVE_S
         with contextlib.suppress(Exception):
             self._answer(self._actor.stop.remote())
-            while time.monotonic() < deadline and self._answer(self._actor.snapshot.remote(0))["packs"]:
+            while time.monotonic() < deadline and self._answer(self._actor.snapshot.remote(0)).packs:
                 time.sleep(LOOK_S / 5)
             self._answer(self._actor.close.remote())
-        is_gone = "is gone" if self._head_is_gone() else f"gave no answer for {self._pulse.silent_s:.0f} s"
+        is_gone = "is gone" if self._cluster.head_is_gone() else f"gave no answer for {self._pulse.silent_s:.0f} s"
         reason = f"the head of the Ray cluster (its GCS) {is_gone}"
         if self._leave is not None:
             self._show(self._progress.message, f"{reason}. All training so far is saved")

@@ -6,35 +6,24 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from ..owner.messages import Answer, PackReport, PackTask
 from ..storage.object_store import StoreError
 from ..study.log import LOG_FILE
 from .pack_run import PackRun
 
+if TYPE_CHECKING:
+    from ..owner.owner import StudyOwner
+
 IDLE_S = 0.2  # between two requests for members while there are none yet
 
 
-class Owner(Protocol):
-    """Methods of a study's owner that a worker calls, in this process or another."""
-
-    def lease(self, slot: int, node: str | None = None, device: str | None = None) -> PackTask:
-        """Return the next pack for a slot, without members where there is none."""
-
-    def report(self, report: PackReport) -> Answer:
-        """Take a report on a pack; return what the worker does next."""
-
-    def cannot_write(self, reason: str) -> None:
-        """Record that a worker could not read or write its checkpoints, which ends the attempt."""
-
-
 class SlotWorker:
-    """Worker that trains what the owner hands to a slot."""
+    """Worker that trains what the owner, in this process or another, hands to a slot."""
 
     def __init__(
         self,
-        owner: Owner,
+        owner: StudyOwner,
         study_dir: Path,
         slot: int,
         node: str | None = None,
@@ -44,6 +33,8 @@ class SlotWorker:
     ) -> None:
         self._owner, self._study_dir, self._slot, self._clock = owner, study_dir, slot, clock
         self._node, self._device = node, device
+        self._run: PackRun | None = None
+        self._is_idle = False
         self._take_pack()
 
     @property
@@ -78,8 +69,7 @@ class SlotWorker:
         try:
             report = run.train(until)
         except StoreError as problem:  # the checkpoints cannot be read, which is not the members' fault
-            self._owner.cannot_write(str(problem))
-            self._run = None
+            self._give_up(str(problem))
             return
         except Exception as problem:  # a bug would come again: the owner finds the member that triggers it
             report = run.crash_report(
@@ -104,9 +94,10 @@ class SlotWorker:
         try:
             run.checkpoint()
         except StoreError as problem:
-            self._owner.cannot_write(str(problem))
-            self._run = None
+            self._give_up(str(problem))
         except OSError as problem:
-            where = f": {problem.filename}" if problem.filename else ""
-            self._owner.cannot_write(f"{problem.strerror or problem}{where}")
-            self._run = None
+            self._give_up(f"{problem.strerror or problem}{f': {problem.filename}' if problem.filename else ''}")
+
+    def _give_up(self, reason: str) -> None:
+        self._owner.cannot_write(reason)
+        self._run = None

@@ -107,11 +107,11 @@ def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = Non
 def _waste(study_dir: Path) -> Iterator[Waste]:
     spec, tables = read_spec(study_dir), StudyTables(study_dir)
     with Ledger(database.database(study_dir, spec.state), spec.study) as ledger:
-        book = recovery.read_book(study_dir, spec, ledger.records())
-    recovery.published_rows(study_dir, spec, tables, book)  # raises where rows are lost: nothing is removed
+        trials = recovery.read_trials(study_dir, spec, ledger.records())
+    recovery.published_rows(study_dir, spec, tables, trials)  # raises where rows are lost: nothing is removed
     saved = checkpoints_of(study_dir).saved_members()
-    unfinished = {trial.number: trial.pack for trial in book if not trial.finished}
-    needed = {pack for label, pack in saved.items() if label // book.replicates in unfinished}
+    unfinished = {trial.number: trial.pack for trial in trials if not trial.finished}
+    needed = {pack for label, pack in saved.items() if label // trials.replicates in unfinished}
     needed |= set(unfinished.values())  # the next start judges torn checkpoints there
     for pack in sorted((study_dir / CHECKPOINTS).glob("pack-*")):
         number = pack.name.removeprefix("pack-")

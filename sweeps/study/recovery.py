@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,41 @@ from ..states import RUNNING, WAITING
 from ..storage.events import EventLog
 from ..storage.optuna_sql import Ledger, TrialRecord
 from ..storage.tables import StudyTables
-from .trials import (
-    DEATHS,
-    DUPLICATE_OF,
-    HASH,
-    INDEX,
-    PACK,
-    RETRY_OF,
-    RUNGS,
-    TAKEN_FROM,
-    WINDOW,
-    Book,
-    Trial,
-    end_of,
-    finish,
-)
+from .trials import ATTRIBUTES, DEATHS, PACK, RUNGS, StudyTrials, Trial, Window, finish
 
 
-def read_book(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) -> Book:
+def reconcile(study_dir: Path, spec: StudySpec, ledger: Ledger, tables: StudyTables, events: EventLog) -> StudyTrials:
+    """Bring database and tables into agreement after a crash, and return the trials.
+
+    Trials whose rows are published are finished in the database, the files of an interrupted publication are deleted.
+    Raises `StudyError` where database and tables contradict each other.
+    """
+    trials = read_trials(study_dir, spec, ledger.records())
+    rows = published_rows(study_dir, spec, tables, trials)
+    for row in rows:
+        trials.add_row(row, row["flush"])
+    for trial in [trials[number] for number in sorted({row["trial"] for row in rows})]:
+        outcome = None if trial.finished else trials.outcome(trial)
+        if outcome is not None:
+            finish(trial, *outcome, ledger, trials)
+            events.add("reconciled", "entered its published rows into the database", trial=trial.number)
+    for orphan in tables.remove_orphans():  # after `published_rows`, which finds lost rows
+        events.add("reconciled", f"removed the unfinished publication {orphan}")
+    release_leases(ledger, trials)
+    return trials
+
+
+def release_leases(ledger: Ledger, trials: StudyTrials) -> None:
+    """Set RUNNING trials back to WAITING: those of a killed driver, or of an attempt that ends."""
+    for trial in trials:
+        if trial.state == RUNNING:
+            ledger.mark(trial.number, WAITING)
+            trials.mark(trial, WAITING)
+
+
+def read_trials(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) -> StudyTrials:
     """Return the trials in the database. Raises `StudyError` for a trial entered by another tool."""
-    book, search = Book(spec.search.replicates, spec.search.quantile), search_of(spec)
+    trials, search = StudyTrials(spec.search.replicates, spec.search.quantile, spec.objectives), search_of(spec)
     for record in records:
         attributes = record.attributes
         if PACK not in attributes:
@@ -41,19 +56,14 @@ def read_book(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) 
                 "a study only takes its own trials. Restore an earlier copy of the database, or start a study with "
                 "another name"
             )
-        book.add(
+        entered: dict[str, Any] = {name: attributes.get(name) for name in ATTRIBUTES}
+        trials.add(
             Trial(
                 record.number,
-                attributes[INDEX],
-                search.decoded(record.params),
-                attributes[HASH],
-                attributes[PACK],
-                attributes[WINDOW],
+                params=search.decoded(record.params),
+                **entered | {"window": Window(*entered["window"])},
                 state=record.state,
                 values=record.values,
-                duplicate_of=attributes.get(DUPLICATE_OF),
-                retry_of=attributes.get(RETRY_OF),
-                taken_from=attributes.get(TAKEN_FROM),
                 attrs=record.system_attributes,
                 rungs={rung: (value,) for rung, value in record.rungs.items()}
                 | {int(rung): tuple(values) for rung, values in attributes.get(RUNGS, {}).items()},
@@ -61,10 +71,10 @@ def read_book(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) 
                 deaths={int(replicate): count for replicate, count in attributes.get(DEATHS, {}).items()},
             )
         )
-    return book
+    return trials
 
 
-def told(book: Book) -> list[PastTrial]:
+def past_trials(trials: StudyTrials) -> list[PastTrial]:
     """Return the trials as a sampler sees them."""
     return [
         PastTrial(
@@ -75,21 +85,21 @@ def told(book: Book) -> list[PastTrial]:
             {rung: value[0] for rung, value in trial.rungs.items()},
             trial.attrs,
         )
-        for trial in book
+        for trial in trials
         if trial.index is not None
     ]
 
 
-def published_rows(study_dir: Path, spec: StudySpec, tables: StudyTables, book: Book) -> list[dict[str, Any]]:
+def published_rows(study_dir: Path, spec: StudySpec, tables: StudyTables, trials: StudyTrials) -> list[dict[str, Any]]:
     """Return the rows of finished members, each with its flush.
 
     Raises `StudyError` where tables and database contradict each other.
     """
-    columns = ["trial", "replicate", "state", "failure", "stop_reason", "pack", "seconds", "evaluations"]
+    columns = ["trial", "replicate", "state", "seconds", "evaluations"]
     rows = tables.trial_rows([*columns, *(name for name in spec.objectives if name not in columns)])
     seen: set[tuple[int, int]] = set()
     for row in rows:
-        if not 0 <= row["trial"] < len(book):
+        if not 0 <= row["trial"] < len(trials):
             raise StudyError(
                 f"{study_dir}: the tables hold trial {row['trial']}, the study's database does not. Restore it"
             )
@@ -100,8 +110,8 @@ def published_rows(study_dir: Path, spec: StudySpec, tables: StudyTables, book: 
         seen.add(key)
     lost = [
         trial.number
-        for trial in book
-        if trial.finished and any((trial.number, replicate) not in seen for replicate in range(book.replicates))
+        for trial in trials
+        if trial.finished and any((trial.number, replicate) not in seen for replicate in range(trials.replicates))
     ]
     if lost:
         raise StudyError(
@@ -109,38 +119,3 @@ def published_rows(study_dir: Path, spec: StudySpec, tables: StudyTables, book: 
             f"{', '.join(map(str, lost[:10]))}. Restore the files, or start a study with another name"
         )
     return rows
-
-
-def note_rows(rows: Iterable[Mapping[str, Any]], objectives: Sequence[str], book: Book) -> None:
-    """Enter the published replicates and their results into the book."""
-    for row in rows:
-        book[row["trial"]].done[row["replicate"]] = end_of(row, objectives)
-
-
-def tell_published(rows: Iterable[Mapping[str, Any]], ledger: Ledger, book: Book, events: EventLog) -> None:
-    """Finish the trials in the database whose rows a crash left published but not entered."""
-    for number in sorted({row["trial"] for row in rows}):
-        trial = book[number]
-        outcome = None if trial.finished else book.outcome(trial)
-        if outcome is not None:
-            finish(trial, *outcome, ledger, book)
-            events.add("reconciled", "entered its published rows into the database", trial=number)
-
-
-def release_leases(ledger: Ledger, book: Book) -> None:
-    """Set trials that a killed driver left RUNNING back to WAITING."""
-    for trial in book:
-        if trial.state == RUNNING:
-            ledger.mark(trial.number, WAITING)
-            book.mark(trial, WAITING)
-
-
-def remove_orphans(tables: StudyTables, events: EventLog) -> None:
-    """Delete the files of an interrupted publication; to be called after `published_rows`, which finds lost rows."""
-    for orphan in tables.remove_orphans():
-        events.add("reconciled", f"removed the unfinished publication {orphan}")
-
-
-def highest_pack(saved: Iterable[int], book: Book) -> int:
-    """Return the highest number of a pack among the `saved` ones and those of trials, -1 where there was none."""
-    return max([*saved, *(trial.pack for trial in book)], default=-1)

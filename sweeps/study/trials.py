@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, WAITING
+from ..states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, STATES, WAITING
 
 if TYPE_CHECKING:
     from pinncore import MemberResult
@@ -16,11 +15,39 @@ if TYPE_CHECKING:
     from ..storage.optuna_sql import Ledger
 
 
-# user attributes of a trial in the database
-INDEX, PACK, WINDOW, HASH = "index", "pack", "window", "config_hash"
-DUPLICATE_OF, RETRY_OF, TAKEN_FROM, RUNGS, DEATHS = "duplicate_of", "retry_of", "taken_from", "rungs", "deaths"
+# user attributes of a trial in the database; `ATTRIBUTES` are written when it is entered, and are fields of `Trial`
+PACK, DUPLICATE_OF, RETRY_OF, TAKEN_FROM = "pack", "duplicate_of", "retry_of", "taken_from"
+RUNGS, DEATHS = "rungs", "deaths"
+ATTRIBUTES = ("index", PACK, "window", "config_hash", DUPLICATE_OF, RETRY_OF, TAKEN_FROM)
 
 Values = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackingTraits:
+    """What decides which trials share a pack: the key, which must be equal, and width and steps, for their cost."""
+
+    key: tuple[str, ...]
+    width: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSetup:
+    """A trial's configuration and, where it can be trained, what packing needs; otherwise `failure` says why not."""
+
+    config: dict[str, dict[str, Any]]
+    traits: PackingTraits | None = None
+    failure: str = ""
+
+
+class Window(NamedTuple):
+    """Trials that were proposed together, of the indices `start` to `end - 1`, and the packs they were planned into."""
+
+    start: int
+    end: int
+    size: int  # members of a pack
+    first_pack: int
 
 
 @dataclass(slots=True)
@@ -30,7 +57,8 @@ class Trial:
     `index` is its place in the sampler's sequence, None for a retry; `pack` the pack it was planned for; `taken_from`
     the trial of another study whose results it has, as FOLDER/N. `done` holds state and objectives of each finished
     replicate; `rungs` the metrics of the trial at each rung, in thousandths of the planned steps; `logged` the order in
-    which an earlier start logged them; `deaths` how often a worker died with a replicate.
+    which an earlier start logged them; `deaths` how often a worker died with a replicate. `setup` is kept from the
+    first use until the trial is finished.
     """
 
     number: int
@@ -38,7 +66,7 @@ class Trial:
     params: Mapping[str, Any]
     config_hash: str
     pack: int
-    window: Sequence[int]
+    window: Window
     state: str = WAITING
     values: Values | None = None
     duplicate_of: int | None = None
@@ -49,43 +77,54 @@ class Trial:
     rungs: dict[int, Values] = field(default_factory=dict)
     logged: Mapping[int, int] = field(default_factory=dict)
     deaths: dict[int, int] = field(default_factory=dict)
+    setup: TrialSetup | None = None
 
     @property
     def finished(self) -> bool:
         """Return whether the trial is finished: nothing more of it will be trained."""
         return self.state in FINISHED
 
+    @property
+    def value(self) -> float | None:
+        """Return its first objective, None without a result."""
+        return self.values[0] if self.values else None
 
-class Book:
-    """Every trial by number, the counts of states, and the first trial with each configuration."""
 
-    def __init__(self, replicates: int, quantile: float) -> None:
-        self.replicates, self._quantile = replicates, quantile
-        self.trials: list[Trial] = []
-        self.counts: Counter[str] = Counter()
+class StudyTrials:
+    """Every trial by number, the counts of states, the first trial with each configuration, and what trials used.
+
+    `objectives` are the columns of a published row that are minimised; `quantile` is that over the replicates.
+    """
+
+    def __init__(self, replicates: int, quantile: float, objectives: Sequence[str]) -> None:
+        self.replicates, self._quantile, self._objectives = replicates, quantile, objectives
+        self._trials: list[Trial] = []
+        self.counts = dict.fromkeys(STATES, 0)
         self.first_with: dict[str, int] = {}
         self.copies: dict[int, list[int]] = {}  # duplicates, by the trial they repeat
         self.retried: set[int] = set()
-        self.asked = 0  # length of the sampler's sequence so far
+        self.proposed = 0  # length of the sampler's sequence so far
         self.best: Trial | None = None
+        self.flush_of: dict[tuple[int, int], str] = {}  # publication of each replicate
+        self.seconds, self.evaluations = 0.0, 0
 
     def __len__(self) -> int:
-        return len(self.trials)
+        return len(self._trials)
 
     def __getitem__(self, number: int) -> Trial:
-        return self.trials[number]
+        return self._trials[number]
 
     def __iter__(self) -> Iterator[Trial]:
-        return iter(self.trials)
+        return iter(self._trials)
 
     def add(self, trial: Trial) -> None:
         """Add the next trial. Raises `ValueError` for a number that does not follow."""
-        if trial.number != len(self.trials):
-            raise ValueError(f"trial {trial.number} cannot follow trial {len(self.trials) - 1}")
-        self.trials.append(trial)
+        if trial.number != len(self._trials):
+            raise ValueError(f"trial {trial.number} cannot follow trial {len(self._trials) - 1}")
+        self._trials.append(trial)
         self.counts[trial.state] += 1
         if trial.index is not None:
-            self.asked = max(self.asked, trial.index + 1)
+            self.proposed = max(self.proposed, trial.index + 1)
         if trial.retry_of is not None:
             self.retried.add(trial.retry_of)
         elif trial.duplicate_of is not None:
@@ -99,7 +138,17 @@ class Book:
         self.counts[trial.state] -= 1
         self.counts[state] += 1
         trial.state, trial.values = state, values
+        if trial.finished:
+            trial.setup = None
         self._update_best(trial)
+
+    def add_row(self, row: Mapping[str, Any], flush: str) -> None:
+        """Add the result of a replicate from its row, published as `flush`."""
+        number, replicate = row["trial"], row["replicate"]
+        self[number].done[replicate] = end_of(row, self._objectives)
+        self.flush_of[number, replicate] = flush
+        self.seconds += row.get("seconds") or 0.0
+        self.evaluations += row.get("evaluations") or 0
 
     def outcome(self, trial: Trial) -> tuple[str, Values | None] | None:
         """Return state and objectives of a trial from its replicates, None while some are missing.
@@ -121,13 +170,13 @@ class Book:
     @property
     def failures(self) -> int:
         """Return the number of failed trials that were not retried."""
-        return self.counts[FAIL] - sum(self.trials[number].state == FAIL for number in self.retried)
+        return self.counts[FAIL] - sum(self._trials[number].state == FAIL for number in self.retried)
 
     def _update_best(self, trial: Trial) -> None:
-        if trial.state == COMPLETE and trial.values and trial.duplicate_of is None:
-            rank = (trial.values[0], trial.number)
-            if self.best is None or rank < ((self.best.values or (math.inf,))[0], self.best.number):
-                self.best = trial
+        if trial.state != COMPLETE or trial.value is None or trial.duplicate_of is not None:
+            return
+        if self.best is None or (trial.value, trial.number) < (self.best.value, self.best.number):
+            self.best = trial
 
 
 def end_of(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[str, Values]:
@@ -136,12 +185,12 @@ def end_of(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[str, Valu
     return row["state"], tuple(math.inf if value is None else value for value in values)
 
 
-def finish(trial: Trial, state: str, values: Values | None, ledger: Ledger, book: Book) -> None:
-    """Enter the end of a trial into the database, then into the book."""
+def finish(trial: Trial, state: str, values: Values | None, ledger: Ledger, trials: StudyTrials) -> None:
+    """Enter the end of a trial into the database, then into the table."""
     if trial.state == WAITING:
         ledger.mark(trial.number, RUNNING)
     ledger.mark(trial.number, state, values)
-    book.mark(trial, state, values)
+    trials.mark(trial, state, values)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

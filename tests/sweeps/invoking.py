@@ -95,7 +95,7 @@ def made_study(
         attributes = {
             "index": number,
             "pack": number,
-            "window": [0, len(states), 1],
+            "window": [0, len(states), 1, 0],
             "config_hash": config_sha256(config),
         }
         attributes |= {"index": None, "retry_of": (repeats or {})[number]} if number in (repeats or {}) else {}
@@ -135,5 +135,5 @@ def run_here(
     spec, root = driver._study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
     study_dir, _ = open_folder(root, spec)
     owner = train_all(study_dir, spec=spec, retry=retry)
-    failures = owner.snapshot()["failures"]
+    failures = owner.snapshot().failures
     return driver.RunOutcome(int(failures > 0), study_dir, owner.close(), None)

@@ -17,7 +17,8 @@ import pyarrow.dataset as ds
 
 from pinncore.data import Points, load_data
 from sweeps.owner.capacity import ClusterCapacity
-from sweeps.owner.owner import WAIT, StudyOwner
+from sweeps.owner.owner import StudyOwner
+from sweeps.owner.slots import SlotOffer
 from sweeps.runner.worker import SlotWorker
 from sweeps.spec.study_spec import StudySpec
 from sweeps.states import FINISHED
@@ -132,7 +133,7 @@ def train_all(
     """Train a study in this process to its end, or until `least` trials are finished; return its owner, still open."""
     owner = StudyOwner(study_dir, machines, **options)
     try:
-        while (slot := owner.next_slot()) not in (None, WAIT):
+        while (slot := offered(owner)) is not None:
             worker = SlotWorker(owner, study_dir, slot)
             while not worker.done:
                 if least is not None and finished(owner) >= least:
@@ -154,22 +155,28 @@ def run_all(study_dir: Path, **options: Any) -> dict[str, int]:
         raise
 
 
+def offered(owner: StudyOwner) -> int | None:
+    """Return the owner's next slot, None if there is none now."""
+    offer = owner.offer()
+    return offer.slot if isinstance(offer, SlotOffer) else None
+
+
 def next_slot(owner: StudyOwner) -> int:
     """Return the owner's next slot; fail if there is none."""
-    slot = owner.next_slot()
-    assert slot is not None and slot != WAIT
+    slot = offered(owner)
+    assert slot is not None
     return slot
 
 
 def finished(owner: StudyOwner) -> int:
     """Return the number of trials that are finished."""
-    return sum(owner.snapshot()["counts"][state] for state in FINISHED)
+    return sum(owner.snapshot().counts[state] for state in FINISHED)
 
 
 def kill(owner: StudyOwner) -> None:
     """Close lock and database of an owner as the kernel does when its process dies."""
-    owner._lock._file.close()
-    owner._ledger.close()
+    owner._attempt.lock._file.close()
+    owner._attempt.ledger.close()
 
 
 def cut_window(study_dir: Path, number: int) -> None:
@@ -206,7 +213,7 @@ def train_together(
     """Train `segments` segments of random length, each of a random one of up to `most` workers."""
     workers: list[SlotWorker] = []
     for _ in range(segments):
-        while len(workers) < most and (slot := owner.next_slot()) not in (None, WAIT):
+        while len(workers) < most and (slot := offered(owner)) is not None:
             workers.append(SlotWorker(owner, study_dir, slot))
         workers = [worker for worker in workers if not worker.done]
         if not workers:

@@ -17,6 +17,7 @@ import pytest
 
 import sweeps
 from sweeps.errors import StudyError
+from sweeps.owner.snapshot import BestTrial
 from sweeps.storage import lock
 from tests.cluster.waiting import WAIT_S
 from tests.processes import line_of, started
@@ -45,7 +46,7 @@ class Outcome:
     exit_code: int
     study_dir: Path
     counts: dict[str, int]
-    best: dict[str, Any] | None
+    best: BestTrial | None
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ class TestRun:
     def test_json_stands_alone_on_stdout(self, stand_in: StandIn) -> None:
         def run(target: Path, **options: Any) -> Outcome:
             print("progress")
-            return Outcome(1, target, {"COMPLETE": 3, "FAIL": 1}, {"trial": 2, "value": 0.5, "params": {}})
+            return Outcome(1, target, {"COMPLETE": 3, "FAIL": 1}, BestTrial(2, 0.5, {}))
 
         stand_in("sweeps.runner.driver", run=run)
         result = invoke("run", "runs/a", "--json")

@@ -7,14 +7,30 @@ from typing import Any
 
 import pytest
 
-from sweeps.owner.budget import Spent, spent_reason
+from sweeps.owner.budget import spent_reason
 from sweeps.spec.sections import BudgetSettings
+from sweeps.study.trials import StudyTrials, Trial, Window
 
-MUCH = Spent(hours=1e6, device_hours=1e6, evaluations=10**12, failures=10**6, best=0.0)
+MUCH: dict[str, Any] = {"hours": 1e6, "device_hours": 1e6, "evaluations": 10**12, "failures": 10**6, "best": 0.0}
+
+
+def reason_of(
+    budget: BudgetSettings,
+    *,
+    hours: float = 0.0,
+    device_hours: float = 0.0,
+    evaluations: int = 0,
+    failures: int = 0,
+    best: float | None = None,
+) -> str | None:
+    trials = StudyTrials(1, 0.5, ["rel_l2"])
+    trials.seconds, trials.evaluations, trials.counts["FAIL"] = 3600 * device_hours, evaluations, failures
+    trials.add(Trial(0, 0, {}, "", 0, Window(0, 1, 1, 0), "COMPLETE", None if best is None else (best,)))
+    return spent_reason(budget, trials, hours)
 
 
 def test_without_limits_nothing_is_used_up() -> None:
-    assert spent_reason(BudgetSettings(), MUCH) is None
+    assert reason_of(BudgetSettings(), **MUCH) is None
 
 
 @pytest.mark.parametrize(
@@ -36,7 +52,7 @@ def test_without_limits_nothing_is_used_up() -> None:
     ],
 )
 def test_the_reason_names_limit_and_use(limit: dict[str, Any], spent: dict[str, Any], reason: str) -> None:
-    assert spent_reason(BudgetSettings(**limit), Spent(**spent)) == reason
+    assert reason_of(BudgetSettings(**limit), **spent) == reason
 
 
 @pytest.mark.parametrize(
@@ -53,9 +69,9 @@ def test_the_reason_names_limit_and_use(limit: dict[str, Any], spent: dict[str, 
     ],
 )
 def test_just_below_a_limit_the_study_goes_on(limit: dict[str, Any], spent: dict[str, Any]) -> None:
-    assert spent_reason(BudgetSettings(**limit), Spent(**spent)) is None
+    assert reason_of(BudgetSettings(**limit), **spent) is None
 
 
 def test_a_reached_target_is_named_before_what_it_took() -> None:
     limits = BudgetSettings(hours=1.0, evaluations=1, max_failures=0, target=0.5)
-    assert str(spent_reason(limits, MUCH)).startswith("budget.target: ")
+    assert str(reason_of(limits, **MUCH)).startswith("budget.target: ")

@@ -11,13 +11,14 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.owner.capacity import ASKED_BEYOND, ClusterCapacity
-from sweeps.owner.owner import SURPLUS_S, WAIT, StudyOwner
+from sweeps.owner.owner import StudyOwner
+from sweeps.owner.slots import SURPLUS_S
 from sweeps.runner import cluster_view
 from sweeps.runner.cluster_view import ClusterView
 from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE
 
-from ..small import prepare, write_study
+from ..small import offered, prepare, write_study
 
 HEAD: dict[str, float] = {"CPU": 0}
 
@@ -104,11 +105,11 @@ class TestRequests:
         owner.close()
 
     def slots(self, owner: StudyOwner) -> list[int]:
-        return list(iter(lambda: owner.next_slot(), WAIT))  # type: ignore[arg-type]
+        return list(iter(lambda: offered(owner), None))
 
     def test_as_many_are_requested_as_the_trials_fill(self, owner: StudyOwner) -> None:
         assert self.slots(owner) == [1, 2, 3]
-        assert owner.snapshot()["requested"] == 3 and owner.snapshot()["places"] == 0
+        assert owner.snapshot().requested == 3 and owner.snapshot().places == 0
 
     def test_unneeded_requests_are_withdrawn_after_a_while(self, owner: StudyOwner) -> None:
         slots = self.slots(owner)
@@ -134,6 +135,8 @@ class TestRequests:
         slots = self.slots(owner)
         owner.set_capacity(ClusterCapacity(2, "cpu"))
         owner.unfit(slots[0], "machine a has other code")
-        assert owner.broken() is None and owner.snapshot()["unfit"] == ["machine a has other code"]
+        assert owner.snapshot().broken is None and owner.snapshot().unfit == ["machine a has other code"]
         owner.unfit(slots[1], "machine b has other code")
-        assert "no machine of the cluster can train this study: machine b has other code" in str(owner.broken())
+        assert "no machine of the cluster can train this study: machine b has other code" in str(
+            owner.snapshot().broken
+        )

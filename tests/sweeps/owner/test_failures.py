@@ -18,9 +18,10 @@ import pytest
 import pinncore
 from pinncore.networks import unflatten
 from sweeps.errors import StudyError
-from sweeps.owner import proposer
-from sweeps.owner.messages import PackReport
-from sweeps.owner.owner import WAIT, StudyOwner
+from sweeps.owner import packing
+from sweeps.owner.messages import PackProgress, PackReport
+from sweeps.owner.owner import StudyOwner
+from sweeps.owner.recorder import Recorder
 from sweeps.runner.pack_run import PackRun
 from sweeps.runner.worker import SlotWorker
 from sweeps.spec.study_spec import build_settings
@@ -35,6 +36,7 @@ from ..small import (
     events,
     kill,
     next_slot,
+    offered,
     prepare,
     run_all,
     table,
@@ -82,7 +84,7 @@ def test_two_of_64_members_fail_and_the_others_are_what_they_are_alone(tmp_path:
     study_dir, _ = prepare(tmp_path / "root", spec)
     np.savez(file, **weights | {"W2": np.full((5, 5), np.nan)})  # type: ignore[arg-type]
     owner = train_all(study_dir)
-    assert owner.snapshot()["failures"] == 2
+    assert owner.snapshot().failures == 2
     assert owner.close() == {"COMPLETE": 62, "FAIL": 2, "PRUNED": 0, "RUNNING": 0, "WAITING": 0}
     trials, weights_table = rows(study_dir), table(study_dir, "weights")
     assert "W2 in" in trials[poisoned]["failure"] and "not finite" in trials[poisoned]["failure"]
@@ -120,7 +122,7 @@ def test_an_exception_in_training_fails_the_member_that_meets_it(
     with monkeypatch.context() as patch:
         patch.setattr(pinncore.Pack, "step", buggy)
         owner = train_all(study_dir, segment_s=0.0)
-    assert owner.snapshot()["failures"] == 1
+    assert owner.snapshot().failures == 1
     assert owner.close()["COMPLETE"] == 7
     failure = rows(study_dir)[culprit]["failure"]
     assert failure == "unexpected ValueError: a bug (its traceback is in pinnsweep.log of the study)"
@@ -142,17 +144,17 @@ def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
             raise pinncore.SettingError("adam_lr", bad, "must be another")
         return build_settings(config)
 
-    end = proposer.Recorder.end_untrained
+    end = Recorder.end_untrained
 
-    def dying(*args: Any) -> None:
+    def dying(*args: Any, **options: Any) -> None:
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(proposer, "build_settings", strict)
-        patch.setattr(proposer.Recorder, "end_untrained", dying)
+        patch.setattr(packing, "build_settings", strict)
+        patch.setattr(Recorder, "end_untrained", dying)
         with pytest.raises(Crash):
             train_all(study_dir)
-        patch.setattr(proposer.Recorder, "end_untrained", end)
+        patch.setattr(Recorder, "end_untrained", end)
         assert run_all(study_dir) == calm.counts | {"COMPLETE": 7, "FAIL": 1}
         assert "must be another" in rows(study_dir)[3]["failure"]
         assert run_all(study_dir, retry=[3]) == calm.counts | {"COMPLETE": 7, "FAIL": 2}
@@ -160,7 +162,7 @@ def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
         assert run_all(study_dir) == calm.counts | {"COMPLETE": 7, "FAIL": 2}, "it does not prevent a start"
     assert_same_tables(calm.whole, study_dir, of=without(3, 8))
     owner = train_all(study_dir, retry=[8])
-    assert owner.snapshot()["failures"] == 0, "a retried trial counts as its last retry ended"
+    assert owner.snapshot().failures == 0, "a retried trial counts as its last retry ended"
     assert owner.close()["COMPLETE"] == 8
     assert rows(study_dir)[9]["rel_l2"] == rows(calm.whole)[3]["rel_l2"]
 
@@ -193,7 +195,7 @@ def test_packs_stay_small_where_memory_ran_out(calm: Calm, study_dir: Path) -> N
     owner = StudyOwner(study_dir, MACHINES)
     task = owner.lease(next_slot(owner))
     back = tuple(member.label for member in task.members[2:])
-    report = PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=2, given_back=back, size=2)
+    report = PackReport(task.slot, task.lease, task.attempt, task.pack, PackProgress(), left=2, given_back=back, size=2)
     answer = owner.report(report)
     assert answer.taken and answer.add == (), "members that did not fit are not sent back at once"
     again = owner.lease(next_slot(owner))
@@ -247,7 +249,7 @@ def test_a_fixed_pack_that_was_halved_is_not_built_again_in_the_same_attempt(tmp
     owner = StudyOwner(calm.copy(tmp_path), MACHINES)
     task = owner.lease(next_slot(owner))
     labels = [member.label for member in task.members]
-    report = PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=2, size=2)
+    report = PackReport(task.slot, task.lease, task.attempt, task.pack, PackProgress(), left=2, size=2)
     assert owner.report(replace(report, given_back=tuple(labels[2:]))).taken
     owner.share(0)
     assert owner.report(report).leave
@@ -272,7 +274,7 @@ def train_with_a_killer(study_dir: Path, killer: int, patch: Any, *, attempts: i
 
     patch.setattr(PackRun, "train", deadly)
     owner = StudyOwner(study_dir, MACHINES, **options)
-    while (slot := owner.next_slot()) not in (None, WAIT):
+    while (slot := offered(owner)) is not None:
         done = False
         while not done:
             worker = SlotWorker(owner, study_dir, slot)
@@ -294,7 +296,7 @@ def test_a_member_that_kills_its_worker_twice_is_put_in_quarantine(
 ) -> None:
     with monkeypatch.context() as patch:
         owner = train_with_a_killer(study_dir, 6, patch, attempts=attempts)
-    assert owner.snapshot()["failures"] == 1
+    assert owner.snapshot().failures == 1
     assert owner.close()["COMPLETE"] == 7
     assert rows(study_dir)[6]["failure"] == "quarantined: its worker died 2 times"
     assert_same_tables(calm.whole, study_dir, of=without(6))
@@ -313,7 +315,7 @@ def test_members_of_a_dead_worker_go_on_from_their_checkpoint(study_dir: Path) -
     again = owner.lease(next_slot(owner))
     assert len(again.members) == 1 and again.members[0].origin == task.pack
     report = PackRun(again, study_dir).train(0.0)
-    assert report.progress["evaluations"] == 20
+    assert report.progress.evaluations == 20
     assert checkpoint_folder(study_dir, task.pack).is_dir(), "others still go on from it"
     kill(owner)
 
@@ -325,11 +327,11 @@ def test_a_node_that_is_gone_says_nothing_about_its_members(calm: Calm, study_di
         task = owner.lease(slot, "gone")
         owner.lost(slot, "no heartbeat")
         assert len(task.members) == 8
-    assert all(not trial.deaths for trial in owner._book)
+    assert all(not trial.deaths for trial in owner._trials)
     slot = next_slot(owner)
     owner.lease(slot, "here")
     owner.lost(slot, "killed")
-    assert all(trial.deaths == {0: 1} for trial in owner._book)
+    assert all(trial.deaths == {0: 1} for trial in owner._trials)
     kill(owner)
     calm.finish(study_dir)
 
@@ -355,15 +357,15 @@ def attempt_on_a_bad_disk(study_dir: Path, number: int, patch: Any) -> str | Non
         except StudyError as problem:
             return str(problem)
         before = recorded(study_dir)
-        reason = owner.broken()
+        reason = owner.snapshot().broken
         if reason is not None:
             owner.lost(1, "its worker gave up")
-            assert not owner.lease(7).members and owner.next_slot() is None
+            assert not owner.lease(7).members and owner.offer() is None
         owner.stop()
         owner.close()
         if reason is not None:
             assert recorded(study_dir) == before, "nothing more is recorded"
-        return owner.broken() if len(seen) >= number else None
+        return owner.snapshot().broken if len(seen) >= number else None
 
 
 def recorded(study_dir: Path) -> dict[Path, bytes]:
@@ -389,9 +391,9 @@ def test_a_disk_that_fails_ends_the_attempt_and_once_mended_the_study_goes_on(
 def test_a_database_that_fails_ends_the_attempt(calm: Calm, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails between two trials of one report: both are published, none is told."""
     settled: list[int] = []
-    settle = proposer.Recorder._settle
+    settle = Recorder._settle
 
-    def full_disk(self: proposer.Recorder, *args: Any) -> bool:
+    def full_disk(self: Recorder, *args: Any) -> bool:
         settled.append(len(settled))
         if len(settled) == 2:
             raise full()
@@ -400,15 +402,15 @@ def test_a_database_that_fails_ends_the_attempt(calm: Calm, study_dir: Path, mon
     owner = StudyOwner(study_dir, MACHINES)
     run = PackRun(owner.lease(next_slot(owner)), study_dir)
     report = run.train(float("inf"))
-    while len(report.trials) < 2:
+    while len(report.records) < 2:
         run.follow(owner.report(report))
         report = run.train(float("inf"))
     with monkeypatch.context() as patch:
-        patch.setattr(proposer.Recorder, "_settle", full_disk)
+        patch.setattr(Recorder, "_settle", full_disk)
         assert not owner.report(report).taken
-    assert owner.broken() == "No space left on device: /study/file"
+    assert owner.snapshot().broken == "No space left on device: /study/file"
     assert not owner.report(report).taken, "nothing is published twice"
-    assert owner.next_slot() is None
+    assert owner.offer() is None
     owner.close()
     calm.finish(study_dir)
 

@@ -76,10 +76,10 @@ def test_reports_of_an_older_attempt_change_nothing(calm: Calm, tmp_path: Path) 
     later = StudyOwner(study_dir, MACHINES)
     task = later.lease(next_slot(later))
     report = stale.train(float("inf"))
-    assert report.trials and (report.slot, report.lease) == (task.slot, task.lease), "only the attempt differs"
+    assert report.records and (report.slot, report.lease) == (task.slot, task.lease), "only the attempt differs"
     before = contents(study_dir)
     assert later.report(report) == Answer(taken=False)
-    assert contents(study_dir) == before and later.snapshot()["counts"]["COMPLETE"] == 0
+    assert contents(study_dir) == before and later.snapshot().counts["COMPLETE"] == 0
     kill(later)
     calm.finish(study_dir)
 
@@ -108,8 +108,8 @@ def test_nothing_is_written_after_the_end_of_an_attempt(calm: Calm, tmp_path: Pa
     before = contents(study_dir)
     assert not owner.report(run.train(float("inf"))).taken
     owner.lost(1, "too late")
-    assert owner.lease(1).members == () and owner.next_slot() is None and not owner.has_work()
-    assert contents(study_dir) == before and owner.broken() is None
+    assert owner.lease(1).members == () and owner.offer() is None and not owner.has_work()
+    assert contents(study_dir) == before and owner.snapshot().broken is None
     calm.finish(study_dir)
 
 
@@ -121,7 +121,7 @@ def test_an_owner_that_has_lost_the_study_publishes_nothing(calm: Calm, tmp_path
     (study_dir / "lock").unlink()
     later = StudyOwner(study_dir, MACHINES)
     before = contents(study_dir)
-    assert not owner.report(report).taken and "was removed or replaced" in (owner.broken() or "")
+    assert not owner.report(report).taken and "was removed or replaced" in (owner.snapshot().broken or "")
     owner.close()
     assert contents(study_dir) == before
     kill(later)
@@ -233,7 +233,7 @@ def test_slots_packs_segments_refills_and_stock_make_no_difference(
     study_dir, draw = calm.copy(tmp_path_factory.mktemp("other")), random.Random(seed)
     spec = load_spec(calm.file, [f"resources.pack={pack}"])
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.owner.owner.STOCK_S", stock)
+        patch.setattr("sweeps.owner.leasing.STOCK_S", stock)
         patch.setattr(pack_run, "FREE_SHARE", free)
         patch.setattr(pack_run, "TICKS_BETWEEN_LOOKS", ticks)
         owner = StudyOwner(study_dir, ClusterCapacity(places=slots, device="cpu"), spec)
@@ -266,7 +266,7 @@ def test_a_smaller_share_of_the_cluster_lets_workers_leave(calm: Calm, tmp_path:
     for worker in workers:
         worker.segment(0.0)
     assert [worker.done for worker in workers] == [True, False]
-    assert owner.next_slot() == WAIT
+    assert owner.offer() == WAIT
     owner.share(None)
     train_together(owner, study_dir, random.Random(0), most=2)
     workers[1].segment(float("inf"))
@@ -294,7 +294,7 @@ def test_a_worker_waits_for_the_next_generation(tmp_path: Path) -> None:
     first, second = [SlotWorker(owner, study_dir, next_slot(owner)) for _ in range(2)]
     second.segment(0.5)
     assert not second.done and not owner.lease(7).members, "the trial of the first worker is not told yet"
-    assert owner.next_slot() == WAIT
+    assert owner.offer() == WAIT
     owner.lost(7, "killed while it waited")
     workers = [first, second]
     while workers := [worker for worker in workers if not worker.done]:
@@ -312,9 +312,9 @@ def test_workers_that_do_not_start_end_the_attempt(calm: Calm, tmp_path: Path) -
     SlotWorker(owner, study_dir, next_slot(owner)).segment(0.0)
     for _ in range(2):
         owner.lost(next_slot(owner), "no such module")
-    assert owner.broken() is None, "there were not three in a row"
+    assert owner.snapshot().broken is None, "there were not three in a row"
     owner.lost(next_slot(owner), "no such module")
-    assert owner.broken() == "workers do not start: no such module"
+    assert owner.snapshot().broken == "workers do not start: no such module"
     owner.close()
     calm.finish(study_dir)
 
@@ -328,7 +328,7 @@ def test_the_stop_file_lets_workers_leave_with_a_checkpoint(
     stop_file(study_dir).touch()
     monkeypatch.setattr(pack_run, "STOP_LOOK_S", 0.0)
     worker.segment(float("inf"))
-    assert worker.done and owner.next_slot() is None and owner.is_stopped()
+    assert worker.done and owner.offer() is None and owner.snapshot().is_stopped
     assert len(list((study_dir / "checkpoints").rglob("*.safetensors"))) == 2
     counts = owner.close()
     assert counts["COMPLETE"] == counts["RUNNING"] == 0

@@ -16,9 +16,10 @@ import pyarrow.dataset as ds
 import pytest
 
 import pinncore
-from sweeps.owner.messages import PackReport, identity_columns
+from sweeps.owner.messages import PackProgress, PackReport, RungReached
 from sweeps.owner.owner import StudyOwner
 from sweeps.runner.pack_run import PackRun
+from sweeps.runner.records import untrained
 from sweeps.runner.worker import SlotWorker
 from sweeps.search.learner import Learner
 from sweeps.study.loading import load_spec
@@ -109,7 +110,7 @@ def test_freed_places_are_taken_without_another_process(tmp_path: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
     worker = SlotWorker(owner, study_dir, next_slot(owner))
     run, most = worker._run, 0
-    while owner.snapshot()["counts"]["WAITING"]:
+    while owner.snapshot().counts["WAITING"]:
         worker.segment(0.0)
         assert worker._run is run
         most = max(most, run.active if run else 0)
@@ -175,11 +176,11 @@ def test_several_objectives_are_compared_together(tmp_path: Path) -> None:
     study_dir = start(tmp_path, "search.objective=[rel_l2, loss]", trials=6)
     owner = StudyOwner(study_dir, MACHINES)
     train_together(owner, study_dir, random.Random(0), most=1, segments=4)
-    before = {trial.number: dict(trial.rungs) for trial in owner._book if trial.rungs}
+    before = {trial.number: dict(trial.rungs) for trial in owner._trials if trial.rungs}
     assert before and all(values[RUNG] == (ORDER[n], -ORDER[n]) for n, values in before.items())
     kill(owner)
     owner = StudyOwner(study_dir, MACHINES)
-    assert {trial.number: dict(trial.rungs) for trial in owner._book if trial.rungs} == before
+    assert {trial.number: dict(trial.rungs) for trial in owner._trials if trial.rungs} == before
     owner.close()
     assert run_all(study_dir)["RUNNING"] == 0
 
@@ -214,11 +215,11 @@ def test_a_replicate_that_waits_is_pruned_with_its_trial(tmp_path: Path) -> None
     assert sorted(labels) == [0, 1, 2, 3]
 
     def report(**content: Any) -> PackReport:
-        return PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=len(labels), **content)
+        return PackReport(task.slot, task.lease, task.attempt, task.pack, PackProgress(), left=len(labels), **content)
 
-    reached = [(label, RUNG, {"rel_l2": 1.0 + label, "loss": 0.0}) for label in (0, 1, 2)]
+    reached = [RungReached(label, RUNG, {"rel_l2": 1.0 + label, "loss": 0.0}) for label in (0, 1, 2)]
     assert owner.report(report(rungs=reached, given_back=(2,), size=3)).stop == ()
-    answer = owner.report(report(rungs=[(3, RUNG, {"rel_l2": 9.0, "loss": 0.0})]))
+    answer = owner.report(report(rungs=[RungReached(3, RUNG, {"rel_l2": 9.0, "loss": 0.0})]))
     assert answer.stop == (3,) and answer.add == ()
     (row,) = rows(study_dir)
     assert (row["trial"], row["replicate"], row["state"], row["stop_reason"]) == (1, 0, "PRUNED", "pruned")
@@ -233,14 +234,18 @@ def test_a_trial_with_a_pruned_replicate_stays_hopeless(tmp_path: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
     task = owner.lease(next_slot(owner))
     member = next(member for member in task.members if member.label == 2)
-    reached = [(label, rung, {"rel_l2": 1.0 + label, "loss": 0.0}) for label, rung in [(0, 250), (1, 250), (2, 250)]]
-    report = PackReport(task.slot, task.lease, task.attempt, task.pack, {}, left=4, rungs=reached)
+    reached = [
+        RungReached(label, rung, {"rel_l2": 1.0 + label, "loss": 0.0}) for label, rung in [(0, 250), (1, 250), (2, 250)]
+    ]
+    report = PackReport(task.slot, task.lease, task.attempt, task.pack, PackProgress(), left=4, rungs=reached)
     assert owner.report(report).stop == ()
-    late = [(3, 250, {"rel_l2": 9.0, "loss": 0.0}), *((label, 500, {"rel_l2": 1.0, "loss": 0.0}) for label in (2, 3))]
+    late = [RungReached(3, 250, {"rel_l2": 9.0, "loss": 0.0})]
+    late += [RungReached(label, 500, {"rel_l2": 1.0, "loss": 0.0}) for label in (2, 3)]
     assert set(owner.report(replace(report, rungs=late)).stop) == {2, 3}
     now = datetime.datetime.now(datetime.UTC)
-    pruned = identity_columns(task, member, "PRUNED", now, now) | {"stop_reason": "pruned"}
-    assert owner.report(replace(report, rungs=[], trials=[pruned])).stop == (3,)
+    assert owner.report(
+        replace(report, rungs=[], records=[untrained(task, member, "PRUNED", now, now, "pruned")])
+    ).stop == (3,)
     kill(owner)
     assert run_all(study_dir, segment_s=0.0)["PRUNED"] == 1
     assert [row["state"] for row in rows(study_dir)] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
@@ -310,7 +315,7 @@ def test_tpe_is_told_of_pruned_trials(tmp_path: Path, monkeypatch: pytest.Monkey
     assert heard == {row["trial"]: (row["state"], {RUNG: ORDER[row["trial"]]}) for row in rows(study_dir)}
     more = load_spec(tmp_path / "data" / "small.yaml", [ASHA, "search.sampler=tpe", "search.trials=12"])
     owner = StudyOwner(study_dir, MACHINES, more)
-    outcomes = owner._search._trials  # type: ignore[attr-defined]
+    outcomes = owner._attempt.search._trials  # type: ignore[attr-defined]
     assert {index: (trial.state, dict(trial.rungs)) for index, trial in outcomes.items()} == heard
-    assert owner.next_slot() is not None, "the search continues"
+    assert owner.offer() is not None, "the search continues"
     owner.close()

@@ -19,7 +19,7 @@ from sweeps.owner.owner import StudyOwner
 from sweeps.runner.pack_run import PackRun
 from sweeps.runner.worker import SlotWorker
 from sweeps.study.loading import load_spec
-from sweeps.study.trials import Book, Trial
+from sweeps.study.trials import StudyTrials, Trial, Window
 
 from ..small import (
     MACHINES,
@@ -101,8 +101,8 @@ def test_the_objective_is_the_quantile_of_the_settings(triple: Calm, tmp_path: P
     owner = train_all(study_dir)
     values = [of_three(row["rel_l2"] for row in rows(study_dir) if row["trial"] == trial) for trial in range(4)]
     assert told_values(study_dir) == values
-    best = owner.snapshot()["best"]
-    assert best is not None and best["value"] == min(values)
+    best = owner.snapshot().best
+    assert best is not None and best.value == min(values)
     owner.close()
 
 
@@ -126,7 +126,7 @@ def test_a_failed_replicate_is_infinitely_bad(
     assert [row["state"] for row in replicates] == ["COMPLETE", "COMPLETE", "FAIL"]
     assert [row["rel_l2"] for row in replicates[:2]] == [row["rel_l2"] for row in expected[:2]]
     two = sorted(row["rel_l2"] for row in replicates[:2])
-    assert counts["FAIL"] == failed and owner.snapshot()["failures"] == failed
+    assert counts["FAIL"] == failed and owner.snapshot().failures == failed
     assert told_values(study_dir)[1] == (None if failed else two[0] if share == 0 else two[1])
 
 
@@ -141,10 +141,10 @@ def test_a_trial_with_more_replicates_than_places_is_leased_alone(triple: Calm, 
 
 def test_values_of_a_failed_replicate_do_not_count() -> None:
     """It may have diverged at a finite loss."""
-    book = Book(replicates=3, quantile=0.5)
-    trial = Trial(0, 0, {}, "", 0, (0, 1, 1))
+    trials = StudyTrials(replicates=3, quantile=0.5, objectives=["rel_l2"])
+    trial = Trial(0, 0, {}, "", 0, Window(0, 1, 1, 0))
     trial.done = {0: ("COMPLETE", (1.0,)), 1: ("FAIL", (0.5,)), 2: ("COMPLETE", (3.0,))}
-    assert book.outcome(trial) == ("COMPLETE", (3.0,))
+    assert trials.outcome(trial) == ("COMPLETE", (3.0,))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -174,7 +174,7 @@ def test_replicates_go_on_from_their_checkpoints(triple: Calm, tmp_path: Path) -
     saved = [member for member in again.members if member.origin == first.pack]
     assert {member.label for member in saved} == {member.label for member in first.members}
     assert len({member.replicate for member in saved}) == 3
-    assert PackRun(again, study_dir).train(0.0).progress["evaluations"] == 20 * len(saved)
+    assert PackRun(again, study_dir).train(0.0).progress.evaluations == 20 * len(saved)
     kill(owner)
     triple.finish(study_dir)
 
@@ -219,7 +219,7 @@ def test_duplicates_proposed_after_their_original_are_complete_at_once(doubled: 
     study_dir = doubled.copy(tmp_path)
     run_all(study_dir)
     owner = StudyOwner(study_dir, MACHINES, load_spec(doubled.file, [*doubled.overrides, "search.trials=9"]))
-    assert owner.next_slot() is None
+    assert owner.offer() is None
     assert owner.close()["COMPLETE"] == 9
     assert_trained_once(study_dir, 9)
 
@@ -275,7 +275,7 @@ def failed(single: Calm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_a_failed_trial_is_trained_again_under_a_number_of_its_own(single: Calm, failed: Path) -> None:
     owner = train_all(failed, retry=[2])
     snapshot = owner.snapshot()
-    assert (snapshot["failures"], snapshot["limit"]) == (0, 5)
+    assert (snapshot.failures, snapshot.limit) == (0, 5)
     assert owner.close() == single.counts | {"COMPLETE": 4, "FAIL": 1}
     retried, undisturbed = rows(failed)[4], rows(single.whole)[2]
     assert retried["retry_of"] == 2 and rows(failed)[2]["state"] == "FAIL"
@@ -287,7 +287,7 @@ def test_a_trial_that_fails_again_still_counts(failed: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         fail(patch, 4)
         owner = train_all(failed, retry=[2])
-    assert owner.snapshot()["failures"] == 1
+    assert owner.snapshot().failures == 1
     assert owner.close()["FAIL"] == 2
 
 
@@ -298,7 +298,7 @@ def test_only_failed_trials_are_trained_again(failed: Path, numbers: list[int], 
     with pytest.raises(StudyError, match=f"trial {numbers[-1]} {message}; only failed trials can be trained again"):
         StudyOwner(failed, MACHINES, retry=numbers)
     owner = StudyOwner(failed, MACHINES)
-    assert owner.next_slot() is None and owner.close()["WAITING"] == 0, "nothing was entered"
+    assert owner.offer() is None and owner.close()["WAITING"] == 0, "nothing was entered"
 
 
 def test_a_trial_trained_again_goes_on_after_a_crash(single: Calm, failed: Path) -> None:

@@ -70,8 +70,8 @@ def test_results_that_are_gone_are_named(first: tuple[Path, Path], tmp_path: Pat
         file.unlink()
     owner = StudyOwner(study_dir, MACHINES)
     try:
-        assert owner.next_slot() is None
-        assert "is gone" in str(owner.broken())
+        assert owner.offer() is None
+        assert "is gone" in str(owner.snapshot().broken)
     finally:
         owner.close()
 

@@ -175,19 +175,19 @@ def test_a_refused_start_releases_the_study(study_dir: Path) -> None:
         with pytest.raises(StudyError, match="trial 99 does not exist"):
             StudyOwner(study_dir, MACHINES, retry=[99])
     owner = StudyOwner(study_dir, MACHINES)
-    assert owner.attempt == 3
+    assert owner._attempt.number == 3
     owner.close()
 
 
 def test_running_means_leased(study_dir: Path) -> None:
     owner = StudyOwner(study_dir, MACHINES)
     slot = next_slot(owner)
-    assert owner.snapshot()["counts"]["RUNNING"] == 0
+    assert owner.snapshot().counts["RUNNING"] == 0
     owner.lease(slot)
-    assert owner.snapshot()["counts"] == counts(RUNNING=2, WAITING=6)
+    assert owner.snapshot().counts == counts(RUNNING=2, WAITING=6)
     kill(owner)
     again = StudyOwner(study_dir, MACHINES)
-    assert again.snapshot()["counts"] == counts(WAITING=8)
+    assert again.snapshot().counts == counts(WAITING=8)
     again.close()
 
 
@@ -208,7 +208,7 @@ def test_fewer_trials_leave_the_surplus_untrained(study_dir: Path, calm: Calm) -
     fewer = load_spec(calm.file, ["search.trials=5"])
     owner = train_all(study_dir, spec=fewer)
     snapshot = owner.snapshot()
-    assert (snapshot["limit"], read_status(study_dir)["limit"]) == (5, 5)
+    assert (snapshot.limit, read_status(study_dir)["limit"]) == (5, 5)
     assert owner.close() == counts(COMPLETE=5, WAITING=3)
     assert table(study_dir, "trials")["trial"].to_pylist() == list(range(5))
     calm.finish(study_dir, spec=load_spec(calm.file), but=("spec_hash",))
@@ -293,7 +293,7 @@ def test_a_study_file_changed_by_hand_is_refused(study_dir: Path) -> None:
 
 def test_a_refused_study_file_is_not_changed(study_dir: Path) -> None:
     owner = train_all(study_dir, least=1)
-    owner._ledger.set_attribute("identity", "another")
+    owner._attempt.ledger.set_attribute("identity", "another")
     owner.close()
     before = (study_dir / "study.yaml").read_bytes()
     spec = read_spec(study_dir, ["search.trials=99"])
@@ -375,17 +375,17 @@ def test_hours_are_counted_over_all_attempts(calm: Calm, study_dir: Path) -> Non
         worker = SlotWorker(owner, study_dir, next_slot(owner))
         worker.segment(0.0)
         now[0] += used * 3600
-        assert owner.snapshot()["over_budget"] is None
+        assert owner.snapshot().over_budget is None
         kill(owner) if used == 0.5 else owner.close()
         now[0] = 77.0
     owner = StudyOwner(study_dir, MACHINES, spec, clock=lambda: now[0])
     worker = SlotWorker(owner, study_dir, next_slot(owner))
     waiting = next_slot(owner)
     now[0] += 0.11 * 3600
-    assert owner.snapshot()["over_budget"] == "budget.hours: 1 h are used up (1.01 h)"
-    assert owner.next_slot() == WAIT and not owner.lease(waiting).members, "nothing new starts"
+    assert owner.snapshot().over_budget == "budget.hours: 1 h are used up (1.01 h)"
+    assert owner.offer() == WAIT and not owner.lease(waiting).members, "nothing new starts"
     worker.segment(float("inf"))
-    assert worker.done and owner.next_slot() is None
+    assert worker.done and owner.offer() is None
     assert owner.close() == counts(COMPLETE=2, WAITING=6), "trials that had begun are finished"
     calm.finish(study_dir, spec=load_spec(calm.file), but=("spec_hash",))
 
@@ -400,7 +400,7 @@ def test_hours_are_counted_over_all_attempts(calm: Calm, study_dir: Path) -> Non
 )
 def test_a_spent_budget_starts_nothing_new(calm: Calm, study_dir: Path, budget: str, reason: str) -> None:
     owner = train_all(study_dir, spec=limited(calm, budget), segment_s=0.0)
-    assert owner.snapshot()["over_budget"].startswith(reason)
+    assert (owner.snapshot().over_budget or "").startswith(reason)
     first = owner.close()
     assert first["COMPLETE"] + first["WAITING"] == 8 and 1 <= first["COMPLETE"] <= 2
     assert train_all(study_dir).close() == first, "nor at the next start"
@@ -421,11 +421,11 @@ def test_failures_beyond_their_number_start_nothing_new(
     with monkeypatch.context() as patch:
         patch.setattr(pinncore.Pack, "step", buggy)
         owner = train_all(study_dir, spec=spec)
-        assert owner.snapshot()["over_budget"] == "budget.max_failures: 2 trials have failed, more than 1"
+        assert owner.snapshot().over_budget == "budget.max_failures: 2 trials have failed, more than 1"
         assert owner.close()["FAIL"] == 2
     failed = [row["trial"] for row in table(study_dir, "trials").to_pylist() if row["state"] == "FAIL"]
     owner = train_all(study_dir, spec=spec, retry=failed)
-    assert owner.snapshot()["failures"] == 0
+    assert owner.snapshot().failures == 0
     assert owner.close() == counts(COMPLETE=8, FAIL=2), "retried failures no longer count"
 
 

@@ -16,7 +16,7 @@ from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_spec
 from sweeps.study.status import read_status
 
-from ..small import MACHINES, assert_same_tables, prepare, train_all, write_study
+from ..small import MACHINES, assert_same_tables, next_slot, prepare, train_all, write_study
 
 WHOLE = {"trials": 6, "pack": 2}
 
@@ -28,12 +28,10 @@ def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     spec = load_spec(write_study(folder / "data", epochs=120, iterations=40, **WHOLE))
     study_dir, _ = prepare(folder / "killed", spec)
     owner = StudyOwner(study_dir, MACHINES)
-    slot = owner.next_slot()
-    assert slot is not None
-    worker = SlotWorker(owner, study_dir, slot)
+    worker = SlotWorker(owner, study_dir, next_slot(owner))
     while not (list((study_dir / "trials").glob("*")) and list((study_dir / "checkpoints").rglob("*.safetensors"))):
         worker.segment(0.02)
-    owner._lock.release()  # as the kernel does when a process dies
+    owner._attempt.lock.release()  # as the kernel does when a process dies
     finished = folder / "finished" / "small"
     shutil.copytree(study_dir, finished)
     train_all(finished).close()

@@ -21,7 +21,7 @@ from sweeps.query.query import ranked_trials
 from sweeps.query.ranking import Ranking, dimensions, front, ranking_of, swept_columns
 from sweeps.query.text import render, span
 from sweeps.storage.tables import StudyTables
-from sweeps.study.trials import Book, Trial, end_of
+from sweeps.study.trials import StudyTrials, Trial, Window, end_of
 
 from ..bare_rows import Row, replicates, row, study
 
@@ -63,11 +63,11 @@ def test_trials_rank_by_the_values_of_the_owner(tmp_path: Path, quantile: float)
     draw = np.random.default_rng(0)
     errors = np.where(draw.random((200, 4)) < draw.random((200, 1)), None, draw.integers(1, 9, (200, 4)) / 8)
     rows = [line for trial, own in enumerate(errors) for line in replicates(trial, *own)]
-    book, expected = Book(4, quantile), []
+    trials, expected = StudyTrials(4, quantile, ["rel_l2"]), []
     for number in range(len(errors)):
-        trial = Trial(number, number, {}, "", 0, ())
+        trial = Trial(number, number, {}, "", 0, Window(0, 0, 0, 0))
         trial.done = {line["replicate"]: end_of(line, ["rel_l2"]) for line in rows[4 * number : 4 * number + 4]}
-        state, values = book.outcome(trial) or ("", None)
+        state, values = trials.outcome(trial) or ("", None)
         if state == "COMPLETE" and values:
             expected.append((values[0], number))
     table = top([study(tmp_path / "demo", f"replicates: 4, quantile: {quantile!r}", rows)], 200)

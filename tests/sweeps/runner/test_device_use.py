@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from sweeps.owner.messages import DeviceLoad
 from sweeps.runner.device_use import DeviceUse
 
 
@@ -22,19 +23,19 @@ class Machine:
 def test_busy_cores_are_those_since_the_last_look() -> None:
     machine = Machine()
     use = machine.use()
-    assert use.look() == {}
+    assert use.look() == DeviceLoad()
     machine.now, machine.used_s = 2.0, 3.0
-    assert use.look() == {"cores_busy": 1.5}
+    assert use.look() == DeviceLoad(1.5)
     machine.now, machine.used_s = 2.1, 3.1
-    assert use.look() == {"cores_busy": 1.5}, "too soon to measure again"
+    assert use.look() == DeviceLoad(1.5), "too soon to measure again"
     machine.now, machine.used_s = 4.0, 4.0
-    assert use.look() == {"cores_busy": 0.5}
+    assert use.look() == DeviceLoad(0.5)
 
 
-@pytest.mark.parametrize("load", [{"gpu_busy": 0.71}, {}], ids=["reported", "not reported"])
-def test_a_gpu_is_measured_with_its_memory(monkeypatch: pytest.MonkeyPatch, load: dict[str, float]) -> None:
+@pytest.mark.parametrize("load", [0.71, None], ids=["reported", "not reported"])
+def test_a_gpu_is_measured_with_its_memory(monkeypatch: pytest.MonkeyPatch, load: float | None) -> None:
     def utilization(device: Any) -> int:
-        if not load:
+        if load is None:
             raise ModuleNotFoundError("pynvml does not seem to be installed or it can't be imported.")
         return 71
 
@@ -43,4 +44,4 @@ def test_a_gpu_is_measured_with_its_memory(monkeypatch: pytest.MonkeyPatch, load
     machine = Machine()
     use = machine.use("cuda")
     machine.now, machine.used_s = 1.0, 0.25
-    assert use.look() == {"cores_busy": 0.25, "gpu_bytes": 3e9, **load}
+    assert use.look() == DeviceLoad(0.25, 3e9, load)

@@ -44,7 +44,7 @@ def task(study_dir: Path) -> Iterator[PackTask]:
 
 def rows_of(*reports: PackReport) -> dict[int, dict[str, Any]]:
     """Return every reported row by trial; check that no trial was reported twice."""
-    rows = [row for report in reports for row in report.trials]
+    rows = [dict(record.row) for report in reports for record in report.records]
     assert len({row["trial"] for row in rows}) == len(rows)
     return {row["trial"]: row for row in rows}
 
@@ -95,7 +95,7 @@ def test_a_checkpoint_replaces_the_one_before(task: PackTask, study_dir: Path) -
     assert [path.name for path in pack.iterdir()] == ["attempt-0001-lease-000001-segment-000001"]
     resumed = PackRun(replace(task, lease=2), study_dir)
     progress = resumed.train(0.0).progress
-    assert progress["evaluations"] == 30 * progress["members"] > 0, "it resumes and does not begin anew"
+    assert progress.evaluations == 30 * progress.members > 0, "it resumes and does not begin anew"
 
 
 def test_members_end_where_the_owner_says(task: PackTask, study_dir: Path) -> None:
@@ -108,7 +108,7 @@ def test_members_end_where_the_owner_says(task: PackTask, study_dir: Path) -> No
     report = run.train(0.0)
     rows = {member.label: rows_of(report).get(member.trial) for member in task.members}
     training, waiting = rows[labels[0]], rows[labels[5]]
-    assert training is not None and waiting is not None and len(report.trials) == 2
+    assert training is not None and waiting is not None and len(report.records) == 2
     assert training["state"] == waiting["state"] == "PRUNED"
     assert training["stop_reason"] == waiting["stop_reason"] == "pruned"
     assert training["evaluations"] == 10 and training["rel_l2"] > 0 and training["failure"] is None
@@ -125,8 +125,8 @@ def test_data_that_vanish_fail_the_members_and_not_the_process(tmp_path: Path) -
     report = PackRun(task, calm.fresh).train(END)
     assert owner.report(report).taken
     assert owner.close()["FAIL"] == 2
-    assert [row["state"] for row in report.trials] == ["FAIL", "FAIL"]
-    assert all("does not exist" in row["failure"] for row in report.trials)
+    assert [record.row["state"] for record in report.records] == ["FAIL", "FAIL"]
+    assert all("does not exist" in record.row["failure"] for record in report.records)
 
 
 def test_an_objective_that_cannot_be_computed_is_a_failure(task: PackTask, study_dir: Path) -> None:
@@ -179,8 +179,8 @@ def limit_memory(patch: pytest.MonkeyPatch, most: int, where: str) -> None:
 def test_a_member_without_room_fails(task: PackTask, study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit_memory(monkeypatch, 0, "step")
     report = PackRun(replace(task, members=task.members[:1], size=1), study_dir).train(END)
-    (row,) = report.trials
-    assert (row["state"], row["failure"]) == ("FAIL", "out of memory, alone in its pack")
+    (record,) = report.records
+    assert (record.row["state"], record.row["failure"]) == ("FAIL", "out of memory, alone in its pack")
     assert report.given_back == () and report.left == 0
 
 
@@ -199,7 +199,7 @@ def test_what_finished_before_memory_ran_out_is_reported(
 
     monkeypatch.setattr(pinncore.Pack, "step", second_fails)
     report = PackRun(replace(task, members=(brief, *task.members[1:])), study_dir).train(END)
-    assert steps == [6, 5] and report.trials[0]["trial"] == brief.trial
+    assert steps == [6, 5] and report.records[0].row["trial"] == brief.trial
     assert len(report.given_back) == 3 and report.size == 2
 
 
@@ -285,8 +285,8 @@ def test_a_worker_whose_disk_fails_says_so_and_leaves(study_dir: Path, monkeypat
 
     monkeypatch.setattr(pinncore, "write_checkpoint", full)
     worker.segment(0.0)
-    assert worker.done and owner.broken() == "No space left on device: /disk/checkpoints"
-    assert owner.next_slot() is None
+    assert worker.done and owner.snapshot().broken == "No space left on device: /disk/checkpoints"
+    assert owner.offer() is None
     owner.close()
 
 

@@ -3,59 +3,54 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from sweeps.owner.messages import DeviceLoad, PackProgress
+from sweeps.owner.snapshot import BestTrial, FinishedTrial, StudySnapshot
 from sweeps.query.text import duration
-from sweeps.runner.progress import Progress, finished_line, status_line, view
+from sweeps.runner.progress import Progress, finished_line, status_line, times, view
+from sweeps.states import STATES
 
 
-def trial(number: int, *, value: float | None = 0.0131, state: str = "COMPLETE") -> dict[str, Any]:
-    return {
-        "trial": number,
-        "state": state,
-        "value": value,
-        "seconds": 22.4,
-        "stop_reason": "iterations_done" if value is not None else "not_finite",
-        "params": {"width": 16, "adam_lr": 0.00123456, "init": "keras"},
-    }
+def trial(number: int, *, value: float | None = 0.0131, state: str = "COMPLETE", **changes: Any) -> FinishedTrial:
+    reason = "iterations_done" if value is not None else "not_finite"
+    params = {"width": 16, "adam_lr": 0.00123456, "init": "keras"}
+    return replace(FinishedTrial(number, state, value, params, reason, seconds=22.4), **changes)
 
 
-def snapshot(**changes: Any) -> dict[str, Any]:
-    return {
-        "study": "quickstart",
-        "limit": 16,
-        "counts": {"COMPLETE": 2, "FAIL": 1, "PRUNED": 0, "RUNNING": 8, "WAITING": 5},
-        "failures": 1,
-        "objective": "rel_l2",
-        "best": {"trial": 1, "value": 0.0131, "params": {"width": 16, "init": "keras"}},
-        "packs": [
-            {"pack": 3, "members": 4, "phase": "lbfgs", "under_way": 2.0, "evaluations": 25914, "seconds": 8.0},
-            {"pack": 4, "members": 1, "phase": "mixed", "under_way": 0.25, "evaluations": 12, "seconds": 0.5},
-        ],
-        "under_way": 2.25,
-        "elapsed_s": 136.0,
-        "places": 2,
-        "requested": 2,
-        "preparing": [],
-        "cores_per_pack": 1,
-        "budget_left_s": None,
-        "left_s": 72.0,
-        "failed": [],
-        "finished": [trial(0), trial(1), trial(2, value=None, state="FAIL")],
-        "finished_count": 3,
-        "over_budget": None,
-    } | changes
+PACKS = {3: PackProgress(4, "lbfgs", 2.0, 25914), 4: PackProgress(1, "mixed", 0.25, 12)}
+SNAPSHOT = StudySnapshot(
+    study="quickstart",
+    objective="rel_l2",
+    limit=16,
+    counts={"COMPLETE": 2, "FAIL": 1, "PRUNED": 0, "RUNNING": 8, "WAITING": 5},
+    failures=1,
+    best=BestTrial(1, 0.0131, {"width": 16, "init": "keras"}),
+    packs=PACKS,
+    under_way=2.25,
+    places=2,
+    requested=2,
+    finished=[trial(0), trial(1), trial(2, value=None, state="FAIL")],
+    finished_count=3,
+)
 
 
-EMPTY = snapshot(counts={}, failures=0, best=None, packs=[], under_way=0.0, left_s=None, finished=[], elapsed_s=0.2)
+def snapshot(**changes: Any) -> StudySnapshot:
+    return replace(SNAPSHOT, **changes)
 
 
-def drawn(content: dict[str, Any], width: int = 100) -> list[str]:
+EMPTY = snapshot(counts=dict.fromkeys(STATES, 0), failures=0, best=None, packs={}, under_way=0.0, finished=[])
+
+
+def drawn(
+    content: StudySnapshot, width: int = 100, *, elapsed_s: float = 136.0, left_s: float | None = 72.0
+) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(view(content))
+    console.print(view(content, times(content, elapsed_s, left_s), content.finished))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
@@ -94,19 +89,19 @@ def test_the_view_shows_what_was_pruned_retried_and_what_ends_the_study() -> Non
     assert lines[1].endswith("6/16 trials, 3 pruned, 1 running")  # the failed one was trained once more
     assert lines[5] == "ending  budget.hours: 2 h are used up (2.01 h)"
     assert status_line(ending).startswith("quickstart: 6/16 trials, 1 running, 3 pruned, best")
-    pruned = trial(7, value=None, state="PRUNED") | {"stop_reason": "pruned"}
+    pruned = trial(7, value=None, state="PRUNED", stop_reason="pruned")
     assert finished_line(pruned, "rel_l2").startswith("trial 7: pruned in 22 s  width=16")
 
 
 def test_the_view_shows_what_the_workers_measured() -> None:
-    packs = [{**pack, "cores_busy": busy} for pack, busy in zip(snapshot()["packs"], (1.96, 1.0), strict=True)]
+    packs = {n: replace(PACKS[n], load=DeviceLoad(busy)) for n, busy in ((3, 1.96), (4, 1.0))}
     assert (
         drawn(snapshot(packs=packs, cores_per_pack=2))[4] == "devices 2 packs in training, room for 2, cores 74 % busy"
     )
-    gpu = {"cores_busy": 0.5, "gpu_busy": 0.9, "gpu_bytes": 3e9}
-    lines = drawn(snapshot(packs=[{**packs[0], **gpu}, packs[1]], places=4))
+    packs[3] = replace(PACKS[3], load=DeviceLoad(cores_busy=0.5, gpu_busy=0.9, gpu_bytes=3e9))
+    lines = drawn(snapshot(packs=packs, places=4))
     assert lines[4] == "devices 2 packs in training, room for 4, cores 75 % busy, GPUs 90 % busy, 3 GB of GPU memory"
-    assert "devices" not in "".join(drawn(snapshot(packs=[])))
+    assert "devices" not in "".join(drawn(snapshot(packs={})))
 
 
 @pytest.mark.parametrize(
@@ -119,13 +114,11 @@ def test_the_view_shows_what_the_workers_measured() -> None:
     ],
 )
 def test_the_time_left_ends_with_the_budget(left_s: float | None, budget_left_s: float | None, text: str) -> None:
-    assert drawn(snapshot(left_s=left_s, budget_left_s=budget_left_s))[2] == f"time    2 min 16 s{text}"
+    assert drawn(snapshot(budget_left_s=budget_left_s), left_s=left_s)[2] == f"time    2 min 16 s{text}"
 
 
 def test_the_view_stays_small_and_inside_the_terminal() -> None:
-    many = snapshot(
-        packs=[snapshot()["packs"][0] | {"pack": n} for n in range(40)], finished=[trial(n) for n in range(900)]
-    )
+    many = snapshot(packs=dict.fromkeys(range(40), PACKS[3]), finished=[trial(n) for n in range(895, 900)])
     lines = drawn(many)
     assert len(lines) <= 20 and "and 34 more packs" in lines[12] and lines[-1].startswith("trial 899")
     for width in (40, 60, 80):
@@ -134,13 +127,13 @@ def test_the_view_stays_small_and_inside_the_terminal() -> None:
 
 
 def test_a_study_that_has_just_begun_is_drawn() -> None:
-    assert drawn(EMPTY)[2] == "time    0 s"
-    assert status_line(EMPTY) == "quickstart: 0/16 trials, 0 running; 0 s"
-    assert drawn(snapshot(limit=0, packs=[]))
+    assert drawn(EMPTY, elapsed_s=0.2, left_s=None)[2] == "time    0 s"
+    assert status_line(EMPTY) == "quickstart: 0/16 trials, 0 running"
+    assert drawn(snapshot(limit=0, packs={}))
 
 
 def test_text_from_outside_is_shown_as_text() -> None:
-    hostile = snapshot(study="a[bold]b", finished=[trial(0) | {"params": {"init": "[red]x\x1b[31m\n"}}])
+    hostile = snapshot(study="a[bold]b", finished=[trial(0, params={"init": "[red]x\x1b[31m\n"})])
     assert "a[bold]b" in drawn(hostile)[0]
     assert drawn(hostile)[-1].endswith("init=[red]x [31m")
 
@@ -150,7 +143,7 @@ def test_a_log_gets_each_finished_trial_once_and_the_state_at_most_every_five_se
     with log.progress as progress:
         for log.now in range(12):
             new = [trial(log.now // 3)] if log.now % 3 == 2 else []  # a trial finishes every three seconds
-            progress.update(snapshot(elapsed_s=float(log.now), finished=new))
+            progress.update(snapshot(finished=new))
         progress.message("a word [in] between")
     finished = [line for line in log.lines if line.startswith("trial ")]
     states = [line for line in log.lines if line.startswith("quickstart: ")]
@@ -197,7 +190,7 @@ def test_the_live_view_keeps_the_last_failures_in_sight() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={"TERM": "xterm"})
     with Progress(console, plain=False) as progress:
         for number in range(5):
-            failed = trial(number, value=None, state="FAIL") | {"failure": f"reason {number}"}
+            failed = trial(number, value=None, state="FAIL", failure=f"reason {number}")
             progress.update(snapshot(finished=[failed]))
         progress.update(snapshot(finished=[trial(number) for number in range(5, 9)]))
     last = console.file.getvalue().rpartition("quickstart ──")[2]  # type: ignore[attr-defined]
@@ -218,9 +211,9 @@ def test_the_view_is_left_standing_when_the_study_is_interrupted() -> None:
 
 
 def test_a_finished_trial_without_times_or_reasons_is_one_line() -> None:
-    bare = {"trial": 3, "state": "COMPLETE", "value": 0.5, "stop_reason": None, "params": {}, "seconds": None}
+    bare = FinishedTrial(3, "COMPLETE", 0.5, {})
     assert finished_line(bare, "loss") == "trial 3: loss 0.5"
-    failed = bare | {"state": "FAIL", "value": None, "failure": "worker\nlost"}
+    failed = replace(bare, state="FAIL", value=None, failure="worker\nlost")
     assert finished_line(failed, "loss") == "trial 3: failed, worker lost"
 
 

@@ -15,6 +15,8 @@ import pytest
 from ray import exceptions
 
 from sweeps.owner.capacity import ClusterCapacity
+from sweeps.owner.messages import PackProgress
+from sweeps.owner.snapshot import StudySnapshot
 from sweeps.runner import watcher
 from sweeps.runner.watcher import ECHO_S, Echoes, Watcher
 from tests.cluster.waiting import eventually
@@ -26,7 +28,7 @@ class Owner:
     def __init__(self) -> None:
         self.stopped = self.closed = False
         self.fails: Exception | None = None
-        self.packs: list[object] = [object()]
+        self.packs = {0: PackProgress()}
 
     def __getattr__(self, name: str) -> Any:
         return SimpleNamespace(remote=lambda *arguments: lambda: getattr(self, f"do_{name}")(*arguments))
@@ -36,15 +38,15 @@ class Owner:
     def do_share(self, held: object, requested: object) -> None: ...
 
     def do_stop(self) -> None:
-        self.stopped, self.packs = True, []
+        self.stopped, self.packs = True, {}
 
     def do_close(self) -> None:
         self.closed = True
 
-    def do_snapshot(self, since: int) -> dict[str, Any]:
+    def do_snapshot(self, since: int) -> StudySnapshot:
         if self.fails is not None:
             raise self.fails
-        return {"finished_count": 0, "counts": {"WAITING": 1}, "unfit": [], "packs": self.packs}
+        return StudySnapshot("small", "rel_l2", 1, {"WAITING": 1}, packs=self.packs)
 
 
 class View:
@@ -80,9 +82,8 @@ class Scene:
             self.view,  # type: ignore[arg-type]
             self.pulse,  # type: ignore[arg-type]
             folder,
+            SimpleNamespace(is_shared=False, head_is_gone=lambda: self.head_is_gone),  # type: ignore[arg-type]
             wait_min=wait_min,
-            is_shared=False,
-            head_is_gone=lambda: self.head_is_gone,
             leave=self.left.set,
         )
 
@@ -137,7 +138,7 @@ def test_a_dead_owner_ends_the_run(start_scene: Callable[..., Scene]) -> None:
 
 def test_a_cluster_without_a_place_is_waited_for_and_not_for_ever(start_scene: Callable[..., Scene]) -> None:
     scene = start_scene(wait_min=0.001)
-    scene.owner.packs, scene.pulse.missing = [], "no node has room for a pack, which needs 2 cores; nodes have 1 core"
+    scene.owner.packs, scene.pulse.missing = {}, "no node has room for a pack, which needs 2 cores; nodes have 1 core"
     eventually(lambda: scene.watcher.lost)
     assert scene.view.messages == [f"waiting for the cluster: {scene.pulse.missing}"]
     assert "did not grow within 0.001 min (resources.wait_min): no node has room" in scene.watcher.lost

@@ -168,8 +168,8 @@ def test_a_store_that_goes_away_ends_the_run_and_loses_nothing(
     with store.away():
         worker.segment(30.0)
         assert worker.done
-        assert "it does not answer" in (owner.broken() or "") and root in (owner.broken() or "")
-        assert owner.next_slot() is None
+        assert "it does not answer" in (owner.snapshot().broken or "") and root in (owner.snapshot().broken or "")
+        assert owner.offer() is None
         owner.close()
     assert run_all(home) == calm.counts
     check_whole(calm, root, tmp_path)
@@ -186,7 +186,7 @@ def test_a_checkpoint_that_cannot_be_read_is_no_fault_of_its_members(
     worker = SlotWorker(owner, home, next_slot(owner))
     with store.away():
         worker.segment(0.0)
-    assert worker.done and "it does not answer" in (owner.broken() or "")
+    assert worker.done and "it does not answer" in (owner.snapshot().broken or "")
     owner.close()
     assert run_all(home) == calm.counts
     check_whole(calm, root, tmp_path)
@@ -271,7 +271,7 @@ def test_a_worker_elsewhere_trains_from_the_store_alone(calm: Calm, root: str, t
     assert [name for name in names(root) if name.startswith("checkpoints/")]
     assert not (other_home / "checkpoints").exists()
     SlotWorker(owner, other_home, 1).segment(60.0)  # its process was killed: another one goes on there
-    assert owner.broken() is None and finished(owner) >= 2
+    assert owner.snapshot().broken is None and finished(owner) >= 2
     owner.stop()
     owner.close()
 
@@ -302,12 +302,12 @@ def test_a_machine_that_has_lost_the_study_publishes_nothing(
     owner = StudyOwner(first, MACHINES, spec)
     worker = SlotWorker(owner, first, next_slot(owner))
     worker.segment(0.0)
-    owner._ledger.close()  # the server has let its lock go
+    owner._attempt.ledger.close()  # the server has let its lock go
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "second"))
     second = StudyOwner(open_folder(Path(root), spec)[0], MACHINES, spec)
     before = names(root)
     worker.segment(60.0)
-    assert names(root) == before and "was taken over by another machine" in (owner.broken() or "")
+    assert names(root) == before and "was taken over by another machine" in (owner.snapshot().broken or "")
     owner.close()
     kill(second)
     assert run_all(first) == calm.counts
