@@ -17,31 +17,20 @@ from typing import Final
 import torch
 
 import pinncore
-from pinncore.compilation import memory_form
-from pinncore.engines import choose_engine
-from pinncore.member import is_padded
-from pinncore.networks import parameter_count
-from pinncore.optim.memory import memory_bytes
-from pinncore.training import DTYPES
+from pinncore.cost import Clock, Timing, expected_evaluations, pack_bytes, pack_seconds, timed_extremes
 
 from ..owner.packing import LARGEST_PACK, grouped, pack_size, traits_of, trials_of_pack, window_size
 from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..spec.warnings import warnings_of
-from .calibration import Clock, Timing, first_members, timed_extremes
 from .cluster_view import device_of
-from .precompile import missing_kernels
+from .precompile import first_members, missing_kernels
 
-EVALUATIONS_PER_ITERATION: Final = 1.25  # of L-BFGS with a first step of 1
-EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with first_step = 0.001
-SMALL_STEP: Final = 0.1
 START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
 COMPILE_SECONDS: Final = 15.0  # in addition, where kernels are not compiled yet
 MOST_LOOKED_AT: Final = 1000  # configurations; the others are assumed to be like them
 # a Ray worker with torch, Numba and compiled kernels, before the first member; builds of torch for GPUs take more
 PROCESS_MB: Final = 600 if torch.version.cuda is None else 900  # measured
-VECTORS: Final = 20  # that the optimisers of a member hold, as long as its parameters
-POINT_ARRAYS: Final = 5  # over all points that a member holds besides its inputs
 
 _CASES: Final[tuple[dict[str, float], ...]] = (  # expected, least, most
     {"iterations": 1.0, "searches": 1.0, "contention": 1.0},
@@ -95,8 +84,8 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     seconds: list[float | None] = [None] * 3
     if timings:
         seconds = [start + _study_seconds(packs, timings, at_once, scale, device, **case) for case in _CASES]
-    memory_mb = max(_pack_mb(pack, device) for pack in packs)
-    evaluations = round(scale * replicates * sum(_evaluations(member.train) for member in members))
+    memory_mb = PROCESS_MB + max(pack_bytes(pack, device) for pack in packs) / 1e6
+    evaluations = round(scale * replicates * sum(expected_evaluations(member.train) for member in members))
     device_hours = _device_hours(packs, timings, scale, device) if timings else None
     costs = {"device_hours": device_hours, "evaluations": evaluations}
     return Plan(
@@ -174,40 +163,6 @@ def _packs(members: Sequence[pinncore.Member], size: int, window: int, replicate
     return [[members[number] for number in pack for _ in range(replicates)] for pack in packs]
 
 
-def _evaluations(train: pinncore.TrainSettings) -> float:
-    return train.epochs + _lbfgs_evaluations(train)
-
-
-def _lbfgs_evaluations(train: pinncore.TrainSettings) -> float:
-    rate = EVALUATIONS_PER_ITERATION if train.first_step >= SMALL_STEP else EVALUATIONS_AT_SMALL_STEPS
-    most = train.max_evaluations
-    return min(rate * train.iterations, most if most is not None else float("inf"))
-
-
-def _pack_mb(pack: Sequence[pinncore.Member], device: str) -> float:
-    """Return the megabytes of a worker with a pack.
-
-    They are those of the process, of points, vectors and pairs of every member, and of one evaluation.
-    """
-    train, inputs = pack[0].train, pack[0].layers[0]
-    item, count = DTYPES[train.dtype].itemsize, max(parameter_count(member.layers) for member in pack)
-    points = len(pack[0].problem.point_sets[0].inputs)
-    point_data = len(pack) * (POINT_ARRAYS + inputs) * points * (8 + item)
-    vectors = len(pack) * count * item * VECTORS + sum(_pairs_bytes(member, device) for member in pack)
-    engine = choose_engine(train.engine, torch.device(device))
-    evaluation = engine.evaluation_bytes([member.layers for member in pack], points, item, device)
-    return PROCESS_MB + (point_data + vectors + evaluation) / 1e6
-
-
-def _pairs_bytes(member: pinncore.Member, device: str) -> int:
-    train, form = member.train, memory_form(member, device)
-    pairs, size = min(train.lbfgs_history, train.iterations), parameter_count(member.layers)
-    if form is None:
-        return 8 * (2 * pairs * size + 11 * pairs * pairs)  # those of SciPy, in float64
-    method = "lbfgs" if train.second_stage == "scipy" else train.second_stage
-    return memory_bytes(form, pairs, size, getattr(torch, train.dtype), method)
-
-
 def _study_seconds(
     packs: Sequence[Sequence[pinncore.Member]],
     timings: Sequence[Timing],
@@ -222,7 +177,7 @@ def _study_seconds(
     """Return the seconds of all packs on `at_once` workers, each of which takes the next pack when it is free."""
     workers = [0.0] * at_once
     for pack in packs:
-        seconds = _pack_seconds(pack, timings, device, iterations=iterations, searches=searches)
+        seconds = pack_seconds(pack, timings, device, iterations=iterations, searches=searches)
         heapq.heapreplace(workers, workers[0] + seconds)
     return contention * scale * max(workers)
 
@@ -231,39 +186,7 @@ def _device_hours(
     packs: Sequence[Sequence[pinncore.Member]], timings: Sequence[Timing], scale: float, device: str
 ) -> float:
     """Return the hours in which packs hold a device, summed over devices."""
-    return scale * sum(_pack_seconds(pack, timings, device, iterations=1.0, searches=1.0) for pack in packs) / 3600
-
-
-def _pack_seconds(
-    pack: Sequence[pinncore.Member],
-    timings: Sequence[Timing],
-    device: str,
-    *,
-    iterations: float,
-    searches: float,
-) -> float:
-    """Return the seconds of evaluations and memories of all members of a pack.
-
-    Where the engine pads, each member costs as much as the widest.
-    """
-    counts = [parameter_count(member.layers) for member in pack]
-    if is_padded(pack[0].train.engine, torch.device(device).type):
-        counts = [max(counts)] * len(counts)
-    seconds = 0.0
-    for train, count in zip((member.train for member in pack), counts, strict=True):
-        adam, lbfgs, memory = (_between(timings, count, name) for name in ("adam_s", "lbfgs_s", "memory_s"))
-        seconds += train.epochs * adam + iterations * searches * _lbfgs_evaluations(train) * lbfgs
-        seconds += iterations * train.iterations * memory
-    return seconds
-
-
-def _between(timings: Sequence[Timing], parameters: int, name: str) -> float:
-    """Return a timing interpolated by the number of parameters, at least zero."""
-    small, large = timings[0], timings[-1]
-    if small.parameters == large.parameters:
-        return getattr(small, name)
-    weight = (parameters - small.parameters) / (large.parameters - small.parameters)
-    return max(getattr(small, name) + weight * (getattr(large, name) - getattr(small, name)), 0.0)
+    return scale * sum(pack_seconds(pack, timings, device, iterations=1.0, searches=1.0) for pack in packs) / 3600
 
 
 def _how_sure(spec: StudySpec, limit: int, looked_at: int, is_timed: bool) -> str:

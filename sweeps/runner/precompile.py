@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -14,8 +15,7 @@ from pinncore.engines import choose_engine
 
 from ..errors import StudyError
 from ..search import search_of
-from ..spec.study_spec import StudySpec
-from .calibration import first_members
+from ..spec.study_spec import StudySpec, build_settings
 
 LOOKED_AT: Final = 64  # trials; the others differ in numbers and rarely in their kernels
 
@@ -45,3 +45,16 @@ def missing_kernels(spec: StudySpec) -> list[pinncore.TrainSettings]:
     """Return, for the first trials, settings whose kernels are not compiled on this machine."""
     members = first_members(spec, min(search_of(spec).limit, LOOKED_AT))
     return [settings for settings in dict.fromkeys(map(kernel_settings, members)) if not is_compiled(settings)]
+
+
+def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
+    """Return the first `count` configurations of a study as members of `pinncore`.
+
+    For a sampler that learns from results they are random configurations instead.
+    """
+    if spec.search.traits.learns:
+        random = spec.search.model_copy(update={"sampler": "random", "deterministic": False, "warm_start": []})
+        spec = dataclasses.replace(spec, search=random)
+    search = search_of(spec)
+    configs = (spec.config(search.propose(index).params) for index in range(count))
+    return [pinncore.Member(*build_settings(config)) for config in configs]

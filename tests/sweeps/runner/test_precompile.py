@@ -16,7 +16,7 @@ from pinncore.optim import rows
 from pinncore.optim.memory import pairs, symmetric
 from sweeps.errors import StudyError
 from sweeps.runner import precompile
-from sweeps.runner.calibration import first_members
+from sweeps.runner.precompile import first_members
 from sweeps.study.loading import load_text
 from tests.sweeps.spec.study_files import ELSEWHERE
 
