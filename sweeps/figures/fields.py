@@ -53,9 +53,8 @@ def field_map(
     title: str,
     label: str,
     unit: str,
-    limits: tuple[float, float],
-    format: Format = "svg",
-) -> bytes:
+    limits: tuple[float, float]
+) -> Figure:
     """Draw filled contours of a quantity [points] in its `unit`, on the colour scale `limits`."""
     factor, power = _power_of_ten(max(map(abs, limits)))
     low, high = limits[0] * factor, limits[1] * factor
@@ -65,11 +64,11 @@ def field_map(
         filled = _contours(axes, mesh, values * factor, levels, "viridis", every=5, lines="white")
         _bar(figure, axes, filled, f"{label}{power} ({_unit(unit)})", MaxNLocator(6))
         _lines(axes, mesh, plane.marks, color="white")
-    return picture_bytes(figure, format)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def error_map(plane: Plane, error: Array, *, title: str, unit: str, format: Format = "svg") -> bytes:
+def error_map(plane: Plane, error: Array, *, title: str, unit: str) -> Figure:
     """Draw filled contours of a signed error [points] in its `unit`, on a colour scale symmetric about 0.
 
     The scale ends at the 99.5th percentile of the absolute error, so that a few points do not hide the rest.
@@ -79,11 +78,11 @@ def error_map(plane: Plane, error: Array, *, title: str, unit: str, format: Form
     if mesh is not None:
         _signed(figure, axes, mesh, error * factor, f"error{power} ({_unit(unit)})", "RdBu_r")
         _lines(axes, mesh, plane.marks, color=INK)
-    return picture_bytes(figure, format)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str, format: Format = "svg") -> bytes:
+def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str) -> Figure:
     """Draw filled contours of the residual of the equation over the RMS of its forcing, symmetric about 0.
 
     The points `within` give the outline of the domain.
@@ -92,7 +91,7 @@ def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str, fo
     if mesh is not None:
         _signed(figure, axes, mesh, residual, "residual / RMS of the forcing", "PuOr_r")
         _lines(axes, mesh_of(within.first, within.second) or mesh, plane.marks, color=INK)
-    return picture_bytes(figure, format)
+    return figure
 
 
 def _unit(unit: str) -> str:
@@ -106,14 +105,11 @@ def _signed(figure: Figure, axes: Axes, mesh: Mesh, values: Array, label: str, c
 
 
 def _axes(plane: Plane, title: str) -> tuple[Figure, Axes, Mesh | None]:
-    figure = Figure(figsize=(4.8, 3.9), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(4.8, 3.9)
     axes.set_aspect("equal")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(plane.labels[0])
-    axes.set_ylabel(plane.labels[1])
-    axes.set_title(title)
+    axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title)
     mesh = mesh_of(plane.first, plane.second)
     if mesh is None:
         axes.text(0.5, 0.5, "the points do not span a plane", ha="center", color=QUIET, transform=axes.transAxes)

@@ -51,14 +51,13 @@ class Scaled:
 
 
 @matplotlib.rc_context(STYLE)
-def parallel_coordinates(columns: Sequence[Scaled], *, good: int, others: int, format: Format = "svg") -> bytes:
+def parallel_coordinates(columns: Sequence[Scaled], *, good: int, others: int) -> Figure:
     """Draw every trial as a line across one axis per setting; the last axis is the objective.
 
     The values of every column are in the order of the trials' ranks. The first trial and the first `good` trials are
     highlighted; the rest, drawn faintly, represents `others` trials.
     """
-    figure = Figure(figsize=(max(9.2, 1.05 * len(columns)), 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(max(9.2, 1.05 * len(columns)), 4.2)
     heights = np.stack([_axis(axes, place, column) for place, column in enumerate(columns)], axis=1)
     lines = np.stack([np.broadcast_to(np.arange(len(columns)), heights.shape), heights], axis=2)
     faint = len(lines) - good
@@ -84,45 +83,32 @@ def parallel_coordinates(columns: Sequence[Scaled], *, good: int, others: int, f
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
-    return picture_bytes(figure, format)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
 def cost_against_error(
-    seconds: Array, errors: Array, on_front: NDArray[np.bool_], *, label: str, title: str, format: Format = "svg"
-) -> bytes:
+    seconds: Array, errors: Array, on_front: NDArray[np.bool_], *, label: str, title: str
+) -> Figure:
     """Draw the error of each trial against its time, with the Pareto front as a line; arrays of shape [trials]."""
-    figure = Figure(figsize=(4.8, 3.4), layout="constrained")
-    axes = figure.subplots()
-    crowded = len(errors) > 500
-    color = CROWD if crowded else POINTS
+    figure, axes = panel(4.8, 3.4)
+    color, crowded = crowd_color(len(errors))
     axes.scatter(seconds, errors, s=18, color=color, alpha=0.55, linewidths=0, rasterized=crowded)
     order = np.lexsort((errors[on_front], seconds[on_front]))
     first, second = seconds[on_front][order], errors[on_front][order]
-    axes.plot(
-        first,
-        second,
-        color=BEST,
-        marker="o",
-        markersize=4.5,
-        linewidth=1.2,
-        drawstyle="steps-post",
-        label="Pareto front",
-    )
+    line: Any = {"marker": "o", "markersize": 4.5, "linewidth": 1.2, "drawstyle": "steps-post"}
+    axes.plot(first, second, color=BEST, label="Pareto front", **line)
     readable_scale(axes, seconds, along="x")
     readable_scale(axes, errors)
-    axes.set_xlabel("seconds of training")
-    axes.set_ylabel(label)
-    axes.set_title(title)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
-    return picture_bytes(figure, format)
+    axes.set(xlabel="seconds of training", ylabel=label, title=title)
+    legend_above(axes)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def cost_distribution(seconds: Mapping[str, Array], *, title: str, format: Format = "svg") -> bytes:
+def cost_distribution(seconds: Mapping[str, Array], *, title: str) -> Figure:
     """Draw the distribution of training times in seconds, by the end of the trials (complete, failed, pruned)."""
-    figure = Figure(figsize=(4.8, 3.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(4.8, 3.4)
     every = np.concatenate(list(seconds.values()))
     log = spans_decades(every)
     low, high = every.min(), max(every.max(), every.min() * (1 + 1e-9) + 1e-9)
@@ -135,19 +121,16 @@ def cost_distribution(seconds: Mapping[str, Array], *, title: str, format: Forma
     )  # fmt: skip
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(False, axis="x")
-    axes.set_xlabel("seconds of training")
-    axes.set_ylabel("trials")
-    axes.set_title(title)
+    axes.set(xlabel="seconds of training", ylabel="trials", title=title)
     if len(seconds) > 1:
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderpad=0.1)
-    return picture_bytes(figure, format)
+        legend_above(axes, 3)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def loss_shares(shares: Mapping[str, Mapping[str, float]], *, format: Format = "svg") -> bytes:
+def loss_shares(shares: Mapping[str, Mapping[str, float]], *) -> Figure:
     """Draw the terms of the loss at some moments: `shares` maps a moment to the share of each term, 0 to 1."""
-    figure = Figure(figsize=(9.2, 0.9 + 0.36 * len(shares)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(9.2, 0.9 + 0.36 * len(shares))
     terms = list(next(iter(shares.values())))
     left = np.zeros(len(shares))
     for term, color in zip(terms, TERM_COLORS, strict=False):
@@ -158,55 +141,39 @@ def loss_shares(shares: Mapping[str, Mapping[str, float]], *, format: Format = "
                 text = f"{width:.0f} %"
                 axes.text(start + width / 2, row, text, ha="center", va="center", color=ON_COLOR, fontsize=8)
         left += widths
-    axes.set_yticks(range(len(shares)), list(shares))
-    axes.set_ylim(len(shares) - 0.5, -0.5)
+    label_rows(axes, list(shares))
     axes.set_xlim(0, 100)
-    axes.grid(False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("share of the loss in %")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(terms), borderpad=0.1)
-    return picture_bytes(figure, format)
+    legend_above(axes, len(terms))
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
 def importances(
-    shares: Mapping[str, tuple[float, float, float]], noise: Mapping[str, float], *, format: Format = "svg"
-) -> bytes:
+    shares: Mapping[str, tuple[float, float, float]], noise: Mapping[str, float], *
+) -> Figure:
     """Draw the importance of each setting as a bar, the first on top, with its range and the level of chance.
 
     `shares`: share, low and high of each setting, 0 to 1; `noise`: the share below which a setting without effect
     stays. Bars that chance explains are pale.
     """
-    figure = Figure(figsize=(9.2, 1.0 + 0.34 * len(shares)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(9.2, 1.0 + 0.34 * len(shares))
     end = min(105.0, 105 * max(*noise.values(), *(max(bar) for bar in shares.values())))
     for row, (name, (share, low, high)) in enumerate(shares.items()):
-        by_chance = share <= noise[name]
+        by_chance, chance = share <= noise[name], [100 * noise[name]] * 2
         axes.barh(row, 100 * share, height=0.6, color=FAINT if by_chance else POINTS, alpha=0.55 if by_chance else 0.9)
-        axes.plot(
-            [100 * low, 100 * high], [row, row], color=INK, linewidth=1.2, label=None if row else "90 % of halves"
-        )
-        chance_share = 100 * noise[name]
-        label = None if row else "reached by chance"
-        axes.plot(
-            [chance_share, chance_share],
-            [row - 0.38, row + 0.38],
-            color=BEST,
-            linewidth=1.4,
-            linestyle=(0, (2, 1.2)),
-            label=label,
-        )
-        if chance_share > end:
+        labels = [None, None] if row else ["90 % of halves", "reached by chance"]
+        axes.plot([100 * low, 100 * high], [row, row], color=INK, linewidth=1.2, label=labels[0])
+        ends, dashes = [row - 0.38, row + 0.38], (0, (2, 1.2))
+        axes.plot(chance, ends, color=BEST, linewidth=1.4, linestyle=dashes, label=labels[1])
+        if chance[0] > end:
             axes.plot(end, row, color=BEST, marker=">", markersize=5, clip_on=False)
-    axes.set_yticks(range(len(shares)), [safe(name) for name in shares])
-    axes.set_ylim(len(shares) - 0.5, -0.5)
+    label_rows(axes, [safe(name) for name in shares])
     axes.set_xlim(0, end)
-    axes.grid(False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel("share of the importance in %")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderpad=0.1)
-    return picture_bytes(figure, format)
+    legend_above(axes, 2)
+    return figure
 
 
 def _axis(axes: Axes, place: int, column: Scaled) -> Array:
@@ -237,9 +204,8 @@ def _axis(axes: Axes, place: int, column: Scaled) -> Array:
             ticks |= {float((on_axis(tick) - start) / (end - start)): f"{tick:g}" for tick in tick_values}
     for height, text in ticks.items():
         axes.plot([place - 0.02, place], [height, height], color=QUIET, linewidth=0.9, zorder=3)
-        axes.text(
-            place - 0.04, height, text, ha="right", va="center", fontsize=7.5, color=INK, zorder=4, path_effects=_HALO
-        )
+        at: Any = {"ha": "right", "va": "center", "zorder": 4}
+        axes.text(place - 0.04, height, text, fontsize=7.5, color=INK, path_effects=_HALO, **at)
     return heights
 
 

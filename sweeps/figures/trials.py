@@ -57,9 +57,8 @@ def error_against(
     best: int | None = None,
     bands: Sequence[Band] = (),
     unfinished: Mapping[str, Sequence[Any]] = MappingProxyType({}),
-    label: str = "rel_l2 in %",
-    format: Format = "svg",
-) -> bytes:
+    label: str = "rel_l2 in %"
+) -> Figure:
     """Draw the error of every trial against one setting.
 
     `values` and `errors` have one entry per trial, `best` is the index of the best. `unfinished` holds the values of
@@ -67,8 +66,7 @@ def error_against(
     side, their trials spread out a little. Bars are medians, shaded from the lower to the upper quartile: of each
     category, or of the `bands` of a range.
     """
-    figure = Figure(figsize=(3.6, 2.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(3.6, 2.6)
     others = [value for ended in unfinished.values() for value in ended]
     axes.margins(y=0.12 if others else 0.05)
     if scale == "category":
@@ -95,51 +93,34 @@ def error_against(
         if scale == "linear" and all(float(value).is_integer() for value in values):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     crowd = min(1.0, (200 / max(len(errors), 1)) ** 0.5)
-    axes.scatter(
-        at,
-        errors,
-        s=max(5.0, 20 * crowd),
-        color=CROWD if (crowded := len(errors) > 500) else POINTS,
-        alpha=max(0.4, 0.65 * crowd),
-        linewidths=0,
-        rasterized=crowded,
-    )
+    color, crowded = crowd_color(len(errors))
+    size, alpha = max(5.0, 20 * crowd), max(0.4, 0.65 * crowd)
+    axes.scatter(at, errors, s=size, color=color, alpha=alpha, linewidths=0, rasterized=crowded)
     if best is not None:
         axes.scatter(at[best], errors[best], s=70, facecolors="none", edgecolors=BEST, linewidths=1.8, zorder=4)
     for (end, ended), place_of in zip(unfinished.items(), others_at, strict=True):
         if len(ended):
             marker, color = _MARKS[end]
-            height = np.full(len(ended), 0.98)
-            axes.scatter(
-                place_of,
-                height,
-                s=22,
-                marker=marker,
-                color=color,
-                linewidths=1.2,
-                transform=axes.get_xaxis_transform(),
-                label=end,
-                clip_on=False,
-            )
+            at_top: Any = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+            heights = np.full(len(ended), 0.98)
+            axes.scatter(place_of, heights, s=22, marker=marker, color=color, linewidths=1.2, label=end, **at_top)
     if others:
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), handletextpad=0.1, borderpad=0.1, ncols=2)
     readable_scale(axes, errors)
-    axes.set_ylabel(label)
-    axes.set_title(name)
-    return picture_bytes(figure, format)
+    axes.set(ylabel=label, title=name)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
 def replicate_spread(
-    trials: Mapping[int, Sequence[float]], middles: Sequence[float], *, label: str, middle: str, format: Format = "svg"
-) -> bytes:
+    trials: Mapping[int, Sequence[float]], middles: Sequence[float], *, label: str, middle: str
+) -> Figure:
     """Draw the replicates of each trial as points on a line, the first trial on top, with a bar at the trial's value.
 
     `trials` maps a trial to the values of its replicates, not finite where one failed; `middles` are the values of the
     trials themselves, named `middle` in the legend.
     """
-    figure = Figure(figsize=(9.2, 1.0 + 0.3 * len(trials)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(9.2, 1.0 + 0.3 * len(trials))
     for row, (values, value) in enumerate(zip(trials.values(), middles, strict=True)):
         color = BEST if row == 0 else POINTS
         array = np.asarray(values, dtype=float)
@@ -151,36 +132,27 @@ def replicate_spread(
             text = f"{failed} failed"
             axes.annotate(text, (1.0, row), xycoords=("axes fraction", "data"), color=FAILED, ha="right", va="center")
     readable_scale(axes, [value for values in trials.values() for value in values], along="x")
-    axes.set_yticks(range(len(trials)), [f"trial {number}" for number in trials])
-    axes.set_ylim(len(trials) - 0.5, -0.5)
-    axes.grid(False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    label_rows(axes, [f"trial {number}" for number in trials])
     axes.set_xlabel(label)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
-    return picture_bytes(figure, format)
+    legend_above(axes)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def compromises(values: Array, on_front: NDArray[np.bool_], *, labels: Sequence[str], format: Format = "svg") -> bytes:
+def compromises(values: Array, on_front: NDArray[np.bool_], *, labels: Sequence[str]) -> Figure:
     """Draw every trial by its first two objectives, with the Pareto front highlighted.
 
     `values`: shape [trials, 2]; `on_front`: shape [trials]; `labels`: the names of the two.
     """
-    figure = Figure(figsize=(9.2, 3.6), layout="constrained")
-    axes = figure.subplots()
-    crowded = len(values) > 500
-    others = CROWD if crowded else POINTS
-    for is_shown, color, size, name in ((~on_front, others, 20, None), (on_front, BEST, 42, "Pareto front")):
-        first, second = values[is_shown].T
-        axes.scatter(
-            first, second, s=size, color=color, alpha=0.7, linewidths=0, label=name, rasterized=crowded and name is None
-        )
+    figure, axes = panel(9.2, 3.6)
+    color, crowded = crowd_color(len(values))
+    axes.scatter(*values[~on_front].T, s=20, color=color, alpha=0.7, linewidths=0, rasterized=crowded)
+    axes.scatter(*values[on_front].T, s=42, color=BEST, alpha=0.7, linewidths=0, label="Pareto front")
     readable_scale(axes, values[:, 0], along="x")
     readable_scale(axes, values[:, 1])
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0.1)
-    return picture_bytes(figure, format)
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    legend_above(axes)
+    return figure
 
 
 def guessed_scale(values: Sequence[Any], *, kind: str = "") -> Scale:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,35 +19,17 @@ from ..query.query import ranked_trials, read_study_file
 from ..query.ranking import ranking_of, swept_columns
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
-from ..storage.schema import FIRST, SECOND, all_settings, config_of
-from ..storage.stored_tables import tables_of
-from ..storage.tables import of_member
+from ..storage.schema import PHASES, all_settings, config_of
 from ..study.trials import quantile
-from .tables import Row, asked_trial, original, part_of, row_of, rows_of
+from .tables import Row, TrialReader, asked_trial
 
 OUTCOME: Final = ("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "rebatched", "taken_from")
 PROVENANCE: Final = (
-    "pack",
-    "attempt",
-    "host",
-    "cpu",
-    "device",
-    "engine_used",
-    "lbfgs_memory_used",
-    "started_at",
-    "finished_at",
-    "code_version",
-    "pinnsweep_version",
-    "python_version",
-    "torch_version",
-    "numpy_version",
-    "scipy_version",
-    "numba_version",
-    "config_hash",
-    "data_hash",
-    "spec_hash",
+    *("pack", "attempt", "host", "cpu", "device", "engine_used", "lbfgs_memory_used", "started_at", "finished_at"),
+    *("code_version", "pinnsweep_version", "python_version", "torch_version", "numpy_version", "scipy_version"),
+    *("numba_version", "config_hash", "data_hash", "spec_hash"),
 )
-_NOT_SHOWN: Final = ("time_s", "evaluations")  # columns of curves, which rows of trials have per stage
+_NOT_SHOWN: Final = ("phase", "time_s", "evaluations")  # columns of curves, which rows of trials have per stage
 
 
 def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) -> dict[str, Any]:
@@ -60,21 +41,33 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
     provenance (column to its distinct values); events; kept; next (commands). For a trial that has not finished, the
     keys without a value are missing. Raises `StudyError` where there is no such trial.
     """
-    study_file = read_study_file(place)
-    rows = _rows(place, trial, replicate)
-    if not rows:
-        return _unfinished(place, trial, study_file)
-    first = rows[0]
-    ranking = ranking_of(study_file)
-    originals = [original(place, row) for row in rows]
-    state, rank = _state_and_rank(place, trial)
+    study_file, reader = read_study_file(place), TrialReader.of(place)
+    names = {"study": place.name, "path": str(place), "trial": trial}
+    record = None
+    try:
+        rows = reader.rows(trial) if replicate is None else [reader.row(trial, replicate)]
+    except StudyError:
+        record = asked_trial(place, trial) if replicate is None else None
+        if record is None:
+            raise
+        return {
+            **names,
+            "state": record.state,
+            "settings": {"swept": {name: _decoded(value) for name, value in record.params.items()}},
+            "events": _events(reader, trial, set()),
+            "next": [f"{own_name()} status {shlex.quote(str(place))}"],
+        }
+    first, ranking = rows[0], ranking_of(study_file)
+    originals = [reader.original(row) for row in rows]
+    state, rank = _state_and_rank(place, trial, ranking.objectives[0])
     if state is None or replicate is not None:
-        state = _state(place, rows, is_complete=replicate is not None or len(rows) >= ranking.replicates)
-    kept = _kept(place, originals[0])
+        is_complete = replicate is not None or len(rows) >= ranking.replicates
+        record = None if is_complete else asked_trial(place, trial)
+        states = {row["state"] for row in rows}
+        state = record.state if record else next(end for end in (PRUNED, COMPLETE, FAIL) if end in states)
+    kept = _kept(reader, originals[0])
     return {
-        "study": place.name,
-        "path": str(place),
-        "trial": trial,
+        **names,
         "state": state,
         "duplicate_of": first["duplicate_of"],
         "retry_of": first["retry_of"],
@@ -82,41 +75,11 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
         "settings": _settings(first, swept_columns(study_file)),
         "replicates": [{name: row[name] for name in (*OUTCOME, *_metrics(row))} for row in rows],
         "spread": _spread(rows, ranking.quantile) if len(rows) > 1 else {},
-        "phases": [phase for row in originals for phase in _phases(place, row)],
+        "phases": [phase for row in originals for phase in _phases(reader, row)],
         "provenance": {name: sorted({row[name] for row in rows if row.get(name) is not None}) for name in PROVENANCE},
-        "events": _events(place, trial, {row["pack"] for row in rows if row["pack"] is not None}),
+        "events": _events(reader, trial, {row["pack"] for row in rows if row["pack"] is not None}),
         "kept": kept,
         "next": _next(place, trial, replicate, state, first, has_weights=bool(kept["weights_epochs"])),
-    }
-
-
-def _rows(place: Path | Remote, trial: int, replicate: int | None) -> list[Row]:
-    """Return the requested rows; none where the trial exists and has not finished."""
-    try:
-        return rows_of(place, trial) if replicate is None else [row_of(place, trial, replicate)]
-    except StudyError:
-        if replicate is not None:
-            raise
-        try:
-            record = asked_trial(place, trial)
-        except StudyError:
-            record = None
-        if record is None:
-            raise
-        return []
-
-
-def _unfinished(place: Path | Remote, trial: int, study_file: Mapping[str, Any]) -> dict[str, Any]:
-    record = asked_trial(place, trial)
-    assert record is not None
-    return {
-        "study": place.name,
-        "path": str(place),
-        "trial": trial,
-        "state": record.state,
-        "settings": {"swept": {name: _decoded(value) for name, value in record.params.items()}},
-        "events": _events(place, trial, set()),
-        "next": [f"{own_name()} status {shlex.quote(str(place))}"],
     }
 
 
@@ -125,48 +88,28 @@ def _decoded(stored: Any) -> Any:
     return json.loads(stored) if isinstance(stored, str) and stored.startswith(("[", "{")) else stored
 
 
-def _state_and_rank(place: Path | Remote, trial: int) -> tuple[str | None, dict[str, Any] | None]:
-    """Return the state of the trial by all its replicates, and its rank among complete trials by the first objective.
+def _state_and_rank(place: Path | Remote, trial: int, by: str) -> tuple[str | None, dict[str, Any] | None]:
+    """Return the state of the trial by all its replicates, and its rank among complete trials, whose value is `by`.
 
     Both are None where some replicates have not finished, or where the trial repeats another; the rank is also None
     where the trial is not complete.
     """
-    table = ranked_trials([place])
-    by = table.column_names[table.column_names.index("state") + 1]
-    columns = (table[name].to_pylist() for name in ("trial", "state", by))
-    lines = {number: (state, value) for number, state, value in zip(*columns, strict=True)}
-    if trial not in lines:
-        return None, None
-    ranked = [number for number, (state, value) in lines.items() if state == COMPLETE and value is not None]
-    state, value = lines[trial]
+    lines = {line["trial"]: line for line in ranked_trials([place]).select(["trial", "state", by]).to_pylist()}
+    ranked = [number for number, line in lines.items() if line["state"] == COMPLETE and line[by] is not None]
+    state = lines[trial]["state"] if trial in lines else None
     if trial not in ranked:
         return state, None
-    return state, {"place": ranked.index(trial) + 1, "of": len(ranked), "by": by, "value": value}
-
-
-def _state(place: Path | Remote, rows: Sequence[Row], *, is_complete: bool) -> str:
-    """Return the state of one replicate, or of a trial that repeats another or has unfinished replicates."""
-    if not is_complete:
-        with contextlib.suppress(StudyError):
-            record = asked_trial(place, rows[0]["trial"])
-            if record is not None:
-                return record.state
-    states = {row["state"] for row in rows}
-    return next(state for state in (PRUNED, COMPLETE, FAIL) if state in states)
+    return state, {"place": ranked.index(trial) + 1, "of": len(ranked), "by": by, "value": lines[trial][by]}
 
 
 def _settings(row: Row, swept: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the configuration in three parts: swept, changed from the default, at the default."""
     config = config_of(row)
-    settings: dict[str, dict[str, Any]] = {"swept": {}, "changed": {}, "default": {}}
-    values = {}
+    settings: dict[str, dict[str, Any]] = {"swept": dict.fromkeys(swept), "changed": {}, "default": {}}
     for setting in all_settings(row["problem"]):
         value = config[setting.section][setting.name]
-        values[setting.column] = value, value == setting.default
-    for name in swept:
-        settings["swept"][name] = values.pop(name)[0]
-    for name, (value, is_default) in values.items():
-        settings["default" if is_default else "changed"][name] = value
+        part = "swept" if setting.column in swept else "default" if value == setting.default else "changed"
+        settings[part][setting.column] = value
     return settings
 
 
@@ -188,50 +131,40 @@ def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
     return spread
 
 
-def _phases(place: Path | Remote, row: Row) -> list[dict[str, Any]]:
-    """Return what each stage did, with the last row of the curves in it."""
-    curves = part_of(place, "curves", row)
-    phases = []
-    for phase, optimiser, steps_planned, steps_done in (
-        (FIRST, row["first_stage"], row["epochs"], row["epochs_done"]),
-        (SECOND, row["second_stage"], row["iterations"], row["iterations_done"]),
-    ):
-        if not row[f"{phase}_evaluations"]:
-            continue
-        indices = (curves["phase"] == phase).nonzero()[0]
-        last = max(indices, key=lambda index: int(curves["step"][index]), default=None)
-        ends = {name: values[last] for name, values in curves.items() if name not in _NOT_SHOWN}
-        phases.append(
-            {
+def _phases(reader: TrialReader, row: Row) -> Iterator[dict[str, Any]]:
+    """Yield what each stage did, with the last row of the curves in it."""
+    curves = reader.part("curves", row)
+    for phase, steps in zip(PHASES, ("epochs", "iterations"), strict=True):
+        if row[f"{phase}_evaluations"]:
+            indices = (curves["phase"] == phase).nonzero()[0]
+            last = max(indices, key=lambda index: int(curves["step"][index]), default=None)
+            yield {
                 "replicate": row["replicate"],
                 "phase": phase,
-                "optimiser": optimiser,
-                "done": steps_done,
-                "planned": steps_planned,
+                "optimiser": row[f"{phase}_stage"],
+                "done": row[f"{steps}_done"],
+                "planned": row[steps],
                 "evaluations": row[f"{phase}_evaluations"],
                 "seconds": row[f"{phase}_seconds"],
-                **({} if last is None else {name: value.item() for name, value in ends.items() if name != "phase"}),
+            } | {
+                name: values[last].item()
+                for name, values in curves.items()
+                if last is not None and name not in _NOT_SHOWN
             }
-        )
-    return phases
 
 
-def _events(place: Path | Remote, trial: int, packs: set[int]) -> list[dict[str, Any]]:
+def _events(reader: TrialReader, trial: int, packs: set[int]) -> list[dict[str, Any]]:
     """Return what happened to the trial and to the packs in which it finished, by time."""
     about_packs = ds.field("trial").is_null() & ds.field("pack").isin(sorted(packs))
-    events = tables_of(place).read("events", where=(ds.field("trial") == trial) | about_packs)
-    return events.sort_by("time").to_pylist()
+    return reader.read("events", where=(ds.field("trial") == trial) | about_packs).sort_by("time").to_pylist()
 
 
-def _kept(place: Path | Remote, row: Row) -> dict[str, Any]:
+def _kept(reader: TrialReader, row: Row) -> dict[str, Any]:
     """Return what the tables have of one replicate beside its row."""
-    where = of_member(row["trial"], row["replicate"])
-    tables = tables_of(place)
-    epochs = tables.read("weights", columns=["epoch"], where=where)["epoch"]
     return {
-        "curve_rows": tables.read("curves", columns=["step"], where=where).num_rows,
-        "field_points": tables.read("fields", columns=["predicted"], where=where).num_rows,
-        "weights_epochs": sorted(epochs.unique().to_pylist()),
+        "curve_rows": len(reader.part("curves", row)["step"]),
+        "field_points": len(reader.part("fields", row)["predicted"]),
+        "weights_epochs": sorted(set(reader.part("weights", row)["epoch"].tolist())),
     }
 
 

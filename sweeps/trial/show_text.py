@@ -18,13 +18,13 @@ WIDTH: Final = 80
 _HASH_SHOWN: Final = 12
 
 
-def text(about: Mapping[str, Any], *, width: int = WIDTH) -> str:
-    """Return the result of `about_trial` as text of at most `width` columns, except for commands."""
+def text(about: Mapping[str, Any]) -> str:
+    """Return the result of `about_trial` as text of 80 columns, except for commands."""
     parts = [_head(about), _settings(about["settings"])]
     if "replicates" in about:
-        parts += [_metrics(about, width), _phases(about["phases"], width), _ends(about["replicates"], width)]
-        parts += [_provenance(about["provenance"], width), _kept(about["kept"], width)]
-    parts += [_events(about["events"], width), _titled("next", about["next"])]
+        parts += [_metrics(about), _phases(about["phases"]), _ends(about["replicates"])]
+        parts += [_provenance(about["provenance"]), _kept(about["kept"])]
+    parts += [_events(about["events"]), "\n  ".join(["next", *about["next"]])]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -44,59 +44,50 @@ def _head(about: Mapping[str, Any]) -> str:
 
 
 def _settings(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    parts = [_titled("searched", _pairs(settings["swept"]))]
+    parts = [_pairs("searched", settings["swept"])]
     if settings.get("changed"):
-        parts.append(_titled("set by the study, not at the default", _pairs(settings["changed"])))
+        parts.append(_pairs("set by the study, not at the default", settings["changed"]))
     if settings.get("default"):
         parts.append(f"{len(settings['default'])} more settings are at their defaults (--json lists them)")
     return "\n\n".join(parts)
 
 
-def _metrics(about: Mapping[str, Any], width: int) -> str:
+def _metrics(about: Mapping[str, Any]) -> str:
     replicates, spread = about["replicates"], about["spread"]
     if len(replicates) == 1:
         replicate = replicates[0]
-        names = [name for name, value in replicate.items() if isinstance(value, float) and name != "seconds"]
-        return _titled(f"metrics (seed {replicate['seed']})", _pairs({name: replicate[name] for name in names}))
+        numbers = {name: value for name, value in replicate.items() if isinstance(value, float) and name != "seconds"}
+        return _pairs(f"metrics (seed {replicate['seed']})", numbers)
     lines = [
         f"{name:<19}{shown(name, values['middle']):>10}   {span(name, values['min'], values['max'])}"
         for name, values in spread.items()
         if name != "seconds"
     ]
     names = [name for name in ("replicate", "state", *key_metrics()) if name in replicates[0]]
-    table = render(pa.Table.from_pylist([{name: row[name] for name in names} for row in replicates]), width=width)
     middles = _titled(f"metrics over {len(replicates)} replicates: middle, range", lines)
-    return f"{middles}\n\n{table}".lstrip()
+    return f"{middles}\n\n{_table(replicates, names)}".lstrip()
 
 
-def _phases(phases: Sequence[Mapping[str, Any]], width: int) -> str:
+def _phases(phases: Sequence[Mapping[str, Any]]) -> str:
     if not phases:
         return ""
-    several = len({phase["replicate"] for phase in phases}) > 1
-    work = [
+    which = ["replicate", "stage"] if len({phase["replicate"] for phase in phases}) > 1 else ["stage"]
+    losses = [name for name in phases[0] if name.startswith("loss")]
+    rows = [
         {
-            **({"replicate": phase["replicate"]} if several else {}),
+            **phase,
             "stage": phase["optimiser"],
             "steps": f"{phase['done']} of {phase['planned']}",
-            "evaluations": phase["evaluations"],
             "time": duration(phase["seconds"]) if phase["seconds"] >= 60 else f"{phase['seconds']:.2f} s",
         }
         for phase in phases
     ]
-    losses = [name for name in phases[0] if name.startswith("loss")]
-    ends = [
-        {
-            **({"replicate": phase["replicate"]} if several else {}),
-            "stage": phase["optimiser"],
-            **{name: phase.get(name) for name in ("step", *losses, "grad_norm", "rel_l2")},
-        }
-        for phase in phases
-    ]
-    tables = [render(pa.Table.from_pylist(rows), width=width) for rows in (work, ends)]
-    return f"stages\n\n{tables[0]}\n\nat the end of each stage\n\n{tables[1]}"
+    work = _table(rows, [*which, "steps", "evaluations", "time"])
+    ends = _table(rows, [*which, "step", *losses, "grad_norm", "rel_l2"])
+    return f"stages\n\n{work}\n\nat the end of each stage\n\n{ends}"
 
 
-def _ends(replicates: Sequence[Mapping[str, Any]], width: int) -> str:
+def _ends(replicates: Sequence[Mapping[str, Any]]) -> str:
     """Return why training ended, each reason once with its replicates."""
     by_reason: dict[str, list[int]] = {}
     for replicate in replicates:
@@ -106,49 +97,53 @@ def _ends(replicates: Sequence[Mapping[str, Any]], width: int) -> str:
         reason = f"{reason or 'no reason given'}{' (rebatched)' if replicate['rebatched'] else ''}"
         by_reason.setdefault(reason, []).append(replicate["replicate"])
     several = len(replicates) > 1
-    sentences = [
-        f"replicate {_listed(numbers)}: {reason}" if several else reason for reason, numbers in by_reason.items()
-    ]
-    return _titled("why it ended", [line for sentence in sentences for line in _wrapped(sentence, width)])
+    lines = (f"replicate {_listed(which)}: {reason}" if several else reason for reason, which in by_reason.items())
+    return _titled("why it ended", lines)
 
 
-def _provenance(provenance: Mapping[str, Sequence[Any]], width: int) -> str:
+def _provenance(provenance: Mapping[str, Sequence[Any]]) -> str:
     lines = []
     for name, values in provenance.items():
-        if values:
-            words = [value[:_HASH_SHOWN] if name.endswith("_hash") else _word(name, value) for value in values]
-            if name in ("started_at", "finished_at"):
-                words = words[:1] if name == "started_at" else words[-1:]
-            lines += _wrapped(f"{name:<19}{', '.join(words)}", width, indent=19)
-    return _titled("machine and versions", lines)
+        chosen = values[:1] if name == "started_at" else values[-1:] if name == "finished_at" else values
+        words = [value[:_HASH_SHOWN] if name.endswith("_hash") else _word(name, value) for value in chosen]
+        lines += [f"{name:<19}{', '.join(words)}"] if words else []
+    return _titled("machine and versions", lines, indent=19)
 
 
-def _kept(kept: Mapping[str, Any], width: int) -> str:
+def _kept(kept: Mapping[str, Any]) -> str:
     epochs = kept["weights_epochs"]
     weights = f"weights at epochs {_listed(epochs)} (the last one is final)" if epochs else "no weights"
     field = f"field at {kept['field_points']} points" if kept["field_points"] else "no field"
-    return _titled("kept", [f"{kept['curve_rows']} rows of curves", field, *_wrapped(weights, width)])
+    return _titled("kept", [f"{kept['curve_rows']} rows of curves", field, weights])
 
 
-def _events(events: Sequence[Mapping[str, Any]], width: int) -> str:
+def _events(events: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for event in events:
         pack = "" if event["pack"] is None else f" pack {event['pack']}"
         detail = f": {event['detail']}" if event["detail"] else ""
-        text = printable(f"{event['event']}{pack}{detail}")
-        lines += _wrapped(f"{_word('time', event['time'])}  {text}", width, indent=21)
-    return _titled("events (UTC)", lines)
+        lines.append(f"{_word('time', event['time'])}  " + printable(f"{event['event']}{pack}{detail}"))
+    return _titled("events (UTC)", lines, indent=21)
 
 
-def _titled(title: str, lines: Iterable[str]) -> str:
-    listed = [f"  {line}" for line in lines]
-    return "\n".join([title, *listed]) if listed else ""
+def _titled(title: str, lines: Iterable[str], *, indent: int = 0) -> str:
+    """Return lines below a title, wrapped; empty where there are none."""
+    rest = " " * (indent + 2)
+    wrapped = [
+        textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent=rest, break_on_hyphens=False)
+        for line in lines
+    ]
+    return "\n".join([title, *wrapped]) if wrapped else ""
 
 
-def _pairs(values: Mapping[str, Any]) -> list[str]:
+def _pairs(title: str, values: Mapping[str, Any]) -> str:
     length = max([17, *map(len, values)])
     lines = [f"{name:<{length}}  {_word(name, value)}" for name, value in values.items()]
-    return [part for line in lines for part in _wrapped(line, WIDTH, indent=length + 2)]
+    return _titled(title, lines, indent=length + 2)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    return render(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), width=WIDTH)
 
 
 def _word(name: str, value: Any) -> str:
@@ -163,9 +158,3 @@ def _word(name: str, value: Any) -> str:
 
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def _wrapped(line: str, width: int, *, indent: int = 0) -> list[str]:
-    return textwrap.wrap(
-        line, width - 2, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True
-    ) or [""]

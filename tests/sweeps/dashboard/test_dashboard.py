@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from optuna.trial import FrozenTrial
 
 from sweeps.dashboard import serving
-from sweeps.dashboard.storage import METRICS, READ_ONLY, StudyStorage, artifact_id
+from sweeps.dashboard.storage import READ_ONLY, StudyStorage, artifact_id
 from sweeps.search import Search
 from sweeps.storage.database import database
 from sweeps.storage.lock import StudyLock
@@ -96,7 +96,9 @@ def test_trials_are_shown_as_the_database_has_them_with_metrics_and_pictures(sho
     assert trials[1].params == shown.search.propose(1).params
     assert trials[1].distributions == shown.search.distributions(trials[1].params)
     errors = [synthetic.error_of(1, replicate) for replicate in range(2)]
-    assert trials[1].user_attrs["rel_l2"] in errors and trials[1].user_attrs.keys() <= set(METRICS)
+    assert trials[1].user_attrs["rel_l2"] in errors and trials[1].user_attrs.keys() <= set(
+        StudyStorage(shown.dir).metrics
+    )
     names = ("predicted", "reference", "error", "training", "replicates")
     assert pictures_of(trials[1]) == [f"trial-1-{place}-{name}.png" for place, name in enumerate(names, start=1)]
     assert trials[2].user_attrs["failure"] == synthetic.FAILURE
