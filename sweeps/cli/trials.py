@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -23,25 +22,8 @@ PLAIN_INTERVAL_S: Final = 5.0
 
 Trial = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
 Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate.")]
-
-
-class Engine(StrEnum):
-    """The engines that compute loss and gradient."""
-
-    AUTO = "auto"
-    FUSED = "fused"
-    TORCH = "torch"
-    TORCH_COMPILED = "torch_compiled"
-    REFERENCE = "reference"
-
-
-class WeightsFormat(StrEnum):
-    """The formats in which a trained network is written."""
-
-    NPZ = "npz"
-    SAFETENSORS = "safetensors"
-    STATE_DICT = "state_dict"
-    ONNX = "onnx"
+Engine = Literal["auto", "fused", "torch", "torch_compiled", "reference"]
+WeightsFormat = Literal["npz", "safetensors", "state_dict", "onnx"]
 
 
 def show(
@@ -56,10 +38,10 @@ def show(
     """Show everything about one trial."""
     place = _place(study, root)
     from ..query.values import json_value
-    from ..trial import show, show_text
+    from ..trial import show
 
     record = show.about_trial(place, trial, replicate)
-    print_json(json_value(record)) if as_json else typer.echo(show_text.text(record))
+    print_json(json_value(record)) if as_json else typer.echo(show.text(record))
 
 
 def retrain(
@@ -89,7 +71,7 @@ def retrain(
         weight_files.format_of(output)
         weight_files.refuse_taken(output)
     with _progress() as look:
-        retrained = retrain.retrain(place, trial, replicate, engine=engine and engine.value, look=look)
+        retrained = retrain.retrain(place, trial, replicate, engine=engine, look=look)
     is_written = output is not None and _write_network(place, retrained, output)
     if as_json:
         print_json(_record(place, trial, retrained, output if is_written else None))
@@ -181,8 +163,7 @@ def weights(
     reader = TrialReader.of(place)
     network = reader.network(trial, replicate, epoch=epoch)
     metadata = described(place, reader.row(trial, replicate), epoch=epoch)
-    format = file_format.value if file_format else None
-    chosen = weight_files.write_network(network, output, format, metadata=metadata)  # type: ignore[arg-type]
+    chosen = weight_files.write_network(network, output, file_format, metadata=metadata)
     if as_json:
         print_json({"file": str(output), "format": chosen, **metadata, **weight_files.about(network)})
     else:

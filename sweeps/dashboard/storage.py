@@ -226,47 +226,33 @@ class StudyStorage(BaseStorage):
 
 def _read_trials(connection: Connection, study: int, after: int) -> list[FrozenTrial]:
     """Return the trials of a study whose trial_id is greater than `after`."""
-    selection = "SELECT trial_id FROM trials WHERE study_id = ? AND trial_id > ?"
-    records = connection.rows(
-        "SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials "
-        "WHERE study_id = ? AND trial_id > ? ORDER BY trial_id",
-        study,
-        after,
-    )
-
-    def by_trial(table: str, columns: str, order: str) -> dict[int, list[tuple[Any, ...]]]:
-        parts: dict[int, list[tuple[Any, ...]]] = {}
-        sql = f"SELECT trial_id, {columns} FROM {table} WHERE trial_id IN ({selection}) ORDER BY trial_id, {order}"
-        for trial_id, *rest in connection.rows(sql, study, after):
-            parts.setdefault(trial_id, []).append(tuple(rest))
-        return parts
-
-    params = by_trial("trial_params", "param_name, param_value, distribution_json", "param_id")
-    values = by_trial("trial_values", "value, value_type", "objective")
-    user_attrs = by_trial("trial_user_attributes", "key, value_json", "key")
-    system_attrs = by_trial("trial_system_attributes", "key, value_json", "key")
-    rungs = by_trial("trial_intermediate_values", "step, intermediate_value, intermediate_value_type", "step")
-    trials = []
-    for trial_id, number, state, started, ended in records:
-        own_params = [(name, value, _distribution(text)) for name, value, text in params.get(trial_id, ())]
-        results = [optuna_reader.number_of(value, kind) for value, kind in values.get(trial_id, ())]
-        trials.append(
-            FrozenTrial(
-                number,
-                TrialState[state],
-                None,
-                _time(started),
-                _time(ended),
-                {name: kind.to_external_repr(value) for name, value, kind in own_params},
-                {name: kind for name, _, kind in own_params},
-                {name: json.loads(text) for name, text in user_attrs.get(trial_id, ())},
-                {name: json.loads(text) for name, text in system_attrs.get(trial_id, ())},
-                {step: optuna_reader.number_of(value, kind) for step, value, kind in rungs.get(trial_id, ())},
-                trial_id,
-                values=results or None,
-            )
+    chosen = "FROM trials WHERE study_id = ? AND trial_id > ?"
+    columns = "trial_id, number, state, datetime_start, datetime_complete"
+    trials = {
+        number: FrozenTrial(order, TrialState[state], None, _time(start), _time(end), {}, {}, {}, {}, {}, number)
+        for number, order, state, start, end in connection.rows(
+            f"SELECT {columns} {chosen} ORDER BY trial_id", study, after
         )
-    return trials
+    }
+
+    def parts(table: str, columns: str, order: str) -> Iterator[tuple[Any, ...]]:
+        sql = f"SELECT trial_id, {columns} FROM trial_{table} WHERE trial_id IN (SELECT trial_id {chosen})"
+        for number, *values in connection.rows(f"{sql} ORDER BY trial_id, {order}", study, after):
+            yield trials[number], *values
+
+    for trial, name, value, text in parts("params", "param_name, param_value, distribution_json", "param_id"):
+        trial.distributions[name] = _distribution(text)
+        trial.params[name] = trial.distributions[name].to_external_repr(value)
+    for trial, value, kind in parts("values", "value, value_type", "objective"):
+        trial.values = [*(trial.values or ()), optuna_reader.number_of(value, kind)]
+    for trial, name, text in parts("user_attributes", "key, value_json", "key"):
+        trial.user_attrs[name] = json.loads(text)
+    for trial, name, text in parts("system_attributes", "key, value_json", "key"):
+        trial.system_attrs[name] = json.loads(text)
+    rung = "step, intermediate_value, intermediate_value_type"
+    for trial, step, value, kind in parts("intermediate_values", rung, "step"):
+        trial.intermediate_values[step] = optuna_reader.number_of(value, kind)
+    return list(trials.values())
 
 
 @functools.lru_cache(maxsize=1000)

@@ -7,7 +7,7 @@ outlines, so that a picture loads nothing and looks the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import matplotlib
 import numpy as np
@@ -27,11 +27,13 @@ from .drawing import (
     STYLE,
     TERM_COLORS,
     Array,
-    Format,
-    picture_bytes,
+    panel,
     positive,
     readable_scale,
+    spread_indices,
 )
+
+CURVE_POINTS: Final = 100  # of each curve in a crowd
 
 
 @matplotlib.rc_context(STYLE)
@@ -66,9 +68,7 @@ def training_curves(curve: Mapping[str, Any], *, title: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def error_curves(
-    curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashable, title: str
-) -> Figure:
+def error_curves(curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashable, title: str) -> Figure:
     """Draw the error of trainings over their evaluations, `best` highlighted.
 
     `curves` maps each training to (evaluations, rel_l2), arrays of shape [rows].
@@ -77,7 +77,7 @@ def error_curves(
     alpha = max(0.25, min(0.7, 16 / max(len(curves), 1)))
     for trial, (evaluations, error) in curves.items():
         if trial != best:
-            indices = thinned(len(error))
+            indices = spread_indices(len(error), CURVE_POINTS)
             thin = 100 * positive(error[indices])
             axes.plot(evaluations[indices], thin, color=POINTS, linewidth=0.9, alpha=alpha)
     if best in curves:
@@ -116,18 +116,14 @@ def weight_maps(maps: Mapping[str, Array], *, title: str) -> Figure:
     return figure
 
 
-def thinned(count: int, most: int = 100) -> NDArray[np.int64]:
-    """Return the indices of at most `most` of `count` points of a curve, its ends included."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
-
-
 def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named: bool = True) -> None:
     for number, phase in enumerate(dict.fromkeys(phases.tolist())):
         at_phase = evaluations[phases == phase]
         if number % 2:
             axes.axvspan(at_phase.min(), at_phase.max(), color=GRID, alpha=0.45, linewidth=0)
         if named:
-            name, end, at_top = OPTIMISERS.get(phase, phase), (at_phase.max(), 1.0), ("data", "axes fraction")
-            below: Any = {"xytext": (-5, -5), "textcoords": "offset points", "ha": "right", "va": "top"}
-            axes.annotate(name, end, xycoords=at_top, color=QUIET, fontsize=8, **below)
+            axes.annotate(
+                OPTIMISERS.get(phase, phase), (at_phase.max(), 1.0), xycoords=("data", "axes fraction"),
+                xytext=(-5, -5), textcoords="offset points", ha="right", va="top", color=QUIET, fontsize=8,
+            )  # fmt: skip
     axes.set_xlim(evaluations.min(), max(evaluations.max(), evaluations.min() + 1))

@@ -126,6 +126,11 @@ def crowd_color(count: int) -> tuple[str, bool]:
     return (CROWD, True) if count > 500 else (POINTS, False)
 
 
+def spread_indices(count: int, most: int) -> NDArray[np.int64]:
+    """Return the indices of at most `most` of `count` things, evenly spread, the first and the last one included."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
 def spans_decades(values: Array) -> bool:
     """Return whether finite values are positive and far enough apart for a logarithmic axis."""
     return bool(len(values) and values.min() > 0 and values.max() > 4 * values.min())

@@ -185,15 +185,13 @@ def _compared(retrained: Retrained) -> str:
     return ", ".join(parts) or "the reason why it cannot be trained"
 
 
-def _ended(retrained: Retrained) -> list[str]:
+def _ended(retrained: Retrained) -> str:
     if retrained.failure is not None:
-        return [f"  it fails here too: {retrained.failure}"]
-    assert retrained.result is not None
-    error = retrained.result.metrics.get("rel_l2")
-    text = f"  loss {retrained.result.loss:.6g}" + ("" if error is None else f", rel_l2 {shown('rel_l2', error)}")
-    return [
-        f"{text}, {retrained.result.stop_reason.value}, engine {retrained.result.engine} on {retrained.result.device}"
-    ]
+        return f"  it fails here too: {retrained.failure}"
+    result = retrained.result
+    assert result is not None
+    error = "" if (value := result.metrics.get("rel_l2")) is None else f", rel_l2 {shown('rel_l2', value)}"
+    return f"  loss {result.loss:.6g}{error}, {result.stop_reason.value}, engine {result.engine} on {result.device}"
 
 
 def _difference(difference: Difference) -> str:

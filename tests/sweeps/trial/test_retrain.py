@@ -49,9 +49,7 @@ def test_every_end_comes_again_bit_for_bit(study: Path, trial: int) -> None:
     retrained = retrain(study, trial)
     assert retrained.same, (retrained.first, retrained.ends)
     assert (
-        retrained.state
-        == row_of(study, trial)["state"]
-        == ("FAIL" if trial in (EXPLODING, POISONED) else "COMPLETE")
+        retrained.state == row_of(study, trial)["state"] == ("FAIL" if trial in (EXPLODING, POISONED) else "COMPLETE")
     )
     assert digests(study) == before, "the study is not changed"
     if trial != POISONED:
