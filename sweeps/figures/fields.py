@@ -90,11 +90,7 @@ def error_map(plane: Plane, error: Array, *, title: str, unit: str) -> Figure:
     The scale ends at the 99.5th percentile of the absolute error, so that a few points do not hide the rest.
     """
     factor, power = _power_of_ten(_largest(error))
-    figure, axes, mesh = _axes(plane, title)
-    if mesh is not None:
-        _signed(figure, axes, mesh, error * factor, f"error{power} ({_unit(unit)})", "RdBu_r")
-        _lines(axes, mesh, plane.marks, color=INK)
-    return figure
+    return _signed_map(plane, error * factor, title, f"error{power} ({_unit(unit)})", "RdBu_r", within=plane)
 
 
 @matplotlib.rc_context(STYLE)
@@ -103,21 +99,21 @@ def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str) ->
 
     The points `within` give the outline of the domain.
     """
-    figure, axes, mesh = _axes(plane, title)
-    if mesh is not None:
-        _signed(figure, axes, mesh, residual, "residual / RMS of the forcing", "PuOr_r")
-        _lines(axes, mesh_of(within.first, within.second) or mesh, plane.marks, color=INK)
-    return figure
+    return _signed_map(plane, residual, title, "residual / RMS of the forcing", "PuOr_r", within=within)
 
 
 def _unit(unit: str) -> str:
     return "dimensionless" if unit == "1" else unit
 
 
-def _signed(figure: Figure, axes: Axes, mesh: Mesh, values: Array, label: str, colors: str) -> None:
-    largest = _largest(values)
-    levels = np.linspace(-largest, largest, 42)  # an even number: 0 lies inside a band, not on a line
-    _bar(figure, axes, _contours(axes, mesh, values, levels, colors), label, MaxNLocator(7, symmetric=True))
+def _signed_map(plane: Plane, values: Array, title: str, label: str, colors: str, *, within: Plane) -> Figure:
+    figure, axes, mesh = _axes(plane, title)
+    if mesh is not None:
+        largest = _largest(values)
+        levels = np.linspace(-largest, largest, 42)  # an even number: 0 lies inside a band, not on a line
+        _bar(figure, axes, _contours(axes, mesh, values, levels, colors), label, MaxNLocator(7, symmetric=True))
+        _lines(axes, mesh_of(within.first, within.second) or mesh, plane.marks, color=INK)
+    return figure
 
 
 def _axes(plane: Plane, title: str) -> tuple[Figure, Axes, Mesh | None]:

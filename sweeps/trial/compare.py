@@ -89,13 +89,12 @@ def compare(
 
 def _final_numbers(row: Mapping[str, Any], result: MemberResult) -> list[tuple[str, Any, Any]]:
     """Return name, stored and new value of everything in a row that depends on training alone."""
-    terms = {f"loss_{name}": value for name, value in result.terms.items()}
-    here: dict[str, Any] = {"loss": result.loss, **terms, "grad_norm": result.grad_norm, **result.metrics}
-    if row["taken_from"] is None:  # a row that was taken over has no counts
-        here |= result.counts
-    here |= {"stop_reason": result.stop_reason.value}
     if row["stop_reason"] is None:  # training was given up, so there are no numbers
         return []
+    terms = {f"loss_{name}": value for name, value in result.terms.items()}
+    counts = result.counts if row["taken_from"] is None else {}  # a row that was taken over has no counts
+    here: dict[str, Any] = {"loss": result.loss, **terms, "grad_norm": result.grad_norm, **result.metrics, **counts}
+    here["stop_reason"] = result.stop_reason.value
     return [(name, row[name], value) for name, value in here.items() if name in row]
 
 

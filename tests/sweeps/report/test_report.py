@@ -141,6 +141,17 @@ def test_a_report_reads_the_study_once(study: Path, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    synthetic.make_study(tmp_path / "demo", trials=2, failed=0)
+    file = next((tmp_path / "demo" / "curves").glob("*.parquet"))
+    content = bytearray(file.read_bytes())
+    content[100:200] = bytes(100)
+    file.write_bytes(content)
+    with pytest.raises(StudyError, match=f"{file}: not a whole Parquet file"):
+        write_report(tmp_path / "demo")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_figures_that_cannot_be_written_are_told(study: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="figures cannot be written to"):
