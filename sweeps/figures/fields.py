@@ -36,8 +36,8 @@ class Plane:
     def of(problem: type[Problem], columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> Plane:
         """Return the points of a problem from columns that have its coordinates."""
         first, second = problem.coordinates
-        labels = (labelled(first.symbol, first.unit), labelled(second.symbol, second.unit))
-        return Plane(columns[first.name], columns[second.name], labels, marks)
+        x, y = (at.symbol + ("" if at.unit == "1" else f" in {at.unit}") for at in (first, second))
+        return Plane(columns[first.name], columns[second.name], (x, y), marks)
 
 
 class KeptField:
@@ -57,11 +57,6 @@ class KeptField:
         limits = (min(0.0, float(scale.min())), float(scale.max()))
         values = self.predicted if name == "predicted" else self.reference
         return field_map(self.plane, values, title=title, label=self._problem.quantity, unit=unit, limits=limits)
-
-
-def labelled(name: str, unit: str) -> str:
-    """Return the label of an axis or a number: `x in mm`, and the name alone without a unit."""
-    return name if unit == "1" else f"{name} in {unit}"
 
 
 @matplotlib.rc_context(STYLE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..trial.tables import Row
 from .data import ReportStudy, distinct, is_finite, listed
 from .page import Html, section, tag
 
-State = Literal["fine", "look out", "not applicable"]
+Mark = tuple[Literal["fine", "look out", "not applicable"], str]  # whether a study may be in a trap, and the evidence
 
 IDENTITY_TRAP: Final = 0.05  # relative distance to u = e below which a prediction may copy its forcing
 WELL_RANKED: Final = 0.9  # rank correlation from which the loss orders trials much like the error
@@ -33,46 +32,27 @@ _FEWEST: Final = 5  # trials needed for a rank correlation
 ADAMS: Final = ("adam", "adamw")  # first stages with Adam's epsilon
 
 
-@dataclass(frozen=True)
-class Mark:
-    """One trap: whether the study may have fallen into it, and the evidence."""
-
-    trap: str
-    state: State
-    evidence: str
-
-
 def traps(study: ReportStudy, best: Row) -> Html:
-    """Return the section with a mark for each trap."""
-    curve, rows = study.curve, study.complete()
-    marks = [
-        *([_identity(study, rows, best)] if "distance_to_local" in best else []),  # of the problem that has them
-        _loss(study, rows),
-        *([_scaling(rows, best)] if "scale_scope" in best else []),
-        _epsilon(rows, best, curve),
-        _second_stage(rows, best),
-        _overfitting(study, rows, best, curve),
-    ]
-    items = [
-        tag(
-            "li",
-            tag("span", mark.state, class_="mark " + mark.state.replace(" ", "-")),
-            tag("div", tag("b", mark.trap), tag("p", mark.evidence)),
-        )
-        for mark in marks
-    ]
-    raised = sum(mark.state == "look out" for mark in marks)
+    """Return the section with a mark for each trap of the study's problem, and the evidence for it."""
+    rows, items, raised = study.complete(), [], 0
+    for trap, judge in _TRAPS.items():
+        if mark := judge(study, rows, best):
+            state, evidence = mark
+            raised += state == "look out"
+            badge = tag("span", state, class_="mark " + state.replace(" ", "-"))
+            items.append(tag("li", badge, tag("div", tag("b", trap), tag("p", evidence))))
     text = (
-        f"{len(marks)} known ways to get a wrong result without noticing. Marked 'look out' here: {raised or 'none'}."
+        f"{len(items)} known ways to get a wrong result without noticing. Marked 'look out' here: {raised or 'none'}."
     )
     return section("Traps", text, tag("ul", *items, class_="traps"))
 
 
-def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
-    trap = "Where e is an input, the identity u = e has zero loss"
+def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
+    if "distance_to_local" not in best:  # a problem without local strain
+        return None
     distance = best["distance_to_local"]
     if not is_finite(distance):
-        return Mark(trap, "not applicable", "The distance to the local strain is not known.")
+        return ("not applicable", "The distance to the local strain is not known.")
     text = f"The best prediction is {shown('distance_to_local', distance)} away from the local strain e"
     if of_reference := _reference_distance(study):
         text += f"; the reference is {shown('distance_to_local', of_reference)} away"
@@ -82,7 +62,7 @@ def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     if with_strain and is_finite(best["mean_abs_du_de"]):
         text += f" Mean |du/de| of the best trial: {best['mean_abs_du_de']:.3g}."
     text += "" if with_strain else " The networks do not take e as an input; it is only their forcing."
-    return Mark(trap, "look out" if near or distance < IDENTITY_TRAP else "fine", text)
+    return ("look out" if near or distance < IDENTITY_TRAP else "fine", text)
 
 
 def _reference_distance(study: ReportStudy) -> float | None:
@@ -93,14 +73,13 @@ def _reference_distance(study: ReportStudy) -> float | None:
     return relative(reference, local)
 
 
-def _loss(study: ReportStudy, rows: pa.Table) -> Mark:
-    trap = "A lower loss does not mean a lower error"
+def _loss(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     as_objective = "loss" in study.ranking.objectives
     text = "The loss is an objective of this study. " if as_objective else ""
     with_both = rows.filter(pc.and_(pc.is_finite(rows["loss"]), pc.is_finite(rows["rel_l2"])))
     if (number := with_both.num_rows) < _FEWEST:
         text += f"A rank correlation with the error needs {_FEWEST} trainings with both; there are {number}."
-        return Mark(trap, "look out" if as_objective else "not applicable", text)
+        return ("look out" if as_objective else "not applicable", text)
     loss, error = with_both["loss"].to_numpy(), with_both["rel_l2"].to_numpy()
     correlation = float(spearmanr(loss, error).statistic) if np.ptp(loss) and np.ptp(error) else math.nan
     least = int(loss.argmin())
@@ -111,11 +90,12 @@ def _loss(study: ReportStudy, rows: pa.Table) -> Mark:
     text += f"The {unit} with the lowest loss {place} ({shown('rel_l2', float(error[least]))})."
     many = len(distinct(rows, "problem_loss")) > 1
     text += " The study trained different forms of the loss, whose values cannot be compared." if many else ""
-    return Mark(trap, "look out" if as_objective or not correlation >= WELL_RANKED else "fine", text)
+    return ("look out" if as_objective or not correlation >= WELL_RANKED else "fine", text)
 
 
-def _scaling(rows: pa.Table, best: Row) -> Mark:
-    trap = "Scaling all inputs changes the equation"
+def _scaling(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
+    if "scale_scope" not in best:
+        return None
     other = rows.filter(pc.not_equal(rows["scale_scope"], "consistent"))
     factors = pc.min_max(rows["scale_factor"]).as_py()
     low, high = (f"{factors[end]:.4g}" if factors[end] is not None else "unknown" for end in ("min", "max"))
@@ -128,23 +108,22 @@ def _scaling(rows: pa.Table, best: Row) -> Mark:
         is_affected = best["scale_scope"] != "consistent"
         text += "They solve another equation unless the factor is 1. "
         text += f"The best trial is {'one' if is_affected else 'not one'} of them."
-        return Mark(trap, "look out", text)
+        return ("look out", text)
     text = f"scale_scope is consistent everywhere, so scale_factor {span} changes only the training."
-    return Mark(trap, "fine", text)
+    return ("fine", text)
 
 
-def _epsilon(rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
-    trap = "Adam's epsilon has three conventions"
+def _epsilon(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     with_adam = rows.filter(pc.is_in(rows["first_stage"], pa.array(ADAMS)))
     if not with_adam.num_rows:
-        return Mark(trap, "not applicable", "No trial used Adam in its first stage.")
+        return ("not applicable", "No trial used Adam in its first stage.")
     columns = (with_adam[name].to_pylist() for name in ("adam_convention", "adam_eps"))
     conventions = sorted({*zip(*columns, strict=True)}, key=str)
     pairs = [f"{convention} with {eps:g}" for convention, eps in conventions if eps is not None]
     text = f"Convention and epsilon: {listed(pairs)}. "
     norms = [
         norm
-        for norm, phase in zip(curve["grad_norm"], curve["phase"], strict=True)
+        for norm, phase in zip(study.curve["grad_norm"], study.curve["phase"], strict=True)
         if phase == "first" and best["first_stage"] in ADAMS and is_finite(norm) and norm > 0
     ]
     ratio = math.inf
@@ -157,14 +136,13 @@ def _epsilon(rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
         text += "They differ between trials: compare only trials with the same convention."
     elif ratio < EPSILON_MATTERS:
         text += "Another convention would have taken different steps."
-    return Mark(trap, "look out" if len(conventions) > 1 or ratio < EPSILON_MATTERS else "fine", text.strip())
+    return ("look out" if len(conventions) > 1 or ratio < EPSILON_MATTERS else "fine", text.strip())
 
 
-def _second_stage(rows: pa.Table, best: Row) -> Mark:
-    trap = "Implementations of L-BFGS differ"
+def _second_stage(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     with_stage = rows.filter(pc.greater(rows["iterations"], 0))
     if not with_stage.num_rows:
-        return Mark(trap, "not applicable", "No trial had a second stage.")
+        return ("not applicable", "No trial had a second stage.")
     number, faults = with_stage.num_rows, []
     evaluations, iterations, short, single, idle = (
         pc.sum(column).as_py() or 0
@@ -184,19 +162,18 @@ def _second_stage(rows: pa.Table, best: Row) -> Mark:
     faults += ["float32 makes L-BFGS stop early"] if single else []
     faults += [f"{idle:,} of {number:,} took no step"] if idle else []
     text = "; ".join(numbers) + "." + (f" Problems: {', '.join(faults)}." if faults else "")
-    return Mark(trap, "look out" if faults else "fine", text[0].upper() + text[1:])
+    return ("look out" if faults else "fine", text[0].upper() + text[1:])
 
 
-def _overfitting(study: ReportStudy, rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
-    trap = "A mean-square loss overfits the training points"
+def _overfitting(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     forms = distinct(rows, "problem_loss")
     sentences = [f"Loss: {listed(forms)}."] if forms else []
-    findings = [*_by_curve(curve), *_by_residual(study, best)]
+    findings = [*_by_curve(study.curve), *_by_residual(study, best)]
     sentences += [sentence for sentence, _ in findings]
     if not findings:
         sentences.append("This cannot be judged, because neither curves nor weights were kept.")
-        return Mark(trap, "not applicable", " ".join(sentences))
-    return Mark(trap, "look out" if any(is_raised for _, is_raised in findings) else "fine", " ".join(sentences))
+        return ("not applicable", " ".join(sentences))
+    return ("look out" if any(is_raised for _, is_raised in findings) else "fine", " ".join(sentences))
 
 
 def _by_curve(curve: dict[str, list[Any]]) -> Iterator[tuple[str, bool]]:
@@ -219,3 +196,13 @@ def _by_residual(study: ReportStudy, best: Row) -> Iterator[tuple[str, bool]]:
         text = f"The residual of the best trial is {between:.3g} between the training points, "
         text += f"{between / at:.2g} times the residual at them."
         yield text, between > OVERFITTED * at
+
+
+_TRAPS: Final[dict[str, Callable[[ReportStudy, pa.Table, Row], Mark | None]]] = {
+    "Where e is an input, the identity u = e has zero loss": _identity,
+    "A lower loss does not mean a lower error": _loss,
+    "Scaling all inputs changes the equation": _scaling,
+    "Adam's epsilon has three conventions": _epsilon,
+    "Implementations of L-BFGS differ": _second_stage,
+    "A mean-square loss overfits the training points": _overfitting,
+}
