@@ -111,6 +111,7 @@ class Problem(abc.ABC):
     pack_settings: ClassVar[tuple[str, ...] | None] = None  # equal in a pack, where one residual serves all; None: all
     loss_settings: ClassVar[tuple[str, ...]] = ()  # decide what the loss measures
     equation_settings: ClassVar[tuple[str, ...]] = ()  # decide which equation is solved
+    mark: ClassVar[str] = "mark"  # what a line of `marks` is, in captions
     reference_advice: ClassVar[str] = "Give the problem a reference"  # where a metric needs one
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -75,6 +75,7 @@ class NonlocalStrain(Problem):
         *("scale_factor", "scale_scope", "strain_multiplier"),
     )
     equation_settings = ("scale_scope",)
+    mark = "notch"
     reference_advice = "Add the column enonlocal_true to the Gauss points"
 
     data: Annotated[

@@ -83,26 +83,29 @@ def top(study_dirs: Sequence[Path | Remote], n: int = 10, by: str | None = None)
         raise QueryError(f"the number of trials must be at least 1, got {n}")
     places = named_studies(study_dirs)
     files = {name: read_study_file(place) for name, place in places.items()}
+    studies = {name: tables_of(place) for name, place in places.items()}
+    return run_query(studies, ["trials"], Limits(), lambda connection, _: select_top(connection, files, n, by))
+
+
+def select_top(
+    connection: duckdb.DuckDBPyConnection, files: Mapping[str, Mapping[str, Any]], n: int, by: str | None = None
+) -> Leaderboard:
+    """Return what `top` does, from a connection with the table `trials` and the study files by study."""
     ranking = {name: ranking_of(file) for name, file in files.items()}
     metrics = (by,) if by else common_objectives(ranking)
     swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
-
-    def answer(connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, pa.Schema]) -> Leaderboard:
-        kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
-        check_numbers(metrics, kinds)
-        ranked = connection.sql(configurations_sql(ranking, metrics)).to_arrow_table()
-        values = np.stack([ranked[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
-        is_first = front(np.where(np.isfinite(values), values, np.inf)) if len(metrics) > 1 else np.ones(len(values))
-        order = np.argsort(is_first == 0, kind="stable")[:n]
-        others = {name: kind for name, kind in (swept | key_metrics()).items() if name in kinds and name not in metrics}
-        columns = [name for name in dict.fromkeys((*metrics, *others, *deciding())) if name in kinds]
-        chosen = ranked["configuration"].take(order).to_pylist()
-        contenders = _seeds_of(chosen, connection.sql(_rows_sql(ranking, columns, chosen)).to_arrow_table())
-        table = _table(contenders, metrics, others, is_first[order] == 1, several=len(places) > 1)
-        return Leaderboard(table, tuple(_notes(contenders, metrics, table, values[:, 0])))
-
-    studies = {name: tables_of(place) for name, place in places.items()}
-    return run_query(studies, ["trials"], Limits(), answer)
+    kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
+    check_numbers(metrics, kinds)
+    ranked = connection.sql(configurations_sql(ranking, metrics)).to_arrow_table()
+    values = np.stack([ranked[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
+    is_first = front(np.where(np.isfinite(values), values, np.inf)) if len(metrics) > 1 else np.ones(len(values))
+    order = np.argsort(is_first == 0, kind="stable")[:n]
+    others = {name: kind for name, kind in (swept | key_metrics()).items() if name in kinds and name not in metrics}
+    columns = [name for name in dict.fromkeys((*metrics, *others, *deciding())) if name in kinds]
+    chosen = ranked["configuration"].take(order).to_pylist()
+    contenders = _seeds_of(chosen, connection.sql(_rows_sql(ranking, columns, chosen)).to_arrow_table())
+    table = _table(contenders, metrics, others, is_first[order] == 1, several=len(files) > 1)
+    return Leaderboard(table, tuple(_notes(contenders, metrics, table, values[:, 0])))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from ..search.pruners import pruning_metrics, rungs_of
-from ..spec.parse import parse_spec
 from ..spec.sections import PrunerSettings
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, PRUNED
-from ..storage.object_store import Remote
 from ..storage.schema import SECOND
-from ..storage.stored_tables import tables_of
-from ..study.study_file import whole_text
 
 Array = NDArray[Any]
 
@@ -58,16 +55,15 @@ class StudyRungs:
     drawn: int | None
 
 
-def rungs_of_study(place: Path | Remote) -> StudyRungs:
+def rungs_of_study(spec: StudySpec, read: Callable[..., pa.Table]) -> StudyRungs:
     """Return how fair pruning is, or would be, at each rung of a study, by its first objective.
 
-    Raises `SpecError` where its study file is no longer valid.
+    `read` reads its tables, as `StudyTables.read` does.
     """
-    spec = parse_spec(whole_text(place), base=Path(str(place)))
-    tables, metric, objective, drawn = tables_of(place), pruning_metrics(spec)[0], spec.objectives[0], None
+    metric, objective, drawn = pruning_metrics(spec)[0], spec.objectives[0], None
     settings = spec.search.pruner.model_copy(update={"metric": metric})
     columns = ["trial", "replicate", "state", "epochs", "iterations", objective]
-    trials = tables.read("trials", columns=columns, where=ds.field("duplicate_of").is_null())
+    trials = read("trials", columns=columns, where=ds.field("duplicate_of").is_null())
     numbers = pc.unique(trials.filter(pc.is_in(trials["state"], pa.array([COMPLETE, PRUNED])))["trial"])
     if len(numbers) > MOST_JUDGED:
         drawn = MOST_JUDGED
@@ -75,7 +71,7 @@ def rungs_of_study(place: Path | Remote) -> StudyRungs:
         trials = trials.filter(pc.is_in(trials["trial"], chosen))
     members = ds.field("trial").isin(trials["trial"].unique()) if drawn else None
     names = ("trial", "replicate", "phase", "step", metric)
-    curves = tables.read("curves", columns=names, where=members)
+    curves = read("curves", columns=names, where=members)
     rungs = rung_correlations(curves, trials, settings, objective)
     return StudyRungs(settings, metric, objective, tuple(rungs), drawn)
 

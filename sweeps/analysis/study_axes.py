@@ -103,11 +103,18 @@ def judged(study_dir: Path | Remote, by: str | None = None) -> Judged:
     """
     place = place_of(study_dir)
     file = read_study_file(place)
+    retried = query([place], "SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"]
+    return judged_of(place, file, ranked_trials([place], by), retried, by)
+
+
+def judged_of(
+    place: Path | Remote, file: dict[str, Any], ranked: pa.Table, retried: pa.ChunkedArray, by: str | None = None
+) -> Judged:
+    """Return what `judged` does, from the study file, the result of `ranked_trials` and the trials trained again."""
     metric = by or ranking_of(file).objectives[0]
-    rows = ranked_trials([place], metric).sort_by("trial")
-    retried = query([place], "SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"].to_numpy()
+    rows = ranked.sort_by("trial")
     trials, states = rows["trial"].to_numpy().astype(np.int64), np.array(rows["state"].to_pylist(), dtype=object)
-    kept = (states == COMPLETE) | ~np.isin(trials, retried)
+    kept = (states == COMPLETE) | ~np.isin(trials, retried.to_numpy())
     rows = rows.filter(pa.array(kept))
     numbers = rows[metric].cast(pa.float64()).to_numpy()
     values = np.where((states[kept] == COMPLETE) & np.isfinite(numbers), numbers, np.inf)

@@ -13,8 +13,11 @@ import pyarrow as pa
 from ..errors import SpecError
 from ..query.text import printable, render, scale
 from ..query.values import json_value
+from ..spec.parse import parse_spec
 from ..spec.samplers import SAMPLERS, names
 from ..states import PRUNED
+from ..storage.stored_tables import tables_of
+from ..study.study_file import whole_text
 from .effects import MarginalEffect, marginal_effects
 from .importance import Importance, importance
 from .rungs import StudyRungs, rungs_of_study
@@ -53,7 +56,8 @@ def judge(study_dir: Path, by: str | None = None) -> Judgement:
     study = judged(study_dir, by)
     result, effects = importance(study), marginal_effects(study)
     try:
-        rungs = rungs_of_study(study.folder)
+        spec = parse_spec(whole_text(study.folder), base=Path(str(study.folder)))
+        rungs = rungs_of_study(spec, tables_of(study.folder).read)
     except SpecError:
         rungs = None
     complete, pruned = int(study.complete.sum()), int(np.sum(study.states == PRUNED))

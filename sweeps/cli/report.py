@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from .options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place
-
-
-class FigureFormat(StrEnum):
-    """The formats of figures that are written as files."""
-
-    SVG = "svg"
-    PNG = "png"
 
 
 def report(
@@ -27,7 +19,7 @@ def report(
         Path | None,
         typer.Option("--figures", metavar="DIR", help="Also write every figure as a file into DIR."),
     ] = None,
-    format: Annotated[FigureFormat, typer.Option("--format", help="Format of these files.")] = FigureFormat.SVG,
+    format: Annotated[Literal["svg", "png"], typer.Option("--format", help="Format of these files.")] = "svg",
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +27,7 @@ def report(
     place = study_place(study, root)
     from ..report import write_report
 
-    written = write_report(place, out, figures=figures, format=format.value)
+    written = write_report(place, out, figures=figures, format=format)
     if as_json:
         print_json({"page": written.page, "figures": written.figures})
         return

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -23,25 +22,8 @@ PLAIN_INTERVAL_S: Final = 5.0
 
 Trial = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
 Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate.")]
-
-
-class Engine(StrEnum):
-    """The engines that compute loss and gradient."""
-
-    AUTO = "auto"
-    FUSED = "fused"
-    TORCH = "torch"
-    TORCH_COMPILED = "torch_compiled"
-    REFERENCE = "reference"
-
-
-class WeightsFormat(StrEnum):
-    """The formats in which a trained network is written."""
-
-    NPZ = "npz"
-    SAFETENSORS = "safetensors"
-    STATE_DICT = "state_dict"
-    ONNX = "onnx"
+Engine = Literal["auto", "fused", "torch", "torch_compiled", "reference"]
+WeightsFormat = Literal["npz", "safetensors", "state_dict", "onnx"]
 
 
 def show(
@@ -56,10 +38,10 @@ def show(
     """Show everything about one trial."""
     place = _place(study, root)
     from ..query.values import json_value
-    from ..trial import show, show_text
+    from ..trial import show
 
     record = show.about_trial(place, trial, replicate)
-    print_json(json_value(record)) if as_json else typer.echo(show_text.text(record))
+    print_json(json_value(record)) if as_json else typer.echo(show.text(record))
 
 
 def retrain(
@@ -89,14 +71,12 @@ def retrain(
         weight_files.format_of(output)
         weight_files.refuse_taken(output)
     with _progress() as look:
-        retrained = retrain.retrain(place, trial, replicate, engine=engine and engine.value, look=look)
+        retrained = retrain.retrain(place, trial, replicate, engine=engine, look=look)
     is_written = output is not None and _write_network(place, retrained, output)
     if as_json:
         print_json(_record(place, trial, retrained, output if is_written else None))
     else:
-        from ..trial.retrain_text import text
-
-        typer.echo(text(place, trial, retrained))
+        typer.echo(retrain.text(place, trial, retrained))
         if is_written:
             typer.echo(f"wrote {output}")
     if not retrained.same:
@@ -107,7 +87,8 @@ def predict(
     study: Study,
     trial: Trial,
     points: Annotated[
-        Path, typer.Argument(metavar="POINTS", help="CSV or Parquet: x_mm, y_mm (g_mm2, elocal if they are inputs).")
+        Path,
+        typer.Argument(metavar="POINTS", help="CSV or Parquet: a column for each input of the network, such as x_mm."),
     ],
     output: Annotated[
         Path | None,
@@ -120,20 +101,20 @@ def predict(
         bool, typer.Option("--ensemble", help="Mean and standard deviation over the replicates.")
     ] = False,
     gradient: Annotated[
-        bool, typer.Option("--gradient", help="Add the derivatives with respect to x and y, per mm.")
+        bool, typer.Option("--gradient", help="Add the derivatives with respect to the coordinates.")
     ] = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a trained network on a table of points.
 
-    Lengths are in mm, strains are physical. Columns may also be named xcoord, ycoord and g.
+    Inputs and prediction are physical; docs/trials.md and the error for a missing column name the columns and units.
     """
     place = _place(study, root)
     from ..query.files import format_of, write_file
     from ..query.text import render
     from ..trial import predict, weight_files
-    from ..trial.tables import network_of, rows_of
+    from ..trial.tables import TrialReader
 
     if ensemble and replicate:
         raise typer.BadParameter("--ensemble and --replicate exclude each other: --ensemble takes all replicates")
@@ -141,8 +122,9 @@ def predict(
         format_of(output)
         weight_files.refuse_taken(output)
     table = predict.read_points(points)
-    replicates = predict.members(rows_of(place, trial)) if ensemble else [replicate]
-    networks = [network_of(place, trial, number) for number in replicates]
+    reader = TrialReader.of(place)
+    replicates = predict.members(reader.rows(trial)) if ensemble else [replicate]
+    networks = [reader.network(trial, number) for number in replicates]
     predicted = predict.predict(networks, table, gradient=gradient)
     warn(predict.warnings(networks, predicted))
     if output is None:
@@ -176,12 +158,12 @@ def weights(
     """Write a trained network to a file for other programs."""
     place = _place(study, root)
     from ..trial import weight_files
-    from ..trial.tables import described, network_of, row_of
+    from ..trial.tables import TrialReader, described
 
-    network = network_of(place, trial, replicate, epoch=epoch)
-    metadata = described(place, row_of(place, trial, replicate), epoch=epoch)
-    format = file_format.value if file_format else None
-    chosen = weight_files.write_network(network, output, format, metadata=metadata)  # type: ignore[arg-type]
+    reader = TrialReader.of(place)
+    network = reader.network(trial, replicate, epoch=epoch)
+    metadata = described(place, reader.row(trial, replicate), epoch=epoch)
+    chosen = weight_files.write_network(network, output, file_format, metadata=metadata)
     if as_json:
         print_json({"file": str(output), "format": chosen, **metadata, **weight_files.about(network)})
     else:

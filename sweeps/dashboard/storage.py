@@ -75,7 +75,7 @@ class StudyStorage(BaseStorage):
         self._rules: Ranking = ranking_of(file)
         problem = PROBLEMS[problem_name(file)]
         costs = ("loss", "evaluations", "seconds", "stop_reason", "failure")
-        self._metrics = (*(metric.name for metric in problem.metrics), *costs)
+        self.metrics = (*(metric.name for metric in problem.metrics), *costs)
         self._keeps_fields = (file.get("results") or {}).get("fields", "all") == "all"
         self.tables = tables_of(remote_of(study_dir) or study_dir)
         self._lock = threading.Lock()
@@ -116,7 +116,7 @@ class StudyStorage(BaseStorage):
         flushes = self.tables.flushes()
         if flushes == self._flushes:
             return
-        columns = dict.fromkeys((*_KEYS, *self._rules.objectives, *self._metrics))
+        columns = dict.fromkeys((*_KEYS, *self._rules.objectives, *self.metrics))
         rows: dict[int, list[dict[str, Any]]] = {}
         for row in self.tables.read("trials", columns=list(columns)).to_pylist():
             rows.setdefault(row["trial"], []).append(row)
@@ -128,7 +128,7 @@ class StudyStorage(BaseStorage):
             trial.state = TrialState.WAITING
         row = self._row_of(trial)
         links = {name: trial.user_attrs[name] for name in _OF_TRIALS if name in trial.user_attrs}
-        metrics = {name: row[name] for name in self._metrics if row.get(name) is not None} if row else {}
+        metrics = {name: row[name] for name in self.metrics if row.get(name) is not None} if row else {}
         trial.user_attrs = metrics | links
         if row:
             trial._system_attrs = trial._system_attrs | dict(self._artifacts(trial.number, row))

@@ -1,1 +1,1 @@
-"""Pictures: functions from arrays to the bytes of an SVG or PNG."""
+"""Pictures: functions from arrays to figures of Matplotlib, and from these to the bytes of an SVG or PNG."""

@@ -1,4 +1,4 @@
-"""Figures of single trials: functions from arrays to the bytes of an SVG or PNG picture, without any global state.
+"""Figures of single trials: functions from arrays to figures, without any global state.
 
 Backgrounds are transparent; `drawing.for_dark_pages` recolours a picture for dark ones. Text in SVG is drawn as
 outlines, so that a picture loads nothing and looks the same everywhere.
@@ -7,7 +7,7 @@ outlines, so that a picture loads nothing and looks the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import matplotlib
 import numpy as np
@@ -27,15 +27,17 @@ from .drawing import (
     STYLE,
     TERM_COLORS,
     Array,
-    Format,
-    picture_bytes,
+    panel,
     positive,
     readable_scale,
+    spread_indices,
 )
+
+CURVE_POINTS: Final = 100  # of each curve in a crowd
 
 
 @matplotlib.rc_context(STYLE)
-def training_curves(curve: Mapping[str, Any], *, title: str, format: Format = "svg") -> bytes:
+def training_curves(curve: Mapping[str, Any], *, title: str) -> Figure:
     """Draw the loss with its terms, and below it the error, over the evaluations of one trial; the stages are named.
 
     `curve`: the columns of one trial in the table of curves, arrays of shape [rows]. The error is left out where there
@@ -62,43 +64,33 @@ def training_curves(curve: Mapping[str, Any], *, title: str, format: Format = "s
     panels[-1].set_xlabel("evaluations of loss and gradient")
     for axes in panels:
         _shade_phases(axes, evaluations, np.asarray(curve["phase"]), named=axes is panels[0])
-    return picture_bytes(figure, format)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def error_curves(
-    curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashable, title: str, format: Format = "svg"
-) -> bytes:
+def error_curves(curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashable, title: str) -> Figure:
     """Draw the error of trainings over their evaluations, `best` highlighted.
 
     `curves` maps each training to (evaluations, rel_l2), arrays of shape [rows].
     """
-    figure = Figure(figsize=(9.2, 3.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(9.2, 3.5)
     alpha = max(0.25, min(0.7, 16 / max(len(curves), 1)))
     for trial, (evaluations, error) in curves.items():
         if trial != best:
-            indices = thinned(len(error))
-            axes.plot(
-                evaluations[indices],
-                100 * positive(error[indices]),
-                color=POINTS,
-                linewidth=0.9,
-                alpha=alpha,
-            )
+            indices = spread_indices(len(error), CURVE_POINTS)
+            thin = 100 * positive(error[indices])
+            axes.plot(evaluations[indices], thin, color=POINTS, linewidth=0.9, alpha=alpha)
     if best in curves:
         evaluations, error = curves[best]
         axes.plot(evaluations, 100 * positive(error), color=BEST, linewidth=2, label="the best")
         axes.legend(loc="upper right")
     readable_scale(axes, 100 * np.concatenate([error for _, error in curves.values()]))
-    axes.set_ylabel("rel_l2 in %")
-    axes.set_xlabel("evaluations of loss and gradient")
-    axes.set_title(title)
-    return picture_bytes(figure, format)
+    axes.set(xlabel="evaluations of loss and gradient", ylabel="rel_l2 in %", title=title)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def weight_maps(maps: Mapping[str, Array], *, title: str, format: Format = "svg") -> bytes:
+def weight_maps(maps: Mapping[str, Array], *, title: str) -> Figure:
     """Draw the weights of one layer at several epochs side by side, on one colour scale symmetric about 0.
 
     `maps`: title -> array of shape [inputs + 1, outputs], with the biases in the last row.
@@ -109,9 +101,8 @@ def weight_maps(maps: Mapping[str, Array], *, title: str, format: Format = "svg"
     figure = Figure(figsize=(9.2, height), layout="constrained")
     panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, (name, weights) in zip(panels, maps.items(), strict=True):
-        image = axes.imshow(
-            weights, cmap="RdBu_r", norm=Normalize(-limit, limit), aspect="auto", interpolation="nearest"
-        )
+        scale = Normalize(-limit, limit)
+        image = axes.imshow(weights, cmap="RdBu_r", norm=scale, aspect="auto", interpolation="nearest")
         axes.grid(False)
         axes.set_title(name, fontweight="normal", fontsize=9)
         axes.set_xlabel("output unit")
@@ -122,12 +113,7 @@ def weight_maps(maps: Mapping[str, Array], *, title: str, format: Format = "svg"
     panels[0].set_ylabel("input unit")
     figure.colorbar(image, ax=list(panels), pad=0.02, label="weight")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return picture_bytes(figure, format)
-
-
-def thinned(count: int, most: int = 100) -> NDArray[np.int64]:
-    """Return the indices of at most `most` of `count` points of a curve, its ends included."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+    return figure
 
 
 def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named: bool = True) -> None:
@@ -137,14 +123,7 @@ def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named
             axes.axvspan(at_phase.min(), at_phase.max(), color=GRID, alpha=0.45, linewidth=0)
         if named:
             axes.annotate(
-                OPTIMISERS.get(phase, phase),
-                (at_phase.max(), 1.0),
-                xytext=(-5, -5),
-                ha="right",
-                va="top",
-                color=QUIET,
-                fontsize=8,
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-            )
+                OPTIMISERS.get(phase, phase), (at_phase.max(), 1.0), xycoords=("data", "axes fraction"),
+                xytext=(-5, -5), textcoords="offset points", ha="right", va="top", color=QUIET, fontsize=8,
+            )  # fmt: skip
     axes.set_xlim(evaluations.min(), max(evaluations.max(), evaluations.min() + 1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -67,12 +69,19 @@ _IN_THE_DARK: Final = {
 }
 
 
-def picture_bytes(figure: Figure, format: Format) -> bytes:
-    """Return a figure as the bytes of a picture; the same figure gives the same bytes."""
+def panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches with one pair of axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+@matplotlib.rc_context(STYLE)
+def picture_bytes(figure: Figure, format: Format = "svg", *, transparent: bool = True) -> bytes:
+    """Return a figure as the bytes of a picture, on white unless `transparent`; equal figures give equal bytes."""
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
-    figure.savefig(stream, format=format, transparent=True, dpi=200, metadata=metadata)
+    figure.savefig(stream, format=format, transparent=transparent, dpi=200, metadata=metadata)
     return stream.getvalue()
 
 
@@ -97,6 +106,29 @@ def readable_scale(axes: Axes, values: Any, *, along: Literal["x", "y"] = "y") -
     if spans_decades(finite):
         axes.set(**{f"{along}scale": "log"})
         plain_ticks(axes.xaxis if along == "x" else axes.yaxis, finite, dense_below=1.3 if along == "x" else 1.0)
+
+
+def legend_above(axes: Axes, columns: int = 1) -> None:
+    """Put the legend above the axes, at the right."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderpad=0.1)
+
+
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Make the vertical axis one of rows, the first on top, with a label each."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def crowd_color(count: int) -> tuple[str, bool]:
+    """Return the colour of so many points, and whether they are too many to be drawn one by one in SVG."""
+    return (CROWD, True) if count > 500 else (POINTS, False)
+
+
+def spread_indices(count: int, most: int) -> NDArray[np.int64]:
+    """Return the indices of at most `most` of `count` things, evenly spread, the first and the last one included."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def spans_decades(values: Array) -> bool:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from pinncore.problems import Problem
 from pinncore.problems.base import Line
 
-from .drawing import INK, QUIET, STYLE, Array, Format, picture_bytes
+from .drawing import INK, QUIET, STYLE, Array, panel
 from .mesh import Mesh, mesh_of
 
 _MOST_EDGES: Final = 30_000  # the lines of finer meshes would hide the field
@@ -36,101 +36,98 @@ class Plane:
     def of(problem: type[Problem], columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> Plane:
         """Return the points of a problem from columns that have its coordinates."""
         first, second = problem.coordinates
-        labels = (labelled(first.symbol, first.unit), labelled(second.symbol, second.unit))
-        return Plane(columns[first.name], columns[second.name], labels, marks)
+        x, y = (at.symbol + ("" if at.unit == "1" else f" in {at.unit}") for at in (first, second))
+        return Plane(columns[first.name], columns[second.name], (x, y), marks)
 
 
-def labelled(name: str, unit: str) -> str:
-    """Return the label of an axis or a number: `x in mm`, and the name alone without a unit."""
-    return name if unit == "1" else f"{name} in {unit}"
+class KeptField:
+    """The field of one training, from the columns [points] of the table `fields`, with pictures of it."""
+
+    def __init__(self, problem: type[Problem], columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> None:
+        self.plane, self._problem = Plane.of(problem, columns, marks), problem
+        self.predicted, self.reference = columns["predicted"], columns["reference"]
+        self.has_reference = bool(np.isfinite(self.reference).all())
+
+    def picture(self, name: str, of: str = "") -> Figure:
+        """Draw the prediction, the reference on the same colour scale, or their difference; `of` ends the title."""
+        title, unit = name.capitalize() + of, self._problem.unit
+        if name == "error":
+            return error_map(self.plane, self.predicted - self.reference, title=title, unit=unit)
+        scale = self.reference if self.has_reference else self.predicted
+        limits = (min(0.0, float(scale.min())), float(scale.max()))
+        values = self.predicted if name == "predicted" else self.reference
+        return field_map(self.plane, values, title=title, label=self._problem.quantity, unit=unit, limits=limits)
 
 
 @matplotlib.rc_context(STYLE)
-def field_map(
-    plane: Plane,
-    values: Array,
-    *,
-    title: str,
-    label: str,
-    unit: str,
-    limits: tuple[float, float],
-    format: Format = "svg",
-) -> bytes:
+def field_map(plane: Plane, values: Array, *, title: str, label: str, unit: str, limits: tuple[float, float]) -> Figure:
     """Draw filled contours of a quantity [points] in its `unit`, on the colour scale `limits`."""
     factor, power = _power_of_ten(max(map(abs, limits)))
     low, high = limits[0] * factor, limits[1] * factor
     levels = np.linspace(low, high if high > low else low + 1.0, 41)
     figure, axes, mesh = _axes(plane, title)
     if mesh is not None:
-        filled = _contours(axes, mesh, values * factor, levels, "viridis", every=5, lines="white")
+        filled = _contours(axes, mesh, values * factor, levels, "viridis")
+        if np.ptp(at_vertices := mesh.at_vertices(values * factor)) > 0:
+            lines = axes.tricontour(
+                mesh.triangulation, at_vertices, levels=levels[5:-1:5], colors="white", linewidths=0.5, alpha=0.7
+            )
+            lines.set_rasterized(True)
         _bar(figure, axes, filled, f"{label}{power} ({_unit(unit)})", MaxNLocator(6))
         _lines(axes, mesh, plane.marks, color="white")
-    return picture_bytes(figure, format)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
-def error_map(plane: Plane, error: Array, *, title: str, unit: str, format: Format = "svg") -> bytes:
+def error_map(plane: Plane, error: Array, *, title: str, unit: str) -> Figure:
     """Draw filled contours of a signed error [points] in its `unit`, on a colour scale symmetric about 0.
 
     The scale ends at the 99.5th percentile of the absolute error, so that a few points do not hide the rest.
     """
     factor, power = _power_of_ten(_largest(error))
-    figure, axes, mesh = _axes(plane, title)
-    if mesh is not None:
-        _signed(figure, axes, mesh, error * factor, f"error{power} ({_unit(unit)})", "RdBu_r")
-        _lines(axes, mesh, plane.marks, color=INK)
-    return picture_bytes(figure, format)
+    return _signed_map(plane, error * factor, title, f"error{power} ({_unit(unit)})", "RdBu_r", within=plane)
 
 
 @matplotlib.rc_context(STYLE)
-def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str, format: Format = "svg") -> bytes:
+def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str) -> Figure:
     """Draw filled contours of the residual of the equation over the RMS of its forcing, symmetric about 0.
 
     The points `within` give the outline of the domain.
     """
-    figure, axes, mesh = _axes(plane, title)
-    if mesh is not None:
-        _signed(figure, axes, mesh, residual, "residual / RMS of the forcing", "PuOr_r")
-        _lines(axes, mesh_of(within.first, within.second) or mesh, plane.marks, color=INK)
-    return picture_bytes(figure, format)
+    return _signed_map(plane, residual, title, "residual / RMS of the forcing", "PuOr_r", within=within)
 
 
 def _unit(unit: str) -> str:
     return "dimensionless" if unit == "1" else unit
 
 
-def _signed(figure: Figure, axes: Axes, mesh: Mesh, values: Array, label: str, colors: str) -> None:
-    largest = _largest(values)
-    levels = np.linspace(-largest, largest, 42)  # an even number: 0 lies inside a band, not on a line
-    _bar(figure, axes, _contours(axes, mesh, values, levels, colors), label, MaxNLocator(7, symmetric=True))
+def _signed_map(plane: Plane, values: Array, title: str, label: str, colors: str, *, within: Plane) -> Figure:
+    figure, axes, mesh = _axes(plane, title)
+    if mesh is not None:
+        largest = _largest(values)
+        levels = np.linspace(-largest, largest, 42)  # an even number: 0 lies inside a band, not on a line
+        _bar(figure, axes, _contours(axes, mesh, values, levels, colors), label, MaxNLocator(7, symmetric=True))
+        _lines(axes, mesh_of(within.first, within.second) or mesh, plane.marks, color=INK)
+    return figure
 
 
 def _axes(plane: Plane, title: str) -> tuple[Figure, Axes, Mesh | None]:
-    figure = Figure(figsize=(4.8, 3.9), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel(4.8, 3.9)
     axes.set_aspect("equal")
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(plane.labels[0])
-    axes.set_ylabel(plane.labels[1])
-    axes.set_title(title)
+    axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1], title=title)
     mesh = mesh_of(plane.first, plane.second)
     if mesh is None:
         axes.text(0.5, 0.5, "the points do not span a plane", ha="center", color=QUIET, transform=axes.transAxes)
     return figure, axes, mesh
 
 
-def _contours(
-    axes: Axes, mesh: Mesh, values: Array, levels: Array, colors: str, *, every: int = 0, lines: str = ""
-) -> Any:
-    """Draw bands of colour, with a thin line at every `every`-th level, and return them."""
+def _contours(axes: Axes, mesh: Mesh, values: Array, levels: Array, colors: str) -> Any:
+    """Draw bands of colour and return them."""
     triangles, at_vertices = mesh.triangulation, mesh.at_vertices(values)
     filled = axes.tricontourf(triangles, at_vertices, levels=levels, cmap=colors, extend="both")
     filled.set_rasterized(True)  # polygons side by side show their seams in SVG
-    if every and np.ptp(at_vertices) > 0:
-        axes.tricontour(
-            triangles, at_vertices, levels=levels[every:-1:every], colors=lines, linewidths=0.5, alpha=0.7
-        ).set_rasterized(True)
     return filled
 
 

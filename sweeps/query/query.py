@@ -97,20 +97,26 @@ def ranked_trials(study_dirs: Sequence[Path | Remote], by: str | None = None, *,
     places = named_studies(study_dirs)
     files = {name: read_study_file(place) for name, place in places.items()}
     studies = {name: tables_of(place) for name, place in places.items()}
+    return run_query(studies, ["trials"], _DEFAULTS, lambda connection, _: select_ranked(connection, files, by, limit))
+
+
+def select_ranked(
+    connection: duckdb.DuckDBPyConnection,
+    files: Mapping[str, Mapping[str, Any]],
+    by: str | None = None,
+    limit: int | None = None,
+) -> pa.Table:
+    """Return what `ranked_trials` does, from a connection with the table `trials` and the study files by study."""
     ranking = {name: ranking_of(file) for name, file in files.items()}
     metrics = (by,) if by else common_objectives(ranking)
-
-    def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> pa.Table:
-        kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
-        check_numbers(metrics, kinds)
-        swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
-        others = swept | key_metrics()
-        columns = {name: kind for name, kind in others.items() if name in kinds and name not in metrics}
-        first = None if len(metrics) > 1 else limit
-        sql = ranked_trials_sql(ranking, metrics, columns, ranked_only=limit is not None, limit=first)
-        return connection.sql(sql).to_arrow_table()
-
-    trials = run_query(studies, ["trials"], _DEFAULTS, answer)
+    kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
+    check_numbers(metrics, kinds)
+    swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
+    others = swept | key_metrics()
+    columns = {name: kind for name, kind in others.items() if name in kinds and name not in metrics}
+    first = None if len(metrics) > 1 else limit
+    sql = ranked_trials_sql(ranking, metrics, columns, ranked_only=limit is not None, limit=first)
+    trials = connection.sql(sql).to_arrow_table()
     return trials if len(metrics) == 1 else with_front(trials, metrics).slice(0, limit)
 
 
@@ -160,23 +166,31 @@ def run_query(
 
     Raises `QueryError` where a limit is reached, and `StudyError` where a file is damaged.
     """
+    return exactly(studies, used, lambda snapshots: query_at(studies, snapshots, used, limits, answer))
+
+
+def query_at(
+    studies: Mapping[str, StudyTables],
+    snapshots: Mapping[str, Snapshot],
+    used: Sequence[str],
+    limits: Limits,
+    answer: Callable[[duckdb.DuckDBPyConnection, Schemas], _Result],
+) -> _Result:
+    """Return what `run_query` does, from the tables in snapshots of the studies."""
     schemas: dict[str, pa.Schema] = {}
 
     def check_files() -> None:
         for tables in studies.values():
             tables.check_files(used)
 
-    def attempt(snapshots: Mapping[str, Snapshot]) -> _Result:
-        with confined.database(limits) as connection:
-            for table in used:
-                dataset = dataset_of(table, studies, snapshots, enumerated=True)
-                connection.register(table, dataset)
-                schemas[table] = dataset.schema
-            confined.lock(connection)
-            with confined.enforced(limits, connection, schemas, check_files):
-                return answer(connection, schemas)
-
-    return exactly(studies, used, attempt)
+    with confined.database(limits) as connection:
+        for table in used:
+            dataset = dataset_of(table, studies, snapshots, enumerated=True)
+            connection.register(table, dataset)
+            schemas[table] = dataset.schema
+        confined.lock(connection)
+        with confined.enforced(limits, connection, schemas, check_files):
+            return answer(connection, schemas)
 
 
 def _command(text: str) -> tuple[str | None, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,13 +11,13 @@ import pyarrow.compute as pc
 
 from pinncore.settings import PHASES
 
-from ..figures import studies as studyfigures
-from ..figures.drawing import Array
+from ..figures.drawing import Array, spread_indices
+from ..figures.studies import cost_against_error, cost_distribution
 from ..query.ranking import front
 from ..query.text import duration
-from .data import ReportStudy, in_per_cent, spread_indices
+from .data import ReportStudy, in_per_cent
 from .gallery import Gallery
-from .page import Html, section, table, tag
+from .page import Html, figures, section, table, tag
 from .trials import POINTS_SHOWN
 
 PACKS_SHOWN: Final = 8
@@ -31,16 +30,16 @@ def cost(study: ReportStudy, gallery: Gallery) -> Html:
         return Html()
     pictures = []
     if times := _seconds(study, rows):
-        drawing = partial(studyfigures.cost_distribution, times, title="Time per trial")
-        pictures.append(gallery.hang("cost-times", drawing, "Number of trials by training time", caption=False))
+        drawing = cost_distribution(times, title="Time per trial")
+        pictures.append(gallery.hang("cost-times", drawing, "Number of trials by training time"))
     if study.ranked.num_rows > 2 and "seconds" in study.ranked.column_names:
         pictures.append(_against_error(study, gallery))
     return section(
         "Cost",
-        tag("p", " ".join(_sentences(study, rows)), class_="quiet"),
-        tag("div", *(picture for picture in pictures if picture), class_="figures two"),
+        " ".join(_sentences(study, rows)),
+        figures(*pictures, columns="two"),
         tag("h3", "By pack"),
-        tag("p", _about_packs(rows), class_="quiet"),
+        _about_packs(rows),
         _by_pack(rows),
     )
 
@@ -57,7 +56,7 @@ def _sentences(study: ReportStudy, rows: pa.Table) -> Iterator[str]:
         yield f"First stages took {100 * first / (first + second):.0f} % of the time, second stages the rest."
     seconds = rows["seconds"].to_numpy()
     low, middle, high = np.quantile(seconds, [0.05, 0.5, 0.95])
-    unit = "replicate" if study.ranking.replicates > 1 else "trial"
+    unit = "replicate" if study.several else "trial"
     yield f"The median {unit} took {middle:.3g} s; 90 % of the {unit}s took {low:.3g} to {high:.3g} s."
     for state, ending in (("FAIL", "that failed"), ("PRUNED", "that were pruned")):
         lost_seconds = pc.sum(rows.filter(pc.equal(rows["state"], state))["seconds"]).as_py()
@@ -86,17 +85,10 @@ def _against_error(study: ReportStudy, gallery: Gallery) -> Html:
     on_front = front(np.stack([seconds, errors], axis=1))
     shown = on_front.copy()
     shown[spread_indices(len(shown), POINTS_SHOWN)] = True
-    drawing = partial(
-        studyfigures.cost_against_error,
-        seconds[shown],
-        errors[shown],
-        on_front[shown],
-        label=label,
-        title=f"{study.objective} against time",
+    drawing = cost_against_error(
+        seconds[shown], errors[shown], on_front[shown], label=label, title=f"{study.objective} against time"
     )
-    return gallery.hang(
-        "cost-error", drawing, f"{study.objective} of every complete trial against its training time", caption=False
-    )
+    return gallery.hang("cost-error", drawing, f"{study.objective} of every complete trial against its training time")
 
 
 def _by_pack(rows: pa.Table) -> Html:
@@ -104,22 +96,16 @@ def _by_pack(rows: pa.Table) -> Html:
     sums = [("seconds", "sum"), ("evaluations", "sum"), ("trial", "count"), ("host", "min"), ("device", "min")]
     packs = rows.filter(pc.is_valid(rows["pack"])).group_by("pack").aggregate(sums)
     longest = packs.sort_by([("seconds_sum", "descending"), ("pack", "ascending")]).slice(0, PACKS_SHOWN)
-    heads = ["pack", "members", "device", "host", "time", "evaluations", "ms per evaluation"]
     cells = []
     for pack in longest.to_pylist():
-        evaluations = pack["evaluations_sum"] or 0
+        evaluations, seconds = pack["evaluations_sum"] or 0, pack["seconds_sum"]
+        each = f"{1000 * seconds / evaluations:.3g}" if evaluations else ""
+        where = (pack["device_min"] or "", pack["host_min"] or "")
         cells.append(
-            [
-                (str(pack["pack"]), True),
-                (f"{pack['trial_count']:,}", True),
-                (pack["device_min"] or "", False),
-                (pack["host_min"] or "", False),
-                (duration(pack["seconds_sum"]), True),
-                (f"{evaluations:,}", True),
-                (f"{1000 * pack['seconds_sum'] / evaluations:.3g}" if evaluations else "", True),
-            ]
+            [str(pack["pack"]), f"{pack['trial_count']:,}", *where, duration(seconds), f"{evaluations:,}", each]
         )
-    return table([(head, head not in ("device", "host")) for head in heads], cells)
+    heads = ("pack", "members", "device", "host", "time", "evaluations", "ms per evaluation")
+    return table(heads, cells, words=("device", "host"))
 
 
 def _about_packs(rows: pa.Table) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,20 +18,29 @@ from numpy.typing import NDArray
 
 from pinncore import PinnError, TrainedNetwork
 from pinncore.problems import PointSet
+from pinncore.problems.base import rms
 
 from ..analysis.importance import Importance, importance
-from ..analysis.study_axes import Judged, existing, judged
-from ..errors import SweepError
-from ..query.query import place_of, ranked_trials, read_study_file
+from ..analysis.leaderboard import Leaderboard, select_top
+from ..analysis.study_axes import Judged, existing, judged_of
+from ..errors import SpecError, SweepError
+from ..query.confined import Limits
+from ..query.query import place_of, query_at, read_study_file, select_ranked
 from ..query.ranking import Ranking, dimensions, ranking_of, swept_columns
 from ..query.text import scale
+from ..spec.parse import parse_spec
+from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
+from ..storage.schema import TABLES
 from ..storage.stored_tables import tables_of
-from ..storage.tables import StudyTables, of_member
-from ..trial.tables import network_of
+from ..storage.tables import Snapshot, exactly, of_member
+from ..study.study_file import whole_text
+from ..trial.tables import Row, TrialReader
 
-_COLUMNS: Final = (
+RANKED: Final = 10  # configurations in the ranking
+
+_COLUMNS: Final = (  # those that only some problems have are for the traps of these
     *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),
     *("inputs", "problem_loss", "scale_factor", "scale_scope", "first_stage", "adam_convention", "adam_eps"),
     *("second_stage", "iterations", "first_step", "second_evaluations", "iterations_done", "dtype"),
@@ -38,27 +48,80 @@ _COLUMNS: Final = (
     *("seconds", "first_seconds", "second_seconds", "evaluations", "engine_used", "device", "host", "data_hash"),
     *("python_version", "torch_version", "pinnsweep_version"),
 )
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class ReportStudy:
-    """A study as its report sees it.
+    """A study as its report sees it, at one moment.
 
-    `ranked`, `failed` and `pruned` are lines of `query.ranked_trials`, without the failed trials that were trained
-    again. `rows` has the rows of their replicates. `best` is the complete row of one replicate of the best trial.
+    `read` reads its tables, as `StudyTables.read` does. `lines` are those of `query.ranked_trials`; `ranked`, `failed`
+    and `pruned` are parts of it, without the failed trials that were trained again. `published` has the rows of all
+    replicates, `rows` those of trials that do not repeat another.
     """
 
     folder: Path | Remote
     file: dict[str, Any]
-    tables: StudyTables
-    ranking: Ranking
-    ranked: pa.Table
-    failed: pa.Table
-    pruned: pa.Table
-    rows: pa.Table
-    best: dict[str, Any] | None
-    repeated: tuple[int, ...]  # trials that were not trained because another has their configuration
-    again: tuple[tuple[int, int], ...]  # failed trials and those that repeat them
+    read: Callable[..., pa.Table]
+    lines: pa.Table
+    leaderboard: Leaderboard
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """Return the rules by which trials rank."""
+        return ranking_of(self.file)
+
+    @cached_property
+    def published(self) -> pa.Table:
+        """Return the rows of all replicates, with those columns of the report that the problem has."""
+        columns = dict.fromkeys((*_COLUMNS, *self.ranking.objectives))
+        existing_columns = self.read("trials", where=pc.scalar(False)).column_names
+        return self.read("trials", columns=[name for name in columns if name in existing_columns])
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """Return the rows of replicates that were trained."""
+        return self.published.filter(pc.is_null(self.published["duplicate_of"]))
+
+    @cached_property
+    def repeated(self) -> list[int]:
+        """Return the trials that were not trained because another has their configuration."""
+        copies = self.published.filter(pc.is_valid(self.published["duplicate_of"]))
+        return sorted(set(copies["trial"].to_pylist()))
+
+    @cached_property
+    def again(self) -> list[tuple[int, int]]:
+        """Return the failed trials that were trained again, each with a trial that repeats it."""
+        retries = self.rows.filter(pc.is_valid(self.rows["retry_of"]))
+        return sorted(set(zip(retries["retry_of"].to_pylist(), retries["trial"].to_pylist(), strict=True)))
+
+    @cached_property
+    def ranked(self) -> pa.Table:
+        """Return the complete trials, the best first."""
+        is_complete = pc.equal(self.lines["state"], COMPLETE)
+        return self.lines.filter(pc.and_(is_complete, pc.is_valid(self.lines[self.objective])))
+
+    @cached_property
+    def failed(self) -> pa.Table:
+        """Return the failed trials that were not trained again."""
+        is_retried = pc.is_in(self.lines["trial"], self.rows["retry_of"].drop_null())
+        return self.lines.filter(pc.and_(pc.equal(self.lines["state"], FAIL), pc.invert(is_retried)))
+
+    @cached_property
+    def pruned(self) -> pa.Table:
+        """Return the pruned trials."""
+        return self.lines.filter(pc.equal(self.lines["state"], PRUNED))
+
+    @cached_property
+    def best(self) -> Row | None:
+        """Return the row of that replicate of the best trial whose objective is nearest to the trial's value."""
+        if not self.ranked.num_rows:
+            return None
+        value, name = self.ranked[self.objective][0].as_py(), self.objective
+        rows = self.rows.filter(pc.equal(self.rows["trial"], self.ranked["trial"][0])).to_pylist()
+        complete = [row for row in rows if row["state"] == COMPLETE and is_finite(row[name])]
+        nearest = min(complete, key=lambda row: (abs(row[name] - value), row[name], row["replicate"]))
+        return TrialReader(self.folder, self.read).row(nearest["trial"], nearest["replicate"])
 
     @property
     def name(self) -> str:
@@ -76,10 +139,39 @@ class ReportStudy:
         special = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
         return special.get(self.ranking.quantile, f"{100 * self.ranking.quantile:g} % quantile")
 
+    @property
+    def several(self) -> bool:
+        """Return whether its trials have several replicates."""
+        return self.ranking.replicates > 1
+
+    @cached_property
+    def spec(self) -> StudySpec | SpecError:
+        """Return what the study file says, or why it is no longer valid; the tables it names are not looked at."""
+        try:
+            return parse_spec(whole_text(self.folder), base=Path(str(self.folder)))
+        except SpecError as error:
+            return error
+
+    def part(self, table: str) -> pa.Table:
+        """Return the rows of a table that belong to the best row, which must exist."""
+        assert self.best is not None
+        return self.read(table, where=of_member(self.best["trial"], self.best["replicate"]))
+
+    @cached_property
+    def curve(self) -> dict[str, list[Any]]:
+        """Return the curve of the best row, which must exist, by column, in the order of evaluations."""
+        return self.part("curves").sort_by("evaluations").to_pydict()
+
+    @cached_property
+    def field(self) -> dict[str, NDArray[np.float64]]:
+        """Return the field of the best row, which must exist, by column; arrays of shape [points]."""
+        columns = self.part("fields").drop_columns(["trial", "replicate"])
+        return {name: columns[name].to_numpy() for name in columns.column_names}
+
     @cached_property
     def judged(self) -> Judged:
         """Return every trial with all its replicates, as the analysis reads them."""
-        return judged(self.folder)
+        return judged_of(self.folder, self.file, self.lines, self.published["retry_of"].drop_null())
 
     @cached_property
     def importance(self) -> Importance:
@@ -92,7 +184,7 @@ class ReportStudy:
         if self.best is None:
             return "no trial is complete"
         try:
-            return network_of(self.folder, self.best["trial"], self.best["replicate"])
+            return TrialReader(self.folder, self.read).network(self.best["trial"], self.best["replicate"])
         except (SweepError, PinnError) as error:
             return str(error).replace(str(self.folder), self.name)  # a page names no folders
 
@@ -133,52 +225,37 @@ class ReportStudy:
         return existing(name, self.file, settings)
 
 
-def read(study_dir: Path) -> ReportStudy:
-    """Read what a report draws on. Raises `StudyError` where the folder is no study or a table is damaged."""
+def at_one_moment(study_dir: Path, work: Callable[[ReportStudy], _Result]) -> _Result:
+    """Return the result of `work` on a study as it was published at one moment.
+
+    `work` is called again from the beginning where a compaction has removed files in the meantime. Raises `StudyError`
+    where the folder is no study or a table is damaged.
+    """
     place = place_of(study_dir)
-    file = read_study_file(place)
-    tables, ranking = tables_of(place), ranking_of(file)
-    lines = ranked_trials([place])
-    metrics = [name for name in ranking.objectives if name not in _COLUMNS]
-    existing_columns = tables.dataset("trials").schema.names  # problems have other settings and metrics
-    columns = [name for name in (*_COLUMNS, *metrics) if name in existing_columns]
-    rows = tables.read("trials", columns=columns)
-    copies = rows.filter(pc.is_valid(rows["duplicate_of"]))
-    rows = rows.filter(pc.is_null(rows["duplicate_of"]))
-    retries = rows.filter(pc.is_valid(rows["retry_of"]))
-    again = sorted(set(zip(retries["retry_of"].to_pylist(), retries["trial"].to_pylist(), strict=True)))
-    is_complete = pc.and_(pc.equal(lines["state"], COMPLETE), pc.is_valid(lines[ranking.objectives[0]]))
-    is_failed = pc.and_(pc.equal(lines["state"], FAIL), pc.invert(pc.is_in(lines["trial"], retries["retry_of"])))
-    ranked = lines.filter(is_complete)
-    return ReportStudy(
-        folder=place,
-        file=file,
-        tables=tables,
-        ranking=ranking,
-        ranked=ranked,
-        failed=lines.filter(is_failed),
-        pruned=lines.filter(pc.equal(lines["state"], PRUNED)),
-        rows=rows,
-        best=_best(tables, rows, ranked, ranking.objectives[0]),
-        repeated=tuple(sorted(set(copies["trial"].to_pylist()))),
-        again=tuple(again),
-    )
+    file, tables = {place.name: read_study_file(place)}, {place.name: tables_of(place)}
 
+    def ranked(connection: duckdb.DuckDBPyConnection, _: object) -> tuple[pa.Table, Leaderboard]:
+        return select_ranked(connection, file), select_top(connection, file, RANKED)
 
-def is_row(row: dict[str, Any]) -> ds.Expression:
-    """Return the filter for the rows of one replicate in any table."""
-    return of_member(row["trial"], row["replicate"])
+    def attempt(snapshots: Mapping[str, Snapshot]) -> _Result:
+        def read(table: str, *, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+            dataset = tables[place.name].dataset(table, snapshots[place.name])
+            return dataset.to_table(columns=None if columns is None else list(columns), filter=where)
+
+        answers = query_at(tables, snapshots, ["trials"], Limits(), ranked)
+        return work(ReportStudy(place, file[place.name], read, *answers))
+
+    try:
+        return exactly(tables, TABLES, attempt)
+    except (pa.ArrowException, OSError):
+        tables[place.name].check_files()
+        raise
 
 
 def in_per_cent(metric: str) -> tuple[str, float]:
     """Return the label of a metric in figures, and the factor on its values there."""
     factor, unit = scale(metric)
     return (f"{metric} in{unit}" if unit else metric), float(factor)
-
-
-def rms(values: Any) -> float:
-    """Return the root mean square of values of any shape."""
-    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def is_finite(value: Any) -> bool:
@@ -192,23 +269,7 @@ def listed(numbers: Sequence[object], most: int = 12) -> str:
     return ", ".join(map(str, numbers[:most])) + more
 
 
-def spread_indices(count: int, most: int) -> list[int]:
-    """Return the indices of at most `most` of `count` things, evenly spread, the first one included."""
-    return (
-        sorted({round(place * (count - 1) / max(most - 1, 1)) for place in range(most)})
-        if count > most
-        else [*range(count)]
-    )
-
-
-def _best(tables: StudyTables, rows: pa.Table, ranked: pa.Table, objective: str) -> dict[str, Any] | None:
-    """Return the row of that replicate of the best trial whose objective is nearest to the trial's value."""
-    if not ranked.num_rows:
-        return None
-    value, is_best = ranked[objective][0].as_py(), pc.equal(rows["trial"], ranked["trial"][0])
-    replicates = [
-        row for row in rows.filter(is_best).to_pylist() if row["state"] == COMPLETE and is_finite(row[objective])
-    ]
-    nearest = min(replicates, key=lambda row: (abs(row[objective] - value), row[objective], row["replicate"]))
-    row: dict[str, Any] = tables.read("trials", where=is_row(nearest)).to_pylist()[0]
-    return row
+def distinct(rows: pa.Table, column: str) -> list[str]:
+    """Return the distinct values of a text column, sorted; none where there is no such column."""
+    values = pc.unique(rows[column]).to_pylist() if column in rows.column_names else []
+    return sorted(value for value in values if value)

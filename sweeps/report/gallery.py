@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from pinncore.disk import write_whole
 
 from ..errors import StudyError
-from ..figures.drawing import Format, for_dark_pages
+from ..figures.drawing import Format, for_dark_pages, picture_bytes
 from .page import Html, picture
-
-Drawing = Callable[..., bytes]  # takes the keyword `format`
 
 
 @dataclass
@@ -22,11 +21,11 @@ class Gallery:
     format: Format | None = None
     files: dict[str, bytes] = field(default_factory=dict)
 
-    def hang(self, name: str, draw: Drawing, description: str, *, wide: bool = False, caption: bool = True) -> Html:
-        """Draw a picture and return it as a figure of the page."""
-        svg = draw(format="svg")
+    def hang(self, name: str, figure: Figure, description: str, *, wide: bool = False, caption: bool = False) -> Html:
+        """Draw a picture and return it as a figure of the page, its description below where it is the `caption`."""
+        svg = picture_bytes(figure)
         if self.format is not None:
-            self.files[f"{name}.{self.format}"] = svg if self.format == "svg" else draw(format=self.format)
+            self.files[f"{name}.{self.format}"] = svg if self.format == "svg" else picture_bytes(figure, self.format)
         return picture(svg, for_dark_pages(svg), description, wide=wide, caption=caption)
 
     def save(self, folder: Path) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ import base64
 import html
 import importlib.resources
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _VOID = ("img", "meta")
@@ -40,9 +40,20 @@ def tag(element: str, /, *children: str, **attributes: str) -> Html:
     return Html(f"<{element}{pairs}>" if element in _VOID else f"<{element}{pairs}>{inside}</{element}>")
 
 
-def section(title: str, *children: Html) -> Html:
-    """Return a card under a heading."""
-    return tag("section", tag("h2", title), *children)
+def section(title: str, *children: str) -> Html:
+    """Return a card under a heading; texts that are no HTML are its paragraphs, empty ones are left out."""
+    parts = (child if isinstance(child, Html) else paragraph(child) for child in children if child)
+    return tag("section", tag("h2", title), *parts)
+
+
+def paragraph(text: str) -> Html:
+    """Return a paragraph that explains a figure or a table."""
+    return tag("p", text, class_="quiet")
+
+
+def figures(*pictures: Html, columns: str = "") -> Html:
+    """Return figures below each other, or side by side in "two" or "three" `columns`."""
+    return tag("div", *pictures, class_=f"figures {columns}".strip())
 
 
 def tile(value: str, what: str, *, main: bool = False) -> Html:
@@ -50,7 +61,7 @@ def tile(value: str, what: str, *, main: bool = False) -> Html:
     return tag("div", tag("b", value), tag("span", what), class_="tile main" if main else "tile")
 
 
-def picture(svg: bytes, dark: bytes, description: str, *, wide: bool = False, caption: bool = True) -> Html:
+def picture(svg: bytes, dark: bytes, description: str, *, wide: bool = False, caption: bool = False) -> Html:
     """Return a figure that shows one picture on light and another on dark screens.
 
     The pictures are embedded as separate images, so that names inside them cannot clash.
@@ -72,35 +83,34 @@ def picture(svg: bytes, dark: bytes, description: str, *, wide: bool = False, ca
     return tag("figure", card, *([tag("figcaption", description)] if caption else []))
 
 
-def contents(parts: Sequence[tuple[str, Html]]) -> Html:
-    """Return links to the named parts of a page, followed by the parts."""
-    names = {name: re.sub("[^a-z0-9]+", "-", name.lower()) for name, _ in parts}
-    links = [tag("a", name, href=f"#{anchor}") for name, anchor in names.items()]
+def contents(parts: Mapping[str, Html]) -> Html:
+    """Return links to the parts of a page by their names, followed by the parts; empty ones are left out."""
+    anchors = {name: re.sub("[^a-z0-9]+", "-", name.lower()) for name, part in parts.items() if part}
+    links = [tag("a", name, href=f"#{anchor}") for name, anchor in anchors.items()]
     listed = tag("nav", *links, aria_label="Contents") if len(links) > 3 else Html()
-    return Html(listed + "".join(tag("div", part, id=names[name]) for name, part in parts))
+    return Html(listed + "".join(tag("div", parts[name], id=anchor) for name, anchor in anchors.items()))
 
 
 def table(
-    heads: Sequence[tuple[str, bool]],
-    rows: Sequence[Sequence[tuple[str, bool]]],
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
     *,
+    words: Collection[str] = (),
     best: int = -1,
     narrow: bool = False,
 ) -> Html:
-    """Return a table of cells (text, whether it is a number), as wide as the page unless `narrow`.
+    """Return a table of numbers, and of texts in the columns `words`, as wide as the page unless `narrow`.
 
     The row with the index `best` is highlighted.
     """
 
-    def cell(kind: str, text: str, number: bool) -> Html:
-        parts = breakable(text) if kind == "th" else [text]
-        return tag(kind, *parts, class_="number" if number else "text" if len(text) > 40 else "short")
+    def cells(kind: str, texts: Sequence[str]) -> Iterator[Html]:
+        for head, text in zip(heads, texts, strict=True):
+            style = "number" if head not in words else "text" if len(text) > 40 else "short"
+            yield tag(kind, *(breakable(text) if kind == "th" else [text]), class_=style)
 
-    head = tag("thead", tag("tr", *(cell("th", *item) for item in heads)))
-    body = [
-        tag("tr", *(cell("td", *item) for item in row), class_="best" if at == best else "row")
-        for at, row in enumerate(rows)
-    ]
+    head = tag("thead", tag("tr", *cells("th", heads)))
+    body = [tag("tr", *cells("td", row), class_="best" if at == best else "row") for at, row in enumerate(rows)]
     return tag("div", tag("table", head, tag("tbody", *body)), class_="scroll narrow" if narrow else "scroll")
 
 

@@ -6,40 +6,35 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pinncore.disk import write_whole
 from pinncore.errors import PinnError
 from pinncore.problems import PROBLEMS
 
-from ..analysis.leaderboard import top
 from ..errors import SpecError, StudyError
 from ..figures.drawing import Format
 from ..query.ranking import dimensions, problem_name
 from ..query.text import duration, shown, span
+from ..spec.study_spec import StudySpec
 from ..spec.warnings import warnings_of
 from ..states import FAIL
 from ..storage.object_store import uri_of
 from ..storage.schema import metric_columns
-from ..study.loading import load_text
-from ..study.study_file import whole_text
+from ..study.input_checks import FILE_CHECKS
+from ..trial.tables import Row
 from .cost import cost
-from .data import ReportStudy, listed, read
+from .data import ReportStudy, at_one_moment, distinct, listed
 from .field import fields
 from .gallery import Gallery
-from .judgement import importance, what_to_try
-from .page import Html, breakable, contents, document, section, table, tag, tile
-from .pruning import pruning
+from .judgement import importance, pruning, what_to_try
+from .page import Html, breakable, contents, document, paragraph, section, table, tag, tile
 from .snippet import SEEDS, snippet
 from .training import training
 from .traps import traps
 from .trials import against_settings, compromises, parallel, seed_spread
 from .weights import weights
-
-ROWS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,12 @@ def write_report(
         raise StudyError(f"{target} is a folder, and the report is a file. Give the name of a file.")
     if not target.parent.is_dir():  # checked before anything is drawn
         raise StudyError(f"{target} cannot be written: there is no folder {target.parent}. Give another file.")
-    gallery = Gallery(format if figures is not None else None)
-    page = _page(read(Path(study_dir)), gallery)
+
+    def drawn(study: ReportStudy) -> tuple[str, Gallery]:
+        gallery = Gallery(format if figures is not None else None)
+        return _page(study, gallery), gallery
+
+    page, gallery = at_one_moment(Path(study_dir), drawn)
     try:
         write_whole(target, page)
     except OSError as error:
@@ -77,29 +76,28 @@ def write_report(
 def _page(study: ReportStudy, gallery: Gallery) -> str:
     best = study.best
     if best is None:
-        parts = [
-            ("Results", _nothing_complete(study)),
-            ("Pruning", pruning(study) if study.pruned.num_rows else Html()),
-        ]
+        parts = {
+            "Results": _nothing_complete(study),
+            "Pruning": pruning(study) if study.pruned.num_rows else Html(),
+        }
     else:
-        parts = [
-            ("Best", _best(study, best)),
-            ("Next", what_to_try(study)),
-            ("Traps", traps(study, best)),
-            ("Field", fields(study, best, gallery)),
-            ("Training", training(study, best, gallery)),
-            ("Ranking", _ranking(study)),
-            ("Seeds", seed_spread(study, gallery)),
-            ("Compromises", compromises(study, gallery)),
-            ("All settings", parallel(study, gallery)),
-            ("Each setting", against_settings(study, gallery)),
-            ("Importance", importance(study, gallery)),
-            ("Pruning", pruning(study)),
-            ("Weights", weights(study, best, gallery)),
-        ]
-    parts += [("Cost", cost(study, gallery)), ("Failures", _failures(study)), ("Notes", _notes(study))]
-    shown = contents([(name, part) for name, part in parts if part])
-    return document(f"{study.name} · pinnsweep report", _header(study), shown, _footer(study))
+        parts = {
+            "Best": _best(study, best),
+            "Next": what_to_try(study),
+            "Traps": traps(study, best),
+            "Field": fields(study, best, gallery),
+            "Training": training(study, best, gallery),
+            "Ranking": _ranking(study),
+            "Seeds": seed_spread(study, gallery),
+            "Compromises": compromises(study, gallery),
+            "All settings": parallel(study, gallery),
+            "Each setting": against_settings(study, gallery),
+            "Importance": importance(study, gallery),
+            "Pruning": pruning(study),
+            "Weights": weights(study, best, gallery),
+        }
+    parts |= {"Cost": cost(study, gallery), "Failures": _failures(study), "Notes": _notes(study)}
+    return document(f"{study.name} · pinnsweep report", _header(study), contents(parts), _footer(study))
 
 
 # ---- sections ------------------------------------------------------------------------------------------------------
@@ -110,7 +108,7 @@ def _header(study: ReportStudy) -> Html:
     swept = ", ".join(dimensions(study.file)) or "nothing"
     lead = f"Search over {swept} with the sampler {search.get('sampler', 'random')} for the lowest "
     lead += " and ".join(study.ranking.objectives)
-    if study.ranking.replicates > 1:
+    if study.several:
         lead += f" (the {study.middle} of {study.ranking.replicates} replicates)"
     tiles = list(_tiles(study))
     return tag(
@@ -124,21 +122,18 @@ def _header(study: ReportStudy) -> Html:
 
 def _tiles(study: ReportStudy) -> Iterator[Html]:
     if study.best:
-        several = study.ranking.replicates > 1
         value = {**study.best, study.objective: study.ranked[study.objective][0].as_py()}
-        whose = f"of the best trial, {study.middle}" if several and study.objective == "rel_l2" else "of the best trial"
+        whose = "of the best trial"
+        whose += f", {study.middle}" if study.several and study.objective == "rel_l2" else ""
         yield tile(shown("rel_l2", value["rel_l2"]) or "not known", f"relative L2 error {whose}", main=True)
         if study.objective != "rel_l2":
-            yield tile(
-                shown(study.objective, value[study.objective]), f"{study.objective} of the best trial (objective)"
-            )
-        if several:
+            objective = shown(study.objective, value[study.objective])
+            yield tile(objective, f"{study.objective} of the best trial (objective)")
+        if study.several:
             low, high = (study.ranked[f"{study.objective}_{end}"][0].as_py() for end in ("min", "max"))
-            yield tile(
-                span(study.objective, low, high), f"{study.objective} over its {study.ranking.replicates} replicates"
-            )
-    repeated = len(study.repeated)
-    complete = study.ranked.num_rows + repeated
+            text = f"{study.objective} over its {study.ranking.replicates} replicates"
+            yield tile(span(study.objective, low, high), text)
+    complete = study.ranked.num_rows + len(study.repeated)
     planned = (study.file.get("search") or {}).get("trials") or "all"
     yield tile(f"{complete:,}", f"of {planned} trials complete")
     yield tile(f"{study.failed.num_rows:,}", "failed")
@@ -163,32 +158,29 @@ def _nothing_complete(study: ReportStudy) -> Html:
     return section("No finished trial yet", tag("p", "Figures appear with the first complete trial."))
 
 
-def _best(study: ReportStudy, best: dict[str, Any]) -> Html:
+def _best(study: ReportStudy, best: Row) -> Html:
     metrics = [*metric_columns(best["problem"]), "parameters", "evaluations", "seconds", "stop_reason"]
     pairs = [(name, shown(name, best[name])) for name in metrics if best[name] is not None]
     terms = [part for name, value in pairs for part in (tag("dt", *breakable(name)), tag("dd", value))]
     notes = [f"Advice: {best['stop_advice']}"] if best.get("stop_advice") else []
-    if study.ranking.replicates > 1:
+    if study.several:
         replicate = f"replicate {best['replicate']}, the nearest to the {study.middle}"
         notes.insert(0, f"Numbers and pictures are those of {replicate}.")
     text = f"This study file trains it with {SEEDS} seeds, to show how far the results spread. One click selects it."
-    intro, study_file = tag("p", text, class_="quiet"), tag("pre", snippet(study.name, study.file, best))
-    numbers = tag("div", tag("dl", *terms), *(tag("p", note, class_="quiet") for note in notes))
-    return section(
-        f"Best configuration: trial {best['trial']}", tag("div", tag("div", intro, study_file), numbers, class_="split")
-    )
+    study_file = tag("div", paragraph(text), tag("pre", snippet(study.name, study.file, best)))
+    numbers = tag("div", tag("dl", *terms), *map(paragraph, notes))
+    return section(f"Best configuration: trial {best['trial']}", tag("div", study_file, numbers, class_="split"))
 
 
 def _ranking(study: ReportStudy) -> Html:
-    ranking = top([study.folder], ROWS_SHOWN)
-    ranked = ranking.shown().drop_columns("stop_reason")
+    ranked = study.leaderboard.shown().drop_columns("stop_reason")
     if "replicates" in ranked.column_names and set(ranked["replicates"].to_pylist()) == {study.ranking.replicates}:
         ranked = ranked.drop_columns("replicates")
-    heads = [(name, not isinstance(ranked.column(name)[0].as_py(), str)) for name in ranked.column_names]
-    rows = [[(shown(name, row[name]), number) for name, number in heads] for row in ranked.to_pylist()]
-    title = f"The {ranked.num_rows} best configurations" if ranked.num_rows > 1 else "The best configuration"
-    notes = [tag("p", note, class_="quiet") for note in ranking.notes]
-    return section(title, *notes, table(heads, rows, best=0))
+    rows = ranked.to_pylist()
+    words = [name for name, value in rows[0].items() if isinstance(value, str)]
+    cells = [[shown(name, value) for name, value in row.items()] for row in rows]
+    title = f"The {len(rows)} best configurations" if len(rows) > 1 else "The best configuration"
+    return section(title, *study.leaderboard.notes, table(ranked.column_names, cells, words=words, best=0))
 
 
 def _failures(study: ReportStudy) -> Html:
@@ -200,50 +192,53 @@ def _failures(study: ReportStudy) -> Html:
     for failure, reason, trial in sorted(zip(*columns, strict=True), key=lambda row: row[2]):
         by_reason.setdefault((failure or "", reason or ""), []).append(trial)
     rows = [
-        [(f"{len(trials):,}", True), (reason, False), (failure, False), (listed(sorted(set(trials))), False)]
+        [f"{len(trials):,}", reason, failure, listed(sorted(set(trials)))]
         for (failure, reason), trials in sorted(by_reason.items(), key=lambda item: -len(item[1]))
     ]
-    several = study.ranking.replicates > 1
-    heads = [("trainings" if several else "trials", True), ("stop_reason", False), ("what went wrong", False)]
+    words = ("stop_reason", "what went wrong", "which trials")
     notes = []
-    if several:
+    if study.several:
         notes.append(
             "A trial counts as failed when so many of its replicates failed that it has no "
             f"{study.middle}. In other trials, a failed replicate counts as infinitely bad."
         )
     if study.again:
         notes.append(f"Trained again: {listed([f'{old} as {new}' for old, new in study.again])}.")
-    return section(
-        "Failures", *(tag("p", text, class_="quiet") for text in notes), table([*heads, ("which trials", False)], rows)
-    )
+    heads = ("trainings" if study.several else "trials", *words)
+    return section("Failures", *notes, table(heads, rows, words=words))
 
 
 def _notes(study: ReportStudy) -> Html:
     warnings = [tag("li", text, class_="warning") for text in _study_warnings(study)]
-    parts: list[Html] = [tag("ul", *warnings)] if warnings else []
-    parts.append(tag("ul", *(tag("li", text) for text in _data_notes(study))))
+    notes = []
     if study.repeated:
         text = f"Not trained, because another trial has the same configuration: {listed(study.repeated)}."
-        parts.append(tag("p", f"{text} They are left out of rankings and figures.", class_="quiet"))
-    if sources := _distinct(study.rows, "taken_from"):
-        parts.append(tag("p", f"Taken over and not trained here: {listed(sources)}.", class_="quiet"))
+        notes.append(f"{text} They are left out of rankings and figures.")
+    if sources := distinct(study.rows, "taken_from"):
+        notes.append(f"Taken over and not trained here: {listed(sources)}.")
     if stop_reasons := Counter(reason or "" for reason in study.complete()["stop_reason"].to_pylist()):
         counted = ", ".join(f"{reason} {count:,}" for reason, count in stop_reasons.most_common())
-        unit = "replicates" if study.ranking.replicates > 1 else "trials"
-        parts.append(tag("p", f"How complete {unit} stopped: {counted}.", class_="quiet"))
-    return section("Notes on the data and the study", *parts)
+        notes.append(f"How complete {'replicates' if study.several else 'trials'} stopped: {counted}.")
+    about_data = tag("ul", *(tag("li", text) for text in _data_notes(study)))
+    warned = tag("ul", *warnings) if warnings else Html()
+    return section("Notes on the data and the study", warned, about_data, *notes)
 
 
 def _study_warnings(study: ReportStudy) -> Iterator[str]:
-    try:
-        yield from warnings_of(load_text(whole_text(study.folder), base=Path(str(study.folder))))
-    except SpecError as error:
-        yield f"The study file is no longer valid: {error}"
+    """Yield warnings about choices in the study file, or why it is no longer valid."""
+    error = study.spec
+    if isinstance(error, StudySpec):
+        mistakes = [mistake for check in FILE_CHECKS for mistake in check(error, frozenset())]
+        if not mistakes:
+            yield from warnings_of(error)
+            return
+        error = SpecError(mistakes)
+    yield f"The study file is no longer valid: {error}"
 
 
 def _data_notes(study: ReportStudy) -> Iterator[str]:
     """Yield the notes of the reader of the data, and a sentence where the data are no longer those of the trials."""
-    trained_on = _distinct(study.rows, "data_hash")
+    trained_on = distinct(study.rows, "data_hash")
     kind = PROBLEMS[problem_name(study.file)]
     if any(name in kind.data_settings for name in dimensions(study.file)):
         yield "The data were swept. Errors on different data cannot be compared."
@@ -261,7 +256,7 @@ def _data_notes(study: ReportStudy) -> Iterator[str]:
 
 def _footer(study: ReportStudy) -> Html:
     def values(column: str) -> str:
-        return ", ".join(_distinct(study.rows, column)) or "unknown"
+        return ", ".join(distinct(study.rows, column)) or "unknown"
 
     last = pc.max(study.rows["finished_at"]).as_py()
     software = (
@@ -270,8 +265,3 @@ def _footer(study: ReportStudy) -> Html:
     )
     end = f"; last trial {last.strftime('%Y-%m-%d %H:%M')} UTC" if last else ""
     return tag("footer", f"{software}{end}.")
-
-
-def _distinct(rows: pa.Table, column: str) -> list[str]:
-    """Return the distinct values of a text column, sorted."""
-    return sorted(value for value in pc.unique(rows[column]).to_pylist() if value)

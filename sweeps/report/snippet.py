@@ -16,17 +16,13 @@ SEEDS = 10  # replicates of the configuration: seeds alone spread errors more th
 
 def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
     """Return a study file of the configuration in a trials row: swept settings and those not at their default."""
-    config = config_of(row)
-    swept = set(dimensions(study_file))
-    search = study_file.get("search") or {}
+    swept, search = set(dimensions(study_file)), study_file.get("search") or {}
     objective = {"objective": search["objective"]} if search.get("objective", "rel_l2") != "rel_l2" else {}
-    problem = {"name": config["problem"].pop("name")}
-    problem |= _worth_writing(problem["name"], "problem", config["problem"], swept)
     content: dict[str, Any] = {
         "study": f"{name[:90]}-best",
-        "problem": problem,
+        "problem": {"name": row["problem"]} | _worth_writing("problem", row, swept),
         "search": {"sampler": "grid", "replicates": SEEDS} | objective,  # an empty space gives one trial
-        "train": _worth_writing(problem["name"], "train", config["train"], swept),
+        "train": _worth_writing("train", row, swept),
     }
     result = shown("rel_l2", row["rel_l2"]) or "not known"
     lines = [f"# Trial {row['trial']} of {printable(name)}: rel_l2 {result}", f"# with seed {row['seed']}"]
@@ -49,7 +45,12 @@ def _line(key: str, value: Any) -> str:
     return f"{key}: {json.dumps(value, ensure_ascii=False)}"
 
 
-def _worth_writing(problem: str, section: Section, values: dict[str, Any], swept: set[str]) -> dict[str, Any]:
-    """Return the settings that were swept or are not at their defaults."""
-    defaults = {setting.name: setting.default for setting in all_settings(problem) if setting.section == section}
-    return {name: value for name, value in values.items() if name in swept or value != defaults.get(name)}
+def _worth_writing(section: Section, row: dict[str, Any], swept: set[str]) -> dict[str, Any]:
+    """Return the settings of a section that were swept or are not at their defaults."""
+    values = config_of(row)[section]
+    settings = (setting for setting in all_settings(row["problem"]) if setting.section == section)
+    return {
+        setting.name: values[setting.name]
+        for setting in settings
+        if setting.name in swept or values[setting.name] != setting.default
+    }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -13,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import spearmanr
 
+from pinncore.problems.base import relative
+
 from ..query.text import shown
-from .data import ReportStudy, is_finite, is_row, listed
+from ..trial.tables import Row
+from .data import ReportStudy, distinct, is_finite, listed
 from .page import Html, section, tag
 
-State = Literal["fine", "look out", "not applicable"]
-Row = dict[str, Any]
+Mark = tuple[Literal["fine", "look out", "not applicable"], str]  # whether a study may be in a trap, and the evidence
 
 IDENTITY_TRAP: Final = 0.05  # relative distance to u = e below which a prediction may copy its forcing
 WELL_RANKED: Final = 0.9  # rank correlation from which the loss orders trials much like the error
@@ -31,123 +32,98 @@ _FEWEST: Final = 5  # trials needed for a rank correlation
 ADAMS: Final = ("adam", "adamw")  # first stages with Adam's epsilon
 
 
-@dataclass(frozen=True)
-class Mark:
-    """One trap: whether the study may have fallen into it, and the evidence."""
-
-    trap: str
-    state: State
-    evidence: str
-
-
 def traps(study: ReportStudy, best: Row) -> Html:
-    """Return the section with a mark for each trap."""
-    curve = study.tables.read("curves", where=is_row(best)).sort_by("evaluations").to_pydict()
-    rows = study.complete()
-    marks = [
-        *([_identity(study, rows, best)] if "distance_to_local" in best else []),
-        _loss(study, rows),
-        *([_scaling(rows, best)] if "scale_scope" in best else []),
-        _epsilon(rows, best, curve),
-        _second_stage(rows, best),
-        _overfitting(study, rows, best, curve),
-    ]
-    items = [
-        tag(
-            "li",
-            tag("span", mark.state, class_="mark " + mark.state.replace(" ", "-")),
-            tag("div", tag("b", mark.trap), tag("p", mark.evidence)),
-        )
-        for mark in marks
-    ]
-    raised = sum(mark.state == "look out" for mark in marks)
+    """Return the section with a mark for each trap of the study's problem, and the evidence for it."""
+    rows, items, raised = study.complete(), [], 0
+    for trap, judge in _TRAPS.items():
+        if mark := judge(study, rows, best):
+            state, evidence = mark
+            raised += state == "look out"
+            badge = tag("span", state, class_="mark " + state.replace(" ", "-"))
+            items.append(tag("li", badge, tag("div", tag("b", trap), tag("p", evidence))))
     text = (
-        f"{len(marks)} known ways to get a wrong result without noticing. Marked 'look out' here: {raised or 'none'}."
+        f"{len(items)} known ways to get a wrong result without noticing. Marked 'look out' here: {raised or 'none'}."
     )
-    return section("Traps", tag("p", text, class_="quiet"), tag("ul", *items, class_="traps"))
+    return section("Traps", text, tag("ul", *items, class_="traps"))
 
 
-def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
-    trap = "Where e is an input, the identity u = e has zero loss"
+def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
+    if "distance_to_local" not in best:  # a problem without local strain
+        return None
     distance = best["distance_to_local"]
     if not is_finite(distance):
-        return Mark(trap, "not applicable", "The distance to the local strain is not known.")
+        return ("not applicable", "The distance to the local strain is not known.")
     text = f"The best prediction is {shown('distance_to_local', distance)} away from the local strain e"
-    if of_reference := _reference_distance(study, best):
+    if of_reference := _reference_distance(study):
         text += f"; the reference is {shown('distance_to_local', of_reference)} away"
     near = pc.sum(pc.less(rows["distance_to_local"], IDENTITY_TRAP)).as_py() or 0
     text += f". Predictions within {100 * IDENTITY_TRAP:.0f} %: {near:,} of {rows.num_rows:,}."
-    with_strain = [inputs for inputs in _distinct(rows, "inputs") if "elocal" in json.loads(inputs)]
+    with_strain = [inputs for inputs in distinct(rows, "inputs") if "elocal" in json.loads(inputs)]
     if with_strain and is_finite(best["mean_abs_du_de"]):
         text += f" Mean |du/de| of the best trial: {best['mean_abs_du_de']:.3g}."
     text += "" if with_strain else " The networks do not take e as an input; it is only their forcing."
-    return Mark(trap, "look out" if near or distance < IDENTITY_TRAP else "fine", text)
+    return ("look out" if near or distance < IDENTITY_TRAP else "fine", text)
 
 
-def _reference_distance(study: ReportStudy, best: Row) -> float | None:
+def _reference_distance(study: ReportStudy) -> float | None:
     """Return the relative L2 distance of the reference to the local strain, None without a reference."""
-    field = study.tables.read("fields", columns=("reference", "local"), where=is_row(best))
-    reference, local = (field[name].to_numpy() for name in ("reference", "local"))
+    reference, local = study.field["reference"], study.field["local"]
     if not len(local) or not np.isfinite(reference).all() or not np.linalg.norm(local):
         return None
-    return float(np.linalg.norm(reference - local) / np.linalg.norm(local))
+    return relative(reference, local)
 
 
-def _loss(study: ReportStudy, rows: pa.Table) -> Mark:
-    trap = "A lower loss does not mean a lower error"
+def _loss(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     as_objective = "loss" in study.ranking.objectives
     text = "The loss is an objective of this study. " if as_objective else ""
     with_both = rows.filter(pc.and_(pc.is_finite(rows["loss"]), pc.is_finite(rows["rel_l2"])))
-    if with_both.num_rows < _FEWEST:
-        text += (
-            f"A rank correlation with the error needs {_FEWEST} trainings with both; there are {with_both.num_rows}."
-        )
-        return Mark(trap, "look out" if as_objective else "not applicable", text)
+    if (number := with_both.num_rows) < _FEWEST:
+        text += f"A rank correlation with the error needs {_FEWEST} trainings with both; there are {number}."
+        return ("look out" if as_objective else "not applicable", text)
     loss, error = with_both["loss"].to_numpy(), with_both["rel_l2"].to_numpy()
     correlation = float(spearmanr(loss, error).statistic) if np.ptp(loss) and np.ptp(error) else math.nan
     least = int(loss.argmin())
     rank = int((error < error[least]).sum()) + 1
     text += f"Loss and rel_l2 of {len(loss):,} trainings have a rank correlation of {correlation:.2f}. "
-    unit = "replicate" if study.ranking.replicates > 1 else "trial"
+    unit = "replicate" if study.several else "trial"
     place = "also has the lowest error" if rank == 1 else f"has rank {rank:,} by error"
     text += f"The {unit} with the lowest loss {place} ({shown('rel_l2', float(error[least]))})."
-    many = len(_distinct(rows, "problem_loss")) > 1
+    many = len(distinct(rows, "problem_loss")) > 1
     text += " The study trained different forms of the loss, whose values cannot be compared." if many else ""
-    return Mark(trap, "look out" if as_objective or not correlation >= WELL_RANKED else "fine", text)
+    return ("look out" if as_objective or not correlation >= WELL_RANKED else "fine", text)
 
 
-def _scaling(rows: pa.Table, best: Row) -> Mark:
-    trap = "Scaling all inputs changes the equation"
+def _scaling(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
+    if "scale_scope" not in best:
+        return None
     other = rows.filter(pc.not_equal(rows["scale_scope"], "consistent"))
     factors = pc.min_max(rows["scale_factor"]).as_py()
     low, high = (f"{factors[end]:.4g}" if factors[end] is not None else "unknown" for end in ("min", "max"))
     span = low if low == high else f"{low} to {high}"
     if other.num_rows:
-        scopes = listed(_distinct(other, "scale_scope"))
+        scopes = listed(distinct(other, "scale_scope"))
         text = (
             f"{other.num_rows:,} of {rows.num_rows:,} trainings have scale_scope {scopes}, with scale_factor {span}. "
         )
-        text += "They solve another equation unless the factor is 1. "
         is_affected = best["scale_scope"] != "consistent"
+        text += "They solve another equation unless the factor is 1. "
         text += f"The best trial is {'one' if is_affected else 'not one'} of them."
-        return Mark(trap, "look out", text)
-    return Mark(
-        trap, "fine", f"scale_scope is consistent everywhere, so scale_factor {span} changes only the training."
-    )
+        return ("look out", text)
+    text = f"scale_scope is consistent everywhere, so scale_factor {span} changes only the training."
+    return ("fine", text)
 
 
-def _epsilon(rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
-    trap = "Adam's epsilon has three conventions"
+def _epsilon(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     with_adam = rows.filter(pc.is_in(rows["first_stage"], pa.array(ADAMS)))
     if not with_adam.num_rows:
-        return Mark(trap, "not applicable", "No trial used Adam in its first stage.")
+        return ("not applicable", "No trial used Adam in its first stage.")
     columns = (with_adam[name].to_pylist() for name in ("adam_convention", "adam_eps"))
     conventions = sorted({*zip(*columns, strict=True)}, key=str)
     pairs = [f"{convention} with {eps:g}" for convention, eps in conventions if eps is not None]
     text = f"Convention and epsilon: {listed(pairs)}. "
     norms = [
         norm
-        for norm, phase in zip(curve["grad_norm"], curve["phase"], strict=True)
+        for norm, phase in zip(study.curve["grad_norm"], study.curve["phase"], strict=True)
         if phase == "first" and best["first_stage"] in ADAMS and is_finite(norm) and norm > 0
     ]
     ratio = math.inf
@@ -160,45 +136,44 @@ def _epsilon(rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
         text += "They differ between trials: compare only trials with the same convention."
     elif ratio < EPSILON_MATTERS:
         text += "Another convention would have taken different steps."
-    return Mark(trap, "look out" if len(conventions) > 1 or ratio < EPSILON_MATTERS else "fine", text.strip())
+    return ("look out" if len(conventions) > 1 or ratio < EPSILON_MATTERS else "fine", text.strip())
 
 
-def _second_stage(rows: pa.Table, best: Row) -> Mark:
-    trap = "Implementations of L-BFGS differ"
+def _second_stage(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     with_stage = rows.filter(pc.greater(rows["iterations"], 0))
     if not with_stage.num_rows:
-        return Mark(trap, "not applicable", "No trial had a second stage.")
-    numbers, faults = [], []
-    evaluations = pc.sum(with_stage["second_evaluations"]).as_py() or 0
-    iterations = pc.sum(with_stage["iterations_done"]).as_py() or 0
-    if iterations:
-        per_iteration = evaluations / iterations
-        numbers.append(f"{per_iteration:.2f} evaluations per iteration")
-        faults += ["line searches are long"] if per_iteration > MANY_EVALUATIONS else []
-    is_short = pc.and_(pc.less(with_stage["first_step"], 1.0), pc.not_equal(with_stage["second_stage"], "scipy"))
-    short = pc.sum(is_short).as_py() or 0
-    numbers.append(f"first_step below 1 in {short:,} of {with_stage.num_rows:,}")
+        return ("not applicable", "No trial had a second stage.")
+    number, faults = with_stage.num_rows, []
+    evaluations, iterations, short, single, idle = (
+        pc.sum(column).as_py() or 0
+        for column in (
+            with_stage["second_evaluations"],
+            with_stage["iterations_done"],
+            pc.and_(pc.less(with_stage["first_step"], 1.0), pc.not_equal(with_stage["second_stage"], "scipy")),
+            pc.equal(with_stage["dtype"], "float32"),
+            pc.equal(with_stage["iterations_done"], 0),
+        )
+    )
+    numbers = [f"{evaluations / iterations:.2f} evaluations per iteration"] if iterations else []
+    numbers += [f"first_step below 1 in {short:,} of {number:,}", f"float32 in {single:,}"]
+    numbers.append("methods: " + listed(distinct(with_stage, "second_stage")))
+    faults += ["line searches are long"] if evaluations > MANY_EVALUATIONS * iterations > 0 else []
     faults += ["every line search starts too short (first_step below 1)"] if short else []
-    single = pc.sum(pc.equal(with_stage["dtype"], "float32")).as_py() or 0
-    numbers.append(f"float32 in {single:,}")
     faults += ["float32 makes L-BFGS stop early"] if single else []
-    idle = pc.sum(pc.equal(with_stage["iterations_done"], 0)).as_py() or 0
-    faults += [f"{idle:,} of {with_stage.num_rows:,} took no step"] if idle else []
-    numbers.append("methods: " + listed(_distinct(with_stage, "second_stage")))
+    faults += [f"{idle:,} of {number:,} took no step"] if idle else []
     text = "; ".join(numbers) + "." + (f" Problems: {', '.join(faults)}." if faults else "")
-    return Mark(trap, "look out" if faults else "fine", text[0].upper() + text[1:])
+    return ("look out" if faults else "fine", text[0].upper() + text[1:])
 
 
-def _overfitting(study: ReportStudy, rows: pa.Table, best: Row, curve: dict[str, list[Any]]) -> Mark:
-    trap = "A mean-square loss overfits the training points"
-    forms = _distinct(rows, "problem_loss")
+def _overfitting(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
+    forms = distinct(rows, "problem_loss")
     sentences = [f"Loss: {listed(forms)}."] if forms else []
-    findings = [*_by_curve(curve), *_by_residual(study, best)]
+    findings = [*_by_curve(study.curve), *_by_residual(study, best)]
     sentences += [sentence for sentence, _ in findings]
     if not findings:
         sentences.append("This cannot be judged, because neither curves nor weights were kept.")
-        return Mark(trap, "not applicable", " ".join(sentences))
-    return Mark(trap, "look out" if any(is_raised for _, is_raised in findings) else "fine", " ".join(sentences))
+        return ("not applicable", " ".join(sentences))
+    return ("look out" if any(is_raised for _, is_raised in findings) else "fine", " ".join(sentences))
 
 
 def _by_curve(curve: dict[str, list[Any]]) -> Iterator[tuple[str, bool]]:
@@ -223,10 +198,11 @@ def _by_residual(study: ReportStudy, best: Row) -> Iterator[tuple[str, bool]]:
         yield text, between > OVERFITTED * at
 
 
-def _distinct(rows: pa.Table, column: str) -> list[str]:
-    """Return the distinct values of a text column, sorted; none where there is no such column."""
-    return (
-        []
-        if column not in rows.column_names
-        else sorted(value for value in pc.unique(rows[column]).to_pylist() if value)
-    )
+_TRAPS: Final[dict[str, Callable[[ReportStudy, pa.Table, Row], Mark | None]]] = {
+    "Where e is an input, the identity u = e has zero loss": _identity,
+    "A lower loss does not mean a lower error": _loss,
+    "Scaling all inputs changes the equation": _scaling,
+    "Adam's epsilon has three conventions": _epsilon,
+    "Implementations of L-BFGS differ": _second_stage,
+    "A mean-square loss overfits the training points": _overfitting,
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,14 +11,12 @@ import pyarrow.compute as pc
 
 from ..analysis.effects import MarginalEffect, marginal_effects
 from ..figures import studies as studyfigures
-from ..figures import trials as trialfigures
-from ..figures.drawing import spans_decades
-from ..figures.studies import Scaled
-from ..figures.trials import Band, guessed_scale
+from ..figures.drawing import spans_decades, spread_indices
+from ..figures.studies import Band, Scaled, guessed_scale
 from ..query.ranking import dimensions
-from .data import ReportStudy, in_per_cent, spread_indices
+from .data import ReportStudy, in_per_cent
 from .gallery import Gallery
-from .page import Html, section, tag
+from .page import Html, figures, section
 
 SPREADS_SHOWN: Final = 10
 LINES_SHOWN: Final = 600  # of parallel coordinates
@@ -29,7 +26,7 @@ POINTS_OF_ALL: Final = 12_000  # of the scatters of all settings together
 
 def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
     """Return the section on the spread of the best trials over their replicates."""
-    if study.ranking.replicates == 1:
+    if not study.several:
         return Html()
     label, factor = in_per_cent(study.objective)
     best = study.ranked.slice(0, SPREADS_SHOWN)
@@ -42,14 +39,9 @@ def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
         f"their {study.middle}, by which trials rank. Where the points of two trials overlap, chance may decide their "
         "order."
     )
-    figure = gallery.hang(
-        "seeds",
-        partial(trialfigures.replicate_spread, values, middles, label=label, middle=study.middle),
-        f"{study.objective} of every replicate of the {len(values)} best trials",
-        wide=True,
-        caption=False,
-    )
-    return section("Spread over the seeds", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
+    drawing = studyfigures.replicate_spread(values, middles, label=label, middle=study.middle)
+    description = f"{study.objective} of every replicate of the {len(values)} best trials"
+    return section("Spread over the seeds", text, figures(gallery.hang("seeds", drawing, description, wide=True)))
 
 
 def compromises(study: ReportStudy, gallery: Gallery) -> Html:
@@ -57,11 +49,9 @@ def compromises(study: ReportStudy, gallery: Gallery) -> Html:
     if len(study.ranking.objectives) == 1:
         return Html()
     first, second = study.ranking.objectives[:2]
-    labels, factors = zip(*(in_per_cent(name) for name in (first, second)), strict=True)
+    labels, factors = zip(*map(in_per_cent, (first, second)), strict=True)
     lines = study.ranked.filter(pc.is_valid(study.ranked["pareto"]))
-    values = np.stack(
-        [factor * lines[name].to_numpy() for name, factor in zip((first, second), factors, strict=True)], 1
-    )
+    values = np.stack([lines[first].to_numpy(), lines[second].to_numpy()], axis=1) * factors
     on_front = lines["pareto"].to_numpy(zero_copy_only=False).astype(bool)
     text = (
         f"Best compromises: {int(on_front.sum()):,} of {len(on_front):,} complete trials. For each of them, no other "
@@ -70,23 +60,16 @@ def compromises(study: ReportStudy, gallery: Gallery) -> Html:
     )
     shown = on_front.copy()
     shown[spread_indices(len(values), POINTS_SHOWN)] = True
-    figure = gallery.hang(
-        "compromises",
-        partial(trialfigures.compromises, values[shown], on_front[shown], labels=labels),
-        f"{first} and {second} of every trial",
-        wide=True,
-        caption=False,
-    )
-    return section(f"{first} against {second}", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
+    drawing = studyfigures.compromises(values[shown], on_front[shown], labels=labels)
+    figure = gallery.hang("compromises", drawing, f"{first} and {second} of every trial", wide=True)
+    return section(f"{first} against {second}", text, figures(figure))
 
 
 def parallel(study: ReportStudy, gallery: Gallery) -> Html:
     """Return the section that draws every complete trial as a line over its settings and its objective."""
     number = study.ranked.num_rows
     good = min(20, max(3, number // 10), number)
-    lines = study.ranked.take(
-        _indices([*range(good), *(good + at for at in spread_indices(number - good, LINES_SHOWN))])
-    )
+    lines = study.ranked.take(np.concatenate([np.arange(good), good + spread_indices(number - good, LINES_SHOWN)]))
     settings = study.settings(lines)
     columns = []
     for name, kind in dimensions(study.file).items():
@@ -100,13 +83,8 @@ def parallel(study: ReportStudy, gallery: Gallery) -> Html:
     label, factor = in_per_cent(study.objective)
     errors = [factor * value for value in lines[study.objective].to_pylist()]
     columns.append(Scaled(label, errors, "log" if spans_decades(np.array(errors)) else "linear"))
-    figure = gallery.hang(
-        "parallel",
-        partial(studyfigures.parallel_coordinates, columns, good=good, others=number - good),
-        f"Every setting and {study.objective} of the trials, one line per trial",
-        wide=True,
-        caption=False,
-    )
+    drawing = studyfigures.parallel_coordinates(columns, good=good, others=number - good)
+    description = f"Every setting and {study.objective} of the trials, one line per trial"
     text = (
         f"Each line is a complete trial, from its first setting to its {study.objective}. Low values are at the bottom."
     )
@@ -114,7 +92,7 @@ def parallel(study: ReportStudy, gallery: Gallery) -> Html:
         text += (
             f" The {good} best of {number:,} trials are drawn, and {len(errors) - good:,} of the others, spread evenly."
         )
-    return section("All settings together", tag("p", text, class_="quiet"), tag("div", figure, class_="figures"))
+    return section("All settings together", text, figures(gallery.hang("parallel", drawing, description, wide=True)))
 
 
 def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
@@ -123,7 +101,7 @@ def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
     groups = {"": study.ranked, "failed": study.failed, "pruned": study.pruned}
     most = min(POINTS_SHOWN, max(500, POINTS_OF_ALL // max(len(dimensions(study.file)), 1)))
     room = {"": most, "failed": most // 10, "pruned": most // 10}
-    lines = {end: table.take(_indices(spread_indices(table.num_rows, room[end]))) for end, table in groups.items()}
+    lines = {end: table.take(spread_indices(table.num_rows, room[end])) for end, table in groups.items()}
     settings = {end: study.settings(table) for end, table in lines.items()}
     errors = factor * lines[""][study.objective].to_numpy()
     effects = {effect.name: effect for effect in marginal_effects(study.judged)}
@@ -138,8 +116,7 @@ def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
         )
         if not values:
             continue
-        drawing = partial(
-            trialfigures.error_against,
+        drawing = studyfigures.error_against(
             name,
             values,
             errors[indices[""]],
@@ -149,27 +126,22 @@ def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
             unfinished={"failed": failed, "pruned": pruned},
             label=label,
         )
-        pictures.append(
-            gallery.hang(f"against-{name}", drawing, f"{study.objective} of every trial against {name}", caption=False)
-        )
+        description = f"{study.objective} of every trial against {name}"
+        pictures.append(gallery.hang(f"against-{name}", drawing, description))
     if not pictures:
         return Html()
     first = "Each point is a complete trial; the best is circled. Bars are medians, shaded from quartile to quartile."
-    sentences = [f"{first} {_caveats(study, lines)}"]
-    sentences += [
+    failing = (
         f"With {name} = {effect.failing}, more trials fail than expected by chance."
         for name, effect in effects.items()
         if effect.failing
-    ]
+    )
     return section(
         f"{study.objective} against each swept setting",
-        *(tag("p", text, class_="quiet") for text in sentences),
-        tag("div", *pictures, class_="figures three"),
+        f"{first} {_caveats(study, lines)}",
+        *failing,
+        figures(*pictures, columns="three"),
     )
-
-
-def _indices(numbers: list[int]) -> pa.Array:
-    return pa.array(numbers, pa.int64())
 
 
 def _bands(effect: MarginalEffect | None, factor: float) -> Iterator[Band]:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from ..figures.courses import weight_maps
-from .data import ReportStudy, is_row, listed
+from ..trial.tables import Row
+from .data import ReportStudy, listed
 from .gallery import Gallery
-from .page import Html, section, tag
+from .page import Html, figures, section, tag
 
 OPEN_LAYERS: Final = 4  # the maps of deeper networks are folded away
+_TITLE: Final = "Weights of the best trial by epoch"
 _WORDS: Final = "Rows are input units, with the bias at the bottom; columns are output units."
 
 
-def weights(study: ReportStudy, best: dict[str, Any], gallery: Gallery) -> Html:
+def weights(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
     """Return the section on the weights of the best trial at the kept epochs."""
-    columns = study.tables.read("weights", where=is_row(best)).to_pydict()
+    columns = study.part("weights").to_pydict()
     if not columns["epoch"]:
-        text = "The weights were not kept (results: weights in the study file)."
-        return section("Weights of the best trial by epoch", tag("p", text, class_="quiet"))
+        return section(_TITLE, "The weights were not kept (results: weights in the study file).")
     epoch, layer, row, column, value = (np.array(columns[n]) for n in ("epoch", "layer", "row", "column", "value"))
     epochs = sorted(set(epoch.tolist()))
     pictures = []
@@ -33,31 +33,23 @@ def weights(study: ReportStudy, best: dict[str, Any], gallery: Gallery) -> Html:
             table = np.full((row[here].max() + 2, column[here].max() + 1), np.nan)
             table[np.where(row[here] < 0, -1, row[here]), column[here]] = value[here]
             maps[_name(kept_epoch, best, last=kept_epoch == epochs[-1])] = table
-        title = f"Layer {number}" + (" (output)" if number == layer.max() else "")
-        pictures.append(
-            gallery.hang(
-                f"weights-layer-{number}",
-                partial(weight_maps, maps, title=title),
-                f"Weights of layer {number} by epoch",
-                wide=True,
-                caption=False,
-            )
-        )
-    maps_of_all = tag("div", *pictures, class_="figures")
+        figure = weight_maps(maps, title=f"Layer {number}" + (" (output)" if number == layer.max() else ""))
+        description = f"Weights of layer {number} by epoch"
+        pictures.append(gallery.hang(f"weights-layer-{number}", figure, description, wide=True))
+    maps_of_all = figures(*pictures)
     if len(pictures) > OPEN_LAYERS:
         maps_of_all = tag("details", tag("summary", f"Show {len(pictures)} layers"), maps_of_all)
-    text = f"{_WORDS} {_not_kept(best, epochs)}".strip()
-    return section("Weights of the best trial by epoch", tag("p", text, class_="quiet"), maps_of_all)
+    return section(_TITLE, f"{_WORDS} {_not_kept(best, epochs)}".strip(), maps_of_all)
 
 
-def _name(epoch: int, best: dict[str, Any], *, last: bool) -> str:
+def _name(epoch: int, best: Row, *, last: bool) -> str:
     """Return the heading of the map of a kept epoch: after the first stage, the iteration of the second."""
     epochs_done = best["epochs_done"]
     name = f"epoch {epoch}" if epochs_done is None or epoch <= epochs_done else f"iteration {epoch - epochs_done}"
     return f"{name} (final)" if last else name
 
 
-def _not_kept(best: dict[str, Any], epochs: list[int]) -> str:
+def _not_kept(best: Row, epochs: list[int]) -> str:
     """Return a sentence on the epochs of the study file that have no map, and why."""
     requested = json.loads(best["keep_epochs"]) if best["keep_epochs"] else []
     missing = [epoch for epoch in requested if epoch not in epochs]

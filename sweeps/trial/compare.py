@@ -1,4 +1,4 @@
-"""The comparison of two trainings of one configuration, bit for bit, and the place where they start to differ."""
+"""The comparison of two trainings of one configuration, bit for bit: where they start to differ, and why they may."""
 
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pinncore import MemberResult
+from pinncore import MemberResult, TrainSettings
 
 from ..study.other_studies import FOLDER as WEIGHTS_FOLDER
+from ..study.provenance import versions
 
 Array = NDArray[np.float64]
 
 TIMES: Final = ("time_s",)  # columns of curves that differ between any two runs
+NAMES: Final = {
+    "host": "machine",
+    "cpu": "processor",
+    "python_version": "Python",
+    "torch_version": "PyTorch",
+    "numpy_version": "NumPy",
+    "scipy_version": "SciPy",
+    "numba_version": "Numba",
+    "pinnsweep_version": "pinnsweep",
+    "code_version": "pinnsweep's code",
+}
 
 
 class Stored(NamedTuple):
@@ -77,13 +89,12 @@ def compare(
 
 def _final_numbers(row: Mapping[str, Any], result: MemberResult) -> list[tuple[str, Any, Any]]:
     """Return name, stored and new value of everything in a row that depends on training alone."""
-    terms = {f"loss_{name}": value for name, value in result.terms.items()}
-    here: dict[str, Any] = {"loss": result.loss, **terms, "grad_norm": result.grad_norm, **result.metrics}
-    if row["taken_from"] is None:  # a row that was taken over has no counts
-        here |= result.counts
-    here |= {"stop_reason": result.stop_reason.value}
     if row["stop_reason"] is None:  # training was given up, so there are no numbers
         return []
+    terms = {f"loss_{name}": value for name, value in result.terms.items()}
+    counts = result.counts if row["taken_from"] is None else {}  # a row that was taken over has no counts
+    here: dict[str, Any] = {"loss": result.loss, **terms, "grad_norm": result.grad_norm, **result.metrics, **counts}
+    here["stop_reason"] = result.stop_reason.value
     return [(name, row[name], value) for name, value in here.items() if name in row]
 
 
@@ -151,3 +162,36 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+# ---- reasons -------------------------------------------------------------------------------------------------------
+
+
+def reasons(row: dict[str, Any], result: MemberResult | None, settings: TrainSettings) -> tuple[str, ...]:
+    """Return a sentence on everything that is known to differ or to make a difference; never empty."""
+    sentences = [*_differences_of_training(row, result), *_differences_of_machine(row)]
+    if sentences and settings.dtype == "float32":
+        sentences.append("float32: numbers are rounded at the seventh digit, so small differences show sooner")
+    return tuple(sentences) or ("no reason is known: equal code, libraries and machine should give equal numbers",)
+
+
+def _differences_of_training(row: dict[str, Any], result: MemberResult | None) -> Iterator[str]:
+    if row["rebatched"]:
+        yield "rebatched: in the study it shared its pack with other members than planned, which changes the rounding"
+    if result is None:
+        return
+    if row["engine_used"] not in (None, result.engine):
+        yield f"engine: {row['engine_used']} in the study, {result.engine} here"
+    elif result.engine != "fused":
+        yield f"engine {result.engine}: its last digits depend on the other members of the pack; here, there are none"
+    if row["device"] not in (None, result.device):
+        yield f"device: {row['device']} in the study, {result.device} here"
+    if row["data_hash"] not in (None, result.data_sha256):
+        yield f"data: hash {row['data_hash'][:12]} in the study, {result.data_sha256[:12]} here"
+
+
+def _differences_of_machine(row: dict[str, Any]) -> Iterator[str]:
+    here = versions()
+    for name, what in NAMES.items():
+        if name in here and row.get(name) not in (None, here[name]):
+            yield f"{what}: {row[name]} in the study, {here[name]} here"

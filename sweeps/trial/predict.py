@@ -46,7 +46,7 @@ def members(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def predict(networks: Sequence[TrainedNetwork], points: pa.Table, *, gradient: bool = False) -> pa.Table:
-    """Return the points with `predicted`, with its derivatives if `gradient`, and with `extrapolated`.
+    """Return the points with `predicted`, with its derivatives to the coordinates if `gradient`, and `extrapolated`.
 
     For several networks, the replicates of one trial, `predicted` is the mean, and `predicted_std`, `predicted_min` and
     `predicted_max` give the spread. Raises `StudyError` where a column is missing or wrong, or where the points already
@@ -63,9 +63,10 @@ def predict(networks: Sequence[TrainedNetwork], points: pa.Table, *, gradient: b
     if gradient:
         gradients = np.mean([network.gradient(**inputs) for network in networks], axis=0)
         for coordinate, slopes in zip(problem.coordinates, gradients.T, strict=True):
-            per_unit = f"_per_{coordinate.unit}" if coordinate.unit != "1" else ""
-            columns[f"predicted_{coordinate.symbol}{per_unit}"] = slopes
-            units[f"predicted_{coordinate.symbol}{per_unit}"] = f"{problem.unit}/{coordinate.unit}"
+            name, unit = f"predicted_{coordinate.symbol}", problem.unit
+            if coordinate.unit != "1":
+                name, unit = f"{name}_per_{coordinate.unit}", f"{unit}/{coordinate.unit}"
+            columns[name], units[name] = slopes, unit
     columns["extrapolated"] = ~networks[0].covers(*(inputs[coordinate.name] for coordinate in problem.coordinates))
     existing = [name for name in columns if name in points.column_names]
     if existing:
@@ -104,7 +105,7 @@ def _columns(points: pa.Table, network: TrainedNetwork) -> dict[str, str]:
     """Return the user's column for each input of the network. Raises `StudyError` where there is none or several."""
     columns = {}
     for column in network.problem.input_columns:
-        aliases = (column.name, *(alias for alias in column.aliases if alias != column.name))
+        aliases = list(dict.fromkeys((column.name, *column.aliases)))
         present = [alias for alias in aliases if alias in points.column_names]
         if not present:
             inputs = ", ".join(f"{known.name} ({known.unit})" for known in network.problem.input_columns)

@@ -1,53 +1,42 @@
-"""Everything a study has about one trial, as plain values; `show_text` turns it into text."""
+"""Everything a study has about one trial, as plain values and as text of 80 columns."""
 
 from __future__ import annotations
 
-import contextlib
+import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pinncore.problems import PROBLEMS
+from pinncore.settings import PHASES
 
 from ..errors import StudyError
 from ..own_name import own_name
 from ..query.query import ranked_trials, read_study_file
-from ..query.ranking import ranking_of, swept_columns
+from ..query.ranking import key_metrics, ranking_of, swept_columns
+from ..query.text import duration, printable, render, shown, span
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
-from ..storage.schema import FIRST, SECOND, all_settings, config_of
-from ..storage.stored_tables import tables_of
-from ..storage.tables import of_member
+from ..storage.schema import all_settings, config_of
 from ..study.trials import quantile
-from .tables import Row, asked_trial, original, part_of, row_of, rows_of
+from .tables import Row, TrialReader, asked_trial
 
+WIDTH: Final = 80  # of the text, in columns
 OUTCOME: Final = ("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "rebatched", "taken_from")
 PROVENANCE: Final = (
-    "pack",
-    "attempt",
-    "host",
-    "cpu",
-    "device",
-    "engine_used",
-    "lbfgs_memory_used",
-    "started_at",
-    "finished_at",
-    "code_version",
-    "pinnsweep_version",
-    "python_version",
-    "torch_version",
-    "numpy_version",
-    "scipy_version",
-    "numba_version",
-    "config_hash",
-    "data_hash",
-    "spec_hash",
+    *("pack", "attempt", "host", "cpu", "device", "engine_used", "lbfgs_memory_used", "started_at", "finished_at"),
+    *("code_version", "pinnsweep_version", "python_version", "torch_version", "numpy_version", "scipy_version"),
+    *("numba_version", "config_hash", "data_hash", "spec_hash"),
 )
-_NOT_SHOWN: Final = ("time_s", "evaluations")  # columns of curves, which rows of trials have per stage
+_HASH_SHOWN: Final = 12  # digits of a hash in the text
+_NOT_SHOWN: Final = ("phase", "time_s", "evaluations")  # columns of curves, which rows of trials have per stage
 
 
 def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) -> dict[str, Any]:
@@ -59,21 +48,33 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
     provenance (column to its distinct values); events; kept; next (commands). For a trial that has not finished, the
     keys without a value are missing. Raises `StudyError` where there is no such trial.
     """
-    study_file = read_study_file(place)
-    rows = _rows(place, trial, replicate)
-    if not rows:
-        return _unfinished(place, trial, study_file)
-    first = rows[0]
-    ranking = ranking_of(study_file)
-    originals = [original(place, row) for row in rows]
-    state, rank = _state_and_rank(place, trial)
+    study_file, reader = read_study_file(place), TrialReader.of(place)
+    names = {"study": place.name, "path": str(place), "trial": trial}
+    record = None
+    try:
+        rows = reader.rows(trial) if replicate is None else [reader.row(trial, replicate)]
+    except StudyError:
+        record = asked_trial(place, trial) if replicate is None else None
+        if record is None:
+            raise
+        return {
+            **names,
+            "state": record.state,
+            "settings": {"swept": record.plain_params},
+            "events": _events(reader, trial, set()),
+            "next": [f"{own_name()} status {shlex.quote(str(place))}"],
+        }
+    first, ranking = rows[0], ranking_of(study_file)
+    originals = [reader.original(row) for row in rows]
+    state, rank = _state_and_rank(place, trial, ranking.objectives[0])
     if state is None or replicate is not None:
-        state = _state(place, rows, is_complete=replicate is not None or len(rows) >= ranking.replicates)
-    kept = _kept(place, originals[0])
+        is_complete = replicate is not None or len(rows) >= ranking.replicates
+        record = None if is_complete else asked_trial(place, trial)
+        states = {row["state"] for row in rows}
+        state = record.state if record else next(end for end in (PRUNED, COMPLETE, FAIL) if end in states)
+    kept = _kept(reader, originals[0])
     return {
-        "study": place.name,
-        "path": str(place),
-        "trial": trial,
+        **names,
         "state": state,
         "duplicate_of": first["duplicate_of"],
         "retry_of": first["retry_of"],
@@ -81,86 +82,36 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
         "settings": _settings(first, swept_columns(study_file)),
         "replicates": [{name: row[name] for name in (*OUTCOME, *_metrics(row))} for row in rows],
         "spread": _spread(rows, ranking.quantile) if len(rows) > 1 else {},
-        "phases": [phase for row in originals for phase in _phases(place, row)],
+        "phases": [phase for row in originals for phase in _phases(reader, row)],
         "provenance": {name: sorted({row[name] for row in rows if row.get(name) is not None}) for name in PROVENANCE},
-        "events": _events(place, trial, {row["pack"] for row in rows if row["pack"] is not None}),
+        "events": _events(reader, trial, {row["pack"] for row in rows if row["pack"] is not None}),
         "kept": kept,
         "next": _next(place, trial, replicate, state, first, has_weights=bool(kept["weights_epochs"])),
     }
 
 
-def _rows(place: Path | Remote, trial: int, replicate: int | None) -> list[Row]:
-    """Return the requested rows; none where the trial exists and has not finished."""
-    try:
-        return rows_of(place, trial) if replicate is None else [row_of(place, trial, replicate)]
-    except StudyError:
-        if replicate is not None:
-            raise
-        try:
-            record = asked_trial(place, trial)
-        except StudyError:
-            record = None
-        if record is None:
-            raise
-        return []
-
-
-def _unfinished(place: Path | Remote, trial: int, study_file: Mapping[str, Any]) -> dict[str, Any]:
-    record = asked_trial(place, trial)
-    assert record is not None
-    return {
-        "study": place.name,
-        "path": str(place),
-        "trial": trial,
-        "state": record.state,
-        "settings": {"swept": record.plain_params},
-        "events": _events(place, trial, set()),
-        "next": [f"{own_name()} status {shlex.quote(str(place))}"],
-    }
-
-
-def _state_and_rank(place: Path | Remote, trial: int) -> tuple[str | None, dict[str, Any] | None]:
-    """Return the state of the trial by all its replicates, and its rank among complete trials by the first objective.
+def _state_and_rank(place: Path | Remote, trial: int, by: str) -> tuple[str | None, dict[str, Any] | None]:
+    """Return the state of the trial by all its replicates, and its rank among complete trials, whose value is `by`.
 
     Both are None where some replicates have not finished, or where the trial repeats another; the rank is also None
     where the trial is not complete.
     """
-    table = ranked_trials([place])
-    by = table.column_names[table.column_names.index("state") + 1]
-    columns = (table[name].to_pylist() for name in ("trial", "state", by))
-    lines = {number: (state, value) for number, state, value in zip(*columns, strict=True)}
-    if trial not in lines:
-        return None, None
-    ranked = [number for number, (state, value) in lines.items() if state == COMPLETE and value is not None]
-    state, value = lines[trial]
+    lines = {line["trial"]: line for line in ranked_trials([place]).select(["trial", "state", by]).to_pylist()}
+    ranked = [number for number, line in lines.items() if line["state"] == COMPLETE and line[by] is not None]
+    state = lines[trial]["state"] if trial in lines else None
     if trial not in ranked:
         return state, None
-    return state, {"place": ranked.index(trial) + 1, "of": len(ranked), "by": by, "value": value}
-
-
-def _state(place: Path | Remote, rows: Sequence[Row], *, is_complete: bool) -> str:
-    """Return the state of one replicate, or of a trial that repeats another or has unfinished replicates."""
-    if not is_complete:
-        with contextlib.suppress(StudyError):
-            record = asked_trial(place, rows[0]["trial"])
-            if record is not None:
-                return record.state
-    states = {row["state"] for row in rows}
-    return next(state for state in (PRUNED, COMPLETE, FAIL) if state in states)
+    return state, {"place": ranked.index(trial) + 1, "of": len(ranked), "by": by, "value": lines[trial][by]}
 
 
 def _settings(row: Row, swept: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the configuration in three parts: swept, changed from the default, at the default."""
     config = config_of(row)
-    settings: dict[str, dict[str, Any]] = {"swept": {}, "changed": {}, "default": {}}
-    values = {}
+    settings: dict[str, dict[str, Any]] = {"swept": dict.fromkeys(swept), "changed": {}, "default": {}}
     for setting in all_settings(row["problem"]):
         value = config[setting.section][setting.name]
-        values[setting.column] = value, value == setting.default
-    for name in swept:
-        settings["swept"][name] = values.pop(name)[0]
-    for name, (value, is_default) in values.items():
-        settings["default" if is_default else "changed"][name] = value
+        part = "swept" if setting.column in swept else "default" if value == setting.default else "changed"
+        settings[part][setting.column] = value
     return settings
 
 
@@ -182,50 +133,40 @@ def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
     return spread
 
 
-def _phases(place: Path | Remote, row: Row) -> list[dict[str, Any]]:
-    """Return what each stage did, with the last row of the curves in it."""
-    curves = part_of(place, "curves", row)
-    phases = []
-    for phase, optimiser, steps_planned, steps_done in (
-        (FIRST, row["first_stage"], row["epochs"], row["epochs_done"]),
-        (SECOND, row["second_stage"], row["iterations"], row["iterations_done"]),
-    ):
-        if not row[f"{phase}_evaluations"]:
-            continue
-        indices = (curves["phase"] == phase).nonzero()[0]
-        last = max(indices, key=lambda index: int(curves["step"][index]), default=None)
-        ends = {name: values[last] for name, values in curves.items() if name not in _NOT_SHOWN}
-        phases.append(
-            {
+def _phases(reader: TrialReader, row: Row) -> Iterator[dict[str, Any]]:
+    """Yield what each stage did, with the last row of the curves in it."""
+    curves = reader.part("curves", row)
+    for phase, steps in zip(PHASES, ("epochs", "iterations"), strict=True):
+        if row[f"{phase}_evaluations"]:
+            indices = (curves["phase"] == phase).nonzero()[0]
+            last = max(indices, key=lambda index: int(curves["step"][index]), default=None)
+            yield {
                 "replicate": row["replicate"],
                 "phase": phase,
-                "optimiser": optimiser,
-                "done": steps_done,
-                "planned": steps_planned,
+                "optimiser": row[f"{phase}_stage"],
+                "done": row[f"{steps}_done"],
+                "planned": row[steps],
                 "evaluations": row[f"{phase}_evaluations"],
                 "seconds": row[f"{phase}_seconds"],
-                **({} if last is None else {name: value.item() for name, value in ends.items() if name != "phase"}),
+            } | {
+                name: values[last].item()
+                for name, values in curves.items()
+                if last is not None and name not in _NOT_SHOWN
             }
-        )
-    return phases
 
 
-def _events(place: Path | Remote, trial: int, packs: set[int]) -> list[dict[str, Any]]:
+def _events(reader: TrialReader, trial: int, packs: set[int]) -> list[dict[str, Any]]:
     """Return what happened to the trial and to the packs in which it finished, by time."""
     about_packs = ds.field("trial").is_null() & ds.field("pack").isin(sorted(packs))
-    events = tables_of(place).read("events", where=(ds.field("trial") == trial) | about_packs)
-    return events.sort_by("time").to_pylist()
+    return reader.read("events", where=(ds.field("trial") == trial) | about_packs).sort_by("time").to_pylist()
 
 
-def _kept(place: Path | Remote, row: Row) -> dict[str, Any]:
+def _kept(reader: TrialReader, row: Row) -> dict[str, Any]:
     """Return what the tables have of one replicate beside its row."""
-    where = of_member(row["trial"], row["replicate"])
-    tables = tables_of(place)
-    epochs = tables.read("weights", columns=["epoch"], where=where)["epoch"]
     return {
-        "curve_rows": tables.read("curves", columns=["step"], where=where).num_rows,
-        "field_points": tables.read("fields", columns=["predicted"], where=where).num_rows,
-        "weights_epochs": sorted(epochs.unique().to_pylist()),
+        "curve_rows": len(reader.part("curves", row)["step"]),
+        "field_points": len(reader.part("fields", row)["predicted"]),
+        "weights_epochs": sorted(set(reader.part("weights", row)["epoch"].tolist())),
     }
 
 
@@ -247,3 +188,148 @@ def _next(
         f"{command} weights {which} -o network.npz",
         f'{command} query {study} "SELECT phase, step, loss, rel_l2 FROM curves WHERE trial = {trial}"',
     ]
+
+
+# ---- text ----------------------------------------------------------------------------------------------------------
+
+
+def text(about: Mapping[str, Any]) -> str:
+    """Return the result of `about_trial` as text of 80 columns, except for commands."""
+    parts = [_head(about), _settings_text(about["settings"])]
+    if "replicates" in about:
+        parts += [_metrics_text(about), _phases_text(about["phases"]), _ends(about["replicates"])]
+        parts += [_provenance(about["provenance"]), _kept_text(about["kept"])]
+    parts += [_events_text(about["events"]), "\n  ".join(["next", *about["next"]])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(about: Mapping[str, Any]) -> str:
+    line = f"{about['study']}, trial {about['trial']}: {about['state']}"
+    if rank := about.get("rank"):
+        line += f", {rank['by']} {shown(rank['by'], rank['value'])}, rank {rank['place']} of {rank['of']}"
+    lines = [line]
+    if about.get("duplicate_of") is not None:
+        lines.append(f"has the configuration of trial {about['duplicate_of']}, whose results are shown")
+    if about.get("retry_of") is not None:
+        lines.append(f"retries trial {about['retry_of']}, which failed")
+    for replicate in about.get("replicates", ())[:1]:
+        if replicate["taken_from"] is not None:
+            lines.append(f"results taken from {replicate['taken_from']}")
+    return "\n".join(map(printable, lines))
+
+
+def _settings_text(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = [_pairs("searched", settings["swept"])]
+    if settings.get("changed"):
+        parts.append(_pairs("set by the study, not at the default", settings["changed"]))
+    if settings.get("default"):
+        parts.append(f"{len(settings['default'])} more settings are at their defaults (--json lists them)")
+    return "\n\n".join(parts)
+
+
+def _metrics_text(about: Mapping[str, Any]) -> str:
+    replicates, spread = about["replicates"], about["spread"]
+    if len(replicates) == 1:
+        replicate = replicates[0]
+        numbers = {name: value for name, value in replicate.items() if isinstance(value, float) and name != "seconds"}
+        return _pairs(f"metrics (seed {replicate['seed']})", numbers)
+    lines = [
+        f"{name:<19}{shown(name, values['middle']):>10}   {span(name, values['min'], values['max'])}"
+        for name, values in spread.items()
+        if name != "seconds"
+    ]
+    names = [name for name in ("replicate", "state", *key_metrics()) if name in replicates[0]]
+    middles = _titled(f"metrics over {len(replicates)} replicates: middle, range", lines)
+    return f"{middles}\n\n{_table(replicates, names)}".lstrip()
+
+
+def _phases_text(phases: Sequence[Mapping[str, Any]]) -> str:
+    if not phases:
+        return ""
+    which = ["replicate", "stage"] if len({phase["replicate"] for phase in phases}) > 1 else ["stage"]
+    losses = [name for name in phases[0] if name.startswith("loss")]
+    rows = [
+        {
+            **phase,
+            "stage": phase["optimiser"],
+            "steps": f"{phase['done']} of {phase['planned']}",
+            "time": duration(phase["seconds"]) if phase["seconds"] >= 60 else f"{phase['seconds']:.2f} s",
+        }
+        for phase in phases
+    ]
+    work = _table(rows, [*which, "steps", "evaluations", "time"])
+    ends = _table(rows, [*which, "step", *losses, "grad_norm", "rel_l2"])
+    return f"stages\n\n{work}\n\nat the end of each stage\n\n{ends}"
+
+
+def _ends(replicates: Sequence[Mapping[str, Any]]) -> str:
+    """Return why training ended, each reason once with its replicates."""
+    by_reason: dict[str, list[int]] = {}
+    for replicate in replicates:
+        advice = f": {replicate['stop_advice']}" if replicate["stop_advice"] else ""
+        stop = f"{replicate['stop_reason']}{advice}" if replicate["stop_reason"] or advice else None
+        reason = f"failed: {replicate['failure']}" if replicate["failure"] else stop
+        reason = f"{reason or 'no reason given'}{' (rebatched)' if replicate['rebatched'] else ''}"
+        by_reason.setdefault(reason, []).append(replicate["replicate"])
+    several = len(replicates) > 1
+    lines = (f"replicate {_listed(which)}: {reason}" if several else reason for reason, which in by_reason.items())
+    return _titled("why it ended", lines)
+
+
+def _provenance(provenance: Mapping[str, Sequence[Any]]) -> str:
+    lines = []
+    for name, values in provenance.items():
+        chosen = values[:1] if name == "started_at" else values[-1:] if name == "finished_at" else values
+        words = [value[:_HASH_SHOWN] if name.endswith("_hash") else _word(name, value) for value in chosen]
+        lines += [f"{name:<19}{', '.join(words)}"] if words else []
+    return _titled("machine and versions", lines, indent=19)
+
+
+def _kept_text(kept: Mapping[str, Any]) -> str:
+    epochs = kept["weights_epochs"]
+    weights = f"weights at epochs {_listed(epochs)} (the last one is final)" if epochs else "no weights"
+    field = f"field at {kept['field_points']} points" if kept["field_points"] else "no field"
+    return _titled("kept", [f"{kept['curve_rows']} rows of curves", field, weights])
+
+
+def _events_text(events: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for event in events:
+        pack = "" if event["pack"] is None else f" pack {event['pack']}"
+        detail = f": {event['detail']}" if event["detail"] else ""
+        lines.append(f"{_word('time', event['time'])}  " + printable(f"{event['event']}{pack}{detail}"))
+    return _titled("events (UTC)", lines, indent=21)
+
+
+def _titled(title: str, lines: Iterable[str], *, indent: int = 0) -> str:
+    """Return lines below a title, wrapped; empty where there are none."""
+    rest = " " * (indent + 2)
+    wrapped = [
+        textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent=rest, break_on_hyphens=False)
+        for line in lines
+    ]
+    return "\n".join([title, *wrapped]) if wrapped else ""
+
+
+def _pairs(title: str, values: Mapping[str, Any]) -> str:
+    length = max([17, *map(len, values)])
+    lines = [f"{name:<{length}}  {_word(name, value)}" for name, value in values.items()]
+    return _titled(title, lines, indent=length + 2)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    return render(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), width=WIDTH)
+
+
+def _word(name: str, value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return printable(json.dumps(value))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, float) and math.isnan(value):
+        return "not a number"
+    return "none" if value is None else shown(name, value)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

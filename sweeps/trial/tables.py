@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
@@ -32,63 +33,101 @@ Row = dict[str, Any]
 Array = NDArray[np.float64]
 
 
-def rows_of(place: Path | Remote, trial: int) -> list[Row]:
-    """Return the rows of a trial, one per finished replicate, in order. Raises `StudyError` where there is none."""
-    rows = tables_of(place).read("trials", where=ds.field("trial") == trial).to_pylist()
-    if not rows:
-        raise StudyError(_no_row(place, trial))
-    return sorted(rows, key=lambda row: row["replicate"])
+@dataclass(frozen=True)
+class TrialReader:
+    """The results of single trials of a study; `read` reads its tables, as `StudyTables.read` does."""
 
+    place: Path | Remote
+    read: Callable[..., pa.Table]
 
-def row_of(place: Path | Remote, trial: int, replicate: int = 0) -> Row:
-    """Return the row of one replicate. Raises `StudyError` where it has not finished or does not exist."""
-    rows = {row["replicate"]: row for row in rows_of(place, trial)}
-    if replicate not in rows:
-        finished = ", ".join(map(str, rows))
-        raise StudyError(f"trial {trial} of {place} has no finished replicate {replicate}; finished: {finished}")
-    return rows[replicate]
+    @staticmethod
+    def of(place: Path | Remote) -> TrialReader:
+        """Return the results of a study in a folder or an object store."""
+        return TrialReader(place, tables_of(place).read)
 
+    def rows(self, trial: int) -> list[Row]:
+        """Return the rows of a trial, one per finished replicate, in order. Raises `StudyError` where there is none."""
+        rows = self.read("trials", where=ds.field("trial") == trial)
+        if not rows.num_rows:
+            raise StudyError(self._no_row(trial))
+        return rows.sort_by("replicate").to_pylist()
 
-def original(place: Path | Remote, row: Row) -> Row:
-    """Return the row that the results in a row come from: itself, or that of the trial which it repeats."""
-    return row if row["duplicate_of"] is None else row_of(place, row["duplicate_of"], row["replicate"])
+    def row(self, trial: int, replicate: int = 0) -> Row:
+        """Return the row of one replicate. Raises `StudyError` where it has not finished or does not exist."""
+        rows = {row["replicate"]: row for row in self.rows(trial)}
+        if replicate not in rows:
+            finished = ", ".join(map(str, rows))
+            raise StudyError(
+                f"trial {trial} of {self.place} has no finished replicate {replicate}; finished: {finished}"
+            )
+        return rows[replicate]
 
+    def original(self, row: Row) -> Row:
+        """Return the row that the results in a row come from: itself, or that of the trial which it repeats."""
+        return row if row["duplicate_of"] is None else self.row(row["duplicate_of"], row["replicate"])
 
-def part_of(place: Path | Remote, table: str, row: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return the part of `curves`, `fields` or `weights` that belongs to a row, by column, arrays of shape [rows]."""
-    where = of_member(row["trial"], row["replicate"])
-    table_rows = tables_of(place).read(table, where=where).drop_columns(["trial", "replicate"])
-    return {
-        name: np.asarray(table_rows[name].to_pylist() if name == "phase" else table_rows[name])
-        for name in table_rows.column_names
-    }
+    def part(self, table: str, row: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Return the part of `curves`, `fields` or `weights` that belongs to a row, by column, shape [rows] each."""
+        rows = self.read(table, where=of_member(row["trial"], row["replicate"])).drop_columns(["trial", "replicate"])
+        return {name: rows[name].to_numpy() for name in rows.column_names}
 
+    def kept_weights(self, row: Mapping[str, Any]) -> dict[int, Array]:
+        """Return the flat parameter vectors [parameters] of a row by running epoch; the last is the final network.
 
-def settings_of(row: Mapping[str, Any]) -> tuple[pinncore.TrainSettings, Any]:
-    """Return the settings records of a row's configuration."""
-    return build_settings(config_of(row))
+        Empty where the study keeps no weights. Raises `StudyError` where they are incomplete.
+        """
+        columns = self.part("weights", row)
+        layers = pinncore.Member(*settings_of(row)).layers
+        weights = {}
+        for epoch in sorted(set(columns["epoch"].tolist())):
+            is_epoch = columns["epoch"] == epoch
+            order = np.lexsort([columns[name][is_epoch] for name in ("column", "row", "layer")])
+            layer, value = columns["layer"][is_epoch][order], columns["value"][is_epoch][order]
+            by_layer = [value[layer == number] for number in range(1, len(layers))]
+            sizes = [(before + 1) * after for before, after in itertools.pairwise(layers)]
+            if [len(values) for values in by_layer] != sizes or len(value) != parameter_count(layers):
+                raise StudyError(f"the weights of trial {row['trial']} of {self.place} at epoch {epoch} are incomplete")
+            tables = [values.reshape(-1, after) for values, after in zip(by_layer, layers[1:], strict=True)]
+            weights[int(epoch)] = flatten([(table[1:], table[0]) for table in tables])  # the bias is row -1
+        return weights
 
+    def network(self, trial: int, replicate: int = 0, *, epoch: int | None = None) -> pinncore.TrainedNetwork:
+        """Return the trained network of a replicate; `network_of` says which and what it raises."""
+        row = self.original(self.row(trial, replicate))
+        name = f"replicate {replicate} of trial {trial} of {self.place}"
+        if row["state"] == FAIL and epoch is None:
+            raise StudyError(f"{name} failed ({row['failure']}): it has no trained network")
+        weights = self.kept_weights(row)
+        if not weights:
+            raise StudyError(
+                f"{name} kept no weights: its study has results.weights: none. This command makes them again: "
+                f"{own_name()} retrain {shlex.quote(str(self.place))} {trial} -o network.npz"
+            )
+        chosen_epoch = max(weights) if epoch is None else epoch
+        if chosen_epoch not in weights:
+            raise StudyError(f"{name} kept no weights of epoch {epoch}; kept: {', '.join(map(str, weights))}")
+        if not np.isfinite(weights[chosen_epoch]).all():
+            raise StudyError(f"{name} has a weight that is not finite at epoch {chosen_epoch}")
+        train, problem = settings_of(row)
+        settings = replace(train, engine=row["engine_used"] or "auto")
+        network = pinncore.TrainedNetwork(problem, settings, weights[chosen_epoch])
+        digest = network.problem.data_sha256
+        if row["data_hash"] not in (None, digest):
+            raise StudyError(
+                f"the data of {name} have changed since it was trained (hash {row['data_hash'][:12]}, now "
+                f"{digest[:12]}), and its scaling depends on them. Restore them"
+            )
+        return network
 
-def kept_weights(place: Path | Remote, row: Mapping[str, Any]) -> dict[int, Array]:
-    """Return the flat parameter vectors [parameters] of a row by running epoch; the last is the final network.
-
-    Empty where the study keeps no weights. Raises `StudyError` where they are incomplete.
-    """
-    columns = part_of(place, "weights", row)
-    train, problem = settings_of(row)
-    layers = pinncore.Member(train, problem).layers
-    weights = {}
-    for epoch in sorted(set(columns["epoch"].tolist())):
-        is_epoch = columns["epoch"] == epoch
-        order = np.lexsort([columns[name][is_epoch] for name in ("column", "row", "layer")])
-        layer, value = columns["layer"][is_epoch][order], columns["value"][is_epoch][order]
-        by_layer = [value[layer == number] for number in range(1, len(layers))]
-        sizes = [(before + 1) * after for before, after in itertools.pairwise(layers)]
-        if [len(values) for values in by_layer] != sizes or len(value) != parameter_count(layers):
-            raise StudyError(f"the weights of trial {row['trial']} of {place} at epoch {epoch} are incomplete")
-        tables = [values.reshape(-1, after) for values, after in zip(by_layer, layers[1:], strict=True)]
-        weights[int(epoch)] = flatten([(table[1:], table[0]) for table in tables])  # the bias is row -1
-    return weights
+    def _no_row(self, trial: int) -> str:
+        """Return why a trial has no row."""
+        record = asked_trial(self.place, trial)
+        if record is not None:
+            return f"trial {trial} of {self.place} is {record.state}: it has no results yet"
+        numbers = self.read("trials", columns=["trial"])["trial"].to_pylist()
+        if not numbers:
+            return f"the study {self.place} has no finished trial yet"
+        return f"the study {self.place} has no trial {trial}; its finished trials are {min(numbers)} to {max(numbers)}"
 
 
 def network_of(
@@ -99,31 +138,12 @@ def network_of(
     A trial that repeats another has the network of the other. Raises `StudyError` where there is no such trial, where
     it failed or kept no weights, or where its data have changed; `pinncore.DataError` where the data are gone.
     """
-    row = original(place, row_of(place, trial, replicate))
-    name = f"replicate {replicate} of trial {trial} of {place}"
-    if row["state"] == FAIL and epoch is None:
-        raise StudyError(f"{name} failed ({row['failure']}): it has no trained network")
-    weights = kept_weights(place, row)
-    if not weights:
-        raise StudyError(
-            f"{name} kept no weights: its study has results.weights: none. This command makes them again: "
-            f"{own_name()} retrain {shlex.quote(str(place))} {trial} -o network.npz"
-        )
-    chosen_epoch = max(weights) if epoch is None else epoch
-    if chosen_epoch not in weights:
-        raise StudyError(f"{name} kept no weights of epoch {epoch}; kept: {', '.join(map(str, weights))}")
-    if not np.isfinite(weights[chosen_epoch]).all():
-        raise StudyError(f"{name} has a weight that is not finite at epoch {chosen_epoch}")
-    train, problem = settings_of(row)
-    network = pinncore.TrainedNetwork(
-        problem, replace(train, engine=row["engine_used"] or "auto"), weights[chosen_epoch]
-    )
-    if row["data_hash"] not in (None, network.problem.data_sha256):
-        raise StudyError(
-            f"the data of {name} have changed since it was trained (hash {row['data_hash'][:12]}, now "
-            f"{network.problem.data_sha256[:12]}), and its scaling depends on them. Restore them"
-        )
-    return network
+    return TrialReader.of(place).network(trial, replicate, epoch=epoch)
+
+
+def settings_of(row: Mapping[str, Any]) -> tuple[pinncore.TrainSettings, Any]:
+    """Return the settings records of a row's configuration."""
+    return build_settings(config_of(row))
 
 
 def described(place: Path | Remote, row: Mapping[str, Any], *, epoch: int | None = None) -> dict[str, Any]:
@@ -134,23 +154,9 @@ def described(place: Path | Remote, row: Mapping[str, Any], *, epoch: int | None
 
 
 def asked_trial(place: Path | Remote, trial: int) -> TrialRecord | None:
-    """Return a trial as the study's database has it; None where it has no such trial.
-
-    Raises `StudyError` where the database cannot be reached.
-    """
-    with open_reader(local(Path(str(place)))) as reader:
-        return next(iter(reader.records(number=trial)), None)
-
-
-def _no_row(place: Path | Remote, trial: int) -> str:
-    """Return why a trial has no row."""
+    """Return a trial as the study's database has it; None where it has no such trial or cannot be reached."""
     try:
-        record = asked_trial(place, trial)
+        with open_reader(local(Path(str(place)))) as reader:
+            return next(iter(reader.records(number=trial)), None)
     except StudyError:
-        record = None
-    if record is not None:
-        return f"trial {trial} of {place} is {record.state}: it has no results yet"
-    numbers = tables_of(place).read("trials", columns=["trial"])["trial"].to_numpy()
-    if not len(numbers):
-        return f"the study {place} has no finished trial yet"
-    return f"the study {place} has no trial {trial}; its finished trials are {numbers.min()} to {numbers.max()}"
+        return None

@@ -1,7 +1,7 @@
 """Trained networks as files that other programs read: NumPy, safetensors, PyTorch, ONNX.
 
-`npz`, `safetensors` and `state_dict` hold the bare network, whose inputs have its own units; ONNX holds the whole
-function from coordinates in mm to physical strain. The metadata give the units, as JSON.
+`npz`, `safetensors` and `state_dict` hold the bare network, whose inputs and output are scaled; ONNX holds the whole
+function, from physical inputs to the physical output. The metadata give units and scales, as JSON.
 """
 
 from __future__ import annotations
@@ -60,21 +60,21 @@ def write_network(
 
 
 def about(network: TrainedNetwork) -> dict[str, Any]:
-    """Return what is needed to use the bare network: layers, activation, and its units.
+    """Return what is needed to use the bare network: layers, activation, precision, and the scales of its inputs.
 
-    Each of `inputs`, in order, enters as factor (value - centre), the value in its unit; the output divided by its
-    factor is physical.
+    The network takes factor (value - centre) of each of `inputs`, in this order, where the value is in the given unit.
+    Its output divided by the factor of `output` is physical.
     """
     problem = network.problem
-    inputs = [(column, *problem.scales[column.symbol]) for column in problem.input_columns]
+    inputs = []
+    for column in problem.input_columns:
+        centre, factor = problem.scales[column.symbol]
+        inputs.append({"name": column.name, "unit": column.unit, "centre": centre, "factor": factor})
     return {
         "layers": list(network.layers),
         "activation": network.activation,
         "dtype": network.train.dtype,
-        "inputs": [
-            {"name": column.name, "unit": column.unit, "centre": centre, "factor": factor}
-            for column, centre, factor in inputs
-        ],
+        "inputs": inputs,
         "output": {"name": problem.quantity, "unit": problem.unit, "factor": problem.output_factor},
     }
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from sweeps.analysis.effects import marginal_effects
-from sweeps.analysis.rungs import rungs_of_study
 from sweeps.analysis.study_axes import judged
 from sweeps.analysis.summary import judge, text
 
@@ -97,8 +96,8 @@ def test_grids_of_one_value_and_adaptive_samplers_are_noted(tmp_path: Path) -> N
 
 def test_rungs_are_those_of_the_report(tmp_path: Path) -> None:
     place = synthetic.make_pruned_study(tmp_path / "demo", replicates=3).study_dir
-    rungs = rungs_of_study(place)
-    assert (rungs.metric, rungs.objective, rungs.drawn) == ("rel_l2", "rel_l2", None)
+    rungs = judge(place).rungs
+    assert rungs is not None and (rungs.metric, rungs.objective, rungs.drawn) == ("rel_l2", "rel_l2", None)
     assert [(round(rung.rung, 3), rung.trials, rung.pruned) for rung in rungs.rungs] == [
         *((0.037, 21, 0), (0.111, 21, 8), (0.333, 21, 4))
     ]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sweeps.figures import courses, drawing
 from sweeps.figures import fields as fieldfigures
 from sweeps.figures import studies as studyfigures
-from sweeps.figures import trials as trialfigures
 
 from .. import synthetic
 
@@ -29,7 +28,7 @@ def plane(first: NDArray[np.float64], second: NDArray[np.float64]) -> fieldfigur
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_figures_are_pictures_and_always_the_same(format: drawing.Format, start: bytes) -> None:
     curve = synthetic.curve(1)
-    pictures = [courses.training_curves(curve, title="Trial 1", format=format) for _ in range(2)]
+    pictures = [drawing.picture_bytes(courses.training_curves(curve, title="Trial 1"), format) for _ in range(2)]
     assert pictures[0] == pictures[1] and pictures[0].startswith(start)
 
 
@@ -47,13 +46,13 @@ def test_figures_of_odd_values_are_drawn() -> None:
     fieldfigures.error_map(at, 0 * reference, title="exact", unit="K")
     fieldfigures.field_map(at, 0 * reference, title="zero", limits=(0.0, 0.0), **QUANTITY)
     fieldfigures.field_map(at, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4), **QUANTITY)
-    trialfigures.error_against(
+    studyfigures.error_against(
         "init", ["$x$", "torch", "file:/a/very/long/path.npz"], np.array([0.0, 1.0, 2.0]), scale="category"
     )
-    trialfigures.error_against(
+    studyfigures.error_against(
         "width", [8, 8], np.array([3.0, 3.1]), scale="linear", best=0, unfinished={"failed": [8]}
     )
-    trialfigures.error_against(
+    studyfigures.error_against(
         "adam_lr", [1e-3], np.array([3.0]), scale="log", unfinished={"failed": [1e-4], "pruned": [1e-5, 1e-2]}
     )
     courses.weight_maps({"epoch 0": np.zeros((3, 1))}, title="zeros")
@@ -93,7 +92,8 @@ def test_the_plate_is_drawn_on_any_points() -> None:
 
 
 def test_pictures_for_dark_pages_differ_in_their_colours_alone() -> None:
-    svg = trialfigures.error_against("width", [8, 16], np.array([3.0, 9.0]), scale="category", best=0)
+    figure = studyfigures.error_against("width", [8, 16], np.array([3.0, 9.0]), scale="category", best=0)
+    svg = drawing.picture_bytes(figure)
     dark = drawing.for_dark_pages(svg)
     assert len(dark) == len(svg)
     colours = [set(re.findall(rb"#[0-9a-f]{6}", picture)) for picture in (svg, dark)]
@@ -120,4 +120,4 @@ def test_round_numbers_lie_between_the_ends() -> None:
     ],
 )
 def test_the_scale_of_a_setting_follows_its_dimension(values: list[object], kind: str, scale: str) -> None:
-    assert trialfigures.guessed_scale(values, kind=kind) == scale
+    assert studyfigures.guessed_scale(values, kind=kind) == scale

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 
 from sweeps.errors import StudyError
-from sweeps.figures import courses, drawing
-from sweeps.figures import fields as fieldfigures
-from sweeps.figures import studies as studyfigures
-from sweeps.figures import trials as trialfigures
-from sweeps.report import write_report
+from sweeps.figures import drawing
+from sweeps.query.query import read_study_file
+from sweeps.report import gallery, write_report
+from sweeps.report.data import ReportStudy, at_one_moment
 from sweeps.report.snippet import snippet
 from sweeps.search import search_of
+from sweeps.spec.parse import parse_spec
 from sweeps.storage.schema import config_of
 from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_text
 
 from .. import synthetic
+from ..invoking import invoke
 from .test_mesh import on_elements
 
 VOID = {"meta", "img", "wbr"}
@@ -83,13 +88,16 @@ def page(study: Path, figures: tuple[Path, ...]) -> Page:
 
 def leave_undrawn(patched: pytest.MonkeyPatch) -> None:
     """Replace drawing by an empty picture: figures take most of the time, and some tests check only the words."""
-    for module in (courses, fieldfigures, studyfigures, trialfigures):
-        patched.setattr(module, "picture_bytes", lambda figure, format: b"<svg/>")
+    patched.setattr(gallery, "picture_bytes", lambda *figure: b"<svg/>")
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     leave_undrawn(monkeypatch)
+
+
+def read(study_dir: Path) -> ReportStudy:
+    return at_one_moment(study_dir, lambda study: study)
 
 
 def page_of(folder: Path) -> Page:
@@ -108,6 +116,39 @@ def test_the_report_is_beside_the_study_unless_told_otherwise(
         assert [path.read_bytes() for path in paths] == drawn
     with pytest.raises(StudyError, match="cannot be written"):
         write_report(study, tmp_path / "no-folder" / "report.html")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_reads_the_study_once(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One study file parsed, one database opened, all tables as published at one moment."""
+    calls: Counter[str] = Counter()
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls[function.__name__] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(duckdb, "connect", counted(duckdb.connect))
+    monkeypatch.setattr(StudyTables, "snapshot", counted(StudyTables.snapshot))
+    for function in (parse_spec, read_study_file):
+        for module in [module for name, module in sys.modules.items() if name.startswith("sweeps")]:
+            if vars(module).get(function.__name__) is function:
+                monkeypatch.setattr(module, function.__name__, counted(function))
+    assert invoke("report", study, "-o", tmp_path / "page.html").exit_code == 0
+    assert calls == {"connect": 1, "snapshot": 1, "parse_spec": 1, "read_study_file": 1}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    synthetic.make_study(tmp_path / "demo", trials=2, failed=0)
+    file = next((tmp_path / "demo" / "curves").glob("*.parquet"))
+    content = bytearray(file.read_bytes())
+    content[100:200] = bytes(100)
+    file.write_bytes(content)
+    with pytest.raises(StudyError, match=f"{file}: not a whole Parquet file"):
+        write_report(tmp_path / "demo")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -287,7 +328,7 @@ def test_results_that_were_not_kept_or_have_no_reference_are_left_out(tmp_path: 
         fields=[field],
     )
     page = page_of(tmp_path / "unknown")
-    assert "The data have no reference field" in page.text and "Finite-element reference" not in str(page.tags)
+    assert "The data have no reference field" in page.text and "on the same colour scale" not in str(page.tags)
 
 
 @pytest.mark.usefixtures("undrawn")

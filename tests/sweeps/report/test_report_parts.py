@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweeps.figures.drawing import Format
+from sweeps.figures.drawing import Format, spread_indices
 from sweeps.figures.studies import loss_shares
 from sweeps.report import trials as reporttrials
-from sweeps.report.data import read, spread_indices
 from sweeps.report.field import fields
 from sweeps.report.gallery import Gallery
 from sweeps.report.training import training
@@ -22,7 +20,7 @@ from sweeps.storage.tables import StudyTables
 from .. import synthetic
 from ..invoking import errors_of, invoke
 from ..trained_studies import sampled
-from .test_report import Page, page_of, undrawn
+from .test_report import Page, page_of, read, undrawn
 
 __all__ = ["undrawn"]  # a fixture
 
@@ -118,7 +116,7 @@ def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("count", "most"), [(0, 5), (3, 5), (5, 5), (100, 7), (100, 1)])
 def test_indices_drawn_of_many_are_spread_and_have_the_first(count: int, most: int) -> None:
-    indices = spread_indices(count, most)
+    indices = spread_indices(count, most).tolist()
     assert len(indices) == min(count, most) and indices == sorted(set(indices))
     assert count == 0 or (indices[0] == 0 and (most == 1 or indices[-1] == count - 1))
 
@@ -126,8 +124,7 @@ def test_indices_drawn_of_many_are_spread_and_have_the_first(count: int, most: i
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_pictures_are_files_in_the_format_asked(tmp_path: Path, format: Format, start: bytes) -> None:
     gallery = Gallery(format)
-    drawing = partial(loss_shares, {"start": {"residual": 1.0}})
-    shown = str(gallery.hang("loss-terms", drawing, "Shares"))
+    shown = str(gallery.hang("loss-terms", loss_shares({"start": {"residual": 1.0}}), "Shares"))
     assert shown.count("data:image/svg+xml;base64,") == 2, "on the page it is the same for all"
     (path,) = gallery.save(tmp_path / "new" / "figures")
     assert path.name == f"loss-terms.{format}" and path.read_bytes().startswith(start)

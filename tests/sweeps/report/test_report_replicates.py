@@ -10,13 +10,13 @@ import pytest
 
 from sweeps.analysis import rungs
 from sweeps.analysis.leaderboard import top
-from sweeps.figures import trials as trialfigures
-from sweeps.report.data import read
-from sweeps.report.pruning import pruning
+from sweeps.figures import studies as studyfigures
+from sweeps.figures.drawing import picture_bytes
+from sweeps.report.judgement import pruning
 from sweeps.storage.tables import StudyTables
 
 from .. import synthetic
-from .test_report import Page, leave_undrawn, page_of, undrawn
+from .test_report import Page, leave_undrawn, page_of, read, undrawn
 
 __all__ = ["undrawn"]  # a fixture
 
@@ -87,7 +87,7 @@ def test_the_spread_over_the_seeds_is_drawn(study: Path, page: Page, tmp_path: P
 
 def test_every_replicate_that_finished_is_a_point_of_the_spread() -> None:
     values = {7: [1.0, 2.0, 4.0], 3: [2.0, float("inf"), 9.0, 3.0]}
-    svg = trialfigures.replicate_spread(values, [2.0, 6.0], label="rel_l2 in %", middle="median")
+    svg = picture_bytes(studyfigures.replicate_spread(values, [2.0, 6.0], label="rel_l2 in %", middle="median"))
     groups = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}g")
     points = {group.get("id"): len(list(group.iter("{http://www.w3.org/2000/svg}use"))) for group in groups}
     assert [count for name, count in points.items() if str(name).startswith("PathCollection")] == [3, 3]

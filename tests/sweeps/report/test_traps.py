@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.report.data import read
 from sweeps.report.traps import traps
 
 from .. import synthetic
-from .test_report import Page
+from .test_report import Page, read
 
 Change = Callable[[int], dict[str, Any]]
 IDENTITY, LOSS, SCALING, EPSILON, SECOND, OVERFITTING = range(6)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps.trial.predict import members
-from sweeps.trial.tables import network_of, part_of, row_of
+from sweeps.trial.tables import TrialReader, network_of
 
 from ..invoking import errors_of, invoke
 from ..trained_studies import EXPLODING, FOUR_INPUTS, PLAIN, REPEATED, SINGLE, every_end, sampled
@@ -34,7 +34,7 @@ def points(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("trial", [PLAIN, SINGLE, REPEATED, FOUR_INPUTS])
 def test_at_the_gauss_points_it_predicts_the_field_of_the_study(study: Path, tmp_path: Path, trial: int) -> None:
     """Bit for bit, float32, repeated trials and four inputs included."""
-    field = part_of(study, "fields", row_of(study, PLAIN if trial == REPEATED else trial))
+    field = TrialReader.of(study).part("fields", TrialReader.of(study).row(PLAIN if trial == REPEATED else trial))
     table = pa.table({"xcoord": field["x_mm"], "ycoord": field["y_mm"], "elocal": field["local"]})
     file, out = tmp_path / "gauss.parquet", tmp_path / "predicted.parquet"
     pq.write_table(table.append_column("g", pa.array(np.full(len(table), 8.0))), file)

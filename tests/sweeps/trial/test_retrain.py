@@ -14,9 +14,9 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.query.ranking import Ranking
-from sweeps.trial.reasons import reasons
+from sweeps.trial.compare import reasons
 from sweeps.trial.retrain import retrain
-from sweeps.trial.tables import network_of, row_of, settings_of
+from sweeps.trial.tables import TrialReader, network_of, settings_of
 
 from ..invoking import errors_of, invoke
 from ..trained_studies import EXPLODING, FIRST_ONLY, FROM_FILE, LISTED, PLAIN, POISONED, REPEATED, every_end, sampled
@@ -33,6 +33,10 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pruner = "search.pruner={kind: patience, patience: 0.2, min_improvement: 0.1}"
     folder = tmp_path_factory.mktemp("patient")
     return sampled(folder, pruner, "search.replicates=2", trials=3, epochs=40, iterations=12, pack=4)
+
+
+def row_of(study_dir: Path, trial: int, replicate: int = 0) -> dict[str, Any]:
+    return TrialReader.of(study_dir).row(trial, replicate)
 
 
 def digests(study_dir: Path) -> dict[str, str]:
@@ -98,8 +102,12 @@ def test_a_failed_one_fails_again_where_the_study_was_moved_to(study: Path, tmp_
 
 
 def test_one_that_no_longer_fails_is_different(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = row_of(study, PLAIN) | {"state": "FAIL", "failure": "out of memory, alone in its pack", "stop_reason": None}
-    monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: real)
+    real = row_of(study, PLAIN) | {
+        "state": "FAIL",
+        "failure": "out of memory, alone in its pack",
+        "stop_reason": None,
+    }
+    monkeypatch.setattr("sweeps.trial.tables.TrialReader.row", lambda *which: real)
     retrained = retrain(study, PLAIN)
     assert not retrained.same and retrained.state == "COMPLETE"
     assert {(difference.quantity, difference.here) for difference in retrained.ends} == {("failure", None)}
@@ -108,7 +116,7 @@ def test_one_that_no_longer_fails_is_different(study: Path, monkeypatch: pytest.
 def test_one_without_its_objective_fails_again(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = "the objective mean_abs_du_de could not be computed"
     failed = row_of(study, PLAIN) | {"state": "FAIL", "failure": failure}
-    monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: failed)
+    monkeypatch.setattr("sweeps.trial.tables.TrialReader.row", lambda *which: failed)
     monkeypatch.setattr("sweeps.trial.retrain.ranking_of", lambda study_file: Ranking(objectives=("mean_abs_du_de",)))
     assert retrain(study, PLAIN).same and retrain(study, PLAIN).state == "FAIL"
 
@@ -134,7 +142,7 @@ def test_trials_that_are_not_there_or_were_never_trained_are_refused(
     assert "has no trial 99; its finished trials are 0 to 7" in errors_of(invoke("retrain", study, 99))
     assert "no finished replicate 3; finished: 0" in errors_of(invoke("retrain", study, 0, "--replicate", 3))
     untrained = row_of(study, PLAIN) | {"seed": None, "failure": "cannot be set up"}
-    monkeypatch.setattr("sweeps.trial.retrain.row_of", lambda *which: untrained)
+    monkeypatch.setattr("sweeps.trial.tables.TrialReader.row", lambda *which: untrained)
     with pytest.raises(StudyError, match=r"never trained \(cannot be set up\)"):
         retrain(study, PLAIN)
 

@@ -10,8 +10,7 @@ import pytest
 
 from sweeps.own_name import own_name
 from sweeps.query.query import ranked_trials
-from sweeps.trial.show import about_trial
-from sweeps.trial.show_text import text
+from sweeps.trial.show import about_trial, text
 
 from ..invoking import errors_of, invoke, made_study
 from ..synthetic import FAILURE, error_of, make_pruned_study, make_study

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from pinncore import NonlocalStrain, TrainedNetwork, TrainSettings
 from pinncore.initialisation import initial_parameters, read_weights
 from sweeps.errors import StudyError
-from sweeps.trial.tables import kept_weights, network_of, row_of
+from sweeps.trial.tables import TrialReader, network_of
 from sweeps.trial.weight_files import write_network
 
 from ..invoking import errors_of, invoke
@@ -99,17 +99,17 @@ def test_an_npz_is_the_start_of_another_study(study: Path, tmp_path: Path) -> No
     assert np.array_equal(read_weights(str(file), (2, 5, 5, 1)), parameters)
     with np.load(file) as arrays:
         about = json.loads(str(arrays["pinnsweep"]))
-    row = row_of(study, PLAIN)
+    row = TrialReader.of(study).row(PLAIN)
     assert (about["trial"], about["config_hash"], about["rel_l2"]) == (PLAIN, row["config_hash"], row["rel_l2"])
     assert about["activation"] == "tanh" and about["output"]["factor"] > 1
     overrides = (f"train.init=file:{file}", "train.width=5", "space={scale_factor: {choice: [1]}}")
     begun = sampled(tmp_path / "next", *overrides, trials=1)
-    assert np.array_equal(kept_weights(begun, row_of(begun, 0))[0], parameters)
+    assert np.array_equal(TrialReader.of(begun).kept_weights(TrialReader.of(begun).row(0))[0], parameters)
 
 
 def test_a_kept_epoch_and_the_precision_of_training(study: Path, tmp_path: Path) -> None:
     assert invoke("weights", study, PLAIN, "-o", tmp_path / "start.npz", "--epoch", 0).exit_code == 0
-    first = kept_weights(study, row_of(study, PLAIN))[0]
+    first = TrialReader.of(study).kept_weights(TrialReader.of(study).row(PLAIN))[0]
     assert np.array_equal(read_weights(str(tmp_path / "start.npz"), (2, 5, 5, 1)), first)
     answer = json.loads(invoke("weights", study, SINGLE, "-o", tmp_path / "n.pt", "--json").stdout)
     assert (answer["format"], answer["dtype"], answer["layers"], answer["epoch"]) == (
