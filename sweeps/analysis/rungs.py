@@ -76,23 +76,22 @@ def rungs_of_study(place: Path | Remote) -> StudyRungs:
     members = ds.field("trial").isin(trials["trial"].unique()) if drawn else None
     names = ("trial", "replicate", "phase", "step", metric)
     curves = tables.read("curves", columns=names, where=members)
-    rungs = rung_correlations(curves, trials, settings, objective)
+    rungs = rung_correlations(curves, trials, settings, metric, objective)
     return StudyRungs(settings, metric, objective, tuple(rungs), drawn)
 
 
 def rung_correlations(
-    curves: pa.Table, trials: pa.Table, settings: PrunerSettings, objective: str
+    curves: pa.Table, trials: pa.Table, settings: PrunerSettings, metric: str, objective: str
 ) -> list[RungFairness]:
     """Return the fairness of every rung, ascending. For a pruner without rungs, those of asha are used.
 
-    `curves`: trial, replicate, phase, step, loss, rel_l2. `trials`: trial, replicate, state, epochs, iterations and
+    `curves`: trial, replicate, phase, step and `metric`. `trials`: trial, replicate, state, epochs, iterations and
     the objective. The value of a member at a rung is that of its last row up to the rung, if its rows reach it. Value
     and final objective of a trial are medians over its replicates. Numbers that are not finite are left out. A trial
     with a pruned replicate is pruned, at the last of its own rungs that it reached.
     """
     if settings.kind in ("none", "patience"):
-        settings = PrunerSettings(kind="asha", metric=settings.metric)
-    metric = settings.metric or (objective if objective in curves.column_names else "rel_l2")
+        settings = PrunerSettings(kind="asha")
     trials = trials.sort_by([("trial", "ascending"), ("replicate", "ascending")])
     recorded = _Curves(curves, trials, metric)
     number, state = trials["trial"].to_numpy(), trials["state"].to_numpy()  # [members]

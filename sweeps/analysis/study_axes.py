@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..query.query import place_of, query, ranked_trials, read_study_file
-from ..query.ranking import dimensions, ranking_of, swept_columns
+from ..query.query import OpenStudies
+from ..query.ranking import dimensions, swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 
@@ -96,15 +96,12 @@ class Judged:
 
 
 def judged(study_dir: Path | Remote, by: str | None = None) -> Judged:
-    """Read the trials of a study, with values by its first objective or the column `by`.
-
-    Raises what `ranked_trials` raises.
-    """
-    place = place_of(study_dir)
-    file = read_study_file(place)
-    metric = by or ranking_of(file).objectives[0]
-    rows = ranked_trials([place], metric).sort_by("trial")
-    retried = query([place], "SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"].to_numpy()
+    """Read the trials of a study, with values by its first objective or column `by`. Raises as `ranked_trials` does."""
+    studies = OpenStudies([study_dir])
+    ((name, place),) = studies.places.items()
+    file, metric = studies.files[name], by or studies.ranking[name].objectives[0]
+    rows = studies.ranked_trials(metric).sort_by("trial")
+    retried = studies.answer("SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"].to_numpy()
     trials, states = rows["trial"].to_numpy().astype(np.int64), np.array(rows["state"].to_pylist(), dtype=object)
     kept = (states == COMPLETE) | ~np.isin(trials, retried)
     rows = rows.filter(pa.array(kept))

@@ -26,15 +26,8 @@ OUTPUT_CLOSED = 141  # the exit code that a shell reports for SIGPIPE
 _READER_IS_GONE = select.POLLERR | select.POLLHUP
 # Errors of the user's disk, not bugs: no permission, no space, a file where a folder should be.
 DISK_ERRORS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
+    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
 
 

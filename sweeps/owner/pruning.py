@@ -12,7 +12,8 @@ from ..spec.study_spec import StudySpec
 from ..states import PRUNED
 from ..storage.events import EventLog
 from ..storage.optuna_writer import Ledger
-from ..study.trials import RUNGS, Book, Trial, quantile
+from ..study.replicates import quantile
+from ..study.trials import RUNGS, Book, Trial
 from .queue import PendingMember
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 
 from ..errors import QueryError
-from .values import json_value, unit_of
+from .values import json_value, rows_of, unit_of
 
 MOST_ROWS: Final = 1_048_576  # of a sheet, with the row of column names
 MOST_COLUMNS: Final = 16_384
@@ -52,8 +52,7 @@ def sheet(stream: IO[bytes], schema: pa.Schema) -> Iterator[Callable[[pa.RecordB
                 f"an Excel sheet holds {MOST_ROWS - 1:,} rows, and there are more. Select some with --sql, or write "
                 "Parquet or CSV"
             )
-        columns = [column.to_pylist() for column in batch.columns]
-        for values in zip(*columns, strict=True):
+        for values in rows_of(batch):
             number += 1
             for column, value in enumerate(values):
                 _write_cell(rows, number, column, value, times)

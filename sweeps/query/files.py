@@ -9,7 +9,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -19,20 +18,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ..errors import QueryError
-from .values import json_value
+from .formats import FileFormat
+from .values import json_value, rows_of
 
 Write = Callable[[pa.RecordBatch], None]
 ROWS_PER_GROUP: Final = 131_072  # of a Parquet file; one group is collected in memory
-
-
-class FileFormat(StrEnum):
-    """Formats of files that tables are written to."""
-
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-    ARROW = "arrow"
-    XLSX = "xlsx"
 
 
 def format_of(place: Path, among: Iterable[FileFormat] = FileFormat) -> FileFormat:
@@ -140,8 +130,7 @@ def _json(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
 
     def write(batch: pa.RecordBatch) -> None:
         nonlocal between
-        columns = [column.to_pylist() for column in batch.columns]
-        for values in zip(*columns, strict=True):
+        for values in rows_of(batch):
             record = dict(zip(schema.names, map(json_value, values), strict=True))
             stream.write(f"{between}{json.dumps(record, ensure_ascii=False)}".encode())
             between = ",\n"

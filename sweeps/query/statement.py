@@ -135,3 +135,13 @@ def did_you_mean(wanted: str, known: Sequence[str], what: str = "Known") -> str:
     close = difflib.get_close_matches(wanted.lower(), known, n=3, cutoff=0.6)
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return f"{meant} {what}: {', '.join(known)}."
+
+
+def quoted(column: str) -> str:
+    """Return the name of a column as SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def sql_text(*values: str) -> str:
+    """Return texts as SQL, separated by commas."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

@@ -19,7 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..storage.schema import metric
-from .files import FileFormat, text_of
+from .files import text_of
+from .formats import FileFormat
+from .values import is_number, rows_of
 
 SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # endings of columns that describe another column
 GAP = 2  # spaces between two columns
@@ -34,8 +36,8 @@ def render(table: pa.Table, format: str = "table", *, width: int | None = None) 
     if format != "table":
         return text_of(table, FileFormat(format)).rstrip("\n")
     names = [printable(name) for name in table.column_names]
-    rows = [[shown(name, value) for name, value in row] for row in _rows(table)]
-    numbers = [_is_number(field.type) for field in table.schema]
+    rows = [list(map(shown, table.column_names, row)) for row in rows_of(table)]
+    numbers = [is_number(field.type) for field in table.schema]
     limit = width or _terminal_width()
     if limit is None:
         return _grid(names, rows, numbers, limit)
@@ -132,14 +134,3 @@ def _longest(texts: Sequence[str]) -> int:
 
 def _terminal_width() -> int | None:
     return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _rows(table: pa.Table) -> Iterator[list[tuple[str, Any]]]:
-    """Yield each row as pairs, because two columns of a query may have the same name."""
-    columns = [column.to_pylist() for column in table.columns]
-    for values in zip(*columns, strict=True):
-        yield list(zip(table.column_names, values, strict=True))

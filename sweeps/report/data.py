@@ -28,6 +28,7 @@ from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.stored_tables import tables_of
 from ..storage.tables import StudyTables, of_member
+from ..study.replicates import quantile_name, value_of
 from ..trial.tables import network_of
 
 _COLUMNS: Final = (
@@ -73,8 +74,7 @@ class ReportStudy:
     @property
     def middle(self) -> str:
         """Return the name of the quantile over its replicates that is the value of a trial."""
-        special = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
-        return special.get(self.ranking.quantile, f"{100 * self.ranking.quantile:g} % quantile")
+        return quantile_name(self.ranking.quantile)
 
     @cached_property
     def judged(self) -> Judged:
@@ -121,7 +121,7 @@ class ReportStudy:
         """Return a metric of every replicate of a trial, infinite where the replicate failed."""
         rows = self.rows.filter(pc.equal(self.rows["trial"], trial)).sort_by("replicate")
         pairs = zip(rows["state"].to_pylist(), rows[metric].to_pylist(), strict=True)
-        return [value if state == COMPLETE and is_finite(value) else math.inf for state, value in pairs]
+        return [value_of(value, has_result=state == COMPLETE) for state, value in pairs]
 
     def settings(self, lines: pa.Table) -> dict[str, list[Any]]:
         """Return the values of the swept fields in some trials, for the fields that the table `trials` has."""

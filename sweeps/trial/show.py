@@ -23,7 +23,7 @@ from ..storage.object_store import Remote
 from ..storage.schema import FIRST, SECOND, all_settings, config_of
 from ..storage.stored_tables import tables_of
 from ..storage.tables import of_member
-from ..study.trials import quantile
+from ..study.replicates import quantile, value_of
 from .tables import Row, asked_trial, original, part_of, row_of, rows_of
 
 OUTCOME: Final = ("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "rebatched", "taken_from")
@@ -182,7 +182,7 @@ def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
     """
     spread = {}
     for name in _metrics(rows[0]):
-        values = [math.inf if row["state"] == FAIL or row[name] is None else row[name] for row in rows]
+        values = [value_of(row[name], has_result=row["state"] != FAIL) for row in rows]
         if not all(map(math.isinf, values)):
             spread[name] = {"middle": quantile(values, level), "min": min(values), "max": max(values)}
     return spread

@@ -19,7 +19,8 @@ import pytest
 
 from sweeps.cli.query import TableName
 from sweeps.query import excel, files
-from sweeps.query.files import FileFormat, write_file
+from sweeps.query.files import write_file
+from sweeps.query.formats import FileFormat
 from sweeps.query.query import NAMES, query
 from sweeps.storage.schema import TABLES
 
