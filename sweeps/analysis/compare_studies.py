@@ -159,19 +159,14 @@ def _pairs(
 
 def _matched(one: Sequence[Trial], other: Sequence[Trial], key: Callable[[Trial], Any]) -> tuple[list[Pair], int]:
     """Return pairs of trials whose key is unique in both studies, and how many others of the first have a match."""
-    mine, theirs = _by_key(one, key), _by_key(other, key)
-    shared = [name for name in mine if name in theirs]
-    unique = [name for name in shared if len(mine[name]) == len(theirs[name]) == 1]
-    ambiguous = sum(len(mine[name]) for name in shared) - len(unique)
-    return [(mine[name][0], theirs[name][0]) for name in unique], ambiguous
-
-
-def _by_key(trials: Sequence[Trial], key: Callable[[Trial], Any]) -> dict[Any, list[Trial]]:
-    groups: dict[Any, list[Trial]] = {}
-    for trial in trials:
-        if (own := key(trial)) is not None:
-            groups.setdefault(own, []).append(trial)
-    return groups
+    groups: dict[Any, tuple[list[Trial], list[Trial]]] = {}
+    for side, trials in enumerate((one, other)):
+        for trial in trials:
+            if (own := key(trial)) is not None:
+                groups.setdefault(own, ([], []))[side].append(trial)
+    shared = [(mine, theirs) for mine, theirs in groups.values() if mine and theirs]
+    unique = [(mine[0], theirs[0]) for mine, theirs in shared if len(mine) == len(theirs) == 1]
+    return unique, sum(len(mine) for mine, _ in shared) - len(unique)
 
 
 def ratio_of(values: NDArray[np.float64]) -> tuple[float | None, float | None, float | None, float | None]:
