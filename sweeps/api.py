@@ -18,7 +18,6 @@ from cluster import JobHandle
 from cluster.scratch import scratch_folder
 
 from .errors import Mistake, SpecError, StudyError
-from .query.results import Results
 from .storage.object_store import Remote, uri_of
 from .study import requests
 from .study.home import DEFAULT_ROOT, is_study, local, studies_in
@@ -26,6 +25,8 @@ from .study.status import read_status
 from .study.study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     import pinncore
 
     from .query.rows import Rows
@@ -38,6 +39,53 @@ class StoppedError(StudyError):
     """A run that was stopped before its end by Ctrl-C, a signal or `stop`. Run the study again to resume it."""
 
     exit_code = 130
+
+
+class Results:
+    """The tables of studies, each read on demand; where `named`, their first column is the study."""
+
+    def __init__(self, places: Mapping[str, Path | Remote], *, named: bool) -> None:
+        self._places, self._named = dict(places), named
+
+    def trials(self) -> Rows:
+        """Return one row per finished trial and replicate: every setting and metric, times in s, lengths in mm."""
+        return self._rows("trials")
+
+    def curves(self, trial: int | None = None) -> Rows:
+        """Return the loss, its terms and rel_l2 by step, of one trial or of all; `time_s` is in seconds."""
+        return self._rows("curves", trial)
+
+    def fields(self, trial: int | None = None) -> Rows:
+        """Return the field at every point, of one trial or of all: coordinates, predicted, reference, data."""
+        return self._rows("fields", trial)
+
+    def weights(self, trial: int | None = None) -> Rows:
+        """Return the weights at the kept epochs, of one trial or of all, one row per number; row -1 is the bias."""
+        return self._rows("weights", trial)
+
+    def events(self) -> Rows:
+        """Return the events in the order of time, in UTC."""
+        return self._rows("events")
+
+    def sql(self, text: str) -> pa.Table:
+        """Return the answer to one SELECT over the tables and views.
+
+        Raises `QueryError` where the statement is wrong or does more than read them, or its answer exceeds 1 GiB.
+        """
+        from .query.query import query
+
+        return query(list(self._places.values()), text)
+
+    def _rows(self, table: str, trial: int | None = None) -> Rows:
+        from .query.rows import Rows
+        from .storage.stored_tables import tables_of
+
+        rows = Rows(table, {name: tables_of(place) for name, place in self._places.items()}, named=self._named)
+        if trial is None:
+            return rows
+        if not len(self.trials().filter(trial=trial)):
+            raise StudyError(f"{', '.join(map(str, self._places.values()))}: there is no finished trial {trial}")
+        return rows.filter(trial=trial)
 
 
 class Study(Results):
@@ -98,18 +146,6 @@ class Study(Results):
             raise StudyError(f"{self._place}: no trial is complete, so there is no best trial")
         return trial
 
-    def curves(self, trial: int | None = None) -> Rows:
-        """Return the loss, its terms and rel_l2 by step, of one trial or of all; `time_s` is in seconds."""
-        return self._of_trial(trial, super().curves())
-
-    def fields(self, trial: int | None = None) -> Rows:
-        """Return the field at every Gauss point, of one trial or of all: x, y in mm, predicted, reference, local."""
-        return self._of_trial(trial, super().fields())
-
-    def weights(self, trial: int | None = None) -> Rows:
-        """Return the weights at the kept epochs, of one trial or of all, one row per number; row -1 is the bias."""
-        return self._of_trial(trial, super().weights())
-
     def network(self, trial: int, replicate: int = 0) -> pinncore.TrainedNetwork:
         """Return the trained network of a trial, with `predict(x_mm, y_mm)`, `gradient` and `residual`.
 
@@ -148,13 +184,6 @@ class Study(Results):
         from .runner.driver import run as drive
 
         return _study_or_stopped(drive(self.path, root=self.path.parent, **options))
-
-    def _of_trial(self, trial: int | None, rows: Rows) -> Rows:
-        if trial is None:
-            return rows
-        if not len(self.trials().filter(trial=trial)):
-            raise StudyError(f"{self._place}: there is no finished trial {trial}")
-        return rows.filter(trial=trial)
 
 
 class Studies(Results, Mapping[str, Study]):

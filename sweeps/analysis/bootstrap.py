@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..study.replicates import quantile, quantiles
+
 Array = NDArray[np.float64]
 
 LEVEL: Final = 0.95
@@ -38,15 +40,6 @@ class Contrast:
         return None if self.p_value is None else self.p_value < 1 - LEVEL
 
 
-def quantiles(values: Any, share: float) -> Array:
-    """Return the quantile over the last axis as `trials.quantile` does: linear between neighbours, infinities kept."""
-    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
-    place = share * (ordered.shape[-1] - 1)
-    low, high = ordered[..., int(np.floor(place))], ordered[..., int(np.ceil(place))]
-    with np.errstate(invalid="ignore"):
-        return np.where(low == high, low, low + (place - np.floor(place)) * (high - low))
-
-
 def resampled(values: Any, share: float, generator: np.random.Generator, draws: int = DRAWS) -> Array:
     """Return the quantiles of `draws` resamples of `values`, shape [..., seeds], as [..., draws]."""
     values = np.asarray(values, dtype=float)
@@ -62,7 +55,8 @@ def interval(values: Any, share: float, generator: np.random.Generator) -> tuple
 
 def contrast(values: Any, others: Any, share: float, generator: np.random.Generator) -> Contrast:
     """Compare the quantile of `values` with that of `others`, drawing the seeds of both independently."""
-    ratio = _ratio(quantiles(values, share), quantiles(others, share))
+    one, another = quantile(values, share), quantile(others, share)
+    ratio = None if min(one, another) <= 0 else 1.0 if one == another else one / another
     if min(len(values), len(others)) < FEWEST_SEEDS:
         return Contrast(ratio, None, None, None)
     drawn, other = resampled(values, share, generator), resampled(others, share, generator)
@@ -79,9 +73,3 @@ def ends(drawn: Array) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2
     low = np.quantile(drawn, tail, method="lower")
     return float(low), float(np.quantile(drawn, 1 - tail, method="higher"))
-
-
-def _ratio(value: Array, other: Array) -> float | None:
-    if not (value > 0 and other > 0):
-        return None
-    return 1.0 if value == other else float(value / other)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pinncore.problems import PROBLEMS
 
-from ..storage.schema import all_settings
+from ..storage.schema import all_settings, loss_columns
 from .effects import label
 
 _DATA: Final = ("problem", "data_hash")
@@ -44,15 +44,17 @@ def obstacles(metric: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         return [f"they were trained on {_values_text(names, trials)}, and times depend on that"] if names else []
     if metric.endswith("evaluations"):
         return []
-    reasons = []
-    if "problem" in different(trials, _DATA):
+    reasons, data = [], different(trials, _DATA)
+    is_loss = any(metric in loss_columns(name) for name in PROBLEMS)
+    losses, equations = (different(trials, _columns(kind)) for kind in ("loss_settings", "equation_settings"))
+    if "problem" in data:
         reasons.append("the problems differ")
-    if "data_hash" in different(trials, _DATA):
+    if "data_hash" in data:
         reasons.append("the data differ (data_hash), and errors are relative to the reference in the data")
-    if (metric.startswith("loss") or metric == "grad_norm") and (names := different(trials, _columns("loss_settings"))):
-        reasons.append(f"the losses are defined differently: {_values_text(names, trials)}")
-    if names := different(trials, _columns("equation_settings")) if not metric.startswith("loss") else []:
-        reasons.append(f"they solve different equations: {_values_text(names, trials)}")
+    if (is_loss or metric == "grad_norm") and losses:
+        reasons.append(f"the losses are defined differently: {_values_text(losses, trials)}")
+    if equations and not is_loss:
+        reasons.append(f"they solve different equations: {_values_text(equations, trials)}")
     return reasons
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from pinncore.problems import PROBLEMS
 
 from ..errors import QueryError
-from ..query.query import named_studies, query, read_study_file
-from ..query.ranking import Ranking, ranking_of
+from ..query.query import OpenStudies
+from ..query.ranking import Ranking
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from ..storage.schema import all_settings
+from ..study.replicates import finite, quantile
 from . import bootstrap
 from .bootstrap import Contrast
 from .comparability import obstacles, versions_differ
@@ -89,17 +90,17 @@ class Configuration:
 
 def configuration(study_dir: Path | Remote, trial: int) -> Configuration:
     """Read a trial; where it repeats another, read that one. Raises `QueryError` where the trial does not exist."""
-    ((name, place),) = named_studies([study_dir]).items()
-    ranking = ranking_of(read_study_file(place))
-    rows = query([place], f"FROM trials WHERE trial = {int(trial)} ORDER BY replicate").to_pylist()
+    studies = OpenStudies([study_dir])
+    ((name, ranking),) = studies.ranking.items()
+    rows = studies.answer(f"FROM trials WHERE trial = {int(trial)} ORDER BY replicate").to_pylist()
     if not rows:
-        ends = query([place], "SELECT min(trial) AS first, max(trial) AS last FROM trials").to_pylist()[0]
+        ends = studies.answer("SELECT min(trial) AS first, max(trial) AS last FROM trials").to_pylist()[0]
         finished = (
             f"it has trials {ends['first']} to {ends['last']}" if ends["last"] is not None else "none has finished yet"
         )
         raise QueryError(f"{name} has no finished trial {trial}; {finished}. pinnsweep top lists the best.")
     if rows[0].get("duplicate_of") is not None:
-        return configuration(place, rows[0]["duplicate_of"])
+        return configuration(study_dir, rows[0]["duplicate_of"])
     return Configuration(f"{name}/{trial}", ranking, Seeds(tuple(rows), ranking.quantile))
 
 
@@ -139,9 +140,8 @@ def _of_metric(metric: str, first: Seeds, second: Seeds) -> MetricComparison:
 
 
 def _side(values: Sequence[float], share: float) -> Side:
-    ends = bootstrap.interval(values, share, np.random.default_rng(0)) or (math.inf, math.inf)
-    numbers = (float(bootstrap.quantiles(values, share)), *ends, min(values), max(values))
-    return Side(*(number if math.isfinite(number) else None for number in numbers))
+    low, high = bootstrap.interval(values, share, np.random.default_rng(0)) or (math.inf, math.inf)
+    return Side(*map(finite, (quantile(values, share), low, high, min(values), max(values))))
 
 
 # ---- text ----------------------------------------------------------------------------------------------------------
@@ -154,38 +154,33 @@ def _verdict(comparison: MetricComparison, first: Configuration, second: Configu
     for side, name in ((comparison.first, first.name), (comparison.second, second.name)):
         if side.value is None:
             return f"{name} has no {comparison.metric} to compare: too many of its seeds failed or were pruned."
-    contrast, seeds = comparison.contrast, _seeds(first, second)
-    if contrast is None or contrast.p_value is None:
-        ratio = "" if contrast is None or contrast.ratio is None else f" ({comparison.metric} {contrast.ratio:.3g}x)"
-        spread = (
-            f" The seed alone changes results of this problem by up to {SEED_SPREAD:g}x."
-            if is_result(comparison.metric)
-            else ""
-        )
+    contrast, seeds = comparison.contrast, seeds_text(len(first.seeds.rows), len(second.seeds.rows))
+    ratio = f"{comparison.metric} {ratio_text(contrast)}" if ratio_text(contrast) else ""
+    if contrast is None or contrast.told_apart is None:
+        spread = f" The seed alone changes results of this problem by up to {SEED_SPREAD:g}x."
         return (
-            f"{first.name} and {second.name} cannot be told apart with {seeds}{ratio}: this needs at least "
-            f"{bootstrap.FEWEST_SEEDS} each, better 10.{spread}"
+            f"{first.name} and {second.name} cannot be told apart with {seeds}{f' ({ratio})' if ratio else ''}: this "
+            f"needs at least {bootstrap.FEWEST_SEEDS} each, better 10.{spread if is_result(comparison.metric) else ''}"
         )
-    ratio = "" if contrast.ratio is None else f": {comparison.metric} {interval_text(contrast)}"
+    ratio = f": {ratio}" if ratio else ""
     if not contrast.told_apart:
         return f"{first.name} and {second.name} cannot be told apart with {seeds}{ratio}."
-    is_first = (
-        comparison.first.value is not None
-        and comparison.second.value is not None
-        and comparison.first.value < comparison.second.value
-    )
-    better = first.name if is_first else second.name
-    return f"{better} is better with {seeds}{ratio}."
+    is_first = (comparison.first.value or 0.0) < (comparison.second.value or 0.0)
+    return f"{(first if is_first else second).name} is better with {seeds}{ratio}."
 
 
-def interval_text(contrast: Contrast) -> str:
-    """Return a ratio with its interval as text: `0.87x, interval 0.8 to 0.95`."""
-    high = "infinity" if contrast.high is None or math.isinf(contrast.high) else f"{contrast.high:.3g}"
+def ratio_text(contrast: Contrast | None) -> str:
+    """Return a ratio with its interval as text: `0.87x, interval 0.8 to 0.95`; empty where it is not known."""
+    if contrast is None or contrast.ratio is None:
+        return ""
+    if contrast.low is None or contrast.high is None:
+        return f"{contrast.ratio:.3g}x"
+    high = "infinity" if math.isinf(contrast.high) else f"{contrast.high:.3g}"
     return f"{contrast.ratio:.3g}x, interval {contrast.low:.3g} to {high}"
 
 
-def _seeds(first: Configuration, second: Configuration) -> str:
-    one, other = len(first.seeds.rows), len(second.seeds.rows)
+def seeds_text(one: int, other: int) -> str:
+    """Return the numbers of seeds on both sides as text."""
     return f"{one} {'seed' if one == 1 else 'seeds'} each" if one == other else f"{one} and {other} seeds"
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..errors import QueryError
-from ..query.query import named_studies, query, ranked_trials, read_study_file
-from ..query.ranking import common_objectives, ranking_of, swept_columns
+from ..query.query import OpenStudies, Schemas
+from ..query.ranking import swept_columns
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from . import bootstrap
@@ -76,36 +78,30 @@ def compare_studies(first: Path | Remote, second: Path | Remote) -> StudyCompari
 
     Raises `QueryError` where their objectives differ, and where both are the same study.
     """
-    places = named_studies([first, second])
-    if len(places) < 2:
+    studies = OpenStudies([first, second])
+    if len(studies.places) < 2:
         raise QueryError(
             f"two different studies are needed, got {first} twice. To compare two of its trials: {first}/0 {first}/1"
         )
-    files = {name: read_study_file(place) for name, place in places.items()}
-    metric = common_objectives({name: ranking_of(file) for name, file in files.items()})[0]
-    trials = ranked_trials(list(places.values()), metric).to_pylist()
-    ranked = {
-        name: [
-            trial
-            for trial in trials
-            if trial["study"] == name and trial["state"] == COMPLETE and trial[metric] is not None
-        ]
-        for name in places
-    }
-    names, (one, other) = tuple(places), tuple(ranked.values())
+    metric = studies.metrics()[0]
+    trials = studies.ranked_trials(metric).to_pylist()
+    complete = [trial for trial in trials if trial["state"] == COMPLETE and trial[metric] is not None]
+    names = tuple(studies.places)
+    one, other = ([trial for trial in complete if trial["study"] == name] for name in names)
     best = None
     if one and other:
-        studies = zip(places.values(), (one, other), strict=True)
-        best = compare_configurations(*(configuration(place, own[0]["trial"]) for place, own in studies))
-    facts = _facts(list(places.values()))
+        best = compare_configurations(
+            *(configuration(studies.places[trial["study"]], trial["trial"]) for trial in (one[0], other[0]))
+        )
+    facts = _facts(studies)
     return StudyComparison(
         first=names[0],
         second=names[1],
         metric=metric,
         complete=(len(one), len(other)),
-        settings=tuple(differences(*(_flat(file) for file in files.values()))),
+        settings=tuple(differences(*map(_flat, studies.files.values()))),
         best=best,
-        pairs=_pairs(one, other, metric, files, places, facts),
+        pairs=_pairs(one, other, metric, studies, facts),
         notes=tuple(_notes(facts, metric, len(one), len(other))),
     )
 
@@ -115,11 +111,15 @@ def _flat(file: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{section}.{key}": value for section in _SECTIONS for key, value in (file.get(section) or {}).items()}
 
 
-def _facts(places: Sequence[Path | Remote]) -> list[dict[str, Any]]:
+def _facts(studies: OpenStudies) -> list[dict[str, Any]]:
     """Return the distinct combinations of the values that decide whether results can be compared."""
-    columns = set(query(places, "DESCRIBE trials")["column_name"].to_pylist())
-    names = ", ".join(name for name in deciding() if name in columns)
-    return query(places, f"SELECT DISTINCT study, {names} FROM trials WHERE state = '{COMPLETE}'").to_pylist()
+
+    def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> pa.Table:
+        names = ", ".join(name for name in deciding() if name in schemas["trials"].names)
+        sql = f"SELECT DISTINCT study, {names} FROM trials WHERE state = '{COMPLETE}'"
+        return connection.sql(sql).to_arrow_table()
+
+    return studies.read(["trials"], answer).to_pylist()
 
 
 def _notes(facts: Sequence[Mapping[str, Any]], metric: str, one: int, other: int) -> Iterator[str]:
@@ -135,21 +135,16 @@ def _notes(facts: Sequence[Mapping[str, Any]], metric: str, one: int, other: int
 
 
 def _pairs(
-    one: Sequence[Mapping[str, Any]],
-    other: Sequence[Mapping[str, Any]],
-    metric: str,
-    files: Mapping[str, Mapping[str, Any]],
-    places: Mapping[str, Path | Remote],
-    facts: Sequence[Mapping[str, Any]],
+    one: Sequence[Trial], other: Sequence[Trial], metric: str, studies: OpenStudies, facts: Sequence[Mapping[str, Any]]
 ) -> Pairs | None:
-    hashes = _hashes(list(places.values()))
+    sql = "SELECT study, trial, any_value(config_hash || data_hash) AS hash FROM trials GROUP BY ALL"
+    hashes = {(row["study"], row["trial"]): row["hash"] for row in studies.answer(sql).to_pylist()}
     pairs, ambiguous = _matched(one, other, lambda trial: hashes.get((trial["study"], trial["trial"])))
     by: tuple[str, ...] = ("configuration",)
     same: Sequence[str] = [name for name in deciding() if name != "data_hash"]
     if not pairs:
-        fields = [set(swept_columns(file)) for file in files.values()]
-        by = tuple(name for name in swept_columns(next(iter(files.values()))) if name in fields[0] & fields[1])
-        same = by
+        fields, others = map(swept_columns, studies.files.values())
+        same = by = tuple(name for name in fields if name in others)
         pairs, ambiguous = _matched(one, other, lambda trial: tuple(trial[name] for name in by) if by else None)
     if not pairs:
         return None
@@ -162,27 +157,16 @@ def _pairs(
     return Pairs(by, *counts, *ratio_of(values), why_not)
 
 
-def _hashes(places: Sequence[Path | Remote]) -> dict[tuple[str, int], str]:
-    """Return the hash of configuration and data of every trial, by study and trial."""
-    sql = "SELECT study, trial, any_value(config_hash || data_hash) AS hash FROM trials GROUP BY ALL"
-    return {(row["study"], row["trial"]): row["hash"] for row in query(places, sql).to_pylist()}
-
-
 def _matched(one: Sequence[Trial], other: Sequence[Trial], key: Callable[[Trial], Any]) -> tuple[list[Pair], int]:
     """Return pairs of trials whose key is unique in both studies, and how many others of the first have a match."""
-    mine, theirs = _by_key(one, key), _by_key(other, key)
-    shared = [name for name in mine if name in theirs]
-    unique = [name for name in shared if len(mine[name]) == len(theirs[name]) == 1]
-    ambiguous = sum(len(mine[name]) for name in shared) - len(unique)
-    return [(mine[name][0], theirs[name][0]) for name in unique], ambiguous
-
-
-def _by_key(trials: Sequence[Trial], key: Callable[[Trial], Any]) -> dict[Any, list[Trial]]:
-    groups: dict[Any, list[Trial]] = {}
-    for trial in trials:
-        if (own := key(trial)) is not None:
-            groups.setdefault(own, []).append(trial)
-    return groups
+    groups: dict[Any, tuple[list[Trial], list[Trial]]] = {}
+    for side, trials in enumerate((one, other)):
+        for trial in trials:
+            if (own := key(trial)) is not None:
+                groups.setdefault(own, ([], []))[side].append(trial)
+    shared = [(mine, theirs) for mine, theirs in groups.values() if mine and theirs]
+    unique = [(mine[0], theirs[0]) for mine, theirs in shared if len(mine) == len(theirs) == 1]
+    return unique, sum(len(mine) for mine, _ in shared) - len(unique)
 
 
 def ratio_of(values: NDArray[np.float64]) -> tuple[float | None, float | None, float | None, float | None]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..query.text import printable, render, shown, span
 from ..query.values import json_value
 from .bootstrap import FEWEST_SEEDS
-from .compare_configurations import ConfigurationComparison, Difference, Side, interval_text
+from .compare_configurations import ConfigurationComparison, Difference, Side, ratio_text, seeds_text
 from .compare_studies import Pairs, StudyComparison
 
 _MOST_DIFFERENCES: Final = 40
@@ -62,36 +62,28 @@ def _studies(comparison: StudyComparison) -> Iterator[str]:
 def _differences(settings: Sequence[Difference], first: str, second: str) -> str:
     if not settings:
         return "No setting differs."
-    rows = settings[:_MOST_DIFFERENCES]
-    columns = {
-        "setting": [row.setting for row in rows],
-        first: [_setting(row.first) for row in rows],
-        second: [_setting(row.second) for row in rows],
-    }
+    shown_settings = settings[:_MOST_DIFFERENCES]
+    rows = [
+        {"setting": row.setting, first: _setting(row.first), second: _setting(row.second)} for row in shown_settings
+    ]
     more = f"\nand {len(settings) - len(rows):,} more" if len(settings) > len(rows) else ""
-    return render(pa.table(columns)) + more
+    return render(pa.Table.from_pylist(rows)) + more
 
 
 def _metrics(comparison: ConfigurationComparison) -> str:
     with_interval = min(comparison.seeds) >= FEWEST_SEEDS
-    columns = {
-        "metric": [metric.metric for metric in comparison.metrics],
-        comparison.first: [_side(metric.metric, metric.first, with_interval) for metric in comparison.metrics],
-        comparison.second: [_side(metric.metric, metric.second, with_interval) for metric in comparison.metrics],
-        "first / second": [
-            ""
-            if metric.contrast is None or metric.contrast.ratio is None
-            else interval_text(metric.contrast)
-            if metric.contrast.low is not None
-            else f"{metric.contrast.ratio:.3g}x"
-            for metric in comparison.metrics
-        ],
-    }
+    rows = [
+        {
+            "metric": metric.metric,
+            comparison.first: _side(metric.metric, metric.first, with_interval),
+            comparison.second: _side(metric.metric, metric.second, with_interval),
+            "first / second": ratio_text(metric.contrast),
+        }
+        for metric in comparison.metrics
+    ]
     kind = "95 % bootstrap intervals" if with_interval else "the range"
-    one, other = comparison.seeds
-    seeds = f"{one} seeds each" if one == other else f"{one} and {other} seeds"
-    heading = f"Over {seeds}, in brackets {kind}:\n\n" if max(comparison.seeds) > 1 else ""
-    return heading + render(pa.table(columns))
+    heading = f"Over {seeds_text(*comparison.seeds)}, in brackets {kind}:\n\n" if max(comparison.seeds) > 1 else ""
+    return heading + render(pa.Table.from_pylist(rows))
 
 
 def _side(metric: str, side: Side, with_interval: bool) -> str:

@@ -87,10 +87,8 @@ def _group(study: Judged, name: str, low: float | None, high: float | None, own:
     values = study.values[own & study.complete]
     pruned = int(np.count_nonzero(states == PRUNED))
     counts = (len(states), len(values), len(states) - len(values) - pruned, pruned)
-    if not len(values):
-        return Group(name, low, high, *counts, None, None, None, None)
-    lower, median, upper = map(float, np.quantile(values, [0.25, 0.5, 0.75]))
-    return Group(name, low, high, *counts, median, lower, upper, float(values.min()))
+    lower, median, upper, best = np.quantile(values, [0.25, 0.5, 0.75, 0]).tolist() if len(values) else [None] * 4
+    return Group(name, low, high, *counts, median, lower, upper, best)
 
 
 def _failing(groups: tuple[Group, ...]) -> str | None:

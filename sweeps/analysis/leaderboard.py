@@ -6,7 +6,8 @@ by the same quantile over the replicates. Equal seeds of a configuration are one
 
 from __future__ import annotations
 
-import math
+import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,35 +16,21 @@ from typing import Any, Final
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pinncore.problems import PROBLEMS
 
 from ..errors import QueryError
-from ..query.confined import Limits
-from ..query.query import named_studies, read_study_file, run_query
-from ..query.ranking import (
-    Kind,
-    Ranking,
-    check_numbers,
-    common_objectives,
-    configurations_sql,
-    front,
-    key_metrics,
-    members_sql,
-    ranking_of,
-    swept_columns,
-)
+from ..query.query import OpenStudies, Schemas
+from ..query.ranking import Kind, configurations_sql, front, members_sql, numbers
 from ..states import COMPLETE
 from ..storage.object_store import Remote
 from ..storage.schema import metric_columns
-from ..storage.stored_tables import tables_of
+from ..study.replicates import finite, quantile, quantile_name, value_of
 from . import bootstrap
 from .comparability import deciding, obstacles
 
 SEED_SPREAD: Final = 1.5  # largest over smallest result of 8 x 8 networks that differ only in the seed
-_MOST_NAMED: Final = 1000  # configurations named in a statement; for more, all are read
 
 
 @dataclass(frozen=True)
@@ -81,30 +68,31 @@ def top(study_dirs: Sequence[Path | Remote], n: int = 10, by: str | None = None)
     """
     if n < 1:
         raise QueryError(f"the number of trials must be at least 1, got {n}")
-    places = named_studies(study_dirs)
-    files = {name: read_study_file(place) for name, place in places.items()}
-    studies = {name: tables_of(place) for name, place in places.items()}
-    return run_query(studies, ["trials"], Limits(), lambda connection, _: select_top(connection, files, n, by))
+    studies = OpenStudies(study_dirs)
+    return studies.read(["trials"], lambda connection, schemas: top_in(studies, connection, schemas, n, by))
 
 
-def select_top(
-    connection: duckdb.DuckDBPyConnection, files: Mapping[str, Mapping[str, Any]], n: int, by: str | None = None
+def top_in(
+    studies: OpenStudies, connection: duckdb.DuckDBPyConnection, schemas: Schemas, n: int, by: str | None = None
 ) -> Leaderboard:
-    """Return what `top` does, from a connection with the table `trials` and the study files by study."""
-    ranking = {name: ranking_of(file) for name, file in files.items()}
-    metrics = (by,) if by else common_objectives(ranking)
-    swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
-    kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
-    check_numbers(metrics, kinds)
-    ranked = connection.sql(configurations_sql(ranking, metrics)).to_arrow_table()
-    values = np.stack([ranked[name].cast(pa.float64()).to_numpy() for name in metrics], axis=1)
+    """Return what `top` does, from a connection with the table `trials`."""
+    metrics = studies.metrics(by)
+    others = studies.columns(schemas["trials"], metrics)
+    ranked = connection.sql(configurations_sql(studies.ranking, metrics)).to_arrow_table()
+    values = numbers(ranked, metrics)
     is_first = front(np.where(np.isfinite(values), values, np.inf)) if len(metrics) > 1 else np.ones(len(values))
     order = np.argsort(is_first == 0, kind="stable")[:n]
-    others = {name: kind for name, kind in (swept | key_metrics()).items() if name in kinds and name not in metrics}
-    columns = [name for name in dict.fromkeys((*metrics, *others, *deciding())) if name in kinds]
-    chosen = ranked["configuration"].take(order).to_pylist()
-    contenders = _seeds_of(chosen, connection.sql(_rows_sql(ranking, columns, chosen)).to_arrow_table())
-    table = _table(contenders, metrics, others, is_first[order] == 1, several=len(files) > 1)
+    columns = [name for name in dict.fromkeys((*metrics, *others, *deciding())) if name in schemas["trials"].names]
+    chosen = pa.table({"configuration": ranked["configuration"].take(order), "place": np.arange(len(order))})
+    connection.register("chosen", chosen)
+    sql = (
+        f"{members_sql(studies.ranking, columns)} SELECT members.*, place FROM members JOIN chosen "
+        "USING (configuration) ORDER BY place, study, trial, replicate"
+    )
+    rows = connection.sql(sql).to_arrow_table().to_pylist()
+    groups = (tuple(group) for _, group in itertools.groupby(rows, operator.itemgetter("place")))
+    contenders = [Seeds(group, group[0]["share"]) for group in groups]
+    table = _table(contenders, metrics, others, is_first[order] == 1, several=len(studies.places) > 1)
     return Leaderboard(table, tuple(_notes(contenders, metrics, table, values[:, 0])))
 
 
@@ -122,27 +110,11 @@ class Seeds:
 
     def values(self, metric: str) -> list[float]:
         """Return a metric of each seed, infinite where it failed."""
-        numbers = [row[metric] if row["state"] == COMPLETE else None for row in self.rows]
-        return [math.inf if value is None or not math.isfinite(value) else float(value) for value in numbers]
+        return [value_of(row[metric], has_result=row["state"] == COMPLETE) for row in self.rows]
 
     def value(self, metric: str) -> float:
         """Return the quantile of a metric over the seeds."""
-        return float(bootstrap.quantiles(self.values(metric), self.share))
-
-
-def _rows_sql(ranking: Mapping[str, Ranking], columns: Sequence[str], configurations: Sequence[int]) -> str:
-    """Return the statement for the rows of configurations, or for all rows where these are many."""
-    named = ", ".join(map(str, configurations)) or "NULL"
-    where = f" WHERE configuration IN ({named})" if len(configurations) <= _MOST_NAMED else ""
-    return f"{members_sql(ranking, columns)} FROM members{where} ORDER BY study, trial, replicate"
-
-
-def _seeds_of(configurations: Sequence[int], rows: pa.Table) -> list[Seeds]:
-    """Return configurations with their rows, in the given order."""
-    groups: dict[int, list[dict[str, Any]]] = {number: [] for number in configurations}
-    for row in rows.filter(pc.is_in(rows["configuration"], pa.array(groups, pa.uint64()))).to_pylist():
-        groups[row["configuration"]].append(row)
-    return [Seeds(tuple(group), group[0]["share"]) for group in groups.values()]
+        return quantile(self.values(metric), self.share)
 
 
 # ---- the table -----------------------------------------------------------------------------------------------------
@@ -177,19 +149,13 @@ def _table(
 
 def _spread(contenders: Sequence[Seeds], metric: str) -> dict[str, pa.Array]:
     """Return columns with the quantile of a metric, its interval, its smallest and its largest value."""
-    generator = np.random.default_rng(0)
-    values = [seeds.values(metric) for seeds in contenders]
-    ends = [
-        bootstrap.interval(numbers, seeds.share, generator) for numbers, seeds in zip(values, contenders, strict=True)
-    ]
-    columns: dict[str, list[float | None]] = {
-        metric: [_finite(seeds.value(metric)) for seeds in contenders],
-        f"{metric}_low": [end[0] if end else None for end in ends],
-        f"{metric}_high": [end[1] if end else None for end in ends],
-        f"{metric}_min": [_finite(min(numbers)) for numbers in values],
-        f"{metric}_max": [max(numbers) for numbers in values],
-    }
-    return {name: pa.array(column, pa.float64()) for name, column in columns.items()}
+    generator, spread = np.random.default_rng(0), []
+    for seeds in contenders:
+        values = seeds.values(metric)
+        low, high = bootstrap.interval(values, seeds.share, generator) or (None, None)
+        spread.append((finite(seeds.value(metric)), low, high, finite(min(values)), max(values)))
+    ends = ("", "_low", "_high", "_min", "_max")
+    return {metric + end: pa.array([row[place] for row in spread], pa.float64()) for place, end in enumerate(ends)}
 
 
 def _may_be_best(contenders: Sequence[Seeds], metric: str) -> list[bool | None]:
@@ -206,13 +172,9 @@ def _may_be_best(contenders: Sequence[Seeds], metric: str) -> list[bool | None]:
 def _together(seeds: Seeds, name: str, kind: Kind) -> Any:
     """Return the value of a column over all seeds."""
     if kind == "number":
-        return _finite(seeds.value(name))
+        return finite(seeds.value(name))
     own = [row[name] for row in seeds.rows]
     return own[0] if kind == "setting" else ", ".join(sorted({text for text in own if text is not None})) or None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 # ---- notes ---------------------------------------------------------------------------------------------------------
@@ -230,7 +192,7 @@ def _notes(
     for name in metrics:
         yield from (f"{name} cannot be compared between these: {why}." for why in obstacles(name, rows))
     seeds = [len(configuration.rows) for configuration in contenders]
-    middle = "median" if contenders[0].share == 0.5 else f"{100 * contenders[0].share:g} % quantile"
+    middle = quantile_name(contenders[0].share)
     if max(seeds) == 1:
         if is_result(metric):
             near = int(np.count_nonzero(ranked <= SEED_SPREAD * ranked[0])) - 1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from ..query.statement import quoted
 from ..search.pruners import pruning_metrics, rungs_of
 from ..spec.sections import PrunerSettings
 from ..spec.study_spec import StudySpec
@@ -24,6 +26,26 @@ Array = NDArray[Any]
 MOST_JUDGED: Final = 10_000  # trials; of more, so many are drawn, which is enough
 
 _FEWEST: Final = 3  # trials; with fewer, a rank correlation means nothing
+
+# `reached` has the value of each member at each rung that it reached; `early` and `late` those of the complete trials
+# at a rung and at the end, where some replicates of a pruned trial may be complete; `stopped` the pruned trials.
+_VIEWS: Final = f"""
+CREATE TABLE steps AS SELECT trial, replicate, coalesce(curves.{{metric}}, 'nan') AS value,
+    phase = '{SECOND}' AS is_second, step + CASE WHEN is_second THEN coalesce(epochs, 0) ELSE 0 END AS step,
+    coalesce(epochs, 0) + coalesce(iterations, 0) AS planned
+    FROM rung_curves AS curves JOIN rung_trials USING (trial, replicate);
+CREATE TABLE reached AS SELECT rung, trial, replicate, arg_max(value, 2 * step + is_second::INTEGER) AS value
+    FROM steps JOIN (SELECT trial, replicate, max(step) AS last FROM steps GROUP BY ALL) USING (trial, replicate)
+    JOIN (FROM rungs WHERE bracket = 0) ON 1000 * step <= planned * rung AND planned * rung <= 1000 * last
+    GROUP BY ALL;
+CREATE VIEW complete AS SELECT trial, replicate, {{objective}} AS final FROM rung_trials
+    WHERE state = '{COMPLETE}' AND trial NOT IN (SELECT trial FROM rung_trials WHERE state = '{PRUNED}');
+CREATE VIEW early AS SELECT rung, trial, median(value) AS value FROM reached JOIN complete USING (trial, replicate)
+    WHERE isfinite(value) GROUP BY ALL;
+CREATE VIEW late AS SELECT trial, median(final) AS final FROM complete WHERE isfinite(final) GROUP BY ALL;
+CREATE VIEW stopped AS SELECT max(rung) AS rung FROM reached JOIN rung_trials USING (trial, replicate)
+    JOIN rungs USING (rung) WHERE state = '{PRUNED}' AND bracket = trial % {{brackets}} GROUP BY trial;
+"""
 
 
 @dataclass(frozen=True)
@@ -55,10 +77,10 @@ class StudyRungs:
     drawn: int | None
 
 
-def rungs_of_study(spec: StudySpec, read: Callable[..., pa.Table]) -> StudyRungs:
+def rungs_of_study(spec: StudySpec, read: Callable[..., pa.Table], connection: duckdb.DuckDBPyConnection) -> StudyRungs:
     """Return how fair pruning is, or would be, at each rung of a study, by its first objective.
 
-    `read` reads its tables, as `StudyTables.read` does.
+    `read` reads its tables, as `StudyTables.read` does; `connection` has no rungs yet.
     """
     metric, objective, drawn = pruning_metrics(spec)[0], spec.objectives[0], None
     settings = spec.search.pruner.model_copy(update={"metric": metric})
@@ -72,107 +94,44 @@ def rungs_of_study(spec: StudySpec, read: Callable[..., pa.Table]) -> StudyRungs
     members = ds.field("trial").isin(trials["trial"].unique()) if drawn else None
     names = ("trial", "replicate", "phase", "step", metric)
     curves = read("curves", columns=names, where=members)
-    rungs = rung_correlations(curves, trials, settings, objective)
+    rungs = rung_correlations(connection, curves, trials, settings, metric, objective)
     return StudyRungs(settings, metric, objective, tuple(rungs), drawn)
 
 
 def rung_correlations(
-    curves: pa.Table, trials: pa.Table, settings: PrunerSettings, objective: str
+    connection: duckdb.DuckDBPyConnection,
+    curves: pa.Table,
+    trials: pa.Table,
+    settings: PrunerSettings,
+    metric: str,
+    objective: str,
 ) -> list[RungFairness]:
     """Return the fairness of every rung, ascending. For a pruner without rungs, those of asha are used.
 
-    `curves`: trial, replicate, phase, step, loss, rel_l2. `trials`: trial, replicate, state, epochs, iterations and
+    `curves`: trial, replicate, phase, step and `metric`. `trials`: trial, replicate, state, epochs, iterations and
     the objective. The value of a member at a rung is that of its last row up to the rung, if its rows reach it. Value
     and final objective of a trial are medians over its replicates. Numbers that are not finite are left out. A trial
     with a pruned replicate is pruned, at the last of its own rungs that it reached.
     """
     if not settings.traits.compares_at_rungs:
-        settings = PrunerSettings(kind="asha", metric=settings.metric)
-    metric = settings.metric or (objective if objective in curves.column_names else "rel_l2")
-    trials = trials.sort_by([("trial", "ascending"), ("replicate", "ascending")])
-    recorded = _Curves(curves, trials, metric)
-    number, state = trials["trial"].to_numpy(), trials["state"].to_numpy()  # [members]
-    pruned = state == PRUNED
-    # some replicates of a pruned trial may be complete
-    complete = (state == COMPLETE) & ~np.isin(number, number[pruned])
-    stopped_at = _last_rungs(recorded, settings, number, pruned)
-    ended, finals = _medians(number[complete], _floats(trials[objective])[complete])
-    rungs = []
+        settings = PrunerSettings(kind="asha")
+    own = [(bracket, rung) for bracket in range(settings.brackets) for rung in rungs_of(settings, bracket)]
+    brackets = pa.Table.from_pylist([{"bracket": bracket, "rung": rung} for bracket, rung in own])
+    for name, table in (("rung_curves", curves), ("rung_trials", trials), ("rungs", brackets)):
+        connection.register(name, table)
+    columns = {"metric": quoted(metric), "objective": quoted(objective)}
+    connection.execute(_VIEWS.format(**columns, brackets=settings.brackets))
+    pairs = connection.execute("SELECT rung, value, final FROM early JOIN late USING (trial)").fetchnumpy()
+    stopped = connection.execute("FROM stopped").fetchnumpy()["rung"]
+    fairness = []
     for rung in rungs_of(settings, 0):
-        present, values = _medians(number[complete], recorded.values_at(rung)[complete])
-        both, there, end = np.intersect1d(present, ended, assume_unique=True, return_indices=True)
-        correlation = _rank_correlation(values[there], finals[end])
-        rungs.append(RungFairness(rung / 1000, len(both), correlation, int(np.count_nonzero(stopped_at == rung))))
-    return rungs
-
-
-class _Curves:
-    """The recorded curves of all members, in the order of `trials`, by trial and replicate."""
-
-    def __init__(self, curves: pa.Table, trials: pa.Table, metric: str) -> None:
-        members, rows = _keys(trials), _keys(curves)
-        place = np.searchsorted(members, rows)
-        has_trial = np.append(members, -1)[place] == rows
-        member = place[has_trial]
-        epochs = _integers(trials["epochs"])
-        second = pc.equal(curves["phase"], SECOND).to_numpy()
-        step = _integers(curves["step"])[has_trial] + np.where(second[has_trial], epochs[member], 0)
-        self._planned = epochs + _integers(trials["iterations"])  # [members]
-        self._first, self._last = np.full(len(members), step.max(initial=0) + 1), np.full(len(members), -1)
-        np.minimum.at(self._first, member, step)
-        np.maximum.at(self._last, member, step)
-        # one ascending axis for all rows, on which every member has its own interval
-        length = max(step.max(initial=0), self._planned.max(initial=0)) + 1
-        self._starts = np.arange(len(members)) * length
-        axis = self._starts[member] + step
-        order = np.argsort(axis, kind="stable")
-        self._axis = axis[order]
-        # the last entry stands for "no row"
-        self._values = np.append(_floats(curves[metric])[has_trial][order], np.nan)
-
-    def reached(self, rung: int) -> Array:
-        """Return whether the rows of each member begin before a rung, in per mille, and reach it. Shape [members]."""
-        return (1000 * self._first <= self._planned * rung) & (self._planned * rung <= 1000 * self._last)
-
-    def values_at(self, rung: int) -> Array:
-        """Return the metric in each member's last row up to a rung, NaN if it did not reach it. Shape [members]."""
-        row = np.searchsorted(self._axis, self._starts + self._planned * rung // 1000, side="right") - 1
-        return np.where(self.reached(rung), self._values[row], np.nan)
-
-
-def _last_rungs(recorded: _Curves, settings: PrunerSettings, number: Array, pruned: Array) -> Array:
-    """Return the last of its own rungs that each pruned trial reached, 0 for none; a trial may have several members."""
-    trials, place = np.unique(number[pruned], return_inverse=True)
-    last = np.zeros(len(trials), dtype=int)
-    for rung in rungs_of(settings, 0):
-        compared = np.array([rung in rungs_of(settings, bracket) for bracket in range(settings.brackets)])
-        last[place[recorded.reached(rung)[pruned] & compared[number[pruned] % settings.brackets]]] = rung
-    return last
-
-
-def _medians(groups: Array, values: Array) -> tuple[Array, Array]:
-    """Return the groups that have finite values, ascending, and the median of each."""
-    finite = np.isfinite(values)
-    groups, values = groups[finite], values[finite]
-    order = np.lexsort((values, groups))
-    present, start, count = np.unique(groups[order], return_index=True, return_counts=True)
-    values = values[order]
-    return present, (values[start + (count - 1) // 2] + values[start + count // 2]) / 2
+        values, finals = (pairs[name][pairs["rung"] == rung] for name in ("value", "final"))
+        correlation, pruned = _rank_correlation(values, finals), int(np.count_nonzero(stopped == rung))
+        fairness.append(RungFairness(rung / 1000, len(values), correlation, pruned))
+    return fairness
 
 
 def _rank_correlation(values: Array, finals: Array) -> float | None:
     if len(values) < _FEWEST or np.ptp(values) == 0 or np.ptp(finals) == 0:
         return None
     return float(spearmanr(values, finals).statistic)
-
-
-def _keys(table: pa.Table) -> Array:
-    return (_integers(table["trial"]) << 32) + _integers(table["replicate"])
-
-
-def _integers(column: pa.ChunkedArray) -> Array:
-    return pc.fill_null(column, 0).to_numpy().astype(np.int64)
-
-
-def _floats(column: pa.ChunkedArray) -> Array:
-    return column.cast(pa.float64()).to_numpy()

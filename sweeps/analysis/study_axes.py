@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..query.query import place_of, query, ranked_trials, read_study_file
+from ..query.query import OpenStudies
 from ..query.ranking import dimensions, ranking_of, swept_columns
 from ..spec.dimensions import RANGES
 from ..spec.samplers import SAMPLERS, SamplerTraits
@@ -101,10 +101,10 @@ def judged(study_dir: Path | Remote, by: str | None = None) -> Judged:
 
     Raises what `ranked_trials` raises.
     """
-    place = place_of(study_dir)
-    file = read_study_file(place)
-    retried = query([place], "SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"]
-    return judged_of(place, file, ranked_trials([place], by), retried, by)
+    studies = OpenStudies([study_dir])
+    ((name, place),) = studies.places.items()
+    retried = studies.answer("SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"]
+    return judged_of(place, studies.files[name], studies.ranked_trials(by), retried, by)
 
 
 def judged_of(

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import SpecError
+from ..query.confined import Limits, database
 from ..query.text import printable, render, scale
 from ..query.values import json_value
 from ..spec.parse import parse_spec
@@ -57,7 +58,8 @@ def judge(study_dir: Path, by: str | None = None) -> Judgement:
     result, effects = importance(study), marginal_effects(study)
     try:
         spec = parse_spec(whole_text(study.folder), base=Path(str(study.folder)))
-        rungs = rungs_of_study(spec, tables_of(study.folder).read)
+        with database(Limits()) as connection:
+            rungs = rungs_of_study(spec, tables_of(study.folder).read, connection)
     except SpecError:
         rungs = None
     complete, pruned = int(study.complete.sum()), int(np.sum(study.states == PRUNED))
@@ -98,12 +100,8 @@ def notes(study: Judged) -> Iterator[str]:
 
 def text(judgement: Judgement) -> str:
     """Return a judgement as text for a terminal."""
-    counted = [f"{judgement.complete:,} complete"]
-    counted += [
-        f"{number:,} {state}"
-        for number, state in ((judgement.failed, "failed"), (judgement.pruned, "pruned"))
-        if number
-    ]
+    states = ((judgement.complete, "complete"), (judgement.failed, "failed"), (judgement.pruned, "pruned"))
+    counted = [f"{number:,} {state}" for number, state in states if number or state == "complete"]
     parts = [f"{printable(judgement.study)}: {judgement.trials:,} trials, {', '.join(counted)}; by {judgement.metric}."]
     parts += [_importance(judgement.importance), *_effects(judgement), *_rungs(judgement), _next(judgement)]
     return "\n\n".join([*parts, *judgement.notes])
@@ -112,43 +110,39 @@ def text(judgement: Judgement) -> str:
 def _importance(result: Importance) -> str:
     if result.why_not:
         return f"Importance is not known: {result.why_not}."
-    rows = {
-        "dimension": [dimension.name for dimension in result.dimensions],
-        "share %": [round(100 * dimension.share, 1) for dimension in result.dimensions],
-        "low %": [round(100 * dimension.low, 1) for dimension in result.dimensions],
-        "high %": [round(100 * dimension.high, 1) for dimension in result.dimensions],
-        "chance %": [round(100 * dimension.noise, 1) for dimension in result.dimensions],
-        "p": [round(dimension.p_value, 3) for dimension in result.dimensions],
-        "": ["no more than chance" if dimension.is_noise else "" for dimension in result.dimensions],
-    }
+    rows = [
+        {
+            "dimension": dimension.name,
+            **{f"{name} %": round(100 * getattr(dimension, name), 1) for name in ("share", "low", "high")},
+            "chance %": round(100 * dimension.noise, 1),
+            "p": round(dimension.p_value, 3),
+            "": "no more than chance" if dimension.is_noise else "",
+        }
+        for dimension in result.dimensions
+    ]
     heading = f"Importance for being among the {result.top:,} best of {result.trials:,} trials (PED-ANOVA). "
     heading += "Low to high is the 90 % range over random halves of the trials. A dimension without effect stays below "
     heading += "chance in 95 % of cases."
-    return f"{heading}\n\n{render(pa.table(rows))}"
+    return f"{heading}\n\n{render(pa.Table.from_pylist(rows))}"
 
 
 def _effects(judgement: Judgement) -> Iterator[str]:
     if not judgement.effects:
         return
     factor, unit = scale(judgement.metric)
-    rows: dict[str, list[Any]] = {"dimension": [], "value": [], "trials": []}
-    rows |= {name: [] for name in ("failed", "pruned") if getattr(judgement, name)}
+    counts = ["trials", *(name for name in ("failed", "pruned") if getattr(judgement, name))]
     statistics = {"best": "best", "lower": "quarter", "median": "median", "upper": "three quarters"}
-    rows |= {f"{head}{unit}": [] for head in statistics.values()}
+    rows = []
     for effect in judgement.effects:
         for index, group in enumerate(effect.groups):
-            rows["dimension"].append("" if index else effect.name)
-            rows["value"].append(group.label)
-            for name in ("trials", "failed", "pruned"):
-                if name in rows:
-                    rows[name].append(getattr(group, name))
-            for name, head in statistics.items():
-                value = getattr(group, name)
-                rows[f"{head}{unit}"].append(None if value is None else factor * value)
+            row = {"dimension": "" if index else effect.name, "value": group.label}
+            row |= {name: getattr(group, name) for name in counts}
+            numbers = {f"{head}{unit}": getattr(group, name) for name, head in statistics.items()}
+            rows.append(row | {head: None if value is None else factor * value for head, value in numbers.items()})
     heading = (
         f"Marginal effects: {judgement.metric} of complete trials by value, over all values of the other dimensions."
     )
-    yield f"{heading}\n\n{render(pa.table(rows))}"
+    yield f"{heading}\n\n{render(pa.Table.from_pylist(rows))}"
     for effect in judgement.effects:
         if effect.failing is not None:
             yield f"Trials with {effect.name} {effect.failing} fail significantly more often than others."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -30,12 +30,8 @@ data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data", help="Check data tables of your own.")
 
 
-class ElocalFactor(StrEnum):
-    """The factor by which the local strain of a table is multiplied."""
-
-    AUTO = "auto"
-    ONE = "1"
-    TEN = "10"
+# the factor by which the local strain of a table is multiplied
+ElocalFactor = StrEnum("ElocalFactor", {"AUTO": "auto", "ONE": "1", "TEN": "10"})
 
 
 def _show_version(wanted: bool) -> None:
@@ -55,13 +51,6 @@ def _options(
     pass
 
 
-app.command()(run.run)
-app.command()(run.stop)
-app.command()(run.extend)
-app.command()(run.retry)
-
-
-@app.command()
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
     """Check a study file and report every mistake at once."""
     from ..spec.warnings import warnings_of
@@ -78,7 +67,6 @@ def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None
     typer.echo(f"{spec}: valid. Study {study.study}, {count} trials by {study.search.sampler}, sweeping {swept}.")
 
 
-@app.command()
 def plan(
     spec: Spec,
     overrides: Set = None,
@@ -104,27 +92,11 @@ def plan(
     typer.echo(planning.render(estimate))
 
 
-@app.command()
 def schema() -> None:
     """Print the JSON schema of study files, for editors."""
     from ..spec.parse import json_schema
 
     print_json(json_schema())
-
-
-app.command()(studies.status)
-app.command("list")(studies.list_studies)
-app.command()(studies.delete)
-app.command()(studies.compact)
-app.command()(studies.gc)
-
-
-app.command()(query.query)
-app.command()(query.export)
-app.command()(analysis.top)
-app.command()(analysis.compare)
-app.command()(analysis.effects)
-app.command()(report.report)
 
 
 @data_app.command()
@@ -164,16 +136,15 @@ def check(
     typer.echo(f"sha256 {data.sha256}")
 
 
-app.command()(dashboard.dashboard)
-app.command()(trials.show)
-app.command()(trials.retrain)
-app.command()(trials.predict)
-app.command()(trials.weights)
-app.command()(jobs.submit)
-app.command()(jobs.jobs)
-app.command()(jobs.logs)
-app.command()(jobs.cancel)
-app.command()(jobs.doctor)
+COMMANDS: Final = (  # in the order of --help
+    *(run.run, run.stop, run.extend, run.retry, validate, plan, schema),
+    *(studies.status, studies.list_studies, studies.delete, studies.compact, studies.gc),
+    *(query.query, query.export, analysis.top, analysis.compare, analysis.effects, report.report),
+    *(dashboard.dashboard, trials.show, trials.retrain, trials.predict, trials.weights),
+    *(jobs.submit, jobs.jobs, jobs.logs, jobs.cancel, jobs.doctor),
+)
+for command in COMMANDS:
+    app.command(command.__name__.removesuffix("_studies"))(command)
 
 
 def main() -> None:

@@ -26,15 +26,8 @@ OUTPUT_CLOSED = 141  # the exit code that a shell reports for SIGPIPE
 _READER_IS_GONE = select.POLLERR | select.POLLHUP
 # Errors of the user's disk, not bugs: no permission, no space, a file where a folder should be.
 DISK_ERRORS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
+    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
 
 
@@ -51,25 +44,23 @@ class _Explaining:
 
     def invoke(self, ctx: Any) -> Any:
         with _quiet_if_output_closed():
-            return self._invoke(ctx)
-
-    def _invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)  # type: ignore[misc]
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            message = _user_message(error)
-            if message is None or (_is_usage(error) and not ctx.meta["json"]):  # typer prints usage errors itself
+            try:
+                return super().invoke(ctx)  # type: ignore[misc]
+            except KeyboardInterrupt:
+                typer.echo("interrupted", err=True)
+                raise typer.Exit(INTERRUPTED) from None
+            except (typer.Exit, typer.Abort, BrokenPipeError):
                 raise
-            if ctx.meta["json"]:
-                typer.echo(json.dumps({"error": _error_record(error, message)}, default=str), err=True)
-            else:
-                typer.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)  # a line per mistake
-            raise typer.Exit(getattr(error, "exit_code", USER_ERROR)) from None
+            except Exception as error:
+                message = _user_message(error)
+                # typer prints usage errors itself
+                if message is None or (_is_usage(error) and not ctx.meta["json"]):
+                    raise
+                if ctx.meta["json"]:
+                    typer.echo(json.dumps({"error": _error_record(error, message)}, default=str), err=True)
+                else:
+                    typer.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)
+                raise typer.Exit(getattr(error, "exit_code", USER_ERROR)) from None
 
 
 class Commands(_Explaining, TyperGroup):

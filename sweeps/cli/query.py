@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import QueryError
+from ..query.formats import FileFormat
 from .options import DEFAULT_ROOT, AsJson, Root, Studies, print_json, study_place
 
 if TYPE_CHECKING:
@@ -19,41 +20,8 @@ if TYPE_CHECKING:
 EXPORT_TIME_LIMIT_S = 3600.0
 
 
-class AnswerFormat(StrEnum):
-    """The formats in which the answer of a query is printed or written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-    ARROW = "arrow"
-    XLSX = "xlsx"
-
-
-class ExportFormat(StrEnum):
-    """The formats in which a table is exported."""
-
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-    ARROW = "arrow"
-    XLSX = "xlsx"
-
-
-class TableName(StrEnum):
-    """The tables and views of a study."""
-
-    TRIALS = "trials"
-    CURVES = "curves"
-    FIELDS = "fields"
-    WEIGHTS = "weights"
-    EVENTS = "events"
-    BEST = "best"
-    BY_CONFIG = "by_config"
-    CURVES_LAST = "curves_last"
-    FAILURES = "failures"
-    PARETO = "pareto"
-
+AnswerFormat = StrEnum("AnswerFormat", "table csv json parquet arrow xlsx")  # a FileFormat, or text for people
+TableName = StrEnum("TableName", "trials curves fields weights events best by_config curves_last failures pareto")
 
 TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="SECONDS", min=0.1, help="Time limit of the query.")]
 MemoryLimit = Annotated[
@@ -88,22 +56,21 @@ def query(
     pinnsweep query runs/a runs/b "SELECT study, trial, rel_l2, seconds FROM pareto" --format csv
     pinnsweep query runs/widths "FROM curves JOIN best USING (study, trial, replicate)" -o best.parquet
     """
-    chosen = AnswerFormat.JSON if as_json and output is None else format
-    if output is None and chosen in (AnswerFormat.PARQUET, AnswerFormat.ARROW, AnswerFormat.XLSX):
+    chosen = AnswerFormat.json if as_json and output is None else format
+    if output is None and chosen in ("parquet", "arrow", "xlsx"):
         raise QueryError(f"--format {chosen} cannot be printed. Write it to a file: -o answer.{chosen}")
-    if output is not None and chosen is AnswerFormat.TABLE:
+    if output is not None and chosen is AnswerFormat.table:
         raise QueryError("--format table cannot be written to a file. Choose csv, json, parquet, arrow or xlsx")
     places = [study_place(study, root) for study in studies]
     from ..query import confined
     from ..query.export import export_answer, place_for
-    from ..query.files import FileFormat
     from ..query.query import query as answer_of
     from ..query.text import render
 
     limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
     with confined.process_confined(limits):
         if output is None:
-            typer.echo(render(answer_of(places, sql, limits), (chosen or AnswerFormat.TABLE).value))
+            typer.echo(render(answer_of(places, sql, limits), (chosen or AnswerFormat.table).value))
             return
         target = place_for(output, "answer", FileFormat(chosen) if chosen else None)
         _print_files([export_answer(places, sql, target, limits)], as_json=as_json)
@@ -122,7 +89,7 @@ def export(
         str | None, typer.Option("--sql", metavar="SQL", help="Export the answer of a query instead.")
     ] = None,
     format: Annotated[
-        ExportFormat | None, typer.Option("--format", help="Default: the format of PLACE's name; csv in a folder.")
+        FileFormat | None, typer.Option("--format", help="Default: the format of PLACE's name; csv in a folder.")
     ] = None,
     root: Root = DEFAULT_ROOT,
     time_limit: TimeLimit = EXPORT_TIME_LIMIT_S,
@@ -145,19 +112,18 @@ def export(
     places = [study_place(study, root) for study in studies]
     from ..query import confined
     from ..query.export import export_answer, export_tables, place_for, places_in
-    from ..query.files import FileFormat
     from ..storage.schema import TABLES
 
-    chosen = FileFormat(format) if format else None
     if table is None and sql is None:
-        _print_files(export_tables(places, places_in(output, TABLES, chosen or FileFormat.CSV)), as_json=as_json)
+        files = export_tables(places, places_in(output, TABLES, format or FileFormat.CSV))
     elif table is not None and table.value in TABLES:
-        _print_files(export_tables(places, {table.value: place_for(output, table.value, chosen)}), as_json=as_json)
+        files = export_tables(places, {table.value: place_for(output, table.value, format)})
     else:
         limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
-        target = place_for(output, table.value if table else "answer", chosen)
+        target = place_for(output, table.value if table else "answer", format)
         with confined.process_confined(limits):
-            _print_files([export_answer(places, sql or f"FROM {table}", target, limits)], as_json=as_json)
+            files = [export_answer(places, sql or f"FROM {table}", target, limits)]
+    _print_files(files, as_json=as_json)
 
 
 def _print_files(files: Sequence[Exported], *, as_json: bool) -> None:

@@ -128,27 +128,21 @@ def _exit_at_once(outcome: RunOutcome, *, as_json: bool) -> NoReturn:
 
 
 def _print_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
+    folder, command, study = outcome.study_dir, own_name(), shlex.quote(str(outcome.study_dir))
     if as_json:
-        record = {"exit_code": outcome.exit_code, "study_dir": str(outcome.study_dir)}
+        record = {"exit_code": outcome.exit_code, "study_dir": str(folder)}
         print_json({**record, "counts": outcome.counts, "best": outcome.best and asdict(outcome.best)})
-    else:
-        _print_next(outcome.exit_code, outcome.study_dir, failed=bool(outcome.counts.get("FAIL")))
-
-
-def _print_next(exit_code: int, folder: Path, *, failed: bool) -> None:
-    command, study = own_name(), shlex.quote(str(folder))
-    if exit_code == INTERRUPTED and (folder / SPEC_FILE).is_file():
+    elif outcome.exit_code == INTERRUPTED and (folder / SPEC_FILE).is_file():
         typer.echo(f"Interrupted. To resume:\n  {command} run {study}")
-        return
-    if exit_code == INTERRUPTED:
+    elif outcome.exit_code == INTERRUPTED:
         typer.echo("Interrupted before the study began. Run the same command again to start it")
-        return
-    typer.echo("Next:")
-    if exit_code and failed:
-        typer.echo(f"  {command} retry {study}")
-    typer.echo(f"  {command} top {study}")
-    typer.echo(f'  {command} query {study} "SELECT state, count(*), min(rel_l2) FROM trials GROUP BY state"')
-    typer.echo(f"  {command} report {study}")
+    else:
+        typer.echo("Next:")
+        if outcome.exit_code and outcome.counts.get("FAIL"):
+            typer.echo(f"  {command} retry {study}")
+        typer.echo(f"  {command} top {study}")
+        typer.echo(f'  {command} query {study} "SELECT state, count(*), min(rel_l2) FROM trials GROUP BY state"')
+        typer.echo(f"  {command} report {study}")
 
 
 def stop(

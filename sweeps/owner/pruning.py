@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from ..search.pruners import is_hopeless, pruning_metrics, rungs_of
 from ..states import PRUNED
-from ..study.trials import RUNGS, Trial, quantile
+from ..study.replicates import quantile
+from ..study.trials import RUNGS, Trial
 from .attempt import Attempt
 from .messages import RungReached
 from .queue import PendingMember

@@ -68,9 +68,7 @@ def lock(connection: duckdb.DuckDBPyConnection) -> None:
 
     There are no `allowed_directories`, because COPY and ATTACH could write to them.
     """
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+    connection.execute("SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true")
 
 
 def batches(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -80,14 +78,10 @@ def batches(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[pa.Schema,
 
 
 def _read(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    while True:
-        try:
-            batch = reader.read_next_batch()
-        except StopIteration:
-            return
-        except (pa.ArrowException, OSError) as error:
-            raise _ReadError(str(error)) from None
-        yield batch
+    try:
+        yield from reader
+    except (pa.ArrowException, OSError) as error:
+        raise _ReadError(str(error)) from None
 
 
 def table_of(schema: pa.Schema, batches: Iterable[pa.RecordBatch], limits: Limits) -> pa.Table:

@@ -12,13 +12,13 @@ import pyarrow as pa
 from ..errors import QueryError
 from ..storage.object_store import Remote
 from ..storage.schema import TABLES
-from ..storage.stored_tables import tables_of
 from ..storage.tables import Snapshot, exactly
 from ..study.study_file import SPEC_FILE
 from .confined import Limits
-from .files import FileFormat, format_of, write_file
-from .query import named_studies, read_study_file, stream_query
-from .rows import BATCH_ROWS, dataset_of
+from .files import format_of, write_file
+from .formats import FileFormat
+from .query import OpenStudies, stream_query
+from .rows import BATCH_ROWS, checking_files, dataset_of
 
 _OF_A_STUDY: Final = (*TABLES, "checkpoints", SPEC_FILE, "study.db", "lock")  # exports do not write over these
 
@@ -70,10 +70,7 @@ def export_tables(study_dirs: Sequence[Path | Remote], places: Mapping[str, Plac
     `QueryError` where a format cannot hold a table, and `StudyError` where a folder is not a study or a file is
     damaged.
     """
-    folders = named_studies(study_dirs)
-    for folder in folders.values():
-        read_study_file(folder)
-    studies = {name: tables_of(folder) for name, folder in folders.items()}
+    studies = OpenStudies(study_dirs).tables
 
     def write(snapshots: Mapping[str, Snapshot]) -> list[Exported]:
         files = []
@@ -83,12 +80,8 @@ def export_tables(study_dirs: Sequence[Path | Remote], places: Mapping[str, Plac
             files.append(_write(place, dataset.schema, batches))
         return files
 
-    try:
+    with checking_files(studies, list(places)):
         return exactly(studies, list(places), write)
-    except pa.ArrowException:
-        for tables in studies.values():
-            tables.check_files(list(places))
-        raise
 
 
 def export_answer(study_dirs: Sequence[Path | Remote], sql: str, place: Place, limits: Limits) -> Exported:

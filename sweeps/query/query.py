@@ -18,7 +18,7 @@ from ..spec.outline import outline
 from ..storage.object_store import Remote, uri_of
 from ..storage.schema import TABLES
 from ..storage.stored_tables import tables_of
-from ..storage.tables import Snapshot, StudyTables, exactly
+from ..storage.tables import Snapshot, exactly
 from ..study import study_file
 from . import confined, views
 from .confined import Limits
@@ -32,7 +32,7 @@ from .ranking import (
     swept_columns,
     with_front,
 )
-from .rows import dataset_of
+from .rows import check_files, dataset_of
 from .statement import checked_tree, did_you_mean, names_used, shows_tables
 from .text import SPREAD
 from .values import unit_of
@@ -41,6 +41,94 @@ Schemas = Mapping[str, pa.Schema]  # of each registered table
 NAMES: Final = (*TABLES, *views.NEEDS)  # tables and views that a statement may read
 _DEFAULTS: Final = Limits()
 _Result = TypeVar("_Result")
+
+
+class OpenStudies:
+    """Studies that are read together: the place, tables, study file and ranking rules of each, by name.
+
+    Raises `QueryError` where there are none, and `StudyError` where a folder is not a study.
+    """
+
+    def __init__(self, study_dirs: Sequence[Path | Remote]) -> None:
+        self.places = named_studies(study_dirs)
+        self.files = {name: read_study_file(place) for name, place in self.places.items()}
+        self.tables = {name: tables_of(place) for name, place in self.places.items()}
+        self.ranking = {name: ranking_of(file) for name, file in self.files.items()}
+        self.swept = list(dict.fromkeys(name for file in self.files.values() for name in swept_columns(file)))
+
+    def metrics(self, by: str | None = None) -> tuple[str, ...]:
+        """Return the columns to rank by: `by`, or the objectives. Raises `QueryError` where these differ."""
+        return (by,) if by else common_objectives(self.ranking)
+
+    def columns(self, trials: pa.Schema, metrics: Sequence[str]) -> dict[str, Kind]:
+        """Return the swept settings and key metrics of the table `trials`, to be shown beside `metrics`.
+
+        Raises `QueryError` where trials cannot be ranked by `metrics`.
+        """
+        check_numbers(metrics, trials)
+        swept: dict[str, Kind] = dict.fromkeys(self.swept, "setting")
+        return {
+            name: kind for name, kind in (swept | key_metrics()).items() if name in trials.names and name not in metrics
+        }
+
+    def ranked_trials(self, by: str | None = None, *, limit: int | None = None) -> pa.Table:
+        """Return one row per finished trial, the best first: study, trial, state, objectives, settings, key metrics.
+
+        Trials are ranked by the first objective of their study, or by the column `by`. With several objectives, trials
+        that no other dominates come first (`pareto`). With a `limit` only so many ranked trials are returned. Raises
+        `QueryError` where `by` is not a numeric column of `trials` or the studies have different objectives.
+        """
+        return self.read(["trials"], lambda connection, schemas: self.ranked_in(connection, schemas, by, limit))
+
+    def ranked_in(
+        self, connection: duckdb.DuckDBPyConnection, schemas: Schemas, by: str | None = None, limit: int | None = None
+    ) -> pa.Table:
+        """Return what `ranked_trials` does, from a connection with the table `trials`."""
+        metrics = self.metrics(by)
+        columns = self.columns(schemas["trials"], metrics)
+        first = None if len(metrics) > 1 else limit
+        sql = ranked_trials_sql(self.ranking, metrics, columns, ranked_only=limit is not None, limit=first)
+        trials = connection.sql(sql).to_arrow_table()
+        return trials if len(metrics) == 1 else with_front(trials, metrics).slice(0, limit)
+
+    def answer(self, sql: str) -> pa.Table:
+        """Return the answer to a statement that only reads the table `trials`."""
+        return self.read(["trials"], lambda connection, _: connection.sql(sql).to_arrow_table())
+
+    def read(
+        self,
+        used: Sequence[str],
+        answer: Callable[[duckdb.DuckDBPyConnection, Schemas], _Result],
+        limits: Limits = _DEFAULTS,
+    ) -> _Result:
+        """Return the result of `answer` on a locked database with the tables `used`, as published at one moment.
+
+        Raises `QueryError` where a limit is reached, and `StudyError` where a file is damaged.
+        """
+
+        def attempt(snapshots: Mapping[str, Snapshot]) -> _Result:
+            with confined.database(limits) as connection:
+                return self.read_in(connection, snapshots, used, answer, limits)
+
+        return exactly(self.tables, used, attempt)
+
+    def read_in(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        snapshots: Mapping[str, Snapshot],
+        used: Sequence[str],
+        answer: Callable[[duckdb.DuckDBPyConnection, Schemas], _Result],
+        limits: Limits = _DEFAULTS,
+    ) -> _Result:
+        """Return what `read` does, on an empty database, from snapshots of the studies."""
+        schemas: dict[str, pa.Schema] = {}
+        for table in used:
+            dataset = dataset_of(table, self.tables, snapshots, enumerated=True)
+            connection.register(table, dataset)
+            schemas[table] = dataset.schema
+        confined.lock(connection)
+        with confined.enforced(limits, connection, schemas, lambda: check_files(self.tables, used)):
+            return answer(connection, schemas)
 
 
 def query(study_dirs: Sequence[Path | Remote], sql: str, limits: Limits = _DEFAULTS) -> pa.Table:
@@ -64,18 +152,17 @@ def stream_query(
     The answer may be larger than the memory. `consume` is called again from the beginning if a compaction has removed
     files in the meantime.
     """
-    places = named_studies(study_dirs)
+    studies = OpenStudies(study_dirs)
     command, wanted = _command(sql)
     if command is None:
         with confined.database(limits) as connection:
             tree = checked_tree(connection, sql, NAMES)
         command = ".tables" if shows_tables(tree) else None
     used = list(NAMES) if command else names_used(tree, NAMES)
-    files = {name: read_study_file(place) for name, place in places.items()}
-    studies = {name: tables_of(place) for name, place in places.items()}
 
     def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> _Result:
-        context = views.view_context(files, {table: schema.names for table, schema in schemas.items()})
+        columns = {table: schema.names for table, schema in schemas.items()}
+        context = views.ViewContext(studies.ranking, studies.swept, columns)
         for view in (name for name in views.NEEDS if name in used):
             views.create(connection, view, context, filled=command is None)
         if command is None:
@@ -83,41 +170,13 @@ def stream_query(
         table = _list_tables(connection) if command == ".tables" else _describe(connection, wanted, schemas)
         return consume(table.schema, iter(table.to_batches()))
 
-    return run_query(studies, [name for name in TABLES if name in used or name in _needed(used)], limits, answer)
+    needed = {*used, *(table for view, table in views.NEEDS.items() if view in used)}
+    return studies.read([name for name in TABLES if name in needed], answer, limits)
 
 
 def ranked_trials(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limit: int | None = None) -> pa.Table:
-    """Return one row per finished trial, the best first: study, trial, state, objectives, swept settings, key metrics.
-
-    Trials are ranked by the first objective of their study, or by the column `by`. With several objectives, trials
-    that no other dominates come first (`pareto`). With a `limit` only so many ranked trials are returned. Raises
-    `QueryError` where `by` is not a numeric column of `trials` or the studies have different objectives, and
-    `StudyError` where a folder is not a study.
-    """
-    places = named_studies(study_dirs)
-    files = {name: read_study_file(place) for name, place in places.items()}
-    studies = {name: tables_of(place) for name, place in places.items()}
-    return run_query(studies, ["trials"], _DEFAULTS, lambda connection, _: select_ranked(connection, files, by, limit))
-
-
-def select_ranked(
-    connection: duckdb.DuckDBPyConnection,
-    files: Mapping[str, Mapping[str, Any]],
-    by: str | None = None,
-    limit: int | None = None,
-) -> pa.Table:
-    """Return what `ranked_trials` does, from a connection with the table `trials` and the study files by study."""
-    ranking = {name: ranking_of(file) for name, file in files.items()}
-    metrics = (by,) if by else common_objectives(ranking)
-    kinds = {name: kind for name, kind, *_ in connection.execute("DESCRIBE trials").fetchall()}
-    check_numbers(metrics, kinds)
-    swept: dict[str, Kind] = {name: "setting" for file in files.values() for name in swept_columns(file)}
-    others = swept | key_metrics()
-    columns = {name: kind for name, kind in others.items() if name in kinds and name not in metrics}
-    first = None if len(metrics) > 1 else limit
-    sql = ranked_trials_sql(ranking, metrics, columns, ranked_only=limit is not None, limit=first)
-    trials = connection.sql(sql).to_arrow_table()
-    return trials if len(metrics) == 1 else with_front(trials, metrics).slice(0, limit)
+    """Return one row per finished trial, the best first, as `OpenStudies.ranked_trials` does."""
+    return OpenStudies(study_dirs).ranked_trials(by, limit=limit)
 
 
 def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
@@ -133,9 +192,6 @@ def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
     except SpecError as error:
         reasons = "; ".join(map(str, error.mistakes))
         raise StudyError(f"{study_dir}/{study_file.SPEC_FILE} cannot be read: {reasons}") from None
-
-
-# ---- the tables ----------------------------------------------------------------------------------------------------
 
 
 def place_of(study_dir: Path | Remote) -> Path | Remote:
@@ -156,43 +212,6 @@ def named_studies(study_dirs: Sequence[Path | Remote]) -> dict[str, Path | Remot
     return {str(place) if names.count(place.name) > 1 else place.name: place for place in places}
 
 
-def run_query(
-    studies: Mapping[str, StudyTables],
-    used: Sequence[str],
-    limits: Limits,
-    answer: Callable[[duckdb.DuckDBPyConnection, Schemas], _Result],
-) -> _Result:
-    """Return the result of `answer` on a locked database with the tables `used`, as published at one moment.
-
-    Raises `QueryError` where a limit is reached, and `StudyError` where a file is damaged.
-    """
-    return exactly(studies, used, lambda snapshots: query_at(studies, snapshots, used, limits, answer))
-
-
-def query_at(
-    studies: Mapping[str, StudyTables],
-    snapshots: Mapping[str, Snapshot],
-    used: Sequence[str],
-    limits: Limits,
-    answer: Callable[[duckdb.DuckDBPyConnection, Schemas], _Result],
-) -> _Result:
-    """Return what `run_query` does, from the tables in snapshots of the studies."""
-    schemas: dict[str, pa.Schema] = {}
-
-    def check_files() -> None:
-        for tables in studies.values():
-            tables.check_files(used)
-
-    with confined.database(limits) as connection:
-        for table in used:
-            dataset = dataset_of(table, studies, snapshots, enumerated=True)
-            connection.register(table, dataset)
-            schemas[table] = dataset.schema
-        confined.lock(connection)
-        with confined.enforced(limits, connection, schemas, check_files):
-            return answer(connection, schemas)
-
-
 def _command(text: str) -> tuple[str | None, str]:
     """Return the command in a text and its argument, None for SQL. Raises `QueryError` where the command is unknown."""
     words = text.strip().removesuffix(";").split(maxsplit=1)
@@ -201,11 +220,6 @@ def _command(text: str) -> tuple[str | None, str]:
     if words[0] not in (".tables", ".schema"):
         raise QueryError(f"the commands are .tables and .schema [TABLE], got {words[0]}. Anything else is SQL.")
     return words[0], words[1].strip() if len(words) > 1 else ""
-
-
-def _needed(used: Sequence[str]) -> set[str]:
-    """Return the tables that the views among some names are built on."""
-    return {table for view, table in views.NEEDS.items() if view in used}
 
 
 def _list_tables(connection: duckdb.DuckDBPyConnection) -> pa.Table:

@@ -1,7 +1,6 @@
 """The ranking of trials: one row per trial, its replicates taken together, as SQL over the table `trials`.
 
-The value of a trial is a quantile over its replicates; a failed replicate counts as infinite, as in
-`trials.StudyTrials.outcome`. Trials that repeat the configuration of another are left out.
+Trials that repeat the configuration of another are left out.
 """
 
 from __future__ import annotations
@@ -15,29 +14,32 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pinncore.problems import PROBLEMS
+from pinncore.problems.base import REL_L2
 
 from ..errors import QueryError
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.schema import all_settings
-from .statement import did_you_mean
+from ..study.replicates import finite_sql, quantile_sql, values_sql
+from .statement import did_you_mean, quoted, sql_text
+from .values import is_number
 
 Kind = Literal["setting", "number", "text"]  # shown over replicates as the common value, quantile, all texts
-
-_NUMBERS: Final = ("DOUBLE", "INTEGER", "BIGINT")
-_INFINITE: Final = "'inf'::DOUBLE"
+LAST_ATTEMPTS: Final = (  # condition on trials: neither repeating another, nor trained again
+    "duplicate_of IS NULL AND (study, trial) NOT IN (SELECT (study, retry_of) FROM trials WHERE retry_of IS NOT NULL)"
+)
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The rules by which a study ranks its trials; the first objective decides."""
 
-    objectives: tuple[str, ...] = ("rel_l2",)
+    objectives: tuple[str, ...] = (REL_L2.name,)
     replicates: int = 1
     quantile: float = 0.5
 
 
 def key_metrics() -> dict[str, Kind]:
-    """Return the columns that short lists of trials show: the key metrics of all problems, loss, time, stop reason."""
+    """Return the columns that short lists of trials show: loss, the key metrics of all problems, time, stop reason."""
     metrics = [metric.name for problem in PROBLEMS.values() for metric in problem.metrics if metric.is_key]
     numbers = [*metrics[:1], "loss", *metrics[1:], "seconds"]
     return {**dict.fromkeys(numbers, "number"), "stop_reason": "text"}
@@ -46,7 +48,7 @@ def key_metrics() -> dict[str, Kind]:
 def ranking_of(study_file: Mapping[str, Any]) -> Ranking:
     """Return the rules by which a study ranks its trials, from its study file."""
     search = study_file.get("search") or {}
-    objective = search.get("objective", "rel_l2")
+    objective = search.get("objective", REL_L2.name)
     objectives = tuple(map(str, objective)) if isinstance(objective, list) else (str(objective),)
     return Ranking(objectives, int(search.get("replicates") or 1), float(search.get("quantile", 0.5)))
 
@@ -60,9 +62,9 @@ def common_objectives(ranking: Mapping[str, Ranking]) -> tuple[str, ...]:
     return different[0]
 
 
-def check_numbers(metrics: Sequence[str], kinds: Mapping[str, str]) -> None:
-    """Raise `QueryError` where trials cannot be ranked by `metrics`; `kinds` holds DuckDB's types of the columns."""
-    numbers = [name for name, kind in kinds.items() if kind in _NUMBERS and name not in ("trial", "replicate")]
+def check_numbers(metrics: Sequence[str], trials: pa.Schema) -> None:
+    """Raise `QueryError` where trials cannot be ranked by `metrics`."""
+    numbers = [field.name for field in trials if is_number(field.type) and field.name not in ("trial", "replicate")]
     for metric in metrics:
         if metric not in numbers:
             raise QueryError(
@@ -102,15 +104,45 @@ def ranked_trials_sql(
     """Return the statement for study, trial, state, `metrics` and `others`, one row per finished trial.
 
     Trials that are COMPLETE with a finite value of the first metric come first, ranked by it. The others follow in the
-    order of their numbers. Where a study has replicates, numbers are the quantile over them, null where that is not
-    finite. METRIC_min and METRIC_max are then their range and `replicates` is their number.
+    order of their numbers. Where a study has replicates, a trial counts once all of these are published, and numbers
+    are the quantile over them, null where that is not finite. METRIC_min and METRIC_max are then their range and
+    `replicates` is their number.
     """
+    share, wanted = _rules_sql(studies)
     several = any(ranking.replicates > 1 for ranking in studies.values())
-    rows = _over_replicates(studies, metrics, others) if several else _single_rows(metrics, others)
-    ranked = f"(state = '{COMPLETE}' AND {_name(metrics[0])} IS NOT NULL)"
+    columns, groups = ["state"], ""
+    if several:
+        columns = [
+            f"CASE WHEN count(*) FILTER (state = '{PRUNED}') > 0 THEN '{PRUNED}' WHEN count(*) FILTER "
+            f"(state = '{COMPLETE}') > ceil({share} * (count(*) - 1)) THEN '{COMPLETE}' ELSE '{FAIL}' END AS state"
+        ]
+        groups = f" GROUP BY study, trial HAVING count(*) >= {wanted}"
+    for name in metrics:
+        columns.append(_column(name, "number", share if several else None))
+        if several:
+            values = values_sql(quoted(name))
+            columns.append(f"{finite_sql(f'{values}[1]')} AS {quoted(f'{name}_min')}")
+            columns.append(f"{values}[-1] AS {quoted(f'{name}_max')}")
+    columns += ["count(*) AS replicates"] if several else []
+    columns += [_column(name, kind, share if several else None) for name, kind in others.items()]
+    rows = f"SELECT study, trial, {', '.join(columns)} FROM trials WHERE duplicate_of IS NULL{groups}"
+    ranked = f"(state = '{COMPLETE}' AND {quoted(metrics[0])} IS NOT NULL)"
     chosen = f" WHERE {ranked}" if ranked_only else ""
-    order = f" ORDER BY {ranked} DESC, CASE WHEN {ranked} THEN {_name(metrics[0])} END, study, trial"
+    order = f" ORDER BY {ranked} DESC, CASE WHEN {ranked} THEN {quoted(metrics[0])} END, study, trial"
     return f"WITH all_trials AS ({rows}) FROM all_trials{chosen}{order}" + (f" LIMIT {limit}" if limit else "")
+
+
+def _column(name: str, kind: Kind, share: str | None) -> str:
+    """Return a column of a trial: over its replicates by their quantile `share`, without one as it is in its row."""
+    column = quoted(name)
+    if kind == "number":
+        is_finite = f"isfinite({column}::DOUBLE)"
+        value = quantile_sql(values_sql(column), share) if share else f"CASE WHEN {is_finite} THEN {column} END"
+    elif kind == "text":
+        value = f"string_agg(DISTINCT {column}, ', ' ORDER BY {column})" if share else column
+    else:
+        value = f"any_value({column})" if share else column
+    return f"{value} AS {column}"
 
 
 def members_sql(studies: Mapping[str, Ranking], columns: Sequence[str]) -> str:
@@ -120,15 +152,13 @@ def members_sql(studies: Mapping[str, Ranking], columns: Sequence[str]) -> str:
     study ranks by. Rows with the same number `configuration` have the same configuration, data and `share`. Trials that
     were pruned or trained again are left out, and each seed of a configuration counts once.
     """
-    share = _by_study({name: f"{ranking.quantile!r}::DOUBLE" for name, ranking in studies.items()})
-    wanted = _by_study({name: str(ranking.replicates) for name, ranking in studies.items()})
-    named = "".join(f", {_name(column)}" for column in columns)
+    share, wanted = _rules_sql(studies)
+    named = "".join(f", {quoted(column)}" for column in columns)
     once = "QUALIFY row_number() OVER (PARTITION BY configuration, coalesce(seed, replicate) ORDER BY study, trial) = 1"
     return (
         f"WITH finished AS (SELECT study, trial, replicate, state, seed{named}, {share} AS share, {wanted} AS wanted, "
         "CASE WHEN config_hash || data_hash || seed IS NULL THEN hash(study, trial) "
-        f"ELSE hash(config_hash, data_hash, {share}) END AS configuration FROM trials WHERE duplicate_of IS NULL "
-        "AND (study, trial) NOT IN (SELECT (study, retry_of) FROM trials WHERE retry_of IS NOT NULL)), "
+        f"ELSE hash(config_hash, data_hash, {share}) END AS configuration FROM trials WHERE {LAST_ATTEMPTS}), "
         "complete AS (SELECT study, trial FROM finished GROUP BY study, trial "
         f"HAVING count(*) >= any_value(wanted) AND count(*) FILTER (state = '{PRUNED}') = 0), "
         f"members AS (SELECT configuration, share, study, trial, replicate, state{named} "
@@ -138,15 +168,25 @@ def members_sql(studies: Mapping[str, Ranking], columns: Sequence[str]) -> str:
 
 def configurations_sql(studies: Mapping[str, Ranking], metrics: Sequence[str]) -> str:
     """Return the statement for number and metrics of configurations whose first metric is finite, the best first."""
-    collected = ", ".join(f"{_sorted(name)} AS {_name(name)}" for name in metrics)
-    shown = ", ".join(f"{_quantile(name)} AS {_name(name)}" for name in metrics)
+    values = {name: quantile_sql(values_sql(quoted(name)), "any_value(share)") for name in metrics}
+    shown = ", ".join(f"{value} AS {quoted(name)}" for name, value in values.items())
     return (
-        f"{members_sql(studies, metrics)}, gathered AS (SELECT configuration, min(study) AS study, "
-        f"min(trial) AS trial, any_value(share) * (count(*) - 1) AS place, {collected} FROM members "
-        "GROUP BY configuration) "
-        f"SELECT configuration, {shown} FROM gathered WHERE {_quantile(metrics[0])} IS NOT NULL "
-        f"ORDER BY {_quantile(metrics[0])}, study, trial"
+        f"{members_sql(studies, metrics)} SELECT configuration, {shown} FROM members GROUP BY configuration "
+        f"HAVING {values[metrics[0]]} IS NOT NULL ORDER BY {values[metrics[0]]}, min(study), min(trial)"
     )
+
+
+def _rules_sql(studies: Mapping[str, Ranking]) -> tuple[str, str]:
+    """Return the expressions for the quantile and the number of replicates by which the study of a row ranks."""
+    shares = {study: f"{ranking.quantile!r}::DOUBLE" for study, ranking in studies.items()}
+    return _by_study(shares), _by_study({study: str(ranking.replicates) for study, ranking in studies.items()})
+
+
+def _by_study(values: Mapping[str, str]) -> str:
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    cases = " ".join(f"WHEN {sql_text(study)} THEN {value}" for study, value in values.items())
+    return f"CASE study {cases} END"
 
 
 def with_front(trials: pa.Table, objectives: Sequence[str]) -> pa.Table:
@@ -155,13 +195,18 @@ def with_front(trials: pa.Table, objectives: Sequence[str]) -> pa.Table:
     `pareto` is true where no other complete trial is as good in all `objectives` and better in one, and null for
     trials that are not complete.
     """
-    values = np.stack([trials[name].cast(pa.float64()).to_numpy() for name in objectives], axis=1)
+    values = numbers(trials, objectives)
     ranked = (trials["state"].to_numpy() == COMPLETE) & np.isfinite(values).all(axis=1)
     is_first = np.zeros(len(values), dtype=bool)
     is_first[ranked] = front(values[ranked])
     order = np.argsort(np.where(ranked, ~is_first, 2), kind="stable")
     after = trials.column_names.index("state") + 1
     return trials.add_column(after, "pareto", pa.array(is_first, mask=~ranked)).take(order)
+
+
+def numbers(table: pa.Table, columns: Sequence[str]) -> NDArray[np.float64]:
+    """Return columns as an array of shape [rows, columns], NaN where null."""
+    return np.stack([table[name].cast(pa.float64()).to_numpy() for name in columns], axis=1)
 
 
 def front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -176,82 +221,3 @@ def front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
         is_first[rest[(values[rest] == best).all(axis=1)]] = True
         rest = rest[(values[rest] < best).any(axis=1)]
     return is_first
-
-
-# ---- the parts of the statement ------------------------------------------------------------------------------------
-
-
-def _single_rows(metrics: Sequence[str], others: Mapping[str, Kind]) -> str:
-    """Return the statement for trials of studies without replicates: one row each."""
-    columns = [f"{_finite(name)} AS {_name(name)}" for name in metrics]
-    columns += [
-        f"{_finite(name) if kind == 'number' else _name(name)} AS {_name(name)}" for name, kind in others.items()
-    ]
-    return f"SELECT study, trial, state, {', '.join(columns)} FROM trials WHERE duplicate_of IS NULL"
-
-
-def _over_replicates(studies: Mapping[str, Ranking], metrics: Sequence[str], others: Mapping[str, Kind]) -> str:
-    """Return the statement for trials of studies with replicates; a trial counts once all of these are published.
-
-    Numbers are first collected into sorted lists, so that the quantile is bit for bit that of `trials.quantile`.
-    """
-    share = _by_study({name: f"{ranking.quantile!r}::DOUBLE" for name, ranking in studies.items()})
-    wanted = _by_study({name: str(ranking.replicates) for name, ranking in studies.items()})
-    collected = [
-        "count(*) AS replicates",
-        f"{share} * (count(*) - 1) AS place",
-        f"CASE WHEN count(*) FILTER (state = '{PRUNED}') > 0 THEN '{PRUNED}' "
-        f"WHEN count(*) FILTER (state = '{COMPLETE}') > ceil(place) THEN '{COMPLETE}' ELSE '{FAIL}' END AS state",
-    ]
-    shown = []
-    for name in metrics:
-        collected.append(f"{_sorted(name)} AS {_name(name)}")
-        shown.append(f"{_quantile(name)} AS {_name(name)}")
-        shown.append(f"nullif({_name(name)}[1], {_INFINITE}) AS {_name(name + '_min')}")
-        shown.append(f"{_name(name)}[-1] AS {_name(name + '_max')}")
-    shown.append("replicates")
-    for name, kind in others.items():
-        expressions = {
-            "number": _sorted(name),
-            "text": f"string_agg(DISTINCT {_name(name)}, ', ' ORDER BY {_name(name)})",
-            "setting": f"any_value({_name(name)})",
-        }
-        collected.append(f"{expressions[kind]} AS {_name(name)}")
-        shown.append(f"{_quantile(name)} AS {_name(name)}" if kind == "number" else _name(name))
-    return (
-        f"SELECT study, trial, state, {', '.join(shown)} FROM (SELECT study, trial, {', '.join(collected)} FROM trials "
-        f"WHERE duplicate_of IS NULL GROUP BY study, trial HAVING count(*) >= {wanted})"
-    )
-
-
-def _sorted(name: str) -> str:
-    """Return the expression for the sorted numbers of all replicates, infinite for a failed or not finite one."""
-    value = f"coalesce({_finite(name)}::DOUBLE, {_INFINITE})"
-    return f"list_sort(list(CASE WHEN state = '{COMPLETE}' THEN {value} ELSE {_INFINITE} END))"
-
-
-def _quantile(name: str) -> str:
-    """Return the expression for the quantile at `place` of a sorted list, null where that is infinite."""
-    low, high = (f"{_name(name)}[{end}(place)::BIGINT + 1]" for end in ("floor", "ceil"))
-    between = f"{low} + (place - floor(place)) * ({high} - {low})"
-    return f"nullif(CASE WHEN {low} = {high} THEN {low} ELSE {between} END, {_INFINITE})"
-
-
-def _finite(name: str) -> str:
-    return f"CASE WHEN isfinite({_name(name)}::DOUBLE) THEN {_name(name)} END"
-
-
-def _by_study(values: Mapping[str, str]) -> str:
-    """Return the expression for a value that depends on the study."""
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    cases = " ".join(f"WHEN {_text(study)} THEN {value}" for study, value in values.items())
-    return f"CASE study {cases} END"
-
-
-def _name(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,6 +66,22 @@ def _part(dataset: ds.Dataset, schema: pa.Schema, study: str | None) -> ds.Datas
     return ds.FileSystemDataset(files, schema, dataset.format, dataset.filesystem)
 
 
+@contextlib.contextmanager
+def checking_files(studies: Mapping[str, StudyTables], tables: Sequence[str]) -> Iterator[None]:
+    """Raise `StudyError` instead of an error of Arrow that a damaged file caused."""
+    try:
+        yield
+    except (pa.ArrowException, OSError):
+        check_files(studies, tables)
+        raise
+
+
+def check_files(studies: Mapping[str, StudyTables], tables: Sequence[str]) -> None:
+    """Raise `StudyError` where a file of some tables is damaged."""
+    for study in studies.values():
+        study.check_files(tables)
+
+
 class Rows:
     """Rows of a result table. They are read on demand, and anew every time.
 
@@ -109,9 +126,11 @@ class Rows:
         """
         self._refuse_unknown(tuple(equal))
         where = self._where
-        several = [ds.field(name).isin(value) for name, value in equal.items() if isinstance(value, (list, tuple))]
-        single = [ds.field(name) == value for name, value in equal.items() if not isinstance(value, (list, tuple))]
-        for condition in (*conditions, *several, *single):
+        fields = [(ds.field(name), value) for name, value in equal.items()]
+        equalities = [
+            field.isin(value) if isinstance(value, (list, tuple)) else field == value for field, value in fields
+        ]
+        for condition in (*conditions, *equalities):
             where = condition if where is None else where & condition
         return self._with(where=where)
 
@@ -160,13 +179,13 @@ class Rows:
             snapshots.update(current)
             return self._scanner(dataset_of(self._table, self._studies, current, named=self._named)).to_reader()
 
-        try:
-            yield from exactly(self._studies, [self._table], reader)
-        except (pa.ArrowException, OSError):
-            if any(tables.has_moved(snapshots[name]) for name, tables in self._studies.items()):
-                raise StudyError(f"{self._table} was compacted while it was being read. Read it again") from None
-            self._check_files()
-            raise
+        with checking_files(self._studies, [self._table]):
+            try:
+                yield from exactly(self._studies, [self._table], reader)
+            except (pa.ArrowException, OSError):
+                if any(tables.has_moved(snapshots[name]) for name, tables in self._studies.items()):
+                    raise StudyError(f"{self._table} was compacted while it was being read. Read it again") from None
+                raise
 
     def _scanner(self, dataset: ds.Dataset) -> ds.Scanner:
         columns = None if self._columns is None else list(self._columns)
@@ -206,19 +225,12 @@ class Rows:
 
     def _exactly(self, read: Callable[[ds.Dataset], _Result]) -> _Result:
         """Return the result of `read` on the rows published at one moment."""
-        try:
-            return exactly(
-                self._studies,
-                [self._table],
-                lambda snapshots: read(dataset_of(self._table, self._studies, snapshots, named=self._named)),
-            )
-        except (pa.ArrowException, OSError):
-            self._check_files()
-            raise
 
-    def _check_files(self) -> None:
-        for tables in self._studies.values():
-            tables.check_files([self._table])
+        def work(snapshots: Mapping[str, Snapshot]) -> _Result:
+            return read(dataset_of(self._table, self._studies, snapshots, named=self._named))
+
+        with checking_files(self._studies, [self._table]):
+            return exactly(self._studies, [self._table], work)
 
     def _refuse_unknown(self, names: Sequence[str]) -> None:
         columns = self._exactly(lambda dataset: dataset.schema).names

@@ -25,7 +25,10 @@ def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collec
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(_with_reserved_word(plain_message(str(error)))) from None
+        message = plain_message(str(error))
+        if 'at or near "column"' in message:
+            message += '\n"column" is a reserved word: to read the column of that name, write it in double quotes.'
+        raise QueryError(message) from None
     if not statements:
         raise QueryError("a query is one statement, got none. Try: SELECT trial, rel_l2 FROM trials ORDER BY rel_l2")
     if len(statements) > 1:
@@ -56,7 +59,8 @@ def _kind(statement: duckdb.Statement) -> str:
 
 
 def _refuse_more_than_reading(tree: Any, tables: Collection[str]) -> None:
-    names = set(tables) | {entry["key"].lower() for node in _nodes(tree) for entry in _common_tables(node)}
+    common = (entry for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", ()))
+    names = {*tables, *(entry["key"].lower() for entry in common)}
     for node in _nodes(tree):
         kind = node.get("type")
         if kind == "VALUE_PARAMETER":
@@ -82,11 +86,6 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
         if isinstance(item, dict):
             yield item
         pending.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
-
-
-def _common_tables(node: dict[str, Any]) -> list[dict[str, Any]]:
-    tables = node.get("cte_map")
-    return tables["map"] if isinstance(tables, dict) else []
 
 
 def names_used(tree: Any, tables: Collection[str]) -> list[str]:
@@ -123,15 +122,18 @@ def plain_message(error: str) -> str:
     return re.sub(r"^[A-Za-z ]+ Error: ", "", "\n".join(lines))
 
 
-def _with_reserved_word(message: str) -> str:
-    reserved = 'at or near "column"' in message
-    return message + (
-        '\n"column" is a reserved word: to read the column of that name, write it in double quotes.' if reserved else ""
-    )
-
-
 def did_you_mean(wanted: str, known: Sequence[str], what: str = "Known") -> str:
     """Return sentences for the end of a message: the names closest to a wrong one, and all known ones."""
     close = difflib.get_close_matches(wanted.lower(), known, n=3, cutoff=0.6)
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return f"{meant} {what}: {', '.join(known)}."
+
+
+def quoted(column: str) -> str:
+    """Return the name of a column as SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def sql_text(*values: str) -> str:
+    """Return texts as SQL, separated by commas."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

@@ -19,7 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..storage.schema import metric
-from .files import FileFormat, text_of
+from .files import text_of
+from .formats import FileFormat
+from .values import is_number, rows_of
 
 SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # endings of columns that describe another column
 GAP = 2  # spaces between two columns
@@ -34,15 +36,18 @@ def render(table: pa.Table, format: str = "table", *, width: int | None = None) 
     if format != "table":
         return text_of(table, FileFormat(format)).rstrip("\n")
     names = [printable(name) for name in table.column_names]
-    rows = [[shown(name, value) for name, value in row] for row in _rows(table)]
-    numbers = [_is_number(field.type) for field in table.schema]
-    limit = width or _terminal_width()
+    rows = [list(map(shown, table.column_names, row)) for row in rows_of(table)]
+    numbers = [is_number(field.type) for field in table.schema]
+    limit = width or (os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None)
     if limit is None:
         return _grid(names, rows, numbers, limit)
     for heads in (names, [name.replace("_", "_\n") for name in names]):
         if _width([heads, *rows]) <= limit:
             return _grid(heads, rows, numbers, limit)
-    blocks = [_grid(*_transposed(names, part), limit) for part in _parts(names, rows, limit)]
+    blocks = []
+    for part in _parts(names, rows, limit):
+        top, *lines = zip(names, *part, strict=True)
+        blocks.append(_grid(top, lines, [False] + [True] * len(part), limit))
     return "\n\n".join(blocks) or "no rows"
 
 
@@ -112,14 +117,6 @@ def _parts(names: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> I
         yield part
 
 
-def _transposed(
-    names: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[list[str], list[tuple[str, ...]], list[bool]]:
-    """Return column names, rows, and which columns are numbers, of the transposed table."""
-    columns = list(zip(names, *rows, strict=True))
-    return list(columns[0]), columns[1:], [False] + [True] * len(rows)
-
-
 def _width(lines: Sequence[Sequence[str]]) -> int:
     """Return the width of a table on the screen, in characters."""
     widths = [_longest([part for cell in column for part in cell.split("\n")]) for column in zip(*lines, strict=True)]
@@ -128,18 +125,3 @@ def _width(lines: Sequence[Sequence[str]]) -> int:
 
 def _longest(texts: Sequence[str]) -> int:
     return max(map(cell_len, texts), default=0)
-
-
-def _terminal_width() -> int | None:
-    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _rows(table: pa.Table) -> Iterator[list[tuple[str, Any]]]:
-    """Yield each row as pairs, because two columns of a query may have the same name."""
-    columns = [column.to_pylist() for column in table.columns]
-    for values in zip(*columns, strict=True):
-        yield list(zip(table.column_names, values, strict=True))

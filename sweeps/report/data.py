@@ -21,11 +21,11 @@ from pinncore.problems import PointSet
 from pinncore.problems.base import rms
 
 from ..analysis.importance import Importance, importance
-from ..analysis.leaderboard import Leaderboard, select_top
+from ..analysis.leaderboard import Leaderboard, top_in
 from ..analysis.study_axes import Judged, existing, judged_of
 from ..errors import SpecError, SweepError
-from ..query.confined import Limits
-from ..query.query import place_of, query_at, read_study_file, select_ranked
+from ..query.confined import Limits, database
+from ..query.query import OpenStudies, Schemas
 from ..query.ranking import Ranking, dimensions, ranking_of, swept_columns
 from ..query.text import scale
 from ..spec.parse import parse_spec
@@ -33,8 +33,8 @@ from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import TABLES
-from ..storage.stored_tables import tables_of
 from ..storage.tables import Snapshot, exactly, of_member
+from ..study.replicates import quantile_name, value_of
 from ..study.study_file import whole_text
 from ..trial.tables import Row, TrialReader
 
@@ -55,14 +55,15 @@ _Result = TypeVar("_Result")
 class ReportStudy:
     """A study as its report sees it, at one moment.
 
-    `read` reads its tables, as `StudyTables.read` does. `lines` are those of `query.ranked_trials`; `ranked`, `failed`
-    and `pruned` are parts of it, without the failed trials that were trained again. `published` has the rows of all
-    replicates, `rows` those of trials that do not repeat another.
+    `read` reads its tables, as `StudyTables.read` does; `connection` is a database with the table `trials`. `lines` are
+    those of `query.ranked_trials`; `ranked`, `failed` and `pruned` are parts of it, without the failed trials that were
+    trained again. `published` has the rows of all replicates, `rows` those of trials that do not repeat another.
     """
 
     folder: Path | Remote
     file: dict[str, Any]
     read: Callable[..., pa.Table]
+    connection: duckdb.DuckDBPyConnection
     lines: pa.Table
     leaderboard: Leaderboard
 
@@ -136,8 +137,7 @@ class ReportStudy:
     @property
     def middle(self) -> str:
         """Return the name of the quantile over its replicates that is the value of a trial."""
-        special = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
-        return special.get(self.ranking.quantile, f"{100 * self.ranking.quantile:g} % quantile")
+        return quantile_name(self.ranking.quantile)
 
     @property
     def several(self) -> bool:
@@ -213,7 +213,7 @@ class ReportStudy:
         """Return a metric of every replicate of a trial, infinite where the replicate failed."""
         rows = self.rows.filter(pc.equal(self.rows["trial"], trial)).sort_by("replicate")
         pairs = zip(rows["state"].to_pylist(), rows[metric].to_pylist(), strict=True)
-        return [value if state == COMPLETE and is_finite(value) else math.inf for state, value in pairs]
+        return [value_of(value, has_result=state == COMPLETE) for state, value in pairs]
 
     def settings(self, lines: pa.Table) -> dict[str, list[Any]]:
         """Return the values of the swept fields in some trials, for the fields that the table `trials` has."""
@@ -231,24 +231,25 @@ def at_one_moment(study_dir: Path, work: Callable[[ReportStudy], _Result]) -> _R
     `work` is called again from the beginning where a compaction has removed files in the meantime. Raises `StudyError`
     where the folder is no study or a table is damaged.
     """
-    place = place_of(study_dir)
-    file, tables = {place.name: read_study_file(place)}, {place.name: tables_of(place)}
+    studies = OpenStudies([study_dir])
+    ((name, place),) = studies.places.items()
 
-    def ranked(connection: duckdb.DuckDBPyConnection, _: object) -> tuple[pa.Table, Leaderboard]:
-        return select_ranked(connection, file), select_top(connection, file, RANKED)
+    def ranked(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> tuple[pa.Table, Leaderboard]:
+        return studies.ranked_in(connection, schemas), top_in(studies, connection, schemas, RANKED)
 
     def attempt(snapshots: Mapping[str, Snapshot]) -> _Result:
         def read(table: str, *, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
-            dataset = tables[place.name].dataset(table, snapshots[place.name])
+            dataset = studies.tables[name].dataset(table, snapshots[name])
             return dataset.to_table(columns=None if columns is None else list(columns), filter=where)
 
-        answers = query_at(tables, snapshots, ["trials"], Limits(), ranked)
-        return work(ReportStudy(place, file[place.name], read, *answers))
+        with database(Limits()) as connection:
+            answers = studies.read_in(connection, snapshots, ["trials"], ranked)
+            return work(ReportStudy(place, studies.files[name], read, connection, *answers))
 
     try:
-        return exactly(tables, TABLES, attempt)
+        return exactly(studies.tables, TABLES, attempt)
     except (pa.ArrowException, OSError):
-        tables[place.name].check_files()
+        studies.tables[name].check_files()
         raise
 
 

@@ -54,7 +54,7 @@ def pruning(study: ReportStudy) -> Html:
     if isinstance(study.spec, SpecError):
         text = "The rungs are not known because the study file is no longer valid."
         return section("Pruning", text) if study.pruned.num_rows else Html()
-    study_rungs = rungs_of_study(study.spec, study.read)
+    study_rungs = rungs_of_study(study.spec, study.read, study.connection)
     kind, rungs = study_rungs.settings.kind, study_rungs.rungs
     if kind == "none" and all(rung.correlation is None for rung in rungs):
         return Html()

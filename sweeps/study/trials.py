@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..states import COMPLETE, FAIL, FINISHED, PRUNED, RUNNING, STATES, WAITING
+from .replicates import quantile
 
 if TYPE_CHECKING:
     from pinncore import MemberResult
@@ -191,15 +192,6 @@ def finish(trial: Trial, state: str, values: Values | None, ledger: Ledger, tria
         ledger.mark(trial.number, RUNNING)
     ledger.mark(trial.number, state, values)
     trials.mark(trial, state, values)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the quantile of a few numbers, which may be infinite, by linear interpolation."""
-    ordered = sorted(values)
-    position = share * (len(ordered) - 1)
-    floor = math.floor(position)
-    low, high = ordered[floor], ordered[math.ceil(position)]
-    return low if position == floor or low == high else low + (position - floor) * (high - low)
 
 
 def no_objective(result: MemberResult, objectives: Sequence[str]) -> str | None:

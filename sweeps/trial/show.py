@@ -25,7 +25,7 @@ from ..query.text import duration, printable, render, shown, span
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import all_settings, config_of
-from ..study.trials import quantile
+from ..study.replicates import quantile, value_of
 from .tables import Row, TrialReader, asked_trial
 
 WIDTH: Final = 80  # of the text, in columns
@@ -127,7 +127,7 @@ def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
     """
     spread = {}
     for name in _metrics(rows[0]):
-        values = [math.inf if row["state"] == FAIL or row[name] is None else row[name] for row in rows]
+        values = [value_of(row[name], has_result=row["state"] != FAIL) for row in rows]
         if not all(map(math.isinf, values)):
             spread[name] = {"middle": quantile(values, level), "min": min(values), "max": max(values)}
     return spread

@@ -16,7 +16,7 @@ from sweeps.analysis.leaderboard import top
 from sweeps.errors import QueryError, StudyError
 from sweeps.query.query import read_study_file
 from sweeps.query.ranking import swept_columns
-from sweeps.study.trials import quantile
+from sweeps.study.replicates import quantile, quantiles
 
 from .. import synthetic
 from ..bare_rows import Row, replicates, row, study
@@ -104,7 +104,7 @@ def test_bootstrap_quantiles_are_those_of_the_owner() -> None:
     values = np.where(draw.random((50, 7)) < 0.3, np.inf, draw.random((50, 7)))
     for share in (0.0, 0.1, 0.5, 1.0):
         expected = [quantile([float(value) for value in own], share) for own in values]
-        assert bootstrap.quantiles(values, share).tolist() == expected
+        assert quantiles(values, share).tolist() == expected
 
 
 @pytest.mark.parametrize("number", [5, 10])

@@ -7,6 +7,7 @@ import time
 from statistics import median
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -52,7 +53,8 @@ def tables(members: list[Member], *, metric: str = "rel_l2", objective: str = "r
 
 
 def judged(members: list[Member], settings: PrunerSettings = ASHA) -> list[RungFairness]:
-    return rung_correlations(*tables(members), settings, "rel_l2")
+    with duckdb.connect() as connection:
+        return rung_correlations(connection, *tables(members), settings, "rel_l2", "rel_l2")
 
 
 def reference(members: list[Member], settings: PrunerSettings) -> list[RungFairness]:
@@ -162,25 +164,21 @@ def test_without_a_pruner_the_rungs_are_those_of_asha() -> None:
         assert [rung.correlation for rung in rungs] == pytest.approx([1, 1, 1])
 
 
-def test_the_metric_is_the_pruners_or_the_objective() -> None:
+def test_the_correlation_is_that_of_the_metric_with_the_objective() -> None:
     members = [member(trial, line(1 + trial, trial)) for trial in range(4)]
     curves, trials = tables(members, metric="loss", objective="paper_metric")
-    by_default = rung_correlations(curves, trials, ASHA, "paper_metric")
-    assert [rung.correlation for rung in by_default] == [None, None]  # rel_l2 is 1 everywhere
-    by_loss = rung_correlations(curves, trials, ASHA.model_copy(update={"metric": "loss"}), "paper_metric")
+    by_error = rung_correlations(duckdb.connect(), curves, trials, ASHA, "rel_l2", "paper_metric")
+    assert [rung.correlation for rung in by_error] == [None, None]  # rel_l2 is 1 everywhere
+    by_loss = rung_correlations(duckdb.connect(), curves, trials, ASHA, "loss", "paper_metric")
     assert [rung.correlation for rung in by_loss] == pytest.approx([1, 1])
-    unpruned = rung_correlations(curves, trials, PrunerSettings(metric="loss"), "paper_metric")
-    assert [rung.correlation for rung in unpruned] == pytest.approx([1, 1, 1])
-    as_objective = rung_correlations(curves, trials.rename_columns({"paper_metric": "loss"}), ASHA, "loss")
-    assert as_objective == by_loss
 
 
 def test_an_empty_study_has_rungs_and_nothing_there() -> None:
     expected = [RungFairness(0.25, 0, None, 0), RungFairness(0.5, 0, None, 0)]
     assert judged([]) == expected
     curves, trials = tables([member(0, [1.0])])
-    assert rung_correlations(curves.slice(0, 0), trials, ASHA, "rel_l2") == expected
-    assert rung_correlations(curves, trials.slice(0, 0), ASHA, "rel_l2") == expected
+    assert rung_correlations(duckdb.connect(), curves.slice(0, 0), trials, ASHA, "rel_l2", "rel_l2") == expected
+    assert rung_correlations(duckdb.connect(), curves, trials.slice(0, 0), ASHA, "rel_l2", "rel_l2") == expected
 
 
 def test_numbers_that_are_not_finite_are_left_out() -> None:
@@ -236,6 +234,6 @@ def test_ten_thousand_trials_take_less_than_a_second() -> None:
     keys = {"trial": np.arange(trials), "replicate": np.zeros(trials, dtype=int)}
     table = pa.table({**keys, **finals, "epochs": column, "iterations": column - 1})
     started = time.process_time()  # without waiting for a busy core
-    rungs = rung_correlations(curves, table, PrunerSettings(), "rel_l2")
+    rungs = rung_correlations(duckdb.connect(), curves, table, PrunerSettings(), "rel_l2", "rel_l2")
     assert time.process_time() - started < 1
     assert [rung.trials for rung in rungs] == [trials] * 3

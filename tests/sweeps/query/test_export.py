@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps.cli.query import TableName
-from sweeps.query import excel, files
-from sweeps.query.files import FileFormat, write_file
+from sweeps.query import files
+from sweeps.query.files import write_file
+from sweeps.query.formats import FileFormat
 from sweeps.query.query import NAMES, query
 from sweeps.storage.schema import TABLES
 
@@ -173,11 +174,11 @@ class TestExcel:
         assert sheet["F2"].data_type == "s"  # text, not a formula
 
     def test_more_than_a_sheet_holds(self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(excel, "MOST_ROWS", 6)
+        monkeypatch.setattr(files, "MOST_ROWS", 6)
         words = ["export", study, "--table", "trials", "-o", tmp_path / "x.xlsx"]
         assert "an Excel sheet holds 5 rows" in errors_of(invoke(*words))
         assert list(tmp_path.iterdir()) == []
-        monkeypatch.setattr(excel, "MOST_ROWS", 7)
+        monkeypatch.setattr(files, "MOST_ROWS", 7)
         output_of(*words)
 
     def test_without_xlsxwriter(self, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from sweeps.analysis import rungs
 from sweeps.analysis.leaderboard import top
 from sweeps.figures import studies as studyfigures
 from sweeps.figures.drawing import picture_bytes
+from sweeps.report.data import at_one_moment
 from sweeps.report.judgement import pruning
 from sweeps.storage.tables import StudyTables
 
@@ -127,7 +128,7 @@ def test_patience_has_no_rungs_of_its_own(tmp_path: Path) -> None:
 
 def test_of_very_many_trials_some_are_judged(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rungs, "MOST_JUDGED", 9)
-    assert "9 trials were drawn for it" in str(pruning(read(study)))
+    assert "9 trials were drawn for it" in at_one_moment(study, lambda shown: str(pruning(shown)))
 
 
 @pytest.mark.usefixtures("undrawn")
