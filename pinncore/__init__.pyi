@@ -22,3 +22,4 @@ from .settings import TrainSettings as TrainSettings
 from .trained import TrainedNetwork as TrainedNetwork
 from .training import Pack as Pack
 from .training import train as train
+from .weight_files import write_network as write_network

@@ -65,7 +65,9 @@ def retrain(
     The study is not changed. Exit code 0: the numbers are the same, bit for bit; 1: they differ.
     """
     place = _place(study, root)
-    from ..trial import retrain, weight_files
+    from pinncore import weight_files
+
+    from ..trial import retrain
 
     if output is not None:
         weight_files.format_of(output)
@@ -111,9 +113,11 @@ def predict(
     Inputs and prediction are physical; docs/trials.md and the error for a missing column name the columns and units.
     """
     place = _place(study, root)
+    from pinncore import weight_files
+
     from ..query.files import format_of, write_file
     from ..query.text import render
-    from ..trial import predict, weight_files
+    from ..trial import predict
     from ..trial.tables import TrialReader
 
     if ensemble and replicate:
@@ -157,7 +161,8 @@ def weights(
 ) -> None:
     """Write a trained network to a file for other programs."""
     place = _place(study, root)
-    from ..trial import weight_files
+    from pinncore import weight_files
+
     from ..trial.tables import TrialReader, described
 
     reader = TrialReader.of(place)
@@ -179,7 +184,8 @@ def _place(study: Path, root: Path) -> Path | Remote:
 
 def _write_network(place: Path | Remote, retrained: Retrained, output: Path) -> bool:
     """Write the retrained network unless the training failed; return whether it was written."""
-    from ..trial import weight_files
+    from pinncore import weight_files
+
     from ..trial.tables import described
 
     if retrained.result is None or retrained.failure is not None:

@@ -13,12 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.tri import Triangulation
 
+from pinncore.mesh import Mesh, mesh_of
 from pinncore.problems import Problem
 from pinncore.problems.base import Line
 
 from .drawing import INK, QUIET, STYLE, Array, panel
-from .mesh import Mesh, mesh_of
 
 _MOST_EDGES: Final = 30_000  # the lines of finer meshes would hide the field
 
@@ -70,7 +71,12 @@ def field_map(plane: Plane, values: Array, *, title: str, label: str, unit: str,
         filled = _contours(axes, mesh, values * factor, levels, "viridis")
         if np.ptp(at_vertices := mesh.at_vertices(values * factor)) > 0:
             lines = axes.tricontour(
-                mesh.triangulation, at_vertices, levels=levels[5:-1:5], colors="white", linewidths=0.5, alpha=0.7
+                Triangulation(mesh.x, mesh.y, mesh.triangles),
+                at_vertices,
+                levels=levels[5:-1:5],
+                colors="white",
+                linewidths=0.5,
+                alpha=0.7,
             )
             lines.set_rasterized(True)
         _bar(figure, axes, filled, f"{label}{power} ({_unit(unit)})", MaxNLocator(6))
@@ -125,7 +131,7 @@ def _axes(plane: Plane, title: str) -> tuple[Figure, Axes, Mesh | None]:
 
 def _contours(axes: Axes, mesh: Mesh, values: Array, levels: Array, colors: str) -> Any:
     """Draw bands of colour and return them."""
-    triangles, at_vertices = mesh.triangulation, mesh.at_vertices(values)
+    triangles, at_vertices = Triangulation(mesh.x, mesh.y, mesh.triangles), mesh.at_vertices(values)
     filled = axes.tricontourf(triangles, at_vertices, levels=levels, cmap=colors, extend="both")
     filled.set_rasterized(True)  # polygons side by side show their seams in SVG
     return filled

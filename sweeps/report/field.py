@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from pinncore.mesh import mesh_of
 from pinncore.problems import Problem
 from pinncore.problems.base import rms
 
 from ..figures.fields import KeptField, Plane, residual_map
-from ..figures.mesh import mesh_of
 from ..trial.tables import Row, settings_of
 from .data import ReportStudy
 from .gallery import Gallery

@@ -33,6 +33,7 @@ PUBLIC = {
     "save_data",
     "train",
     "write_checkpoint",
+    "write_network",
 }
 FORBIDDEN = ("ray", "optuna", "pyarrow", "duckdb", "pydantic", "typer", "rich", "matplotlib", "sweeps", "cluster")
 

@@ -26,10 +26,10 @@ from sweeps.spec.parse import parse_spec
 from sweeps.storage.schema import config_of
 from sweeps.storage.tables import StudyTables
 from sweeps.study.loading import load_text
+from tests.pinncore.test_mesh import on_elements
 
 from .. import synthetic
 from ..invoking import invoke
-from .test_mesh import on_elements
 
 VOID = {"meta", "img", "wbr"}
 SETTINGS = ("width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor")

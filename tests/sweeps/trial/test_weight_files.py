@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from pinncore import NonlocalStrain, TrainedNetwork, TrainSettings
+from pinncore.errors import WeightsError
 from pinncore.initialisation import initial_parameters, read_weights
-from sweeps.errors import StudyError
+from pinncore.weight_files import write_network
 from sweeps.trial.tables import TrialReader, network_of
-from sweeps.trial.weight_files import write_network
 
 from ..invoking import errors_of, invoke
 from ..trained_studies import EXPLODING, PLAIN, SINGLE, every_end, sampled
@@ -138,6 +138,6 @@ def test_weights_that_are_not_there_are_named(study: Path, tmp_path: Path) -> No
 
 
 def test_without_the_package_onnx_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sweeps.trial.onnx_model", None)
-    with pytest.raises(StudyError, match=r"pip install 'pinnsweep\[onnx\]'"):
+    monkeypatch.setitem(sys.modules, "pinncore.onnx_model", None)
+    with pytest.raises(WeightsError, match=r"pip install 'pinnsweep\[onnx\]'"):
         write_network(network("tanh"), tmp_path / "n.onnx")

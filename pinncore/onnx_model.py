@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from pinncore import TrainedNetwork
-from pinncore.networks import unflatten
+from .networks import unflatten
+from .trained import TrainedNetwork
 
 OPSET: Final = 18  # old enough for common runtimes
 IR_VERSION: Final = 8  # as old as the opset

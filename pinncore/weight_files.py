@@ -16,11 +16,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 
-from pinncore import TrainedNetwork
-from pinncore.disk import write_whole
-from pinncore.networks import unflatten
-
-from ..errors import StudyError
+from .disk import write_whole
+from .errors import WeightsError
+from .networks import unflatten
+from .trained import TrainedNetwork
 
 Format = Literal["npz", "safetensors", "state_dict", "onnx"]
 
@@ -31,18 +30,18 @@ ENDINGS: Final[Mapping[str, Format]] = MappingProxyType(
 
 
 def format_of(file: Path) -> Format:
-    """Return the format that the ending of a file names. Raises `StudyError` where it names none."""
+    """Return the format that the ending of a file names. Raises `WeightsError` where it names none."""
     if file.suffix.lower() not in ENDINGS:
-        raise StudyError(f"{file}: the name must end in {', '.join(ENDINGS)}, or give --format")
+        raise WeightsError(f"{file}: the name must end in {', '.join(ENDINGS)}, or give --format")
     return ENDINGS[file.suffix.lower()]
 
 
 def refuse_taken(file: Path) -> None:
-    """Raise `StudyError` where a file exists already or its folder does not."""
+    """Raise `WeightsError` where a file exists already or its folder does not."""
     if file.exists():
-        raise StudyError(f"{file} exists already: remove it first, or give another name")
+        raise WeightsError(f"{file} exists already: remove it first, or give another name")
     if not file.absolute().parent.is_dir():
-        raise StudyError(f"{file}: the folder {file.absolute().parent} does not exist")
+        raise WeightsError(f"{file}: the folder {file.absolute().parent} does not exist")
 
 
 def write_network(
@@ -50,8 +49,8 @@ def write_network(
 ) -> Format:
     """Write a network, in the format of the file's ending unless given, and return the format.
 
-    `metadata` are written beside those of `about`. Raises `StudyError` where the file exists already, where its ending
-    names no format, or where a library is missing.
+    `metadata` are written beside those of `about`. Raises `WeightsError` where the file exists already,
+    where its ending names no format, or where a library is missing.
     """
     refuse_taken(file)
     file_format = format or format_of(file)
@@ -115,7 +114,7 @@ def _onnx(network: TrainedNetwork, metadata: Mapping[str, Any]) -> bytes:
     try:
         from .onnx_model import model
     except ImportError:
-        raise StudyError("ONNX files need the package onnx: pip install 'pinnsweep[onnx]'") from None
+        raise WeightsError("ONNX files need the package onnx: pip install 'pinnsweep[onnx]'") from None
     return model(network, {METADATA: json.dumps(metadata)})
 
 

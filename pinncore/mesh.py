@@ -1,4 +1,4 @@
-"""The mesh on which a field is drawn, reconstructed from the points that were kept.
+"""The mesh of an analysis, reconstructed from its points, to draw fields on.
 
 Where the points are the 2 x 2 Gauss points of bilinear quadrilaterals, in groups of four, they determine the elements:
 the corners follow from the isoparametric map and must meet those of the neighbours. Values at the nodes are
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -49,11 +48,6 @@ class Mesh:
     def elements(self) -> int:
         """Return the number of elements found, 0 where the points belong to no mesh."""
         return len(self.corners)
-
-    @property
-    def triangulation(self) -> Triangulation:
-        """Return the triangles as matplotlib takes them."""
-        return Triangulation(self.x, self.y, self.triangles)
 
     def at_vertices(self, values: Array) -> Array:
         """Return values at the vertices, shape [vertices], from values at the points, shape [points]."""

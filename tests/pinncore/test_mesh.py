@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeps.figures.mesh import Array, mesh_of
-
-from .. import synthetic
+from pinncore.mesh import Array, mesh_of
+from tests.sweeps import synthetic
 
 
 def gauss_points(corners: Array, *, around: bool = False) -> tuple[Array, Array]:
