@@ -46,6 +46,7 @@ ENGINE_TRAITS: Final = {
     "torch_compiled": EngineTraits(pads=True),
     "reference": EngineTraits(),
 }
+EngineName = Literal["auto", "fused", "torch", "torch_compiled", "reference"]
 OPTIMISERS: Final = {  # the names of optimisers for people
     "adam": "Adam",
     "adamw": "AdamW",
@@ -95,7 +96,7 @@ class TrainSettings:
         Doc("Floating-point type of the whole training; float32 makes L-BFGS stop early."),
     ] = "float64"
     engine: Annotated[
-        Literal["auto", "fused", "torch", "torch_compiled", "reference"],
+        EngineName,
         Doc("How loss and gradient are computed: auto takes the fastest engine that supports the problem."),
     ] = "auto"
     allow_tf32: Annotated[

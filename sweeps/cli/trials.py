@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from pinncore.settings import EngineName
+
 from .options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place, warn
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ PLAIN_INTERVAL_S: Final = 5.0
 
 Trial = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
 Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate.")]
-Engine = Literal["auto", "fused", "torch", "torch_compiled", "reference"]
 WeightsFormat = Literal["npz", "safetensors", "state_dict", "onnx"]
 
 
@@ -49,7 +50,7 @@ def retrain(
     trial: Trial,
     replicate: Replicate = 0,
     engine: Annotated[
-        Engine | None, typer.Option("--engine", help="Engine (default: the one it was trained with).")
+        EngineName | None, typer.Option("--engine", help="Engine (default: the one it was trained with).")
     ] = None,
     output: Annotated[
         Path | None,
