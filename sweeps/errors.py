@@ -79,3 +79,9 @@ class RunLostError(StudyError):
 
 class QueryError(SweepError):
     """A query of the tables that cannot be answered."""
+
+
+def listed(things: Sequence[object], most: int = 12) -> str:
+    """Return the first `most` of many things as text, and how many more there are."""
+    more = f" and {len(things) - most:,} more" if len(things) > most else ""
+    return ", ".join(map(str, things[:most])) + more

@@ -264,12 +264,6 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def listed(numbers: Sequence[object], most: int = 12) -> str:
-    """Return the first `most` of many things as text, and how many more there are."""
-    more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
-    return ", ".join(map(str, numbers[:most])) + more
-
-
 def distinct(rows: pa.Table, column: str) -> list[str]:
     """Return the distinct values of a text column, sorted; none where there is no such column."""
     values = pc.unique(rows[column]).to_pylist() if column in rows.column_names else []

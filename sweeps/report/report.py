@@ -13,7 +13,7 @@ from pinncore.disk import write_whole
 from pinncore.errors import PinnError
 from pinncore.problems import PROBLEMS
 
-from ..errors import SpecError, StudyError
+from ..errors import SpecError, StudyError, listed
 from ..figures.drawing import Format
 from ..query.ranking import dimensions, problem_name
 from ..query.text import duration, shown, span
@@ -25,7 +25,7 @@ from ..storage.schema import metric_columns
 from ..study.input_checks import FILE_CHECKS
 from ..trial.tables import Row
 from .cost import cost
-from .data import ReportStudy, at_one_moment, distinct, listed
+from .data import ReportStudy, at_one_moment, distinct
 from .field import fields
 from .gallery import Gallery
 from .judgement import importance, pruning, what_to_try

@@ -14,9 +14,10 @@ from scipy.stats import spearmanr
 
 from pinncore.problems.base import relative
 
+from ..errors import listed
 from ..query.text import shown
 from ..trial.tables import Row
-from .data import ReportStudy, distinct, is_finite, listed
+from .data import ReportStudy, distinct, is_finite
 from .page import Html, section, tag
 
 Mark = tuple[Literal["fine", "look out", "not applicable"], str]  # whether a study may be in a trap, and the evidence

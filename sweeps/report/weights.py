@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from ..errors import listed
 from ..figures.courses import weight_maps
 from ..trial.tables import Row
-from .data import ReportStudy, listed
+from .data import ReportStudy
 from .gallery import Gallery
 from .page import Html, figures, section, tag
 

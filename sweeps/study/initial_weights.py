@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,20 +40,28 @@ def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
     if not len(rows):
         raise StudyError(f"trial {trial} of {path} kept no weights")
     rows = rows.filter(pc.equal(rows["epoch"], pc.max(rows["epoch"])))
-    layer, row, column, value = (rows[name].to_numpy() for name in ("layer", "row", "column", "value"))
-    if not np.isfinite(value).all():
+    if not np.isfinite(rows["value"].to_numpy()).all():
         raise StudyError(f"trial {trial} of {path} has a weight that is not finite")
-    weights: dict[str, NDArray[np.float64]] = {}
-    for number in range(1, int(layer.max()) + 1):
-        in_layer = layer == number
-        shape = (row[in_layer].max(initial=-1) + 2, column[in_layer].max(initial=0) + 1)  # the bias is row -1
-        matrix = np.full(shape, np.nan)
-        matrix[row[in_layer] + 1, column[in_layer]] = value[in_layer]
-        inputs = weights[f"W{number - 1}"].shape[1] if number > 1 else max(1, len(matrix) - 1)
-        if np.isnan(matrix).any() or len(matrix) != inputs + 1:
-            raise StudyError(f"the weights of trial {trial} of {path} are incomplete")
-        weights |= {f"W{number}": matrix[1:], f"b{number}": matrix[0]}
-    return weights
+    layers = weight_layers({name: rows[name].to_numpy() for name in columns})
+    if layers is None:
+        raise StudyError(f"the weights of trial {trial} of {path} are incomplete")
+    named = [{f"W{number}": w, f"b{number}": b} for number, (w, b) in enumerate(layers, start=1)]
+    return {name: values for layer in named for name, values in layer.items()}
+
+
+def weight_layers(rows: Mapping[str, NDArray[Any]]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]] | None:
+    """Return W [in, out] and b [out] of each layer, from the rows of one epoch; None where they are incomplete."""
+    layers: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    for number in range(1, int(rows["layer"].max()) + 1):
+        row, column, value = (rows[name][rows["layer"] == number] for name in ("row", "column", "value"))
+        matrix = np.full((row.max(initial=-1) + 2, column.max(initial=0) + 1), np.nan)
+        is_known = np.zeros(matrix.shape, dtype=bool)
+        matrix[row + 1, column], is_known[row + 1, column] = value, True  # the bias is row -1
+        inputs = layers[-1][0].shape[1] if layers else max(1, len(matrix) - 1)
+        if not is_known.all() or len(matrix) != inputs + 1:
+            return None
+        layers.append((matrix[1:], matrix[0]))
+    return layers
 
 
 def layers_of(weights: dict[str, NDArray[np.float64]]) -> Layers:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from ..errors import StudyError
+from ..errors import StudyError, listed
 from ..storage import lock
 from .home import local, remote_of
 from .status import failed_trials, unrepeated
@@ -50,7 +50,7 @@ def to_retry(study_dir: Path, numbers: Iterable[int] = ()) -> list[int]:
         if number not in failed:
             raise StudyError(
                 f"{study_dir}: trial {number} has not failed, and only failed trials can be retried: "
-                f"{_listed(open_failures) or 'there is none'}"
+                f"{listed(open_failures) or 'there is none'}"
             )
         if failed[number] is not None:
             raise StudyError(
@@ -123,8 +123,3 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
     if spec.search.traits.learns_from_others and read_spec(old).objectives == spec.objectives:
         lists["search.warm_start"] = [*spec.search.warm_start, str(old)]
     return [named(name), *(f"{key}={json.dumps(list(dict.fromkeys(value)))}" for key, value in lists.items())]
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:10]))
-    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"

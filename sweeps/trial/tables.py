@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 import pinncore
-from pinncore.networks import flatten, parameter_count
+from pinncore.networks import flatten
 
 from ..errors import StudyError
 from ..own_name import own_name
@@ -27,6 +27,7 @@ from ..storage.schema import config_of
 from ..storage.stored_tables import tables_of
 from ..storage.tables import of_member
 from ..study.home import local
+from ..study.initial_weights import weight_layers
 from ..study.study_file import open_reader
 
 Row = dict[str, Any]
@@ -81,14 +82,10 @@ class TrialReader:
         weights = {}
         for epoch in sorted(set(columns["epoch"].tolist())):
             is_epoch = columns["epoch"] == epoch
-            order = np.lexsort([columns[name][is_epoch] for name in ("column", "row", "layer")])
-            layer, value = columns["layer"][is_epoch][order], columns["value"][is_epoch][order]
-            by_layer = [value[layer == number] for number in range(1, len(layers))]
-            sizes = [(before + 1) * after for before, after in itertools.pairwise(layers)]
-            if [len(values) for values in by_layer] != sizes or len(value) != parameter_count(layers):
+            matrices = weight_layers({name: values[is_epoch] for name, values in columns.items()}) or []
+            if [w.shape for w, _ in matrices] != list(itertools.pairwise(layers)):
                 raise StudyError(f"the weights of trial {row['trial']} of {self.place} at epoch {epoch} are incomplete")
-            tables = [values.reshape(-1, after) for values, after in zip(by_layer, layers[1:], strict=True)]
-            weights[int(epoch)] = flatten([(table[1:], table[0]) for table in tables])  # the bias is row -1
+            weights[int(epoch)] = flatten(matrices)
         return weights
 
     def network(self, trial: int, replicate: int = 0, *, epoch: int | None = None) -> pinncore.TrainedNetwork:
