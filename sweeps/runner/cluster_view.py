@@ -13,6 +13,7 @@ from pinncore.settings import ENGINE_TRAITS
 from ..errors import StudyError
 from ..owner.capacity import ClusterCapacity
 from ..spec.study_spec import StudySpec
+from .ray_cluster import alive_nodes
 
 _UNLIMITED: Final = -1  # number of nodes, as autoscalers write it
 _EPSILON: Final = 1e-6  # so that three thirds of a GPU count as one
@@ -86,7 +87,7 @@ class ClusterView:
         return f"no node has room for a pack, which needs {self.wanted(self._device(nodes))}; {self._have(nodes)}"
 
     def _nodes(self) -> list[Mapping[str, float]]:
-        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return [node["Resources"] for node in alive_nodes(self._ray)]
 
     def _device(self, nodes: Iterable[Mapping[str, float]]) -> str:
         """Return the device of packs; a GPU seen once counts, since the node that had it can come again."""

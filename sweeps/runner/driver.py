@@ -31,7 +31,7 @@ from .cluster_view import ClusterView
 from .fair_share import Shares
 from .preflight import Expected, check_nodes, expected_here, last_line
 from .progress import Progress
-from .ray_cluster import RayCluster
+from .ray_cluster import RayCluster, on_node
 from .watcher import Pulse, Watcher, on_signals
 
 if TYPE_CHECKING:
@@ -142,11 +142,8 @@ def _run_on(
     pulse = Pulse(view, shares)
     try:
         progress.phase("opening the study, starting workers")
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         node, name = ray.get_runtime_context().get_node_id(), f"owner-{uuid.uuid4().hex[:12]}"
-        on_this_node = NodeAffinitySchedulingStrategy(node, soft=False)  # where the driver's files are
-        owner = ray.remote(OwnerActor).options(name=name, num_cpus=0, scheduling_strategy=on_this_node).remote()
+        owner = ray.remote(OwnerActor).options(name=name, **on_node(node)).remote()  # where the driver's files are
         first = None if cluster.is_shared else SlotOffer(FIRST_SLOT, pulse.capacity.device)
         options = {"driver_pid": os.getpid(), "retry": retry, "offered": FIRST_SLOT if first else 0}
         begun = owner.begin.remote(study_dir.absolute(), pulse.capacity, spec, **options)

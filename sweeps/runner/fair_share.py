@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..owner.capacity import ClusterCapacity
+from .ray_cluster import alive_nodes, on_node
 
 NAME: Final = "pinnsweep-studies"  # of the actor that every driver of a cluster talks to
 SILENT_S: Final = 15.0  # after which a study that does not report counts as gone
@@ -89,10 +90,7 @@ class Shares:
 
     def _actor(self) -> Any:
         """Return the one actor of the cluster, on its head: that node stays while others come and go."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        nodes = alive_nodes(self._ray)
         head = next((node for node in nodes if HEAD in node["Resources"]), nodes[0])
-        on_head = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-        options = {"name": NAME, "get_if_exists": True, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1}
-        return self._ray.remote(Studies).options(scheduling_strategy=on_head, **options).remote()
+        options = {"name": NAME, "get_if_exists": True, "lifetime": "detached", "max_restarts": -1}
+        return self._ray.remote(Studies).options(**options, **on_node(head["NodeID"])).remote()

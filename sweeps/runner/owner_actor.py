@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..owner.owner import StudyOwner
+from .ray_cluster import alive_nodes
 
 
 class OwnerActor(StudyOwner):
@@ -21,5 +22,4 @@ class OwnerActor(StudyOwner):
 def _is_alive(node_id: str) -> bool:
     import ray
 
-    nodes: Any = ray.nodes  # untyped in Ray
-    return any(node["NodeID"] == node_id and node["Alive"] for node in nodes())
+    return any(node["NodeID"] == node_id for node in alive_nodes(ray))

@@ -25,6 +25,7 @@ from ..storage.object_store import PROOF, Remote
 from ..study.home import OWNER, remote_of
 from ..study.provenance import PACKAGES
 from ..study.study_file import identified, whole_text
+from .ray_cluster import alive_nodes, on_node
 
 TIMEOUT_S: Final = 60.0  # for all machines together
 _NO_ANSWER: Final = [f"did not answer in {TIMEOUT_S:g} s: check whether Ray can start a process there"]
@@ -63,17 +64,14 @@ def check_nodes(ray: Any, study_dir: Path) -> None:
     `ray` is the connected module. The study's owner must hold the lock.
     """
     this_node = ray.get_runtime_context().get_node_id()
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != this_node]
+    nodes = [node for node in alive_nodes(ray) if node["NodeID"] != this_node]
     if not nodes:
         return
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     expected, task = expected_here(study_dir), ray.remote(report_node)
     answers = []
     for node in nodes:
-        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        options = task.options(num_cpus=0, max_retries=0, scheduling_strategy=on_node)
-        answers.append(options.remote(str(study_dir.absolute()), expected))
+        on_it = task.options(max_retries=0, **on_node(node["NodeID"]))
+        answers.append(on_it.remote(str(study_dir.absolute()), expected))
     ready, _ = ray.wait(answers, num_returns=len(answers), timeout=TIMEOUT_S)
     lines = []
     for node, answer in zip(nodes, answers, strict=True):

@@ -128,6 +128,18 @@ class RayCluster:
         _end_at_once(ray)
 
 
+def alive_nodes(ray: Any) -> list[Mapping[str, Any]]:
+    """Return the nodes of the cluster that are alive; `ray` is the connected module."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def on_node(node_id: str) -> dict[str, Any]:
+    """Return the options of a task or an actor that runs on one node, beside whatever else runs there."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
+
+
 def _end_at_once(ray: Any) -> None:
     """Kill the processes of a local cluster at its shutdown, without waiting: they have SIGTERM blocked."""
     with contextlib.suppress(AttributeError):  # private to Ray; without it the shutdown takes some seconds longer

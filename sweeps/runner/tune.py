@@ -96,9 +96,6 @@ class SlotSearcher(Searcher):
         self._slots[trial_id] = offer.slot
         return {"slot": offer.slot, "device": offer.device}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Do nothing: workers report to the owner themselves."""
-
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the owner that Tune has given up a slot."""
         slot = self._slots.pop(trial_id, None)
@@ -110,10 +107,6 @@ class SlotSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: there is nothing to restore."""
-
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Ignore metric, mode and space, which belong to the study. Return True."""
-        return True
 
 
 class SlotStopper(tune.Stopper):
