@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pinncore
 from tests.cluster.waiting import WAIT_S
+from tests.sweeps import toy_problem
 
 PUBLIC = {
     "CheckpointError",
@@ -53,3 +57,16 @@ def test_importing_brings_none_of_the_sweep_libraries() -> None:
     code = f"import sys, pinncore; print(*[name for name in {FORBIDDEN!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_module_beside_the_others_is_all_that_a_problem_needs(tmp_path: Path) -> None:
+    shutil.copytree(Path(pinncore.__file__).parent, tmp_path / "pinncore", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(Path(toy_problem.__file__), tmp_path / "pinncore" / "problems" / "a_wind.py")
+    command = [sys.executable, "-c", "import pinncore; print(pinncore.__file__, *pinncore.PROBLEMS)"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    answer = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=True
+    )
+    file, *names = answer.stdout.split()
+    assert Path(file).is_relative_to(tmp_path)
+    assert names == ["nonlocal_strain", "wind"]  # the first is that of study files without a name
