@@ -11,8 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .npz import open_npz
 
 Array = NDArray[np.float64]
 ElocalFactor = Literal["auto", 1, 10]
@@ -183,15 +182,10 @@ def save_data(data: FieldData, path: Path) -> None:
 
 
 def _read_npz(path: Path) -> FieldData:
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise DataError(
-            f"data: {path} is not a data file written by pinncore (not an .npz file); give CSV tables as "
-            "gauss_points, lrb and btb"
-        )
     try:
-        with np.load(path) as archive:
-            header = json.loads(str(archive["header"]))
-            arrays = {key: archive[key] for key in archive.files}
+        with open_npz(path) as archive:
+            header = json.loads(archive.text("header"))
+            arrays = archive.numbers(name for name in archive.names if name != "header")
         gauss, lrb, btb = (
             Points(**{key.split("/")[1]: arrays[key] for key in arrays if key.startswith(f"{table}/")})
             for table in TABLES
@@ -199,8 +193,13 @@ def _read_npz(path: Path) -> FieldData:
         return FieldData(header["name"], gauss, lrb, btb, header["elocal_factor"], tuple(header["notes"]))
     except FileNotFoundError:
         raise DataError(f"data: {path} does not exist") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
-        raise DataError(f"data: {path} is not a data file written by pinncore ({problem})") from None
+    except OSError as problem:
+        raise DataError(f"data: {path} cannot be read ({problem.strerror})") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        raise DataError(
+            f"data: {path} is not a data file written by pinncore ({problem}); write it again with "
+            "pinncore.save_data, or give CSV tables as gauss_points, lrb and btb"
+        ) from None
 
 
 def _read_csv(path: Path) -> dict[str, Array]:

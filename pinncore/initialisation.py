@@ -7,11 +7,7 @@ machine. The frameworks' random numbers are not reproduced; a file can hold thei
 from __future__ import annotations
 
 import itertools
-import re
-import zipfile
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
@@ -19,6 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import SettingError, WeightsError
 from .networks import Layers, Weights, flatten
+from .npz import Npz, open_npz
 
 Array = NDArray[np.float64]
 
@@ -42,8 +39,6 @@ def tf1_xavier(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, 
         draws[outside] = generator.standard_normal(int(outside.sum()))
     return np.sqrt(2 / (fan_in + fan_out)) * draws, np.zeros(fan_out)
 
-
-_NAME = re.compile(r"[Wb][1-9][0-9]*")
 
 SOURCES: dict[str, Callable[[Generator, int, int], tuple[Array, Array]]] = {
     "torch": torch_default,
@@ -78,42 +73,47 @@ def read_weights(path: str, layers: Layers) -> Array:
     """
     file, _, group = path.partition("#")
     prefix = f"{group}/" if group else ""
-    if Path(file).is_file() and not zipfile.is_zipfile(file):
-        raise WeightsError(f"init: {file} is not an .npz of arrays; write one with numpy.savez(file, W1=..., b1=...)")
     try:
-        with np.load(Path(file)) as archive:
-            arrays = {
-                key.removeprefix(prefix): np.asarray(archive[key], dtype=np.float64)
-                for key in archive.files
-                if key.startswith(prefix) and _NAME.fullmatch(key.removeprefix(prefix))
-            }
+        with open_npz(file) as archive:
+            names = _fitting(archive, path, prefix, layers)
+            arrays = archive.numbers(prefix + name for pair in names for name in pair)
+    except WeightsError:
+        raise
     except FileNotFoundError:
         raise WeightsError(f"init: the weights file {file} does not exist") from None
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as problem:
-        raise WeightsError(f"init: {file} is not an .npz of arrays ({problem})") from None
-    weights: Weights = []
-    for level, (before, after) in enumerate(itertools.pairwise(layers), start=1):
-        pair = []
-        for name, shape in ((f"W{level}", (before, after)), (f"b{level}", (after,))):
-            if name not in arrays:
+    except OSError as problem:
+        raise WeightsError(f"init: {file} cannot be read ({problem.strerror})") from None
+    except ValueError as problem:
+        raise WeightsError(
+            f"init: {file} is not an .npz of arrays that can be read ({problem}); write one with "
+            "numpy.savez(file, W1=..., b1=...)"
+        ) from None
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise WeightsError(f"init: {name.removeprefix(prefix)} in {path} has a value that is not finite")
+    weights: Weights = [(arrays[prefix + w], arrays[prefix + b].reshape(-1)) for w, b in names]
+    return flatten(weights)
+
+
+def _fitting(archive: Npz, path: str, prefix: str, layers: Layers) -> list[tuple[str, str]]:
+    """Return the names of weights and biases by layer. Raises `WeightsError` where their shapes are of other layers."""
+    names = [(f"W{level}", f"b{level}") for level in range(1, len(layers))]
+    known = set(archive.names)
+    for (before, after), (w, b) in zip(itertools.pairwise(layers), names, strict=True):
+        for name, shapes in ((w, [(before, after)]), (b, [(after,), (1, after)])):
+            if prefix + name not in known:
                 raise WeightsError(
                     f"init: {path} has no array {name}; a network {_dashes(layers)} needs W1, b1 to "
                     f"W{len(layers) - 1}, b{len(layers) - 1}"
                 )
-            array = arrays[name]
-            array = array.reshape(-1) if name.startswith("b") and array.shape == (1, after) else array
-            if array.shape != shape:
+            shape = archive.shape(prefix + name)
+            if shape not in shapes:
                 raise WeightsError(
-                    f"init: {name} in {path} has shape {tuple(arrays[name].shape)}, but a network "
-                    f"{_dashes(layers)} needs {shape}"
+                    f"init: {name} in {path} has shape {shape}, but a network {_dashes(layers)} needs {shapes[0]}"
                 )
-            if not np.isfinite(array).all():
-                raise WeightsError(f"init: {name} in {path} has a value that is not finite")
-            pair.append(array)
-        weights.append((pair[0], pair[1]))
-    if f"W{len(layers)}" in arrays:
+    if f"{prefix}W{len(layers)}" in known:
         raise WeightsError(f"init: {path} has more layers than the network {_dashes(layers)}")
-    return flatten(weights)
+    return names
 
 
 def _dashes(layers: Layers) -> str:

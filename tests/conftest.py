@@ -14,7 +14,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import backstop
+from tests import backstop, special_files
 
 # a shared core makes examples slow, not wrong
 settings.register_profile("pinnsweep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -44,6 +44,7 @@ LONGEST = (
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(backstop)
+    config.pluginmanager.register(special_files)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks

@@ -140,4 +140,4 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", W1=np.array([{}, None], dtype=object), b1=np.zeros(1))
     for name in ("array.npy", "text_inside.npz", "objects.npz"):
         refused(tmp_path / name, (2, 1), name, "not an .npz of arrays")
-    refused(tmp_path, (2, 1), "not an .npz of arrays")
+    refused(tmp_path, (2, 1), "it is a folder, not a file")
