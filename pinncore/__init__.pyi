@@ -1,10 +1,9 @@
 from .checkpoint import MemberState as MemberState
 from .checkpoint import read_checkpoint as read_checkpoint
 from .checkpoint import write_checkpoint as write_checkpoint
-from .data import FieldData as FieldData
-from .data import load_data as load_data
-from .data import read_csv_tables as read_csv_tables
-from .data import save_data as save_data
+from .data.loading import load_data as load_data
+from .data.loading import save_data as save_data
+from .data.points import FieldData as FieldData
 from .errors import CheckpointError as CheckpointError
 from .errors import DataError as DataError
 from .errors import PinnError as PinnError

@@ -26,7 +26,7 @@ import pytest
 from typer.main import get_command
 
 from sweeps.cli.app import app
-from sweeps.spec.warnings import warnings_of
+from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
 from sweeps.study.study_file import open_reader
 from tests import ROOT

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.tables import OpenTable
 from ..settings import check_rules
 
 if TYPE_CHECKING:
@@ -136,6 +137,10 @@ class Problem(abc.ABC):
         output = (Column("u", "predicted", cls.unit), Column("u_ref", "reference", cls.unit))
         return (*cls.coordinates, *output, *cls.shown)
 
+    def reading(self, open_table: OpenTable) -> Problem:
+        """Return the problem that opens users' tables with `open_table`; itself where it reads none."""
+        return self
+
     @property
     def input_columns(self) -> tuple[Column, ...]:
         """Return the quantities that the network sees, in order; the first two are the coordinates."""
@@ -184,6 +189,22 @@ class Problem(abc.ABC):
     def data_notes(self) -> tuple[str, ...]:
         """Return sentences on the data: their units and ranges, and what was done to them."""
         return ()
+
+    @property
+    def data_warnings(self) -> tuple[str, ...]:
+        """Return sentences on data that are allowed but doubtful."""
+        return ()
+
+    def why_not(self, metric: str) -> str | None:
+        """Return why a metric cannot be computed on these data, None where it can."""
+        if any(record.name == metric and record.needs_reference for record in self.metrics):
+            if self.reference is None:
+                return "there is no reference"
+            if not self.reference.any():
+                return "the reference is 0 everywhere"
+        if metric == HELDOUT_RESIDUAL.name and (self.held_out is None or not len(self.held_out.inputs)):
+            return "there are no points to hold out"
+        return None
 
     @cached_property
     def data_sha256(self) -> str:

@@ -15,9 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import Doc
 
-from ..data import FieldData, load_data
+from ..data.loading import load_data, no_tables
+from ..data.points import FieldData
+from ..data.tables import NAMES, OpenTable
 from ..errors import SettingError
 from ..settings import NonNegativeFloat, PositiveFloat
 from .base import HELDOUT_RESIDUAL, REL_L2, Array, Column, Jet, Line, Metric, PointSet, Predictor, Problem, relative
@@ -42,8 +45,8 @@ class NonlocalStrain(Problem):
     name = "nonlocal_strain"
     terms = ("residual", "lrb", "btb")
     quantity = "non-local equivalent strain"
-    coordinates = (Column("x", "x_mm", "mm", ("xcoord",)), Column("y", "y_mm", "mm", ("ycoord",)))
-    known = (Column("g", "g_mm2", "mm^2", ("g",)), Column("elocal", "elocal", "1", ("local",)))
+    coordinates = (Column("x", "x_mm", "mm", NAMES["x"]), Column("y", "y_mm", "mm", NAMES["y"]))
+    known = (Column("g", "g_mm2", "mm^2", NAMES["g"]), Column("elocal", "elocal", "1", NAMES["elocal"]))
     shown = (Column("elocal", "local"),)
     metrics = (
         REL_L2,
@@ -81,9 +84,10 @@ class NonlocalStrain(Problem):
     data: Annotated[
         str | dict[str, Any],
         Doc(
-            "The tables to train on: strb100 (bundled), {gauss_points: a.csv, lrb: b.csv, btb: c.csv} with an optional "
-            "elocal_factor of auto, 1 or 10, or {npz: d.npz}. Lengths in mm, g in mm^2, strains dimensionless; "
-            "relative paths start at the folder of the study file."
+            "The tables to train on: strb100 (bundled), {gauss_points: a.csv, lrb: b.csv, btb: c.csv}, {mat: d.mat, "
+            "increment: 164} or {npz: d.npz}. Beside tables: elocal_factor (auto, 1 or 10), columns ({x: NAME}), "
+            "length (mm, else m, cm, um, in), mesh (of a .mat). Strains are dimensionless; relative paths start at the "
+            "folder of the study file."
         ),
     ] = "strb100"
     inputs: Annotated[
@@ -145,10 +149,15 @@ class NonlocalStrain(Problem):
         vars(problem)["tables"] = tables
         return problem
 
+    def reading(self, open_table: OpenTable) -> NonlocalStrain:
+        problem = dataclasses.replace(self)
+        vars(problem)["open_table"] = open_table
+        return problem
+
     @cached_property
     def tables(self) -> FieldData:
         """Return the tables that `data` names. Raises `DataError` where they cannot be read."""
-        return load_data(self.data)
+        return load_data(self.data, vars(self).get("open_table", no_tables))
 
     def residual(self, term: str, u: Jet, data: Mapping[str, Tensor]) -> Tensor:
         match term:
@@ -223,8 +232,28 @@ class NonlocalStrain(Problem):
         return self.tables.notes
 
     @property
+    def data_warnings(self) -> tuple[str, ...]:
+        return self.tables.warnings
+
+    @property
     def data_sha256(self) -> str:
         return self.tables.sha256
+
+    def why_not(self, metric: str) -> str | None:
+        reason = super().why_not(metric)
+        if reason is None and metric == "process_zone_error" and not self._zone.any():
+            low, high = PROCESS_ZONE_X_MM
+            return f"no Gauss point lies in the process zone, {low:g} < x < {high:g} mm, y < {PROCESS_ZONE_Y_MM:g} mm"
+        if reason is None and metric == "paper_metric" and self.reference is not None and not self.reference.all():
+            return "the reference is 0 at some points, and this metric divides by it"
+        return reason
+
+    @cached_property
+    def _zone(self) -> NDArray[np.bool_]:
+        """Return which Gauss points [points] lie in the process zone."""
+        low, high = PROCESS_ZONE_X_MM
+        gauss = self.tables.gauss
+        return (gauss.x_mm > low) & (gauss.x_mm < high) & (gauss.y_mm < PROCESS_ZONE_Y_MM)
 
     def forcing(self, points: PointSet) -> Array:
         return points.data["elocal"]
@@ -236,8 +265,9 @@ class NonlocalStrain(Problem):
             slopes = predict.input_gradient(self.point_sets[0].inputs)
             metrics["mean_abs_du_de"] = float(np.abs(slopes[:, 3]).mean())
         if (true := gauss.enonlocal_true) is not None:
-            low, high = PROCESS_ZONE_X_MM
-            zone = (gauss.x_mm > low) & (gauss.x_mm < high) & (gauss.y_mm < PROCESS_ZONE_Y_MM)
-            metrics["paper_metric"] = float(np.sqrt((((true - u) / true) ** 2).sum()))
-            metrics["process_zone_error"] = relative(u[zone], true[zone]) if zone.any() else None
+            zone = self._zone
+            if self.why_not("paper_metric") is None:
+                metrics["paper_metric"] = float(np.sqrt((((true - u) / true) ** 2).sum()))
+            if self.why_not("process_zone_error") is None:
+                metrics["process_zone_error"] = relative(u[zone], true[zone])
         return metrics

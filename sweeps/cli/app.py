@@ -6,13 +6,11 @@ output is gone. Heavy libraries are imported inside the commands, so that `--hel
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from . import analysis, dashboard, jobs, query, report, run, studies, trials
+from . import analysis, dashboard, data, jobs, query, report, run, studies, trials
 from .errors import Commands
 from .options import AsJson, Cpus, Set, Spec, print_json, warn
 
@@ -28,10 +26,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data", help="Check data tables of your own.")
-
-
-# the factor by which the local strain of a table is multiplied
-ElocalFactor = StrEnum("ElocalFactor", {"AUTO": "auto", "ONE": "1", "TEN": "10"})
 
 
 def _show_version(wanted: bool) -> None:
@@ -53,7 +47,7 @@ def _options(
 
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
     """Check a study file and report every mistake at once."""
-    from ..spec.warnings import warnings_of
+    from ..study.input_checks import warnings_of
     from ..study.loading import load_spec
 
     study = load_spec(spec, overrides or ())
@@ -99,42 +93,7 @@ def schema() -> None:
     print_json(json_schema())
 
 
-@data_app.command()
-def check(
-    gauss_points: Annotated[Path, typer.Argument(metavar="GAUSS", help="CSV of the Gauss points.")],
-    lrb: Annotated[Path, typer.Argument(metavar="LRB", help="CSV of the left and right boundary nodes.")],
-    btb: Annotated[Path, typer.Argument(metavar="BTB", help="CSV of the bottom and top boundary nodes.")],
-    elocal_factor: Annotated[
-        ElocalFactor, typer.Option("--elocal-factor", help="Factor in the column elocal; auto detects it.")
-    ] = ElocalFactor.AUTO,
-    as_json: AsJson = False,
-) -> None:
-    """Read three tables and print what they contain.
-
-    Prints units, the factor of ten, ranges and hash, as a study would read them.
-    """
-    from pinncore.data import load_data
-
-    factor = elocal_factor.value if elocal_factor is ElocalFactor.AUTO else int(elocal_factor.value)
-    paths = {"gauss_points": str(gauss_points), "lrb": str(lrb), "btb": str(btb)}
-    data = load_data({**paths, "elocal_factor": factor})
-    tables = {"gauss_points": data.gauss, "lrb": data.lrb, "btb": data.btb}
-    ranges = {
-        name: {column: (float(values.min()), float(values.max())) for column, values in points.columns.items()}
-        for name, points in tables.items()
-    }
-    if as_json:
-        counts = {name: len(points) for name, points in tables.items()}
-        print_json({"notes": data.notes, "points": counts, "ranges": ranges, "sha256": data.sha256})
-        return
-    for note in data.notes:
-        typer.echo(note)
-    for name, points in tables.items():
-        typer.echo(f"{name}: {len(points)} points")
-        for column, (low, high) in ranges[name].items():
-            typer.echo(f"  {column:<15} {low:.6g} .. {high:.6g}")
-    typer.echo(f"sha256 {data.sha256}")
-
+data_app.command()(data.check)
 
 COMMANDS: Final = (  # in the order of --help
     *(run.run, run.stop, run.extend, run.retry, validate, plan, schema),

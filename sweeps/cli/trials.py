@@ -91,7 +91,10 @@ def predict(
     trial: Trial,
     points: Annotated[
         Path,
-        typer.Argument(metavar="POINTS", help="CSV or Parquet: a column for each input of the network, such as x_mm."),
+        typer.Argument(
+            metavar="POINTS",
+            help="Table with a column for each input of the network, such as x_mm.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -116,6 +119,7 @@ def predict(
     place = _place(study, root)
     from pinncore import weight_files
 
+    from ..inputs.opening import open_table
     from ..query.files import format_of, write_file
     from ..query.text import render
     from ..trial import predict
@@ -126,12 +130,12 @@ def predict(
     if output is not None:
         format_of(output)
         weight_files.refuse_taken(output)
-    table = predict.read_points(points)
+    table = open_table(str(points))
     reader = TrialReader.of(place)
     replicates = predict.members(reader.rows(trial)) if ensemble else [replicate]
     networks = [reader.network(trial, number) for number in replicates]
     predicted = predict.predict(networks, table, gradient=gradient)
-    warn(predict.warnings(networks, predicted))
+    warn(predict.warnings(networks, table, predicted))
     if output is None:
         typer.echo(render(predicted, "json" if as_json else "csv"))
         return

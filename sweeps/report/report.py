@@ -15,14 +15,14 @@ from pinncore.problems import PROBLEMS
 
 from ..errors import SpecError, StudyError, listed
 from ..figures.drawing import Format
+from ..inputs.opening import open_table
 from ..query.ranking import dimensions, problem_name
 from ..query.text import duration, shown, span
 from ..spec.study_spec import StudySpec
-from ..spec.warnings import warnings_of
 from ..states import FAIL
 from ..storage.object_store import uri_of
 from ..storage.schema import metric_columns
-from ..study.input_checks import FILE_CHECKS
+from ..study.input_checks import FILE_CHECKS, warnings_of
 from ..trial.tables import Row
 from .cost import cost
 from .data import ReportStudy, at_one_moment, distinct
@@ -244,7 +244,7 @@ def _data_notes(study: ReportStudy) -> Iterator[str]:
         yield "The data were swept. Errors on different data cannot be compared."
     else:
         file = study.file.get("problem") or {}
-        problem = kind(**{name: file[name] for name in kind.data_settings if name in file})
+        problem = kind(**{name: file[name] for name in kind.data_settings if name in file}).reading(open_table)
         try:
             yield from problem.data_notes
             if trained_on and problem.data_sha256 not in trained_on:

@@ -19,11 +19,11 @@ from ..errors import RunLostError, StudyError, SweepError
 from ..owner.slots import SlotOffer
 from ..owner.snapshot import BestTrial, StudySnapshot
 from ..spec.study_spec import StudySpec
-from ..spec.warnings import warnings_of
 from ..states import FINISHED
 from ..storage.lock import refuse_held
 from ..study import home
 from ..study.folder import open_folder
+from ..study.input_checks import warnings_of
 from ..study.loading import load_spec, read_spec
 from ..study.log import log_exception
 from ..study.study_file import SPEC_FILE

@@ -22,7 +22,7 @@ from pinncore.cost import Clock, Timing, expected_evaluations, pack_bytes, pack_
 from ..owner.packing import LARGEST_PACK, grouped, pack_size, traits_of, trials_of_pack, window_size
 from ..search import search_of
 from ..spec.study_spec import StudySpec
-from ..spec.warnings import warnings_of
+from ..study.input_checks import warnings_of
 from .cluster_view import device_of
 from .precompile import first_members, missing_kernels
 

@@ -1,14 +1,16 @@
-"""Configurations listed one by one: the rows of a CSV file, and the space that a list of rows spans."""
+"""Configurations listed one by one: the rows of a table, and the space that a list of rows spans."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+from pinncore.errors import DataError
 
 from ..errors import NOT_GIVEN, Mistake, SpecError
 from . import yaml_text
@@ -16,60 +18,69 @@ from .dimensions import Choice
 from .mistakes import did_you_mean
 
 PLACE: Final = "search.list"
-ReadText = Callable[[Path], str]
+_MISSING: Final = ("nan", ".nan", "na", "n/a", "#n/a", "none")  # as programs write a cell without a value
 _MOST_REPORTED: Final = 20  # mistakes in a list that are reported one by one
+
+
+class ListedTable(Protocol):
+    """A table in a file."""
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+
+    def rows(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the place of each row and its cells as text; what is missing is empty."""
+
+
+OpenList = Callable[[str], ListedTable]  # raises `DataError`
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a CSV file as mappings from field to value, and the number of the line where each begins."""
+    """The rows of a file as mappings from field to value, and the place of each in the file, such as "line 2"."""
 
     file: Path
     rows: list[dict[str, Any]]
-    lines: list[int]
+    places: list[str]
     mistakes: list[Mistake]
 
 
 def with_rows(
-    raw: Mapping[str, Any], base: Path, fields: Sequence[str], read_text: ReadText | None
+    raw: Mapping[str, Any], base: Path, fields: Sequence[str], open_list: OpenList | None
 ) -> tuple[dict[str, Any], Table | None]:
-    """Return a study file with the rows of its CSV file, if it names one, in place of the path, and the table read."""
+    """Return a study file with the rows of the table, if it names one, in place of the path, and the table read."""
     search = raw.get("search")
     if not isinstance(search, dict) or not isinstance(search.get("list"), str):
         return dict(raw), None
     file = Path(os.path.abspath(base / os.path.expanduser(search["list"])))
-    if read_text is None:
+    if open_list is None:
         table = Table(file, [], [], [Mistake(PLACE, str(file), "must list the configurations themselves here")])
     else:
-        table = read_csv(file, fields, read_text)
+        try:
+            table = _table(file, open_list(str(file)), fields)
+        except DataError as error:
+            hint = "The first line names the fields; every further line is a configuration."
+            table = Table(file, [], [], [Mistake(PLACE, NOT_GIVEN, str(error).rstrip("."), hint)])
     without = {name: value for name, value in search.items() if name != "list"}
     return {**raw, "search": {**search, "list": table.rows} if table.rows else without}, table
 
 
-def read_csv(file: Path, fields: Sequence[str], read_text: ReadText) -> Table:
+def _table(file: Path, sheet: ListedTable, fields: Sequence[str]) -> Table:
     """Return a table whose header names `fields`. An empty cell is not given, any other is read as YAML.
 
-    Cells that cannot be read are left out and reported in `mistakes`.
+    Columns without a name, as pandas and R write for their row labels, are passed over. Cells that cannot be read are
+    left out and reported in `mistakes`.
     """
-    try:
-        text = read_text(file)
-        lines = list(_lines(text))
-    except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not a CSV file in UTF-8: {error}"
-        return Table(file, [], [], [Mistake(PLACE, str(file), f"cannot be read ({reason})")])
-    if len(lines) < 2:
-        hint = "The first line names the fields; every further line is a configuration."
-        return Table(file, [], [], [Mistake(PLACE, str(file), "must list at least 1 configuration", hint)])
-    header = [name.strip() for name in lines[0][1]]
-    mistakes = list(_wrong_columns(header, fields, file))
+    mistakes = list(_wrong_columns(sheet.names, fields, file))
     rows: list[dict[str, Any]] = []
-    numbers = []
-    for number, cells in lines[1:]:
-        row, row_mistakes = _row(header, cells, fields, f"{PLACE}[{len(rows)}]")
+    places = []
+    for place, cells in sheet.rows():
+        row, row_mistakes = _row(sheet.names, cells, fields, f"{PLACE}[{len(rows)}]")
         mistakes += row_mistakes
         rows.append(row)
-        numbers.append(number)
-    return Table(file, rows, numbers, mistakes)
+        places.append(place)
+    return Table(file, rows, places, mistakes)
 
 
 def dimensions(rows: Iterable[Mapping[str, Any]]) -> dict[str, Choice]:
@@ -84,7 +95,7 @@ def dimensions(rows: Iterable[Mapping[str, Any]]) -> dict[str, Choice]:
 def abridge(mistakes: Sequence[Mistake], table: Table | None) -> list[Mistake]:
     """Return the mistakes with those in a list shortened: unknown fields once, and at most `_MOST_REPORTED`.
 
-    Rows of a CSV file are named by their lines.
+    Rows of a file are named by their lines.
     """
     abridged: list[Mistake] = []
     unknown: set[str] = set()
@@ -100,7 +111,7 @@ def abridge(mistakes: Sequence[Mistake], table: Table | None) -> list[Mistake]:
             if cells > _MOST_REPORTED:
                 continue
             if table is not None:
-                place = f"{PLACE} (line {table.lines[index]} of {table.file.name})"
+                place = f"{PLACE} ({table.places[index]} of {table.file.name})"
                 place += f".{field}" if field else ""
                 mistake = Mistake(place, mistake.value, mistake.rule, mistake.hint)
         abridged.append(mistake)
@@ -109,41 +120,38 @@ def abridge(mistakes: Sequence[Mistake], table: Table | None) -> list[Mistake]:
     return abridged
 
 
-def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines of a table that are not blank, with their numbers."""
-    reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
-    number = 1
-    for cells in reader:
-        if any(cell.strip() for cell in cells) or len(cells) > 1:
-            yield number, cells
-        number = reader.line_num + 1
-
-
 def _wrong_columns(header: Sequence[str], fields: Sequence[str], file: Path) -> Iterator[Mistake]:
-    for index, name in enumerate(header):
-        if name not in fields:
+    for name in header:
+        if name and name not in fields:
             rule = f"a column of {file.name} names no field of train or problem"
             yield Mistake(PLACE, name, rule, did_you_mean(name, fields))
-        elif name in header[:index]:
-            yield Mistake(PLACE, name, f"a column of {file.name} appears twice", "Keep one of the two.")
 
 
 def _row(
     header: Sequence[str], cells: Sequence[str], fields: Sequence[str], place: str
 ) -> tuple[dict[str, Any], list[Mistake]]:
-    if len(cells) != len(header):
-        rule = f"must have {len(header)} cells like the header"
-        return {}, [Mistake(place, len(cells), rule, "Put text with a comma in double quotes.")]
     row: dict[str, Any] = {}
     mistakes = []
     for name, cell in zip(header, cells, strict=True):
         if cell.strip() and name in fields:
             try:
-                row[name] = yaml_text.read_value(cell.strip())
+                row[name] = _value(cell.strip())
             except SpecError as error:
                 (mistake,) = error.mistakes
-                mistakes.append(Mistake(yaml_text.joined(place, name), cell, mistake.rule))
+                mistakes.append(Mistake(yaml_text.joined(place, name), cell, mistake.rule, mistake.hint))
     return row, mistakes
+
+
+def _value(cell: str) -> Any:
+    """Return the value of a cell. Raises `SpecError` with one mistake.
+
+    `8.0` is 8: programs that mark missing numbers write whole ones so.
+    """
+    if cell.lower() in _MISSING:
+        raise SpecError([Mistake("", cell, "is no value", "Leave the cell empty.")])
+    whole, _, rest = cell.partition(".")
+    is_whole = re.fullmatch(r"[+-]?[0-9]+", whole) and re.fullmatch(r"0+", rest)
+    return yaml_text.read_value(whole if is_whole else cell)
 
 
 def _cell(path: str) -> tuple[int | None, str]:

@@ -28,7 +28,7 @@ _KIND_OF_VALUE: Final = {
 }
 _ONE_OR_LIST: Final = {
     "search.pruner": "must be the name of a pruner or a mapping of keys to values",
-    "search.list": "must be a list of mappings or the path of a CSV file",
+    "search.list": "must be a list of mappings or the path of a table",
 }
 _BOUND: Final = {
     "greater_than_equal": ("ge", "must be at least"),

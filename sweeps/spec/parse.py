@@ -10,7 +10,7 @@ from pinncore.problems import PROBLEMS
 
 from ..errors import Mistake, SpecError
 from . import assembly, checks, configurations, model, yaml_text
-from .configurations import ReadText
+from .configurations import OpenList
 from .mistakes import Sections, in_file_order, mistakes_of
 from .study_spec import StudySpec
 
@@ -22,12 +22,12 @@ def parse_spec(
     *,
     base: Path,
     overrides: Sequence[str] = (),
-    read_text: ReadText | None = None,
+    open_list: OpenList | None = None,
     file_checks: Sequence[FileCheck] = (),
 ) -> StudySpec:
     """Return the study that the text of a study file describes; its relative paths start at `base`.
 
-    No file is opened here. `read_text` returns the text of a CSV file that `search.list` names. `file_checks` find
+    No file is opened here. `open_list` opens the table that `search.list` names. `file_checks` find
     mistakes in the tables, weights and studies that the text names; without them, these are assumed to exist and to
     fit. Raises `SpecError` with every mistake.
     """
@@ -36,7 +36,7 @@ def parse_spec(
     file_model = model.study_file((_problem_name(raw),))
     sections = Sections(model.section_keys(file_model), model.dimension_kinds(file_model))
     raw = {name: section for name, section in raw.items() if section is not None or name not in sections.keys}
-    raw, table = configurations.with_rows(raw, base, sections.keys["space"], read_text)
+    raw, table = configurations.with_rows(raw, base, sections.keys["space"], open_list)
     mistakes += table.mistakes if table else []
     reported = {mistake.path for mistake in mistakes}
     mistakes += [m for m in mistakes_of(model.errors(file_model, raw), raw, sections) if m.path not in reported]

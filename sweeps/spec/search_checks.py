@@ -37,7 +37,7 @@ def _trials(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         hint = f"For example: trials: 64. Only the samplers {finite} have a number of trials of their own."
         yield Mistake("search.trials", NOT_GIVEN, "must be given", hint)
     if search.traits.reads_list and not spec.listed:
-        hint = "Write the configurations as a list of mappings, or name a CSV file."
+        hint = "Write the configurations as a list of mappings, or name a table."
         yield Mistake("search.list", NOT_GIVEN, f"must be given with the sampler {search.sampler}", hint)
     if not search.traits.reads_list and search.list_ is not None:
         yield Mistake("search.list", NOT_GIVEN, "only the sampler list reads it", "Write sampler: list, or remove it.")

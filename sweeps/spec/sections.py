@@ -131,7 +131,7 @@ class SearchSettings(BaseModel):
         default=None,
         alias="list",
         description="Sampler list: the configurations, as a list of mappings from field to value or as the path of a "
-        "CSV file whose header names fields; a field that is left out has its value under train or problem.",
+        "table, such as CSV, whose header names fields; a field that is left out has its value under train or problem.",
     )
     constraints: list[str] = Field(
         default_factory=list,

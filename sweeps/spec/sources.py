@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import Final
 
-from pinncore.data import TABLES
+from pinncore.data.loading import FILES
+from pinncore.data.tables import OPTIONS
 
 FILE_PREFIX: Final = "file:"
 TRIAL_PREFIX: Final = "trial:"
-DATA_FILES: Final = (*TABLES, "npz")
-DATA_KEYS: Final = (*DATA_FILES, "elocal_factor")
+DATA_FILES: Final = FILES
+DATA_KEYS: Final = (*FILES, *OPTIONS)
 
 
 def split_source(init: str) -> tuple[Path, int] | None:

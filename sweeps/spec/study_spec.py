@@ -18,6 +18,7 @@ from typing import Any
 from pinncore.problems import PROBLEMS, Problem
 from pinncore.settings import TrainSettings
 
+from ..inputs.opening import open_table
 from . import conditions, yaml_text
 from .constraints import Constraint
 from .dimensions import Dimension, contains
@@ -56,7 +57,8 @@ class StudySpec:
         """Return the problem on each of the data that its trials use, other settings at their defaults."""
         names = self.problem_class.data_settings
         choices = itertools.product(*(self.values(name) for name in names))
-        return [self.problem_class(**dict(zip(names, choice, strict=True))) for choice in choices]
+        kind = self.problem_class
+        return [kind(**dict(zip(names, choice, strict=True))).reading(open_table) for choice in choices]
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -146,7 +148,7 @@ def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettin
     """Return training settings and problem of a configuration. Raises `SettingError` for an impossible one."""
     problem = dict(config["problem"])
     problem_class = PROBLEMS[problem.pop("name")]
-    return TrainSettings(**_with_tuples(config["train"])), problem_class(**_with_tuples(problem))
+    return TrainSettings(**_with_tuples(config["train"])), problem_class(**_with_tuples(problem)).reading(open_table)
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:

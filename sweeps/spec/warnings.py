@@ -12,7 +12,7 @@ from .study_spec import StudySpec
 _MOST_COUNTED: Final = 100_000  # combinations of connected fields that are counted one by one
 
 
-def warnings_of(spec: StudySpec) -> tuple[str, ...]:
+def of_choices(spec: StudySpec) -> tuple[str, ...]:
     """Return warnings about choices that are allowed but likely to mislead."""
     warnings = list(_about_trials(spec))
     if "loss" in spec.objectives:

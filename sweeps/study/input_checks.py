@@ -10,29 +10,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
-from pinncore.data import BUNDLED
+from pinncore.data.loading import BUNDLED
 from pinncore.errors import DataError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.networks import Layers, layer_sizes
 from pinncore.problems import Problem
 
 from ..errors import NOT_GIVEN, Mistake, StudyError
+from ..inputs.opening import open_table
 from ..spec.assembly import URL
 from ..spec.combinations import possible
 from ..spec.mistakes import did_you_mean, nearest
 from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, TRIAL_PREFIX, split_source
 from ..spec.study_spec import StudySpec, as_setting
+from ..spec.warnings import of_choices
 from .home import is_study
 from .initial_weights import layers_of, trial_weights
 
 _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corners are
 
 
+def warnings_of(spec: StudySpec) -> tuple[str, ...]:
+    """Return warnings about choices and data that are allowed but likely to mislead. Raises `DataError`."""
+    about_data = [warning for problem in spec.problems_on_data() for warning in problem.data_warnings]
+    return (*of_choices(spec), *dict.fromkeys(about_data))
+
+
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield mistakes: tables that are missing, cannot be read, or lack what the objective needs."""
     kind = spec.problem_class
     if not kind.data_settings:
-        yield from _without_reference(spec, "problem", kind(), unsure)
+        yield from _not_computable(spec, "problem", kind(), unsure)
     for setting in kind.data_settings:
         for path, source in _places(spec, setting, unsure):
             mistakes = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
@@ -40,25 +48,34 @@ def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
             if mistakes:
                 continue
             try:
-                yield from _without_reference(spec, path, kind(**{setting: source}), unsure)
+                yield from _not_computable(spec, path, kind(**{setting: source}).reading(open_table), unsure)
             except DataError as error:
+                place, _, rule = str(error).partition(": ")
                 names = nearest(source, BUNDLED) if isinstance(source, str) else []
                 hint = f"Did you mean {names[0]}?" if names else ""
-                yield Mistake(path, NOT_GIVEN, str(error).removeprefix("data: ").rstrip("."), hint)
+                yield Mistake(path + place.removeprefix(setting), NOT_GIVEN, rule.rstrip("."), hint)
 
 
-def _without_reference(spec: StudySpec, path: str, problem: Problem, unsure: Set[str]) -> Iterator[Mistake]:
-    if problem.reference is not None:
-        return
-    rule = f"needs a reference, which {path} does not have"
-    advice = f"{problem.reference_advice}, or use the"
-    for index, objective in enumerate(spec.objectives):
-        if spec.needs_reference(objective) and "objective" not in unsure:
-            place = "search.objective" + (f"[{index}]" if len(spec.objectives) > 1 else "")
-            yield Mistake(place, objective, rule, f"{advice} objective heldout_residual.")
+def _not_computable(spec: StudySpec, path: str, problem: Problem, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield mistakes: metrics that rank or prune trials and that these data cannot give."""
+    places = [
+        ("search.objective" + (f"[{index}]" if len(spec.objectives) > 1 else ""), "objective", objective)
+        for index, objective in enumerate(spec.objectives)
+        if "objective" not in unsure
+    ]
     pruner = spec.search.pruner
-    if pruner.kind != "none" and spec.needs_reference(pruner.metric) and "pruner" not in unsure:
-        yield Mistake("search.pruner.metric", pruner.metric, rule, f"{advice} metric loss.")
+    if pruner.kind != "none" and pruner.metric is not None and "pruner" not in unsure:
+        places.append(("search.pruner.metric", "metric", pruner.metric))
+    for place, key, metric in places:
+        reason = problem.why_not(metric)
+        if reason is None:
+            continue
+        if spec.needs_reference(metric) and problem.reference is None:
+            rule = f"needs a reference, which {path} does not have"
+            instead = "heldout_residual" if key == "objective" else "loss"
+            yield Mistake(place, metric, rule, f"{problem.reference_advice}, or use the {key} {instead}.")
+        else:
+            yield Mistake(place, metric, f"cannot be computed from {path}: {reason}", f"Use another {key}.")
 
 
 def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:

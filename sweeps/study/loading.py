@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import NOT_GIVEN, Mistake, SpecError, StudyError
+from ..inputs.opening import open_table
 from ..spec import yaml_text
 from ..spec.parse import parse_spec
 from ..spec.study_spec import StudySpec
@@ -34,7 +35,7 @@ def load_text(text: str, *, base: Path, overrides: Sequence[str] = ()) -> StudyS
 
     The tables, weights and studies it names must be there and fit. Raises `SpecError` with every mistake.
     """
-    return parse_spec(text, base=base, overrides=overrides, read_text=_read_text, file_checks=FILE_CHECKS)
+    return parse_spec(text, base=base, overrides=overrides, open_list=open_table, file_checks=FILE_CHECKS)
 
 
 def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
@@ -50,7 +51,7 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
             whole_text(study_dir),
             base=study_dir.absolute(),
             overrides=overrides,
-            read_text=_read_text,
+            open_list=open_table,
             file_checks=file_checks,
         )
     except SpecError as problem:

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from pinncore import TrainedNetwork
 
 from ..errors import StudyError
+from ..inputs.sheet import Sheet
 from ..states import FAIL
 
 TOO_LARGE: Final = 3.0  # times the largest value of the training
-
-Array = NDArray[np.float64]
-
-
-def read_points(file: Path) -> pa.Table:
-    """Read a table of points from CSV or Parquet. Raises `StudyError` where it cannot be read or has no rows."""
-    if file.suffix.lower() not in (".csv", ".parquet"):
-        raise StudyError(f"{file}: points must be in a .csv or .parquet file")
-    if not file.is_file():
-        raise StudyError(f"{file} does not exist")
-    try:
-        table = pq.read_table(str(file)) if file.suffix.lower() == ".parquet" else pyarrow.csv.read_csv(str(file))
-    except (pa.ArrowException, OSError) as problem:
-        raise StudyError(f"{file} cannot be read: {' '.join(str(problem).split())}") from None
-    if not len(table):
-        raise StudyError(f"{file} has no rows")
-    return table
 
 
 def members(rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -45,15 +25,16 @@ def members(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     return replicates
 
 
-def predict(networks: Sequence[TrainedNetwork], points: pa.Table, *, gradient: bool = False) -> pa.Table:
-    """Return the points with `predicted`, with its derivatives to the coordinates if `gradient`, and `extrapolated`.
+def predict(networks: Sequence[TrainedNetwork], points: Sheet, *, gradient: bool = False) -> pa.Table:
+    """Return the points as written, with `predicted`, its derivatives to the coordinates if `gradient`, `extrapolated`.
 
     For several networks, the replicates of one trial, `predicted` is the mean, and `predicted_std`, `predicted_min` and
-    `predicted_max` give the spread. Raises `StudyError` where a column is missing or wrong, or where the points already
-    have a column of the prediction.
+    `predicted_max` give the spread. Raises `StudyError` where a column is missing, or where the points already have a
+    column of the prediction, and `DataError` where an input is not a number.
     """
     problem = networks[0].problem
-    inputs = {name: _column(points, names) for name, names in _columns(points, networks[0]).items()}
+    columns_of = input_columns(points.names, networks[0])
+    inputs = {name: points.numbers(column) for name, column in columns_of.items()}
     units = dict.fromkeys(("predicted", "predicted_std", "predicted_min", "predicted_max"), problem.unit)
     predictions = np.stack([network.predict(**inputs) for network in networks])
     columns: dict[str, Any] = {"predicted": predictions.mean(axis=0)}
@@ -68,30 +49,31 @@ def predict(networks: Sequence[TrainedNetwork], points: pa.Table, *, gradient: b
                 name, unit = f"{name}_per_{coordinate.unit}", f"{unit}/{coordinate.unit}"
             columns[name], units[name] = slopes, unit
     columns["extrapolated"] = ~networks[0].covers(*(inputs[coordinate.name] for coordinate in problem.coordinates))
-    existing = [name for name in columns if name in points.column_names]
+    existing = [name for name in columns if name in points.names]
     if existing:
         raise StudyError(
             f"the points already have a column {', '.join(existing)}, which the prediction would hide: rename it"
         )
+    table = points.as_written()
     for name, values in columns.items():
         field = pa.field(name, pa.array(values).type, metadata={"unit": units[name]} if name in units else None)
-        points = points.append_column(field, pa.array(values))
-    return points
+        table = table.append_column(field, pa.array(values))
+    return table
 
 
-def warnings(networks: Sequence[TrainedNetwork], predicted: pa.Table) -> list[str]:
+def warnings(networks: Sequence[TrainedNetwork], points: Sheet, predicted: pa.Table) -> list[str]:
     """Return a sentence on everything that is allowed but likely to mislead."""
-    sentences, network = [], networks[0]
+    sentences, network = list(points.notes), networks[0]
     outside = int(np.sum(predicted["extrapolated"].to_numpy()))
     if outside:
         sentences.append(
             f"{outside} of {len(predicted)} points lie outside the region of training (column extrapolated): the "
             "prediction may be wrong there"
         )
-    names, trained = _columns(predicted, network), network.problem.point_sets[0].columns
+    names, trained = input_columns(points.names, network), network.problem.point_sets[0].columns
     for column in network.problem.known:
         if column in network.problem.input_columns:
-            largest = float(_column(predicted, names[column.name]).max())
+            largest = float(points.numbers(names[column.name]).max())
             largest_trained = float(trained[column.name].max())
             if largest > TOO_LARGE * largest_trained:
                 sentences.append(
@@ -101,31 +83,19 @@ def warnings(networks: Sequence[TrainedNetwork], predicted: pa.Table) -> list[st
     return sentences
 
 
-def _columns(points: pa.Table, network: TrainedNetwork) -> dict[str, str]:
+def input_columns(names: Sequence[str], network: TrainedNetwork) -> dict[str, str]:
     """Return the user's column for each input of the network. Raises `StudyError` where there is none or several."""
     columns = {}
     for column in network.problem.input_columns:
         aliases = list(dict.fromkeys((column.name, *column.aliases)))
-        present = [alias for alias in aliases if alias in points.column_names]
+        present = [alias for alias in aliases if alias in names]
         if not present:
             inputs = ", ".join(f"{known.name} ({known.unit})" for known in network.problem.input_columns)
             raise StudyError(
                 f"the points lack a column {' or '.join(aliases)}: the network's inputs are {inputs}. "
-                f"Columns found: {', '.join(points.column_names)}"
+                f"Columns found: {', '.join(names)}"
             )
         if len(present) > 1:
             raise StudyError(f"the points have both {' and '.join(present)}, which mean the same: leave one out")
         columns[column.name] = present[0]
     return columns
-
-
-def _column(points: pa.Table, name: str) -> Array:
-    """Return a column of finite numbers, shape [points]. Raises `StudyError` where it holds anything else."""
-    try:
-        values = points[name].cast(pa.float64()).to_numpy().astype(np.float64)
-    except pa.ArrowException:
-        raise StudyError(f"the column {name} of the points holds {points[name].type}, and must hold numbers") from None
-    not_finite = np.flatnonzero(~np.isfinite(values))
-    if len(not_finite):
-        raise StudyError(f"the column {name} of the points has no finite number in row {not_finite[0] + 1}")
-    return values

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pinncore import FieldData, NonlocalStrain
-from pinncore.data import Points
+from pinncore.data.points import Points
 from pinncore.engines import Engine, TorchEngine
 from pinncore.initialisation import initial_parameters
 from pinncore.networks import Layers

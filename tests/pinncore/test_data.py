@@ -1,4 +1,4 @@
-"""Reading tables: units said, the factor of ten found, what cannot be right refused; and what StrB100 is."""
+"""Data sets as `.npz`, points never trained on, and what StrB100 is; tables of users are in tests/sweeps/inputs."""
 
 from __future__ import annotations
 
@@ -9,34 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pinncore import DataError, FieldData, load_data, read_csv_tables, save_data
-from pinncore.data import Points
+from pinncore import DataError, FieldData, load_data, save_data
+from pinncore.data.points import Points
 
 from .helpers import assert_close, difference
-
-COLUMNS = {"x_mm": "xcoord", "y_mm": "ycoord", "g_mm2": "g", "elocal": "elocal", "enonlocal_true": "enonlocal_true"}
-
-
-def write_csv(path: Path, points: Points, *, factor: int = 1, without: tuple[str, ...] = ()) -> Path:
-    """One table in the published layout, elocal times `factor`, with a column nobody asked for in between."""
-    columns = {COLUMNS[name]: values for name, values in points.columns.items() if COLUMNS[name] not in without}
-    if "elocal" in columns:
-        columns["elocal"] = factor * columns["elocal"]
-    names = list(columns)
-    names.insert(2, "damage")
-    columns["damage"] = np.zeros(len(points))
-    rows = zip(*(columns[name] for name in names), strict=True)
-    path.write_text("\n".join([",".join(names), *(",".join(f"{value:.17g}" for value in row) for row in rows)]) + "\n")
-    return path
-
-
-@pytest.fixture
-def tables(tmp_path: Path, coarse: FieldData) -> dict[str, Path]:
-    """The three tables of `coarse` as physical CSV files."""
-    return {
-        name: write_csv(tmp_path / f"{name}.csv", points)
-        for name, points in (("gauss_points", coarse.gauss), ("lrb", coarse.lrb), ("btb", coarse.btb))
-    }
 
 
 def refused(tables: dict[str, Any], *fragments: str) -> None:
@@ -47,105 +23,28 @@ def refused(tables: dict[str, Any], *fragments: str) -> None:
         assert fragment in str(caught.value), f"{fragment!r} is not in: {caught.value}"
 
 
-def test_csv_tables_number_for_number(tables: dict[str, Path], coarse: FieldData) -> None:
-    found = load_data({name: str(path) for name, path in tables.items()})
-    assert found.sha256 == coarse.sha256
-    assert found.elocal_factor == 1
-    assert found.name == "gauss_points"
-    for table in ("gauss", "lrb", "btb"):
-        for name, values in getattr(coarse, table).columns.items():
-            assert_close(getattr(found, table).columns[name], values, 0.0, f"{table}.{name}")
-
-
-def test_the_factor_of_ten_is_found_and_named(tmp_path: Path, coarse: FieldData) -> None:
-    paths = [
-        write_csv(tmp_path / f"{name}.csv", points, factor=10)
-        for name, points in (("points", coarse.gauss), ("lrb", coarse.lrb), ("btb", coarse.btb))
-    ]
-    found = read_csv_tables(*paths)
-    assert found.elocal_factor == 10
-    ratio = 10 * coarse.gauss.elocal.mean() / coarse.gauss.enonlocal_true.mean()
-    assert (
-        "elocal in the file: ten times the physical strains (factor 10), divided by 10 here; "
-        f"found from mean elocal / mean enonlocal_true = {ratio:.3g}"
-    ) in found.notes
-    assert_close(found.gauss.elocal, coarse.gauss.elocal, 1e-15)  # times ten and back: a last bit here and there
-    assert_close(found.lrb.elocal, coarse.lrb.elocal, 1e-15)
-    assert_close(found.gauss.enonlocal_true, coarse.gauss.enonlocal_true, 0.0)  # never scaled
-    assert read_csv_tables(*paths, elocal_factor=10).sha256 == found.sha256, "found or stated, the same numbers"
-
-
-def test_notes_state_the_units(tables: dict[str, Path]) -> None:
-    notes = "\n".join(load_data(tables).notes)
-    for fragment in (
-        "coordinates in mm: x 0.5283 to",
-        "g in mm^2: 8 to 8 (l_c = sqrt(2 g), at most 4 mm)",
-        "physical strains (factor 1)",
-        "elocal, dimensionless",
-        "157 Gauss points, 17 left/right and 17",
-    ):
-        assert fragment in notes
-
-
-def test_without_the_truth_the_factor_must_be_stated(
-    tmp_path: Path, tables: dict[str, Path], coarse: FieldData
-) -> None:
-    blind = dict(tables, gauss_points=write_csv(tmp_path / "blind.csv", coarse.gauss, without=("enonlocal_true",)))
-    refused(blind, "enonlocal_true", "elocal_factor: 1 or elocal_factor: 10")
-    found = load_data({**blind, "elocal_factor": 1})
-    assert found.gauss.enonlocal_true is None
-    assert "no enonlocal_true: errors to the reference cannot be computed" in found.notes
-
-
-def test_tables_in_different_units_are_refused(tmp_path: Path, tables: dict[str, Path], coarse: FieldData) -> None:
-    refused(dict(tables, btb=write_csv(tmp_path / "ten.csv", coarse.btb, factor=10)), "table btb", "factor of ten")
-    thousand = write_csv(tmp_path / "thousand.csv", coarse.gauss, factor=1000)
-    refused(dict(tables, gauss_points=thousand), "neither about 1 nor about 10")
-
-
-@pytest.mark.parametrize(
-    ("text", "fragments"),
-    [
-        ("", ("lacks the column xcoord, ycoord, g, elocal",)),
-        ("\n", ("lacks the column",)),
-        ("xcoord,ycoord,elocal\n0,0,1e-5\n", ("lacks the column g", "its header is xcoord,ycoord,elocal")),
-        ("xcoord,ycoord,g,elocal\n", ("a header but no rows",)),
-        ("xcoord,ycoord,g,elocal\n0,0,8,nan\n", ("not finite in the column elocal",)),
-        ("xcoord,ycoord,g,elocal\n0,inf,8,1e-5\n", ("not finite in the column ycoord",)),
-        ("xcoord,ycoord,g,elocal\n0,0,8,\n", ("not a table of numbers",)),
-        ("xcoord,ycoord,g,elocal\n0,0,8,abc\n", ("not a table of numbers",)),
-        ("xcoord,ycoord,g,elocal\n0,0,8,1e-5\n0,0,8\n", ("not a table of numbers",)),
-        ("xcoord,ycoord,g,elocal\n0,0,8,1e-5,7\n", ("1 rows of 5 values under 4 names",)),
-        ("xcoord,ycoord,g,elocal\n0,0,0,1e-5\n", ("g <= 0", "mm^2")),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe", ("not a table of numbers",)),
-    ],
-)
-def test_a_table_that_is_none_is_refused(
-    tmp_path: Path, tables: dict[str, Path], text: str | bytes, fragments: tuple[str, ...]
-) -> None:
-    path = tmp_path / "wrong.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    refused(dict(tables, lrb=path), f"data: {path}", *fragments)
-    refused(dict(tables, gauss_points=path), f"data: {path}", *fragments)
-
-
-def test_blank_lines_spaces_and_a_byte_order_mark_are_taken(tables: dict[str, Path], coarse: FieldData) -> None:
-    text = tables["lrb"].read_text()
-    header, _, body = text.partition("\n")
-    tables["lrb"].write_text("\ufeff" + header.replace(",", " , ") + "\n\n" + body + "\n\n")
-    assert load_data(tables).sha256 == coarse.sha256
-
-
-def test_a_wrong_source_is_refused(tmp_path: Path, tables: dict[str, Path]) -> None:
-    refused(dict(tables, btb=tmp_path / "no.csv"), "no.csv does not exist")
-    refused(dict(tables, btb=tmp_path), "cannot be read")
-    refused({"gauss_points": tables["gauss_points"]}, "lrb and btb is missing")
-    refused({**tables, "mat": "d.mat"}, "unknown key 'mat'", "gauss_points, lrb, btb, npz, elocal_factor")
-    refused({**tables, "npz": "a.npz"}, "npz must be the only key")
-    for factor in (5, True, "ten"):
-        refused({**tables, "elocal_factor": factor}, "must be auto, 1 or 10")
+def test_a_wrong_source_is_refused(tmp_path: Path) -> None:
+    refused({"npz": "a.npz", "length": "m"}, "npz must be the only key")
+    refused(dict.fromkeys(("gauss_points", "lrb", "btb"), "a.csv"), "a.csv", "pinncore reads .npz alone")
     with pytest.raises(DataError, match=r"no bundled data set is called 'strb'.*Bundled: strb100"):
         load_data("strb")
+
+
+def test_numbers_that_cannot_be_right_are_refused_in_an_npz_too(tmp_path: Path, coarse: FieldData) -> None:
+    def written(**changed: Any) -> dict[str, str]:
+        path = tmp_path / "changed.npz"
+        save_data(replace(coarse, gauss=replace(coarse.gauss, **changed)), path)
+        return {"npz": str(path)}
+
+    gauss = coarse.gauss
+    refused(written(elocal=gauss.elocal[1:]), "gauss_points/elocal must hold a number for each point")
+    refused(written(elocal=np.where(gauss.x_mm > 50, np.nan, 1.0)), "gauss_points/elocal is not finite in row 3")
+    refused(written(elocal=0 * gauss.elocal), "elocal 0 in all 157 rows")
+    refused(written(g_mm2=0 * gauss.g_mm2), "table gauss_points, row 1, has g <= 0")
+    refused(
+        written(x_mm=gauss.x_mm / 1000, y_mm=gauss.y_mm / 1000),
+        "the Gauss points span 0.0989 mm, and the boundary nodes 100 mm",
+    )
 
 
 def test_npz_round_trip(tmp_path: Path, coarse: FieldData) -> None:

@@ -33,7 +33,6 @@ PUBLIC = {
     "load_data",
     "pack_key",
     "read_checkpoint",
-    "read_csv_tables",
     "save_data",
     "train",
     "write_checkpoint",

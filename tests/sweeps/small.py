@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pinncore.data import Points, load_data
+from pinncore.data.loading import load_data
+from pinncore.data.points import Points
 from sweeps.owner.capacity import ClusterCapacity
 from sweeps.owner.owner import StudyOwner
 from sweeps.owner.slots import SlotOffer

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pinncore.data import load_data
+from pinncore.data.loading import load_data
 from sweeps.storage.schema import setting_columns
 from sweeps.storage.tables import StudyTables
 

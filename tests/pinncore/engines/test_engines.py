@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pinncore import FieldData, NonlocalStrain, SettingError
 from pinncore.activations import ACTIVATIONS
-from pinncore.data import Points
+from pinncore.data.points import Points
 from pinncore.engines import ENGINES, Engine, FusedEngine, ReferenceEngine, TorchEngine, choose_engine
 from pinncore.layouts import PackedLayout
 from pinncore.member import is_padded

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import pinncore
 from pinncore import FieldData, NonlocalStrain, SettingError, TrainSettings
-from pinncore.data import Points
+from pinncore.data.points import Points
 from pinncore.engines import Engine, FusedEngine, ReferenceEngine
 from pinncore.initialisation import initial_parameters
 from pinncore.layouts import CompactLayout

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pinncore import FieldData, NonlocalStrain, TrainSettings, save_data, train
-from pinncore.data import Points
+from pinncore.data.points import Points
 from pinncore.problems import Jet, PointSet, Predictor
 
 from ..helpers import assert_close, build

@@ -23,7 +23,7 @@ from sweeps.spec.conditions import (
 )
 from sweeps.spec.dimensions import Choice, Dimension, Int, contains
 from sweeps.spec.parse import parse_spec
-from sweeps.spec.warnings import warnings_of
+from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL
 

@@ -24,7 +24,7 @@ from sweeps.spec.dimensions import Choice, Int, LogInt, LogUniform, Uniform
 from sweeps.spec.parse import json_schema, parse_spec
 from sweeps.spec.sections import PrunerSettings, SearchSettings
 from sweeps.spec.study_spec import StudySpec, build_settings, config_sha256
-from sweeps.spec.warnings import warnings_of
+from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, EXAMPLES, MINIMAL, ROOT, write_files
 

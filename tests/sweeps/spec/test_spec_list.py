@@ -10,6 +10,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from sweeps.errors import SpecError
 from sweeps.spec import yaml_text
 from sweeps.spec.dimensions import Choice
-from sweeps.spec.warnings import warnings_of
+from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
 from tests.sweeps.spec.study_files import ELSEWHERE, mistakes
 
@@ -32,6 +34,7 @@ search:
     - {width: 4, depth: 3}
 train: {adam_lr: 0.01, depth: 5, width: 7}
 """
+HINT = "The first line names the fields; every further line is a configuration."
 CSV = """\
 \N{ZERO WIDTH NO-BREAK SPACE}width, adam_lr ,inputs,max_evaluations,init
 8,1e-3,"[x, y, g, elocal]",,keras
@@ -180,36 +183,57 @@ def table_mistakes(folder: Path, table: str | bytes, more: str = "") -> list[str
 
 def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     assert mistakes("study: s\nsearch: {sampler: list, list: nope.csv}") == [
-        'search.list: cannot be read (No such file or directory), got "/nonexistent/nope.csv".'
+        f"search.list: /nonexistent/nope.csv does not exist. {HINT}"
     ]
-    hint = "The first line names the fields; every further line is a configuration."
-    for table in ("", "\n", "width,depth\n", "width\n\n\n"):
-        assert table_mistakes(tmp_path, table) == [
-            f'search.list: must list at least 1 configuration, got "DIR/rows.csv". {hint}'
-        ]
-    (line,) = table_mistakes(tmp_path, "width\n\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"))
-    assert line.startswith("search.list: cannot be read (not a CSV file in UTF-8: ")
-    (line,) = table_mistakes(tmp_path, 'width\n"8')
-    assert line.startswith("search.list: cannot be read (not a CSV file in UTF-8: ")
+    for table, reason in (
+        ("", " is empty: its first line must name the columns"),
+        ("\n", " is empty: its first line must name the columns"),
+        ("width,depth\n", " has a header but no rows"),
+        ("width\n\n\n", " has a header but no rows"),
+        ("width\n\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"), ", line 2: not text in UTF-8"),
+        ('width\n"8', ", line 2: the quotes do not match"),
+        ("width,depth\n8,2\n8\n8,2,3\n", ", line 3 has 1 cells, and the header 2 (and 1 more such lines): '8'"),
+        ("width,depth,depth\n8,2,2\n", " has the column depth twice (columns 2 and 3): keep one"),
+    ):
+        (line,) = table_mistakes(tmp_path, table)
+        assert line.startswith(f"search.list: DIR/rows.csv{reason}") and line.endswith(HINT)
+
+
+def test_forms_of_a_table_that_programs_write(tmp_path: Path) -> None:
+    """pandas writes whole numbers beside an empty cell as 8.0, and its index without a name."""
+    (tmp_path / "study.yaml").write_text("study: s\nsearch: {sampler: list, list: rows.csv}")
+    rows = ({"width": 8, "depth": 2, "adam_lr": 0.001}, {"width": 16, "adam_lr": 0.003}, {"depth": 3, "adam_lr": 1})
+    for text in (
+        ",width,depth,adam_lr\n0,8.0,2.0,0.001\n1,16.0,,0.003\n2,,3.0,1\n",
+        '"","width","depth","adam_lr"\n"1",8,2,1e-3\n"2",16,,3e-3\n"3",,3,1.0\n',
+        "width;depth;adam_lr\n8;2;1e-3\n16;;3e-3\n;3;1\n",
+        "width\tdepth\tadam_lr\n8\t2\t0.001\n16.00\t\t0.003\n\t3\t1\n",
+    ):
+        (tmp_path / "rows.csv").write_text(text)
+        assert load_spec(tmp_path / "study.yaml").listed == rows
+    table = pa.table({"width": [8.0, 16.0, None], "depth": [2.0, float("nan"), 3.0], "adam_lr": [0.001, 0.003, 1.0]})
+    pq.write_table(table, tmp_path / "rows.csv")
+    assert load_spec(tmp_path / "study.yaml").listed == rows
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", ".nan", "NA", "N/A", "#N/A", "None"])
+def test_a_word_for_no_value_is_an_empty_cell(tmp_path: Path, cell: str) -> None:
+    assert table_mistakes(tmp_path, f"width,depth\n8,2\n16,{cell}\n") == [
+        f'search.list (line 3 of rows.csv).depth: is no value, got "{cell}". Leave the cell empty.'
+    ]
 
 
 def test_columns_that_are_not_fields(tmp_path: Path) -> None:
-    assert table_mistakes(tmp_path, "widht,depth,depth,\n8,2,2,\n9,2,2,\n") == [
-        'search.list: a column of rows.csv names no field of train or problem, got "widht". Did you mean width?',
-        'search.list: a column of rows.csv appears twice, got "depth". Keep one of the two.',
-        *table_mistakes(tmp_path, "depth,\n2,\n"),
+    assert table_mistakes(tmp_path, "widht,depth,\n8,2,\n9,2,\n") == [
+        'search.list: a column of rows.csv names no field of train or problem, got "widht". Did you mean width?'
     ]
 
 
 def test_mistakes_in_cells_name_their_line(tmp_path: Path) -> None:
-    assert table_mistakes(tmp_path, "width,depth\n8,2\n\nwide,0\n8\n8,2,3\n8,[2\n") == [
+    assert table_mistakes(tmp_path, "width,depth\n8,2\n\nwide,0\n8,[2\n") == [
         'search.list (line 4 of rows.csv).width: must be a whole number, got "wide".',
         "search.list (line 4 of rows.csv).depth: must be at least 1, got 0.",
-        "search.list (line 5 of rows.csv): must have 2 cells like the header, got 1. Put text with a comma in "
-        "double quotes.",
-        "search.list (line 6 of rows.csv): must have 2 cells like the header, got 3. Put text with a comma in "
-        "double quotes.",
-        "search.list (line 7 of rows.csv).depth: this is not valid YAML: while parsing a flow sequence: expected ',' "
+        "search.list (line 5 of rows.csv).depth: this is not valid YAML: while parsing a flow sequence: expected ',' "
         "or ']', but got '<stream end>', in line 1, column 3, got \"[2\".",
     ]
     assert table_mistakes(tmp_path, "width\n99999999999999999999\n") == [

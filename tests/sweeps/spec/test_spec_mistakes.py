@@ -95,7 +95,7 @@ def test_data_files_that_are_missing_or_something_else(files: Path) -> None:
         "problem.data: the table lrb and btb is missing; give gauss_points, lrb and btb."
     ]
     (wrong,) = lines("gauss_points: words.csv, lrb: lrb.csv, btb: btb.csv")
-    assert wrong.startswith("problem.data: DIR/words.csv lacks the column xcoord, ycoord, g, elocal")
+    assert wrong.startswith("problem.data: DIR/words.csv lacks the column x (x_mm or xcoord or x), y (")
     for name in ("words.csv", "broken.npz"):
         (wrong,) = lines(f"npz: {name}")
         assert wrong.startswith(f"problem.data: DIR/{name} is not a data file written by pinncore")

@@ -55,6 +55,30 @@ def test_every_row_and_column_of_the_points_comes_back(study: Path, points: Path
     assert "1 of 3 points lie outside the region of training" in done.stderr
 
 
+def test_cells_that_are_no_input_come_back_as_they_were_written(study: Path, tmp_path: Path) -> None:
+    rows = [
+        ["id", "label", "when", "serial", "t", "x_mm", " y_mm", "v"],
+        ["0007", "NA", "1e3", "12345678901234567890", "01:30", "10", "20", "-0.50"],
+        ["0012", "null", "2.50", "2", "02:30:10", "30.5", "40", "=1+1"],
+    ]
+    file, out = tmp_path / "points.csv", tmp_path / "out.csv"
+    file.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    assert invoke("predict", study, PLAIN, file, "-o", out).exit_code == 0
+    for text in (out.read_text(), invoke("predict", study, PLAIN, file).stdout):
+        (head, *cells) = csv.reader(io.StringIO(text))
+        assert head == [*(name.strip() for name in rows[0]), "predicted", "extrapolated"]
+        assert [row[:-2] for row in cells] == rows[1:]
+
+
+def test_points_in_other_formats(study: Path, points: Path, tmp_path: Path) -> None:
+    plain = list(csv.DictReader(io.StringIO(invoke("predict", study, PLAIN, points).stdout)))
+    np.savez(tmp_path / "points.npz", xcoord=[10, 50, 120], ycoord=[20, 50, 5])
+    (tmp_path / "points.tsv").write_text("x_mm\ty_mm\n10,0\t20\n50,0\t50\n120,0\t5\n")
+    for name in ("points.npz", "points.tsv"):
+        other = list(csv.DictReader(io.StringIO(invoke("predict", study, PLAIN, tmp_path / name).stdout)))
+        assert [row["predicted"] for row in other] == [row["predicted"] for row in plain]
+
+
 def test_the_gradient_and_json(study: Path, points: Path) -> None:
     rows = json.loads(invoke("predict", study, PLAIN, points, "--gradient", "--json").stdout)
     expected = network_of(study, PLAIN).gradient([10, 50, 120], [20, 50, 5])
@@ -83,11 +107,12 @@ def test_a_local_strain_ten_times_too_large_is_noticed(study: Path, tmp_path: Pa
     [
         ("a,b\n1,2\n", "lack a column x_mm or xcoord"),
         ("x_mm,xcoord,y_mm\n1,1,2\n", "both x_mm and xcoord"),
-        ("x_mm,y_mm\n1,here\n", "the column y_mm of the points holds string"),
-        ("x_mm,y_mm\n1,2\n3,\n", "no finite number in row 2"),
+        ("x_mm,y_mm\n1,here\n", "points.csv, line 2, column y_mm: 'here' is not a number"),
+        ("x_mm,y_mm\n1,2\n3,\n", "line 3, column y_mm is empty"),
+        ("x_mm,y_mm,x_mm\n1,2,3\n", "has the column x_mm twice"),
         ("x_mm,y_mm,predicted\n1,2,3\n", "already have a column predicted"),
-        ("x_mm,y_mm\n", "has no rows"),
-        ("", "cannot be read"),
+        ("x_mm,y_mm\n", "has a header but no rows"),
+        ("", "is empty"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(study: Path, tmp_path: Path, content: str, message: str) -> None:

@@ -1,0 +1,1 @@
+"""Tables that users have, opened whatever their format: data, points to predict, lists of configurations."""
