@@ -15,6 +15,7 @@ from pinncore.errors import DataError
 from ..errors import NOT_GIVEN, Mistake, SpecError
 from . import yaml_text
 from .dimensions import Choice
+from .meant import LEFT_OUT
 from .mistakes import did_you_mean
 
 PLACE: Final = "search.list"
@@ -113,7 +114,8 @@ def abridge(mistakes: Sequence[Mistake], table: Table | None) -> list[Mistake]:
             if table is not None:
                 place = f"{PLACE} ({table.places[index]} of {table.file.name})"
                 place += f".{field}" if field else ""
-                mistake = Mistake(place, mistake.value, mistake.rule, mistake.hint)
+                hint = "Leave the cell empty." if mistake.hint == LEFT_OUT else mistake.hint
+                mistake = Mistake(place, mistake.value, mistake.rule, hint)
         abridged.append(mistake)
     if cells > _MOST_REPORTED:
         abridged.append(Mistake(PLACE, NOT_GIVEN, f"has {cells - _MOST_REPORTED} more mistakes like these"))

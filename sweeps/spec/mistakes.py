@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ..errors import NOT_GIVEN, Mistake
 from .dimensions import KINDS
+from .meant import LEFT_OUT, is_no_value, number_hint, other_names, why_not
 from .yaml_text import joined
 
 _KIND_OF_VALUE: Final = {
@@ -26,6 +27,7 @@ _KIND_OF_VALUE: Final = {
     "none_required": "must be null",
     "missing": "must be given",
 }
+_OF_ONE_VALUE: Final = ("int_type", "float_type", "bool_type", "string_type", "finite_number", "literal_error")
 _ONE_OR_LIST: Final = {
     "search.pruner": "must be the name of a pruner or a mapping of keys to values",
     "search.list": "must be a list of mappings or the path of a table",
@@ -74,6 +76,9 @@ def in_file_order(mistakes: Sequence[Mistake], raw: Mapping[str, Any]) -> list[M
 
 def nearest(name: str, valid: Sequence[str]) -> list[str]:
     """Return the valid names that `name` may stand for, best first."""
+    meant = other_names(name, valid)
+    if meant:
+        return meant
     close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.6)
     return close or [candidate for candidate in valid if name.lower() in candidate.split("_")]
 
@@ -101,7 +106,8 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
     if kind == "missing":
         return Mistake(path, NOT_GIVEN, "must be given", _way_out(keys, value))
     if kind == "literal_error":
-        return Mistake(path, value, *_not_allowed(value, context["expected"]))
+        rule, hint = _not_allowed(value, context["expected"])
+        return Mistake(path, value, rule, hint or _way_out(keys, value, kind))
     if kind == "too_short":
         least = context["min_length"]
         hint = "" if least == 1 else "Write a single one without a list."
@@ -146,8 +152,10 @@ def _not_allowed(value: Any, expected: str) -> tuple[str, str]:
     """Return rule and hint for a value that is not allowed; pydantic writes the allowed ones as 'a', 'b' or 'c'."""
     allowed = [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
     rule = f"must be {allowed[0]}" if len(allowed) == 1 else f"must be one of {', '.join(allowed)}"
-    names = nearest(value, allowed) if isinstance(value, str) else []
-    return rule, f"Did you mean {names[0]}?" if names else ""
+    if not isinstance(value, str):
+        return rule, ""
+    names = nearest(value, allowed)
+    return rule, why_not(value, allowed) or (f"Did you mean {' or '.join(names)}?" if names else "")
 
 
 def _way_out(keys: Sequence[str | int], value: Any, kind: str = "") -> str:
@@ -156,8 +164,10 @@ def _way_out(keys: Sequence[str | int], value: Any, kind: str = "") -> str:
         return "Write `study: NAME`; results go into a folder of that name."
     if kind == "model_type" and keys[0] == "space" and len(keys) == 2:
         return "Write it as {choice: [one, another]} or as a range."
-    if kind in ("int_type", "float_type") and isinstance(value, str) and _reads_as_number(value):
-        return "Remove the quotes."
+    if is_no_value(value) and _may_be_left_out(keys, kind):
+        return LEFT_OUT
+    if kind in ("int_type", "float_type") and isinstance(value, str):
+        return number_hint(value, is_whole=kind == "int_type")
     if kind == "list_type" and isinstance(value, (str, int, float)):
         return f"Write [{value}]."
     if kind == "int_type" and isinstance(value, float) and value.is_integer():
@@ -193,9 +203,7 @@ def _is_log(keys: Sequence[str | int]) -> bool:
     return len(keys) == 4 and keys[0] == "space" and keys[2] in ("loguniform", "logint")
 
 
-def _reads_as_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _may_be_left_out(keys: Sequence[str | int], kind: str) -> bool:
+    """Return whether what stands at `keys` has a default, or is one of several values to choose from."""
+    is_in_range = keys[0] == "space" and "choice" not in keys
+    return kind in _OF_ONE_VALUE and not is_in_range

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import NOT_GIVEN, Mistake, SpecError, StudyError
 from ..inputs.opening import open_table
@@ -79,19 +79,31 @@ def read_given(spec: Given) -> Path | StudySpec:
 
 
 def _plain(value: Any, path: str) -> Any:
-    """Return a value as YAML writes it: paths as text, tuples as lists, NumPy's numbers as Python's."""
+    """Return a value as YAML writes it: paths as text, sequences and arrays as lists, NumPy's numbers as Python's."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item, yaml_text.joined(path, str(key))) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, yaml_text.joined(path, index)) for index, item in enumerate(value)]
     if isinstance(value, PurePath):
         return str(value)
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return value.item()
+    if hasattr(value, "tolist"):  # arrays and numbers of NumPy, columns of pandas, tensors
+        plain = value.tolist()
+        return _plain(plain, path) if isinstance(plain, (list, bool, int, float, str)) else _refused(value, path)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview)):
+        return [_plain(item, yaml_text.joined(path, index)) for index, item in enumerate(value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    rule = "must be a number, text, True, False, None, a list or a mapping"
-    raise SpecError([Mistake(path or "spec", repr(value), rule)])
+    return _refused(value, path)
+
+
+def _refused(value: Any, path: str) -> NoReturn:
+    """Raise `SpecError` for a value that a study file cannot hold."""
+    rule = "must be a number, text, True, False, None, a list, range or array, or a mapping"
+    hints = (
+        (hasattr(value, "to_dict"), 'Write frame.to_dict("records").'),
+        (isinstance(value, Set), "A set has no order. Write sorted(...)."),
+        (isinstance(value, Iterable), "Write list(...)."),
+    )
+    hint = next((hint for is_so, hint in hints if is_so), "")
+    raise SpecError([Mistake(path or "spec", " ".join(repr(value).split()), rule, hint)])
 
 
 def _read_text(file: Path) -> str:

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 import yaml
 
 import sweeps
@@ -107,8 +109,12 @@ class TestRun:
             "{study: first, search: {trials: 3}, space: {width: {choice: [4, 8]}}}",
             SPEC,
             {**SPEC, "space": {"width": {"choice": (np.int64(4), 8)}}},
+            {**SPEC, "space": {"width": {"choice": np.array([4, 8])}}},
+            {**SPEC, "space": {"width": {"choice": range(4, 9, 4)}}},
+            {**SPEC, "space": {"width": {"choice": pd.Series([4, 8])}}},
+            {**SPEC, "space": {"width": {"choice": torch.tensor([4, 8])}}},
         ],
-        ids=["text", "one line", "mapping", "tuples and numpy"],
+        ids=["text", "one line", "mapping", "tuples and numpy", "array", "range", "column", "tensor"],
     )
     def test_the_study_file_itself(self, driven: dict[str, Any], spec: str | Mapping[str, Any]) -> None:
         sweeps.run(spec)
@@ -129,6 +135,8 @@ class TestRun:
         assert [mistake.path for mistake in refusal.value.mistakes] == ["search.trials", "train.adam_lr"]
         with pytest.raises(sweeps.SpecError, match=re.escape("space.width: must be a number, text")):
             sweeps.run({**SPEC, "space": {"width": {4, 8}}})
+        with pytest.raises(sweeps.SpecError, match=re.escape('Write frame.to_dict("records").')):
+            sweeps.run({**SPEC, "search": {"sampler": "list", "list": pd.DataFrame({"width": [4, 8]})}})
         with pytest.raises(sweeps.SpecError, match="trials: must be a whole number of at least 1, got 0"):
             sweeps.run(SPEC, trials=0)
         assert "target" not in driven

@@ -242,6 +242,13 @@ def test_mistakes_in_cells_name_their_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("cell", ["nan", "NaN", "None", "NA", "n/a", "null", ".nan"])
+def test_a_cell_without_a_number_is_left_empty(tmp_path: Path, cell: str) -> None:
+    (line,) = table_mistakes(tmp_path, f"width,depth\n8,2\n16,{cell}\n")
+    assert line.startswith("search.list (line 3 of rows.csv).depth: must be a whole number, got ")
+    assert line.endswith(" Leave the cell empty.")
+
+
 def test_many_mistakes_in_a_list_are_not_all_written_out(tmp_path: Path) -> None:
     lines = table_mistakes(tmp_path, "width\n" + "0\n" * 100, "train: {depth: 0}")
     assert len(lines) == 22
