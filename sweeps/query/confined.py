@@ -20,7 +20,7 @@ from cluster.scratch import remove_scratch, scratch_folder
 
 from ..errors import QueryError
 from ..machine import available_cpus
-from .statement import did_you_mean, plain_message
+from .statement import column_hint, plain_message
 
 GRACE_S: Final = 5.0  # from the time limit to the end of the process, if the query has not stopped by then
 _GIB: Final = 1 << 30
@@ -28,6 +28,9 @@ _BESIDES_BYTES: Final = 3 * _GIB  # for the process beside the memory of the que
 _STATM_DATA: Final = 5  # index of the number of data pages in /proc/self/statm
 _BATCH_ROWS: Final = 65_536
 _NO_DAMAGE: Final = ("Binder", "Catalog", "Conversion", "INTERRUPT", "Out of Memory")  # not caused by a damaged file
+_MISSING_COLUMN: Final = re.compile(
+    r'(?<!\w)column (?:named )?"([^"]+)"(?= not found|$|\n| in \w+ list| does not exist)', re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,13 @@ def _query_error(error: Exception, schemas: Mapping[str, pa.Schema], limits: Lim
         return QueryError(_too_long(limits))
     if str(error).startswith("Out of Memory"):
         return _too_much_memory(limits)
-    missing = re.search(r'column "([^"]+)" not found|column named "([^"]+)"', message)
+    missing = _MISSING_COLUMN.search(message)
     if missing and schemas:
-        name = missing[1] or missing[2]
-        columns = list(dict.fromkeys(column for schema in schemas.values() for column in schema.names))
-        what = f"Columns of {' and '.join(schemas)}"
-        return QueryError(f"there is no column {name!r} here." + did_you_mean(name, columns, what))
+        columns = [column for schema in schemas.values() for column in schema.names]
+        columns += re.findall(r'"([^"]+)"', message.partition("Candidate bindings:")[2])  # of views
+        return QueryError(
+            f"there is no column {missing[1]!r} here." + column_hint(missing[1], list(dict.fromkeys(columns)))
+        )
     return QueryError(message)
 
 

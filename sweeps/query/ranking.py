@@ -20,7 +20,7 @@ from ..errors import QueryError
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.schema import all_settings
 from ..study.replicates import finite_sql, quantile_sql, values_sql
-from .statement import did_you_mean, quoted, sql_text
+from .statement import column_hint, quoted, sql_text
 from .values import is_number
 
 Kind = Literal["setting", "number", "text"]  # shown over replicates as the common value, quantile, all texts
@@ -69,7 +69,7 @@ def check_numbers(metrics: Sequence[str], trials: pa.Schema) -> None:
         if metric not in numbers:
             raise QueryError(
                 f"trials are ranked by a numeric column of the table trials other than its keys, got {metric!r}."
-                + did_you_mean(metric, numbers)
+                + column_hint(metric, numbers, "trials")
             )
 
 

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 
 from ..errors import QueryError, StudyError
 from ..storage.tables import Snapshot, StudyTables, exactly, unified
-from .statement import did_you_mean
+from .statement import column_hint
 from .text import shown
 
 if TYPE_CHECKING:
@@ -236,8 +236,7 @@ class Rows:
         columns = self._exactly(lambda dataset: dataset.schema).names
         for name in names:
             if name not in columns:
-                what = f"Columns of {self._table}"
-                raise QueryError(f"there is no column {name!r}." + did_you_mean(name, columns, what))
+                raise QueryError(f"there is no column {name!r}." + column_hint(name, columns, self._table))
 
 
 def _import(name: str) -> Any:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import duckdb
 
 from ..errors import QueryError
+from ..own_name import own_name
+from ..spec.samplers import listing
 
 LONGEST: Final = 50_000  # characters; much longer statements may nest deeper than the stack of the parser
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
@@ -122,11 +125,22 @@ def plain_message(error: str) -> str:
     return re.sub(r"^[A-Za-z ]+ Error: ", "", "\n".join(lines))
 
 
-def did_you_mean(wanted: str, known: Sequence[str], what: str = "Known") -> str:
+def did_you_mean(wanted: str, known: Sequence[str], what: str) -> str:
     """Return sentences for the end of a message: the names closest to a wrong one, and all known ones."""
-    close = difflib.get_close_matches(wanted.lower(), known, n=3, cutoff=0.6)
-    meant = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f"{meant} {what}: {', '.join(known)}."
+    return f"{_closest(wanted, known)} {what}: {', '.join(known)}."
+
+
+def column_hint(wanted: str, columns: Sequence[str], table: str = "TABLE") -> str:
+    """Return sentences for the end of a message on a wrong column: the closest ones, and how to see all of a table."""
+    all_columns = shlex.quote(f".schema {table}")
+    return f"{_closest(wanted, columns)} To see all columns: {own_name()} query STUDY {all_columns}"
+
+
+def _closest(wanted: str, known: Sequence[str]) -> str:
+    word = wanted.lower()
+    parts = [name for name in known if word in name] if len(word) > 2 else []
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.6) or parts[:3]
+    return f" Did you mean {listing(close, 'or')}?" if close else ""
 
 
 def quoted(column: str) -> str:

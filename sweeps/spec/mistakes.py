@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..errors import NOT_GIVEN, Mistake
+from ..errors import NOT_GIVEN, Mistake, listed
 from .dimensions import KINDS
 from .meant import LEFT_OUT, is_no_value, number_hint, other_names, why_not
 from .yaml_text import joined
@@ -28,6 +28,7 @@ _KIND_OF_VALUE: Final = {
     "missing": "must be given",
 }
 _OF_ONE_VALUE: Final = ("int_type", "float_type", "bool_type", "string_type", "finite_number", "literal_error")
+_MANY: Final = 20  # names that a message lists
 _ONE_OR_LIST: Final = {
     "search.pruner": "must be the name of a pruner or a mapping of keys to values",
     "search.list": "must be a list of mappings or the path of a table",
@@ -84,11 +85,11 @@ def nearest(name: str, valid: Sequence[str]) -> list[str]:
 
 
 def did_you_mean(name: Any, valid: Sequence[str]) -> str:
-    """Return a hint: the nearest valid name as a question, or all valid names."""
+    """Return a hint: the nearest valid name as a question, or all valid names, the first few of very many."""
     names = nearest(name, valid) if isinstance(name, str) else []
     if names:
         return f"Did you mean {' or '.join(names)}?"
-    return f"Valid: {', '.join(valid)}."
+    return f"Valid: {listed(valid, _MANY)}."
 
 
 def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sections) -> Mistake:

@@ -153,8 +153,12 @@ def test_an_unfinished_publication_is_not_seen(study: Path, tmp_path: Path) -> N
     [
         (
             "SELECT rel_l FROM curves",
-            "there is no column 'rel_l' here. Did you mean rel_l2? Columns of curves: study, ",
+            "there is no column 'rel_l' here. Did you mean rel_l2? To see all columns: ",
         ),
+        ("SELECT time FROM curves", "there is no column 'time' here. Did you mean time_s? To see all"),
+        ("SELECT rel_l2_med FROM by_config", "Did you mean rel_l2_median, rel_l2_min or rel_l2_max? To see all"),
+        ("SELECT * EXCLUDE (rel_l3) FROM trials", "there is no column 'rel_l3' here. Did you mean rel_l2? To"),
+        ("FROM trials JOIN curves USING (trail)", "there is no column 'trail' here. Did you mean trial? To"),
         ("SELECT t.widht FROM trials t", "Did you mean width?"),
         ("SELECT * FROM trails", "there is no table 'trails'. Did you mean trials? Tables: best, by_config, curves, "),
         ("SELECT column FROM weights", "write it in double quotes"),
@@ -171,6 +175,13 @@ def test_an_unfinished_publication_is_not_seen(study: Path, tmp_path: Path) -> N
 def test_a_mistake_in_sql_is_one_clear_message(study: Path, sql: str, message: str) -> None:
     with pytest.raises(QueryError, match=re.escape(message)):
         query([study], sql)
+
+
+@pytest.mark.parametrize("sql", ["SELECT nonsense FROM trials", "SELECT widht FROM trials"])
+def test_a_wrong_column_does_not_list_all(study: Path, sql: str) -> None:
+    with pytest.raises(QueryError) as refusal:
+        query([study], sql)
+    assert len(str(refusal.value)) < 300 and str(refusal.value).endswith("query STUDY '.schema TABLE'")
 
 
 def test_a_folder_that_is_not_a_study_is_refused(tmp_path: Path) -> None:
