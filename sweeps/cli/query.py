@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,14 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import QueryError
+from ..own_name import own_name
 from ..query.formats import FileFormat
+from ..study.home import is_study
 from .options import DEFAULT_ROOT, AsJson, Root, Studies, print_json, study_place
 
 if TYPE_CHECKING:
     from ..query.export import Exported
 
 EXPORT_TIME_LIMIT_S = 3600.0
-
+STDIN = "-"
 
 AnswerFormat = StrEnum("AnswerFormat", "table csv json parquet arrow xlsx")  # a FileFormat, or text for people
 TableName = StrEnum("TableName", "trials curves fields weights events best by_config curves_last failures pareto")
@@ -30,8 +35,13 @@ MemoryLimit = Annotated[
 
 
 def query(
-    studies: Studies,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT on tables and views, .tables or .schema.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY... [SQL]",
+            help="Study folders or names, then a SELECT, .tables or .schema (- or none: from stdin).",
+        ),
+    ],
     root: Root = DEFAULT_ROOT,
     format: Annotated[
         AnswerFormat | None, typer.Option("--format", help="Default: table, or the format of FILE's name.")
@@ -55,13 +65,17 @@ def query(
     pinnsweep query runs/widths "SELECT * FROM by_config ORDER BY rel_l2_median LIMIT 5"
     pinnsweep query runs/a runs/b "SELECT study, trial, rel_l2, seconds FROM pareto" --format csv
     pinnsweep query runs/widths "FROM curves JOIN best USING (study, trial, replicate)" -o best.parquet
+    pinnsweep query runs/widths < errors.sql
     """
     chosen = AnswerFormat.json if as_json and output is None else format
     if output is None and chosen in ("parquet", "arrow", "xlsx"):
         raise QueryError(f"--format {chosen} cannot be printed. Write it to a file: -o answer.{chosen}")
     if output is not None and chosen is AnswerFormat.table:
         raise QueryError("--format table cannot be written to a file. Choose csv, json, parquet, arrow or xlsx")
+    studies, sql = _studies_and_sql(words)
     places = [study_place(study, root) for study in studies]
+    if sql in ("", STDIN):
+        sql = _sql_from_stdin(studies[0], is_wanted=sql == STDIN)
     from ..query import confined
     from ..query.export import export_answer, place_for
     from ..query.query import query as answer_of
@@ -86,7 +100,8 @@ def export(
         TableName | None, typer.Option("--table", help="Table or view (default: the five tables).")
     ] = None,
     sql: Annotated[
-        str | None, typer.Option("--sql", metavar="SQL", help="Export the answer of a query instead.")
+        str | None,
+        typer.Option("--sql", metavar="SQL", help="Export the answer of a query instead; - reads it from stdin."),
     ] = None,
     format: Annotated[
         FileFormat | None, typer.Option("--format", help="Default: the format of PLACE's name; csv in a folder.")
@@ -110,6 +125,7 @@ def export(
     if table is not None and sql is not None:
         raise QueryError("--table and --sql exclude each other, got both")
     places = [study_place(study, root) for study in studies]
+    sql = _sql_from_stdin(studies[0], is_wanted=True) if sql == STDIN else sql
     from ..query import confined
     from ..query.export import export_answer, export_tables, place_for, places_in
     from ..storage.schema import TABLES
@@ -124,6 +140,48 @@ def export(
         with confined.process_confined(limits):
             files = [export_answer(places, sql or f"FROM {table}", target, limits)]
     _print_files(files, as_json=as_json)
+
+
+def _studies_and_sql(words: Sequence[str]) -> tuple[list[Path], str]:
+    """Return the studies and the SQL of a command; the SQL is empty where there is none. Raises `QueryError`."""
+    *first, last = words
+    if last != STDIN and not _is_sql(last):
+        return [Path(word) for word in words], ""
+    if not first:
+        raise QueryError(f"the study is missing: {own_name()} query STUDY {shlex.quote(last)}")
+    return [Path(word) for word in first], last
+
+
+def _is_sql(word: str) -> bool:
+    """Return whether a word is SQL or a command such as .tables, and not the folder of a study."""
+    if word.strip() and not re.search(r"[\s(;]|^\.[a-z]", word):
+        return False
+    try:
+        return not is_study(Path(word))
+    except OSError:  # longer than the name of a file may be
+        return True
+
+
+def _sql_from_stdin(study: Path, *, is_wanted: bool) -> str:
+    """Return the SQL on stdin. Raises `QueryError` where there is none, on a terminal unless `is_wanted`."""
+    from ..query.query import NAMES
+    from ..query.statement import LONGEST
+
+    is_given = sys.stdin is not None and (is_wanted or not sys.stdin.isatty())
+    content = sys.stdin.buffer.read(4 * (LONGEST + 1)) if is_given else b""
+    try:
+        sql = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise QueryError("the SQL on stdin is not text in UTF-8") from None
+    if sql.strip():
+        return sql
+    command = f"{own_name()} query {shlex.quote(str(study))}"
+    raise QueryError(
+        "the SQL is missing: write it in quotes after the studies, or pass it on stdin, for example\n"
+        f'  {command} "SELECT trial, rel_l2 FROM trials ORDER BY rel_l2 LIMIT 5"\n'
+        f"  {command} .tables\n"
+        f"Tables and views: {', '.join(NAMES)}"
+    )
 
 
 def _print_files(files: Sequence[Exported], *, as_json: bool) -> None:

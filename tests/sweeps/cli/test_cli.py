@@ -134,7 +134,6 @@ class TestMistakes:
             ["extend", "runs/first", "0"],
             ["retry", "runs/first", "two"],
             ["delete"],
-            ["query", "runs/first"],
             ["top", "runs/first", "-n", "0"],
             ["submit", "study.yaml"],
             ["data", "check", "a.csv"],
