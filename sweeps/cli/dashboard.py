@@ -16,6 +16,10 @@ def dashboard(
     root: Root = DEFAULT_ROOT,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 chooses a free one.")] = 8080,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    allow_hosts: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Another name by which browsers reach it; repeatable."),
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +31,7 @@ def dashboard(
     from ..dashboard import serving
 
     page = serving.dashboard(folder)
-    with serving.serve(page.app, host, port) as server:
+    with serving.serve(page.app, host, port, allow_hosts or ()) as server:
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{server.server_address[1]}{page.path}"
         if host not in serving.LOOPBACK:

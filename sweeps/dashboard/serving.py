@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import ipaddress
 import json
+import re
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, NoReturn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 PICTURES_KEPT: Final = 200  # in memory, about 60 kB each
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_WILDCARDS: Final = ("0.0.0.0", "::", "")  # addresses that listen on all of a machine's
+_HOST: Final = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+)(:\d+)?")  # a name or an address, and a port
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -51,10 +55,11 @@ def dashboard(study_dir: Path) -> Dashboard:
     return Dashboard(_read_only(app), f"/dashboard/studies/{storage.get_study_id_from_name(storage.name)}")
 
 
-def serve(app: App, host: str, port: int) -> WSGIServer:
+def serve(app: App, host: str, port: int, names: Collection[str] = ()) -> WSGIServer:
     """Return a server that listens at `host`, on any free port where `port` is 0; its `serve_forever` answers requests.
 
-    Raises `StudyError` where it cannot listen there.
+    Requests for other hosts than this machine's loopback, `host` and `names` are refused. Raises `StudyError` where it
+    cannot listen there.
     """
     kind = type("Server", (_Server,), {"address_family": socket.AF_INET6}) if ":" in host else _Server
     try:
@@ -66,7 +71,7 @@ def serve(app: App, host: str, port: int) -> WSGIServer:
                 "any free port"
             ) from None
         raise StudyError(f"the dashboard cannot listen at {host}, port {port} ({problem.strerror})") from None
-    server.set_app(app)
+    server.set_app(_for_hosts(app, host, names))
     return server
 
 
@@ -114,12 +119,52 @@ def _read_only(app: App) -> App:
     """Return the application with every request other than GET and HEAD refused (403)."""
     from .storage import READ_ONLY
 
-    refusal = json.dumps({"reason": READ_ONLY}).encode()
-
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             return app(environ, start_response)
-        start_response("403 Forbidden", [("Content-Type", "application/json"), ("Content-Length", str(len(refusal)))])
-        return [refusal]
+        return _refused("403 Forbidden", READ_ONLY, start_response)
 
     return guarded
+
+
+def _for_hosts(app: App, host: str, names: Collection[str]) -> App:
+    """Return the application with requests for hosts that it does not serve refused (421), whatever their path.
+
+    A page of another site whose name is made to lead here could read the study otherwise. Such a request has a name: a
+    server at all addresses of a machine, which it cannot list, accepts every address.
+    """
+    known = {_plain_host(name) for name in (*LOOPBACK, host, *names) if name}
+    accepts_addresses = host in _WILDCARDS
+
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        asked = environ.get("HTTP_HOST", "")
+        match = _HOST.fullmatch(asked)
+        name = _plain_host(match[1]) if match else ""
+        if name in known or (accepts_addresses and _is_address(name)):
+            return app(environ, start_response)
+        reason = (
+            f"this dashboard answers requests for {', '.join(sorted(known))}, got {asked[:100]!r}. To "
+            "reach it by another name, start it with --allow-host NAME"
+        )
+        return _refused("421 Misdirected Request", reason, start_response)
+
+    return guarded
+
+
+def _plain_host(name: str) -> str:
+    """Return a host as it is compared: in small letters, without the brackets of an IPv6 address and a final dot."""
+    return name.lower().strip("[]").removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _refused(status: str, reason: str, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    body = json.dumps({"reason": reason}).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]

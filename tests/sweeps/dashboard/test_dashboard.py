@@ -75,11 +75,16 @@ def pictures_of(trial: FrozenTrial) -> list[str]:
     return [artifact["filename"] for artifact in artifacts]
 
 
-def get(app: serving.App, path: str, method: str = "GET", **sent: Any) -> tuple[str, bytes]:
+def get(app: serving.App, path: str, method: str = "GET", host: str = "127.0.0.1", **sent: Any) -> tuple[str, bytes]:
     """Return status and body of an answer, without a server."""
     body = json.dumps(sent).encode()
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body)}
-    environ |= {"CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json", "HTTP_ACCEPT_ENCODING": ""}
+    environ |= {
+        "HTTP_HOST": host,
+        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_TYPE": "application/json",
+        "HTTP_ACCEPT_ENCODING": "",
+    }
     setup_testing_defaults(environ)
     statuses: list[str] = []
     answer = app(environ, lambda status, headers, *rest: statuses.append(status))
@@ -178,6 +183,29 @@ def test_nothing_can_be_changed(shown: Shown) -> None:
     status, answer = get(optuna_dashboard.wsgi(storage), "/api/studies/1", "DELETE")  # not even past that
     assert status.startswith("403") and json.loads(answer)["reason"] == READ_ONLY
     assert content(shown.dir) == before
+
+
+def answers(app: serving.App, listens_at: str, asked: str, *names: str, path: str = "/dashboard/studies/1") -> str:
+    """Return the status of an answer of a server at an address to a request for a host."""
+    with serving.serve(app, listens_at, 0, names) as server:
+        status, body = get(server.get_app(), path, host=asked)
+    assert status.startswith("200") or "--allow-host" in json.loads(body)["reason"]
+    return status[:3]
+
+
+def test_only_the_hosts_that_it_serves_are_answered(shown: Shown) -> None:
+    app, _ = serving.dashboard(shown.dir)
+    for host in ("localhost", "LocalHost:9000", "localhost.", "127.0.0.1:8080", "[::1]:1", "[::1]"):
+        assert answers(app, "127.0.0.1", host) == "200", host
+    foreign = ("evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7")
+    odd = ("", "localhost,evil.example", "localhost:80@evil.example", "evil.example:localhost", "[::1]evil.example")
+    for host in (*foreign, *odd):
+        assert answers(app, "127.0.0.1", host) == "421", host
+    for path in ("/", "/api/studies", "/api/studies/1", "/csv/1", "/static/bundle.js", "/artifacts/1/1/x", "/none"):
+        assert answers(app, "127.0.0.1", "evil.example", path=path) == "421", path
+    assert answers(app, "127.0.0.1", "sweeps.example:80", "Sweeps.Example") == "200"
+    assert answers(app, "0.0.0.0", "192.168.1.7:8080") == answers(app, "0.0.0.0", "[fe80::1]:8080") == "200"
+    assert answers(app, "0.0.0.0", "evil.example") == "421", "an address is not rebound, a name is"
 
 
 def test_a_study_that_cannot_be_read_any_more_is_told_and_comes_back(shown: Shown) -> None:
