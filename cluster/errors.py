@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from .hiding import visible_text
+
 
 class ClusterError(Exception):
-    """A mistake that the caller can correct; the message says how."""
+    """A mistake that the caller can correct; the message says how, and shows no secrets."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible_text(message))
 
 
 class JobError(ClusterError, ValueError):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .errors import ClusterError
+from .hiding import visible_text
 from .job import Job, JobHandle
 
 
@@ -39,9 +40,13 @@ class Executor(ABC):
         A command that does not exist raises nothing: the job fails with exit code 127, on every back-end.
         """
 
-    @abstractmethod
     def preview(self, job: Job) -> str:
         """Return exactly what `submit` would send or run, as text without secrets; do nothing."""
+        return visible_text(self._preview(job))
+
+    @abstractmethod
+    def _preview(self, job: Job) -> str:
+        """Return what `preview` returns; secrets may be left in texts such as command lines, not in mappings."""
 
     @abstractmethod
     def checks(self) -> Iterator[Check]:

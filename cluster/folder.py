@@ -19,7 +19,8 @@ from typing import Any
 
 from .errors import ClusterError, JobError, JobNotFound, LogsNotKept
 from .executor import Check, Executor
-from .job import Job, JobHandle, JobState, Resources, without_secrets
+from .hiding import without_secrets
+from .job import Job, JobHandle, JobState, Resources
 from .supervisor import CANCEL, ENDED, JOB, LOG, PROCESS, start_mark, write_json
 
 JOBS_FOLDER = ".jobs"  # under a root of studies
@@ -120,7 +121,7 @@ class FolderExecutor(Executor):
         self._jobs_dir = jobs_dir.absolute()
         self._now = now
 
-    def preview(self, job: Job) -> str:
+    def _preview(self, job: Job) -> str:
         lines = [f"folder: {self._jobs_dir}/<number>", f"command: {shlex.join(job.argv)}"]
         lines += [f"environment: {name}={value}" for name, value in without_secrets(job.environment).items()]
         return "\n".join([*lines, *(f"file: {name}, {len(content)} bytes" for name, content in job.files.items())])

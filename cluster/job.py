@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import JobError
-
-_SECRET = re.compile(r"(^|_)(TOKEN|KEY)(_|$)|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 class JobState(StrEnum):
@@ -79,7 +76,7 @@ class Job:
     argv: tuple[str, ...]
     name: str = ""
     resources: Resources = Resources()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     cwd: Path | None = None
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -120,11 +117,6 @@ class Job:
             environment=record["environment"],
             cwd=None if record["cwd"] is None else Path(record["cwd"]),
         )
-
-
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with the values hidden whose names suggest a secret."""
-    return {name: "(not shown)" if _SECRET.search(name) else value for name, value in environment.items()}
 
 
 class JobHandle(ABC):

@@ -24,4 +24,4 @@ class Profile:
 
     root: Annotated[str, MinLen(1)]
     command: Annotated[tuple[str, ...], MinLen(1)] = ("pinnsweep",)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -14,7 +14,8 @@ import yaml
 
 from ..errors import ClusterError, JobNotFound
 from ..executor import Check, Executor, run_checks
-from ..job import Job, without_secrets
+from ..hiding import without_secrets
+from ..job import Job
 from . import manifest
 from .client import RAYJOBS, KubernetesClient, Refused, context_of
 from .handle import KubernetesHandle
@@ -43,7 +44,7 @@ class KubernetesExecutor(Executor):
             raise
         return handle
 
-    def preview(self, job: Job) -> str:
+    def _preview(self, job: Job) -> str:
         job = replace(job, environment=without_secrets(self._environment(job)))
         job_id, rayjob = self._rayjob(job)
         files = manifest.config_map(self._profile, job, job_id, "(that of the RayJob)")

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from ..errors import ClusterError, JobError
-from ..job import Job, JobState, without_secrets
+from ..hiding import holds_login, without_secrets
+from ..job import Job, JobState
 from .profile import KubernetesProfile
 
 GROUP: Final = "ray.io"
@@ -28,7 +29,6 @@ FILES_LIMIT_BYTES: Final = 1 << 20
 TEARDOWN_S: Final = 15  # from the end of the job to the end of its pods
 _NAME_LENGTH: Final = 47  # KubeRay's limit for a RayJob
 _START, _FILES = "start", "files"
-_LOGIN_IN_URL: Final = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 _EXIT_CODE: Final = re.compile(r"Job entrypoint command failed with exit code (-?\d+)")
 
 
@@ -47,7 +47,7 @@ def rayjob(profile: KubernetesProfile, job: Job, job_id: str, *, submitted_at: d
                 f"{name} must be left out on Kubernetes: a job has what its profile gives to each node, got {value}"
             )
     for text in (*profile.environment.values(), *job.environment.values(), *job.argv):
-        if _LOGIN_IN_URL.search(text):
+        if holds_login(text):
             raise JobError("argv and environment must hold no address with a password; put it into a Secret")
     time_limit_min = job.resources.timeout_min or profile.time_limit_min
     # without the environment, because KubeRay copies annotations to everything it creates from the RayJob
@@ -99,7 +99,7 @@ def rayjob(profile: KubernetesProfile, job: Job, job_id: str, *, submitted_at: d
 def refuse_secrets(environment: Mapping[str, str]) -> None:
     """Raise `JobError` for variables that look like credentials; paths of files with credentials are allowed."""
     for name, visible in without_secrets(environment).items():
-        if visible != environment[name] and not name.endswith(("_PATH", "_FILE", "_CREDENTIALS")):
+        if visible != environment[name] and not name.endswith("_CREDENTIALS"):
             raise JobError(
                 f"environment must hold no credentials, got {name}; put it into a Secret (kubectl create secret "
                 f"generic NAME --from-literal={name}=...) and name that under secrets in the profile"

@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 from ..errors import ClusterError, JobError, JobNotFound
 from ..executor import Check, Executor, run_checks
-from ..job import Job, JobHandle, JobState, without_secrets
+from ..hiding import without_secrets
+from ..job import Job, JobHandle, JobState
 from ..scratch import scratch_folder
 from .profile import RayProfile
 
@@ -75,11 +76,11 @@ class RayExecutor(Executor):
             )
             return _RayHandle(self._profile, client, client.get_job_info(number))
 
-    def preview(self, job: Job) -> str:
+    def _preview(self, job: Job) -> str:
         environment = self._environment(job, f"{_slug(job)}-...")
         request = {
             "entrypoint": _entrypoint(job),
-            "runtime_env": environment | {"env_vars": without_secrets(environment["env_vars"])},
+            "runtime_env": without_secrets(environment),
             "files": {name: f"{len(content)} bytes" for name, content in job.files.items()},
         }
         return f"POST {self._profile.address}/api/jobs/\n{json.dumps(request, indent=2)}"

@@ -15,7 +15,8 @@ from typing import Final
 from ..errors import ClusterError, JobError
 from ..executor import Check
 from ..folder import FILES, JOBS_FOLDER, FolderExecutor, FolderHandle, check_folder, utc_now
-from ..job import Job, JobState, Resources, without_secrets
+from ..hiding import without_secrets
+from ..job import Job, JobState, Resources
 from ..supervisor import CANCEL, ENDED, JOB, LOG, write_json
 from .commands import Answer, Unreachable, not_installed, slurm, state_of
 from .profile import SlurmProfile
@@ -55,7 +56,7 @@ class SlurmExecutor(FolderExecutor):
     def _handle(self, handle: FolderHandle) -> SlurmHandle:
         return SlurmHandle(self._jobs_dir / handle.id, poll_s=self._poll_s)
 
-    def preview(self, job: Job) -> str:
+    def _preview(self, job: Job) -> str:
         folder = self._jobs_dir / "<number>"
         start = folder / FILES if job.files else (job.cwd or Path()).absolute()
         lines = [f"command: {shlex.join(_sbatch(folder))}"]

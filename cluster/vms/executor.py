@@ -18,7 +18,8 @@ from typing import Any
 
 from ..errors import ClusterError, JobNotFound
 from ..executor import Check, Executor, run_checks
-from ..job import Job, JobHandle, without_secrets
+from ..hiding import without_secrets
+from ..job import Job, JobHandle
 from ..ray.executor import RayExecutor
 from ..ray.profile import RayProfile
 from .checks import command_path, local_steps, typed_command
@@ -50,9 +51,10 @@ class VmsExecutor(Executor):
             executor = self._start()
         return executor.submit(job)
 
-    def preview(self, job: Job) -> str:
+    def _preview(self, job: Job) -> str:
         config = self._config()
-        shown = config | {"provider": without_secrets(config["provider"])}  # overrides may put credentials here
+        # overrides may put credentials anywhere; those of `auth` are paths
+        shown = without_secrets(config) | {"auth": config["auth"]}
         return "\n".join(
             (
                 f"# {self._file}",

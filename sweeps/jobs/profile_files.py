@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cluster import INLINE, LOCAL
+from cluster.hiding import HIDDEN, visible_text, without_secrets
 
 from ..errors import NOT_GIVEN, Mistake, SpecError
 from ..spec import yaml_text
@@ -56,6 +57,9 @@ def _sections_of(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def in_file(file: Path, mistake: Mistake) -> Mistake:
-    """Return a mistake with the file it stands in."""
+    """Return a mistake with the file it stands in, without secrets."""
     place = f"{file}: {mistake.path}" if mistake.path else str(file)
-    return Mistake(place, mistake.value, mistake.rule, mistake.hint)
+    key = mistake.path.rpartition(".")[2]
+    value = mistake.value if mistake.value is NOT_GIVEN else without_secrets({key: mistake.value})[key]
+    hint = mistake.hint.replace(str(mistake.value), HIDDEN) if value == HIDDEN else mistake.hint
+    return Mistake(place, value, visible_text(mistake.rule), hint)

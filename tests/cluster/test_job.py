@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import Job, JobError, JobState, Resources
-from cluster.job import without_secrets
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 names = st.text(st.characters(exclude_characters="\0=", exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -72,15 +71,3 @@ def test_files_have_plain_names(name: str) -> None:
 def test_files_and_a_folder_to_start_in_exclude_each_other() -> None:
     with pytest.raises(JobError, match="cwd must be left out"):
         Job(argv=("ls",), files={"a": b""}, cwd=Path("/"))
-
-
-def test_secrets_of_an_environment_are_not_shown() -> None:
-    environment = {
-        "AWS_SECRET_ACCESS_KEY": "s",
-        "HF_TOKEN": "t",
-        "PGPASSWORD": "p",
-        "OMP_NUM_THREADS": "2",
-        "KEYS": "k",
-    }
-    shown = without_secrets(environment)
-    assert {name for name in environment if shown[name] == environment[name]} == {"OMP_NUM_THREADS", "KEYS"}

@@ -106,3 +106,9 @@ def test_a_profile_of_this_machine_has_a_root_of_its_own(tmp_path: Path) -> None
     executor = executor_of(LocalProfile(root=str(tmp_path)), "here")
     assert isinstance(executor, LocalExecutor)
     assert list(executor.list()) == []
+
+
+def test_no_mistake_shows_a_secret(files: tuple[Path, Path]) -> None:
+    told = mistakes(f"lab: {LAB}, environment: {{DB_PASS: 4711, COUNT: 4}}, set_up: export DB_PASS=4711}}\n", files[1])
+    assert [line for line in told if "DB_PASS" in line] and not [line for line in told if "4711" in line]
+    assert [line for line in told if "environment.COUNT: must be text, got 4." in line]
