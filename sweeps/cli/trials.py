@@ -137,9 +137,9 @@ def predict(
     predicted = predict.predict(networks, table, gradient=gradient)
     warn(predict.warnings(networks, table, predicted))
     if output is None:
-        typer.echo(render(predicted, "json" if as_json else "csv"))
+        typer.echo(render(predicted, "json" if as_json else "csv", as_written=True))
         return
-    write_file(output, format_of(output), predicted.schema, predicted.to_batches())
+    write_file(output, format_of(output), predicted.schema, predicted.to_batches(), as_written=True)
     if as_json:
         outside = sum(predicted["extrapolated"].to_pylist())
         print_json({"file": str(output), "points": len(predicted), "extrapolated": outside, "replicates": replicates})

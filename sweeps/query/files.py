@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
+import functools
 import importlib
 import io
 import json
@@ -29,6 +30,9 @@ ROWS_PER_GROUP: Final = 131_072  # of a Parquet file; one group is collected in 
 MOST_ROWS: Final = 1_048_576  # of an Excel sheet, with the row of column names
 MOST_COLUMNS: Final = 16_384
 MOST_LETTERS: Final = 32_767  # in an Excel cell
+# What spreadsheets take for a formula when they open a CSV file, but for numbers
+_FORMULA: Final = r"^[=+\-@\t\r\n＝＋－＠]"
+_NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-](inf|nan)$"
 _EXACT: Final = 10**15  # Excel keeps 15 digits: longer whole numbers are written as text
 _OPTIONS: Final = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
 
@@ -44,28 +48,36 @@ def format_of(place: Path, among: Iterable[FileFormat] = FileFormat) -> FileForm
     return FileFormat(name)
 
 
-def write_file(place: Path, format: FileFormat, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+def write_file(
+    place: Path,
+    format: FileFormat,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    as_written: bool = False,
+) -> int:
     """Write a table to a file and return the number of rows.
 
-    The file appears whole or not at all, and replaces a file of that name. Raises `QueryError` where the format cannot
-    hold the table, and where the folder does not exist.
+    The file appears whole or not at all, and replaces a file of that name. In CSV a text that a spreadsheet would take
+    for a formula gets an apostrophe in front, unless `as_written`, which is for tables of the user's own. Raises
+    `QueryError` where the format cannot hold the table, and where the folder does not exist.
     """
     if not place.parent.is_dir():
         raise QueryError(f"there is no folder {place.parent} to write {place.name} to")
     if place.exists() and not place.is_file():
         raise QueryError(f"{place} is not a file, so it is not replaced by one")
     rows = 0
-    with _replacing(place) as stream, _WRITERS[format](stream, schema) as write:
+    with _replacing(place) as stream, _writer(format, as_written)(stream, schema) as write:
         for batch in batches:
             write(batch)
             rows += batch.num_rows
     return rows
 
 
-def text_of(table: pa.Table, format: FileFormat) -> str:
-    """Return a table as text, in CSV or JSON."""
+def text_of(table: pa.Table, format: FileFormat, *, as_written: bool = False) -> str:
+    """Return a table as text, in CSV or JSON, as `write_file` writes it."""
     stream = io.BytesIO()
-    with _WRITERS[format](stream, table.schema) as write:
+    with _writer(format, as_written)(stream, table.schema) as write:
         for batch in table.to_batches():
             write(batch)
     return stream.getvalue().decode()
@@ -90,18 +102,27 @@ def _replacing(place: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _csv(stream: IO[bytes], schema: pa.Schema) -> Iterator[Write]:
-    """Write CSV: null is empty, times are ISO 8601 in UTC, lists and records are JSON."""
+def _csv(stream: IO[bytes], schema: pa.Schema, *, as_written: bool = False) -> Iterator[Write]:
+    """Write CSV: null is empty, times are ISO 8601 in UTC, lists and records are JSON, formulas are text."""
     plain = pa.schema([pa.field(field.name, _csv_type(field.type)) for field in schema])
-    stream.write(_csv_line(schema.names))
+    names = pa.array(schema.names, pa.string())
+    stream.write(_csv_line((names if as_written else _no_formulas(names)).to_pylist()))
     options = pa.csv.WriteOptions(include_header=False)
     with pa.csv.CSVWriter(stream, plain, write_options=options) as writer:
 
         def write(batch: pa.RecordBatch) -> None:
             columns = [_csv_column(column) for column in batch.columns]
+            if not as_written:
+                columns = [_no_formulas(column) if column.type == pa.string() else column for column in columns]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=plain))
 
         yield write
+
+
+def _no_formulas(texts: pa.Array) -> pa.Array:
+    """Return texts with an apostrophe, the mark of a text, in front of those that a spreadsheet would execute."""
+    is_formula = pc.and_not(pc.match_substring_regex(texts, _FORMULA), pc.match_substring_regex(texts, _NUMBER))
+    return pc.if_else(is_formula, pc.binary_join_element_wise("'", texts, ""), texts)
 
 
 def _csv_line(cells: Sequence[str]) -> bytes:
@@ -242,3 +263,8 @@ _WRITERS: Final = {
     FileFormat.ARROW: _arrow,
     FileFormat.XLSX: _xlsx,
 }
+
+
+def _writer(format: FileFormat, as_written: bool) -> Callable[..., contextlib.AbstractContextManager[Write]]:
+    is_csv = format is FileFormat.CSV
+    return functools.partial(_csv, as_written=as_written) if is_csv else _WRITERS[format]

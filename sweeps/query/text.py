@@ -27,14 +27,15 @@ SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # endings of columns 
 GAP = 2  # spaces between two columns
 
 
-def render(table: pa.Table, format: str = "table", *, width: int | None = None) -> str:
+def render(table: pa.Table, format: str = "table", *, width: int | None = None, as_written: bool = False) -> str:
     """Return a table as text: `table` for people, `csv` or `json` (a list of objects) for scripts.
 
     For people, numbers have four significant digits and relative errors are in per cent. Where rows are wider than
-    `width`, each row becomes a column. `width` is by default that of the terminal, unlimited without one.
+    `width`, each row becomes a column. `width` is by default that of the terminal, unlimited without one. `as_written`
+    is for CSV, as in `write_file`.
     """
     if format != "table":
-        return text_of(table, FileFormat(format)).rstrip("\n")
+        return text_of(table, FileFormat(format), as_written=as_written).rstrip("\n")
     names = [printable(name) for name in table.column_names]
     rows = [list(map(shown, table.column_names, row)) for row in rows_of(table)]
     numbers = [is_number(field.type) for field in table.schema]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from sweeps.query import files
 from sweeps.query.files import write_file
 from sweeps.query.formats import FileFormat
 from sweeps.query.query import NAMES, query
+from sweeps.query.text import render
 from sweeps.storage.schema import TABLES
 
 from .. import synthetic
@@ -193,6 +195,33 @@ def test_what_csv_writes(tmp_path: Path) -> None:
     assert list(csv.reader((tmp_path / "x.csv").open(newline=""))) == [
         ["a,b", "n", "l"], ["x\ny", "0.1", "[1]"], ["", "nan", ""], ["", "inf", "[]"],
     ]  # fmt: skip
+
+
+def test_no_cell_of_csv_is_a_formula(tmp_path: Path) -> None:
+    formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "-", "--1"]
+    texts = ["-1.5", "+3e-05", "-.5", "-inf", "a=1", "", None, "'=1", " x", "1-2"]
+    names = {"=HYPERLINK()": formulas + texts, "d": pa.array(formulas + texts).dictionary_encode()}
+    table = pa.table({**names, "n": [-1.5] * 20, "i": [-7] * 20, "l": [["=1"]] * 20})
+    expected = [["'" + text for text in formulas] + [text or "" for text in texts]] * 2
+
+    def columns_of(text: str) -> list[tuple[str, ...]]:
+        return list(zip(*csv.reader(io.StringIO(text, newline="")), strict=True))
+
+    for text in (render(table, "csv"), _written(tmp_path / "x.csv", table)):
+        heads, *rows = zip(*columns_of(text), strict=True)
+        assert heads == ("'=HYPERLINK()", "d", "n", "i", "l")
+        columns = list(zip(*rows, strict=True))
+        assert [list(column) for column in columns[:2]] == expected
+        assert {*columns[2]} == {"-1.5"} and {*columns[3]} == {"-7"} and {*columns[4]} == {'["=1"]'}
+    own = columns_of(render(table, "csv", as_written=True))
+    assert own[0] == ("=HYPERLINK()", *formulas, *(text or "" for text in texts))
+    write_file(tmp_path / "x.parquet", FileFormat.PARQUET, table.schema, table.to_batches())
+    assert pq.read_table(tmp_path / "x.parquet")["=HYPERLINK()"].to_pylist() == formulas + texts
+
+
+def _written(place: Path, table: pa.Table) -> str:
+    write_file(place, FileFormat.CSV, table.schema, table.to_batches())
+    return place.read_bytes().decode()
 
 
 def test_batches_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
