@@ -39,7 +39,7 @@ def run(
     branch: Annotated[
         str | None,
         typer.Option(
-            "--branch", metavar="NAME", help="Start a new study that reuses the completed trials of the old one."
+            "--branch", metavar="NAME", help="Start a new study with the complete trials of the old one that fit it."
         ),
     ] = None,
     state: Annotated[

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StudyError
-from ..search import search_of
+from ..search import Search, search_of
 from ..spec.study_spec import StudySpec
 from ..storage import compaction, lock
 from ..storage.events import EventLog
@@ -54,12 +55,25 @@ class Attempt:
             if self.remote is not None:
                 home.push_weights(study_dir, self.remote)
             self.trials = recovery.reconcile(study_dir, self.spec, self.ledger, self.tables, self.events)
-            warm = other_studies.warm_start(self.spec, self.ledger)
-            self.search = search_of(self.spec, recovery.past_trials(self.trials), warm)
-            if attributes.get(LIMIT) != self.search.limit:
-                self.ledger.set_attribute(LIMIT, self.search.limit)  # for status queries
             self.spec_hash = self.spec.sha256()
             undo.pop_all()
+
+    @functools.cached_property
+    def search(self) -> Search:
+        """Return the sampler, which knows the trials of earlier starts and of other studies; made after `inherit`."""
+        inherited = recovery.inherited_trials(self.trials)
+        warm = other_studies.warm_start(self.spec, self.ledger, but=[trial.params for trial in inherited])
+        return search_of(self.spec, recovery.past_trials(self.trials), [*warm, *inherited])
+
+    @property
+    def limit(self) -> int:
+        """Return the number of trials of the study, at least those that a branch took over."""
+        return max(self.search.limit, self.trials.inherited)
+
+    def note_limit(self) -> None:
+        """Record the number of trials for status queries."""
+        if self.ledger.attributes().get(LIMIT) != self.limit:
+            self.ledger.set_attribute(LIMIT, self.limit)
 
     def check_ownership(self) -> None:
         """Raise `StudyError` where another owner has taken the study."""

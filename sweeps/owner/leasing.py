@@ -77,7 +77,7 @@ class Leasing:
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Return whether a trial lies within the number of trials of the study, which may have been lowered."""
-        return trial.index is None or trial.index < self._attempt.search.limit
+        return trial.index is None or trial.index < self._trials.places(self._attempt.search.limit)
 
     def _can_be_rebuilt(self, pack: int, members: Sequence[PendingMember]) -> bool:
         """Return whether the unfinished members of a pack must train in it as planned, and still can."""
@@ -125,7 +125,7 @@ class Leasing:
         """Lease members for the free places of a pack, and a stock of as many as it trains in `STOCK_S` seconds."""
         assert slot.key is not None
         rate = len(report.records) / max(report.seconds, 1e-3)
-        to_propose = self._attempt.search.limit - self._trials.proposed
+        to_propose = self._trials.places(self._attempt.search.limit) - self._trials.proposed
         remaining = len(self._queue) + to_propose * self._trials.replicates
         workers = max(1, self._slots.capacity.places)
         spare = max(0, remaining - self._proposer.size * workers) // workers  # not needed to fill the other packs

@@ -26,6 +26,7 @@ from ..study.trials import Trial
 from .attempt import message_of, opened
 from .budget import UsedTime, spent_reason
 from .capacity import ClusterCapacity
+from .inheritance import inherit
 from .leasing import Leasing
 from .messages import Answer, PackReport, PackTask
 from .proposer import TrialProposer
@@ -71,9 +72,9 @@ class StudyOwner:
             self._slots = SlotTable(capacity, self._spec.resources.max_packs, offered, clock)
             self._queue = MemberQueue()
             self._recorder = Recorder(attempt)
+            self._notes = [note] if (note := inherit(attempt, self._recorder)) else []
+            attempt.note_limit()
             self._proposer = TrialProposer(attempt, self._recorder, self._slots)
-            for trial in self._trials:
-                self._recorder.reuse(trial)
             self._pruner = RungPruner(attempt)
             self._leasing = Leasing(
                 attempt, self._slots, self._queue, self._proposer, self._pruner, self._recorder, is_alive
@@ -301,7 +302,7 @@ class StudyOwner:
         return StudySnapshot(
             study=self._spec.study,
             objective=self._spec.objectives[0],
-            limit=self._attempt.search.limit + len(trials.retried),
+            limit=self._attempt.limit + len(trials.retried),
             counts=dict(trials.counts),
             failures=trials.failures,
             best=BestTrial(best.number, best.value, best.params) if best else None,
@@ -316,6 +317,7 @@ class StudyOwner:
             over_budget=self.over_budget(),
             finished=list(recorder.finished)[-new:] if new else [],
             finished_count=recorder.finished_count,
+            notes=self._notes,
             is_stopped=self._stopping,
             broken=self._broken,
         )

@@ -8,7 +8,7 @@ from ..search import stable_hash
 from ..spec.study_spec import config_sha256
 from ..states import FAIL
 from ..study import other_studies
-from ..study.trials import ATTRIBUTES, Trial, TrialSetup, Window
+from ..study.trials import ATTRIBUTES, PLACED, Trial, TrialSetup, Window
 from .attempt import Attempt
 from .packing import grouped, pack_size, set_up, setup_of, trials_of_pack, window_size
 from .queue import PendingMember, PendingPack
@@ -33,11 +33,16 @@ class TrialProposer:
     def size(self) -> int:
         """Return the number of members of the packs planned now."""
         slots = self._slots
-        return pack_size(self._spec, self._search.limit, at_once=slots.at_once, device=slots.capacity.device)
+        return pack_size(self._spec, self._places, at_once=slots.at_once, device=slots.capacity.device)
 
     def size_of(self, key: tuple[str, ...]) -> int:
         """Return the number of members of a pack of `key`."""
         return min(self.size, self.reduced_sizes.get(key, self.size))
+
+    @property
+    def _places(self) -> int:
+        """Return the length of the sampler's sequence, as far as is known."""
+        return self._trials.places(self._search.limit)
 
     @property
     def may_ask(self) -> bool:
@@ -47,7 +52,7 @@ class TrialProposer:
     @property
     def has_more(self) -> bool:
         """Return whether the sampler has trials left to propose, now or later."""
-        return self._trials.proposed < self._search.limit
+        return self._trials.proposed < self._places
 
     @property
     def ahead(self) -> int:
@@ -63,21 +68,22 @@ class TrialProposer:
         if not self.may_ask:
             return 0
         generation = self._search.generation_of(self._trials.proposed)
-        end = generation.stop if len(generation) > 1 else self._search.limit
-        members = (min(end, self._search.limit) - self._trials.proposed) * self._trials.replicates
+        end = generation.stop if len(generation) > 1 else self._places
+        members = (min(end, self._places) - self._trials.proposed) * self._trials.replicates
         return -(-members // max(self.size, self._trials.replicates))
 
     def ask(self) -> list[PendingPack]:
         """Enter the next window of trials and return its packs, the costliest first."""
         first = self._trials.proposed
         end = first + window_size(self._search, first, self.size, self._trials.replicates)
-        return self._enter_window(Window(first, min(end, self._search.limit), self.size, self._next_pack))
+        return self._enter_window(Window(first, min(end, self._places), self.size, self._next_pack))
 
     def finish_window(self) -> None:
         """Enter the trials of the last window that are missing after a crash, planned into the same packs."""
-        last = next((trial for trial in reversed(self._trials) if trial.index is not None), None)
+        placed = (trial for trial in self._trials if trial.index is not None)
+        last = max(placed, key=lambda trial: trial.index or 0, default=None)
         if last is not None:
-            window = last.window._replace(end=min(last.window.end, self._search.limit))
+            window = last.window._replace(end=min(last.window.end, self._places))
             if self._trials.proposed < window.end:
                 self._enter_window(window)
 
@@ -133,9 +139,17 @@ class TrialProposer:
         with self._ledger.transaction():
             for index, proposal in proposals.items():
                 pack, params, attrs = pack_of.get(index, untrained_pack), dict(proposal.params), dict(proposal.attrs)
-                entered[index] = self._enter_trial(index, params, attrs, setups[index], pack, window)
-        for index, trial in entered.items():  # rows are published after the database has their trial
-            self._recorder.reuse(trial)
+                taken_over = self._trials.unplaced.get(config_sha256(setups[index].config))
+                if taken_over is None:
+                    entered[index] = self._enter_trial(index, params, attrs, setups[index], pack, window)
+                else:
+                    entered[index] = taken_over
+                    self._trials.place(taken_over, index, window, attrs)
+                    self._search.tell(index, taken_over.state, taken_over.values)
+            if self._trials.inherited:
+                self._ledger.set_attribute(PLACED, self._trials.placed)
+        self._recorder.reuse(entered.values())  # rows are published after the database has their trial
+        for index, trial in entered.items():
             if index not in pack_of and not trial.finished:
                 self.pending_members(trial)  # which records its failure
         packs = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from ..errors import StudyError
 from ..states import COMPLETE, FAIL, PRUNED
-from ..storage.tables import StudyTables
+from ..storage.tables import StudyTables, of_member
 from ..study.trials import Trial, finish
 from .attempt import Attempt
 from .messages import MemberRecord, configuration_columns
@@ -23,6 +23,7 @@ from .packing import setup_of
 from .snapshot import FinishedTrial
 
 KEPT_FINISHED = 200  # finished trials that a progress view can still ask for
+_TAKEN_AT_ONCE = 50  # trials of another study whose results are in memory together
 _PARTS = ("curves", "fields", "weights")  # tables with many rows of each member
 
 
@@ -31,8 +32,7 @@ class Recorder:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt, self._spec, self._tables = attempt, attempt.spec, attempt.tables
-        self._ledger, self._trials, self._search = attempt.ledger, attempt.trials, attempt.search
-        self._events = attempt.events
+        self._ledger, self._trials, self._events = attempt.ledger, attempt.trials, attempt.events
         self.finished: deque[FinishedTrial] = deque(maxlen=KEPT_FINISHED)
         self.finished_count = 0  # all of this attempt
 
@@ -74,13 +74,17 @@ class Recorder:
         state, values = outcome
         finish(trial, state, values, self._ledger, self._trials)
         if trial.index is not None:
-            self._search.tell(trial.index, state, values, {rung: value[0] for rung, value in trial.rungs.items()})
+            self._attempt.search.tell(
+                trial.index, state, values, {rung: value[0] for rung, value in trial.rungs.items()}
+            )
         self._events.add(
             {COMPLETE: "finished", FAIL: "failed"}.get(state, "pruned"),
             row.get("failure") or row.get("stop_reason") or "",
             trial=trial.number,
             pack=row.get("pack"),
         )
+        if trial.number < self._trials.inherited:
+            return True
         self.finished.append(
             FinishedTrial(
                 trial.number,
@@ -115,17 +119,18 @@ class Recorder:
             replicates = range(self._trials.replicates)
         self.record([MemberRecord({**row, "replicate": replicate}) for replicate in replicates])
 
-    def reuse(self, trial: Trial) -> None:
-        """Record the results that an unfinished trial has from another one, of this study or of another study.
+    def reuse(self, trials: Iterable[Trial]) -> None:
+        """Record the results that unfinished trials have from others, of this study or of other studies.
 
         Raises `StudyError` where the results of another study are gone.
         """
-        if trial.finished:
-            return
-        if trial.taken_from is not None:
-            self.take_over(trial)
-        elif trial.duplicate_of is not None and self._trials[trial.duplicate_of].finished:
-            self._copy_results(self._trials[trial.duplicate_of])
+        unfinished = [trial for trial in trials if not trial.finished]
+        taken = [trial for trial in unfinished if trial.taken_from is not None]
+        for first in range(0, len(taken), _TAKEN_AT_ONCE):
+            self.take_over(taken[first : first + _TAKEN_AT_ONCE])
+        for trial in unfinished:
+            if trial.duplicate_of is not None and self._trials[trial.duplicate_of].finished:
+                self._copy_results(self._trials[trial.duplicate_of])
 
     def _copy_results(self, original: Trial) -> None:
         """Copy a finished trial's results to the unfinished trials of the same configuration."""
@@ -138,25 +143,33 @@ class Recorder:
             for number in numbers:
                 self.record([MemberRecord(self._copied_row(row, number)) for row in rows])
 
-    def take_over(self, trial: Trial) -> None:
-        """Copy the results of another study for the same configuration. Raises `StudyError` where they are gone."""
-        folder, _, number = str(trial.taken_from).rpartition("/")
-        other, where = StudyTables(Path(folder)), ds.field("trial") == int(number)
-        rows = [row for row in other.read("trials", where=where).to_pylist() if row["state"] == COMPLETE]
-        if len(rows) != self._trials.replicates:
-            raise StudyError(f"trial {number} of {folder} is gone; trial {trial.number} reuses its results")
-        columns, source = self._tables.schema("trials").names, {"duplicate_of": None, "taken_from": trial.taken_from}
-        records = []
-        for row in rows:
-            copy, of_replicate = self._copied_row(row, trial.number) | source, ds.field("replicate") == row["replicate"]
-            parts = {name: other.read(name, where=where & of_replicate) for name in _PARTS}
-            records.append(
-                MemberRecord(
-                    {name: copy[name] for name in copy if name in columns},
-                    **{name: part.to_pydict() for name, part in parts.items() if len(part)},
+    def take_over(self, trials: Sequence[Trial]) -> None:
+        """Copy the results of other studies for the same configurations. Raises `StudyError` where they are gone."""
+        own: dict[str, dict[int, Trial]] = {}  # by folder and by the number there
+        for trial in trials:
+            folder, _, number = str(trial.taken_from).rpartition("/")
+            own.setdefault(folder, {})[int(number)] = trial
+        for folder, by_number in own.items():
+            self.record(self._taken_over(StudyTables(Path(folder)), by_number))
+
+    def _taken_over(self, other: StudyTables, trials: Mapping[int, Trial]) -> Iterator[MemberRecord]:
+        """Yield the records of trials, given by their numbers in another study. Raises `StudyError`."""
+        where, columns = ds.field("trial").isin(list(trials)), self._tables.schema("trials").names
+        rows = {(row["trial"], row["replicate"]): row for row in other.read("trials", where=where).to_pylist()}
+        parts = {name: other.read(name, where=where) for name in _PARTS}
+        for number, trial in trials.items():
+            if any((number, replicate) not in rows for replicate in range(self._trials.replicates)):
+                raise StudyError(
+                    f"trial {number} of {other.study_dir} is gone; trial {trial.number} reuses its results"
                 )
-            )
-        self.record(records)
+            for replicate in range(self._trials.replicates):
+                copy = self._copied_row(rows[number, replicate], trial.number)
+                copy |= {"duplicate_of": None, "retry_of": None, "taken_from": trial.taken_from}
+                own = {name: part.filter(of_member(number, replicate)) for name, part in parts.items()}
+                yield MemberRecord(
+                    {name: copy[name] for name in copy if name in columns},
+                    **{name: part.to_pydict() for name, part in own.items() if len(part)},
+                )
 
     def _copied_row(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)

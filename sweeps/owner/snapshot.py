@@ -52,5 +52,6 @@ class StudySnapshot:
     over_budget: str | None = None  # why no new trial starts
     finished: Sequence[FinishedTrial] = ()  # those that finished since the previous snapshot
     finished_count: int = 0  # all that finished in this attempt
+    notes: Sequence[str] = ()  # what the user should know of this start
     is_stopped: bool = False  # the study was asked to stop
     broken: str | None = None  # why nothing more can be recorded

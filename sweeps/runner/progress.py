@@ -64,6 +64,7 @@ class Progress:
         self._has_news = False
         self._printed_at = float("-inf")
         self._left_s: float | None = None
+        self._notes: list[str] = []  # those printed
 
     def __enter__(self) -> Self:
         if self._live:
@@ -99,6 +100,9 @@ class Progress:
 
     def update(self, snapshot: StudySnapshot) -> None:
         """Show the state of the study in a snapshot."""
+        for note in [note for note in snapshot.notes if note not in self._notes]:
+            self._notes.append(note)
+            self.message(note)
         if snapshot.packs or self._left_s is not None:
             done = _done(snapshot) + snapshot.under_way
             self._left_s = self._pace.left_s(done, snapshot.limit - done)

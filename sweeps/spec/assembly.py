@@ -48,6 +48,7 @@ def assemble(
     search["list"] = rows or None
     for key in ("warm_start", "reuse"):
         search[key] = [_absolute_path(folder, base) for folder in getattr(file.search, key)]
+    search["branch_of"] = file.search.branch_of and _absolute_path(file.search.branch_of, base)
     dimensions = file.space.model_dump(mode="json", exclude_unset=True)
     written = {name: dimensions[name] for name in content.get("space", {})}
     space, mistakes = _space(written, sections.keys["space"], unsure, absolute)

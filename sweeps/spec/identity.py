@@ -35,5 +35,5 @@ def refuse_other(stored: StudySpec, requested: StudySpec, study_dir: Path) -> No
         f"{study_dir} holds another study: problem, space, train and search (except trials) cannot change once it has "
         f"begun.\n{diff}\n"
         f"Give the changed study a name of its own: --new-study {requested.study}-2 starts from scratch, "
-        f"--branch {requested.study}-2 starts from the finished trials of this one"
+        f"--branch {requested.study}-2 takes over the complete trials of this one that fit it"
     )

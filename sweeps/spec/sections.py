@@ -146,6 +146,10 @@ class SearchSettings(BaseModel):
         default_factory=list,
         description="Folders of studies whose complete trials are reused where the configuration is the same.",
     )
+    branch_of: str | None = Field(
+        default=None,
+        description="Folder of a study whose complete trials become trials of this one where all their settings fit.",
+    )
     pruner: Annotated[
         PrunerSettings, BeforeValidator(_as_mapping, json_schema_input_type=PrunerKind | PrunerSettings)
     ] = Field(

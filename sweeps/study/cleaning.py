@@ -107,7 +107,7 @@ def collect_jobs(root: Path, *, dry_run: bool = False, now_s: float | None = Non
 def _waste(study_dir: Path) -> Iterator[Waste]:
     spec, tables = read_spec(study_dir), StudyTables(study_dir)
     with Ledger(database.database(study_dir, spec.state), spec.study) as ledger:
-        trials = recovery.read_trials(study_dir, spec, ledger.records())
+        trials = recovery.read_trials(study_dir, spec, ledger)
     recovery.published_rows(study_dir, spec, tables, trials)  # raises where rows are lost: nothing is removed
     saved = checkpoints_of(study_dir).saved_members()
     unfinished = {trial.number: trial.pack for trial in trials if not trial.finished}

@@ -109,11 +109,12 @@ def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 
 def of_other_studies(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Yield mistakes: folders of `warm_start` and `reuse` that hold no study."""
-    for key in ("warm_start", "reuse"):
-        folders = getattr(spec.search, key)
+    """Yield mistakes: folders of `warm_start`, `reuse` and `branch_of` that hold no study."""
+    lists = {f"search.{key}[{{}}]": getattr(spec.search, key) for key in ("warm_start", "reuse")}
+    lists["search.branch_of"] = [spec.search.branch_of] if spec.search.branch_of else []
+    for key, folders in lists.items():
         for index, folder in enumerate(folders):
-            path = f"search.{key}[{index}]"
+            path = key.format(index)
             if folder in folders[:index]:
                 yield Mistake(path, folder, "is listed twice", "Remove one of the two.")
             elif not os.path.isdir(folder):

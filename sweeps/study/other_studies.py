@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from pinncore.disk import write_whole
 
 from ..errors import StudyError
 from ..search import PastTrial, search_of
+from ..search.points import Points
 from ..spec.sources import FILE_PREFIX, split_source
 from ..spec.study_spec import StudySpec, config_sha256
 from ..states import COMPLETE
@@ -29,6 +31,8 @@ from .provenance import data_hash
 
 FOLDER: Final = "initial_weights"
 WEIGHTS, WARM_START = "initial_weights", "warm_start"  # attributes of the study in its database
+
+Entered = tuple[TrialRecord, dict[str, Any]]  # a trial in a database, and its parameters
 
 
 def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str, str]:
@@ -67,15 +71,23 @@ def settle_weights(study_dir: Path, spec: StudySpec, ledger: Ledger) -> dict[str
     return copies
 
 
-def warm_start(spec: StudySpec, ledger: Ledger) -> list[PastTrial]:
-    """Return the complete trials of the studies this one learns from, as they were when it began."""
+def warm_start(spec: StudySpec, ledger: Ledger, but: Iterable[Mapping[str, Any]] = ()) -> list[PastTrial]:
+    """Return the complete trials of the studies this one learns from, as they were when it began.
+
+    Those that are the points `but` of its space are left out.
+    """
     if not spec.search.warm_start:
         return []
     trials = ledger.attributes().get(WARM_START)
     if trials is None:
-        trials = [trial for folder in spec.search.warm_start for trial in _complete(Path(folder), spec)]
+        trials = [trial for folder in spec.search.warm_start for trial in _results(Path(folder), spec)]
         ledger.set_attribute(WARM_START, trials)
-    return [PastTrial(i, trial["params"], COMPLETE, tuple(trial["values"])) for i, trial in enumerate(trials)]
+    points, known = Points(spec), {config_sha256(params) for params in but}
+    return [
+        PastTrial(i, trial["params"], COMPLETE, tuple(trial["values"]))
+        for i, trial in enumerate(trials)
+        if not known or config_sha256(points.fitting(trial["params"]) or {}) not in known
+    ]
 
 
 def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
@@ -89,31 +101,35 @@ def reusable(spec: StudySpec) -> tuple[dict[str, str], list[str]]:
     for folder in spec.search.reuse:
         if folder in gone:
             continue
-        other, attributes, complete = _read_other(Path(folder))
+        other, attributes, records = read_other(Path(folder))
         if other.search.replicates == spec.search.replicates and attributes.get("data_hash") == data_hash(spec):
-            for record, params in complete:
+            for record, params in _complete(records):
                 trials.setdefault(config_sha256(other.config(params)), f"{folder}/{record.number}")
     return trials, gone
 
 
-def _complete(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:
+def _results(study_dir: Path, spec: StudySpec) -> list[dict[str, Any]]:
     """Return the complete trials of a study. Raises `StudyError` where its objectives are others."""
-    other, _, complete = _read_other(study_dir)
+    other, _, records = read_other(study_dir)
     if other.objectives != spec.objectives:
         raise StudyError(
             f"search.warm_start: {study_dir} minimises {', '.join(other.objectives)}, this study "
             f"{', '.join(spec.objectives)}. Leave it out"
         )
-    return [{"params": params, "values": list(record.values or ())} for record, params in complete]
+    return [{"params": params, "values": list(record.values or ())} for record, params in _complete(records)]
 
 
-def _read_other(study_dir: Path) -> tuple[StudySpec, dict[str, Any], list[tuple[TrialRecord, dict[str, Any]]]]:
-    """Return another study, its attributes, and its complete trials with their parameters."""
+def read_other(study_dir: Path) -> tuple[StudySpec, dict[str, Any], list[Entered]]:
+    """Return another study, its attributes, and its trials with their parameters."""
     spec = read_spec(study_dir)
     with StudyReader(database(study_dir, spec.state), spec.study, check=True) as reader:
         records, attributes = reader.records(), reader.attributes()
     decoded = search_of(spec).decoded
-    return spec, attributes, [(record, decoded(record.params)) for record in records if record.state == COMPLETE]
+    return spec, attributes, [(record, decoded(record.params)) for record in records]
+
+
+def _complete(records: Iterable[Entered]) -> Iterator[Entered]:
+    return ((record, params) for record, params in records if record.state == COMPLETE)
 
 
 def _read(init: str, file: str) -> bytes:

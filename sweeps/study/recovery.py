@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ from ..search import PastTrial, search_of
 from ..spec.study_spec import StudySpec
 from ..states import RUNNING, WAITING
 from ..storage.events import EventLog
-from ..storage.optuna_sql import Ledger, TrialRecord
+from ..storage.optuna_sql import Ledger, StudyReader
 from ..storage.tables import StudyTables
-from .trials import ATTRIBUTES, DEATHS, PACK, RUNGS, StudyTrials, Trial, Window, finish
+from .trials import ATTRIBUTES, BRANCH, DEATHS, PACK, PLACED, StudyTrials, Trial, Window, finish, rungs_of
 
 
 def reconcile(study_dir: Path, spec: StudySpec, ledger: Ledger, tables: StudyTables, events: EventLog) -> StudyTrials:
@@ -22,7 +21,7 @@ def reconcile(study_dir: Path, spec: StudySpec, ledger: Ledger, tables: StudyTab
     Trials whose rows are published are finished in the database, the files of an interrupted publication are deleted.
     Raises `StudyError` where database and tables contradict each other.
     """
-    trials = read_trials(study_dir, spec, ledger.records())
+    trials = read_trials(study_dir, spec, ledger)
     rows = published_rows(study_dir, spec, tables, trials)
     for row in rows:
         trials.add_row(row, row["flush"])
@@ -45,10 +44,13 @@ def release_leases(ledger: Ledger, trials: StudyTrials) -> None:
             trials.mark(trial, WAITING)
 
 
-def read_trials(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]) -> StudyTrials:
+def read_trials(study_dir: Path, spec: StudySpec, reader: StudyReader) -> StudyTrials:
     """Return the trials in the database. Raises `StudyError` for a trial entered by another tool."""
     trials, search = StudyTrials(spec.search.replicates, spec.search.quantile, spec.objectives), search_of(spec)
-    for record in records:
+    of_study = reader.attributes()
+    placed = of_study.get(PLACED, {})
+    trials.inherited = of_study.get(BRANCH, {}).get("trials", 0)
+    for record in reader.records():
         attributes = record.attributes
         if PACK not in attributes:
             raise StudyError(
@@ -57,6 +59,7 @@ def read_trials(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]
                 "another name"
             )
         entered: dict[str, Any] = {name: attributes.get(name) for name in ATTRIBUTES}
+        entered |= {"attrs": record.system_attributes} | placed.get(str(record.number), {})
         trials.add(
             Trial(
                 record.number,
@@ -64,9 +67,7 @@ def read_trials(study_dir: Path, spec: StudySpec, records: Iterable[TrialRecord]
                 **entered | {"window": Window(*entered["window"])},
                 state=record.state,
                 values=record.values,
-                attrs=record.system_attributes,
-                rungs={rung: (value,) for rung, value in record.rungs.items()}
-                | {int(rung): tuple(values) for rung, values in attributes.get(RUNGS, {}).items()},
+                rungs=rungs_of(record),
                 logged=record.logged,
                 deaths={int(replicate): count for replicate, count in attributes.get(DEATHS, {}).items()},
             )
@@ -87,6 +88,14 @@ def past_trials(trials: StudyTrials) -> list[PastTrial]:
         )
         for trial in trials
         if trial.index is not None
+    ]
+
+
+def inherited_trials(trials: StudyTrials) -> list[PastTrial]:
+    """Return the trials that a branch took over as a sampler sees those of other studies."""
+    return [
+        PastTrial(trial.number, trial.params, trial.state, trial.values)
+        for trial in (trials[number] for number in range(trials.inherited))
     ]
 
 

@@ -14,6 +14,7 @@ from ..storage import lock
 from .home import local, remote_of
 from .status import failed_trials, unrepeated
 from .study_file import SPEC_FILE, open_reader
+from .trials import BRANCH
 
 POLL_S: Final = 0.2  # interval for checking the lock of a study that is being stopped
 
@@ -76,7 +77,9 @@ def more_trials(study_dir: Path, more: int) -> int:
     spec = read_spec(study_dir)
     if not spec.search.traits.is_finite:
         assert spec.search.trials is not None  # it may be left out for a grid or a list only
-        return spec.search.trials + more
+        with open_reader(study_dir) as reader:
+            taken_over = reader.attributes().get(BRANCH, {}).get("trials", 0)
+        return max(spec.search.trials, taken_over) + more
     unlimited = spec.search.model_copy(update={"trials": None})
     size = search_of(dataclasses.replace(spec, search=unlimited)).limit
     current = min(spec.search.trials or size, size)
@@ -103,8 +106,8 @@ def kept_in(where: str) -> str:
 def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = ()) -> list[str]:
     """Return the overrides that turn a study, changed in its file or by `overrides`, into a new one that continues it.
 
-    Completed configurations of the old study are taken over, and a sampler that learns starts with its results. Raises
-    `StudyError` where there is no study to continue, and `SpecError` for a wrong study file.
+    Its complete trials become trials of the new study where they fit it; a sampler that learns also knows the others.
+    Raises `StudyError` where there is no study to continue, and `SpecError` for a wrong study file.
     """
     from .loading import load_spec, read_spec
 
@@ -119,7 +122,7 @@ def branched(target: Path, name: str, *, root: Path, overrides: Sequence[str] = 
         raise StudyError(f"--branch: there is no study in {old} to continue. Leave --branch out to start one")
     if name == old.name:
         raise StudyError(f"--branch: must be another name than that of the study in {old}, got {name!r}")
-    lists = {"search.reuse": [*spec.search.reuse, str(old)]}
+    changes = [named(name), f"search.branch_of={json.dumps(str(old))}"]
     if spec.search.traits.learns_from_others and read_spec(old).objectives == spec.objectives:
-        lists["search.warm_start"] = [*spec.search.warm_start, str(old)]
-    return [named(name), *(f"{key}={json.dumps(list(dict.fromkeys(value)))}" for key, value in lists.items())]
+        changes.append(f"search.warm_start={json.dumps(list(dict.fromkeys([*spec.search.warm_start, str(old)])))}")
+    return changes

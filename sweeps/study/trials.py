@@ -13,12 +13,13 @@ from .replicates import quantile
 if TYPE_CHECKING:
     from pinncore import MemberResult
 
-    from ..storage.optuna_sql import Ledger
+    from ..storage.optuna_sql import Ledger, TrialRecord
 
 
 # user attributes of a trial in the database; `ATTRIBUTES` are written when it is entered, and are fields of `Trial`
 PACK, DUPLICATE_OF, RETRY_OF, TAKEN_FROM = "pack", "duplicate_of", "retry_of", "taken_from"
 RUNGS, DEATHS = "rungs", "deaths"
+BRANCH, PLACED = "branch", "placed"  # of the study: what it took over; by number, `index`, `window`, `attrs` since then
 ATTRIBUTES = ("index", PACK, "window", "config_hash", DUPLICATE_OF, RETRY_OF, TAKEN_FROM)
 
 Values = tuple[float, ...]
@@ -55,7 +56,8 @@ class Window(NamedTuple):
 class Trial:
     """One configuration and the progress of its replicates.
 
-    `index` is its place in the sampler's sequence, None for a retry; `pack` the pack it was planned for; `taken_from`
+    `index` is its place in the sampler's sequence, None for a retry, and for a trial that a branch took over until the
+    sampler proposes its configuration; `pack` the pack it was planned for; `taken_from`
     the trial of another study whose results it has, as FOLDER/N. `done` holds state and objectives of each finished
     replicate; `rungs` the metrics of the trial at each rung, in thousandths of the planned steps; `logged` the order in
     which an earlier start logged them; `deaths` how often a worker died with a replicate. `setup` is kept from the
@@ -105,6 +107,8 @@ class StudyTrials:
         self.copies: dict[int, list[int]] = {}  # duplicates, by the trial they repeat
         self.retried: set[int] = set()
         self.proposed = 0  # length of the sampler's sequence so far
+        self.inherited = 0  # trials that a branch took over, the first ones
+        self.unplaced: dict[str, Trial] = {}  # those without a place in the sequence, by the hash of the configuration
         self.best: Trial | None = None
         self.flush_of: dict[tuple[int, int], str] = {}  # publication of each replicate
         self.seconds, self.evaluations = 0.0, 0
@@ -126,6 +130,8 @@ class StudyTrials:
         self.counts[trial.state] += 1
         if trial.index is not None:
             self.proposed = max(self.proposed, trial.index + 1)
+        elif trial.retry_of is None:
+            self.unplaced[trial.config_hash] = trial
         if trial.retry_of is not None:
             self.retried.add(trial.retry_of)
         elif trial.duplicate_of is not None:
@@ -133,6 +139,25 @@ class StudyTrials:
         else:
             self.first_with.setdefault(trial.config_hash, trial.number)
         self._update_best(trial)
+
+    def place(self, trial: Trial, index: int, window: Window, attrs: Mapping[str, Any]) -> None:
+        """Give a trial that a branch took over the place at which the sampler proposed its configuration."""
+        del self.unplaced[trial.config_hash]
+        trial.index, trial.window, trial.attrs = index, window, attrs
+        self.proposed = max(self.proposed, index + 1)
+
+    def places(self, limit: int) -> int:
+        """Return the length of the sampler's sequence with which the study has `limit` trials."""
+        return limit - len(self.unplaced)
+
+    @property
+    def placed(self) -> dict[str, dict[str, Any]]:
+        """Return the places of the trials that a branch took over, as the database keeps them."""
+        placed = (trial for trial in self._trials[: self.inherited] if trial.index is not None)
+        return {
+            str(trial.number): {"index": trial.index, "window": trial.window, "attrs": dict(trial.attrs)}
+            for trial in placed
+        }
 
     def mark(self, trial: Trial, state: str, values: Values | None = None) -> None:
         """Change a trial's state."""
@@ -178,6 +203,12 @@ class StudyTrials:
             return
         if self.best is None or (trial.value, trial.number) < (self.best.value, self.best.number):
             self.best = trial
+
+
+def rungs_of(record: TrialRecord) -> dict[int, Values]:
+    """Return the metrics of a trial in the database at each rung."""
+    logged = {rung: (value,) for rung, value in record.rungs.items()}
+    return logged | {int(rung): tuple(values) for rung, values in record.attributes.get(RUNGS, {}).items()}
 
 
 def end_of(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[str, Values]:

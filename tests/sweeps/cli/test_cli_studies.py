@@ -157,25 +157,24 @@ class TestRun:
 
 
 class TestBranch:
-    def test_a_branch_reuses_and_learns_from_the_study_it_leaves(
+    def test_a_branch_takes_over_and_learns_from_the_study_it_leaves(
         self, study: Path, spec_file: Path, driven: dict[str, Any]
     ) -> None:
         assert invoke("run", spec_file, "--root", study.parent, "--branch", "second").exit_code == 0
-        reuse = json.dumps([str(study)])
-        assert driven["overrides"] == ['study="second"', f"search.reuse={reuse}", f"search.warm_start={reuse}"]
+        old = json.dumps(str(study))
+        assert driven["overrides"] == ['study="second"', f"search.branch_of={old}", f"search.warm_start=[{old}]"]
         assert driven["target"] == spec_file and driven["root"] == study.parent
 
     @pytest.mark.parametrize("change", ["search.sampler=qmc", "search.objective=loss"])
-    def test_where_nothing_can_be_learnt_it_only_reuses(
+    def test_where_nothing_can_be_learnt_it_only_takes_over(
         self, study: Path, spec_file: Path, driven: dict[str, Any], change: str
     ) -> None:
         invoke("run", spec_file, "--root", study.parent, "--branch", "second", "--set", change)
-        assert driven["overrides"] == [change, 'study="second"', f"search.reuse={json.dumps([str(study)])}"]
+        assert driven["overrides"] == [change, 'study="second"', f"search.branch_of={json.dumps(str(study))}"]
 
     def test_of_a_folder(self, study: Path, driven: dict[str, Any]) -> None:
-        words = ["--branch", "second", "--set", "train.epochs=7", "--set", f"search.reuse=[{study}]"]
-        invoke("run", study, *words)
-        assert driven["overrides"][-2:] == ['study="second"', f"search.reuse={json.dumps([str(study)])}"]  # once
+        invoke("run", study, "--branch", "second", "--set", "train.epochs=7", "--set", f"search.reuse=[{study}]")
+        assert driven["overrides"][-2:] == ['study="second"', f"search.branch_of={json.dumps(str(study))}"]
 
     def test_through_the_real_owner_nothing_is_trained_twice(self, tmp_path: Path, stand_in: StandIn) -> None:
         stand_in("sweeps.runner.driver", run=run_here)

@@ -49,7 +49,7 @@ def test_a_crash_before_results_are_copied_changes_nothing(
 
     study_dir = branch(first, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "take_over", lambda self, trial: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Recorder, "take_over", lambda self, trials: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_all(study_dir)
     assert train_all(study_dir).close()["COMPLETE"] == 4

@@ -186,6 +186,7 @@ def test_keys_that_are_left_out_have_their_defaults() -> None:
         "constraints": [],
         "warm_start": [],
         "reuse": [],
+        "branch_of": None,
         "pruner": PrunerSettings().model_dump(),
     }
     assert spec.search.pruner.kind == "none" and spec.state is None and spec.listed == ()
