@@ -22,7 +22,7 @@ demo: install  ## run a small sweep on the real data, then show its best trials 
 	$(BIN)/pinnsweep top runs/quickstart
 	$(BIN)/pinnsweep report runs/quickstart
 	@printf '\nThree commands to try next:\n'
-	@printf '  $(BIN)/pinnsweep %s\n' 'query runs/quickstart "SELECT init, min(rel_l2) AS best FROM trials GROUP BY init"' \
+	@printf '  $(BIN)/pinnsweep %s\n' 'query runs/quickstart "SELECT init, min(rel_l2) FROM trials GROUP BY init"' \
 	  'dashboard runs/quickstart' 'run runs/quickstart --trials 32'
 
 test: check  ## check, then every test but the slow ones

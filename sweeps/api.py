@@ -130,8 +130,10 @@ class Study(Results):
         """Return the state of the study, as `pinnsweep status --json` prints it; this takes milliseconds.
 
         Keys: `study`, `limit` (number of trials requested), `counts` (trials by state), `failures` (failed trials that
-        were not retried), `objective`, `best` (trial, value, params; None if no trial is complete), `held_by`
-        (who runs the study, or None).
+        were not retried), `objective`, `in_percent` (whether text for people shows it in per cent), `best` (trial,
+        value, params; None if no trial is complete), `held_by` (who runs the study, or None), `saved` (of a study that
+        is not run, the packs that wait half-trained: `pack`, `trials` and `share`, the mean share of their planned
+        steps).
         """
         return read_status(self.path)
 

@@ -12,13 +12,14 @@ import typer
 
 from cluster import LOCAL, JobNotFound
 
-from ..errors import StudyError, SweepError
+from ..errors import StudyError, SweepError, listed
 from ..jobs import places
 from ..own_name import own_name
 from ..storage.object_store import uri_of
 from ..study import housekeeping
 from ..study.home import local, studies_in
 from ..study.status import read_status
+from ..words import rounded
 from . import jobs
 from .options import (
     DEFAULT_ROOT,
@@ -100,10 +101,19 @@ def _status_text(status: Mapping[str, Any]) -> str:
     lines = [f"{status['study']}: {trials} ({_counts(status) or 'none started'})"]
     if best := status["best"]:
         params = ", ".join(f"{name} {_short(value)}" for name, value in best["params"].items())
-        lines.append(f"  best {status['objective']} {_short(best['value'])}: trial {best['trial']} ({params})")
+        lines.append(f"  best {status['objective']} {_value(status)}: trial {best['trial']} ({params})")
+    if status["saved"]:
+        lines.append(f"  {_saved_text(status['saved'])}")
     if status["held_by"]:
         lines.append(f"  being run by {status['held_by']}")
     return "\n".join(lines)
+
+
+def _saved_text(packs: Sequence[Mapping[str, Any]]) -> str:
+    """Return how far the packs are that wait half-trained."""
+    trials = len({trial for pack in packs for trial in pack["trials"]})
+    words = [f"pack {pack['pack']} at {100 * pack['share']:.0f} %" for pack in packs]
+    return f"{trials} of those that wait are half-trained and saved: {listed(words, most=6)} of their steps"
 
 
 def _counts(status: Mapping[str, Any]) -> str:
@@ -139,12 +149,17 @@ def _line(study: Mapping[str, Any]) -> Sequence[str]:
         return study["study"], "?", "", "", size, when, str(study["error"]).splitlines()[0]
     counts, best = study["counts"], study["best"]
     done = f"{counts['COMPLETE'] + counts['PRUNED'] + study['failures']}/{study['limit']}"
-    value = f"{study['objective'].partition(',')[0]} {_short(best['value'])}" if best else ""
+    value = f"{study['objective'].partition(',')[0]} {_value(study)}" if best else ""
     return study["study"], done, str(study["failures"] or ""), value, size, when, study["held_by"] or ""
 
 
+def _value(status: Mapping[str, Any]) -> str:
+    """Return the first objective of the best trial."""
+    return rounded(status["best"]["value"], is_percent=status["in_percent"])
+
+
 def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return rounded(value) if isinstance(value, float) else str(value)
 
 
 def _size(number: float) -> str:

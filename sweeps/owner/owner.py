@@ -287,7 +287,7 @@ class StudyOwner:
 
     def over_budget(self) -> str | None:
         """Return why no new trial starts, None while the budget lasts."""
-        return spent_reason(self._spec.budget, self._trials, self._time.hours)
+        return spent_reason(self._spec.budget, self._spec.objectives[0], self._trials, self._time.hours)
 
     def snapshot(self, since: int = 0) -> StudySnapshot:
         """Return the state of the study; `finished` lacks the first `since` trials that finished in this attempt."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..query.text import shown
 from ..search.pruners import is_hopeless, pruning_metrics, rungs_of
 from ..states import PRUNED
 from ..study.replicates import quantile
@@ -57,7 +58,8 @@ class RungPruner:
             others = self._at_rung.setdefault(rung, {})
             if trial.number not in self.hopeless and is_hopeless(self._pruner, trial.number, rung, value, others):
                 self.hopeless.add(trial.number)
-                self._events.add("pruned", f"at {rung / 10:g} % of its steps, {value[0]:.4g}", trial=trial.number)
+                detail = f"at {rung / 10:g} % of its steps, {shown(self.metrics[0], value[0])}"
+                self._events.add("pruned", detail, trial=trial.number)
             trial.rungs[rung] = others[trial.number] = value
             self._ledger.log_rung(trial.number, rung, value[0])
             if len(value) > 1:

@@ -19,11 +19,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ..storage.schema import metric
+from ..words import rounded
 from .files import text_of
 from .formats import FileFormat
 from .values import is_number, rows_of
 
 SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # endings of columns that describe another column
+_AGGREGATE = re.compile(  # of numbers with the unit of these, as DuckDB names its column
+    r"(any_value|arg_min|arg_max|avg|first|last|max|mean|median|min|mode|quantile\w*|round|stddev\w*)"
+    r"\(\"?(?:\w+\.)?\"?(\w+(?:\(.*\))?)\"?(?:, .*)?\)"
+)
 GAP = 2  # spaces between two columns
 
 
@@ -59,15 +64,19 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        factor, unit = scale(SPREAD.sub("", name))
-        return f"{factor * value:.4g}{unit}" if math.isfinite(value) else f"{value:.4g}"
+        return rounded(value, is_percent=scale(SPREAD.sub("", name))[0] != 1)
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     return printable(str(value))
 
 
 def scale(name: str) -> tuple[int, str]:
-    """Return the factor by which people see a number, and the unit behind it: relative errors are in per cent."""
+    """Return the factor by which people see a number, and the unit behind it: relative errors are in per cent.
+
+    So is what SQL calls an aggregate of one: `min(rel_l2)`.
+    """
+    while aggregate := _AGGREGATE.match(name):
+        name = aggregate[2]
     record = metric(name)
     return (100, " %") if record and record.is_percent else (1, "")
 

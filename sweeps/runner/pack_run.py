@@ -30,7 +30,7 @@ from ..owner.messages import (
 from ..search.pruners import has_stalled
 from ..states import FAIL, PRUNED
 from ..storage.lock import stop_file
-from ..study.checkpoints import checkpoints_of
+from ..study.checkpoints import TRAINED, checkpoints_of
 from .device_use import DeviceUse
 from .records import record_of, untrained
 
@@ -137,7 +137,12 @@ class PackRun:
         name = f"attempt-{self.task.attempt:04d}-lease-{self.task.lease:06d}-segment-{self._segment:06d}"
         self._segment += 1
         rebatched = any(self._tasks[label].rebatched for label in self._labels())
-        values = {"padded": list(self._pack.engine.layout.padded), "rebatched": rebatched}
+        trained = {
+            str(label): {"trial": self._tasks[label].trial, "share": self._pack.fraction(row)}
+            for row, label in enumerate(self._labels())
+        }
+        padded = list(self._pack.engine.layout.padded)
+        values = {"padded": padded, "rebatched": rebatched, TRAINED: trained}
         self._checkpoints.write(self.task.pack, name, self._pack.state(), values)
         self._saved = True
 

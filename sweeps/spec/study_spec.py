@@ -53,6 +53,11 @@ class StudySpec:
         """Return whether a metric can be computed only where the solution is known."""
         return any(record.name == metric and record.needs_reference for record in self.problem_class.metrics)
 
+    @property
+    def is_in_percent(self) -> bool:
+        """Return whether people see the first objective in per cent."""
+        return any(record.name == self.objectives[0] and record.is_percent for record in self.problem_class.metrics)
+
     def problems_on_data(self) -> list[Problem]:
         """Return the problem on each of the data that its trials use, other settings at their defaults."""
         names = self.problem_class.data_settings

@@ -5,13 +5,14 @@ They are kept by pack, and the newest of a pack counts.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import pinncore
 from cluster.scratch import scratch_folder
@@ -21,9 +22,20 @@ from .home import remote_of
 
 FOLDER: Final = "checkpoints"
 INDEX: Final = "pack.json"  # in a checkpoint: the labels of its members
+TRAINED: Final = "trained"  # in its values: how far each member is
 ENDING: Final = ".tar"
+_TORN: Final = (OSError, ValueError, KeyError)  # errors of reading an index
 
 PackState: TypeAlias = "tuple[list[pinncore.MemberState], dict[str, Any]]"  # members, and the values of the pack
+
+
+class SavedPack(NamedTuple):
+    """What the index of a checkpoint says: when it was written, its members, and how far they are, by label."""
+
+    pack: int
+    time_ns: int
+    labels: list[int]
+    trained: dict[str, dict[str, Any]]  # trial, and share of the planned steps
 
 
 class Checkpoints(Protocol):
@@ -35,8 +47,25 @@ class Checkpoints(Protocol):
     def newest(self, pack: int) -> PackState | None:
         """Return the newest checkpoint of a pack, None where there is none. Raises `CheckpointError` for a torn one."""
 
+    def indices(self) -> Iterator[SavedPack]:
+        """Yield what the newest checkpoint of each pack holds; those that are torn are left out.
+
+        The worker that trains the members of a torn one reports it.
+        """
+
     def saved_members(self) -> dict[int, int]:
         """Return the pack whose checkpoint holds each member, by label; of several the one written last."""
+        saved = sorted(self.indices(), key=lambda index: (index.time_ns, index.pack))
+        return {label: index.pack for index in saved for label in index.labels}
+
+    def trained(self) -> dict[int, list[tuple[int, float]]]:
+        """Return by pack the trial of each saved member and the share of its planned steps that it has trained."""
+        newest, trained = self.saved_members(), dict[int, list[tuple[int, float]]]()
+        for index in self.indices():
+            for label, member in index.trained.items():
+                if newest.get(int(label)) == index.pack:
+                    trained.setdefault(index.pack, []).append((int(member["trial"]), float(member["share"])))
+        return dict(sorted(trained.items()))
 
     def packs(self) -> list[int]:
         """Return the packs that have checkpoints."""
@@ -68,19 +97,12 @@ class FolderCheckpoints(Checkpoints):
         folder = max(checkpoint_folder(self._study_dir, pack).glob("attempt-*"), default=None)
         return None if folder is None else pinncore.read_checkpoint(folder)
 
-    def saved_members(self) -> dict[int, int]:
-        newest: dict[int, tuple[int, int]] = {}
+    def indices(self) -> Iterator[SavedPack]:
         for pack in self.packs():
             folder = max(checkpoint_folder(self._study_dir, pack).glob("attempt-*"), default=None)
-            if folder is None:
-                continue
-            try:
-                written, labels = (folder / INDEX).stat().st_mtime_ns, _labels((folder / INDEX).read_bytes())
-            except (OSError, ValueError):
-                continue  # the worker that trains its members reports that it is torn
-            for label in labels:
-                newest[label] = max(newest.get(label, (0, 0)), (written, pack))
-        return {label: pack for label, (_, pack) in newest.items()}
+            if folder is not None:
+                with contextlib.suppress(*_TORN):
+                    yield _index(pack, (folder / INDEX).stat().st_mtime_ns, (folder / INDEX).read_bytes())
 
     def packs(self) -> list[int]:
         return list(_last_by_pack(f"{FOLDER}/{folder.name}" for folder in (self._study_dir / FOLDER).glob("pack-*")))
@@ -122,14 +144,12 @@ class StoredCheckpoints(Checkpoints):
                 raise pinncore.CheckpointError(f"{self._remote}/{name} cannot be read ({problem})") from None
             return pinncore.read_checkpoint(scratch)
 
-    def saved_members(self) -> dict[int, int]:
-        newest: dict[int, tuple[int, int]] = {}
+    def indices(self) -> Iterator[SavedPack]:
         stored = self._remote.objects(FOLDER)
         last = _last_by_pack(stored)
-        for pack, labels in zip(last, at_once(self._labels, last.values()), strict=True):
-            for label in labels:
-                newest[label] = max(newest.get(label, (0, 0)), (stored[last[pack]].time_ns, pack))
-        return {label: pack for label, (_, pack) in newest.items()}
+        for pack, content in zip(last, at_once(self._index, last.values()), strict=True):
+            with contextlib.suppress(*_TORN):
+                yield _index(pack, stored[last[pack]].time_ns, content)
 
     def packs(self) -> list[int]:
         return list(_last_by_pack(self._remote.objects(FOLDER)))
@@ -138,15 +158,15 @@ class StoredCheckpoints(Checkpoints):
         for pack in packs:
             self._remote.remove_folder(_folder(pack))
 
-    def _labels(self, name: str) -> list[int]:
-        """Return the labels in an archive; only its beginning is read."""
+    def _index(self, name: str) -> bytes:
+        """Return the index of an archive, empty where it is torn; only its beginning is read."""
         try:
             with self._remote.reading(name) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
                 index = archive.next()
                 file = index and archive.extractfile(index)
-                return _labels(file.read()) if file else []
-        except (FileNotFoundError, tarfile.TarError, ValueError):
-            return []  # the worker that trains its members reports that it is torn
+                return file.read() if file else b""
+        except (FileNotFoundError, tarfile.TarError):
+            return b""
 
 
 def _folder(pack: int) -> str:
@@ -159,8 +179,9 @@ def _last_by_pack(paths: Iterable[str]) -> dict[int, str]:
     return {int(number): path for number, path in numbers if number.isdigit()}
 
 
-def _labels(index: bytes) -> list[int]:
-    return [int(label) for label in json.loads(index)["members"]]
+def _index(pack: int, time_ns: int, content: bytes) -> SavedPack:
+    index = json.loads(content)
+    return SavedPack(pack, time_ns, [int(label) for label in index["members"]], index["values"].get(TRAINED, {}))
 
 
 def checkpoint_folder(study_dir: Path, pack: int) -> Path:

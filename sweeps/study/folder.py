@@ -24,6 +24,7 @@ from .loading import read_spec, read_stored
 from .log import LOG_FILE
 from .provenance import code_version, data_hash
 from .study_file import (
+    IN_PERCENT,
     LIMIT,
     OBJECTIVES,
     SPEC_FILE,
@@ -130,7 +131,7 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mappin
     """Write the study file where it changes, its copy in the database first."""
     text, changes = stored_text(spec), dict[str, Any]()
     if attributes.get(STUDY_YAML) != text:
-        changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives)}
+        changes |= {STUDY_YAML: text, OBJECTIVES: list(spec.objectives), IN_PERCENT: spec.is_in_percent}
         changes |= {"identity": identity_sha256(spec), SCHEMA_KEY: SCHEMA, HOME: _home(study_dir)}
         changes[LIMIT] = None  # the number of trials, which the owner enters later
     if "data_hash" not in attributes:

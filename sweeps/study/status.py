@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..states import FAIL, RUNNING, WAITING
 from ..storage import lock
 from ..storage.optuna_sql import StudyReader
-from .study_file import LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
+from .checkpoints import checkpoints_of
+from .study_file import IN_PERCENT, LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
 from .trials import RETRY_OF
 
 
@@ -22,13 +24,15 @@ def read_status(study_dir: Path) -> dict[str, Any]:
     with StudyReader(where, study, check=True) as reader:
         attributes, counts, leader = reader.attributes(), reader.counts(), reader.best()
         failures = unrepeated(failed_trials(reader))
+        unfinished = {*reader.numbers(WAITING), *reader.numbers(RUNNING)}
     limit, objectives = attributes.get(LIMIT), attributes.get(OBJECTIVES, [])
-    if attributes.get(STUDY_YAML) != text or limit is None:  # changed by hand, or not counted yet
+    in_percent = attributes.get(IN_PERCENT)
+    if attributes.get(STUDY_YAML) != text or None in (limit, in_percent):  # changed by hand, or not counted yet
         from ..search import search_of  # to read the whole study file takes seconds
         from .loading import read_spec
 
         spec = read_spec(study_dir)
-        limit, objectives = search_of(spec).limit, list(spec.objectives)
+        limit, objectives, in_percent = search_of(spec).limit, list(spec.objectives), spec.is_in_percent
     if holder is None:  # trials that a killed driver left RUNNING wait to be trained
         counts[WAITING] += counts[RUNNING]
         counts[RUNNING] = 0
@@ -37,11 +41,22 @@ def read_status(study_dir: Path) -> dict[str, Any]:
         "limit": limit,
         "counts": counts,
         "objective": ", ".join(objectives),
+        "in_percent": in_percent,
         "best": leader
         and {"trial": leader.number, "value": leader.values and leader.values[0], "params": leader.plain_params},
         "held_by": holder,
         "failures": len(failures),
+        "saved": [] if holder else list(_saved(study_dir, unfinished)),
     }
+
+
+def _saved(study_dir: Path, unfinished: set[int]) -> Iterator[dict[str, Any]]:
+    """Yield the packs that a study that is not run left half-trained, each with the mean share of its steps."""
+    for pack, members in checkpoints_of(study_dir).trained().items() if unfinished else ():
+        shares = [share for trial, share in members if trial in unfinished]
+        if shares:
+            trials = sorted({trial for trial, _ in members} & unfinished)
+            yield {"pack": pack, "trials": trials, "share": sum(shares) / len(shares)}
 
 
 def failed_trials(reader: StudyReader) -> dict[int, int | None]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPEC_FILE: Final = "study.yaml"
 END: Final = "# end of the study file"  # its last line, missing in a torn file
 STUDY_YAML: Final = "study_yaml"  # attribute of the study in its database: the whole text
-LIMIT, OBJECTIVES = "limit", "objectives"  # further attributes, derived from the study file
+LIMIT, OBJECTIVES, IN_PERCENT = "limit", "objectives", "in_percent"  # further attributes, derived from the study file
 
 
 def stored_text(spec: StudySpec) -> str:

@@ -276,6 +276,8 @@ STATUS: dict[str, Any] = {
     "counts": {"COMPLETE": 3, "FAIL": 2, "PRUNED": 1, "RUNNING": 2, "WAITING": 2},
     "failures": 1,
     "objective": "rel_l2",
+    "in_percent": True,
+    "saved": [],
     "best": {"trial": 2, "value": 0.01234567, "params": {"width": 16, "adam_lr": 0.00123456}},
     "held_by": "pid 7 on here",
 }
@@ -286,7 +288,7 @@ class TestStatus:
         monkeypatch.setattr("sweeps.cli.studies.read_status", lambda folder: STATUS)
         assert invoke("status", study).stdout == (
             "first: 9 trials (3 complete, 1 pruned, 1 failed, 1 failed and retried, 2 running, 2 waiting)\n"
-            "  best rel_l2 0.01235: trial 2 (width 16, adam_lr 0.001235)\n"
+            "  best rel_l2 1.235 %: trial 2 (width 16, adam_lr 0.001235)\n"
             "  being run by pid 7 on here\n"
         )
         assert json.loads(invoke("status", study, "--json").stdout) == STATUS
@@ -298,7 +300,7 @@ class TestStatus:
         bad, *good = result.stdout.splitlines()
         assert bad.startswith("bad: ") and "study.db is missing" in bad
         assert good[0] == "first: 3 trials (1 complete, 1 pruned, 1 failed)"
-        assert good[1].startswith("  best rel_l2 0.1: trial 0 (adam_lr 0.0")
+        assert good[1].startswith("  best rel_l2 10 %: trial 0 (adam_lr 0.0")
         assert len(json.loads(invoke("status", "--root", study.parent, "--json").stdout)) == 2
 
     def test_of_an_empty_root(self, tmp_path: Path) -> None:
@@ -330,9 +332,9 @@ class TestList:
         assert [line.split()[0] for line in lines] == ["bad", "first", "retried"]
         assert "study.db is missing" in lines[0]
         assert re.fullmatch(
-            rf"first +3/3 +1 +rel_l2 0\.1 +\d+ kB +{day} \d\d:\d\d  process {os.getpid()} on \S+", lines[1]
+            rf"first +3/3 +1 +rel_l2 10 % +\d+ kB +{day} \d\d:\d\d  process {os.getpid()} on \S+", lines[1]
         )
-        assert re.fullmatch(rf"retried +2/3 +rel_l2 0\.1 +\d+ kB +{day} \d\d:\d\d", lines[2])
+        assert re.fullmatch(rf"retried +2/3 +rel_l2 10 % +\d+ kB +{day} \d\d:\d\d", lines[2])
 
     def test_as_json(self, study: Path) -> None:
         (overview,) = json.loads(invoke("list", "--root", study.parent, "--json").stdout)

@@ -26,7 +26,7 @@ def reason_of(
     trials = StudyTrials(1, 0.5, ["rel_l2"])
     trials.seconds, trials.evaluations, trials.counts["FAIL"] = 3600 * device_hours, evaluations, failures
     trials.add(Trial(0, 0, {}, "", 0, Window(0, 1, 1, 0), "COMPLETE", None if best is None else (best,)))
-    return spent_reason(budget, trials, hours)
+    return spent_reason(budget, "rel_l2", trials, hours)
 
 
 def test_without_limits_nothing_is_used_up() -> None:
@@ -45,8 +45,8 @@ def test_without_limits_nothing_is_used_up() -> None:
             {"evaluations": 1_000_512},
             "budget.evaluations: 1,000,000 are used up (1,000,512)",
         ),
-        ({"target": 0.01}, {"best": 0.01}, "budget.target: 0.01 is reached (0.01)"),
-        ({"target": 0.01}, {"best": 0.0093217}, "budget.target: 0.01 is reached (0.009322)"),
+        ({"target": 0.01}, {"best": 0.01}, "budget.target: 1 % is reached (1 %)"),
+        ({"target": 0.01}, {"best": 0.0093217}, "budget.target: 1 % is reached (0.9322 %)"),
         ({"max_failures": 0}, {"failures": 1}, "budget.max_failures: 1 trial has failed, more than 0"),
         ({"max_failures": 3}, {"failures": 5}, "budget.max_failures: 5 trials have failed, more than 3"),
     ],

@@ -395,7 +395,7 @@ def test_hours_are_counted_over_all_attempts(calm: Calm, study_dir: Path) -> Non
     [
         ("evaluations=1", "budget.evaluations: 1 are used up"),
         ("device_hours=1e-9", "budget.device_hours: 1e-09 h are used up"),
-        ("target=1000", "budget.target: 1000 is reached"),
+        ("target=1000", "budget.target: 1e+05 % is reached"),
     ],
 )
 def test_a_spent_budget_starts_nothing_new(calm: Calm, study_dir: Path, budget: str, reason: str) -> None:

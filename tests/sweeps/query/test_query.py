@@ -16,7 +16,7 @@ from sweeps.errors import QueryError, StudyError
 from sweeps.query.confined import Limits
 from sweeps.query.query import query, ranked_trials, read_study_file
 from sweeps.query.statement import LONGEST
-from sweeps.query.text import render
+from sweeps.query.text import render, shown
 from sweeps.query.views import NEEDS
 from sweeps.storage.schema import TABLES
 from sweeps.storage.tables import StudyTables
@@ -281,6 +281,25 @@ def test_rendered_for_people() -> None:
         "    3  1.313 %  6.14e-07  done",
         "   12                nan  a [31m b",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rel_l2", "1.482 %"),
+        ("rel_l2_median", "1.482 %"),
+        ("min(rel_l2)", "1.482 %"),
+        ('avg(t."rel_l2")', "1.482 %"),
+        ("quantile_cont(process_zone_error, 0.25)", "1.482 %"),
+        ("round(min(rel_l2), 4)", "1.482 %"),
+        ("min(loss)", "0.01482"),
+        ("min((100 * rel_l2))", "0.01482"),
+        ("variance(rel_l2)", "0.01482"),
+        ("best", "0.01482"),
+    ],
+)
+def test_relative_errors_and_their_aggregates_are_in_per_cent(name: str, text: str) -> None:
+    assert shown(name, 0.01482) == text
 
 
 def test_rows_wider_than_the_terminal_become_columns() -> None:

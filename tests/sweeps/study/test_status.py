@@ -12,17 +12,21 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import StudyError
+from sweeps.owner.owner import StudyOwner
+from sweeps.runner.worker import SlotWorker
 from sweeps.search import Search, search_of
 from sweeps.spec.study_spec import StudySpec
 from sweeps.storage.database import connect, database
 from sweeps.storage.lock import StudyLock
 from sweeps.storage.optuna_sql import Ledger
 from sweeps.study.folder import open_study
-from sweeps.study.loading import load_text
+from sweeps.study.loading import load_spec, load_text
 from sweeps.study.status import read_status
 from sweeps.study.study_file import LIMIT
 from tests.cluster.waiting import WAIT_S
 
+from ..invoking import invoke
+from ..small import MACHINES, kill, next_slot, prepare, train_all, write_study
 from ..storage.test_optuna_sql import multiply
 
 TEXT = """\
@@ -74,9 +78,11 @@ def test_a_study_that_runs_and_the_same_one_killed(study_dir: Path) -> None:
         "limit": 12,
         "counts": {"COMPLETE": 2, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 0},
         "objective": "rel_l2",
+        "in_percent": True,
         "best": {"trial": 1, "value": 0.25, "params": search_of(spec).propose(1).params},
         "held_by": running["held_by"],
         "failures": 1,
+        "saved": [],
     }
     assert str(os.getpid()) in running["held_by"]
     held.release()
@@ -84,6 +90,27 @@ def test_a_study_that_runs_and_the_same_one_killed(study_dir: Path) -> None:
     killed = read_status(study_dir)
     assert killed == {**running, "held_by": None, "counts": {**running["counts"], "RUNNING": 0, "WAITING": 1}}
     assert (study_dir / "study.db").read_bytes() == before
+
+
+def test_packs_that_wait_half_trained_say_how_far_they_are(tmp_path: Path) -> None:
+    study_dir, _ = prepare(tmp_path, load_spec(write_study(tmp_path / "data", trials=6, epochs=3000, iterations=0)))
+    owner = StudyOwner(study_dir, MACHINES)
+    first, second = (SlotWorker(owner, study_dir, next_slot(owner)) for _ in range(2))
+    first.segment(0.0)
+    second.segment(0.05)
+    assert read_status(study_dir)["saved"] == [], "while it runs, the live view says it"
+    kill(owner)
+    status = read_status(study_dir)
+    assert status["counts"]["WAITING"] == 6
+    near, far = status["saved"]
+    assert 0 < near["share"] < far["share"] < 1
+    trials = [*near["trials"], *far["trials"]]
+    assert len(set(trials)) == 4 and set(trials) <= set(range(6))
+    result = invoke("status", study_dir)
+    shares = ", ".join(f"pack {pack['pack']} at {100 * pack['share']:.0f} %" for pack in status["saved"])
+    assert f"\n  4 of those that wait are half-trained and saved: {shares} of their steps\n" in result.stdout
+    assert train_all(study_dir, segment_s=5.0).close()["COMPLETE"] == 6
+    assert read_status(study_dir)["saved"] == []
 
 
 def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
