@@ -19,7 +19,6 @@ from .meant import LEFT_OUT
 from .mistakes import did_you_mean
 
 PLACE: Final = "search.list"
-_MISSING: Final = ("nan", ".nan", "na", "n/a", "#n/a", "none")  # as programs write a cell without a value
 _MOST_REPORTED: Final = 20  # mistakes in a list that are reported one by one
 
 
@@ -145,12 +144,10 @@ def _row(
 
 
 def _value(cell: str) -> Any:
-    """Return the value of a cell. Raises `SpecError` with one mistake.
+    """Return the value of a cell; `8.0` is 8: programs that mark missing numbers write whole ones so.
 
-    `8.0` is 8: programs that mark missing numbers write whole ones so.
+    Raises `SpecError` with one mistake.
     """
-    if cell.lower() in _MISSING:
-        raise SpecError([Mistake("", cell, "is no value", "Leave the cell empty.")])
     whole, _, rest = cell.partition(".")
     is_whole = re.fullmatch(r"[+-]?[0-9]+", whole) and re.fullmatch(r"0+", rest)
     return yaml_text.read_value(whole if is_whole else cell)
