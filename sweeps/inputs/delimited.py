@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pinncore.errors import DataError
 
@@ -18,6 +19,8 @@ from .sheet import Sheet, check_names, without_unnamed
 
 SEPARATORS: Final = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", " ": "blanks"}
 _MARKS: Final = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+MOST_ROWS: Final = 20_000_000
+_MOST_COMMENTS: Final = 10_000  # lines above the header
 _SAMPLE: Final = 30  # rows that decide the separator
 _CHUNK: Final = 50_000  # rows that are Python objects at a time
 
@@ -26,24 +29,30 @@ Record = tuple[int, list[str]]  # line and cells
 
 def read(source: str, content: bytes) -> Sheet:
     """Return the table of a text file. Raises `DataError`."""
-    lines = list(io.StringIO(_decoded(source, content), newline=""))  # as editors count them, cells as they stand
-    start, comments = _header_line(lines)
-    if start == len(lines):
+    text = _decoded(source, content)
+    head = list(itertools.islice(_lines(text), _MOST_COMMENTS))
+    start, comments = _header_line(head)
+    if start == len(head):
         raise DataError(f"{source} is empty: its first line must name the columns")
-    if lines[start].startswith("#"):
-        lines[start] = lines[start].lstrip("# \t")
-    separator = _separator(lines[start:])
-    records = _records(source, lines, start, separator)
-    _, header = next(records)
-    names = [name.strip() for name in header]
+    first = head[start].lstrip("# \t") if head[start].startswith("#") else head[start]
+    separator = _separator([first, *head[start + 1 :]])
+    body = itertools.chain([first], itertools.islice(_lines(text), start + 1, None))
+    skips_blanks = f'{separator} "' in text  # else blanks after a separator belong to the cell
+    records = _records(source, body, separator, skips_blanks=skips_blanks)
+    names = [name.strip() for name in next(records)[1]]
     if all(map(_is_number, names)):
-        raise DataError(f"{source}, line {start + 1} must name the columns, and holds numbers: {_start(lines[start])}")
+        raise DataError(f"{source}, line {start + 1} must name the columns, and holds numbers: {_shown(names)}")
     check_names(source, [name for name in names if name])
-    columns, places = _columns(source, names, records, lines, separator)
+    columns, places = _columns(source, names, records, separator, start)
     left_out = [number for number in comments if number != start]
     notes = [f"{source}: {len(left_out)} lines above the header begin with # and are left out"] if left_out else []
     table = without_unnamed(pa.Table.from_arrays(columns, names=names))
-    return Sheet(source, table, lambda row: f"line {places[row]}", tuple(notes))
+    return Sheet(source, table, lambda row: f"line {places[row] + start}", tuple(notes))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Return the lines of a text as editors count them, with their ends as they stand."""
+    return io.StringIO(text, newline="")
 
 
 def _decoded(source: str, content: bytes) -> str:
@@ -97,12 +106,12 @@ def _blanked(line: str) -> str:
     return line.strip().replace("\t", " ") + "\n"
 
 
-def _records(source: str, lines: list[str], start: int, separator: str) -> Iterator[Record]:
-    """Yield line number and cells of the header and of every row that is not blank."""
-    body = map(_blanked, lines[start:]) if separator == " " else iter(lines[start:])
-    skips = separator == " " or any(f'{separator} "' in line for line in lines)  # else blanks belong to the cell
-    reader = csv.reader(body, delimiter=separator, strict=True, skipinitialspace=skips)
-    number = start + 1
+def _records(source: str, lines: Iterator[str], separator: str, *, skips_blanks: bool) -> Iterator[Record]:
+    """Yield line, from 1 at the header, and cells of the header and of every row that is not blank."""
+    if separator == " ":
+        lines, skips_blanks = map(_blanked, lines), True
+    reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=skips_blanks)
+    number = 1
     while True:
         try:
             row = next(reader, None)
@@ -112,19 +121,21 @@ def _records(source: str, lines: list[str], start: int, separator: str) -> Itera
             return
         if len(row) > 1 or (row and row[0].strip()):
             yield number, row
-        number = start + reader.line_num + 1
+        number = reader.line_num + 1
 
 
 def _columns(
-    source: str, names: Sequence[str], records: Iterator[Record], lines: Sequence[str], separator: str
-) -> tuple[list[pa.ChunkedArray], np.ndarray]:
-    """Return columns of text, and the line of each row."""
+    source: str, names: Sequence[str], records: Iterator[Record], separator: str, start: int
+) -> tuple[list[pa.ChunkedArray], NDArray[np.int64]]:
+    """Return columns of text, and the line of each row after the header's."""
     chunks: list[list[pa.Array]] = [[] for _ in names]
-    places: list[np.ndarray] = []
+    places: list[NDArray[np.int64]] = []
     while part := list(itertools.islice(records, _CHUNK)):
-        uneven = [(number, row) for number, row in part if len(row) != len(names)]
+        uneven = [(number + start, row) for number, row in part if len(row) != len(names)]
         if uneven:
-            raise DataError(_uneven(source, uneven, names, lines, separator))
+            raise DataError(_uneven(source, uneven, names, separator))
+        if len(places) * _CHUNK >= MOST_ROWS:
+            raise DataError(f"{source} has more than {MOST_ROWS:,} rows: write the table as Parquet")
         places.append(np.array([number for number, _ in part], dtype=np.int64))
         for chunk, column in zip(chunks, zip(*(row for _, row in part), strict=True), strict=True):
             chunk.append(pa.array(column, pa.string()))
@@ -132,17 +143,16 @@ def _columns(
     return columns, np.concatenate(places) if places else np.empty(0, dtype=np.int64)
 
 
-def _uneven(source: str, uneven: Sequence[Record], names: Sequence[str], lines: Sequence[str], separator: str) -> str:
+def _uneven(source: str, uneven: Sequence[Record], names: Sequence[str], separator: str) -> str:
     hint = "Put text with a comma in double quotes; decimal commas need another separator" if separator == "," else ""
     hint = hint or f"The separator is taken to be {SEPARATORS[separator]}"
     number, row = uneven[0]
     others = f" (and {len(uneven) - 1} more such lines)" if len(uneven) > 1 else ""
-    line = _start(lines[number - 1])
-    return f"{source}, line {number} has {len(row)} cells, and the header {len(names)}{others}: {line!r}. {hint}"
+    return f"{source}, line {number} has {len(row)} cells, and the header {len(names)}{others}: {_shown(row)}. {hint}"
 
 
-def _start(line: str) -> str:
-    return line.strip()[:80]
+def _shown(row: Sequence[str]) -> str:
+    return ", ".join(row)[:80]
 
 
 def _is_number(cell: str) -> bool:

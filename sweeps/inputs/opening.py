@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .sheet import Sheet
 
 FORMATS: Final = "CSV or TSV (also .gz), Parquet, Arrow, .xlsx, .npz, .mat"
-MOST_BYTES: Final = 2**30  # of a table in text, unpacked
+MOST_BYTES: Final = 2**28  # of a table in text, unpacked
 
 _MAGIC: Final = {
     b"PAR1": "columnar",

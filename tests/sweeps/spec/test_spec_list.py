@@ -192,7 +192,7 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
         ("width\n\n\n", " has a header but no rows"),
         ("width\n\N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"), ", line 2: not text in UTF-8"),
         ('width\n"8', ", line 2: the quotes do not match"),
-        ("width,depth\n8,2\n8\n8,2,3\n", ", line 3 has 1 cells, and the header 2 (and 1 more such lines): '8'"),
+        ("width,depth\n8,2\n8\n8,2,3\n", ", line 3 has 1 cells, and the header 2 (and 1 more such lines): 8. "),
         ("width,depth,depth\n8,2,2\n", " has the column depth twice (columns 2 and 3): keep one"),
     ):
         (line,) = table_mistakes(tmp_path, table)
