@@ -157,16 +157,25 @@ def _verdict(comparison: MetricComparison, first: Configuration, second: Configu
     contrast, seeds = comparison.contrast, seeds_text(len(first.seeds.rows), len(second.seeds.rows))
     ratio = f"{comparison.metric} {ratio_text(contrast)}" if ratio_text(contrast) else ""
     if contrast is None or contrast.told_apart is None:
-        spread = f" The seed alone changes results of this problem by up to {SEED_SPREAD:g}x."
+        known = f" {first.name} over {second.name}: {ratio}." if ratio else ""
         return (
-            f"{first.name} and {second.name} cannot be told apart with {seeds}{f' ({ratio})' if ratio else ''}: this "
-            f"needs at least {bootstrap.FEWEST_SEEDS} each, better 10.{spread if is_result(comparison.metric) else ''}"
+            f"Not decided: {seeds}.{known} To tell them apart needs at least {bootstrap.FEWEST_SEEDS} seeds each, "
+            f"better 10.{_spread(comparison)}"
         )
     ratio = f": {ratio}" if ratio else ""
     if not contrast.told_apart:
         return f"{first.name} and {second.name} cannot be told apart with {seeds}{ratio}."
     is_first = (comparison.first.value or 0.0) < (comparison.second.value or 0.0)
     return f"{(first if is_first else second).name} is better with {seeds}{ratio}."
+
+
+def _spread(comparison: MetricComparison) -> str:
+    """Return how much the seed alone changes results, beside the difference of two; empty for other metrics."""
+    ratio = comparison.contrast and comparison.contrast.ratio
+    if not is_result(comparison.metric) or not ratio:
+        return ""
+    which = "more" if max(ratio, 1 / ratio) <= SEED_SPREAD else "less"
+    return f" The seed alone changes results of this problem by up to {SEED_SPREAD:g}x, {which} than this difference."
 
 
 def ratio_text(contrast: Contrast | None) -> str:
@@ -181,7 +190,9 @@ def ratio_text(contrast: Contrast | None) -> str:
 
 def seeds_text(one: int, other: int) -> str:
     """Return the numbers of seeds on both sides as text."""
-    return f"{one} {'seed' if one == 1 else 'seeds'} each" if one == other else f"{one} and {other} seeds"
+    if one == other:
+        return "one seed each" if one == 1 else f"{one} seeds each"
+    return f"{one} and {other} seeds"
 
 
 def _notes(first: Configuration, second: Configuration) -> Iterator[str]:

@@ -195,12 +195,7 @@ def _notes(
     middle = quantile_name(contenders[0].share)
     if max(seeds) == 1:
         if is_result(metric):
-            near = int(np.count_nonzero(ranked <= SEED_SPREAD * ranked[0])) - 1
-            who = f"{near:,} of the other {len(ranked) - 1:,} are" if near else "none of the others is"
-            yield (
-                f"One seed each: the seed alone changes results of this problem by up to {SEED_SPREAD:g}x, and {who} "
-                "within that factor of the first. The order within it means nothing. Write replicates: 10 under search."
-            )
+            yield _of_single_seeds(ranked)
     elif max(seeds) < bootstrap.FEWEST_SEEDS:
         yield (
             f"At most {max(seeds)} seeds each: {metric} is their {middle}, min and max their range. Intervals and "
@@ -209,12 +204,34 @@ def _notes(
     else:
         yield f"{metric} is the {middle} over the seeds; low to high is its 95 % bootstrap interval."
         if "may_be_best" in table.column_names:
-            others = [value is not False for value in table["may_be_best"].to_pylist()[1:]]
             yield (
-                f"{sum(others)} of the other {len(others)} cannot be told apart from the first (bootstrap of both "
-                f"{middle}s, each at 5 %). This is not corrected for the number of comparisons, nor for luck: the "
-                f"first is the smallest of {len(ranked):,}. Train those that may be the best again with new seeds."
+                f"{_told_apart(table['may_be_best'].to_pylist()[1:])} (bootstrap of both {middle}s, each at 5 %). This "
+                "is not corrected for the number of comparisons, nor for luck: the first is the smallest of "
+                f"{len(ranked):,}. Train those that may be the best again with new seeds."
             )
+
+
+def _of_single_seeds(ranked: NDArray[np.float64]) -> str:
+    """Return what the order of results with one seed each is worth."""
+    near, others = int(np.count_nonzero(ranked <= SEED_SPREAD * ranked[0])) - 1, len(ranked) - 1
+    text = f"One seed each, and the seed alone changes results of this problem by up to {SEED_SPREAD:g}x. "
+    if near:
+        who = f"{near:,} of the other {others:,} {'is' if near == 1 else 'are'}"
+        text += f"{who} within that factor of the first, so it is not decided which of these is the best. "
+    else:
+        text += "The first is ahead of every other by more than that; the order of others that are closer together is "
+        text += "not decided. "
+    return f"{text}Write replicates: 10 under search."
+
+
+def _told_apart(may_be_best: Sequence[bool | None]) -> str:
+    """Return how many of the others may be the best as well, and of how many that is not known."""
+    number, alike, unknown = len(may_be_best), may_be_best.count(True), may_be_best.count(None)
+    if not alike and not unknown:
+        return "All others are told apart from the first"
+    parts = [f"{alike} of the other {number} cannot be told apart from the first"] if alike or not unknown else []
+    parts += [f"{unknown} of the other {number} are not decided: too few seeds, or not comparable"] if unknown else []
+    return "; ".join(parts)
 
 
 def is_result(metric: str) -> bool:

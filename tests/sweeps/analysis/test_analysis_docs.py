@@ -42,7 +42,7 @@ def test_its_python_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     exec(compile(code, "judgement.md", "exec"), {})
     printed = capsys.readouterr().out
-    assert "widths/3 and widths/7 cannot be told apart" in printed and "'adam_lr', " in printed
+    assert "widths/3 over widths/7: rel_l2 " in printed and "'adam_lr', " in printed
 
 
 def test_its_numbers_are_those_of_the_code() -> None:

@@ -79,12 +79,14 @@ def test_equal_ones_cannot_be_told_apart(tmp_path: Path) -> None:
     assert comparison.settings == () and "The configurations are equal" in comparison.notes[-1]
 
 
-@pytest.mark.parametrize(("number", "seeds"), [(1, "1 seed each"), (3, "3 seeds each")])
+@pytest.mark.parametrize(("number", "seeds"), [(1, "one seed each"), (3, "3 seeds each")])
 def test_few_seeds_tell_nothing_apart(tmp_path: Path, number: int, seeds: str) -> None:
     rows = [*replicates(0, *ten_errors(0.02, 0, number)), *replicates(1, *ten_errors(0.2, 1, number))]
     place = study(tmp_path / "demo", f"replicates: {number}", rows)
     verdict = compare_configurations(configuration(place, 0), configuration(place, 1)).verdict
-    assert f"cannot be told apart with {seeds}" in verdict and "needs at least 5 each, better 10" in verdict
+    assert verdict.startswith(f"Not decided: {seeds}. demo/0 over demo/1: rel_l2 0.")
+    assert "cannot be told apart" not in verdict and "needs at least 5 seeds each, better 10" in verdict
+    assert verdict.endswith("by up to 1.5x, less than this difference.")
 
 
 def test_a_configuration_without_a_result_is_not_compared(tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_the_command_takes_studies_and_trials(tmp_path: Path) -> None:
     one, other = paired(tmp_path, factor=1.5)
     assert "30 pairs of equal adam_lr" in invoke("compare", "one", "two", "--root", tmp_path).stdout
     printed = invoke("compare", "one/0", f"{other}/0", "--root", tmp_path).stdout
-    assert "one/0 and two/0 cannot be told apart with 1 seed each" in printed
+    assert "Not decided: one seed each. one/0 over two/0: rel_l2 " in printed
     assert json.loads(invoke("compare", one, other, "--json").stdout)["pairs"]["number"] == 30
 
 

@@ -91,9 +91,10 @@ def test_few_seeds_have_no_interval(tmp_path: Path, number: int, note: str) -> N
 def test_the_order_of_single_seeds_is_not_trusted(tmp_path: Path) -> None:
     folder = study(tmp_path / "demo", "", [row(0, 0.02), row(1, 0.029), row(2, 0.031), row(3, None)])
     (note,) = top([folder]).notes
-    assert (
-        "One seed each: the seed alone changes results of this problem by up to 1.5x, and 1 of the other 2 are" in note
-    )
+    assert "1 of the other 2 is within that factor of the first, so it is not decided which of these is" in note
+    (note,) = top([study(tmp_path / "ahead", "", [row(0, 0.02), row(1, 0.04), row(2, 0.041)])]).notes
+    assert "The first is ahead of every other by more than that" in note
+    assert "the order of others that are closer together is not decided" in note
     timed = study(tmp_path / "timed", "objective: seconds", [row(0, 0.1, seconds=2.0), row(1, 0.1, seconds=3.0)])
     assert top([timed]).notes == ()
     assert top([study(tmp_path / "one", "", [row(0, 0.02)])]).notes == ()
@@ -249,7 +250,7 @@ def test_the_command_prints_a_table_and_how_to_read_it(tmp_path: Path) -> None:
     printed = invoke("top", folder, "-n", "1").stdout
     assert printed.splitlines()[0].split()[:5] == ["trial", "rel_l2", "rel_l2_low", "rel_l2_high", "replicates"]
     printed = invoke("top", folder).stdout
-    assert "95 % bootstrap interval" in printed and "0 of the other 1 cannot be told apart" in printed
+    assert "95 % bootstrap interval" in printed and "All others are told apart from the first" in printed
     lines = json.loads(invoke("top", folder, "--json").stdout)
     assert [line["may_be_best"] for line in lines] == [True, False] and lines[0]["rel_l2_min"] > 0
     assert "other than its keys, got 'x'" in errors_of(invoke("top", folder, "--by", "x"))
