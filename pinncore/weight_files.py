@@ -36,23 +36,14 @@ def format_of(file: Path) -> Format:
     return ENDINGS[file.suffix.lower()]
 
 
-def refuse_taken(file: Path) -> None:
-    """Raise `WeightsError` where a file exists already or its folder does not."""
-    if file.exists():
-        raise WeightsError(f"{file} exists already: remove it first, or give another name")
-    if not file.absolute().parent.is_dir():
-        raise WeightsError(f"{file}: the folder {file.absolute().parent} does not exist")
-
-
 def write_network(
     network: TrainedNetwork, file: Path, format: Format | None = None, *, metadata: Mapping[str, Any] | None = None
 ) -> Format:
     """Write a network, in the format of the file's ending unless given, and return the format.
 
-    `metadata` are written beside those of `about`. Raises `WeightsError` where the file exists already,
-    where its ending names no format, or where a library is missing.
+    The file appears whole or not at all, and replaces a file of that name. `metadata` are written beside those of
+    `about`. Raises `WeightsError` where its ending names no format, and where a library is missing.
     """
-    refuse_taken(file)
     file_format = format or format_of(file)
     write_whole(file.absolute(), _WRITERS[file_format](network, {**(metadata or {}), **about(network)}))
     return file_format

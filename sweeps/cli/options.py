@@ -41,6 +41,7 @@ Trials = Annotated[
     int | None,
     typer.Option("--trials", metavar="N", min=1, help="Total number of trials, instead of the one in the file."),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 DEFAULT_ROOT = Path(home.DEFAULT_ROOT)
 
 
@@ -64,6 +65,20 @@ def study_dir(study: Path, root: Path) -> Path:
     Raises `StudyError` where there is no such study.
     """
     return local(study_place(study, root))
+
+
+def refuse_taken(*files: Path, force: bool) -> None:
+    """Raise `StudyError` where a file to be written exists already, unless `force`, or cannot be in its place.
+
+    Every command that writes files asks this before it does anything else.
+    """
+    for file in files:
+        if not file.absolute().parent.is_dir():
+            raise StudyError(f"there is no folder {file.absolute().parent} to write {file.name} to")
+        if file.exists() and not file.is_file():
+            raise StudyError(f"{file} is not a file, so it is not replaced by one")
+        if file.exists() and not force:
+            raise StudyError(f"{file} exists already: add --force to replace it, or give another name")
 
 
 def warn(warnings: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from ..errors import QueryError
 from ..own_name import own_name
 from ..query.formats import FileFormat
 from ..study.home import is_study
-from .options import DEFAULT_ROOT, AsJson, Root, Studies, print_json, study_place
+from .options import DEFAULT_ROOT, AsJson, Force, Root, Studies, print_json, refuse_taken, study_place
 
 if TYPE_CHECKING:
     from ..query.export import Exported
@@ -47,8 +47,9 @@ def query(
         AnswerFormat | None, typer.Option("--format", help="Default: table, or the format of FILE's name.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the answer to FILE, replacing it.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the answer to a new FILE.")
     ] = None,
+    force: Force = False,
     time_limit: TimeLimit = 120.0,
     memory_limit: MemoryLimit = 1.0,
     as_json: AsJson = False,
@@ -87,6 +88,7 @@ def query(
             typer.echo(render(answer_of(places, sql, limits), (chosen or AnswerFormat.table).value))
             return
         target = place_for(output, "answer", FileFormat(chosen) if chosen else None)
+        refuse_taken(target.path, force=force)
         _print_files([export_answer(places, sql, target, limits)], as_json=as_json)
 
 
@@ -94,7 +96,7 @@ def export(
     studies: Studies,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="PLACE", help="Folder, or file for one table (replaced)."),
+        typer.Option("-o", "--output", metavar="PLACE", help="Folder for new files, or file for one table."),
     ],
     table: Annotated[
         TableName | None, typer.Option("--table", help="Table or view (default: the five tables).")
@@ -106,6 +108,7 @@ def export(
     format: Annotated[
         FileFormat | None, typer.Option("--format", help="Default: the format of PLACE's name; csv in a folder.")
     ] = None,
+    force: Force = False,
     root: Root = DEFAULT_ROOT,
     time_limit: TimeLimit = EXPORT_TIME_LIMIT_S,
     memory_limit: MemoryLimit = 1.0,
@@ -131,14 +134,17 @@ def export(
     from ..storage.schema import TABLES
 
     if table is None and sql is None:
-        files = export_tables(places, places_in(output, TABLES, format or FileFormat.CSV))
-    elif table is not None and table.value in TABLES:
-        files = export_tables(places, {table.value: place_for(output, table.value, format)})
+        targets = places_in(output, TABLES, format or FileFormat.CSV)
+    else:
+        name = table.value if table else "answer"
+        targets = {name: place_for(output, name, format)}
+    refuse_taken(*(target.path for target in targets.values()), force=force)
+    if set(targets) <= set(TABLES):
+        files = export_tables(places, targets)
     else:
         limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
-        target = place_for(output, table.value if table else "answer", format)
         with confined.process_confined(limits):
-            files = [export_answer(places, sql or f"FROM {table}", target, limits)]
+            files = [export_answer(places, sql or f"FROM {table}", targets[name], limits)]
     _print_files(files, as_json=as_json)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from .options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place
+from .options import DEFAULT_ROOT, AsJson, Force, Root, Study, print_json, refuse_taken, study_place
 
 
 def report(
@@ -20,14 +20,20 @@ def report(
         typer.Option("--figures", metavar="DIR", help="Also write every figure as a file into DIR."),
     ] = None,
     format: Annotated[Literal["svg", "png"], typer.Option("--format", help="Format of these files.")] = "svg",
+    force: Force = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a study as one self-contained HTML page."""
+    """Write the report of a study as one self-contained HTML page.
+
+    The page in the study's folder is written anew; a FILE or figures that exist are not replaced without --force.
+    """
     place = study_place(study, root)
+    if out is not None:
+        refuse_taken(out, force=force)
     from ..report import write_report
 
-    written = write_report(place, out, figures=figures, format=format)
+    written = write_report(place, out, figures=figures, format=format, force=force)
     if as_json:
         print_json({"page": written.page, "figures": written.figures})
         return

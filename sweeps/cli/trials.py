@@ -12,7 +12,7 @@ import typer
 
 from pinncore.settings import EngineName
 
-from .options import DEFAULT_ROOT, AsJson, Root, Study, print_json, study_place, warn
+from .options import DEFAULT_ROOT, AsJson, Force, Root, Study, print_json, refuse_taken, study_place, warn
 
 if TYPE_CHECKING:
     import pinncore
@@ -58,6 +58,7 @@ def retrain(
             "-o", "--output", metavar="FILE", help="Write the network to a .npz, .safetensors, .pt or .onnx file."
         ),
     ] = None,
+    force: Force = False,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +73,7 @@ def retrain(
 
     if output is not None:
         weight_files.format_of(output)
-        weight_files.refuse_taken(output)
+        refuse_taken(output, force=force)
     with _progress() as look:
         retrained = retrain.retrain(place, trial, replicate, engine=engine, look=look)
     is_written = output is not None and _write_network(place, retrained, output)
@@ -102,6 +103,7 @@ def predict(
             "-o", "--output", metavar="FILE", help=".csv, .json, .parquet, .arrow, .xlsx (default: CSV on stdout)."
         ),
     ] = None,
+    force: Force = False,
     replicate: Replicate = 0,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Mean and standard deviation over the replicates.")
@@ -117,8 +119,6 @@ def predict(
     Inputs and prediction are physical; docs/trials.md and the error for a missing column name the columns and units.
     """
     place = _place(study, root)
-    from pinncore import weight_files
-
     from ..inputs.opening import open_table
     from ..query.files import format_of, write_file
     from ..query.text import render
@@ -129,7 +129,7 @@ def predict(
         raise typer.BadParameter("--ensemble and --replicate exclude each other: --ensemble takes all replicates")
     if output is not None:
         format_of(output)
-        weight_files.refuse_taken(output)
+        refuse_taken(output, force=force)
     table = open_table(str(points))
     reader = TrialReader.of(place)
     replicates = predict.members(reader.rows(trial)) if ensemble else [replicate]
@@ -157,6 +157,7 @@ def weights(
     file_format: Annotated[
         WeightsFormat | None, typer.Option("--format", help="Format (default: from the suffix of FILE).")
     ] = None,
+    force: Force = False,
     epoch: Annotated[
         int | None, typer.Option("--epoch", metavar="E", min=0, help="Kept epoch (default: the final weights).")
     ] = None,
@@ -170,6 +171,8 @@ def weights(
 
     from ..trial.tables import TrialReader, described
 
+    file_format = file_format or weight_files.format_of(output)
+    refuse_taken(output, force=force)
     reader = TrialReader.of(place)
     network = reader.network(trial, replicate, epoch=epoch)
     metadata = described(place, reader.row(trial, replicate), epoch=epoch)

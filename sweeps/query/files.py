@@ -60,12 +60,8 @@ def write_file(
 
     The file appears whole or not at all, and replaces a file of that name. In CSV a text that a spreadsheet would take
     for a formula gets an apostrophe in front, unless `as_written`, which is for tables of the user's own. Raises
-    `QueryError` where the format cannot hold the table, and where the folder does not exist.
+    `QueryError` where the format cannot hold the table.
     """
-    if not place.parent.is_dir():
-        raise QueryError(f"there is no folder {place.parent} to write {place.name} to")
-    if place.exists() and not place.is_file():
-        raise QueryError(f"{place} is not a file, so it is not replaced by one")
     rows = 0
     with _replacing(place) as stream, _writer(format, as_written)(stream, schema) as write:
         for batch in batches:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pinncore.disk import write_whole
 
-from ..errors import StudyError
+from ..errors import StudyError, listed
 from ..figures.drawing import Format, for_dark_pages, picture_bytes
 from .page import Html, picture
 
@@ -27,6 +27,15 @@ class Gallery:
         if self.format is not None:
             self.files[f"{name}.{self.format}"] = svg if self.format == "svg" else picture_bytes(figure, self.format)
         return picture(svg, for_dark_pages(svg), description, wide=wide, caption=caption)
+
+    def refuse_taken(self, folder: Path) -> None:
+        """Raise `StudyError` where a folder has files of these names already."""
+        taken = [name for name in self.files if (folder / name).exists()]
+        if taken:
+            raise StudyError(
+                f"{folder} has these figures already: {listed(taken, 3)}. Add --force to replace them, or give another "
+                "folder"
+            )
 
     def save(self, folder: Path) -> tuple[Path, ...]:
         """Write the files into a folder, which is created if missing. Raises `StudyError` where that fails."""

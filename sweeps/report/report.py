@@ -46,12 +46,18 @@ class Written:
 
 
 def write_report(
-    study_dir: Path, out: Path | None = None, *, figures: Path | None = None, format: Format = "svg"
+    study_dir: Path,
+    out: Path | None = None,
+    *,
+    figures: Path | None = None,
+    format: Format = "svg",
+    force: bool = False,
 ) -> Written:
     """Write the report of a study as one HTML file: `out`, or `report.html` in the folder of the study.
 
-    Where a folder `figures` is given, every picture is also written there as a separate file in that `format`. Raises
-    `StudyError` where the folder is no study, a table is damaged, or a file cannot be written.
+    Where a folder `figures` is given, every picture is also written there as a separate file in that `format`; files of
+    these names are replaced with `force` only. Raises `StudyError` where the folder is no study, a table is damaged, or
+    a file cannot be written.
     """
     if out is None and uri_of(study_dir):
         raise StudyError(f"{uri_of(study_dir)}: the report must be a file on this machine. Name it with -o FILE.")
@@ -66,6 +72,8 @@ def write_report(
         return _page(study, gallery), gallery
 
     page, gallery = at_one_moment(Path(study_dir), drawn)
+    if figures is not None and not force:
+        gallery.refuse_taken(figures)
     try:
         write_whole(target, page)
     except OSError as error:

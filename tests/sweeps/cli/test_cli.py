@@ -82,6 +82,11 @@ class TestHelp:
         assert "Usage:" in result.stdout
         assert result.stderr == ""
 
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_whatever_writes_a_file_replaces_one_only_by_force(self, command: str) -> None:
+        help_text = invoke(*command.split(), "--help").stdout
+        assert ("--output" in help_text) <= ("--force" in help_text)
+
     def test_version(self) -> None:
         assert invoke("--version").stdout == f"pinnsweep {importlib.metadata.version('pinnsweep')}\n"
 

@@ -121,13 +121,34 @@ def test_what_was_there_is_replaced_by_what_is_whole(
 ) -> None:
     place = tmp_path / "x.csv"
     place.write_text("mine")
-    failing = invoke("query", study, "SELECT CASE WHEN trial = 5 THEN error('late') END FROM trials", "-o", place)
+    assert errors_of(invoke("query", study, "SELECT 1", "-o", place)) == (
+        f"error: {place} exists already: add --force to replace it, or give another name\n"
+    )
+    late = "SELECT CASE WHEN trial = 5 THEN error('late') END FROM trials"
+    failing = invoke("query", study, late, "-o", place, "--force")
     assert "late" in errors_of(failing) and place.read_text() == "mine"
     umask = os.umask(0o027)
-    output_of("query", study, "SELECT 1 AS one", "-o", place)
+    output_of("query", study, "SELECT 1 AS one", "-o", place, "--force")
     os.umask(umask)
     assert place.read_text() == "one\n1\n" and place.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_an_export_replaces_nothing_unasked(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.csv").write_text("mine")
+    (tmp_path / "folder.csv").mkdir()
+    for words in (
+        ["-o", tmp_path],
+        ["-o", tmp_path, "--table", "weights"],
+        ["-o", tmp_path / "weights.csv", "--sql", "X"],
+    ):
+        assert f"{tmp_path / 'weights.csv'} exists already" in errors_of(invoke("export", study, *words))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "weights.csv"], "none of the five"
+    output_of("export", study, "-o", tmp_path, "--force")
+    assert len(list(tmp_path.iterdir())) == 6 and (tmp_path / "weights.csv").read_text() != "mine"
+    (tmp_path / "folder.csv" / "answer.csv").mkdir()
+    failing = invoke("query", study, "SELECT 1", "-o", tmp_path / "folder.csv", "--force")
+    assert "is not a file, so it is not replaced by one" in errors_of(failing)
 
 
 def test_nothing_is_written_among_the_files_of_a_study(study: Path, tmp_path: Path) -> None:
@@ -146,7 +167,7 @@ def test_nothing_is_written_among_the_files_of_a_study(study: Path, tmp_path: Pa
     [
         (["-o", "x.csv"], "a file holds one table: choose the table with --table"),
         (["-o", "x", "--table", "trials"], "must end in one of .csv, .json, .parquet, .arrow, .xlsx"),
-        (["-o", "no/x.csv", "--table", "trials"], "there is no folder no"),
+        (["-o", "no/x.csv", "--table", "trials"], "/no to write x.csv to"),
         (["-o", "x.csv", "--table", "trials", "--sql", "SELECT 1"], "--table and --sql exclude each other"),
         (["-o", "x.csv", "--sql", "DROP VIEW trials"], "a query may only read"),
     ],

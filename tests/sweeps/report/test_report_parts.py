@@ -140,4 +140,8 @@ def test_the_command_lists_what_it_wrote(tmp_path: Path) -> None:
     assert sorted(answer["figures"]) == sorted(map(str, folder.iterdir()))
     plain = invoke("report", study, "--figures", folder, "--format", "png").stdout.split()
     assert plain[0] == str(study / "report.html") and plain[1] == str(folder / "training-best.png")
+    assert "page.html exists already: add --force" in errors_of(invoke("report", study, "-o", out))
+    message = errors_of(invoke("report", study, "--figures", folder))
+    assert message.startswith(f"error: {folder} has these figures already: ") and "Add --force" in message
+    assert invoke("report", study, "-o", out, "--figures", folder, "--force").exit_code == 0
     assert "'jpeg' is not one of 'svg', 'png'" in errors_of(invoke("report", study, "--format", "jpeg"))

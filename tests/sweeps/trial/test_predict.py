@@ -126,6 +126,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(study: Path, poi
     existing.write_text("mine")
     assert "exists already" in errors_of(invoke("predict", study, PLAIN, points, "-o", existing))
     assert existing.read_text() == "mine"
+    assert invoke("predict", study, PLAIN, points, "-o", existing, "--force").exit_code == 0
+    assert existing.read_text() != "mine"
     assert "must end in one of" in errors_of(invoke("predict", study, PLAIN, points, "-o", tmp_path / "a.txt"))
     assert "does not exist" in errors_of(invoke("predict", study, PLAIN, tmp_path / "none.csv"))
     assert "failed (The loss passed" in errors_of(invoke("predict", study, EXPLODING, points))

@@ -126,7 +126,11 @@ def test_the_network_is_kept(study: Path, tmp_path: Path) -> None:
     assert invoke("retrain", study, PLAIN, "-o", file).exit_code == 0
     with np.load(file) as arrays:
         assert np.array_equal(arrays["W1"].ravel(), network_of(study, PLAIN).parameters[:10])
+    file.write_text("mine")
     assert "exists already" in errors_of(invoke("retrain", study, PLAIN, "-o", file))
+    assert file.read_text() == "mine"
+    assert invoke("retrain", study, PLAIN, "-o", file, "--force").exit_code == 0
+    assert file.read_bytes()[:2] == b"PK"
 
 
 def test_weights_that_were_not_kept_are_made_anew(tmp_path: Path) -> None:

@@ -126,8 +126,9 @@ def test_a_file_is_not_written_over_and_appears_whole(study: Path, tmp_path: Pat
     file.write_text("mine")
     assert "exists already" in errors_of(invoke("weights", study, PLAIN, "-o", file))
     assert file.read_text() == "mine"
+    assert invoke("weights", study, PLAIN, "-o", file, "--force").exit_code == 0 and file.read_bytes()[:2] == b"PK"
     assert "or give --format" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "a.bin"))
-    assert "does not exist" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "none" / "a.npz"))
+    assert "there is no folder" in errors_of(invoke("weights", study, PLAIN, "-o", tmp_path / "none" / "a.npz"))
     assert invoke("weights", study, PLAIN, "-o", tmp_path / "a.bin", "--format", "npz").exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "mine.npz"], "nothing is left beside them"
 
