@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pinncore.disk import write_whole
+from pinncore.disk import read_bytes, write_whole
 
 from ..errors import NOT_GIVEN, Mistake, SpecError
 from ..spec import yaml_text
@@ -36,7 +36,12 @@ def bundle(spec: StudySpec, root: str, *, shares_files: bool) -> dict[str, bytes
             hint = "Put it where every machine can read it, or in the container image."
             mistakes.append(Mistake("", path, rule, hint))
             return path
-        content = Path(path).read_bytes()
+        try:
+            content = read_bytes(path, _MOST_BYTES)
+        except OSError as problem:
+            hint = "Put them where every machine can read them."
+            mistakes.append(Mistake("", path, f"cannot be sent with the study ({problem.strerror})", hint))
+            return path
         name = f"{hashlib.sha256(content).hexdigest()[:16]}{Path(path).suffix}"
         files[name] = content
         return f"{root.rstrip('/')}/{INPUTS}/{name}"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cluster import INLINE, LOCAL
 from cluster.hiding import HIDDEN, visible_text, without_secrets
+from pinncore import disk
 
 from ..errors import NOT_GIVEN, Mistake, SpecError
 from ..spec import yaml_text
@@ -31,7 +32,7 @@ def profile_sections() -> dict[str, tuple[Path, Any]]:
 
 def _sections_of(file: Path) -> Iterator[tuple[str, Any]]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = disk.read_text(file, yaml_text.MOST_BYTES)
     except FileNotFoundError:
         return
     except (OSError, ValueError) as problem:

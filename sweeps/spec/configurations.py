@@ -19,6 +19,7 @@ from .meant import LEFT_OUT
 from .mistakes import did_you_mean
 
 PLACE: Final = "search.list"
+MOST_COLUMNS: Final = 1_000
 _MOST_REPORTED: Final = 20  # mistakes in a list that are reported one by one
 
 
@@ -72,10 +73,16 @@ def _table(file: Path, sheet: ListedTable, fields: Sequence[str]) -> Table:
     Columns without a name, as pandas and R write for their row labels, are passed over. Cells that cannot be read are
     left out and reported in `mistakes`.
     """
+    if len(sheet.names) > MOST_COLUMNS:
+        rule = f"may have {MOST_COLUMNS:,} columns, this has {len(sheet.names):,}"
+        return Table(file, [], [], [Mistake(PLACE, str(file), rule)])
     mistakes = list(_wrong_columns(sheet.names, fields, file))
     rows: list[dict[str, Any]] = []
     places = []
     for place, cells in sheet.rows():
+        if (len(rows) + 1) * (1 + 2 * len(cells)) > yaml_text.MOST_VALUES:
+            rule = f"may have {len(rows):,} rows of {len(cells):,} cells, this has more"
+            return Table(file, [], [], [Mistake(PLACE, str(file), rule, "List fewer configurations.")])
         row, row_mistakes = _row(sheet.names, cells, fields, f"{PLACE}[{len(rows)}]")
         mistakes += row_mistakes
         rows.append(row)

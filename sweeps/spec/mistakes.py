@@ -183,7 +183,8 @@ def keys_in(raw: Any, error: Mapping[str, Any]) -> list[str | int]:
     keys: list[str | int] = []
     place = raw
     for key in error["loc"]:
-        if isinstance(place, (dict, list)) and key in (place if isinstance(place, dict) else range(len(place))):
+        is_item = isinstance(place, list) and isinstance(key, int) and key < len(place)
+        if is_item or (isinstance(place, dict) and key in place):
             place = place[key]
             keys.append(key)
         elif error["type"] == "missing" and key == error["loc"][-1]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pinncore.problems import PROBLEMS
 
-from ..errors import Mistake, SpecError
+from ..errors import NOT_GIVEN, Mistake, SpecError
 from . import assembly, checks, configurations, model, yaml_text
 from .configurations import OpenList
 from .mistakes import Sections, in_file_order, mistakes_of
 from .study_spec import StudySpec
 
+_MOST_ERRORS: Final = 1_000
 FileCheck = Callable[[StudySpec, Set[str]], Iterable[Mistake]]  # the set: fields with a mistake already
 
 
@@ -39,7 +40,11 @@ def parse_spec(
     raw, table = configurations.with_rows(raw, base, sections.keys["space"], open_list)
     mistakes += table.mistakes if table else []
     reported = {mistake.path for mistake in mistakes}
-    mistakes += [m for m in mistakes_of(model.errors(file_model, raw), raw, sections) if m.path not in reported]
+    errors = model.errors(file_model, raw)
+    mistakes += [m for m in mistakes_of(errors[:_MOST_ERRORS], raw, sections) if m.path not in reported]
+    if len(errors) > _MOST_ERRORS:
+        rule = f"of {len(errors):,} mistakes only the first {_MOST_ERRORS:,} were looked at"
+        raise SpecError([*configurations.abridge(in_file_order(mistakes, raw), table), Mistake("", NOT_GIVEN, rule)])
     mistakes += checks.structure_mistakes(raw, sections)
     unsure = checks.unsure_fields(mistakes, sections)
     content = assembly.readable_part(file_model, raw)
@@ -49,6 +54,9 @@ def parse_spec(
     spec = StudySpec(**parts)
     mistakes += checks.content_mistakes(spec, unsure=unsure)
     mistakes += [mistake for check in file_checks for mistake in check(spec, unsure)]
+    if not mistakes and (values := yaml_text.count(spec.to_plain())) > yaml_text.MOST_VALUES:
+        rule = f"a study may have {yaml_text.MOST_VALUES:,} keys and values with its defaults, this has {values:,}"
+        mistakes.append(Mistake("", NOT_GIVEN, rule, "List fewer configurations, or split the study."))
     if mistakes:
         raise SpecError(configurations.abridge(in_file_order(mistakes, raw), table))
     return spec

@@ -14,6 +14,13 @@ import yaml
 
 from ..errors import NOT_GIVEN, Mistake, SpecError
 
+MOST_BYTES: Final = 4 * 2**20  # of a file that a user writes
+MOST_STORED_BYTES: Final = 4 * MOST_BYTES  # of a study file with every default written out
+MOST_VALUES: Final = 200_000  # keys, values, lists and mappings; an alias counts as all that it stands for
+_MOST_CHARACTERS: Final = MOST_STORED_BYTES  # of all keys and values; likewise
+_LONGEST: Final = 10_000  # characters of a key or value
+_MOST_KEYS: Final = 1_000  # of a mapping
+_MOST_ITEMS: Final = 1_000  # of a list, but for `search.list`
 _MAX_DEPTH: Final = 20
 _LARGEST: Final = 2**63 - 1  # largest number in a 64-bit column of the tables
 _SCALARS: Final = (
@@ -29,22 +36,73 @@ _SCALARS: Final = (
 )
 
 
+class _TooMuchError(yaml.MarkedYAMLError):
+    """A limit that a text exceeds at some place."""
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the scalars of version 1.2; repeated keys are kept in `repeated` as (path, line)."""
+    """Safe YAML with the scalars of version 1.2; repeated keys are kept in `repeated` as (path, line).
+
+    Every node is judged by its event before it is composed, so that what a text costs is bounded.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own declaration)
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.repeated: list[tuple[str, int]] = []
+        self._values, self._characters, self._depth = 0, 0, 0
+        self._may_be_long = False  # the list whose items are at depth three
+        self._named: dict[str, tuple[int, int]] = {}  # values and characters of what an anchor names
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
         self._find_repeated(node, "", depth=0)
         return node
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        values, characters = self._values, self._characters
+        self._judge(event, parent)
+        if self._depth == 2:
+            self._may_be_long = isinstance(index, yaml.ScalarNode) and index.value == "list"
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if not isinstance(event, yaml.AliasEvent) and event.anchor is not None:
+            self._named[event.anchor] = (self._values - values, self._characters - characters)
+        return node
+
+    def _judge(self, event: Any, parent: Any) -> None:
+        """Count the node that an event begins. Raises `_TooMuchError`."""
+        text = event.value if isinstance(event, yaml.ScalarEvent) else ""
+        is_row = self._depth == 3 and self._may_be_long
+        is_alias = isinstance(event, yaml.AliasEvent)
+        values, characters = self._named.get(event.anchor, (0, 0)) if is_alias else (1, len(text))
+        self._values += values
+        self._characters += characters
+        if is_alias and event.anchor in self.anchors and event.anchor not in self._named:
+            rule = f"the alias *{event.anchor} stands inside what it names"
+        elif not is_alias and event.tag is not None:
+            rule = f"a value must have no tag, this has {event.tag[:60]}"
+        elif self._values > MOST_VALUES:
+            rule = f"there may be {MOST_VALUES:,} keys and values, also where aliases repeat them, and this is one more"
+        elif self._characters > _MOST_CHARACTERS:
+            rule = f"there may be {_MOST_CHARACTERS:,} characters, also where aliases repeat them, and these are more"
+        elif len(text) > _LONGEST:
+            rule = f"a key or value may have {_LONGEST:,} characters, this has {len(text):,}"
+        elif self._depth > _MAX_DEPTH:
+            rule = f"this is nested more than {_MAX_DEPTH} levels deep"
+        elif isinstance(parent, yaml.MappingNode) and len(parent.value) >= _MOST_KEYS:
+            rule = f"a mapping may have {_MOST_KEYS:,} keys, this has more"
+        elif isinstance(parent, yaml.SequenceNode) and len(parent.value) >= _MOST_ITEMS and not is_row:
+            rule = f"a list may have {_MOST_ITEMS:,} items, this has more"
+        else:
+            return
+        raise _TooMuchError(problem=rule, problem_mark=event.start_mark)
+
     def _find_repeated(self, node: Any, path: str, *, depth: int) -> None:
-        if depth > _MAX_DEPTH:
+        if depth > _MAX_DEPTH:  # by aliases
             return
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
@@ -105,6 +163,13 @@ def write(content: dict[str, Any]) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
+def count(value: Any) -> int:
+    """Return the number of values of plain ones, as `MOST_VALUES` counts them."""
+    if isinstance(value, dict):
+        return 1 + sum(1 + count(item) for item in value.values())
+    return 1 + sum(map(count, value)) if isinstance(value, list) else 1
+
+
 def read_value(text: str) -> Any:
     """Return the value of a scalar, or of a list, mapping or quoted text on one line. Raises `SpecError`."""
     if text.startswith(("[", "{", '"', "'")):
@@ -163,7 +228,9 @@ def _read_yaml(text: str, path: str) -> tuple[Any, list[Mistake]]:
             content = loader.get_single_data()
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _TooMuchError as error:
+        raise SpecError([Mistake(path, NOT_GIVEN, _reason(error))]) from None
+    except (yaml.YAMLError, ValueError) as error:
         raise SpecError([Mistake(path, NOT_GIVEN, f"this is not valid YAML: {_reason(error)}")]) from None
     mistakes = [
         Mistake(place, NOT_GIVEN, f"this key appears twice, again in line {line}", "Keep one of the two.")
@@ -184,7 +251,7 @@ def _reason(error: Exception) -> str:
 
 
 def _remove_unusual(value: Any, path: str, *, depth: int) -> list[Mistake]:
-    """Remove what no table can hold (sets, bytes, keys other than text, huge numbers) and return the mistakes."""
+    """Remove what no table can hold (keys other than text, huge numbers, half of a character); return the mistakes."""
     if depth > _MAX_DEPTH:
         raise SpecError([Mistake(f"{path[:60]}...", NOT_GIVEN, f"this is nested more than {_MAX_DEPTH} levels deep")])
     mistakes = []
@@ -199,8 +266,7 @@ def _remove_unusual(value: Any, path: str, *, depth: int) -> list[Mistake]:
         elif item is None or isinstance(item, (bool, int, float)) or _is_text(item):
             continue
         else:
-            rule = "must be a number, text, true, false, null, a list or a mapping"
-            mistakes.append(Mistake(joined(path, key), repr(item), rule))
+            mistakes.append(Mistake(joined(path, key), repr(item), "must be text that UTF-8 can hold"))
         del value[key]
     return mistakes
 

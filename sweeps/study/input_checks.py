@@ -84,14 +84,15 @@ def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(f"{path}.{key}", value, "is an unknown key", did_you_mean(key, DATA_KEYS))
         elif key in DATA_FILES and not isinstance(value, str):
             yield Mistake(f"{path}.{key}", value, "must be the path of a file")
-        elif key in DATA_FILES and not os.path.isfile(value):
+        elif key in DATA_FILES and not os.path.exists(value):
             yield Mistake(f"{path}.{key}", value, "there is no such file", _similar_file(Path(value)))
 
 
 def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield mistakes: missing sources of initial weights, and weights that do not fit every network of the space."""
+    all_shapes = {} if unsure & set(_shape_fields(spec)) else _layer_shapes(spec)
     for path, init in _places(spec, "init", unsure):
-        shapes = [] if unsure & set(_shape_fields(spec)) else _layer_shapes(spec, init)
+        shapes = sorted(all_shapes.get(init, ()))
         if init.startswith(TRIAL_PREFIX):
             yield from _wrong_trial(path, init, shapes)
         elif not init.startswith(FILE_PREFIX):
@@ -102,7 +103,7 @@ def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
                 yield Mistake(path, init, rule, hint)
         else:
             file = Path(init.removeprefix(FILE_PREFIX).partition("#")[0])
-            if not os.path.isfile(file):
+            if not os.path.exists(file):
                 yield Mistake(path, init, "there is no such file", _similar_file(file))
             else:
                 yield from _misfits(path, shapes, functools.partial(check_init, init))
@@ -179,19 +180,20 @@ def _shape_fields(spec: StudySpec) -> tuple[str, ...]:
     return (*spec.problem_class.input_settings, "width", "depth")
 
 
-def _layer_shapes(spec: StudySpec, init: str) -> list[Layers]:
-    """Return the layer sizes of every network that may start from `init`, or of the corners of a large space."""
-    most = _MOST_SHAPES * len(spec.values("init"))
-    combinations = spec.listed or possible(spec, ("init", *_shape_fields(spec)), most, whole=True)
-    shapes = set()
+def _layer_shapes(spec: StudySpec) -> dict[str, set[Layers]]:
+    """Return the layer sizes of every network that may start from each `init`, or of the corners of a large space."""
+    shapes: dict[str, set[Layers]] = {init: set() for init in spec.values("init")}
+    if all(init in SOURCES for init in shapes):  # these have every shape
+        return shapes
+    combinations = spec.listed or possible(spec, ("init", *_shape_fields(spec)), _MOST_SHAPES * len(shapes), whole=True)
     for chosen in combinations:
         train, problem = (spec.config(chosen)[section] for section in ("train", "problem"))
         inputs = {name: as_setting(problem[name]) for name in spec.problem_class.input_settings}
         with contextlib.suppress(SettingError):  # impossible inputs have a mistake of their own
-            if train["init"] == init:
-                columns = spec.problem_class(**inputs).input_columns
-                shapes.add(layer_sizes(len(columns), width=train["width"], depth=train["depth"]))
-    return sorted(shapes)
+            columns = spec.problem_class(**inputs).input_columns
+            sizes = layer_sizes(len(columns), width=train["width"], depth=train["depth"])
+            shapes.setdefault(train["init"], set()).add(sizes)
+    return shapes
 
 
 def _similar_file(file: Path) -> str:

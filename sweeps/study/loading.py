@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
+from pinncore import disk
+
 from ..errors import NOT_GIVEN, Mistake, SpecError, StudyError
 from ..inputs.opening import open_table
 from ..spec import yaml_text
@@ -107,7 +109,7 @@ def _refused(value: Any, path: str) -> NoReturn:
 
 
 def _read_text(file: Path) -> str:
-    return file.read_text(encoding="utf-8-sig")
+    return disk.read_text(file, yaml_text.MOST_BYTES)
 
 
 def _unreadable(error: Exception) -> str:

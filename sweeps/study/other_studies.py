@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from pinncore.disk import write_whole
+from pinncore.disk import read_bytes, write_whole
+from pinncore.npz import MOST_BYTES
 
 from ..errors import StudyError
 from ..search import PastTrial, search_of
@@ -139,10 +140,10 @@ def _read(init: str, file: str) -> bytes:
         np.savez(stream, **trial_weights(*source))  # type: ignore[arg-type]  # NumPy's stub takes names for flags
         return stream.getvalue()
     try:
-        return Path(file).read_bytes()
+        return read_bytes(file, MOST_BYTES)
     except OSError as problem:
         raise StudyError(f"{init}: cannot be read ({problem.strerror})") from None
 
 
 def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(file, MOST_BYTES)).hexdigest()

@@ -6,8 +6,11 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pinncore.disk import read_bytes
+
 from ..errors import SpecError, StudyError
 from ..spec.outline import outline
+from ..spec.yaml_text import MOST_STORED_BYTES
 from ..storage.database import Database, database
 from ..storage.object_store import Remote
 from ..storage.optuna_sql import StudyReader, find_attributes
@@ -22,8 +25,14 @@ LIMIT, OBJECTIVES, IN_PERCENT = "limit", "objectives", "in_percent"  # further a
 
 
 def stored_text(spec: StudySpec) -> str:
-    """Return the text of the study file in the study's folder."""
-    return f"{spec.to_yaml()}{END}\n"
+    """Return the text of the study file in the study's folder. Raises `StudyError` where it is too long to be read."""
+    text = f"{spec.to_yaml()}{END}\n"
+    if len(text) > MOST_STORED_BYTES:  # YAML is written in ASCII
+        raise StudyError(
+            f"with its defaults the study file has {len(text):,} bytes, at most {MOST_STORED_BYTES:,} are read: list "
+            "fewer configurations, or shorter values"
+        )
+    return text
 
 
 def whole_text(study_dir: Path | Remote) -> str:
@@ -46,7 +55,9 @@ def read_text(study_dir: Path | Remote) -> str:
     """Return the study file as it is. Raises `StudyError` where it cannot be read."""
     file = f"{study_dir}/{SPEC_FILE}"
     try:
-        content = (study_dir / SPEC_FILE).read_bytes() if isinstance(study_dir, Path) else study_dir.get(SPEC_FILE)
+        if isinstance(study_dir, Path):
+            return read_bytes(study_dir / SPEC_FILE, MOST_STORED_BYTES).decode("utf-8")
+        content = study_dir.get(SPEC_FILE)
         if content is None:
             raise StudyError(f"there is no study in {study_dir}: it has no {SPEC_FILE}")
         return content.decode("utf-8")

@@ -9,6 +9,7 @@ import pytest
 from cluster import LocalExecutor, LocalProfile, RayProfile, executor_of
 from sweeps.errors import SpecError
 from sweeps.jobs.profiles import KINDS, all_profiles, find_profile
+from tests.special_files import REASONS, at_once
 
 LAB = '{kind: ray, address: "http://10.0.0.5:8265", root: /nfs/runs'
 
@@ -95,6 +96,21 @@ def test_an_unreadable_file_is_named(files: tuple[Path, Path], content: bytes, m
     with pytest.raises(SpecError, match=message) as raised:
         find_profile("lab")
     assert str(files[0]) in str(raised.value)
+
+
+def test_a_file_of_profiles_is_a_bounded_regular_file(
+    files: tuple[Path, Path], special_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, special in special_files.items():
+        files[0].unlink(missing_ok=True)
+        files[0].symlink_to(special)
+        with pytest.raises(SpecError, match="cannot be read") as raised:
+            at_once(all_profiles)
+        assert REASONS[kind] in str(raised.value)
+    files[0].unlink()
+    files[0].write_text("".join(f"lab{i}: 1\n" for i in range(1_001)))
+    with pytest.raises(SpecError, match="a mapping may have 1,000 keys"):
+        all_profiles()
 
 
 def test_a_mistake_in_one_profile_does_not_affect_another(files: tuple[Path, Path]) -> None:
