@@ -94,9 +94,9 @@ def _alone() -> Iterator[None]:
 
     The lock ends with its process.
     """
-    path = Path(tempfile.gettempdir()) / f"pinncore-compile-{os.getuid()}.lock"
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # without the lock several may compile the same kernels
+            path = Path(tempfile.gettempdir()) / f"pinncore-compile-{os.getuid()}.lock"
             file = stack.enter_context(open(path, "w"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ..kernel_cache import kept
 from ..simd import (
     absolute,
     copysign,
@@ -384,7 +385,7 @@ def _stretch(
     return total(squares)
 
 
-@njit(nogil=True, cache=True)
+@kept()
 def evaluate(
     parameters: Any,
     layers: Any,
@@ -422,7 +423,7 @@ def evaluate(
         _fold(gradients[member, stretch], layers[member], place, work)
 
 
-@njit(nogil=True, cache=True)
+@kept()
 def jets(parameters: Any, layers: Any, inputs: Any, work: Any, kind: Any, out: Any) -> None:
     """u, u_x, u_y, lap u, into `out` [4 * points], at inputs [inputs * points], whole chunks; parameters [size]."""
     count, stride = lanes(work), len(out) // CHANNELS
@@ -435,7 +436,7 @@ def jets(parameters: Any, layers: Any, inputs: Any, work: Any, kind: Any, out: A
             _store4(out, point + v * count, stride, u, ux, uy, ul)
 
 
-@njit(nogil=True, cache=True)
+@kept()
 def reduce(
     squares: Any, gradients: Any, terms_of: Any, weights: Any, averages: Any, loss: Any, terms: Any, gradient: Any
 ) -> None:
@@ -470,7 +471,7 @@ def reduce(
         gradient[member] = whole
 
 
-@njit(nogil=True, cache=True)
+@kept()
 def workspace(layers: Any, count: Any) -> int:
     """Numbers in the workspace of a network, for vectors of `count` lanes."""
     _, length = _arrange(layers, VECTORS * count, count)

@@ -17,6 +17,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from ..kernel_cache import kept
 from ..simd import VECTOR_BYTES, absolute, fill, fma, load_double, total
 
 LANES = VECTOR_BYTES // 8
@@ -69,7 +70,7 @@ def _last_turn(a: Any, start: int, size: int) -> Any:
     return rest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def dot(a: Any, b: Any, size: int) -> float:
     """Return the sum of a[i] b[i] over i < size; a and b are 1-D."""
     sums = _no_sums()
@@ -81,7 +82,7 @@ def dot(a: Any, b: Any, size: int) -> float:
     return tree(sums)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def _absolute_sum(a: Any, size: int) -> float:
     sums = _no_sums()
     whole = size // TURN * TURN
@@ -92,7 +93,7 @@ def _absolute_sum(a: Any, size: int) -> float:
     return tree(sums)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def _dots(a: Any, b: Any) -> Any:
     sums = np.empty(a.shape[0])
     for row in range(a.shape[0]):
@@ -100,7 +101,7 @@ def _dots(a: Any, b: Any) -> Any:
     return sums
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def _absolute_sums(a: Any) -> Any:
     sums = np.empty(a.shape[0])
     for row in range(a.shape[0]):

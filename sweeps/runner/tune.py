@@ -19,6 +19,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from pinncore.errors import PinnError
+
 from ..errors import StudyError
 from ..owner.owner import WAIT
 from ..owner.slots import SlotOffer
@@ -183,7 +185,7 @@ def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
             with self._logged():
                 try:
                     self._prepare()
-                except StudyError as problem:
+                except (StudyError, PinnError) as problem:
                     self._unfit = str(problem)
 
         def step(self) -> dict[str, Any]:

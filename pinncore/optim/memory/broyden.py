@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from ...kernel_cache import kept
 
 METHODS = {"bfgs": 0, "ssbfgs": 1, "ssbroyden": 2}
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def broyden_parameters(method: int, ys: float, yhy: float, bend: float, size: int) -> tuple[float, float]:
     """Return tau and phi from y's, y'Hy, s'Bs (B = H^-1) and the parameter count; (1, 1) where they do not exist."""
     if method == 0 or not bend > 0.0:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ...kernel_cache import kept
 from ...simd import fill, fma, lanes, load, splat, store, total
 from ..rows import dot, tree
 
@@ -110,7 +111,7 @@ def _two_loops(s: Any, y: Any, inverse: Any, count: int, newest: int, gamma: flo
         slot = younger
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def advance_two_loop(
     step: Any,
     change: Any,
@@ -258,7 +259,7 @@ def _solve_transposed(products: Any, count: int, oldest: int, x: Any) -> None:
     _solve_transposed_stretch(products, 0, oldest, oldest, count, x)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def advance_compact(
     step: Any,
     change: Any,

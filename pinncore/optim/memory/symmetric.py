@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ...kernel_cache import kept
 from ...simd import fill, fma, lanes, load, splat, store, total
 from ..rows import dot
 from .broyden import broyden_parameters
@@ -111,7 +112,7 @@ def _walk(m: Any, scale: float, a: Any, b: Any, c: Any, d: Any, y: Any, g: Any, 
         edge += TILE
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def advance_dense(
     step: Any,
     change: Any,
@@ -160,7 +161,7 @@ def advance_dense(
     return kept
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kept(error_model="numpy")
 def advance_broyden(
     step: Any,
     change: Any,
