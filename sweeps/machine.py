@@ -1,4 +1,4 @@
-"""The cores that this process may use, and its age."""
+"""The cores that this process may use, its age, and its home."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from pathlib import Path
 def available_cpus() -> int:
     """Return the number of cores that this process may use; a scheduler may grant fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ensure_home() -> None:
+    """Set HOME to / where no home is known, as containers do: without one libraries fail while they are imported."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/"
 
 
 def process_age_s() -> float:

@@ -255,7 +255,8 @@ def _token(profile: RayProfile) -> str | None:
     if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return _read_token(Path(path).expanduser(), "RAY_AUTH_TOKEN_PATH")
     default = Path("~/.ray/auth_token").expanduser()
-    return _read_token(default, "Ray's own token file") if default.is_file() else None
+    # unlike `is_file`, this raises nothing where the home cannot be entered
+    return _read_token(default, "Ray's own token file") if os.path.isfile(default) else None
 
 
 def _read_token(file: Path, what: str) -> str:

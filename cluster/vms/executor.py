@@ -40,7 +40,7 @@ class VmsExecutor(Executor):
 
     def __init__(self, profile: VmsProfile, name: str) -> None:
         self._profile, self._name = profile, name
-        self._cluster = cluster_name(name, getpass.getuser())
+        self._cluster = cluster_name(name, _user())
         self._forwarded: _TunnelProfile | None = None
 
     def submit(self, job: Job) -> JobHandle:
@@ -106,7 +106,7 @@ class VmsExecutor(Executor):
         return _config_folder() / "tokens" / self._name
 
     def _config(self) -> dict[str, Any]:
-        return cluster_config(self._profile, self._name, user=getpass.getuser(), token_file=self._token_file)
+        return cluster_config(self._profile, self._name, user=_user(), token_file=self._token_file)
 
     def _up_command(self, ray: str) -> Sequence[str]:
         return (ray, "up", "-y", "--disable-usage-stats", "--log-style=pretty", str(self._file))
@@ -168,6 +168,13 @@ class VmsExecutor(Executor):
         _write(self._file, cluster_yaml(self._config()), replace=True)
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the user's id has no entry in the list of users
+        raise ClusterError("USER: must be set to a name for your clusters, because the system knows none") from None
+
+
 def _config_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "pinnsweep"
 
@@ -186,5 +193,5 @@ def _write(file: Path, text: str, *, replace: bool) -> None:
             os.unlink(temporary.name)
     except OSError as problem:
         raise ClusterError(
-            f"{file} cannot be written ({problem.strerror}); make its folder yours and writable"
+            f"{file} cannot be written ({problem.strerror}); make its folder yours and writable, or set XDG_CONFIG_HOME"
         ) from None

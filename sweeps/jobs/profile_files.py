@@ -35,9 +35,13 @@ def _sections_of(file: Path) -> Iterator[tuple[str, Any]]:
         text = disk.read_text(file, yaml_text.MOST_BYTES)
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not text in UTF-8"
-        raise SpecError([Mistake(str(file), NOT_GIVEN, f"this file cannot be read ({reason})")]) from None
+    except ValueError:
+        raise SpecError([Mistake(str(file), NOT_GIVEN, "this file cannot be read (it is not text in UTF-8)")]) from None
+    except OSError as problem:
+        hint = "" if file == Path(FILE) else "Make it readable, or set XDG_CONFIG_HOME to another folder."
+        raise SpecError(
+            [Mistake(str(file), NOT_GIVEN, f"this file cannot be read ({problem.strerror})", hint)]
+        ) from None
     try:
         content, mistakes = yaml_text.read(text)
     except SpecError as problem:

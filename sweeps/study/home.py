@@ -194,8 +194,17 @@ def _home(remote: Remote, where: str) -> Path:
 
 
 def _cache(remote: Remote) -> Path:
+    """Return the folder for what this machine keeps of a store; raise `StudyError` where it cannot be made."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return base / "pinnsweep" / hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
+    folder = base / "pinnsweep" / hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StudyError(
+            f"{remote} needs a folder on this machine, and {folder} cannot be made ({problem.strerror}). Set "
+            "XDG_CACHE_HOME to a folder that can be written to"
+        ) from None
+    return folder
 
 
 def _is_server(where: str) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -48,6 +49,17 @@ NOWHERE = Path("/home/me/.config/pinnsweep/tokens/lab")
 
 def config_of(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     return cluster_config(VmsProfile(**settings | more), "lab", user="me", token_file=NOWHERE)
+
+
+def test_a_user_without_a_name_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_entry(uid: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ClusterError, match=r"^USER: must be set"):
+        VmsExecutor(VmsProfile(**AWS), "lab")
 
 
 class TestConfiguration:

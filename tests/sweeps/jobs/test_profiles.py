@@ -57,6 +57,13 @@ def test_without_any_file_there_are_none(files: tuple[Path, Path]) -> None:
         find_profile("lab")
 
 
+def test_a_configuration_that_cannot_be_read_names_the_variable(files: tuple[Path, Path]) -> None:
+    """As that of a home that belongs to another user."""
+    files[0].mkdir()
+    with pytest.raises(SpecError, match=r"cannot be read .*set XDG_CONFIG_HOME to another folder\.$"):
+        all_profiles()
+
+
 def test_all_mistakes_are_reported_at_once(files: tuple[Path, Path]) -> None:
     text = f"""\
 one: {LAB}, stop_grace: 3, carry_code: "yes"}}
