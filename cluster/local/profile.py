@@ -19,4 +19,4 @@ class LocalProfile(Profile):
     joins: ClassVar[bool] = False
     shares_files: ClassVar[bool] = True
 
-    command: tuple[str, ...] = (sys.executable, "-m", "sweeps.cli")
+    command: tuple[str, ...] = (sys.executable, "-P", "-m", "sweeps.cli")  # -P: not from the current folder

@@ -1,3 +1,8 @@
 """The command `pinnsweep`: it reads arguments and prints text or JSON."""
 
-from .app import main as main
+
+def main() -> None:
+    """Run the command line: the entry point of the console script."""
+    from .app import app
+
+    app()

@@ -104,8 +104,3 @@ COMMANDS: Final = (  # in the order of --help
 )
 for command in COMMANDS:
     app.command(command.__name__.removesuffix("_studies"))(command)
-
-
-def main() -> None:
-    """Run the command line: the entry point of the console script."""
-    app()

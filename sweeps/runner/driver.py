@@ -188,8 +188,8 @@ def _wait_begun(ray: Any, begun: Any) -> None:
         raise
     except ray.exceptions.RayError as problem:
         raise StudyError(
-            f"the study's owner could not be started on the cluster ({last_line(problem)}). If the cluster has "
-            "authentication switched off, set RAY_AUTH_MODE=disabled"
+            f"the study's owner could not be started on the cluster ({last_line(problem)}). The logs of Ray's session "
+            "say more"
         ) from None
 
 

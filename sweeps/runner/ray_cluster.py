@@ -11,7 +11,6 @@ import functools
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import warnings
@@ -20,14 +19,14 @@ from typing import Any, Final
 
 from ..errors import StudyError
 from ..machine import available_cpus
+from .joining import MODE, no_cluster, refuse_other_authentication, refuse_silent_address, resolved
+from .local_ray import job_config, own_token, session_folder
 
 NAMESPACE: Final = "pinnsweep"
-AUTO: Final = "auto"  # address of the cluster of RAY_ADDRESS, or of the one this machine belongs to
-ADDRESS_TIMEOUT_S: Final = 5.0
 END_S: Final = 30.0  # to wait for a cluster to end
 SETTINGS: Final[Mapping[str, str]] = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",  # a local cluster is for its user alone; Ray makes and finds the token
+    MODE: "token",  # a local cluster is for its user alone
     "RAY_AIR_NEW_OUTPUT": "0",  # no progress tables of Tune beside our own
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -47,6 +46,7 @@ class RayCluster:
         self._address, self._cpus = address, cpus
         self._ready, self._over = threading.Event(), threading.Event()
         self._problem: BaseException | None = None
+        self._environment = contextlib.ExitStack()
         self._thread = threading.Thread(target=self._hold, name="ray", daemon=True)
 
     @property
@@ -55,8 +55,8 @@ class RayCluster:
         return self._address is not None
 
     def __enter__(self) -> RayCluster:
-        if "ray" in sys.modules and not self._address and "RAY_AUTH_MODE" not in os.environ:
-            os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray read the mode when it was imported
+        if "ray" in sys.modules and not self._address and MODE not in os.environ:
+            os.environ[MODE] = "disabled"  # Ray read the mode when it was imported
             warnings.warn(
                 "ray was imported before the run started, so the local cluster has no token and every user of this "
                 "machine can reach it. Set RAY_AUTH_MODE=token before the import",
@@ -64,12 +64,15 @@ class RayCluster:
             )
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
+        if not self._address:
+            self._environment.enter_context(own_token())
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join(END_S)
+        self._environment.close()
 
     def connected(self) -> Any:
         """Return the module `ray` once the cluster is ready. Raises `StudyError` where no cluster answers."""
@@ -101,28 +104,38 @@ class RayCluster:
         ray.shutdown()
 
     def _start(self) -> None:
-        if self._address:
-            _refuse_silent_address(self._address)
+        place = resolved(self._address or "")
+        if place:
+            refuse_silent_address(place)
         # A signal to the whole process group (timeout, systemd, batch wrappers) is for the driver, which saves first.
         # Ray's processes inherit the blocked signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        local = {"num_cpus": self._cpus or available_cpus(), "include_dashboard": False}
+        options: dict[str, Any] = {} if self._address else {**local, "_temp_dir": session_folder()}
         import ray
 
+        if place:
+            refuse_other_authentication(place)
         logging.getLogger("ray").setLevel(logging.ERROR)
-        local = {"num_cpus": self._cpus or available_cpus(), "include_dashboard": False}
-        options: dict[str, Any] = {} if self._address else local
         try:
             ray.init(
                 self._address or "local",
                 namespace=NAMESPACE,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                job_config=job_config(),
                 **options,
             )
-        except (ConnectionError, RuntimeError, ValueError) as problem:
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as problem:
             if not self._address:
                 raise
-            raise _no_cluster(self._address, str(problem).splitlines()[0]) from None
+            raise no_cluster(self._address, str(problem).splitlines()[0]) from None
+        if self._address and not place:
+            try:
+                refuse_other_authentication(ray.get_runtime_context().gcs_address)
+            except StudyError:
+                ray.shutdown()
+                raise
         for name in ("ray", "ray.tune", "ray.train", "ray.air"):  # Tune warns of loggers that are not used here
             logging.getLogger(name).setLevel(logging.CRITICAL)
         _end_at_once(ray)
@@ -146,28 +159,3 @@ def _end_at_once(ray: Any) -> None:
         node = ray._private.worker._global_node
         kill = node.kill_all_processes
         node.kill_all_processes = functools.wraps(kill)(lambda **options: kill(**{**options, "allow_graceful": False}))
-
-
-def _refuse_silent_address(address: str) -> None:
-    """Raise `StudyError` where nothing listens at an address, for which Ray itself would wait for minutes."""
-    if address == AUTO:  # a job of a cluster has it in its environment; otherwise Ray looks on this machine
-        address = os.environ.get("RAY_ADDRESS", "")
-        if not address or address == AUTO:
-            return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise StudyError(
-            "--address: must be HOST:PORT of a Ray head node (its port is 6379 by default), or auto for the cluster of "
-            f"RAY_ADDRESS or of this machine, got {address!r}"
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()
-    except OSError as problem:
-        raise _no_cluster(address, problem.strerror or str(problem)) from None
-
-
-def _no_cluster(address: str, reason: str) -> StudyError:
-    return StudyError(
-        f"no Ray cluster answers at {address} ({reason}). Start one with `ray start --head`, or omit --address to run "
-        "on this machine. For a cluster with a token set RAY_AUTH_TOKEN, for one without set RAY_AUTH_MODE=disabled"
-    )

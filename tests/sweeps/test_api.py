@@ -300,13 +300,14 @@ class TestSubmit:
         job = sweeps.submit(SPEC, root=tmp_path, trials=7, cpus=1)
         assert job.job.name == "first"
         assert self.command_of(job) == [
-            "-m", "sweeps.cli", "run", "study.yaml", "--root", str(tmp_path), "--plain", "--trials", "7", "--cpus", "1",
-        ]  # fmt: skip
+            *("-P", "-m", "sweeps.cli", "run", "study.yaml", "--root", str(tmp_path)),
+            *("--plain", "--trials", "7", "--cpus", "1"),
+        ]
         assert load_spec(tmp_path / ".jobs" / "1" / "files" / "study.yaml").search.trials == 3
 
     def test_a_study_goes_on_in_its_root(self, study: sweeps.Study) -> None:
         words = self.command_of(sweeps.submit(study.path, "local"))
-        assert words[3:6] == ["study.yaml", "--root", str(study.path.parent)]
+        assert words[4:7] == ["study.yaml", "--root", str(study.path.parent)]
 
     def test_a_file_is_read_first(self, tmp_path: Path) -> None:
         file = tmp_path / "a.yaml"

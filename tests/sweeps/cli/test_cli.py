@@ -357,7 +357,7 @@ class TestJobs:
         assert f"logs 1 -f --root {root}" in result.stdout
         log = invoke("logs", "1", "-f", "--root", root).stdout
         arguments = f"run study.yaml --root {root} --plain --trials 2 --cpus 1"
-        assert log.startswith(f"{sys.executable} -m sweeps.cli {arguments}\n")
+        assert log.startswith(f"{sys.executable} -P -m sweeps.cli {arguments}\n")
         assert "seed: 5" in log
         assert json.loads(invoke("jobs", "--root", root, "--json").stdout)[0]["state"] == "done"
         heads, line = invoke("jobs", "--root", root).stdout.splitlines()
