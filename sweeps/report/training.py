@@ -15,7 +15,7 @@ from ..figures import courses
 from ..figures.studies import loss_shares
 from ..query.text import shown
 from ..states import COMPLETE
-from ..trial.tables import Row, settings_of
+from ..trial.tables import Row, settings_of, stage_ends
 from .data import ReportStudy, is_finite
 from .gallery import Gallery
 from .page import Html, figures, paragraph, section, table, tag
@@ -73,17 +73,10 @@ def _by_stage(curve: dict[str, list[Any]], best: Row, gallery: Gallery) -> Html:
 
 
 def _moments(curve: dict[str, list[Any]]) -> dict[str, Row]:
-    """Return the rows of a curve at its start and at the end of each stage, by name.
-
-    A stage ends where the next one begins.
-    """
-    rows = [dict(zip(curve, values, strict=True)) for values in zip(*curve.values(), strict=True)]
-    moments = {"start": rows[0]} if rows[0]["step"] == 0 else {}
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
-        if after is None or after["phase"] != row["phase"]:
-            next_begins = after is not None and after["step"] == 0
-            moments[f"after {OPTIMISERS.get(row['phase'], row['phase'])}"] = after if after and next_begins else row
-    return moments
+    """Return the rows of a curve at its start and at the end of each stage, by name."""
+    first = {name: values[0] for name, values in curve.items()}
+    ends = {f"after {OPTIMISERS.get(phase, phase)}": row for phase, row in stage_ends(curve).items()}
+    return ({"start": first} if first["step"] == 0 else {}) | ends
 
 
 def _shares(row: Row, terms: list[str], best: Row) -> dict[str, float]:

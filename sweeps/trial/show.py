@@ -26,7 +26,7 @@ from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import all_settings, config_of
 from ..study.replicates import quantile, value_of
-from .tables import Row, TrialReader, asked_trial
+from .tables import Row, TrialReader, asked_trial, stage_ends
 
 WIDTH: Final = 80  # of the text, in columns
 OUTCOME: Final = ("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "rebatched", "taken_from")
@@ -134,12 +134,16 @@ def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
 
 
 def _phases(reader: TrialReader, row: Row) -> Iterator[dict[str, Any]]:
-    """Yield what each stage did, with the last row of the curves in it."""
-    curves = reader.part("curves", row)
+    """Yield what each stage did, with the row of the curves at its end.
+
+    Where that was not recorded, because the training failed, `step` is less than `done`.
+    """
+    ends = stage_ends({name: values.tolist() for name, values in reader.part("curves", row).items()})
     for phase, steps in zip(PHASES, ("epochs", "iterations"), strict=True):
-        if row[f"{phase}_evaluations"]:
-            indices = (curves["phase"] == phase).nonzero()[0]
-            last = max(indices, key=lambda index: int(curves["step"][index]), default=None)
+        if row[f"{phase}_evaluations"] or row[f"{steps}_done"]:
+            end = {name: value for name, value in ends.get(phase, {}).items() if name not in _NOT_SHOWN}
+            if phase in ends and ends[phase]["phase"] != phase:
+                end["step"] = row[f"{steps}_done"]
             yield {
                 "replicate": row["replicate"],
                 "phase": phase,
@@ -148,10 +152,7 @@ def _phases(reader: TrialReader, row: Row) -> Iterator[dict[str, Any]]:
                 "planned": row[steps],
                 "evaluations": row[f"{phase}_evaluations"],
                 "seconds": row[f"{phase}_seconds"],
-            } | {
-                name: values[last].item()
-                for name, values in curves.items()
-                if last is not None and name not in _NOT_SHOWN
+                **end,
             }
 
 
@@ -253,6 +254,7 @@ def _phases_text(phases: Sequence[Mapping[str, Any]]) -> str:
             **phase,
             "stage": phase["optimiser"],
             "steps": f"{phase['done']} of {phase['planned']}",
+            "step": _recorded(phase),
             "time": duration(phase["seconds"]) if phase["seconds"] >= 60 else f"{phase['seconds']:.2f} s",
         }
         for phase in phases
@@ -260,6 +262,13 @@ def _phases_text(phases: Sequence[Mapping[str, Any]]) -> str:
     work = _table(rows, [*which, "steps", "evaluations", "time"])
     ends = _table(rows, [*which, "step", *losses, "grad_norm", "rel_l2"])
     return f"stages\n\n{work}\n\nat the end of each stage\n\n{ends}"
+
+
+def _recorded(phase: Mapping[str, Any]) -> str:
+    """Return the step at which a stage's numbers were recorded."""
+    if "step" not in phase:
+        return ""
+    return f"{phase['step']}" + ("" if phase["step"] == phase["done"] else ", the last recorded")
 
 
 def _ends(replicates: Sequence[Mapping[str, Any]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,3 +157,15 @@ def asked_trial(place: Path | Remote, trial: int) -> TrialRecord | None:
             return next(iter(reader.records(number=trial)), None)
     except StudyError:
         return None
+
+
+def stage_ends(curve: Mapping[str, Sequence[Any]]) -> dict[str, Row]:
+    """Return the row of a curve at the end of each stage, by phase: the first one of the next stage, else the last one.
+
+    The first row of a stage is at the weights with which the one before ended, which that one did not record.
+    """
+    rows, ends = [dict(zip(curve, values, strict=True)) for values in zip(*curve.values(), strict=True)], {}
+    for row, after in itertools.zip_longest(rows, rows[1:]):
+        if after is None or after["phase"] != row["phase"]:
+            ends[row["phase"]] = after if after and after["step"] == 0 else row
+    return ends

@@ -11,6 +11,7 @@ import pytest
 from sweeps.own_name import own_name
 from sweeps.query.query import ranked_trials
 from sweeps.trial.show import about_trial, text
+from sweeps.trial.tables import TrialReader, stage_ends
 
 from ..invoking import errors_of, invoke, made_study
 from ..synthetic import FAILURE, error_of, make_pruned_study, make_study
@@ -103,6 +104,37 @@ def test_a_trained_study_shows_every_end(tmp_path_factory: pytest.TempPathFactor
     assert "asked" in shown[0] and "leased pack" in shown[0] and "finished pack" in shown[0]
     assert "not finite" in shown[5] and "stages" not in shown[5]
     assert "lbfgs" not in shown[6].partition("stages")[2].partition("why it ended")[0]
+
+
+def test_a_stage_ends_at_its_last_step_and_where_that_was_not_recorded_the_text_says_so(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    study_dir = every_end(tmp_path_factory)
+    reader = TrialReader.of(study_dir)
+    for trial in range(8):
+        curve = reader.part("curves", reader.row(trial))
+        begins = (curve["phase"] == "second") & (curve["step"] == 0)
+        phases = {phase["phase"]: phase for phase in about_trial(study_dir, trial)["phases"]}
+        if begins.any():
+            assert phases["first"]["step"] == phases["first"]["done"]
+            assert phases["first"]["loss"] == curve["loss"][begins].item()
+        for phase in phases.values():
+            is_recorded = phase.get("step") == phase["done"]
+            assert is_recorded or f"{phase['step']}, the last recorded" in shown_text(study_dir, trial)
+
+
+@pytest.mark.parametrize(
+    ("phases", "steps", "ends"),
+    [
+        (["first", "first", "second", "second"], [0, 390, 0, 300], {"first": 2, "second": 3}),
+        (["first", "first"], [0, 400], {"first": 1}),
+        (["first", "second"], [0, 10], {"first": 0, "second": 1}),  # the row at step 0 is missing
+        ([], [], {}),
+    ],
+)
+def test_a_stage_ends_where_the_next_one_begins(phases: list[str], steps: list[int], ends: dict[str, int]) -> None:
+    curve = {"phase": phases, "step": steps, "row": list(range(len(steps)))}
+    assert {phase: row["row"] for phase, row in stage_ends(curve).items()} == ends
 
 
 def test_a_trial_under_way_shows_what_is_known(tmp_path: Path) -> None:
