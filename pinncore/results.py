@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .activations import activation_of
+from .advice import advice_on
 from .engines import Engine
 from .networks import Layers, unflatten
 from .optim import StopReason
@@ -46,6 +47,11 @@ class MemberResult:
     memory: str | None
     device: str
     data_sha256: str
+
+    @property
+    def advice(self) -> str:
+        """Return what happened at the end and what a user can do about it."""
+        return advice_on(self.stop_reason, self.curves)
 
 
 class MemberPredictor(Predictor):

@@ -32,7 +32,7 @@ class StopReason(enum.StrEnum):
 
 _ADVICE = {
     StopReason.EPOCHS_DONE: "All epochs of the first stage ran; no second stage was requested.",
-    StopReason.ITERATIONS_DONE: "All iterations of the second stage ran; more may lower the error further.",
+    StopReason.ITERATIONS_DONE: "All iterations of the second stage ran.",
     StopReason.EVALUATIONS_DONE: "max_evaluations was used up before iterations.",
     StopReason.GRADIENT_TOLERANCE: "The largest gradient component fell below tolerance_grad.",
     StopReason.STEP_TOLERANCE: "The last step was below tolerance_change; in float32 try float64.",

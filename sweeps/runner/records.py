@@ -35,7 +35,7 @@ def record_of(
         "loss": result.loss,
         "grad_norm": result.grad_norm,
         "stop_reason": result.stop_reason.value,
-        "stop_advice": result.stop_reason.advice,
+        "stop_advice": result.advice,
         "failure": failure,
         "parameters": len(result.parameters),
         "engine_used": result.engine,
