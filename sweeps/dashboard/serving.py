@@ -47,11 +47,13 @@ def dashboard(study_dir: Path) -> Dashboard:
         raise StudyError(
             "the dashboard needs the package optuna-dashboard: pip install 'pinnsweep[dashboard]'"
         ) from None
+    from .importances import ADDRESS, Importances
     from .storage import StudyStorage
 
     storage = StudyStorage(study_dir)
     storage.look()
     app = optuna_dashboard.wsgi(storage, artifact_store=_Pictures(storage.tables))
+    app.route(ADDRESS, callback=Importances(storage))  # in place of its own, which leaves failed trials out
     return Dashboard(_read_only(app), f"/dashboard/studies/{storage.get_study_id_from_name(storage.name)}")
 
 

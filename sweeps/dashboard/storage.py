@@ -27,8 +27,10 @@ from pinncore.problems import PROBLEMS
 from ..errors import SweepError
 from ..query.query import read_study_file
 from ..query.ranking import Ranking, problem_name, ranking_of
+from ..query.text import scale
 from ..states import COMPLETE
 from ..storage import lock
+from ..storage.object_store import Remote
 from ..storage.optuna_sql import StudyReader, TrialRecord
 from ..storage.stored_tables import tables_of
 from ..study.home import remote_of
@@ -37,6 +39,10 @@ from ..study.trials import DUPLICATE_OF, RETRY_OF, TAKEN_FROM
 from .pictures import FIELDS, PICTURES, REPLICATES, TRAINING
 
 READ_ONLY: Final = "This page is read-only: nothing in the study can be changed."
+IMPORTANCE: Final = (
+    "The importance of hyperparameters is that of `effects` and of the report: how far the values of the best tenth of "
+    "the trials differ from those of all, failed trials being the worst; it needs ten finished trials."
+)
 _KEYS: Final = ("trial", "replicate", "state", "duplicate_of")
 _OF_STUDY: Final = ("limit", "attempts", "hours")  # attributes that are shown
 _OF_TRIALS: Final = (DUPLICATE_OF, RETRY_OF, TAKEN_FROM)
@@ -77,7 +83,13 @@ class StudyStorage(BaseStorage):
         costs = ("loss", "evaluations", "seconds", "stop_reason", "failure")
         self.metrics = (*(metric.name for metric in problem.metrics), *costs)
         self._keeps_fields = (file.get("results") or {}).get("fields", "all") == "all"
-        self.tables = tables_of(remote_of(study_dir) or study_dir)
+        self.place: Path | Remote = remote_of(study_dir) or study_dir
+        self.tables = tables_of(self.place)
+        self.objectives = self._rules.objectives
+        pruner = (file.get("search") or {}).get("pruner")
+        logged = pruner.get("metric") if isinstance(pruner, dict) else None
+        self._factors = [scale(name)[0] for name in self.objectives]
+        self._rung_factor = scale(logged or self.objectives[0])[0]
         self._lock = threading.Lock()
         self._study: FrozenStudy | None = None
         self._trials: dict[int, FrozenTrial] = {}
@@ -100,8 +112,8 @@ class StudyStorage(BaseStorage):
             self._settled = min(unfinished, default=max(self._trials, default=0) + 1) - 1
 
     def _frozen_study(self, number: int, attributes: Mapping[str, Any]) -> FrozenStudy:
-        objectives = list(self._rules.objectives)
-        note = f"{READ_ONLY} Pictures of a trial are among its artifacts."
+        objectives = [_titled(name) for name in self.objectives]
+        note = f"{READ_ONLY} Pictures of a trial are among its artifacts. {IMPORTANCE}"
         shown = {"dashboard:note_ver": 1, "dashboard:note_str:0": note, "study:metric_names": objectives}
         return FrozenStudy(
             self.name,
@@ -129,9 +141,13 @@ class StudyStorage(BaseStorage):
         row = self._row_of(trial)
         links = {name: trial.user_attrs[name] for name in _OF_TRIALS if name in trial.user_attrs}
         metrics = {name: row[name] for name in self.metrics if row.get(name) is not None} if row else {}
-        trial.user_attrs = metrics | links
+        trial.user_attrs = {_titled(name): _scaled(value, scale(name)[0]) for name, value in metrics.items()} | links
         if row:
             trial._system_attrs = trial._system_attrs | dict(self._artifacts(trial.number, row))
+        if trial.values is not None:  # after `_row_of`, which compares them with the tables
+            trial.values = list(map(_scaled, trial.values, self._factors))
+        rungs = trial.intermediate_values.items()
+        trial.intermediate_values = {rung: _scaled(value, self._rung_factor) for rung, value in rungs}
         return trial
 
     def _row_of(self, trial: FrozenTrial) -> dict[str, Any] | None:
@@ -162,6 +178,12 @@ class StudyStorage(BaseStorage):
                 "encoding": None,
             }
             yield f"artifacts:{artifact['artifact_id']}", json.dumps(artifact)
+
+    def kinds(self) -> dict[str, str]:
+        """Return the kind of each parameter, by Optuna's name for it."""
+        with self._lock:
+            trials = list(self._trials.values())
+        return {name: type(kind).__name__ for trial in trials for name, kind in trial.distributions.items()}
 
     # ---- the interface of an Optuna storage --------------------------------------------------------------------------
 
@@ -214,6 +236,15 @@ class StudyStorage(BaseStorage):
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = _refuse
     create_new_trial = set_trial_param = set_trial_state_values = set_trial_intermediate_value = _refuse
     set_trial_user_attr = set_trial_system_attr = _refuse
+
+
+def _titled(name: str) -> str:
+    """Return the name of a metric on the page, which shows relative errors in per cent."""
+    return f"{name} in %" if scale(name)[0] != 1 else name
+
+
+def _scaled(value: Any, factor: int) -> Any:
+    return value if factor == 1 else factor * value
 
 
 def _frozen_trial(record: TrialRecord) -> FrozenTrial:

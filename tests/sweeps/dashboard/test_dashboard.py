@@ -98,12 +98,14 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_trials_are_shown_as_the_database_has_them_with_metrics_and_pictures(shown: Shown) -> None:
     trials = trials_of(shown)
     assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "FAIL", "WAITING", "WAITING"]
-    assert [trial.values for trial in trials[:3]] == [[shown.value(0)], [shown.value(1)], None]
+    assert [trial.values for trial in trials[:3]] == [[100 * shown.value(0)], [100 * shown.value(1)], None]
     assert trials[1].params == shown.search.propose(1).params
     assert trials[1].distributions == shown.search.distributions(trials[1].params)
-    errors = [synthetic.error_of(1, replicate) for replicate in range(2)]
-    columns = {*metric_columns("nonlocal_strain"), "evaluations", "seconds", "stop_reason"}
-    assert trials[1].user_attrs["rel_l2"] in errors and trials[1].user_attrs.keys() <= columns
+    errors = [100 * synthetic.error_of(1, replicate) for replicate in range(2)]
+    percent = {"rel_l2", "process_zone_error", "distance_to_local"}
+    columns = {*(f"{name} in %" if name in percent else name for name in metric_columns("nonlocal_strain"))}
+    columns |= {"evaluations", "seconds", "stop_reason"}
+    assert trials[1].user_attrs["rel_l2 in %"] in errors and trials[1].user_attrs.keys() <= columns
     names = ("predicted", "reference", "error", "training", "replicates")
     assert pictures_of(trials[1]) == [f"trial-1-{place}-{name}.png" for place, name in enumerate(names, start=1)]
     assert trials[2].user_attrs["failure"] == synthetic.FAILURE
@@ -125,7 +127,7 @@ def test_a_running_study_is_seen_to_go_on(shown: Shown) -> None:
     shown.enter(5)
     after = storage.get_all_trials(1)
     assert [trial.number for trial in after] == [0, 1, 2, 3, 4, 5] and after[:3] == before[:3]
-    assert after[3].values == [shown.value(3)] and "trial-3-3-error.png" in pictures_of(after[3])
+    assert after[3].values == [100 * shown.value(3)] and "trial-3-3-error.png" in pictures_of(after[3])
     assert storage.get_best_trial(1).number == min((0, 1, 3), key=shown.value)
 
 
@@ -134,7 +136,7 @@ def test_the_page_gets_the_study_and_its_pictures(shown: Shown) -> None:
     assert path == "/dashboard/studies/1" and get(app, path)[0] == "200 OK"
     status, answer = get(app, "/api/studies/1")
     study = json.loads(answer)
-    assert status == "200 OK" and study["name"] == "shown" and study["objective_names"] == ["rel_l2"]
+    assert status == "200 OK" and study["name"] == "shown" and study["objective_names"] == ["rel_l2 in %"]
     assert READ_ONLY in study["note"]["body"] and len(study["trials"]) == 5
     for artifact in study["trials"][0]["artifacts"]:
         status, png = get(app, f"/artifacts/1/1/{artifact['artifact_id']}")
@@ -143,7 +145,38 @@ def test_the_page_gets_the_study_and_its_pictures(shown: Shown) -> None:
         assert (pixels[0, 0] == 1).all() and ink_contrast(np.rint(255 * pixels[..., :3]).astype(np.uint8)) > 10
         assert get(app, f"/artifacts/1/1/{artifact['artifact_id']}") == (status, png)
     assert get(app, f"/artifacts/1/1/{artifact_id(1, 0, 'error')}")[0].startswith("404"), "of another trial"
-    assert get(app, "/csv/1")[1].startswith(b"Number,State,rel_l2,")
+    assert get(app, "/csv/1")[1].startswith(b"Number,State,rel_l2 in %,")
+
+
+def test_importance_is_that_of_effects(tmp_path: Path) -> None:
+    """Twenty trials, four of which failed: they count as the worst, and optuna-dashboard would leave them out."""
+    study = tmp_path / "judged"
+    synthetic.make_study(study, trials=16, failed=4)
+    spec = load_text((study / "study.yaml").read_text(), base=study)
+    search, ledger = search_of(spec), Ledger(database(study), study.name, create=True)
+    params = [{name: spec_values[name] for name in spec.space} for spec_values in map(flat_config, range(20))]
+    for number, own in enumerate(params):
+        ledger.enter(number, search.stored(own), search.distributions(own), {"pack": 0})
+        ledger.mark(number, *(("COMPLETE", [synthetic.error_of(number)]) if number < 16 else ("FAIL",)))
+    ledger.close()
+    app, _ = serving.dashboard(study)
+    status, answer = get(app, "/api/studies/1/param_importances")
+    (shares,) = json.loads(answer)["param_importances"]
+    dimensions = json.loads(invoke("effects", study, "--json").stdout)["importance"]["dimensions"]
+    assert status == "200 OK" and len(dimensions) == 6
+    assert {share["name"]: share["importance"] for share in shares} == {
+        dimension["name"]: dimension["share"] for dimension in dimensions
+    }
+    assert {share["distribution"] for share in shares} >= {"CategoricalDistribution", "FloatDistribution"}
+    assert get(app, "/api/studies/1/param_importances")[1] == answer
+    assert "that of `effects`" in json.loads(get(app, "/api/studies/1")[1])["note"]["body"]
+    (study / "trials").rename(study / "aside")
+    assert json.loads(get(app, "/api/studies/1/param_importances")[1]) == {"param_importances": [[]]}
+
+
+def flat_config(number: int) -> dict[str, Any]:
+    config = synthetic.config(number)
+    return {**config["train"], **config["problem"]}
 
 
 def test_a_picture_of_what_was_not_kept_says_so(shown: Shown) -> None:
