@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cluster import JobHandle
 from cluster.scratch import scratch_folder
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .spec.study_spec import StudySpec
     from .study.loading import Given
 
+Trial = int | Literal["best"]  # the number of a trial, or the best trial of a study
+
 
 class StoppedError(StudyError):
     """A run that was stopped before its end by Ctrl-C, a signal or `stop`. Run the study again to resume it."""
@@ -51,15 +53,15 @@ class Results:
         """Return one row per finished trial and replicate: every setting and metric, times in s, lengths in mm."""
         return self._rows("trials")
 
-    def curves(self, trial: int | None = None) -> Rows:
+    def curves(self, trial: Trial | None = None) -> Rows:
         """Return the loss, its terms and rel_l2 by step, of one trial or of all; `time_s` is in seconds."""
         return self._rows("curves", trial)
 
-    def fields(self, trial: int | None = None) -> Rows:
+    def fields(self, trial: Trial | None = None) -> Rows:
         """Return the field at every point, of one trial or of all: coordinates, predicted, reference, data."""
         return self._rows("fields", trial)
 
-    def weights(self, trial: int | None = None) -> Rows:
+    def weights(self, trial: Trial | None = None) -> Rows:
         """Return the weights at the kept epochs, of one trial or of all, one row per number; row -1 is the bias."""
         return self._rows("weights", trial)
 
@@ -76,16 +78,22 @@ class Results:
 
         return query(list(self._places.values()), text)
 
-    def _rows(self, table: str, trial: int | None = None) -> Rows:
+    def _rows(self, table: str, trial: Trial | None = None) -> Rows:
         from .query.rows import Rows
         from .storage.stored_tables import tables_of
 
         rows = Rows(table, {name: tables_of(place) for name, place in self._places.items()}, named=self._named)
         if trial is None:
             return rows
-        if not len(self.trials().filter(trial=trial)):
-            raise StudyError(f"{', '.join(map(str, self._places.values()))}: there is no finished trial {trial}")
-        return rows.filter(trial=trial)
+        from .query.query import trial_number
+
+        places = list(self._places.values())
+        if trial == "best" and len(places) > 1:
+            raise StudyError(f"best is a trial of one study, and these are {len(places)}. Give a number")
+        number = trial_number(places[0], trial)
+        if not len(self.trials().filter(trial=number)):
+            raise StudyError(f"{', '.join(map(str, places))}: there is no finished trial {number}")
+        return rows.filter(trial=number)
 
 
 class Study(Results):
@@ -148,14 +156,15 @@ class Study(Results):
             raise StudyError(f"{self._place}: no trial is complete, so there is no best trial")
         return trial
 
-    def network(self, trial: int, replicate: int = 0) -> pinncore.TrainedNetwork:
+    def network(self, trial: Trial, replicate: int = 0) -> pinncore.TrainedNetwork:
         """Return the trained network of a trial, with `predict(x_mm, y_mm)`, `gradient` and `residual`.
 
         Raises `StudyError` where there is no such trial or no trained network of it.
         """
+        from .query.query import trial_number
         from .trial.tables import network_of
 
-        return network_of(self._place, trial, replicate)
+        return network_of(self._place, trial_number(self._place, trial), replicate)
 
     def stop(self, *, wait: bool = False) -> None:
         """Ask whoever runs the study to save and stop; with `wait`, return when that is done.

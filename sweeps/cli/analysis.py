@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..analysis.compare_studies import StudyComparison
 
 By = Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column to judge by (default: the objective).")]
-Target = Annotated[str, typer.Argument(metavar="STUDY|STUDY/TRIAL", help="A study, or one trial of it: runs/first/3.")]
+Target = Annotated[
+    str, typer.Argument(metavar="STUDY|STUDY/TRIAL", help="A study, or a trial: runs/first/3, runs/first/best.")
+]
 
 
 def top(
@@ -70,13 +72,16 @@ def compare(first: Target, second: Target, root: Root = DEFAULT_ROOT, as_json: A
 
 def _target(argument: str, root: Path) -> tuple[Path, int | None]:
     """Return the study and, for STUDY/TRIAL, the number of the trial. Raises `StudyError` where there is no study."""
-    study, _, number = argument.rstrip("/").rpartition("/")
+    study, _, trial = argument.rstrip("/").rpartition("/")
     try:
         return study_place(Path(argument), root), None
     except StudyError:
-        if not (study and number.isdecimal()):
+        if not (study and (trial.isdecimal() or trial == "best")):
             raise
-        return study_place(Path(study), root), int(number)
+    from ..query.query import trial_number
+
+    place = study_place(Path(study), root)
+    return place, trial_number(place, trial)
 
 
 def effects(study: Study, by: By = None, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S: Final = 5.0
 
-Trial = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of the trial.")]
+Trial = Annotated[str, typer.Argument(metavar="TRIAL", help="Number of the trial, or best.")]
 Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate.")]
 WeightsFormat = Literal["npz", "safetensors", "state_dict", "onnx"]
 
@@ -37,11 +37,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show everything about one trial."""
-    place = _place(study, root)
+    place, number = _place(study, root, trial)
     from ..query.values import json_value
     from ..trial import show
 
-    record = show.about_trial(place, trial, replicate)
+    record = show.about_trial(place, number, replicate)
     print_json(json_value(record)) if as_json else typer.echo(show.text(record))
 
 
@@ -66,7 +66,7 @@ def retrain(
 
     The study is not changed. Exit code 0: the numbers are the same, bit for bit; 1: they differ.
     """
-    place = _place(study, root)
+    place, number = _place(study, root, trial)
     from pinncore import weight_files
 
     from ..trial import retrain
@@ -75,12 +75,12 @@ def retrain(
         weight_files.format_of(output)
         refuse_taken(output, force=force)
     with _progress() as look:
-        retrained = retrain.retrain(place, trial, replicate, engine=engine, look=look)
+        retrained = retrain.retrain(place, number, replicate, engine=engine, look=look)
     is_written = output is not None and _write_network(place, retrained, output)
     if as_json:
-        print_json(_record(place, trial, retrained, output if is_written else None))
+        print_json(_record(place, number, retrained, output if is_written else None))
     else:
-        typer.echo(retrain.text(place, trial, retrained))
+        typer.echo(retrain.text(place, number, retrained))
         if is_written:
             typer.echo(f"wrote {output}")
     if not retrained.same:
@@ -118,7 +118,7 @@ def predict(
 
     Inputs and prediction are physical; docs/trials.md and the error for a missing column name the columns and units.
     """
-    place = _place(study, root)
+    place, number = _place(study, root, trial)
     from ..inputs.opening import open_table
     from ..query.files import format_of, write_file
     from ..query.text import render
@@ -132,8 +132,8 @@ def predict(
         refuse_taken(output, force=force)
     table = open_table(str(points))
     reader = TrialReader.of(place)
-    replicates = predict.members(reader.rows(trial)) if ensemble else [replicate]
-    networks = [reader.network(trial, number) for number in replicates]
+    replicates = predict.members(reader.rows(number)) if ensemble else [replicate]
+    networks = [reader.network(number, one) for one in replicates]
     predicted = predict.predict(networks, table, gradient=gradient)
     warn(predict.warnings(networks, table, predicted))
     if output is None:
@@ -166,7 +166,7 @@ def weights(
     as_json: AsJson = False,
 ) -> None:
     """Write a trained network to a file for other programs."""
-    place = _place(study, root)
+    place, number = _place(study, root, trial)
     from pinncore import weight_files
 
     from ..trial.tables import TrialReader, described
@@ -174,8 +174,8 @@ def weights(
     file_format = file_format or weight_files.format_of(output)
     refuse_taken(output, force=force)
     reader = TrialReader.of(place)
-    network = reader.network(trial, replicate, epoch=epoch)
-    metadata = described(place, reader.row(trial, replicate), epoch=epoch)
+    network = reader.network(number, replicate, epoch=epoch)
+    metadata = described(place, reader.row(number, replicate), epoch=epoch)
     chosen = weight_files.write_network(network, output, file_format, metadata=metadata)
     if as_json:
         print_json({"file": str(output), "format": chosen, **metadata, **weight_files.about(network)})
@@ -184,10 +184,12 @@ def weights(
         typer.echo(f"wrote {output}: {chosen}, {layers}, {len(network.parameters)} parameters")
 
 
-def _place(study: Path, root: Path) -> Path | Remote:
-    from ..query.query import place_of
+def _place(study: Path, root: Path, trial: str) -> tuple[Path | Remote, int]:
+    """Return where a study is and the number of one of its trials. Raises `StudyError` where there is no such study."""
+    from ..query.query import place_of, trial_number
 
-    return place_of(study_place(study, root))
+    place = place_of(study_place(study, root))
+    return place, trial_number(place, trial)
 
 
 def _write_network(place: Path | Remote, retrained: Retrained, output: Path) -> bool:

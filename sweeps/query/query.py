@@ -39,6 +39,7 @@ from .values import unit_of
 
 Schemas = Mapping[str, pa.Schema]  # of each registered table
 NAMES: Final = (*TABLES, *views.NEEDS)  # tables and views that a statement may read
+BEST: Final = "best"  # stands for the number of the best trial
 _DEFAULTS: Final = Limits()
 _Result = TypeVar("_Result")
 
@@ -177,6 +178,26 @@ def stream_query(
 def ranked_trials(study_dirs: Sequence[Path | Remote], by: str | None = None, *, limit: int | None = None) -> pa.Table:
     """Return one row per finished trial, the best first, as `OpenStudies.ranked_trials` does."""
     return OpenStudies(study_dirs).ranked_trials(by, limit=limit)
+
+
+def best_trial(study_dir: Path | Remote) -> int:
+    """Return the number of the best trial of a study. Raises `StudyError` where no trial is complete."""
+    trials = ranked_trials([study_dir], limit=1)["trial"].to_pylist()
+    if not trials:
+        raise StudyError(f"{study_dir}: no trial is complete, so there is no best trial")
+    return int(trials[0])
+
+
+def trial_number(study_dir: Path | Remote, trial: str | int) -> int:
+    """Return the number of a trial given by its number or as `best`.
+
+    Raises `StudyError` where it is neither, or no trial is complete.
+    """
+    if trial == BEST:
+        return best_trial(study_dir)
+    if not str(trial).isdecimal():
+        raise StudyError(f"a trial is given by its number, 0 or more, or as {BEST}, got {trial!r}")
+    return int(trial)
 
 
 def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:

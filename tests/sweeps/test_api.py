@@ -183,6 +183,7 @@ class TestOpen:
         assert study.curves()["trial"].to_pylist() == [0] * 3 + [1] * 3 + [2] * 3
         assert study.curves(1)["trial"].to_pylist() == [1] * 3
         assert study.curves(1)["step"].to_pylist() == [0, 5, 10]  # as it was recorded
+        assert study.curves("best").to_pylist() == study.curves(study.best()["trial"]).to_pylist()
         assert len(study.fields(0)) == len(study.weights(0)) == len(study.events()) == len(study.fields()) == 0
         assert study.sql("SELECT count(*) AS n FROM curves").to_pydict() == {"n": [9]}
 
@@ -227,6 +228,8 @@ class TestOpen:
             assert both.curves().filter(study="second")["step"].to_pylist() == [0, 5, 10]
             assert len(both.fields()) == len(both.weights()) == len(both.events()) == 0
             assert both.sql("SELECT count(DISTINCT study) AS n FROM trials").to_pydict() == {"n": [2]}
+            with pytest.raises(sweeps.StudyError, match="best is a trial of one study, and these are 2"):
+                both.curves("best")
         assert len(sweeps.open(study.path, study.path)) == 1
 
     def test_what_is_not_there(self, study: sweeps.Study, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sweeps.analysis.compare_configurations import compare_configurations, confi
 from sweeps.analysis.compare_studies import compare_studies, ratio_of
 from sweeps.analysis.compare_text import plain, text
 from sweeps.errors import QueryError
+from sweeps.query.query import ranked_trials
 
 from ..bare_rows import SPACE, Row, drawn, replicates, row, study
 from ..invoking import errors_of, invoke
@@ -216,6 +217,10 @@ def test_the_command_takes_studies_and_trials(tmp_path: Path) -> None:
     one, other = paired(tmp_path, factor=1.5)
     assert "30 pairs of equal adam_lr" in invoke("compare", "one", "two", "--root", tmp_path).stdout
     printed = invoke("compare", "one/0", f"{other}/0", "--root", tmp_path).stdout
+    best = ranked_trials([one], limit=1)["trial"][0].as_py()
+    assert invoke("compare", "one/best", f"{other}/0", "--root", tmp_path).stdout == (
+        invoke("compare", f"one/{best}", f"{other}/0", "--root", tmp_path).stdout
+    )
     assert "Not decided: one seed each. one/0 over two/0: rel_l2 " in printed
     assert json.loads(invoke("compare", one, other, "--json").stdout)["pairs"]["number"] == 30
 

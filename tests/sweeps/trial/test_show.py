@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweeps.own_name import own_name
-from sweeps.query.query import ranked_trials
+from sweeps.query.query import ranked_trials, trial_number
 from sweeps.trial.show import about_trial, text
 from sweeps.trial.tables import TrialReader, stage_ends
 
@@ -50,6 +50,30 @@ def test_a_complete_trial_has_its_rank_settings_and_spread(study: Path) -> None:
     assert about["spread"]["rel_l2"] == {"middle": errors[1], "min": errors[0], "max": errors[2]}
     assert [replicate["seed"] for replicate in about["replicates"]] == [1004, 101004, 201004]
     assert about["kept"]["weights_epochs"] == [0, 50, 1000, 1500]
+
+
+def test_best_stands_for_the_number_of_the_best_trial(study: Path, tmp_path: Path) -> None:
+    best = ranked_trials([study], limit=1)["trial"][0].as_py()
+    assert trial_number(study, "best") == best and trial_number(study, "4") == 4
+    assert invoke("show", study, "best").stdout == invoke("show", study, best).stdout
+    for wrong in ("bets", "1.0", "x3"):
+        message = f"a trial is given by its number, 0 or more, or as best, got '{wrong}'"
+        assert message in errors_of(invoke("show", study, wrong))
+    failed = made_study(tmp_path, states=("FAIL", "PRUNED"))
+    assert "no trial is complete, so there is no best trial" in errors_of(
+        invoke("weights", failed, "best", "-o", "n.npz")
+    )
+
+
+@pytest.mark.parametrize(
+    ("replicates", "objective"), [(1, "rel_l2"), (3, "rel_l2"), (1, "[process_zone_error, rel_l2]")]
+)
+def test_it_is_the_best_trial_of_the_status(tmp_path: Path, replicates: int, objective: str) -> None:
+    make_study(tmp_path / "made", trials=9, failed=1, replicates=replicates, objective=objective)
+    first = objective.strip("[").partition(",")[0]
+    values = ranked_trials([tmp_path / "made"], first)[first].to_pylist()
+    best = trial_number(tmp_path / "made", "best")
+    assert ranked_trials([tmp_path / "made"], first)["trial"].to_pylist()[0] == best and values[0] == min(values[:9])
 
 
 def test_the_phases_say_what_each_stage_did_and_where_its_loss_ended(study: Path) -> None:
