@@ -30,6 +30,7 @@ COMMANDS = [
     "stop",
     "extend",
     "retry",
+    "init",
     "validate",
     "plan",
     "schema",
