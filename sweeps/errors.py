@@ -81,6 +81,10 @@ class QueryError(SweepError):
     """A query of the tables that cannot be answered."""
 
 
+class StudyWarning(UserWarning):
+    """Something about a study that its user should know; the command prints it without its place in the code."""
+
+
 def listed(things: Sequence[object], most: int = 12) -> str:
     """Return the first `most` of many things as text, and how many more there are."""
     more = f" and {len(things) - most:,} more" if len(things) > most else ""

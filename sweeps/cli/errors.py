@@ -9,6 +9,7 @@ import os
 import select
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -18,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from cluster import ClusterError
 from pinncore.errors import PinnError
 
-from ..errors import NOT_GIVEN, SpecError, SweepError
+from ..errors import NOT_GIVEN, SpecError, StudyWarning, SweepError
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -43,7 +44,7 @@ class _Explaining:
             return super().make_context(*arguments, **options)  # type: ignore[misc]
 
     def invoke(self, ctx: Any) -> Any:
-        with _quiet_if_output_closed():
+        with _quiet_if_output_closed(), _warnings_as_sentences():
             try:
                 return super().invoke(ctx)  # type: ignore[misc]
             except KeyboardInterrupt:
@@ -87,6 +88,23 @@ def exit_when_output_closes() -> None:
         os._exit(OUTPUT_CLOSED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    """Print warnings about a study as sentences, each once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", StudyWarning)
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, StudyWarning):
+                typer.echo(f"warning: {message}", err=True)
+            else:
+                shown(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ..errors import QueryError
 from ..storage.object_store import Remote
+from ..storage.own_files import IDENTITY
 from ..storage.schema import TABLES
 from ..storage.tables import Snapshot, exactly
 from ..study.study_file import SPEC_FILE
@@ -20,7 +21,8 @@ from .formats import FileFormat
 from .query import OpenStudies, stream_query
 from .rows import BATCH_ROWS, checking_files, dataset_of
 
-_OF_A_STUDY: Final = (*TABLES, "checkpoints", SPEC_FILE, "study.db", "lock")  # exports do not write over these
+# exports do not write over these
+_OF_A_STUDY: Final = (*TABLES, "checkpoints", SPEC_FILE, "study.db", "lock", IDENTITY)
 
 
 @dataclass(frozen=True)

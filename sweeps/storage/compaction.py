@@ -27,16 +27,16 @@ from cluster.scratch import scratch_folder
 from pinncore.disk import sync_folder
 
 from .object_store import MANIFEST, MERGED_FOLDER, Remote
+from .own_files import marked, unmarked
 from .schema import TABLES
 from .stored_tables import Manifest, Merged, read_manifest
-from .tables import COMPACTION, MARK, MERGED, StudyTables, write_parquet
+from .tables import COMPACTION, MARK, MERGED, OLD, StudyTables, write_parquet
 
 FULL_ROWS: Final = {"trials": 50_000, "curves": 1_000_000, "fields": 2_000_000, "weights": 2_000_000, "events": 500_000}
 DUE_FILES: Final = 64  # with more small files of trials or events than this, the end of a run compacts
 
 _ORDER: Final = ("events", "curves", "fields", "weights", "trials")  # tables that trials refer to are swapped first
 _SORTED_BY: Final = {"events": ("time",)}
-_OLD: Final = "old-"  # prefix of a table's old folder where two renames replace a swap
 _AT_FDCWD: Final = -100  # arguments of renameat2
 _EXCHANGE: Final = 2
 
@@ -75,7 +75,7 @@ def recover(study_dir: Path) -> None:
     if not rebuilt.exists():
         return
     for table in TABLES:
-        if not (study_dir / table).exists() and (rebuilt / table).exists():
+        if not (study_dir / table).exists() and (rebuilt / f"{OLD}{table}").exists():
             os.rename(rebuilt / table, study_dir / table)
             sync_folder(study_dir)
     shutil.rmtree(rebuilt, ignore_errors=True)  # network file systems keep files that are open for a while
@@ -84,7 +84,7 @@ def recover(study_dir: Path) -> None:
 def leftover(study_dir: Path) -> Path | None:
     """Return the folder left by a compaction that was cut short; None where there is none or `recover` needs it."""
     rebuilt = study_dir / COMPACTION
-    is_needed = any(not (study_dir / table).exists() and (rebuilt / table).exists() for table in TABLES)
+    is_needed = any(not (study_dir / table).exists() and (rebuilt / f"{OLD}{table}").exists() for table in TABLES)
     return rebuilt if rebuilt.exists() and not is_needed else None
 
 
@@ -93,7 +93,7 @@ def leftover(study_dir: Path) -> Path | None:
 
 def _in_folder(tables: StudyTables) -> Compacted:
     snapshot = tables.snapshot(TABLES)
-    files = snapshot.files
+    files = {name: list(tables.own(name, paths, snapshot.identity)) for name, paths in snapshot.files.items()}
     before = sum(map(len, files.values()))
     groups = {name: _groups(paths, FULL_ROWS[name]) for name, paths in files.items()}
     if not any(groups.values()):
@@ -101,14 +101,14 @@ def _in_folder(tables: StudyTables) -> Compacted:
     rebuilt, generation = tables.study_dir / COMPACTION, 1 + max(snapshot.generations.values())
     try:
         for name in _ORDER:
-            _make_folder(tables, name, groups[name], rebuilt / name, generation)
+            _make_folder(tables, name, groups[name], rebuilt / name, generation, snapshot.identity)
         sync_folder(rebuilt)
         for name in _ORDER:
             _swap(rebuilt / name, tables.study_dir / name)
             sync_folder(tables.study_dir)
     finally:
         recover(tables.study_dir)
-    return Compacted(before, sum(map(len, tables.snapshot(TABLES).files.values())))
+    return Compacted(before, before - sum(len(group) - 1 for parts in groups.values() for group in parts))
 
 
 def _groups(paths: Sequence[Path], full_rows: int) -> list[list[Path]]:
@@ -128,13 +128,15 @@ def _groups(paths: Sequence[Path], full_rows: int) -> list[list[Path]]:
 
 
 def _make_folder(
-    tables: StudyTables, name: str, groups: Sequence[Sequence[Path]], folder: Path, generation: int
+    tables: StudyTables, name: str, groups: Sequence[Sequence[Path]], folder: Path, generation: int, identity: str
 ) -> None:
     folder.mkdir(parents=True)
     old = tables.study_dir / name
     merged = {path for group in groups for path in group}
     for number, group in enumerate(groups):
-        write_parquet(_merged(group, name, tables), folder / f"{MERGED}{generation:04d}-{number:05d}.parquet")
+        stem = f"{MERGED}{generation:04d}-{number:05d}"
+        rows = marked(_merged(group, name, tables), identity, f"{name}/{stem}")
+        write_parquet(rows, folder / f"{stem}.parquet")
     for path in sorted(old.glob("*.parquet")) if old.exists() else ():
         if path not in merged:
             _link(path, folder / path.name)
@@ -145,6 +147,7 @@ def _make_folder(
 def _merged(paths: Sequence[Path], name: str, tables: StudyTables) -> pa.Table:
     """Return the rows of some files, sorted by trial and replicate; the sort is stable."""
     parts = [pq.read_table(path, partitioning=None, page_checksum_verification=True) for path in paths]
+    parts = [part.replace_schema_metadata(unmarked(part.schema).metadata) for part in parts]
     schema = tables.schema_of(name, [part.schema for part in parts])
     rows = pa.concat_tables([schema.empty_table(), *parts], promote_options="permissive")
     keys = _SORTED_BY.get(name, ("trial", "replicate"))
@@ -166,7 +169,7 @@ def _swap(new: Path, table: Path) -> None:
     with contextlib.suppress(NotImplementedError):
         _exchange(new, table)
         return
-    os.rename(table, new.with_name(f"{_OLD}{table.name}"))
+    os.rename(table, new.with_name(f"{OLD}{table.name}"))
     os.rename(new, table)
 
 
@@ -187,7 +190,8 @@ def _exchange(one: Path, other: Path) -> None:
 
 def _in_store(tables: StudyTables, remote: Remote) -> Compacted:
     """Merge the files in the study's home, which are the same as in the store."""
-    old, files = read_manifest(remote), tables.snapshot(TABLES).files
+    old, snapshot = read_manifest(remote), tables.snapshot(TABLES)
+    files = {name: list(tables.own(name, paths, snapshot.identity)) for name, paths in snapshot.files.items()}
     generation, merged = old.generation + 1, dict[str, list[Merged]]()
     with scratch_folder("compact") as scratch:
         for name in TABLES:
@@ -198,8 +202,9 @@ def _in_store(tables: StudyTables, remote: Remote) -> Compacted:
             for number, group in enumerate(_groups(paths, FULL_ROWS[name])):
                 flushes = tuple(path.stem for path in group)
                 if flushes not in by_flushes:
-                    file = f"{MERGED_FOLDER}/{name}/{MERGED}{generation:04d}-{number:05d}.parquet"
-                    rows = _merged(group, name, tables)
+                    stem = f"{MERGED}{generation:04d}-{number:05d}"
+                    file = f"{MERGED_FOLDER}/{name}/{stem}.parquet"
+                    rows = marked(_merged(group, name, tables), snapshot.identity, f"{name}/{stem}")
                     write_parquet(rows, scratch / "rows.parquet")
                     remote.put(file, scratch / "rows.parquet")
                     by_flushes[flushes] = Merged(file, len(rows), flushes)

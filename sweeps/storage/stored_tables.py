@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from . import own_files
 from .object_store import MANIFEST, Remote, at_once
 from .schema import TABLES
 from .tables import Listing, Snapshot, StudyTables
@@ -79,7 +80,11 @@ class StoredTables(StudyTables):
                 *(Path(self._remote.path(part.file)) for part in parts),
                 *(path for path in complete if path.stem not in merged),
             )
-        return Snapshot(dict.fromkeys(tables, manifest.generation), files)
+        return Snapshot(dict.fromkeys(tables, manifest.generation), files, self.identity())
+
+    def identity(self) -> str:
+        """Return what the study's own files name it by, empty before the first is written."""
+        return (self._remote.get(own_files.IDENTITY) or b"").decode().strip()
 
     def has_moved(self, snapshot: Snapshot) -> bool:
         """Return whether a compaction has removed files of a snapshot since."""

@@ -1,12 +1,12 @@
 """The result tables of a study: published atomically, as plain Parquet.
 
-A flush is published as one file per table. Curves, fields and weights are written first and trials last, so a flush
-exists exactly when its trials file does. A crash leaves orphans, which no reader here looks at. Files are written under
-a temporary name, fsynced and renamed, and never changed again. Where a study has an object store, a file is uploaded
-before it is renamed: it is published once the store has it.
+A flush is published as one file per table that has rows. Curves, fields and weights are written first and trials last,
+so a flush exists exactly when its trials file does. A crash leaves orphans, which no reader here looks at. Files are
+written under a temporary name, fsynced and renamed, and never changed again. Where a study has an object store, a file
+is uploaded before it is renamed: it is published once the store has it.
 
 `compaction` merges the files of many flushes. Readers take a snapshot first, and another one where files were merged
-while they were read.
+while they were read. Files that are not the study's own are left out with a warning (`own_files`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,8 @@ import pyarrow.parquet as pq
 
 from pinncore.disk import sync_folder
 
-from ..errors import StudyError
+from ..errors import StudyError, StudyWarning, listed
+from . import own_files
 from .arrow import from_columns, from_rows
 from .object_store import Remote, at_once
 from .schema import TABLES, problem_of, table_schema
@@ -35,6 +37,7 @@ ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by 
 
 COMPACTION: Final = ".compaction"  # the folder in which table folders are rebuilt
 MARK: Final = ".generation-"  # prefix of the file whose name says how often a table was compacted
+OLD: Final = "old-"  # prefix, in there, of a table's old folder where two renames replace a swap
 MERGED: Final = "compacted-"  # prefix of the files that a compaction wrote
 MOST_READS: Final = 10  # of one thing, because a compaction came in between
 SWAP_PATIENCE_S: Final = 10.0  # for a compaction between two renames
@@ -54,10 +57,14 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The published files of some tables at one moment, by table, and the number of compactions of each until then."""
+    """The published files of some tables at one moment, by table, and the number of compactions of each until then.
+
+    Files in the folders that are not of this `identity` are among them, as only their content tells.
+    """
 
     generations: Mapping[str, int]
     files: Mapping[str, tuple[Path, ...]]
+    identity: str
 
 
 class _SwappingError(Exception):
@@ -75,6 +82,7 @@ class StudyTables:
 
     def __init__(self, study_dir: Path, *, problem: str | None = None, publish_in: Remote | None = None) -> None:
         self.study_dir, self._problem, self._publish_in = Path(study_dir), problem, publish_in
+        self.left_out: dict[str, None] = {}  # files that were found not to be the study's own, below the study
 
     def schema(self, table: str) -> pa.Schema:
         """Return the schema of the files that are written, without a problem the columns of all problems."""
@@ -87,6 +95,11 @@ class StudyTables:
             return unified([self.schema(table), *schemas])
         problems = dict.fromkeys(filter(None, map(problem_of, schemas)))
         return unified([*(table_schema(table, problem) for problem in problems), *schemas])
+
+    def _schema_without_files(self, table: str) -> pa.Schema:
+        """Return the schema of a table that has no files: that of the problem in the first file of trials."""
+        problems = [self._problem, *map(problem_of, self._footers(self.files("trials")[:1]))]
+        return table_schema(table, next(filter(None, problems), None))
 
     def publish(
         self,
@@ -108,17 +121,18 @@ class StudyTables:
             for name, columns in (("curves", curves), ("fields", fields), ("weights", weights))
         }
         built["trials"] = from_rows(trials, self.schema("trials"))  # last, and so written last
+        identity = self._own_identity()
         if self._publish_in is None:
             for name, table in built.items():
-                self._write(name, flush, table)
+                self._write(name, flush, table, identity)
         else:  # in parallel, as a store answers later than a disk
-            at_once(lambda name: self._write(name, flush, built[name]), _WITH_TRIALS)
-            self._write("trials", flush, built["trials"])
+            at_once(lambda name: self._write(name, flush, built[name], identity), _WITH_TRIALS)
+            self._write("trials", flush, built["trials"], identity)
 
     def publish_events(self, flush: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Publish events under the name `flush`. Raises `StudyError` where `flush` is already published."""
         self._refuse_published("events", flush)
-        self._write("events", flush, from_rows(rows, self.schema("events")))
+        self._write("events", flush, from_rows(rows, self.schema("events")), self._own_identity())
 
     def orphans(self) -> list[Path]:
         """Return the files that an interrupted publication left. Only the writer can tell them from one in progress."""
@@ -183,7 +197,8 @@ class StudyTables:
             name: tuple(path for path in listing.files if name == "events" or _is_published(path.stem, published))
             for name, listing in listings.items()
         }
-        return Snapshot({name: listing.generation for name, listing in listings.items()}, files)
+        generations = {name: listing.generation for name, listing in listings.items()}
+        return Snapshot(generations, files, self.identity())
 
     def has_moved(self, snapshot: Snapshot) -> bool:
         """Return whether a compaction has removed files of a snapshot since."""
@@ -196,23 +211,55 @@ class StudyTables:
         """Return the published files of a table."""
         return self.snapshot([table]).files[table]
 
+    def identity(self) -> str:
+        """Return what the study's own files name it by, empty before the first is written."""
+        return own_files.identity_in(self.study_dir)
+
+    def own(self, table: str, paths: Sequence[Path], identity: str) -> dict[Path, pa.Schema]:
+        """Return those files of a table that are the study's own, with their schemas, and warn of the others.
+
+        Raises `StudyError` that names a damaged Parquet file, and where the identity of the study is lost.
+        """
+        if paths and not identity:
+            raise StudyError(
+                f"{self.study_dir}/{own_files.IDENTITY} is missing, by which a study knows its own files. Restore it: "
+                "it holds what pinnsweep_study says in the metadata of these files"
+            )
+        schemas = dict(zip(paths, self._footers(paths), strict=True))
+        own = {
+            path: own_files.unmarked(schema)
+            for path, schema in schemas.items()
+            if own_files.is_own(schema, identity, f"{table}/{path.stem}")
+        }
+        foreign = [path.name for path in paths if path not in own]
+        if foreign:
+            self.left_out.update(dict.fromkeys(f"{table}/{name}" for name in foreign))
+            warnings.warn(
+                f"{self.study_dir}/{table}: left out {listed(foreign)}, which this study did not write. Move it "
+                "elsewhere: other programs that read this folder count it",
+                StudyWarning,
+                stacklevel=2,
+            )
+        return own
+
     def dataset(self, table: str, snapshot: Snapshot | None = None, *, enumerated: bool = False) -> ds.Dataset:
         """Return a table as an Arrow dataset of its published files, empty where there is none yet.
 
         `enumerated` reads columns with few different values as dictionaries, which are faster to group by. Raises
         `StudyError` that names a damaged Parquet file.
         """
-        paths = (snapshot or self.snapshot([table])).files[table]
-        schema = self.schema_of(table, self._footers(paths))
-        if not paths:
-            return ds.dataset(schema.empty_table())
+        snapshot = snapshot or self.snapshot([table])
+        schemas = self.own(table, snapshot.files[table], snapshot.identity)
+        schema = self.schema_of(table, schemas.values()) if schemas else self._schema_without_files(table)
         words = [name for name in _ENUMERATED if enumerated and name in schema.names]
         for name in words:
             place = schema.get_field_index(name)
             schema = schema.set(place, schema.field(place).with_type(pa.dictionary(pa.int32(), pa.string())))
+        if not schemas:
+            return ds.dataset(schema.empty_table())
         scan = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         return ds.dataset(
-            [str(path) for path in paths],
+            [str(path) for path in schemas],
             schema=schema,
             filesystem=self._filesystem,
             format=ds.ParquetFileFormat(dictionary_columns=words, default_fragment_scan_options=scan),
@@ -260,7 +307,7 @@ class StudyTables:
         try:
             names = os.listdir(folder)
         except FileNotFoundError:
-            if (self.study_dir / COMPACTION).exists() and not folder.exists():
+            if (self.study_dir / COMPACTION / f"{OLD}{table}").exists() and not folder.exists():
                 raise _SwappingError from None
             names = []
         generation = max((int(name[len(MARK) :]) for name in names if name.startswith(MARK)), default=0)
@@ -293,13 +340,25 @@ class StudyTables:
                 f"Publish under another name than {flush!r}."
             )
 
-    def _write(self, table: str, flush: str, rows: pa.Table) -> None:
+    def _own_identity(self) -> str:
+        """Return the identity of the study that is written, drawn where it has none yet."""
+        identity = self.identity()
+        if not identity:
+            identity = own_files.draw_identity(self.study_dir)
+            if self._publish_in is not None:
+                self._publish_in.put(own_files.IDENTITY, self.study_dir / own_files.IDENTITY)
+        return identity
+
+    def _write(self, table: str, flush: str, rows: pa.Table, identity: str) -> None:
+        """Publish the rows of a table as one file, no file where there are none."""
+        if not rows.num_rows:
+            return
         folder = self.study_dir / table
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             sync_folder(self.study_dir)
         temporary = folder / f".{flush}.parquet.tmp"  # hidden and not *.parquet: no reader's pattern matches it
-        write_parquet(rows, temporary)
+        write_parquet(own_files.marked(rows, identity, f"{table}/{flush}"), temporary)
         if self._publish_in is not None:
             self._publish_in.put(f"{table}/{flush}.parquet", temporary)
         os.replace(temporary, folder / f"{flush}.parquet")

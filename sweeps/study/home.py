@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import StudyError
 from ..storage import database, lock
 from ..storage.object_store import MANIFEST, MERGED_FOLDER, Remote, Stored, replace, uri_of
+from ..storage.own_files import IDENTITY
 from .study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def reconcile(study_dir: Path, remote: Remote, tables: StudyTables, word: str) -
     """
     remote.put(OWNER, word.encode())
     remote.put(SPEC_FILE, study_dir / SPEC_FILE)
+    _settle_identity(study_dir, remote)
     stored, flushes = remote.objects(), set(tables.flushes())
     stored_flushes = {PurePosixPath(name).stem for name in stored if name.startswith("trials/")}
 
@@ -147,10 +149,20 @@ def reconcile(study_dir: Path, remote: Remote, tables: StudyTables, word: str) -
         return table in ("events", WEIGHTS) and _differs(study_dir / name, stored[name])
 
     _trials_last(remote.pull, {name: study_dir / name for name in stored if is_wanted(name)})
-    files = {
-        f"{table}/{file.name}": file for table in (*_OF_FLUSHES, "trials", "events") for file in tables.files(table)
-    }
-    _trials_last(remote.push, {name: file for name, file in files.items() if name not in stored})
+    identity, files = tables.identity(), dict[str, Path]()
+    for table in (*_OF_FLUSHES, "trials", "events"):
+        missing = [file for file in tables.files(table) if f"{table}/{file.name}" not in stored]
+        files |= {f"{table}/{file.name}": file for file in tables.own(table, missing, identity)}
+    _trials_last(remote.push, files)
+
+
+def _settle_identity(study_dir: Path, remote: Remote) -> None:
+    """Give home and store the same identity, that of the store where it has one."""
+    content, file = remote.get(IDENTITY), study_dir / IDENTITY
+    if content is not None:
+        replace(file, content)
+    elif file.exists():
+        remote.put(IDENTITY, file)
 
 
 def _trials_last(transfer: Callable[[Mapping[str, Path]], None], files: Mapping[str, Path]) -> None:
@@ -183,7 +195,7 @@ def remove_stored(remote: Remote) -> None:
     """Remove a study from its store, the study file last: until then it still counts as a study."""
     for folder in ("checkpoints", WEIGHTS, MERGED_FOLDER, *_OF_FLUSHES, "events", "trials"):
         remote.remove_folder(folder)
-    remote.remove([OWNER, MANIFEST, SPEC_FILE])
+    remote.remove([OWNER, MANIFEST, IDENTITY, SPEC_FILE])
 
 
 # ---- where homes lie -----------------------------------------------------------------------------------------------

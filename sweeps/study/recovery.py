@@ -30,6 +30,8 @@ def reconcile(study_dir: Path, spec: StudySpec, ledger: Ledger, tables: StudyTab
         if outcome is not None:
             finish(trial, *outcome, ledger, trials)
             events.add("reconciled", "entered its published rows into the database", trial=trial.number)
+    for name in tables.left_out:
+        events.add("left out", f"{name}, which this study did not write")
     for orphan in tables.remove_orphans():  # after `published_rows`, which finds lost rows
         events.add("reconciled", f"removed the unfinished publication {orphan}")
     release_leases(ledger, trials)

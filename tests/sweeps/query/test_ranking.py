@@ -20,6 +20,7 @@ from sweeps.errors import QueryError
 from sweeps.query.query import ranked_trials
 from sweeps.query.ranking import Ranking, dimensions, front, ranking_of, swept_columns
 from sweeps.query.text import render, span
+from sweeps.storage.own_files import draw_identity, marked
 from sweeps.storage.tables import StudyTables
 from sweeps.study.trials import StudyTrials, Trial, Window, end_of
 
@@ -195,7 +196,7 @@ def test_a_hundred_thousand_trials_rank_in_seconds(tmp_path: Path) -> None:
     trials, per_trial = 100_000, 2
     rows, draw = trials * per_trial, np.random.default_rng(0)
     folder = study(tmp_path / "big", f"objective: [rel_l2, loss], replicates: {per_trial}", [])
-    schema = StudyTables(folder).schema("trials")
+    schema, identity = StudyTables(folder).schema("trials"), draw_identity(folder)
     values = {
         "trial": np.repeat(np.arange(trials), per_trial),
         "replicate": np.tile(np.arange(per_trial), trials),
@@ -204,7 +205,9 @@ def test_a_hundred_thousand_trials_rank_in_seconds(tmp_path: Path) -> None:
         "loss": draw.random(rows),
     }
     columns = [pa.array(values[f.name], f.type) if f.name in values else pa.nulls(rows, f.type) for f in schema]
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema), folder / "trials" / "all.parquet")
+    (folder / "trials").mkdir()
+    rows = marked(pa.Table.from_arrays(columns, schema=schema), identity, "trials/all")
+    pq.write_table(rows, folder / "trials" / "all.parquet")
     started = time.process_time()  # without waiting for a busy core
     table = top([folder], 20)
     assert time.process_time() - started < 10

@@ -21,9 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinncore.problems import PROBLEMS, NonlocalStrain
-from sweeps.errors import StudyError
+from sweeps.errors import StudyError, StudyWarning
+from sweeps.storage.compaction import compact
+from sweeps.storage.own_files import IDENTITY, marked, unmarked
 from sweeps.storage.schema import TABLES, column_of, config_of, setting_columns, table_schema
-from sweeps.storage.tables import StudyTables
+from sweeps.storage.tables import StudyTables, of_member
 from tests import ROOT
 
 from .. import synthetic
@@ -47,8 +49,8 @@ def tables(tmp_path: Path) -> StudyTables:
 @pytest.mark.parametrize("table", TABLES)
 def test_every_file_of_a_table_has_one_schema(tables: StudyTables, table: str) -> None:
     schemas = [pyarrow.parquet.read_schema(path) for path in tables.files(table)]
-    assert len(schemas) == (1 if table == "events" else 3)
-    assert all(schema.equals(tables.schema(table), check_metadata=True) for schema in schemas)
+    assert len(schemas) == {"events": 1, "trials": 3}.get(table, 2), "failed trials have rows in trials alone"
+    assert all(unmarked(schema).equals(tables.schema(table), check_metadata=True) for schema in schemas)
 
 
 def test_plain_readers_read_the_tables_without_us(tables: StudyTables) -> None:
@@ -130,7 +132,10 @@ def test_killed_between_any_two_writes_there_is_all_of_a_flush_or_none(step: str
             assert set(pandas.read_parquet(study / name)["trial"]) == trials
         if len(trials) == 3:
             synthetic.publish(survived, "pack-000001", range(3, 6))
-        synthetic.publish(other := StudyTables(folder / "never-interrupted"), "pack-000000", range(3))
+        other = StudyTables(folder / "never-interrupted")
+        other.study_dir.mkdir()
+        shutil.copy(study / IDENTITY, other.study_dir)
+        synthetic.publish(other, "pack-000000", range(3))
         synthetic.publish(other, "pack-000001", range(3, 6))
         for name in ("trials", "curves", "fields", "weights"):
             assert survived.read(name).equals(other.read(name))
@@ -226,9 +231,80 @@ def test_a_flipped_byte_inside_a_page_is_found_by_its_checksum(tables: StudyTabl
 def test_files_with_other_columns_are_read_side_by_side(tables: StudyTables) -> None:
     other = tables.read("trials").slice(0, 1).drop_columns(["boundary_weight"])
     other = other.append_column("another_setting", pa.array(["x"]))
+    other = marked(other, tables.identity(), "trials/other")
     pyarrow.parquet.write_table(other, tables.study_dir / "trials" / "other.parquet")
     read = tables.read("trials")
     assert read.num_rows == 9 and read["boundary_weight"].null_count == 1 and read["another_setting"].null_count == 8
+
+
+def test_a_table_without_rows_has_no_files_and_all_columns(tmp_path: Path) -> None:
+    study = tmp_path / "bare"
+    synthetic.make_study(study, trials=0, failed=0)
+    tables = StudyTables(study, problem="nonlocal_strain")
+    for number in range(3):
+        tables.publish(
+            f"trials-{number:06d}", trials=[synthetic.trial_row(number)], curves=[synthetic.curve(number)], weights=[]
+        )
+    assert not (study / "weights").exists() and not (study / "fields").exists()
+    for _ in range(2):
+        reader = StudyTables(study)
+        for table in ("weights", "fields"):
+            assert reader.files(table) == () and reader.read(table).num_rows == 0
+            assert reader.read(table).schema.equals(tables.schema(table))
+            assert reader.dataset(table, enumerated=True).count_rows() == 0
+        assert reader.read("curves", where=of_member(1, 0)).num_rows > 0 and reader.orphans() == []
+        assert compact(tables).after <= 3, "and a compaction changes nothing"
+    tables.publish("late", trials=[synthetic.trial_row(9)], weights=[{"epoch": 0, "value": [1.0, 2.0], "trial": 9}])
+    assert StudyTables(study).read("weights").num_rows == 2
+
+
+# ---- files that are not the study's own ----------------------------------------------------------------------------
+
+
+def _copied_in(tables: StudyTables, kind: str, other: StudyTables) -> Path:
+    """Copy a file into the folder trials; return it."""
+    ours, theirs = tables.files("trials")[0], other.files("trials")[-1]
+    file = ours.with_name("trials-000009.parquet")
+    match kind:
+        case "renamed":
+            shutil.copy(ours, file)
+        case "another study":
+            file = Path(shutil.copy(theirs, ours.with_name(theirs.name)))
+        case "another table":
+            shutil.copy(tables.files("curves")[0], file)
+        case "another program":
+            pyarrow.parquet.write_table(pa.table({"trial": [0, 1], "rel_l2": ["low", "high"]}), file)
+        case "without metadata":
+            pyarrow.parquet.write_table(pyarrow.parquet.read_table(ours).replace_schema_metadata(None), file)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["renamed", "another study", "another table", "another program", "without metadata"])
+def test_a_file_that_was_copied_into_a_table_is_left_out_and_named(
+    tables: StudyTables, kind: str, tmp_path: Path
+) -> None:
+    order = [(name, "ascending") for name in ("trial", "replicate")]
+    before = tables.read("trials").sort_by(order)
+    file = _copied_in(tables, kind, synthetic.make_study(tmp_path / "other" / "demo", trials=30, failed=0, per_flush=3))
+    left_out = rf"trials: left out {file.name}, which this study did not write"
+    for _ in range(2):
+        for reader in (StudyTables(tables.study_dir), tables):
+            with pytest.warns(StudyWarning, match=left_out):
+                rows = reader.read("trials").sort_by(order)
+            assert rows.equals(before) and list(reader.left_out) == [f"trials/{file.name}"]
+        with pytest.warns(StudyWarning, match=left_out):
+            compact(tables)
+    assert file.is_file(), "it is somebody's"
+
+
+def test_a_study_that_was_moved_knows_its_files_and_one_without_its_identity_says_so(
+    tables: StudyTables, tmp_path: Path
+) -> None:
+    moved = StudyTables(tables.study_dir.rename(tmp_path / "elsewhere"))
+    assert moved.read("trials").num_rows == 8 and not moved.left_out
+    (moved.study_dir / IDENTITY).unlink()
+    with pytest.raises(StudyError, match="elsewhere/identity is missing"):
+        moved.read("trials")
 
 
 # ---- the document --------------------------------------------------------------------------------------------------
