@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import QueryError, StudyError
-from .options import DEFAULT_ROOT, AsJson, Root, Studies, Study, print_json, study_place
+from .options import DEFAULT_ROOT, AsJson, Root, Studies, Study, print_json, study_names, study_place
 
 if TYPE_CHECKING:
     from ..analysis.compare_configurations import ConfigurationComparison
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 By = Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column to judge by (default: the objective).")]
 Target = Annotated[
-    str, typer.Argument(metavar="STUDY|STUDY/TRIAL", help="A study, or a trial: runs/first/3, runs/first/best.")
+    str,
+    typer.Argument(
+        metavar="STUDY|STUDY/TRIAL",
+        help="A study, or a trial: runs/first/3, runs/first/best.",
+        autocompletion=study_names,
+    ),
 ]
 
 

@@ -22,7 +22,6 @@ app = typer.Typer(
     cls=Commands,
     help="Sweeps of physics-informed neural networks: trained in packs, resumable, with results as plain tables.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

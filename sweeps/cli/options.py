@@ -15,12 +15,33 @@ from ..storage.object_store import uri_of
 from ..study import home
 from ..study.home import is_study, local, studies_in
 
+DEFAULT_ROOT = Path(home.DEFAULT_ROOT)
+
+
+def study_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the studies in ROOT whose names begin so, for the shell; it completes paths itself where this is empty."""
+    root = Path(ctx.params.get("root") or DEFAULT_ROOT)
+    studies = studies_in(root) if uri_of(root) is None else []  # a store takes seconds
+    return [study.name for study in studies if study.name.startswith(incomplete)]
+
+
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
-Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder or URI, or name of a study in ROOT.")]
-SomeStudies = Annotated[
-    list[Path] | None, typer.Argument(metavar="[STUDY]...", help="Study folders or names (default: all in ROOT).")
+Study = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY", help="Study folder or URI, or name of a study in ROOT.", autocompletion=study_names
+    ),
 ]
-Studies = Annotated[list[Path], typer.Argument(metavar="STUDY", help="Study folders, or names of studies in ROOT.")]
+SomeStudies = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[STUDY]...", help="Study folders or names (default: all in ROOT).", autocompletion=study_names
+    ),
+]
+Studies = Annotated[
+    list[Path],
+    typer.Argument(metavar="STUDY", help="Study folders, or names of studies in ROOT.", autocompletion=study_names),
+]
 Root = Annotated[
     Path, typer.Option("--root", metavar="DIR|URI", help="Folder with the studies, or their s3:// or gs:// prefix.")
 ]
@@ -42,7 +63,6 @@ Trials = Annotated[
     typer.Option("--trials", metavar="N", min=1, help="Total number of trials, instead of the one in the file."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
-DEFAULT_ROOT = Path(home.DEFAULT_ROOT)
 
 
 def study_place(study: Path, root: Path) -> Path:

@@ -17,7 +17,7 @@ from ..errors import QueryError
 from ..own_name import own_name
 from ..query.formats import FileFormat
 from ..study.home import is_study
-from .options import DEFAULT_ROOT, AsJson, Force, Root, Studies, print_json, refuse_taken, study_place
+from .options import DEFAULT_ROOT, AsJson, Force, Root, Studies, print_json, refuse_taken, study_names, study_place
 
 if TYPE_CHECKING:
     from ..query.export import Exported
@@ -34,12 +34,19 @@ MemoryLimit = Annotated[
 ]
 
 
+def _words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return what a word of `query` may be, for the shell: a study or, after one, a command."""
+    commands = (".tables", ".schema") if ctx.params.get("words") else ()
+    return [*study_names(ctx, incomplete), *(command for command in commands if command.startswith(incomplete))]
+
+
 def query(
     words: Annotated[
         list[str],
         typer.Argument(
             metavar="STUDY... [SQL]",
             help="Study folders or names, then a SELECT, .tables or .schema (- or none: from stdin).",
+            autocompletion=_words,
         ),
     ],
     root: Root = DEFAULT_ROOT,

@@ -31,6 +31,7 @@ from .options import (
     print_json,
     root_option,
     study_dir,
+    study_names,
     study_place,
     warn,
 )
@@ -39,7 +40,11 @@ from .options import (
 def status(
     study: Annotated[
         Path | None,
-        typer.Argument(metavar="[STUDY|JOB]", help="Study, or job as `jobs` lists it (default: all studies in ROOT)."),
+        typer.Argument(
+            metavar="[STUDY|JOB]",
+            help="Study, or job as `jobs` lists it (default: all studies in ROOT).",
+            autocompletion=study_names,
+        ),
     ] = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,

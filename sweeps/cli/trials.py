@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S: Final = 5.0
 
-Trial = Annotated[str, typer.Argument(metavar="TRIAL", help="Number of the trial, or best.")]
+Trial = Annotated[
+    str, typer.Argument(metavar="TRIAL", help="Number of the trial, or best.", autocompletion=lambda: ["best"])
+]
 Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate.")]
 WeightsFormat = Literal["npz", "safetensors", "state_dict", "onnx"]
 
