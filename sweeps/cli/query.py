@@ -86,7 +86,7 @@ def query(
         sql = _sql_from_stdin(studies[0], is_wanted=sql == STDIN)
     from ..query import confined
     from ..query.export import export_answer, place_for
-    from ..query.query import query as answer_of
+    from ..query.query import answer_of
     from ..query.text import render
 
     limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)

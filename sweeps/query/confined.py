@@ -22,7 +22,7 @@ from ..errors import QueryError
 from ..machine import available_cpus
 from .statement import column_hint, plain_message
 
-GRACE_S: Final = 5.0  # from the time limit to the end of the process, if the query has not stopped by then
+GRACE_S: Final = 1.0  # from the time limit to the end of the process, if the query has not stopped by then
 _GIB: Final = 1 << 30
 _BESIDES_BYTES: Final = 3 * _GIB  # for the process beside the memory of the query: the answer, and data read ahead
 _STATM_DATA: Final = 5  # index of the number of data pages in /proc/self/statm
@@ -137,21 +137,23 @@ def process_confined(limits: Limits) -> Iterator[None]:
     killer.daemon = True
     killer.start()
     try:
-        with _memory_bounded(int(limits.memory_gib * _GIB) + _BESIDES_BYTES):
+        with memory_bounded(limits):
             yield
     finally:
         killer.cancel()
 
 
 @contextlib.contextmanager
-def _memory_bounded(more_bytes: int) -> Iterator[None]:
+def memory_bounded(limits: Limits) -> Iterator[None]:
+    """Bound the memory of this process, on Linux: what it has now, that of the query, and some for the answer."""
     statm = Path("/proc/self/statm")
     if not statm.is_file():
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used = int(statm.read_text().split()[_STATM_DATA]) * resource.getpagesize()
-    bounds = [bound for bound in (used + more_bytes, soft, hard) if bound != resource.RLIM_INFINITY]
+    wanted = used + int(limits.memory_gib * _GIB) + _BESIDES_BYTES
+    bounds = [bound for bound in (wanted, soft, hard) if bound != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
     try:
         yield
@@ -160,7 +162,7 @@ def _memory_bounded(more_bytes: int) -> Iterator[None]:
 
 
 def _end_process(limits: Limits) -> None:
-    sys.stderr.write(f"error: {_too_long(limits)}\n")
+    sys.stderr.write(f"error: {too_long(limits)}\n")
     sys.stderr.flush()
     remove_scratch()
     os._exit(QueryError.exit_code)
@@ -169,7 +171,7 @@ def _end_process(limits: Limits) -> None:
 def _query_error(error: Exception, schemas: Mapping[str, pa.Schema], limits: Limits) -> QueryError:
     message = plain_message(str(error))
     if str(error).startswith("INTERRUPT"):
-        return QueryError(_too_long(limits))
+        return QueryError(too_long(limits))
     if str(error).startswith("Out of Memory"):
         return _too_much_memory(limits)
     missing = _MISSING_COLUMN.search(message)
@@ -182,7 +184,8 @@ def _query_error(error: Exception, schemas: Mapping[str, pa.Schema], limits: Lim
     return QueryError(message)
 
 
-def _too_long(limits: Limits) -> str:
+def too_long(limits: Limits) -> str:
+    """Return the message for a query that has reached its time limit."""
     return f"the query took longer than {limits.time_s:g} s. Filter more, or allow more time: --time-limit"
 
 

@@ -21,6 +21,7 @@ from ..storage.stored_tables import tables_of
 from ..storage.tables import Snapshot, exactly
 from ..study import study_file
 from . import confined, views
+from .apart import answer_apart
 from .confined import Limits
 from .ranking import (
     Kind,
@@ -138,8 +139,16 @@ def query(study_dirs: Sequence[Path | Remote], sql: str, limits: Limits = _DEFAU
     The first column of the tables trials, curves, fields, weights and events and of the views is `study`. Raises
     `QueryError` where the statement is wrong, does more than read them or reaches a limit, and `StudyError` where a
     folder is not a study or a file is damaged.
+
+    It is computed in another process, which ends at the limits.
     """
-    return stream_query(study_dirs, sql, lambda schema, batches: confined.table_of(schema, batches, limits), limits)
+    return answer_apart([str(place_of(study_dir)) for study_dir in study_dirs], sql, limits)
+
+
+def answer_of(study_dirs: Sequence[Path | Remote | str], sql: str, limits: Limits) -> pa.Table:
+    """Return what `query` does, computed in this process, which has to see to its own end (`confined`)."""
+    places = [place_of(study_dir) for study_dir in study_dirs]
+    return stream_query(places, sql, lambda schema, batches: confined.table_of(schema, batches, limits), limits)
 
 
 def stream_query(
@@ -215,7 +224,7 @@ def read_study_file(study_dir: Path | Remote) -> dict[str, Any]:
         raise StudyError(f"{study_dir}/{study_file.SPEC_FILE} cannot be read: {reasons}") from None
 
 
-def place_of(study_dir: Path | Remote) -> Path | Remote:
+def place_of(study_dir: Path | Remote | str) -> Path | Remote:
     """Return where a study is: its folder, or its place in an object store where `study_dir` is a URI."""
     uri = uri_of(str(study_dir))
     return Path(str(study_dir)).resolve() if uri is None else Remote(uri)

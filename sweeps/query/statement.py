@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from typing import Any, Final
 
 import duckdb
@@ -18,6 +18,7 @@ from ..spec.samplers import listing
 LONGEST: Final = 50_000  # characters; much longer statements may nest deeper than the stack of the parser
 _READING_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 _TAKING_A_TABLE = frozenset({"histogram", "histogram_values"})
+_OURS = frozenset({"main", "memory.main"})  # where the tables of the studies are
 _TABLE_FUNCTIONS = _TAKING_A_TABLE | {"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"}
 
 
@@ -50,7 +51,11 @@ def checked_tree(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collec
         raise QueryError("the statement is nested too deeply to be checked. Split it.") from None
     if tree["error"]:
         raise QueryError(f"the statement cannot be checked: {tree['error_message']}")
-    _refuse_more_than_reading(tree, tables)
+    # of the database itself, found without their schema
+    views = connection.execute(
+        "SELECT lower(view_name) FROM duckdb_views() WHERE schema_name <> 'information_schema'"
+    ).fetchall()
+    _refuse_more_than_reading(tree, tables, {name for (name,) in views})
     return tree
 
 
@@ -61,9 +66,11 @@ def _kind(statement: duckdb.Statement) -> str:
         return "another statement"
 
 
-def _refuse_more_than_reading(tree: Any, tables: Collection[str]) -> None:
-    common = (entry for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", ()))
-    names = {*tables, *(entry["key"].lower() for entry in common)}
+def _refuse_more_than_reading(tree: Any, tables: Collection[str], internal: Set[str]) -> None:
+    common = {entry["key"].lower() for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", ())}
+    if reserved := sorted(common & internal):
+        raise QueryError(f"a query may not call a table of its own {reserved[0]!r}, as the database does. Rename it")
+    names = {*tables, *common}
     for node in _nodes(tree):
         kind = node.get("type")
         if kind == "VALUE_PARAMETER":
@@ -76,6 +83,11 @@ def _refuse_more_than_reading(tree: Any, tables: Collection[str]) -> None:
                 f"a query may only read the tables of the studies ({', '.join(tables)}), got {name}(...). "
                 f"Allowed table functions: {', '.join(sorted(_TABLE_FUNCTIONS))}."
             )
+        if name in _TAKING_A_TABLE and (_source(node) or "").lower() not in tables:
+            raise QueryError(f"the first argument of {name}, without its name, must be one of {', '.join(tables)}")
+        place = [node[part] for part in ("catalog_name", "schema_name", "table_name") if node.get(part)]
+        if len(place) > 1 and (".".join(place[:-1]).lower() not in _OURS or place[-1].lower() not in tables):
+            raise QueryError(f"the tables of a query have names without a dot, got {'.'.join(place)[:100]!r}")
         name = _table(node)
         if name is not None and name.lower() not in names:
             raise QueryError(f"there is no table {name!r}." + did_you_mean(name, sorted(names), "Tables"))
@@ -112,6 +124,25 @@ def _table(node: dict[str, Any]) -> str | None:
 
 def _is_bare_show(node: dict[str, Any]) -> bool:
     return node.get("type") == "SHOW_REF" and node.get("query") is None
+
+
+def _source(node: dict[str, Any]) -> str | None:
+    """Return the table in the first argument of a function that takes one, which may be its name as text.
+
+    None where that is anything else, or the table is passed by the name of the argument.
+    """
+    arguments = node["function"]["arguments"]
+    if any(argument["name"].lower() == "source" for argument in arguments):
+        return None
+    for argument in arguments[:1]:
+        expression = argument["expression"]
+        if argument["name"]:
+            return None
+        if expression["type"] == "VALUE_CONSTANT" and expression["literal"]["kind"] == "STRING":
+            return str(expression["literal"]["text"])
+        if expression["type"] == "COLUMN_REF" and len(expression["column_names"]) == 1:
+            return str(expression["column_names"][0])
+    return None
 
 
 def _function(node: dict[str, Any]) -> str | None:

@@ -222,12 +222,17 @@ def test_an_unknown_job(place: Executor, job_id: str) -> None:
 
 def test_a_preview_says_what_would_be_sent_and_keeps_secrets(place: Executor) -> None:
     before = [handle.id for handle in place.list()]
-    environment = {"GREETING": "hello", "AWS_SECRET_ACCESS_KEY": "do-not-show"}
-    job = Job(argv=("some-command", "--flag"), name="shown", environment=environment, files={"a.txt": b"first"})
+    environment = {"GREETING": "hello", "AWS_SECRET_ACCESS_KEY": "do-not-show", "DB_PASS": "do-not-show"}
+    job = Job(
+        argv=("some-command", "--flag", "--api-key", "do-not-show"),
+        name="shown",
+        environment=environment,
+        files={"a.txt": b"first"},
+    )
     text = place.preview(job)
     assert "some-command --flag" in text
     assert "a.txt" in text
-    assert "GREETING" in text and "hello" in text
+    assert "GREETING" in text and "hello" in text and "DB_PASS" in text
     assert "do-not-show" not in text
     assert [handle.id for handle in place.list()] == before
 

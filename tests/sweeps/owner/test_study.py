@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pytest
 
 import pinncore
-from sweeps.errors import StudyError
+from sweeps.errors import StudyError, StudyWarning
 from sweeps.owner import packing
 from sweeps.owner.owner import WAIT, StudyOwner
 from sweeps.runner.worker import SlotWorker
@@ -246,6 +246,18 @@ def test_moving_a_file_of_rows_away_costs_nothing_else(calm: Calm, study_dir: Pa
         StudyOwner(study_dir, MACHINES)
     (tmp_path / rows.name).rename(rows)
     calm.finish(study_dir)
+
+
+def test_a_file_that_was_copied_in_is_noted_and_changes_nothing(calm: Calm, study_dir: Path) -> None:
+    train_all(study_dir, least=1).close()
+    rows = next((study_dir / "trials").glob("*.parquet"))
+    copy = Path(shutil.copy(rows, rows.with_name("copy.parquet")))
+    with pytest.warns(StudyWarning, match="left out copy.parquet"):
+        train_all(study_dir).close()
+    copy.unlink()
+    calm.finish(study_dir)
+    events = StudyTables(study_dir).read("events", columns=["event", "detail"]).to_pylist()
+    assert {"event": "left out", "detail": "trials/copy.parquet, which this study did not write"} in events
 
 
 def test_the_whole_study_moves_to_another_folder(calm: Calm, study_dir: Path, tmp_path: Path) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from sweeps.errors import QueryError
+from sweeps.errors import QueryError, StudyWarning
+from sweeps.query import apart, confined
 from sweeps.query.confined import Limits
-from sweeps.query.query import query
+from sweeps.query.query import answer_of, query
 from tests.cluster.waiting import WAIT_S
 
 from .. import synthetic
@@ -90,6 +96,32 @@ ATTACKS = [
     "SELECT * FROM sqlite_master",
     "SELECT * FROM duckdb_tables",
     "SHOW nothing",
+    # tables of the database itself, by whatever name they are read
+    "SELECT * FROM pg_catalog.pg_class",
+    "FROM (WITH sqlite_master AS (SELECT 1) SELECT 1), sqlite_master",
+    "WITH tables AS (SELECT 1) FROM information_schema.tables",
+    "FROM duckdb_settings",
+    "FROM memory.information_schema.columns",
+    "FROM main.sqlite_master",
+    "FROM system.main.sqlite_master",
+    "WITH trials AS (SELECT 1) FROM pg_catalog.trials",
+    "DESCRIBE information_schema.tables",
+    "SUMMARIZE pg_catalog.pg_class",
+    "SHOW information_schema.tables",
+    "SELECT (SELECT count(*) FROM system.information_schema.tables)",
+    "FROM histogram('sqlite_master', sql)",
+    "FROM histogram(sqlite_master, sql)",
+    "FROM histogram_values('duckdb_tables', sql)",
+    "FROM histogram('information_schema.tables', table_name)",
+    "FROM histogram(information_schema.tables, table_name)",
+    "FROM histogram(col_name := trials, source := 'sqlite_master')",
+    "FROM histogram('trials', sql, source := 'sqlite_master')",
+    "FROM histogram('sqlite_' || 'master', sql)",
+    "FROM histogram((SELECT 'sqlite_master'), sql)",
+    "FROM histogram(['trials', 'sqlite_master'], sql)",
+    "WITH sqlite_master AS (SELECT 1 AS sql) FROM histogram('sqlite_master', sql)",
+    "FROM trials, LATERAL (FROM histogram('sqlite_master', sql))",
+    "SELECT * FROM duckdb_views()",
     "FROM histogram('/etc/passwd', column0)",
     "FROM histogram(read_text('/etc/passwd'), content)",
     # functions that read, wherever a statement may have one
@@ -182,7 +214,7 @@ def test_a_statement_that_is_nested_too_deeply_or_too_long_is_refused(study: Pat
 def test_the_database_refuses_where_the_check_of_the_statement_would_fail(study: Path) -> None:
     """The second defence alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.query.statement._refuse_more_than_reading", lambda tree, tables: None)
+        patch.setattr("sweeps.query.statement._refuse_more_than_reading", lambda *_: None)
         for sql in (
             "FROM read_text('/etc/passwd')",
             "FROM glob('/etc/*')",
@@ -191,9 +223,10 @@ def test_the_database_refuses_where_the_check_of_the_statement_would_fail(study:
             "WITH a AS (INSERT INTO trials VALUES (1) RETURNING *) SELECT * FROM a",
         ):
             with pytest.raises(QueryError):
-                query([study], sql)
-        assert query([study], "SELECT current_setting('enable_external_access') AS x")["x"].to_pylist() == [False]
-        assert query([study], "SELECT current_setting('lock_configuration') AS x")["x"].to_pylist() == [True]
+                answer_of([study], sql, Limits())
+        for setting, value in (("enable_external_access", False), ("lock_configuration", True)):
+            answer = answer_of([study], f"SELECT current_setting('{setting}') AS x", Limits())
+            assert answer["x"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +246,66 @@ def test_the_database_refuses_where_the_check_of_the_statement_would_fail(study:
 def test_a_query_ends_at_its_limits(study: Path, sql: str, limits: Limits, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         query([study], sql, limits)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT lpad('x', 2000000000, 'y')",  # computed while the statement is planned
+        f"SELECT {'.'.join(['a'] * 24_000)} FROM trials",
+        "SELECT lpad('x', 400000000 + range::INT, 'y') FROM range(100000)",
+    ],
+    ids=["folded", "dots", "rows"],
+)
+def test_what_cannot_be_interrupted_ends_from_python_too(study: Path, sql: str) -> None:
+    query([study], "SELECT 1")  # the process is there
+    started = time.monotonic()
+    with pytest.raises(QueryError, match=r"took longer than|GiB of memory|has ended|not found|No function"):
+        query([study], sql, Limits(time_s=0.5))
+    assert time.monotonic() - started < 0.5 + confined.GRACE_S + WAIT_S / 10
+    assert query([study], "SELECT count(*) AS n FROM trials")["n"].to_pylist() == [5], "and the next one is answered"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds the memory of a process")
+def test_one_value_of_gigabytes_is_refused_from_python_too(study: Path) -> None:
+    with pytest.raises(QueryError, match="more than its 1 GiB of memory"):
+        query([study], "SELECT length(repeat('x', 4000000000))")
+
+
+def test_queries_from_python_share_processes_and_survive_their_end(study: Path) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda n: query([study], f"SELECT {n} AS n")["n"].to_pylist(), range(9)))
+    assert answers == [[n] for n in range(9)] and 1 <= len(apart._idle) <= 3
+    first = apart._idle[-1]
+    query([study], "SELECT 1")
+    with pytest.raises(QueryError, match="there is no table"):
+        query([study], "FROM nothing")
+    assert apart._idle[-1] is first, "the process is used again, after a mistake too"
+    for worker in apart._idle:
+        worker._process.kill()
+        worker._process.wait()
+    assert query([study], "SELECT 1 AS n")["n"].to_pylist() == [1]
+
+
+def test_a_process_that_ends_by_itself_is_one_sentence(study: Path) -> None:
+    query([study], "SELECT 1")
+    worker, endless = apart._take(), "SELECT sum(random()) FROM range(100000000000)"
+    threading.Timer(0.3, worker._process.kill).start()
+    with pytest.raises(QueryError, match=r"has ended \(SIGKILL\)"):
+        worker.ask((dict(os.environ), [str(study)], endless, Limits()), Limits())
+    worker.end()
+
+
+def test_a_foreign_file_is_named_from_python_and_by_the_command(tmp_path: Path) -> None:
+    tables = synthetic.make_study(tmp_path / "demo", trials=4, failed=0)
+    ours = tables.files("trials")[0]
+    shutil.copy(ours, ours.with_name("copy.parquet"))
+    with pytest.warns(StudyWarning, match=r"trials: left out copy\.parquet, which this study did not write"):
+        answer = query([tables.study_dir], "SELECT count(*) AS n FROM trials")
+    assert answer["n"].to_pylist() == [4]
+    for words in (["query", tables.study_dir, "SELECT count(*) FROM trials"], ["top", tables.study_dir]):
+        message = invoke(*words).stderr
+        assert message.startswith("warning: ") and message.count("left out copy.parquet") == 1, message
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds the memory of a process")

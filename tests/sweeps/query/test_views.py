@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps.query.query import query
+from sweeps.query.confined import Limits
+from sweeps.query.query import answer_of, query
 from sweeps.query.views import NEEDS
 from sweeps.storage.tables import StudyTables
 
@@ -204,6 +205,6 @@ def test_a_statement_reads_only_the_tables_it_uses(pruned: Path, monkeypatch: py
 
     monkeypatch.setattr(StudyTables, "dataset", recorded)
     for sql, tables in (("FROM best", ["trials"]), ("FROM curves_last", ["curves"]), ("SELECT 1", [])):
-        query([pruned], sql)
+        answer_of([pruned], sql, Limits())
         assert read == tables
         read.clear()
