@@ -109,7 +109,7 @@ def open_npz(file: str | Path) -> Iterator[Npz]:
     with open_regular(file) as stream:
         refuse_large(stream, MOST_BYTES)
         try:
-            with zipfile.ZipFile(_Sparing(stream.raw)) as archive:
+            with zipfile.ZipFile(Sparing(stream.raw)) as archive:
                 yield Npz(archive)
         except _DAMAGE as problem:
             raise ValueError(str(problem) or type(problem).__name__) from None
@@ -128,7 +128,7 @@ _DAMAGE: Final = (  # what zipfile, zlib and NumPy raise for files that are not 
 )
 
 
-class _Sparing(io.BufferedReader):
+class Sparing(io.BufferedReader):
     """A file that is never read in large parts: `zipfile` would read a directory of any size in one."""
 
     def read(self, size: int | None = -1) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pinncore.disk import open_regular
 from pinncore.errors import DataError
+from pinncore.npz import Sparing
 
 if TYPE_CHECKING:
     from .sheet import Sheet
@@ -48,7 +49,7 @@ def _read(path: str, stream: BinaryIO, role: str, chosen: Mapping[str, Any]) -> 
     stream.seek(0)
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
     if head.startswith(b"PK"):
-        kind = _zipped(path, stream)
+        kind = _zipped(path)
     if kind == "matlab":
         return _reader(kind)(path, stream, role, chosen)
     if chosen:
@@ -61,13 +62,12 @@ def _reader(kind: str) -> Callable[..., Sheet]:
     return importlib.import_module(f"{__package__}.{kind}").read
 
 
-def _zipped(path: str, stream: BinaryIO) -> str:
-    """Return the kind of a zip file."""
+def _zipped(path: str) -> str:
+    """Return the kind of a zip file, from its directory, which is bounded."""
     try:
-        with zipfile.ZipFile(stream) as archive:
+        with open_regular(path) as stream, zipfile.ZipFile(Sparing(stream.raw)) as archive:
             names = archive.namelist()
-            stream.seek(0)
-    except zipfile.BadZipFile as problem:
+    except (zipfile.BadZipFile, ValueError) as problem:
         raise DataError(f"{path} is a damaged zip file ({problem})") from None
     if "[Content_Types].xml" in names:
         return "workbook"
