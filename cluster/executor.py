@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import ClusterError
-from .hiding import visible_text
+from .hiding import visible_text, visible_words
 from .job import Job, JobHandle
 
 
@@ -42,7 +42,7 @@ class Executor(ABC):
 
     def preview(self, job: Job) -> str:
         """Return exactly what `submit` would send or run, as text without secrets; do nothing."""
-        return visible_text(self._preview(job))
+        return visible_text(self._preview(replace(job, argv=tuple(visible_words(job.argv)))))
 
     @abstractmethod
     def _preview(self, job: Job) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 HIDDEN: Final = "***"
@@ -13,7 +13,7 @@ _PARTS: Final = (
     r"SECRET|CREDENTIAL|PASSW|PASSPHRASE|PASSCODE|WEBHOOK|CONN(?:ECTION)?_?STR|(?:TOKEN|KEY)(?![A-Z])"
     r"|(?<!BY)(?<!COM)PASS(?![A-Z])|(?<=\w)(?<!OLD)PWD(?![A-Z])|(?<![A-Z])(?:DSN|AUTH|PW|PAT|JWT)(?!\w)"
 )
-_NAME: Final = rf"(?![\w.-]*_(?:PATH|FILE|DIR)(?!\w))[\w.-]*?(?:{_PARTS})[\w.-]*"
+_NAME: Final = rf"(?![\w.-]*[_-](?:PATH|FILE|DIR)(?!\w))[\w.-]*?(?:{_PARTS})[\w.-]*"
 _VALUE: Final = r"""(?!\.\.\.)(?:(["'])(?:(?!\2).)*\2|[^\s"'&]+)"""
 _SECRET: Final = re.compile(_NAME, re.IGNORECASE)
 _GIVEN: Final = re.compile(  # NAME=value, --name value and "name": "value"
@@ -31,6 +31,16 @@ def visible_text(text: str) -> str:
     """Return a text without the values of what is named like a secret, and without logins in addresses."""
     text = _LOGIN.sub(lambda match: f"{match[1]}{match[2] or ''}{HIDDEN}", text)
     return _GIVEN.sub(lambda match: f"{match[1]}{match[2] or ''}{HIDDEN}{match[2] or ''}", text)
+
+
+def visible_words(words: Iterable[str]) -> list[str]:
+    """Return the words of a command without secrets, those that follow an option named like one included."""
+    visible: list[str] = []
+    is_value = False
+    for word in words:
+        visible.append(HIDDEN if is_value else visible_text(word))
+        is_value = word.startswith("--") and _SECRET.fullmatch(word[2:]) is not None
+    return visible
 
 
 def without_secrets(value: Any) -> Any:

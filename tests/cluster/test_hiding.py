@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster import ClusterError, Job, JobError, LocalExecutor, SlurmProfile, VmsProfile, executor_of
-from cluster.hiding import HIDDEN, visible_text, without_secrets
+from cluster.hiding import HIDDEN, visible_text, visible_words, without_secrets
 
 SECRETS = (
     *("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "PGPASSWORD", "DB_PASS", "DBPASS", "MYSQL_PWD"),
@@ -54,6 +54,20 @@ def test_logins_in_addresses_are_hidden() -> None:
     )
     for text in ("postgresql://me@db.example/studies", "http://10.0.0.5:8265", "git@github.com:a/b", "a=1 b: 2"):
         assert visible_text(text) == text
+
+
+def test_values_of_options_are_hidden() -> None:
+    words = ["run", "--db-pass", "hunter2", "--token-file", "/t", "--api-key=hunter2", "PASS=hunter2", "--plain"]
+    assert visible_words(words) == [
+        "run",
+        "--db-pass",
+        "***",
+        "--token-file",
+        "/t",
+        "--api-key=***",
+        "PASS=***",
+        "--plain",
+    ]
 
 
 def test_no_back_end_shows_a_secret_of_command_lines_and_setup(tmp_path: Path) -> None:
