@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Final
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Final
 
 from pinncore.disk import write_whole
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IDENTITY: Final = "identity"  # file in the folder of a study, and object in its store
 _STUDY, _FILE = b"pinnsweep_study", b"pinnsweep_file"  # in the metadata of a file
