@@ -11,7 +11,7 @@ from pinncore.problems import PROBLEMS
 from sweeps.spec import model, yaml_text
 from sweeps.spec.samplers import PRUNERS
 from sweeps.spec.template import MARK, study_name, study_template
-from sweeps.spec.warnings import warnings_of
+from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
 
 from ..invoking import errors_of, invoke
