@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import SettingError
+from ..kernels.simd import VECTOR_BYTES, lanes_of
 from ..layouts import CompactLayout, Layout
 from ..networks import Layers, parameter_count
 from ..problems.base import Jet, PointSet, Problem
-from ..simd import VECTOR_BYTES, lanes_of
 from . import fused_kernels as kernels
 from .base import Engine, Evaluation, loss_shape
 

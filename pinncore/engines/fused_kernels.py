@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..kernel_cache import kept
-from ..simd import (
+from ..kernels.cache import kept
+from ..kernels.simd import (
     absolute,
     copysign,
     cos,

@@ -17,8 +17,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ..kernel_cache import kept
-from ..simd import VECTOR_BYTES, absolute, fill, fma, load_double, total
+from ..kernels.cache import kept
+from ..kernels.simd import VECTOR_BYTES, absolute, fill, fma, load_double, total
 
 LANES = VECTOR_BYTES // 8
 TURN = 4 * LANES  # elements of one turn of the four vectors

@@ -11,7 +11,7 @@ import pytest
 from numba.core import caching, config
 
 from pinncore.errors import PinnError
-from pinncore.kernel_cache import kept
+from pinncore.kernels.cache import kept
 
 
 def double(x: float) -> float:

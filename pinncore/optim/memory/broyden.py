@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ...kernel_cache import kept
+from ...kernels.cache import kept
 
 METHODS = {"bfgs": 0, "ssbfgs": 1, "ssbroyden": 2}
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...simd import VECTOR_BYTES
+from ...kernels.simd import VECTOR_BYTES
 from .broyden import METHODS
 from .forms import MemorySpec
 from .pairs import advance_compact, advance_two_loop

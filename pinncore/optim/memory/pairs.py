@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ...kernel_cache import kept
-from ...simd import fill, fma, lanes, load, splat, store, total
+from ...kernels.cache import kept
+from ...kernels.simd import fill, fma, lanes, load, splat, store, total
 from ..rows import dot, tree
 
 _inline = njit(forceinline=True, error_model="numpy")

@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ...kernel_cache import kept
-from ...simd import fill, fma, lanes, load, splat, store, total
+from ...kernels.cache import kept
+from ...kernels.simd import fill, fma, lanes, load, splat, store, total
 from ..rows import dot
 from .broyden import broyden_parameters
 from .pairs import gather, passes, scatter_negative

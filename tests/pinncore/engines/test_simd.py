@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from pinncore import simd
+from pinncore.kernels import simd
 
 FLOATS = (np.float32, np.float64)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numba.core.config
 
-from .errors import PinnError
+from ..errors import PinnError
 
 config: Any = numba.core.config
 

@@ -1,0 +1,1 @@
+"""What compiled kernels are built from, and where they are kept."""
