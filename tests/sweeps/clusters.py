@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,12 +22,21 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "sweeps.cli", *map(str, words)]
 
 
+def ensure_token() -> None:
+    """Make the token with which this user's clusters are started and joined, as `ray get-auth-token --generate` does."""
+    file = Path.home() / ".ray" / "auth_token"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(secrets.token_hex(32))
+
+
 class Node:
     """One node of a cluster; `kill` kills it with all its processes."""
 
     def __init__(
         self, folder: Path, name: str, *, head: str | None = None, cpus: int = 1, wrapper: Sequence[str] = ()
     ) -> None:
+        ensure_token()
         self.port = random.SystemRandom().randrange(20000, 30000)
         where = [f"--address={head}"] if head else ["--head", f"--port={self.port}", "--include-dashboard=false"]
         log = folder / f"{name}.log"
