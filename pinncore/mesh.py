@@ -31,15 +31,14 @@ _GAP: Final = 5.0  # times the median edge length above which an edge bridges a 
 class Mesh:
     """Triangles to draw on. Their vertices are the points, followed by the nodes of the elements if there are any.
 
-    `triangles`: shape [triangles, 3] into the vertices; `edges`: shape [edges, 2, 2], the ends of every element edge
-    in mm; `outline`: shape [edges, 2, 2], the edges on the boundary. `corners`: shape [elements, 4] into the nodes and
-    `gauss`: shape [elements, 4] into the points, both counter-clockwise and empty where no elements were found.
+    `triangles`: shape [triangles, 3] into the vertices; `outline`: shape [edges, 2, 2], the ends of the edges on the
+    boundary. `corners`: shape [elements, 4] into the nodes and `gauss`: shape [elements, 4] into the points, both
+    counter-clockwise and empty where no elements were found.
     """
 
     x: Array
     y: Array
     triangles: Indices
-    edges: Array
     outline: Array
     corners: Indices
     gauss: Indices
@@ -92,8 +91,7 @@ def _of_elements(points: Array) -> Mesh | None:
         triangles.append(np.stack([nodes[:, start], nodes[:, end], gauss[:, end]], axis=1))
         triangles.append(np.stack([nodes[:, start], gauss[:, end], gauss[:, start]], axis=1))
     x, y = np.concatenate([points, places]).T
-    edges = places[sides]
-    return Mesh(x, y, np.concatenate(triangles), edges, edges[shared == 1], corners, gauss)
+    return Mesh(x, y, np.concatenate(triangles), places[sides[shared == 1]], corners, gauss)
 
 
 def _of_points(points: Array) -> Mesh | None:
@@ -108,7 +106,7 @@ def _of_points(points: Array) -> Mesh | None:
     sides, shared = np.unique(all_sides, axis=0, return_counts=True)
     no_elements = np.zeros((0, 4), dtype=np.int64)
     x, y = points.T
-    return Mesh(x, y, triangles, np.zeros((0, 2, 2)), points[sides[shared == 1]], no_elements, no_elements)
+    return Mesh(x, y, triangles, points[sides[shared == 1]], no_elements, no_elements)
 
 
 def _merged(places: Array, tolerance: float) -> tuple[Indices, Array]:

@@ -22,11 +22,13 @@ from .drawing import (
     BEST,
     GRID,
     INK,
+    PLATE,
     POINTS,
     QUIET,
     STYLE,
     TERM_COLORS,
     Array,
+    legend_above,
     panel,
     positive,
     readable_scale,
@@ -83,7 +85,7 @@ def error_curves(curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashab
     if best in curves:
         evaluations, error = curves[best]
         axes.plot(evaluations, 100 * positive(error), color=BEST, linewidth=2, label="the best")
-        axes.legend(loc="upper right")
+        legend_above(axes)
     readable_scale(axes, 100 * np.concatenate([error for _, error in curves.values()]))
     axes.set(xlabel="evaluations of loss and gradient", ylabel="rel_l2 in %", title=title)
     return figure
@@ -125,5 +127,6 @@ def _shade_phases(axes: Axes, evaluations: Array, phases: NDArray[Any], *, named
             axes.annotate(
                 OPTIMISERS.get(phase, phase), (at_phase.max(), 1.0), xycoords=("data", "axes fraction"),
                 xytext=(-5, -5), textcoords="offset points", ha="right", va="top", color=QUIET, fontsize=8,
+                zorder=4, bbox=PLATE | {"alpha": 0.75},
             )  # fmt: skip
     axes.set_xlim(evaluations.min(), max(evaluations.max(), evaluations.min() + 1))

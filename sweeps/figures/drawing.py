@@ -25,6 +25,7 @@ CROWD = "#4b86cc"  # points that are rasterised, legible on light and dark pages
 FAINT, CARD, ON_COLOR = "#98a2ae", "#fefefe", "#fdfdfd"  # what recedes, the background, text on coloured areas
 TERM_COLORS = ("#2f6db3", "#d9822b", "#3c8c5a", "#8456a8", "#8a6d3b", "#4b9fa8")
 
+PLATE: Any = {"facecolor": CARD, "edgecolor": "none", "pad": 1.2}  # below text, so that no line runs through it
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -81,7 +82,8 @@ def picture_bytes(figure: Figure, format: Format = "svg", *, transparent: bool =
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
     metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
-    figure.savefig(stream, format=format, transparent=transparent, dpi=200, metadata=metadata)
+    dots = 150 if format == "svg" else 200  # an inch; in SVG, of what is rasterised
+    figure.savefig(stream, format=format, transparent=transparent, dpi=dots, metadata=metadata)
     return stream.getvalue()
 
 

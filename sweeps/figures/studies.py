@@ -13,17 +13,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from .drawing import (
     BEST,
-    CARD,
     FAILED,
     FAINT,
     INK,
     ON_COLOR,
+    PLATE,
     POINTS,
     QUIET,
     STYLE,
@@ -46,7 +45,6 @@ _MARKS: Final[dict[str, dict[str, Any]]] = {
     "failed": {"marker": "x", "color": FAILED},
     "pruned": {"marker": "|", "color": QUIET},
 }
-_HALO: Final = [withStroke(linewidth=2.5, foreground=CARD)]
 _ABSENT: Final = -0.13  # height of lines without a value on an axis, which reaches from 0 to 1
 
 
@@ -142,7 +140,10 @@ def replicate_spread(
         axes.plot([value, value], [row - 0.32, row + 0.32], color=INK, linewidth=2, label=None if row else middle)
         if failed := len(array) - len(finite):
             text = f"{failed} failed"
-            axes.annotate(text, (1.0, row), xycoords=("axes fraction", "data"), color=FAILED, ha="right", va="center")
+            axes.annotate(
+                text, (1.0, row), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+                color=FAILED, va="center",
+            )  # fmt: skip
     readable_scale(axes, [value for values in trials.values() for value in values], along="x")
     label_rows(axes, [f"trial {number}" for number in trials])
     axes.set_xlabel(label)
@@ -362,9 +363,7 @@ def _axis(axes: Axes, place: int, column: Scaled) -> Array:
             ticks |= {float((on_axis(tick) - start) / (end - start)): f"{tick:g}" for tick in tick_values}
     for height, text in ticks.items():
         axes.plot([place - 0.02, place], [height, height], color=QUIET, linewidth=0.9, zorder=3)
-        axes.text(
-            place - 0.04, height, text, ha="right", va="center", fontsize=7.5, color=INK, zorder=4, path_effects=_HALO
-        )
+        axes.text(place - 0.045, height, text, ha="right", va="center", fontsize=7.5, color=INK, zorder=4, bbox=PLATE)
     return heights
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Final
 
 import matplotlib
 import numpy as np
@@ -16,8 +15,6 @@ from sweeps.figures import fields as fieldfigures
 from sweeps.figures import studies as studyfigures
 
 from .. import synthetic
-
-QUANTITY: Final = {"label": "strain", "unit": "1"}
 
 
 def plane(first: NDArray[np.float64], second: NDArray[np.float64]) -> fieldfigures.Plane:
@@ -35,7 +32,7 @@ def test_figures_are_pictures_and_always_the_same(format: drawing.Format, start:
 def test_figures_leave_the_settings_of_matplotlib_alone() -> None:
     before = dict(matplotlib.rcParams)
     x_mm, y_mm, local, reference = synthetic.small_points()
-    fieldfigures.field_map(plane(x_mm, y_mm), reference, title="a", limits=(0.0, 4e-4), **QUANTITY)
+    fieldfigures.field_map(plane(x_mm, y_mm), reference, title="a", limits=(0.0, 4e-4), unit="1")
     fieldfigures.error_map(plane(x_mm, y_mm), local - reference, title="a", unit="1")
     assert dict(matplotlib.rcParams) == before
 
@@ -44,8 +41,8 @@ def test_figures_of_odd_values_are_drawn() -> None:
     x_mm, y_mm, _, reference = synthetic.small_points()
     at = plane(x_mm, y_mm)
     fieldfigures.error_map(at, 0 * reference, title="exact", unit="K")
-    fieldfigures.field_map(at, 0 * reference, title="zero", limits=(0.0, 0.0), **QUANTITY)
-    fieldfigures.field_map(at, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4), **QUANTITY)
+    fieldfigures.field_map(at, 0 * reference, title="zero", limits=(0.0, 0.0), unit="1")
+    fieldfigures.field_map(at, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4), unit="1")
     studyfigures.error_against(
         "init", ["$x$", "torch", "file:/a/very/long/path.npz"], np.array([0.0, 1.0, 2.0]), scale="category"
     )
@@ -85,7 +82,7 @@ def test_figures_of_a_whole_study_are_drawn_for_odd_values() -> None:
 def test_the_plate_is_drawn_on_any_points() -> None:
     x_mm, y_mm, _, reference = synthetic.small_points()
     line = np.arange(3.0)
-    fieldfigures.field_map(plane(line, line), line, title="on a line", limits=(0.0, 1.0), **QUANTITY)
+    fieldfigures.field_map(plane(line, line), line, title="on a line", limits=(0.0, 1.0), unit="1")
     plate = plane(np.array([0.0, 100.0, 100.0, 0.0]), np.array([0.0, 0.0, 100.0, 100.0]))
     marked = replace(plane(x_mm, y_mm), marks=[((0, 0), (30, 0))])
     fieldfigures.residual_map(marked, reference, within=plate, title="residual")
