@@ -9,6 +9,7 @@ from .base import Metric as Metric
 from .base import PointSet as PointSet
 from .base import Predictor as Predictor
 from .base import Problem as Problem
+from .base import Yardstick as Yardstick
 from .nonlocal_strain import NonlocalStrain as NonlocalStrain
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):

@@ -61,6 +61,14 @@ class Metric:
     is_objective: bool = True
 
 
+class Yardstick(NamedTuple):
+    """A relative L2 error to compare others with: of a guess that needs no training, or a limit of the data."""
+
+    what: str
+    rel_l2: float
+    is_limit: bool = False
+
+
 REL_L2 = Metric(
     "rel_l2",
     "Relative L2 error of the predicted field with respect to the reference; 0.01 is 1 %",
@@ -100,6 +108,7 @@ class Problem(abc.ABC):
 
     name: ClassVar[str]
     terms: ClassVar[tuple[str, ...]]  # of the loss, one for each point set
+    term_meanings: ClassVar[Mapping[str, str]] = {}  # what terms measure, where the name does not say it
     quantity: ClassVar[str] = "solution"  # what the network's output is, in pictures and captions
     unit: ClassVar[str] = "1"  # of the output
     coordinates: ClassVar[tuple[Column, Column]]  # the first two inputs of the network
@@ -256,6 +265,14 @@ class Problem(abc.ABC):
             "reference": np.full(len(output), np.nan) if self.reference is None else self.reference,
             **{column.name: columns[names[column.symbol]] for column in self.shown},
         }
+
+    def yardsticks(self, field: Mapping[str, Array]) -> tuple[Yardstick, ...]:
+        """Return errors to compare a result with, from columns of `field`; none where there is no reference."""
+        reference = field["reference"]
+        if not len(reference) or not np.isfinite(reference).all() or not reference.any():
+            return ()
+        mean = np.full(len(reference), reference.mean())
+        return (Yardstick("the best constant field", relative(mean, reference)),)
 
     def evaluate(self, predict: Predictor) -> dict[str, float | None]:
         """Return the metrics of a trained network by name; one that cannot be computed is None."""

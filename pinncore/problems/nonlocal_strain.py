@@ -23,7 +23,20 @@ from ..data.points import FieldData
 from ..data.tables import NAMES, OpenTable
 from ..errors import SettingError
 from ..settings import NonNegativeFloat, PositiveFloat
-from .base import HELDOUT_RESIDUAL, REL_L2, Array, Column, Jet, Line, Metric, PointSet, Predictor, Problem, relative
+from .base import (
+    HELDOUT_RESIDUAL,
+    REL_L2,
+    Array,
+    Column,
+    Jet,
+    Line,
+    Metric,
+    PointSet,
+    Predictor,
+    Problem,
+    Yardstick,
+    relative,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +44,10 @@ if TYPE_CHECKING:
 INPUT_SETS = (("x", "y"), ("x", "y", "g", "elocal"))
 PROCESS_ZONE_X_MM, PROCESS_ZONE_Y_MM = (25.0, 47.5), 2.5
 NOTCHES: dict[str, tuple[Line, ...]] = {"strb100": (((0.0, 0.0), (30.0, 0.0)),)}  # of bundled data, in mm
+
+LIMITS = {  # of bundled data: what the equation itself leaves, however it is solved
+    "strb100": Yardstick("the equation solved on a fine grid, with e linear between the Gauss points", 0.0042, True)
+}
 
 
 class NonlocalStrain(Problem):
@@ -44,6 +61,11 @@ class NonlocalStrain(Problem):
 
     name = "nonlocal_strain"
     terms = ("residual", "lrb", "btb")
+    term_meanings = {  # noqa: RUF012 - a ClassVar in the base
+        "residual": "of the equation inside the plate",
+        "lrb": "of the left and right boundary, before boundary_weight",
+        "btb": "of the bottom and top boundary, before boundary_weight",
+    }
     quantity = "non-local equivalent strain"
     coordinates = (Column("x", "x_mm", "mm", NAMES["x"]), Column("y", "y_mm", "mm", NAMES["y"]))
     known = (Column("g", "g_mm2", "mm^2", NAMES["g"]), Column("elocal", "elocal", "1", NAMES["elocal"]))
@@ -254,6 +276,13 @@ class NonlocalStrain(Problem):
         low, high = PROCESS_ZONE_X_MM
         gauss = self.tables.gauss
         return (gauss.x_mm > low) & (gauss.x_mm < high) & (gauss.y_mm < PROCESS_ZONE_Y_MM)
+
+    def yardsticks(self, field: Mapping[str, Array]) -> tuple[Yardstick, ...]:
+        if not (found := super().yardsticks(field)):
+            return ()
+        identity = Yardstick("the local strain, u = e", relative(field["local"], field["reference"]))
+        limit = LIMITS.get(self.data) if isinstance(self.data, str) else None
+        return (*found, identity, *((limit,) if limit else ()))
 
     def forcing(self, points: PointSet) -> Array:
         return points.data["elocal"]

@@ -21,12 +21,24 @@ class Gallery:
     format: Format | None = None
     files: dict[str, bytes] = field(default_factory=dict)
 
-    def hang(self, name: str, figure: Figure, description: str, *, wide: bool = False, caption: bool = False) -> Html:
-        """Draw a picture and return it as a figure of the page, its description below where it is the `caption`."""
+    def hang(
+        self,
+        name: str,
+        figure: Figure,
+        description: str,
+        *,
+        wide: bool = False,
+        caption: bool = False,
+        zoom: bool = False,
+    ) -> Html:
+        """Draw a picture and return it as a figure of the page, its description below where it is the `caption`.
+
+        One with `zoom` gets larger where it is clicked.
+        """
         svg = picture_bytes(figure)
         if self.format is not None:
             self.files[f"{name}.{self.format}"] = svg if self.format == "svg" else picture_bytes(figure, self.format)
-        return picture(svg, for_dark_pages(svg), description, wide=wide, caption=caption)
+        return picture(svg, for_dark_pages(svg), description, wide=wide, caption=caption, zoom=zoom)
 
     def refuse_taken(self, folder: Path) -> None:
         """Raise `StudyError` where a folder has files of these names already."""

@@ -61,10 +61,13 @@ def tile(value: str, what: str, *, main: bool = False) -> Html:
     return tag("div", tag("b", value), tag("span", what), class_="tile main" if main else "tile")
 
 
-def picture(svg: bytes, dark: bytes, description: str, *, wide: bool = False, caption: bool = False) -> Html:
+def picture(
+    svg: bytes, dark: bytes, description: str, *, wide: bool = False, caption: bool = False, zoom: bool = False
+) -> Html:
     """Return a figure that shows one picture on light and another on dark screens.
 
-    The pictures are embedded as separate images, so that names inside them cannot clash.
+    The pictures are embedded as separate images, so that names inside them cannot clash. A figure that is `wide` is
+    scrolled on a small screen; one with `zoom` can have the focus, and is large while it has it.
     """
     box = re.search(rb'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
     size = dict(zip(("width", "height"), box.groups(), strict=True)) if box else {}
@@ -80,7 +83,8 @@ def picture(svg: bytes, dark: bytes, description: str, *, wide: bool = False, ca
         for ground, picture_bytes in (("on-light", svg), ("on-dark", dark))
     ]
     card = tag("div", *images, class_="picture scroll wide" if wide else "picture")
-    return tag("figure", card, *([tag("figcaption", description)] if caption else []))
+    focus = {"tabindex": "0"} if zoom else {}
+    return tag("figure", card, *([tag("figcaption", description)] if caption else []), **focus)
 
 
 def contents(parts: Mapping[str, Html]) -> Html:
@@ -101,17 +105,34 @@ def table(
 ) -> Html:
     """Return a table of numbers, and of texts in the columns `words`, as wide as the page unless `narrow`.
 
+    Its heads are links to the meanings of the columns.
     The row with the index `best` is highlighted.
     """
 
     def cells(kind: str, texts: Sequence[str]) -> Iterator[Html]:
         for head, text in zip(heads, texts, strict=True):
             style = "number" if head not in words else "text" if len(text) > 40 else "short"
-            yield tag(kind, *(breakable(text) if kind == "th" else [text]), class_=style)
+            yield tag(kind, column_link(text) if kind == "th" else text, class_=style)
 
     head = tag("thead", tag("tr", *cells("th", heads)))
     body = [tag("tr", *cells("td", row), class_="best" if at == best else "row") for at, row in enumerate(rows)]
     return tag("div", tag("table", head, tag("tbody", *body)), class_="scroll narrow" if narrow else "scroll")
+
+
+def column_link(name: str) -> Html:
+    """Return the name of a column as a link to its meaning."""
+    return tag("a", *breakable(name), class_="column", href=f"#{column_anchor(name)}")
+
+
+def column_anchor(name: str) -> str:
+    """Return the anchor of the meaning of a column."""
+    return "column-" + "-".join(name.split())
+
+
+def columns_in(parts: Iterable[str]) -> list[str]:
+    """Return the names of the columns that have links in some parts of a page, in the order of their first links."""
+    links = re.findall('<a class="column" href="#[^"]*">(.*?)</a>', "".join(parts))
+    return [html.unescape(name.replace("<wbr>", "")) for name in dict.fromkeys(links)]
 
 
 def breakable(name: str) -> list[str]:

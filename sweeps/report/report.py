@@ -17,19 +17,21 @@ from ..errors import SpecError, StudyError, listed
 from ..figures.drawing import Format
 from ..inputs.opening import open_table
 from ..query.ranking import dimensions, problem_name
-from ..query.text import duration, shown, span
+from ..query.text import duration, shown
 from ..spec.study_spec import StudySpec
 from ..states import FAIL
 from ..storage.object_store import uri_of
 from ..storage.schema import metric_columns
 from ..study.input_checks import FILE_CHECKS, warnings_of
 from ..trial.tables import Row
+from .answer import answer, ladder
 from .cost import cost
 from .data import ReportStudy, at_one_moment, distinct
-from .field import fields
+from .field import maps, residual
 from .gallery import Gallery
+from .glossary import glossary
 from .judgement import importance, pruning, what_to_try
-from .page import Html, breakable, contents, document, paragraph, section, table, tag, tile
+from .page import Html, column_link, contents, document, paragraph, section, table, tag, tile
 from .snippet import SEEDS, snippet
 from .training import training
 from .traps import traps
@@ -82,7 +84,7 @@ def write_report(
 
 
 def _page(study: ReportStudy, gallery: Gallery) -> str:
-    best = study.best
+    best, result = study.best, _result(study, gallery)
     if best is None:
         parts = {
             "Results": _nothing_complete(study),
@@ -93,7 +95,7 @@ def _page(study: ReportStudy, gallery: Gallery) -> str:
             "Best": _best(study, best),
             "Next": what_to_try(study),
             "Traps": traps(study, best),
-            "Field": fields(study, best, gallery),
+            "Residual": residual(study, gallery),
             "Training": training(study, best, gallery),
             "Ranking": _ranking(study),
             "Seeds": seed_spread(study, gallery),
@@ -105,7 +107,8 @@ def _page(study: ReportStudy, gallery: Gallery) -> str:
             "Weights": weights(study, best, gallery),
         }
     parts |= {"Cost": cost(study, gallery), "Failures": _failures(study), "Notes": _notes(study)}
-    return document(f"{study.name} · pinnsweep report", _header(study), contents(parts), _footer(study))
+    parts["Columns"] = glossary(study, [result, *parts.values()])
+    return document(f"{study.name} · pinnsweep report", _header(study), result, contents(parts), _footer(study))
 
 
 # ---- sections ------------------------------------------------------------------------------------------------------
@@ -118,29 +121,25 @@ def _header(study: ReportStudy) -> Html:
     lead += " and ".join(study.ranking.objectives)
     if study.several:
         lead += f" (the {study.middle} of {study.ranking.replicates} replicates)"
-    tiles = list(_tiles(study))
     return tag(
         "header",
         tag("p", "pinnsweep report", class_="eyebrow"),
         tag("h1", study.name),
         tag("p", f"{lead}.", class_="lead"),
-        tag("div", *tiles, class_="tiles two-rows" if len(tiles) > 6 else "tiles"),
     )
 
 
-def _tiles(study: ReportStudy) -> Iterator[Html]:
-    if study.best:
-        value = {**study.best, study.objective: study.ranked[study.objective][0].as_py()}
-        whose = "of the best trial"
-        whose += f", {study.middle}" if study.several and study.objective == "rel_l2" else ""
-        yield tile(shown("rel_l2", value["rel_l2"]) or "not known", f"relative L2 error {whose}", main=True)
-        if study.objective != "rel_l2":
-            objective = shown(study.objective, value[study.objective])
-            yield tile(objective, f"{study.objective} of the best trial (objective)")
-        if study.several:
-            low, high = (study.ranked[f"{study.objective}_{end}"][0].as_py() for end in ("min", "max"))
-            text = f"{study.objective} over its {study.ranking.replicates} replicates"
-            yield tile(span(study.objective, low, high), text)
+def _result(study: ReportStudy, gallery: Gallery) -> Html:
+    """Return the first screen: the best error, what it is worth, the best field, and how much was trained."""
+    facts = tag("div", *_facts(study), class_="tiles")
+    if study.best is None:
+        return facts
+    field = tag("div", maps(study, study.best, gallery), class_="field")
+    parts = (answer(study, study.best), field, ladder(study, study.best), facts)
+    return tag("section", *parts, class_="result")
+
+
+def _facts(study: ReportStudy) -> Iterator[Html]:
     complete = study.ranked.num_rows + len(study.repeated)
     planned = (study.file.get("search") or {}).get("trials") or "all"
     yield tile(f"{complete:,}", f"of {planned} trials complete")
@@ -169,7 +168,7 @@ def _nothing_complete(study: ReportStudy) -> Html:
 def _best(study: ReportStudy, best: Row) -> Html:
     metrics = [*metric_columns(best["problem"]), "parameters", "evaluations", "seconds", "stop_reason"]
     pairs = [(name, shown(name, best[name])) for name in metrics if best[name] is not None]
-    terms = [part for name, value in pairs for part in (tag("dt", *breakable(name)), tag("dd", value))]
+    terms = [part for name, value in pairs for part in (tag("dt", column_link(name)), tag("dd", value))]
     notes = [f"Advice: {best['stop_advice']}"] if best.get("stop_advice") else []
     if study.several:
         replicate = f"replicate {best['replicate']}, the nearest to the {study.middle}"

@@ -45,7 +45,7 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
         drawing = courses.error_curves(curves, best=(best["trial"], best["replicate"]), title=title)
         description = "Error of the trials over their evaluations, with the best one highlighted"
         pictures.append(gallery.hang("training-many", drawing, description, wide=True, caption=True))
-    text = "A lower loss does not mean a lower error. Boundary terms are drawn without their weight in the loss."
+    text = f"Trials rank by {study.objective}. Boundary terms are drawn without their weight in the loss."
     return section("Training", text, figures(first), by_stage, figures(*pictures))
 
 
@@ -62,8 +62,8 @@ def _by_stage(curve: dict[str, list[Any]], best: Row, gallery: Gallery) -> Html:
             cells.append(shown("loss", row[f"loss_{term}"]) + ("" if share is None else f" ({100 * share:.0f} %)"))
         error = shown("rel_l2", row["rel_l2"]) if is_finite(row["rel_l2"]) else ""
         rows.append([*cells, error, shown("grad_norm", row["grad_norm"])])
-    heads = ["", "evaluations", "loss", *terms, "rel_l2", "grad_norm"]
-    parts = [tag("h3", "Loss terms by stage"), table(heads, rows, words=("",))]
+    heads = ["moment", "evaluations", "loss", *(f"loss_{term}" for term in terms), "rel_l2", "grad_norm"]
+    parts = [tag("h3", "Loss terms by stage"), table(heads, rows, words=("moment",))]
     if all(shares.values()):
         text = "Brackets and picture show the share of each term in the loss, its weight included."
         description = "Share of each term in the loss at the start and at the end of each stage"

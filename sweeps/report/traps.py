@@ -20,7 +20,8 @@ from ..trial.tables import Row
 from .data import ReportStudy, distinct, is_finite
 from .page import Html, section, tag
 
-Mark = tuple[Literal["fine", "look out", "not applicable"], str]  # whether a study may be in a trap, and the evidence
+State = Literal["fine", "look out", "not checked", "not applicable"]  # whether a study may be in a trap
+Mark = tuple[State, str]  # with the evidence
 
 IDENTITY_TRAP: Final = 0.05  # relative distance to u = e below which a prediction may copy its forcing
 WELL_RANKED: Final = 0.9  # rank correlation from which the loss orders trials much like the error
@@ -43,7 +44,8 @@ def traps(study: ReportStudy, best: Row) -> Html:
             badge = tag("span", state, class_="mark " + state.replace(" ", "-"))
             items.append(tag("li", badge, tag("div", tag("b", trap), tag("p", evidence))))
     text = (
-        f"{len(items)} known ways to get a wrong result without noticing. Marked 'look out' here: {raised or 'none'}."
+        f"{len(items)} known ways to get a wrong result without noticing, as questions to this study. "
+        f"Marked 'look out': {raised or 'none'}."
     )
     return section("Traps", text, tag("ul", *items, class_="traps"))
 
@@ -53,7 +55,7 @@ def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
         return None
     distance = best["distance_to_local"]
     if not is_finite(distance):
-        return ("not applicable", "The distance to the local strain is not known.")
+        return ("not checked", "The distance to the local strain is not known.")
     text = f"The best prediction is {shown('distance_to_local', distance)} away from the local strain e"
     if of_reference := _reference_distance(study):
         text += f"; the reference is {shown('distance_to_local', of_reference)} away"
@@ -80,7 +82,7 @@ def _loss(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     with_both = rows.filter(pc.and_(pc.is_finite(rows["loss"]), pc.is_finite(rows["rel_l2"])))
     if (number := with_both.num_rows) < _FEWEST:
         text += f"A rank correlation with the error needs {_FEWEST} trainings with both; there are {number}."
-        return ("look out" if as_objective else "not applicable", text)
+        return ("look out" if as_objective else "not checked", text)
     loss, error = with_both["loss"].to_numpy(), with_both["rel_l2"].to_numpy()
     correlation = float(spearmanr(loss, error).statistic) if np.ptp(loss) and np.ptp(error) else math.nan
     least = int(loss.argmin())
@@ -173,7 +175,7 @@ def _overfitting(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     sentences += [sentence for sentence, _ in findings]
     if not findings:
         sentences.append("This cannot be judged, because neither curves nor weights were kept.")
-        return ("not applicable", " ".join(sentences))
+        return ("not checked", " ".join(sentences))
     return ("look out" if any(is_raised for _, is_raised in findings) else "fine", " ".join(sentences))
 
 
@@ -200,10 +202,10 @@ def _by_residual(study: ReportStudy, best: Row) -> Iterator[tuple[str, bool]]:
 
 
 _TRAPS: Final[dict[str, Callable[[ReportStudy, pa.Table, Row], Mark | None]]] = {
-    "Where e is an input, the identity u = e has zero loss": _identity,
-    "A lower loss does not mean a lower error": _loss,
-    "Scaling all inputs changes the equation": _scaling,
-    "Adam's epsilon has three conventions": _epsilon,
-    "Implementations of L-BFGS differ": _second_stage,
-    "A mean-square loss overfits the training points": _overfitting,
+    "Do networks only copy their forcing, u = e?": _identity,
+    "Does the loss put trials in another order than the error?": _loss,
+    "Did scaling the inputs change the equation?": _scaling,
+    "Does the convention of Adam's epsilon matter?": _epsilon,
+    "Was the second stage held up by its line search or its precision?": _second_stage,
+    "Did the best trial overfit its training points?": _overfitting,
 }

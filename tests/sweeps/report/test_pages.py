@@ -42,6 +42,29 @@ def test_the_report_can_be_read(browser: Browser, address: str, theme: Theme, wi
             assert ink_contrast(part[::2, ::2]) >= LEGIBLE, picture["alt"]
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)], ids=["desk", "phone"])
+def test_the_field_is_on_the_first_screen(browser: Browser, address: str, width: int, height: int) -> None:
+    with browser.open(address, width=width, height=height) as page:
+        page.eventually("[...document.images].every(image => image.complete)")
+        first = [picture for picture in page.pictures() if picture["y"] + picture["height"] <= height]
+        described = " ".join(picture["alt"] for picture in first)
+        assert len(first) == 6 and described.count("logarithmic") == 3
+        assert described.count("predicted by trial") == 2 and "Prediction minus reference" in described
+        before = first[0]["width"]
+        page.evaluate("document.querySelector('.maps figure').focus()")
+        assert page.pictures()[0]["width"] > 1.9 * before and page.overflow_px == 0
+
+
+def test_text_in_pictures_can_be_read_on_a_phone(browser: Browser, address: str) -> None:
+    """Text of 9 pt in a picture of so many points in width is at least 8 pixels high on the screen."""
+    with browser.open(address, width=390, height=844) as page:
+        sizes = (
+            "[...document.images].filter(i => i.checkVisibility()).map(i => [i.clientWidth, i.getAttribute('width')])"
+        )
+        pixels_of_text = [9 * shown / float(points) for shown, points in page.evaluate(sizes)]
+        assert len(pixels_of_text) >= 8 and min(pixels_of_text) >= 8
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_report_is_printed_dark_on_white(browser: Browser, address: str, theme: Theme) -> None:
     with browser.open(address, theme=theme, print_=True) as page:

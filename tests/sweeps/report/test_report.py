@@ -162,6 +162,7 @@ def test_every_picture_is_a_file_of_its_own_where_asked(page: Page, figures: tup
     names = [path.name for path in figures]
     assert names == [
         *("field-predicted.svg", "field-reference.svg", "field-error.svg"),
+        *("field-predicted-log.svg", "field-reference-log.svg", "field-relative-error.svg"),
         *("training-best.svg", "training-many.svg", "parallel.svg"),
         *(f"against-{name}.svg" for name in SETTINGS),
         "importance.svg",
@@ -207,12 +208,12 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
         "demo",
         f"Best configuration: trial {best}",
         f"{100 * synthetic.error_of(best):.4g} %",
-        "Field of the best trial",
+        f"Is {100 * synthetic.error_of(best):.4g} % good?",
         "Training",
         "rel_l2 against each swept setting",
         "The 8 best configurations",
-        "6 known ways to get a wrong result without noticing. Marked 'look out' here: none.",
-        "drawn on their 36 elements",
+        "6 known ways to get a wrong result without noticing, as questions to this study. Marked 'look out': none.",
+        "Gauss points of 36 elements",
         "The residual at points never trained on cannot be shown: the weights of",
         "Loss terms by stage",
         "All settings together",
@@ -236,6 +237,20 @@ def test_the_report_has_its_sections_figures_and_numbers(page: Page) -> None:
         next(alt for alt in described if alt.startswith("Prediction minus reference; largest ")),
     ]
     assert [alt.rsplit(" ", 1)[1] for alt in described if "against" in alt][:6] == list(SETTINGS)
+
+
+def test_every_column_is_explained_once_behind_a_link(page: Page) -> None:
+    heads = [at for at, (tag, _) in enumerate(page.tags) if tag == "th"]
+    assert heads and all(page.tags[at + 1][1].get("class") == "column" for at in heads)
+    terms = [attributes["id"] for tag, attributes in page.tags if tag == "dt" and "id" in attributes]
+    assert len(terms) == len(set(terms)) > 20 and {"column-rel_l2", "column-width", "column-host"} <= set(terms)
+    explained = page.text.partition("What the columns mean")[2]
+    assert "Loss term of the equation inside the plate." in explained and "Units in each hidden layer." in explained
+    assert "of the results." not in explained and "`" not in explained
+
+
+def test_a_page_that_travels_alone_points_to_no_other_file(page: Page) -> None:
+    assert "docs/" not in page.text and ".md" not in page.text and "README" not in page.text
 
 
 def test_both_themes_a_phone_and_paper_are_thought_of(study: Path, page: Page) -> None:

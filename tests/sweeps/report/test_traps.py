@@ -36,6 +36,7 @@ def marks(folder: Path, change: Change = lambda trial: {}, curve: Mapping[str, A
 def test_a_study_without_faults_is_fine(tmp_path: Path) -> None:
     trap_marks = marks(tmp_path / "demo")
     assert [state for state, *_ in trap_marks] == ["fine"] * 6
+    assert all(title.endswith("?") for _, title, _ in trap_marks), "a title is no finding"
     assert "17 % away from the local strain e. Predictions within 5 %: 0 of 8." in trap_marks[IDENTITY][2]
     assert (
         "rank correlation of 1.00" in trap_marks[LOSS][2]
@@ -98,6 +99,5 @@ def test_an_error_that_rose_while_the_loss_fell_is_marked(tmp_path: Path) -> Non
 def test_what_a_study_has_not_cannot_be_a_trap(tmp_path: Path) -> None:
     bare = {"distance_to_local": None, "loss": None, "first_stage": "sgd", "iterations": 0}
     trap_marks = marks(tmp_path / "demo", lambda trial: bare, curve={"rel_l2": None})
-    states = ["not applicable"] * 6
-    states[SCALING] = "fine"
-    assert [state for state, *_ in trap_marks] == states
+    unknown, without = "not checked", "not applicable"
+    assert [state for state, *_ in trap_marks] == [unknown, unknown, "fine", without, without, unknown]

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from pinncore.problems import PROBLEMS, NonlocalStrain
 from sweeps.errors import StudyError, StudyWarning
 from sweeps.storage.compaction import compact
+from sweeps.storage.meanings import meaning_of
 from sweeps.storage.own_files import IDENTITY, marked, unmarked
-from sweeps.storage.schema import TABLES, column_of, config_of, setting_columns, table_schema
+from sweeps.storage.schema import TABLES, all_settings, column_of, config_of, setting_columns, table_schema
 from sweeps.storage.tables import StudyTables, of_member
 from tests import ROOT
 
@@ -328,6 +329,15 @@ def test_the_document_lists_every_column_with_its_type_and_unit(table: str, tmp_
     units = [(field.metadata or {}).get(b"unit", b"").decode() for field in schema]
     expected = [(field.name, str(field.type), unit) for field, unit in zip(schema, units, strict=True)]
     assert [line[:3] for line in _documented()[table]] == expected
+
+
+def test_the_document_gives_the_meanings_that_the_report_gives() -> None:
+    meanings = {column: meaning.replace("`", "") for column, _, _, meaning in _documented()["trials"]}
+    results = {column for column in meanings if column not in {each.column for each in all_settings("nonlocal_strain")}}
+    assert {"host", "loss_lrb", "rel_l2"} <= results
+    for column in results:
+        assert (meaning_of(column, "nonlocal_strain") or "").replace("`", "") == meanings[column]
+    assert all(meaning_of(column, "nonlocal_strain") for column in meanings) and not meaning_of("x", "nonlocal_strain")
 
 
 def test_the_document_gives_the_meaning_that_metrics_have() -> None:
