@@ -23,7 +23,7 @@ def command(*words: object) -> list[str]:
 
 
 def ensure_token() -> None:
-    """Make the token with which this user's clusters are started and joined, as `ray get-auth-token --generate` does."""
+    """Make the token with which clusters are started and joined, as `ray get-auth-token --generate` does."""
     file = Path.home() / ".ray" / "auth_token"
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
