@@ -24,6 +24,6 @@ def test_it_shows_its_own_study_alone(url: str, tmp_path: Path) -> None:
     assert study.study_name == "second" and storage.get_study_id_from_name("second") == study._study_id
     trials = storage.get_all_trials(study._study_id)
     assert [(trial.number, trial.state.name) for trial in trials] == list(enumerate(states)), "it may run elsewhere"
-    assert trials[0].values == [0.1] and trials[0].datetime_complete is not None
+    assert trials[0].values == [10.0] and trials[0].datetime_complete is not None
     with pytest.raises(KeyError):
         storage.get_all_trials(study._study_id - 1)

@@ -118,7 +118,7 @@ def test_a_crash_before_results_are_copied_changes_nothing(
     [
         (["train.epochs=21"], "6 have epochs 20 instead of 21"),
         (["search.replicates=2"], "6 have replicates 1 instead of 2"),
-        (["problem.data.elocal_factor=10"], "6 have other data"),
+        (["problem.data=strb100"], "6 have other data"),
         (["search.constraints=['adam_lr <= 0.00100001']"], "6 break search.constraints"),
         (["space=", "search.sampler=list", "search.list=[{width: 3}]"], "instead of"),
     ],
