@@ -6,6 +6,7 @@ is not read. The identity is drawn when the first file is written, and stays wit
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IDENTITY: Final = "identity"  # file in the folder of a study, and object in its store
+_WHOLE: Final = re.compile(r"[0-9a-f]{32}\n")
 _STUDY, _FILE = b"pinnsweep_study", b"pinnsweep_file"  # in the metadata of a file
 
 
 def identity_in(study_dir: Path) -> str:
-    """Return the identity of the study in a folder, empty where it has none yet."""
+    """Return the identity of the study in a folder, empty where it has none yet, or its file is torn."""
     try:
-        return (study_dir / IDENTITY).read_text(encoding="utf-8").strip()
+        text = (study_dir / IDENTITY).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return ""
+    return text.rstrip("\n") if _WHOLE.fullmatch(text) else ""
 
 
 def draw_identity(study_dir: Path) -> str:

@@ -222,8 +222,8 @@ class StudyTables:
         """
         if paths and not identity:
             raise StudyError(
-                f"{self.study_dir}/{own_files.IDENTITY} is missing, by which a study knows its own files. Restore it: "
-                "it holds what pinnsweep_study says in the metadata of these files"
+                f"{self.study_dir}/{own_files.IDENTITY} is missing or torn, by which a study knows its own files. "
+                "Restore it: it holds what pinnsweep_study says in the metadata of these files"
             )
         schemas = dict(zip(paths, self._footers(paths), strict=True))
         own = {
