@@ -139,7 +139,8 @@ class TrialProposer:
         with self._ledger.transaction():
             for index, proposal in proposals.items():
                 pack, params, attrs = pack_of.get(index, untrained_pack), dict(proposal.params), dict(proposal.attrs)
-                taken_over = self._trials.unplaced.get(config_sha256(setups[index].config))
+                unplaced = self._trials.unplaced
+                taken_over = unplaced.get(config_sha256(setups[index].config)) if unplaced else None
                 if taken_over is None:
                     entered[index] = self._enter_trial(index, params, attrs, setups[index], pack, window)
                 else:

@@ -181,7 +181,9 @@ def _last_by_pack(paths: Iterable[str]) -> dict[int, str]:
 
 def _index(pack: int, time_ns: int, content: bytes) -> SavedPack:
     index = json.loads(content)
-    return SavedPack(pack, time_ns, [int(label) for label in index["members"]], index["values"].get(TRAINED, {}))
+    return SavedPack(
+        pack, time_ns, [int(label) for label in index["members"]], index.get("values", {}).get(TRAINED, {})
+    )
 
 
 def checkpoint_folder(study_dir: Path, pack: int) -> Path:

@@ -283,7 +283,7 @@ def test_queries_from_python_share_processes_and_survive_their_end(study: Path) 
     assert apart._idle[-1] is first, "the process is used again, after a mistake too"
     for worker in apart._idle:
         worker._process.kill()
-        worker._process.wait()
+        worker._process.wait(WAIT_S)
     assert query([study], "SELECT 1 AS n")["n"].to_pylist() == [1]
 
 

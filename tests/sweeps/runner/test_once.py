@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pinncore import data as pinncore_data
+from pinncore.data import loading as loading_data
 from sweeps.owner import packing, proposer
 from sweeps.owner.capacity import ClusterCapacity
 from sweeps.owner.owner import StudyOwner
@@ -37,11 +37,11 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         monkeypatch.setattr(module, name, counting)
 
     count(loading, "parse_spec")
-    count(pinncore_data, "_read_files")
+    count(loading_data, "_read_files")
     count(proposer, "config_sha256")
     count(packing, "build_settings")
     count(study_spec, "_sha256")
-    pinncore_data._read.cache_clear()
+    loading_data._read.cache_clear()
     return counted
 
 
@@ -75,7 +75,7 @@ def test_a_study_that_goes_on(tmp_path: Path, counts: Counter[str], by: str) -> 
     file, root = write_study(tmp_path / "data", trials=8), tmp_path / "runs"
     kill(until_first_lease(file, root))
     counts.clear()
-    pinncore_data._read.cache_clear()
+    loading_data._read.cache_clear()
     kill(until_first_lease(file if by == "file" else root / "small", root))
     assert counts["parse_spec"] == 1 and counts["_read_files"] == 1
     assert counts["config_sha256"] == 0, "it is in the database"
