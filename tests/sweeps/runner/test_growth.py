@@ -47,6 +47,7 @@ def start(
     return driver, log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grown", [{"CPU": 1}], indirect=True)
 def test_a_study_grows_from_no_worker_to_two_and_back(grown: GrowingCluster, tmp_path: Path) -> None:
     driver, log = start(grown, tmp_path, trials=10, epochs=6000, iterations=200, thin=1)
