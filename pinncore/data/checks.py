@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .points import Points
 
-Rows = NDArray[np.intp]
-
 BOUNDARIES: Final = {"lrb": ("left/right", "x"), "btb": ("bottom/top", "y")}
 ON_BOUNDARY: Final = 1e-6  # of the plate: farther from its edge, a node is not on it
 OTHER_SIZE: Final = 5.0  # times the span of the Gauss points, which boundary nodes surround
@@ -68,7 +66,7 @@ def refuse(points: Mapping[str, Points], where: Mapping[str, Where]) -> None:
 def warnings(points: Mapping[str, Points], where: Mapping[str, Where]) -> Iterator[str]:
     """Yield a sentence on everything doubtful in tables that `refuse` has passed."""
     for name, table in points.items():
-        first, second = _repeated(table)
+        first, second = table.repeated
         if len(first):
             yield (
                 f"{where[name].source}: {len(first)} of {len(table)} rows repeat another exactly, first "
@@ -145,17 +143,8 @@ def _limits(points: Mapping[str, Points]) -> dict[str, tuple[float, float]]:
     return {axis: (float(values.min()), float(values.max())) for axis, values in every.items()}
 
 
-def _repeated(table: Points) -> tuple[Rows, Rows]:
-    """Return the rows [pairs] that stand where a later row stands, and those later rows."""
-    order = np.lexsort((table.y_mm, table.x_mm))
-    x, y = table.x_mm[order], table.y_mm[order]
-    pairs = np.flatnonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1]))
-    by_later = np.argsort(order[pairs + 1], kind="stable")
-    return order[pairs][by_later], order[pairs + 1][by_later]
-
-
 def _refuse_other_values(table: Points, where: Where) -> None:
-    first, second = _repeated(table)
+    first, second = table.repeated
     for name in ("elocal", "g_mm2", "enonlocal_true"):
         values = table.columns.get(name)
         if values is None:

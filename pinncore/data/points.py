@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 HELD_OUT_POINTS: Final = 2048
 
@@ -33,6 +34,15 @@ class Points:
         """Return the arrays by name, without missing ones."""
         arrays = {name: getattr(self, name) for name in ("x_mm", "y_mm", "g_mm2", "elocal", "enonlocal_true")}
         return {name: array for name, array in arrays.items() if array is not None}
+
+    @cached_property
+    def repeated(self) -> tuple[Rows, Rows]:
+        """Return the rows [pairs] that stand where a later row stands, and those later rows."""
+        order = np.lexsort((self.y_mm, self.x_mm))
+        x, y = self.x_mm[order], self.y_mm[order]
+        pairs = np.flatnonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1]))
+        by_later = np.argsort(order[pairs + 1], kind="stable")
+        return order[pairs][by_later], order[pairs + 1][by_later]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pinncore.errors import DataError
 
-from .sheet import Sheet, check_names
+from .sheet import Sheet
 
 MOST_BYTES: Final = 2**32  # of a table in memory, as the file states them
 
@@ -22,7 +22,6 @@ def read(source: str, stream: IO[bytes]) -> Sheet:
         if start.startswith(b"PAR1"):
             return Sheet(source, _parquet(source, stream))
         reader = pa.ipc.open_file(stream) if start == b"ARROW1" else pa.ipc.open_stream(stream)
-        check_names(source, reader.schema.names)
         return Sheet(source, reader.read_all())
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"{source} cannot be read: {' '.join(str(problem).split())}") from None
@@ -30,7 +29,6 @@ def read(source: str, stream: IO[bytes]) -> Sheet:
 
 def _parquet(source: str, stream: IO[bytes]) -> pa.Table:
     file = pq.ParquetFile(stream)
-    check_names(source, file.schema_arrow.names)
     metadata = file.metadata
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     size = max(size, 8 * metadata.num_rows)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pinncore.errors import DataError
 
 from . import cells
-from .sheet import Sheet, check_names, without_unnamed
+from .sheet import Sheet, without_unnamed
 
 SEPARATORS: Final = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", " ": "blanks"}
 _MARKS: Final = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -42,7 +42,6 @@ def read(source: str, content: bytes) -> Sheet:
     names = [name.strip() for name in next(records)[1]]
     if all(map(_is_number, names)):
         raise DataError(f"{source}, line {start + 1} must name the columns, and holds numbers: {_shown(names)}")
-    check_names(source, [name for name in names if name])
     columns, places = _columns(source, names, records, separator, start)
     left_out = [number for number in comments if number != start]
     notes = [f"{source}: {len(left_out)} lines above the header begin with # and are left out"] if left_out else []

@@ -55,13 +55,13 @@ class Checkpoints(Protocol):
 
     def saved_members(self) -> dict[int, int]:
         """Return the pack whose checkpoint holds each member, by label; of several the one written last."""
-        saved = sorted(self.indices(), key=lambda index: (index.time_ns, index.pack))
-        return {label: index.pack for index in saved for label in index.labels}
+        return _pack_of(self.indices())
 
     def trained(self) -> dict[int, list[tuple[int, float]]]:
         """Return by pack the trial of each saved member and the share of its planned steps that it has trained."""
-        newest, trained = self.saved_members(), dict[int, list[tuple[int, float]]]()
-        for index in self.indices():
+        indices, trained = list(self.indices()), dict[int, list[tuple[int, float]]]()
+        newest = _pack_of(indices)
+        for index in indices:
             for label, member in index.trained.items():
                 if newest.get(int(label)) == index.pack:
                     trained.setdefault(index.pack, []).append((int(member["trial"]), float(member["share"])))
@@ -167,6 +167,12 @@ class StoredCheckpoints(Checkpoints):
                 return file.read() if file else b""
         except (FileNotFoundError, tarfile.TarError):
             return b""
+
+
+def _pack_of(indices: Iterable[SavedPack]) -> dict[int, int]:
+    """Return the pack of each member, by label; of several the one whose checkpoint was written last."""
+    saved = sorted(indices, key=lambda index: (index.time_ns, index.pack))
+    return {label: index.pack for index in saved for label in index.labels}
 
 
 def _folder(pack: int) -> str:

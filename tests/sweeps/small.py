@@ -123,6 +123,14 @@ class Calm:
         assert not list((study_dir / "checkpoints").glob("*")), "finished packs leave nothing"
 
 
+def trained_study(folder: Path, trials: int) -> tuple[Path, Path]:
+    """Train a study to its end; return its study file and its folder."""
+    file = write_study(folder / "data", trials=trials)
+    study_dir, _ = prepare(folder / "root", load_spec(file))
+    train_all(study_dir).close()
+    return file, study_dir
+
+
 def train_all(
     study_dir: Path,
     *,

@@ -14,7 +14,7 @@ from sweeps.study.loading import load_spec
 from sweeps.study.requests import more_trials
 from sweeps.study.status import read_status
 
-from ..small import MACHINES, events, prepare, run_all, table, train_all, write_study
+from ..small import MACHINES, events, prepare, run_all, table, train_all, trained_study, write_study
 
 NARROW = "space.width.choice=[3, 5]"
 
@@ -22,11 +22,7 @@ NARROW = "space.width.choice=[3, 5]"
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A study file, and the folder of the finished study."""
-    folder = tmp_path_factory.mktemp("first")
-    file = write_study(folder / "data", trials=6)
-    study_dir, _ = prepare(folder / "root", load_spec(file))
-    train_all(study_dir).close()
-    return file, study_dir
+    return trained_study(tmp_path_factory.mktemp("first"), 6)
 
 
 def branched(first: tuple[Path, Path], root: Path, *overrides: str) -> Path:

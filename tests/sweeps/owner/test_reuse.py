@@ -10,17 +10,13 @@ import pytest
 from sweeps.owner.owner import StudyOwner
 from sweeps.study.loading import load_spec
 
-from ..small import MACHINES, events, prepare, table, train_all, write_study
+from ..small import MACHINES, events, prepare, table, train_all, trained_study
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A study file, and the folder of the finished study."""
-    folder = tmp_path_factory.mktemp("first")
-    file = write_study(folder / "data", trials=4)
-    study_dir, _ = prepare(folder / "root", load_spec(file))
-    train_all(study_dir).close()
-    return file, study_dir
+    return trained_study(tmp_path_factory.mktemp("first"), 4)
 
 
 def branch(first: tuple[Path, Path], root: Path, *overrides: str) -> Path:
