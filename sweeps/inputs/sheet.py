@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,12 @@ class Sheet:
     elocal_factor: int | None = None
 
     def __post_init__(self) -> None:
-        check_names(self.source, self.names)
+        twice = next((name for name, count in Counter(self.names).items() if count > 1), None)
+        if twice is not None:
+            columns = " and ".join(str(index + 1) for index, name in enumerate(self.names) if name == twice)
+            raise DataError(
+                f"{self.source} has the column {twice or 'without a name'} twice (columns {columns}): keep one"
+            )
         if not len(self.table):
             raise DataError(f"{self.source} has a header but no rows")
 
@@ -82,14 +87,6 @@ class Sheet:
         value: Any = self.table[name][row].as_py()
         shown = "" if value is None or value == "" else f": {value!r}"
         return DataError(f"{self.source}, {self.place(row)}, column {name}{shown} {reason}")
-
-
-def check_names(source: str, names: Sequence[str]) -> None:
-    """Raise `DataError` where two columns have one name."""
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        columns = " and ".join(str(index + 1) for index, name in enumerate(names) if name == twice)
-        raise DataError(f"{source} has the column {twice or 'without a name'} twice (columns {columns}): keep one")
 
 
 def without_unnamed(table: pa.Table) -> pa.Table:
