@@ -18,6 +18,10 @@ class SettingError(PinnError, ValueError):
         super().__init__(f"{field}: {rule}, got {value!r}" + (f". {way_out}" if way_out else ""))
 
 
+class ProblemError(PinnError, ValueError):
+    """A mistake in the class of a problem: in its equations, conditions, reference or settings."""
+
+
 class DataError(PinnError, ValueError):
     """A data table that cannot be read or is not valid."""
 

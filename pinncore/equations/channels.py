@@ -44,11 +44,12 @@ class TorchCall:
 class Group:
     """Residuals at common points, one for each of its loss terms.
 
-    `residuals` are SymPy expressions (or a `TorchCall` of such) of the symbols in `channel_symbols` [outputs][channels],
-    `column_symbols` and `parameter_symbols`. `columns` are the expressions of the data columns, one number at each point, in
-    coordinates, known data and settings; `parameters` those of the parameters, one number for each member, in settings.
-    `written` are the residuals as their problem wrote them, with hard conditions substituted: expressions of network
-    outputs (`fields`), their derivatives, coordinates, known data and settings, for engines that know no channels.
+    `residuals` are SymPy expressions (or a `TorchCall` of such) of the symbols in `channel_symbols`
+    [outputs][channels], `column_symbols` and `parameter_symbols`. `columns` are the expressions of the data columns,
+    one number at each point, in coordinates, known data and settings; `parameters` those of the parameters, one number
+    for each member, in settings. `written` are the residuals as their problem wrote them, with hard conditions
+    substituted: expressions of network outputs (`fields`), their derivatives, coordinates, known data and settings, for
+    engines that know no channels.
     """
 
     terms: tuple[str, ...]

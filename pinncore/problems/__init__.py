@@ -1,19 +1,33 @@
-"""Problems that a member can be trained on: equation, point sets and units. Any module here may hold one."""
+"""Problems that a member can be trained on. Every module here that is named in `PROBLEMS` holds one."""
 
 import importlib
 import pkgutil
+from typing import Final
 
-from .base import Column as Column
-from .base import Jet as Jet
-from .base import Metric as Metric
-from .base import PointSet as PointSet
 from .base import Predictor as Predictor
 from .base import Problem as Problem
-from .base import Yardstick as Yardstick
-from .nonlocal_strain import NonlocalStrain as NonlocalStrain
+from .columns import Column as Column
+from .columns import Metric as Metric
+from .columns import PointSet as PointSet
+from .columns import Yardstick as Yardstick
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+_OTHERS: Final = ("base", "columns", "declaring", "record", "structure")
+DEFAULT: Final = "nonlocal_strain"  # of study files that name no problem
 
-# by name, in the order of import: the first is the one of study files that name none
-PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in Problem.__subclasses__()}
+# the shipped problems by name, that of their module; the default first
+PROBLEMS: Final = (
+    DEFAULT,
+    *(module.name for module in pkgutil.iter_modules(__path__) if module.name not in (DEFAULT, *_OTHERS)),
+)
+
+
+def problem_class(name: str) -> type[Problem]:
+    """Return the class of a shipped problem; only its module is imported. Raises `KeyError` for another name."""
+    if name not in PROBLEMS:
+        raise KeyError(name)
+    module = importlib.import_module(f"{__name__}.{name}")
+    return next(
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Problem) and kind.__module__ == module.__name__
+    )

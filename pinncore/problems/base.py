@@ -1,136 +1,163 @@
-"""The base of problems: settings, loss terms, columns and metrics of one equation, in one class.
+"""The base of problems: settings, equation, conditions, points, columns and metrics, in one class.
 
 A subclass is a frozen record: its annotated fields are the settings, with rules and descriptions as annotations. What
-tables, objectives, checks, pictures and pages need to know about a problem is read from its class.
+tables, objectives, checks, pictures and pages need to know about a problem is read from its class; the equation and the
+conditions are SymPy expressions, from which everything that engines evaluate follows.
 """
 
 from __future__ import annotations
 
 import abc
+import dataclasses
 import hashlib
+import inspect
+import json
+import re
+import sys
+import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, dataclass_transform
 
 import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import Doc
 
+from ..data.loading import no_tables
 from ..data.tables import OpenTable
-from ..settings import check_rules
+from ..errors import DataError, ProblemError
+from ..settings import (
+    PositiveFloat,
+    PositiveInt,
+    check_rules,
+    hints,
+)
+from .columns import (
+    HELDOUT_RESIDUAL,
+    Array,
+    Column,
+    Line,
+    Metric,
+    PointSet,
+    Yardstick,
+    metrics_of,
+    relative,
+    rms,
+)
+from .declaring import (
+    Sampled,
+    bare,
+    base_settings,
+    check_class,
+    class_error,
+    columns_of,
+    is_literal,
+    output_columns,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..equations.channels import Group
+    from ..equations.conditions import Condition
+    from ..equations.writing import Written
+    from ..geometry import Region
+    from .structure import Structure
 
-Array = NDArray[np.float64]
-Line = tuple[tuple[float, float], tuple[float, float]]  # two positions
+HELD_OUT_POINTS = 2048
+_HELD_OUT_STREAM = 2**31  # of random numbers, beside those of the points that are trained on
+_HANDED_IN = ("open_table", "reference_store", "round", "tables")  # that copies keep
 
-
-class Jet(NamedTuple):
-    """The network's output and its derivatives to the first two inputs, each of shape [..., points]."""
-
-    value: Tensor
-    x: Tensor
-    y: Tensor
-    laplacian: Tensor
-
-
-@dataclass(frozen=True)
-class Column:
-    """A quantity at points: its symbol in the equation, its name in tables, its unit, other names in users' tables."""
-
-    symbol: str
-    name: str
-    unit: str = "1"
-    aliases: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number that says how good a trained network is; the smaller the better where it is an objective.
-
-    People see it in per cent where it is a relative error (`is_percent`), and in short lists where it is a key metric.
-    """
-
-    name: str
-    meaning: str
-    unit: str = "1"
-    needs_reference: bool = False
-    is_percent: bool = False
-    is_key: bool = False
-    is_objective: bool = True
-
-
-class Yardstick(NamedTuple):
-    """A relative L2 error to compare others with: of a guess that needs no training, or a limit of the data."""
-
-    what: str
-    rel_l2: float
-    is_limit: bool = False
-
-
-REL_L2 = Metric(
-    "rel_l2",
-    "Relative L2 error of the predicted field with respect to the reference; 0.01 is 1 %",
-    needs_reference=True,
-    is_percent=True,
-    is_key=True,
-)
-HELDOUT_RESIDUAL = Metric(
-    "heldout_residual",
-    "RMS of the residual at points not used for training, divided by the RMS of its forcing there",
-    is_key=True,
-)
-
-
-@dataclass(frozen=True)
-class PointSet:
-    """The points of one loss term.
-
-    `inputs` [points, inputs] and `data` by symbol [points] are in the network's units; `columns` by name [points] are
-    the same points in physical units.
-    """
-
-    term: str
-    inputs: Array
-    data: Mapping[str, Array]
-    weight: float = 1.0
-    columns: Mapping[str, Array] = field(default_factory=dict)
+ReferenceStore = Callable[[str, Callable[[], dict[str, Array]]], dict[str, Array]]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem(abc.ABC):
-    """An equation and its boundary conditions, in the units of the network.
+    """Equations and conditions for the outputs of a network, in physical units.
 
-    The loss is a weighted sum over the point sets: of L2 norms of the residual (`loss_form` "norm": neither averaged
-    nor squared) or of mean squares ("mean_square"). The first point set is where fields and errors are evaluated.
+    The loss is a weighted sum over the loss terms, one for each equation and condition: of mean squares of residuals
+    (`loss` "mean_square") or of their L2 norms ("norm": neither averaged nor squared).
     """
 
     name: ClassVar[str]
-    terms: ClassVar[tuple[str, ...]]  # of the loss, one for each point set
+    coordinates: ClassVar[Any]  # {name: unit}; after the class is made a tuple of `Column`, as the next three
+    outputs: ClassVar[Any]
+    known: ClassVar[Any] = ()  # data of the equation at points
+    shown: ClassVar[Any] = ()  # data in the table fields, under these names
+    domain: ClassVar[Any] = None  # a `Region`, or a property that returns one
     term_meanings: ClassVar[Mapping[str, str]] = {}  # what terms measure, where the name does not say it
-    quantity: ClassVar[str] = "solution"  # what the network's output is, in pictures and captions
-    unit: ClassVar[str] = "1"  # of the output
-    coordinates: ClassVar[tuple[Column, Column]]  # the first two inputs of the network
-    known: ClassVar[tuple[Column, ...]] = ()  # data of the equation at points, which may be inputs too
-    shown: ClassVar[tuple[Column, ...]] = ()  # data in the table fields, under these names
-    metrics: ClassVar[tuple[Metric, ...]] = (REL_L2, HELDOUT_RESIDUAL)
+    quantity: ClassVar[str] = ""  # what the network's first output is, in pictures and captions
+    metrics: ClassVar[tuple[Metric, ...]]
     together: ClassVar[tuple[tuple[str, ...], ...]] = ()  # settings with rules that involve several of them
     data_settings: ClassVar[tuple[str, ...]] = ()  # decide the points and their data
     input_settings: ClassVar[tuple[str, ...]] = ()  # decide the inputs of the network
-    pack_settings: ClassVar[tuple[str, ...] | None] = None  # equal in a pack, where one residual serves all; None: all
+    pack_settings: ClassVar[tuple[str, ...] | None] = None  # equal in a pack; None: all that are not floats
     loss_settings: ClassVar[tuple[str, ...]] = ()  # decide what the loss measures
     equation_settings: ClassVar[tuple[str, ...]] = ()  # decide which equation is solved
+    sized: ClassVar[tuple[str, ...]] = ()  # outputs with a reference size, `output_sizes`
+    referenced: ClassVar[tuple[str, ...]] = ()  # loss terms with a reference size, `residual_sizes`
     mark: ClassVar[str] = "mark"  # what a line of `marks` is, in captions
     reference_advice: ClassVar[str] = "Give the problem a reference"  # where a metric needs one
 
+    loss: Annotated[
+        Literal["mean_square", "norm"],
+        Doc("Form of every loss term: mean_square, or norm (the L2 norm, neither averaged nor squared)."),
+    ] = "mean_square"
+    scale_factor: Annotated[
+        PositiveFloat, Doc("The network sees every coordinate mapped to [-scale_factor, scale_factor].")
+    ] = 1.0
+    batch: Annotated[
+        PositiveInt | None,
+        Doc(
+            "Points of every loss term in an epoch of the first stage, drawn anew; null takes all. The second stage "
+            "always takes all."
+        ),
+    ] = None
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        dataclass(frozen=True, kw_only=True)(cls)
+        if "name" not in vars(cls):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        if inspect.isabstract(cls) or not hasattr(cls, "coordinates"):
+            return
+        for group in ("coordinates", "outputs", "known", "shown"):
+            setattr(cls, group, columns_of(cls, group))
+        if cls.domain is not None:
+            sampled = typing.get_type_hints(Sampled, include_extras=True)
+            added = {name: hint for name, hint in sampled.items() if not hasattr(cls, name)}
+            cls.__annotations__ = {**inspect.get_annotations(cls), **added}
+            for name in added:
+                setattr(cls, name, vars(Sampled)[name])
+            cls.data_settings = tuple(dict.fromkeys((*cls.data_settings, "points_table")))
+        symbols = tuple(column.symbol for column in cls.outputs)
+        if not hasattr(cls, "metrics"):
+            cls.metrics = metrics_of(symbols)
+        cls.quantity = cls.quantity or symbols[0]
+        try:
+            dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        except (TypeError, ValueError) as problem:
+            raise class_error(cls, str(problem)) from None
+        check_class(cls)
 
     def __post_init__(self) -> None:
         check_rules(self)
         self.check()
+
+    # what a subclass writes
+
+    @abc.abstractmethod
+    def equations(self, *arguments: Any) -> Any:
+        """Return the residuals of the equations by name, in outputs, coordinates and known data."""
+
+    def conditions(self, *arguments: Any) -> Any:
+        """Return the conditions, a list of `Condition`."""
+        return []
+
+    def transform(self, *arguments: Any) -> Any:
+        """Return outputs that fulfil conditions by construction, by name, in the plain outputs; None: as they are."""
+        return None
+
+    def reference(self, *arguments: Any) -> Any:
+        """Return the solution: expressions in the coordinates, by output, a `Table`, or a function of arrays."""
+        return None
 
     def check(self) -> None:  # noqa: B027 - most problems have no such rules
         """Check rules that involve several settings. Raises `SettingError`."""
@@ -140,54 +167,273 @@ class Problem(abc.ABC):
         """Yield a sentence on each choice that is allowed but likely to mislead; `values` are those of a setting."""
         yield from ()
 
+    @property
+    def output_sizes(self) -> Mapping[str, float]:
+        """Return the reference size of each output in `sized`: the network's output is multiplied by it."""
+        return {}
+
+    @property
+    def residual_sizes(self) -> Mapping[str, float]:
+        """Return the reference size of each loss term in `referenced`: its residual is divided by it."""
+        return {}
+
+    # what follows from the class
+
+    @classmethod
+    def title(cls) -> str:
+        """Return the first line of the class's description, else of its file's."""
+        text = cls.__dict__.get("__doc__") or ""
+        if not text or text.startswith(f"{cls.__name__}("):  # what dataclasses write
+            text = sys.modules[cls.__module__].__doc__ or cls.__name__
+        return text.strip().partition("\n")[0]
+
     @classmethod
     def field_columns(cls) -> tuple[Column, ...]:
         """Return the columns of the table fields."""
-        output = (Column("u", "predicted", cls.unit), Column("u_ref", "reference", cls.unit))
-        return (*cls.coordinates, *output, *cls.shown)
+        return (*cls.coordinates, *output_columns(cls.outputs), *cls.shown)
 
-    def reading(self, open_table: OpenTable) -> Problem:
-        """Return the problem that opens users' tables with `open_table`; itself where it reads none."""
-        return self
+    @classmethod
+    def float_settings(cls) -> tuple[str, ...]:
+        """Return the settings that are symbols in equations."""
+        return tuple(name for name, hint in hints(cls).items() if bare(hint) is float)
+
+    @classmethod
+    def term_names(cls) -> tuple[str, ...]:
+        """Return the loss terms of all choices of its settings, in order. Raises `ProblemError`."""
+        names = dict.fromkeys(cls().terms)  # of the defaults
+        for name, hint in hints(cls).items():
+            choices = (True, False) if bare(hint) is bool else typing.get_args(bare(hint)) if is_literal(hint) else ()
+            if name in base_settings(cls):
+                continue
+            for choice in choices:
+                names |= dict.fromkeys(cls(**{name: choice}).terms)
+        return tuple(names)
+
+    def reading(self, open_table: OpenTable) -> Self:
+        """Return the problem that opens users' tables with `open_table`."""
+        return self._with(open_table=open_table)
+
+    def storing(self, store: ReferenceStore) -> Self:
+        """Return the problem that keeps a reference which takes time by `store(key, compute)`."""
+        return self._with(reference_store=store)
+
+    def at_round(self, number: int) -> Self:
+        """Return the problem with the points drawn for the `number`th time, from 0."""
+        return self._with(round=number) if self.domain is not None else self
+
+    def _with(self, **values: Any) -> Self:
+        problem = dataclasses.replace(self)
+        kept = {name: vars(self)[name] for name in _HANDED_IN if name in vars(self)}
+        vars(problem).update(kept, **values)
+        return problem
 
     @property
-    def input_columns(self) -> tuple[Column, ...]:
-        """Return the quantities that the network sees, in order; the first two are the coordinates."""
-        return self.coordinates
+    def terms(self) -> tuple[str, ...]:
+        """Return the names of the loss terms in the order of the groups. Raises `ProblemError`."""
+        return tuple(term for group in self.groups for term in group.terms)
 
     @property
-    @abc.abstractmethod
-    def point_sets(self) -> tuple[PointSet, ...]:
-        """Return the points of each loss term, in the order of `terms`. Raises `DataError` where they are missing."""
+    def weights(self) -> tuple[float, ...]:
+        """Return the factor of each loss term."""
+        found = {condition.name: self._weight(condition) for condition in self._concrete}
+        return tuple(found.get(term, 1.0) for term in self.terms)
 
-    @abc.abstractmethod
-    def residual(self, term: str, u: Jet, data: Mapping[str, Tensor]) -> Tensor:
-        """Return the residual at every point [..., points], pointwise in `u` and `data`: one call serves a pack."""
-
-    @property
-    def scales(self) -> Mapping[str, tuple[float, float]]:
-        """Return centre and factor of each column by symbol: the network sees factor (value - centre)."""
-        return {column.symbol: (0.0, 1.0) for column in (*self.coordinates, *self.known)}
-
-    @property
-    def output_factor(self) -> float:
-        """Return the network's output over the physical quantity."""
-        return 1.0
+    def _weight(self, condition: Condition) -> float:
+        weight = condition.weight
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
+            raise self._structure.writer.error(
+                "conditions", f"{condition.name}: weight must be a number of at least 0, not {weight!r}"
+            )
+        return float(weight)
 
     @property
     def loss_form(self) -> str:
         """Return the form of every loss term: "norm" or "mean_square"."""
-        return "norm"
+        return self.loss
 
     @property
-    def held_out(self) -> PointSet | None:
-        """Return points of the equation that are never trained on, or None."""
-        return None
+    def groups(self) -> tuple[Group, ...]:
+        """Return the residuals at common points that engines evaluate. Raises `ProblemError`."""
+        return self._structure.groups(self.loss_form)
 
     @property
-    def reference(self) -> Array | None:
-        """Return the solution [points] on the first point set, physical, or None where it is not known."""
-        return None
+    def written(self) -> Written:
+        """Return equations and conditions in symbols. Raises `ProblemError`."""
+        return self._structure.written
+
+    @cached_property
+    def _structure(self) -> Structure:
+        from .structure import Twin, structure_of
+
+        structure = {name: value for name, value in vars(self).items() if name not in self.float_settings()}
+        fields = {field.name for field in dataclasses.fields(self)} - set(base_settings(type(self)))
+        key = json.dumps({name: value for name, value in structure.items() if name in fields}, default=str)
+        return structure_of(type(self), key, Twin(self))
+
+    @cached_property
+    def _concrete(self) -> tuple[Condition, ...]:
+        """Return the conditions with their regions and weights as numbers."""
+        return self._structure.writer.conditions_of(self)
+
+    def symbol_values(self) -> dict[str, float]:
+        """Return the numbers of all symbols that are the same at all points, by name."""
+        values = {name: float(getattr(self, name)) for name in self.float_settings()}
+        values |= {f"size_{name}": size for name, size in self.output_sizes.items() if name in self.sized}
+        return values | {
+            f"factor_{name}": 1 / size for name, size in self.residual_sizes.items() if name in self.referenced
+        }
+
+    def group_columns(self, index: int, points: PointSet) -> Array:
+        """Return the data columns [columns, points] of a group. Raises `ProblemError` where one is not finite."""
+        group = self.groups[index]
+        values = self._evaluated(group.columns, points)
+        if not np.isfinite(values).all():
+            column, at = np.argwhere(~np.isfinite(values))[0]
+            place = ", ".join(f"{c.symbol} = {points.values[c.symbol][at]:g}" for c in self.coordinates)
+            raise self._structure.writer.error(
+                "equations" if group.terms[0] in self.written.equations else "conditions",
+                f"{' and '.join(group.terms)}: {group.columns[column]} is not finite at {place}",
+            )
+        return values
+
+    def group_parameters(self, index: int) -> Array:
+        """Return the parameters [parameters] of a group. Raises `ProblemError` where one is not finite."""
+        group = self.groups[index]
+        values = self._evaluated(group.parameters, None)[:, 0] if group.parameters else np.zeros(0)
+        if not np.isfinite(values).all():
+            expression = group.parameters[int(np.argmin(np.isfinite(values)))]
+            raise self._structure.writer.error(
+                "equations", f"{' and '.join(group.terms)}: {expression} is not finite for these settings"
+            )
+        return values
+
+    def _evaluated(self, expressions: tuple[Any, ...], points: PointSet | None, **more: Array) -> Array:
+        from ..equations.evaluation import evaluated
+
+        return evaluated(expressions, {**(points.values if points else {}), **self.symbol_values(), **more})
+
+    # points
+
+    @property
+    def input_columns(self) -> tuple[Column, ...]:
+        """Return the quantities that the network sees, in order; the first are the coordinates."""
+        return self.coordinates
+
+    @cached_property
+    def scales(self) -> Mapping[str, tuple[float, float]]:
+        """Return centre and factor of each input by symbol: the network sees factor (value - centre)."""
+        scales = {}
+        for name, (low, high) in self._limits.items():
+            half = (high - low) / 2
+            scales[name] = (low + half, self.scale_factor / half if half > 0 else self.scale_factor)
+        return scales
+
+    @property
+    def _limits(self) -> Mapping[str, tuple[float, float]]:
+        if self.domain is None:
+            raise class_error(type(self), "a problem needs a domain, such as domain = Box(x=(0, 1))")
+        limits: Mapping[str, tuple[float, float]] = self._region.limits
+        if sorted(limits) != sorted(column.symbol for column in self.coordinates):
+            names = ", ".join(column.symbol for column in self.coordinates)
+            raise class_error(type(self), f"domain must be one of the coordinates {names}, not of {', '.join(limits)}")
+        return limits
+
+    @property
+    def seeds(self) -> Array:
+        """Return the derivative [coordinates] of each network input to its coordinate."""
+        return np.array([self.scales[column.symbol][1] for column in self.coordinates])
+
+    def at(self, name: str, values: Mapping[str, Array]) -> PointSet:
+        """Return physical points by symbol as a point set; known data that are no inputs may be missing."""
+        scaled = [
+            self.scales[column.symbol][1] * (values[column.symbol] - self.scales[column.symbol][0])
+            for column in self.input_columns
+        ]
+        return PointSet(name, np.stack(scaled, axis=1), values)
+
+    @property
+    def _open_table(self) -> OpenTable:
+        return vars(self).get("open_table", no_tables)
+
+    @property
+    def _region(self) -> Region:
+        return self.domain.reading(self._open_table)
+
+    @cached_property
+    def point_sets(self) -> tuple[PointSet, ...]:
+        """Return the points of each group. Raises `DataError` where they are missing."""
+        conditions = {condition.name: condition for condition in self._concrete}
+        sets: dict[str, PointSet] = {}
+        for group in self.groups:
+            term = group.terms[0]
+            name = term if term in conditions else ""  # all equations have the same points
+            if name not in sets:
+                sets[name] = self._inside if not name else self._on(conditions[name], len(sets))
+        return tuple(sets[group.terms[0] if group.terms[0] in conditions else ""] for group in self.groups)
+
+    @property
+    def _inside(self) -> PointSet:
+        from ..geometry import Table
+
+        settings: Any = self
+        if settings.points_sampler == "table":
+            if settings.points_table is None:
+                raise DataError("points_table: must name a file where points_sampler is table")
+            table = Table(settings.points_table).reading(self._open_table)
+            return self.at("inside", self._complete("inside", table.draw(0, "table", ())))
+        drawn = self._region.draw(settings.points, settings.points_sampler, self._seed(0))
+        return self.at("inside", self._complete("inside", drawn))
+
+    def _on(self, condition: Condition, number: int) -> PointSet:
+        settings: Any = self
+        if condition.on is None:
+            raise self._structure.writer.error("conditions", f"{condition.name}: it needs on=, the region it stands on")
+        region = condition.on.reading(self._open_table)
+        sampler = "sobol" if settings.points_sampler == "table" else settings.points_sampler
+        count = condition.points or settings.condition_points
+        drawn = region.draw(count, sampler, self._seed(number))
+        return self.at(condition.name, self._complete(condition.name, drawn))
+
+    def _seed(self, *stream: int) -> tuple[int, ...]:
+        return (getattr(self, "points_seed", 0), vars(self).get("round", 0), *stream)
+
+    def _complete(self, name: str, drawn: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return drawn points. Raises `DataError` where there are none, or a coordinate is missing."""
+        missing = [column.symbol for column in self.coordinates if column.symbol not in drawn]
+        if missing:
+            raise DataError(f"{self.name}: the points of {name} have no {missing[0]}")
+        if not len(drawn[self.coordinates[0].symbol]):
+            raise DataError(f"{self.name}: {name} has no points")
+        return drawn
+
+    @cached_property
+    def field_points(self) -> PointSet:
+        """Return the points where fields and errors are evaluated, none of them trained on."""
+        from ..geometry import Table, field_grid
+
+        if isinstance(self._reference, Table):
+            table = self._reference.reading(self._open_table).draw(0, "table", ())
+            return self.at("fields", self._complete("fields", table))
+        return self.at("fields", field_grid(self._region))
+
+    @cached_property
+    def held_out(self) -> tuple[tuple[int, PointSet], ...]:
+        """Return points of the equations that are never trained on, each with the index of its group."""
+        groups = [index for index, group in enumerate(self.groups) if group.terms[0] in self.written.equations]
+        if not groups or self.known:
+            return ()
+        drawn = self._region.draw(HELD_OUT_POINTS, "sobol", (getattr(self, "points_seed", 0), 0, _HELD_OUT_STREAM))
+        points = self.at("held out", drawn)
+        return tuple((index, points) for index in groups)
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Return the hash of the points with their data."""
+        digest = hashlib.sha256()
+        for points in self.point_sets:
+            for name, values in sorted(points.values.items()):
+                digest.update(f"{points.name}/{name}".encode() + np.ascontiguousarray(values, dtype="<f8").tobytes())
+        return digest.hexdigest()
 
     @property
     def marks(self) -> tuple[Line, ...]:
@@ -204,87 +450,121 @@ class Problem(abc.ABC):
         """Return sentences on data that are allowed but doubtful."""
         return ()
 
+    # results
+
+    def to_physical(self, raw: Array, points: PointSet) -> Array:
+        """Return the physical outputs [outputs, points] of the network's at points."""
+        if all(
+            output == field for output, field in zip(self.written.outputs.values(), self.written.fields, strict=True)
+        ):
+            return raw
+        from ..equations.evaluation import without_arguments
+
+        names = (without_arguments(field).name for field in self.written.fields)
+        outputs = tuple(without_arguments(output) for output in self.written.outputs.values())
+        return self._evaluated(outputs, points, **dict(zip(names, raw, strict=True)))
+
+    @cached_property
+    def _reference(self) -> Any:
+        """Return what the class's reference gives: None, expressions by output, a table or a function."""
+        writer = self._structure.writer
+        return writer.call("reference", self, writer.coordinates)
+
+    @cached_property
+    def solution(self) -> Array | None:
+        """Return the reference [outputs, points] on `field_points`, physical; None where it is not known."""
+        found = self._reference
+        if found is None:
+            return None
+        from ..equations.evaluation import reference_values
+
+        store: ReferenceStore = vars(self).get("reference_store", lambda key, compute: compute())
+        names = tuple(column.symbol for column in self.outputs)
+        try:
+            values = reference_values(found, names, self.field_points, store, self._reference_key)
+        except ProblemError as problem:
+            raise self._structure.writer.error("reference", str(problem)) from None
+        return values
+
+    @property
+    def _reference_key(self) -> str:
+        own = {name: getattr(self, name) for name in hints(type(self)) if name not in base_settings(type(self))}
+        text = json.dumps([inspect.getsource(type(self)), own, self.field_points.inputs.shape], default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def why_not(self, metric: str) -> str | None:
         """Return why a metric cannot be computed on these data, None where it can."""
         if any(record.name == metric and record.needs_reference for record in self.metrics):
-            if self.reference is None:
+            if self.solution is None:
                 return "there is no reference"
-            if not self.reference.any():
+            if not self.solution.any(axis=1).all():
                 return "the reference is 0 everywhere"
-        if metric == HELDOUT_RESIDUAL.name and (self.held_out is None or not len(self.held_out.inputs)):
+        if metric == HELDOUT_RESIDUAL.name and not any(len(points) for _, points in self.held_out):
             return "there are no points to hold out"
         return None
 
-    @cached_property
-    def data_sha256(self) -> str:
-        """Return the hash of the points with their data and the reference."""
-        digest = hashlib.sha256()
-        columns = [(points.term, points.columns) for points in self.point_sets]
-        if self.reference is not None:
-            columns.append(("reference", {"reference": self.reference}))
-        for term, arrays in columns:
-            for name, values in sorted(arrays.items()):
-                digest.update(f"{term}/{name}".encode() + np.ascontiguousarray(values, dtype="<f8").tobytes())
-        return digest.hexdigest()
-
     def forcing(self, points: PointSet) -> Array:
-        """Return what the residual is compared with [points], in the network's units."""
-        return np.ones(len(points.inputs))
+        """Return what the residual is compared with [points], in its unit."""
+        return np.ones(len(points))
 
-    @property
-    def term_weights(self) -> Mapping[str, float]:
-        """Return the factors of loss terms that are not 1."""
-        return {}
+    def errors(self, raw: Array) -> dict[str, float] | None:
+        """Return the relative L2 error of each of the network's outputs [outputs, points] on `field_points`."""
+        if self.solution is None:
+            return None
+        physical = self.to_physical(raw, self.field_points)
+        pairs = zip(self.outputs, physical, self.solution, strict=True)
+        return {column.symbol: relative(found, expected) for column, found, expected in pairs}
 
-    def points(self, term: str, columns: Mapping[str, Array]) -> PointSet:
-        """Return physical points, by the names of columns, as the point set of a term; unknown data may be missing."""
-        scaled = {}
-        for column in (*self.coordinates, *self.known):
-            if column.name in columns:
-                centre, factor = self.scales[column.symbol]
-                scaled[column.symbol] = factor * (columns[column.name] - centre)
-        inputs = np.stack([scaled[column.symbol] for column in self.input_columns], axis=1)
-        data = {column.symbol: scaled[column.symbol] for column in self.known if column.symbol in scaled}
-        return PointSet(term, inputs, data, self.term_weights.get(term, 1.0), dict(columns))
+    def error(self, raw: Array) -> float | None:
+        """Return the relative L2 error: of the output, or the root mean square of those of several outputs."""
+        errors = self.errors(raw)
+        return None if errors is None else rms(np.array(list(errors.values())))
 
-    def to_physical(self, output: Array) -> Array:
-        """Return the physical quantity of the network's output."""
-        return output / self.output_factor
-
-    def error(self, output: Array) -> float | None:
-        """Return the relative L2 error of outputs [points] on the first point set, or None without a reference."""
-        return None if self.reference is None else relative(self.to_physical(output), self.reference)
-
-    def field(self, output: Array) -> dict[str, Array]:
-        """Return the predicted field on the first point set, by the names of `field_columns`."""
-        columns = self.point_sets[0].columns
-        names = {column.symbol: column.name for column in self.known}
+    def field(self, raw: Array) -> dict[str, Array]:
+        """Return the predicted fields on `field_points`, by the names of `field_columns`."""
+        values, physical = self.field_points.values, self.to_physical(raw, self.field_points)
+        unknown = np.full_like(physical, np.nan) if self.solution is None else self.solution
+        outputs = output_columns(self.outputs)
+        count = len(self.outputs)
         return {
-            **{column.name: columns[column.name] for column in self.coordinates},
-            "predicted": self.to_physical(output),
-            "reference": np.full(len(output), np.nan) if self.reference is None else self.reference,
-            **{column.name: columns[names[column.symbol]] for column in self.shown},
+            **{column.name: values[column.symbol] for column in self.coordinates},
+            **{
+                column.name: physical[number // 2] if number % 2 == 0 else unknown[number // 2]
+                for number, column in enumerate(outputs[: 2 * count])
+            },
+            **{column.name: values[column.symbol] for column in self.shown},
         }
 
     def yardsticks(self, field: Mapping[str, Array]) -> tuple[Yardstick, ...]:
         """Return errors to compare a result with, from columns of `field`; none where there is no reference."""
-        reference = field["reference"]
-        if not len(reference) or not np.isfinite(reference).all() or not reference.any():
-            return ()
-        mean = np.full(len(reference), reference.mean())
-        return (Yardstick("the best constant field", relative(mean, reference)),)
+        errors = []
+        for column in output_columns(self.outputs)[1::2]:
+            reference = field[column.name]
+            if not len(reference) or not np.isfinite(reference).all() or not reference.any():
+                return ()
+            errors.append(relative(np.full(len(reference), reference.mean()), reference))
+        return (Yardstick("the best constant field", rms(np.array(errors))),)
 
     def evaluate(self, predict: Predictor) -> dict[str, float | None]:
         """Return the metrics of a trained network by name; one that cannot be computed is None."""
         values: dict[str, float | None] = dict.fromkeys(metric.name for metric in self.metrics)
-        output = predict.value(self.point_sets[0].inputs)
-        values["rel_l2"] = self.error(output)
-        if self.held_out is not None:
-            values["heldout_residual"] = rms(predict.residual(self.held_out)) / rms(self.forcing(self.held_out))
-        return values | self.measure(self.to_physical(output), predict)
+        raw = predict.value(self.field_points.inputs)
+        errors, solution = self.errors(raw), self.solution
+        found: dict[str, float | None] = {}
+        if errors is not None and solution is not None and solution.any(axis=1).all():
+            physical = self.to_physical(raw, self.field_points)
+            worst = np.abs(physical - solution).max(axis=1) / np.abs(solution).max(axis=1)
+            found = {f"rel_l2_{name}": error for name, error in errors.items()}
+            found |= {"rel_l2": rms(np.array(list(errors.values()))), "max_error": float(worst.max())}
+        if any(len(points) for _, points in self.held_out):
+            residuals = [predict.residual(index, points) for index, points in self.held_out]
+            forcing = [self.forcing(points) for _, points in self.held_out]
+            found["heldout_residual"] = rms(np.concatenate(residuals)) / rms(np.stack(forcing))
+        found |= self.measure(self.to_physical(raw, self.field_points), predict)
+        return values | {name: value for name, value in found.items() if name in values}
 
     def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
-        """Return the metrics that only this problem has, from the physical output [points] on the first point set."""
+        """Return metrics that only this problem has, from the physical outputs [outputs, points] on `field_points`."""
         return {}
 
 
@@ -293,22 +573,12 @@ class Predictor(abc.ABC):
 
     @abc.abstractmethod
     def value(self, inputs: Array) -> Array:
-        """Return outputs [points] at network inputs [points, inputs]."""
+        """Return raw outputs [outputs, points] at network inputs [points, inputs]."""
 
     @abc.abstractmethod
-    def residual(self, points: PointSet) -> Array:
-        """Return the residual [points] of the problem on any points."""
+    def residual(self, group: int, points: PointSet) -> Array:
+        """Return the residuals [residuals, points] of a group on any points."""
 
     @abc.abstractmethod
     def input_gradient(self, inputs: Array) -> Array:
-        """Return the derivatives [points, inputs] of the output to each input."""
-
-
-def rms(values: Array) -> float:
-    """Return the root mean square of values of any shape."""
-    return float(np.sqrt(np.mean(values**2)))
-
-
-def relative(values: Array, reference: Array) -> float:
-    """Return ||values - reference|| / ||reference||."""
-    return float(np.linalg.norm(values - reference) / np.linalg.norm(reference))
+        """Return the derivatives [outputs, points, inputs] of the raw outputs to each network input."""

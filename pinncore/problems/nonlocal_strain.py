@@ -9,37 +9,33 @@ averaged nor squared; or the sum of their mean squares.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Doc
 
-from ..data.loading import load_data, no_tables
-from ..data.points import FieldData
-from ..data.tables import NAMES, OpenTable
+from ..data.loading import load_data
+from ..data.points import FieldData, Points
+from ..data.tables import NAMES
+from ..equations.conditions import Condition
 from ..errors import SettingError
 from ..settings import NonNegativeFloat, PositiveFloat
-from .base import (
+from .base import Predictor, Problem
+from .columns import (
     HELDOUT_RESIDUAL,
+    MAX_ERROR,
     REL_L2,
     Array,
     Column,
-    Jet,
     Line,
     Metric,
     PointSet,
-    Predictor,
-    Problem,
     Yardstick,
     relative,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 INPUT_SETS = (("x", "y"), ("x", "y", "g", "elocal"))
 PROCESS_ZONE_X_MM, PROCESS_ZONE_Y_MM = (25.0, 47.5), 2.5
@@ -60,18 +56,21 @@ class NonlocalStrain(Problem):
     """
 
     name = "nonlocal_strain"
-    terms = ("residual", "lrb", "btb")
+    referenced = ("residual", "lrb", "btb")
+    sized = ("u",)
     term_meanings = {  # noqa: RUF012 - a ClassVar in the base
         "residual": "of the equation inside the plate",
         "lrb": "of the left and right boundary, before boundary_weight",
         "btb": "of the bottom and top boundary, before boundary_weight",
     }
     quantity = "non-local equivalent strain"
+    outputs = (Column("u", "u"),)
     coordinates = (Column("x", "x_mm", "mm", NAMES["x"]), Column("y", "y_mm", "mm", NAMES["y"]))
     known = (Column("g", "g_mm2", "mm^2", NAMES["g"]), Column("elocal", "elocal", "1", NAMES["elocal"]))
     shown = (Column("elocal", "local"),)
     metrics = (
         REL_L2,
+        MAX_ERROR,
         Metric(
             "paper_metric",
             "Square root of the sum of squared relative errors at the points; divide it by the square root of their "
@@ -117,7 +116,7 @@ class NonlocalStrain(Problem):
         Doc("Inputs of the network: [x, y], or [x, y, g, elocal], with which the wrong solution u = e has zero loss."),
     ] = ("x", "y")
     loss: Annotated[
-        Literal["norm", "mean_square"], Doc("norm (sum of three un-averaged L2 norms, as published) or mean_square.")
+        Literal["mean_square", "norm"], Doc("norm (sum of three un-averaged L2 norms, as published) or mean_square.")
     ] = "norm"
     scale_factor: Annotated[
         PositiveFloat,
@@ -167,29 +166,20 @@ class NonlocalStrain(Problem):
 
     def with_tables(self, tables: FieldData) -> NonlocalStrain:
         """Return the problem on given tables instead of those that `data` names."""
-        problem = dataclasses.replace(self)
-        vars(problem)["tables"] = tables
-        return problem
-
-    def reading(self, open_table: OpenTable) -> NonlocalStrain:
-        problem = dataclasses.replace(self)
-        vars(problem)["open_table"] = open_table
-        return problem
+        return self._with(tables=tables)
 
     @cached_property
     def tables(self) -> FieldData:
         """Return the tables that `data` names. Raises `DataError` where they cannot be read."""
-        return load_data(self.data, vars(self).get("open_table", no_tables))
+        return load_data(self.data, self._open_table)
 
-    def residual(self, term: str, u: Jet, data: Mapping[str, Tensor]) -> Tensor:
-        match term:
-            case "residual":
-                return u.value - data["g"] * u.laplacian - data["elocal"]
-            case "lrb":
-                return u.x
-            case "btb":
-                return u.y
-        raise KeyError(term)
+    def equations(self, u: Any, x: Any, y: Any, g: Any, elocal: Any) -> dict[str, Any]:
+        strength = g / self.scale_factor if self.scale_scope == "all" else g
+        return {"residual": u - strength * (u.diff(x, 2) + u.diff(y, 2)) - elocal}
+
+    def conditions(self, u: Any, x: Any, y: Any) -> list[Condition]:
+        weight = self.boundary_weight
+        return [Condition("lrb", u.diff(x), weight=weight), Condition("btb", u.diff(y), weight=weight)]
 
     @property
     def input_columns(self) -> tuple[Column, ...]:
@@ -199,16 +189,20 @@ class NonlocalStrain(Problem):
     @cached_property
     def point_sets(self) -> tuple[PointSet, ...]:
         tables = (self.tables.gauss, self.tables.lrb, self.tables.btb)
-        return tuple(self.points(term, points.columns) for term, points in zip(self.terms, tables, strict=True))
+        return tuple(self._at(term, points) for term, points in zip(self.terms, tables, strict=True))
+
+    def _at(self, name: str, points: Points) -> PointSet:
+        columns = (*self.coordinates, *self.known)
+        return self.at(name, {column.symbol: points.columns[column.name] for column in columns})
 
     @property
-    def term_weights(self) -> Mapping[str, float]:
-        return {"lrb": self.boundary_weight, "btb": self.boundary_weight}
+    def field_points(self) -> PointSet:
+        return self.point_sets[0]
 
     @cached_property
-    def held_out(self) -> PointSet | None:
+    def held_out(self) -> tuple[tuple[int, PointSet], ...]:
         points = self.tables.held_out
-        return None if points is None else self.points("residual", points.columns)
+        return () if points is None else ((0, self._at("held out", points)),)
 
     @cached_property
     def scales(self) -> Mapping[str, tuple[float, float]]:
@@ -218,7 +212,8 @@ class NonlocalStrain(Problem):
             strain = s * self.strain_multiplier
             return {"x": (0.0, s), "y": (0.0, s), "g": (0.0, s), "elocal": (0.0, strain)}
         if self.scale_scope == "elocal":
-            return {**super().scales, "elocal": (0.0, s * self.strain_multiplier)}
+            plain = {column.symbol: (0.0, 1.0) for column in (*self.coordinates, *self.known)}
+            return {**plain, "elocal": (0.0, s * self.strain_multiplier)}
         tables = self.tables
         x = np.concatenate([tables.gauss.x_mm, tables.lrb.x_mm, tables.btb.x_mm])
         y = np.concatenate([tables.gauss.y_mm, tables.lrb.y_mm, tables.btb.y_mm])
@@ -234,16 +229,19 @@ class NonlocalStrain(Problem):
         }
 
     @property
-    def output_factor(self) -> float:
-        return self.scales["elocal"][1]
+    def output_sizes(self) -> Mapping[str, float]:
+        return {"u": 1 / self.scales["elocal"][1]}
 
     @property
-    def loss_form(self) -> str:
-        return self.loss
+    def residual_sizes(self) -> Mapping[str, float]:
+        """Return the sizes that make the loss that of the network's units."""
+        size = self.output_sizes["u"]
+        return {"residual": size, "lrb": size * self.scales["x"][1], "btb": size * self.scales["y"][1]}
 
     @property
-    def reference(self) -> Array | None:
-        return self.tables.gauss.enonlocal_true
+    def solution(self) -> Array | None:
+        true = self.tables.gauss.enonlocal_true
+        return None if true is None else true[None]
 
     @property
     def marks(self) -> tuple[Line, ...]:
@@ -266,7 +264,7 @@ class NonlocalStrain(Problem):
         if reason is None and metric == "process_zone_error" and not self._zone.any():
             low, high = PROCESS_ZONE_X_MM
             return f"no Gauss point lies in the process zone, {low:g} < x < {high:g} mm, y < {PROCESS_ZONE_Y_MM:g} mm"
-        if reason is None and metric == "paper_metric" and self.reference is not None and not self.reference.all():
+        if reason is None and metric == "paper_metric" and self.solution is not None and not self.solution.all():
             return "the reference is 0 at some points, and this metric divides by it"
         return reason
 
@@ -285,14 +283,14 @@ class NonlocalStrain(Problem):
         return (*found, identity, *((limit,) if limit else ()))
 
     def forcing(self, points: PointSet) -> Array:
-        return points.data["elocal"]
+        return self.scales["elocal"][1] * points.values["elocal"]
 
     def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
-        gauss = self.tables.gauss
+        (u,), gauss = u, self.tables.gauss
         metrics: dict[str, float | None] = {"distance_to_local": relative(u, gauss.elocal)}
         if "elocal" in self.inputs:
             slopes = predict.input_gradient(self.point_sets[0].inputs)
-            metrics["mean_abs_du_de"] = float(np.abs(slopes[:, 3]).mean())
+            metrics["mean_abs_du_de"] = float(np.abs(slopes[0, :, 3]).mean())
         if (true := gauss.enonlocal_true) is not None:
             zone = self._zone
             if self.why_not("paper_metric") is None:
