@@ -76,7 +76,6 @@ class Writer:
         terms = {**equations, **conditions}
         if not terms:
             raise self.error("equations", "there is neither an equation nor a condition")
-        texts = {name: self._text(residual) for name, residual in terms.items()}
         outputs = self._outputs()
         checked = {name: self._checked(name, residual, outputs) for name, residual in terms.items()}
         used = set().union(*(_atoms(residual, AppliedUndef) for residual in checked.values()))
@@ -91,7 +90,7 @@ class Writer:
             tuple(self.coordinates.values()),
             (*self.coordinates.values(), *self.known.values(), *self.normals.values()),
             (*self.settings.values(), *self.sizes.values()),
-            texts,
+            {name: self._text(residual) for name, residual in terms.items()},
         )
 
     def call(self, method: str, instance: Any, arguments: Mapping[str, Any]) -> Any:
@@ -231,15 +230,14 @@ class Writer:
             raise self.error(method, f"{where}must be an expression, not {_kind(value)}")
         named = {**self.coordinates, **self.known, **self.settings, **self.normals}
         symbols = {each: named[each.name] for each in expression.free_symbols if each.name in named}
-        expression = expression.subs({a: b for a, b in symbols.items() if a is not b and a != b}, simultaneous=True)
+        expression = expression.subs({theirs: ours for theirs, ours in symbols.items() if theirs != ours})
         functions = {
-            applied: self.outputs[applied.func.__name__]
+            applied: self.outputs.get(applied.func.__name__, named.get(applied.func.__name__))
             for applied in expression.atoms(AppliedUndef)
-            if applied.func.__name__ in self.outputs
-            and applied != self.outputs[applied.func.__name__]
-            and all(argument in self.coordinates.values() for argument in applied.args)
+            if all(argument in self.coordinates.values() for argument in applied.args)
         }
-        return expression.subs(functions, simultaneous=True).doit() if functions else expression.doit()
+        others = {applied: ours for applied, ours in functions.items() if ours is not None and ours != applied}
+        return expression.subs(others, simultaneous=True).doit()
 
     def _text(self, residual: Any) -> tuple[str, str]:
         """Return a residual as plain text and as LaTeX, its outputs without their arguments."""

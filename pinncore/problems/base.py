@@ -17,14 +17,14 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, dataclass_transform
 
 import numpy as np
 from typing_extensions import Doc
 
-from ..data.loading import no_tables
 from ..data.tables import OpenTable
-from ..errors import DataError, ProblemError
+from ..errors import DataError, PinnError, ProblemError, SettingError
 from ..settings import (
     PositiveFloat,
     PositiveInt,
@@ -130,7 +130,7 @@ class Problem(abc.ABC):
         symbols = tuple(column.symbol for column in cls.outputs)
         if not hasattr(cls, "metrics"):
             cls.metrics = metrics_of(symbols)
-        cls.quantity = cls.quantity or symbols[0]
+        cls.quantity = cls.quantity or next(iter(symbols), "")
         try:
             dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         except (TypeError, ValueError) as problem:
@@ -352,12 +352,22 @@ class Problem(abc.ABC):
         return PointSet(name, np.stack(scaled, axis=1), values)
 
     @property
-    def _open_table(self) -> OpenTable:
-        return vars(self).get("open_table", no_tables)
+    def _open_table(self) -> OpenTable | None:
+        return vars(self).get("open_table")
 
     @property
     def _region(self) -> Region:
-        return self.domain.reading(self._open_table)
+        return self._opened(self.domain)
+
+    def _opened(self, region: Region) -> Region:
+        """Return a region as a part of the domain; tables start at the folder of the problem's file."""
+        from ..geometry import Table
+
+        if isinstance(region, Table):
+            file = getattr(sys.modules[type(self).__module__], "__file__", None) or "."
+            region = region.beside(Path(file).absolute().parent)
+            return region.reading(self._open_table) if self._open_table else region
+        return region.within(self.domain)
 
     @cached_property
     def point_sets(self) -> tuple[PointSet, ...]:
@@ -376,23 +386,25 @@ class Problem(abc.ABC):
         from ..geometry import Table
 
         settings: Any = self
-        if settings.points_sampler == "table":
-            if settings.points_table is None:
-                raise DataError("points_table: must name a file where points_sampler is table")
-            table = Table(settings.points_table).reading(self._open_table)
-            return self.at("inside", self._complete("inside", table.draw(0, "table", ())))
-        drawn = self._region.draw(settings.points, settings.points_sampler, self._seed(0))
-        return self.at("inside", self._complete("inside", drawn))
+        if settings.points_sampler != "table":
+            drawn = self._region.draw(settings.points, settings.points_sampler, self._seed(0), what="domain")
+            return self.at("inside", self._complete("inside", drawn))
+        if settings.points_table is None:
+            raise SettingError("points_table", None, "must name a file where points_sampler is table")
+        return self.at("inside", self._complete("inside", self._opened(Table(settings.points_table)).draw(1, "", 0)))
 
     def _on(self, condition: Condition, number: int) -> PointSet:
         settings: Any = self
+        writer = self._structure.writer
         if condition.on is None:
-            raise self._structure.writer.error("conditions", f"{condition.name}: it needs on=, the region it stands on")
-        region = condition.on.reading(self._open_table)
+            raise writer.error("conditions", f"{condition.name}: it needs on=, the region it stands on")
         sampler = "sobol" if settings.points_sampler == "table" else settings.points_sampler
         count = condition.points or settings.condition_points
-        drawn = region.draw(count, sampler, self._seed(number))
-        return self.at(condition.name, self._complete(condition.name, drawn))
+        try:
+            drawn = self._opened(condition.on).draw(count, sampler, self._seed(number), what=condition.name)
+            return self.at(condition.name, self._complete(condition.name, drawn))
+        except PinnError as problem:
+            raise writer.error("conditions", str(problem)) from None
 
     def _seed(self, *stream: int) -> tuple[int, ...]:
         return (getattr(self, "points_seed", 0), vars(self).get("round", 0), *stream)
@@ -412,8 +424,7 @@ class Problem(abc.ABC):
         from ..geometry import Table, field_grid
 
         if isinstance(self._reference, Table):
-            table = self._reference.reading(self._open_table).draw(0, "table", ())
-            return self.at("fields", self._complete("fields", table))
+            return self.at("fields", self._complete("fields", self._opened(self._reference).draw(1, "", 0)))
         return self.at("fields", field_grid(self._region))
 
     @cached_property

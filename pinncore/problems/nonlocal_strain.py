@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Doc
 
-from ..data.loading import load_data
+from ..data.loading import load_data, no_tables
 from ..data.points import FieldData, Points
 from ..data.tables import NAMES
 from ..equations.conditions import Condition
@@ -171,7 +171,7 @@ class NonlocalStrain(Problem):
     @cached_property
     def tables(self) -> FieldData:
         """Return the tables that `data` names. Raises `DataError` where they cannot be read."""
-        return load_data(self.data, self._open_table)
+        return load_data(self.data, self._open_table or no_tables)
 
     def equations(self, u: Any, x: Any, y: Any, g: Any, elocal: Any) -> dict[str, Any]:
         strength = g / self.scale_factor if self.scale_scope == "all" else g
