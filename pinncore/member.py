@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from .errors import SettingError
 from .networks import Layers, layer_sizes
 from .problems import Problem
 from .settings import ENGINE_TRAITS, TrainSettings, hints
@@ -22,7 +23,8 @@ class Member:
     @property
     def layers(self) -> Layers:
         """Return the layer sizes of the network."""
-        return layer_sizes(len(self.problem.input_columns), width=self.train.width, depth=self.train.depth)
+        inputs, outputs = len(self.problem.input_columns), len(self.problem.outputs)
+        return layer_sizes(inputs, width=self.train.width, depth=self.train.depth, outputs=outputs)
 
 
 def pack_key(member: Member) -> tuple[str, ...]:
@@ -39,6 +41,29 @@ def engine_name(name: str, device: str) -> str:
     if name != "auto":
         return name
     return "fused" if device == "cpu" else "torch"
+
+
+def engine_of(member: Member, device: str) -> tuple[str, str | None]:
+    """Return the engine of a member on a device, and why `auto` is not the usual one there (None: it is).
+
+    Raises `SettingError` where the engine that is asked for cannot evaluate the problem, `ProblemError` where the
+    problem is wrong.
+    """
+    name = engine_name(member.train.engine, device)
+    if name != "fused":
+        return name, None
+    terms = [term for group in member.problem.groups if group.needs_torch for term in group.terms]
+    if not terms:
+        return name, None
+    reason = f"engine torch: the residual of {', '.join(terms)} is a torch function, which no kernel is compiled from"
+    if member.train.engine == "fused":
+        raise SettingError(
+            "engine",
+            "fused",
+            f"cannot be used: the residual of {', '.join(terms)} is a torch function",
+            "Use engine: torch, or auto, or write the residual as a SymPy expression.",
+        )
+    return "torch", reason
 
 
 def is_padded(engine: str, device: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..member import engine_name
+from ..member import Member, engine_name, engine_of
 from .base import Engine as Engine
 from .base import Evaluation as Evaluation
+from .base import Picks as Picks
 from .compiled_engine import CompiledTorchEngine as CompiledTorchEngine
 from .fused import FusedEngine as FusedEngine
 from .reference import ReferenceEngine as ReferenceEngine
@@ -18,5 +19,13 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 def choose_engine(name: str, device: torch.device) -> type[Engine]:
-    """Return the engine that `name` means on a device; `auto` is the fastest."""
+    """Return the engine that `name` means on a device, whatever the problem; `auto` is the fastest."""
     return ENGINES[engine_name(name, device.type)]
+
+
+def engine_for(member: Member, device: torch.device) -> type[Engine]:
+    """Return the engine of a member on a device; `auto` is the fastest that can evaluate its problem.
+
+    Raises `SettingError` where the engine that is asked for cannot.
+    """
+    return ENGINES[engine_of(member, device.type)[0]]

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..activations import activation_of
+from ..equations.channels import Channels
+from ..equations.torch_code import group_residuals
 from ..errors import SettingError
 from ..layouts import Layout, PackedLayout
-from ..networks import Layers
+from ..networks import Layers, unflatten
 from ..problems.base import Array, PointSet, Problem
+
+# for each row the indices of its points in each group; None: all points
+Picks = Sequence[Sequence[NDArray[np.int64] | None]]
 
 
 class Evaluation(NamedTuple):
-    """Loss [members], its unweighted terms [members, terms] and its gradient [members, size]."""
+    """Loss [rows], its unweighted terms [rows, terms] and its gradient [rows, size]."""
 
     loss: Tensor
     terms: Tensor
@@ -27,9 +35,9 @@ class Evaluation(NamedTuple):
 class Engine(abc.ABC):
     """An evaluator of all members of a pack at once; member i has `problems[i]` and layers `layout.members[i]`.
 
-    Members share the problem's class, term names, numbers of points and the activation of their hidden layers.
-    `allow_tf32` lets matrix products in float32 round to TF32 on devices that have it. Engines know nothing about
-    optimisers.
+    Members share the problem's class, the structure of its groups, numbers of points and the activation of their hidden
+    layers. `allow_tf32` lets matrix products in float32 round to TF32 on devices that have it. Engines know nothing
+    about optimisers.
     """
 
     name: ClassVar[str]
@@ -44,8 +52,7 @@ class Engine(abc.ABC):
         activation: str = "tanh",
         allow_tf32: bool = False,
     ) -> None:
-        shapes = {(type(p), tuple((s.term, s.inputs.shape) for s in p.point_sets)) for p in problems}
-        if len(shapes) != 1 or len(problems) != len(layout.members):
+        if len({_shape(problem) for problem in problems}) != 1 or len(problems) != len(layout.members):
             raise SettingError("members", len(problems), "must share the problem, its terms and point counts")
         self.problems, self.layout, self.dtype, self.device = list(problems), layout, dtype, device
         self.activation, self.allow_tf32 = activation_of(activation).name, allow_tf32
@@ -81,42 +88,108 @@ class Engine(abc.ABC):
         """Return the memory of one evaluation of a pack, without its points, parameters and optimisers."""
 
     @abc.abstractmethod
-    def evaluate(self, parameters: Tensor) -> Evaluation:
-        """Return loss, terms and gradient at padded parameters [members, size]."""
+    def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
+        """Return loss, terms and gradient of members `rows` (default: all) at padded parameters [rows, size].
+
+        `picks` chooses points, as many for every row: their mean squares and norms are those of the chosen points.
+        """
+
+    @abc.abstractmethod
+    def renew(self, row: int, problem: Problem) -> None:
+        """Give a member the points of `problem`, as many as before."""
 
     @abc.abstractmethod
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
-        """Return the outputs [rows, points] of members `rows` on their first point set; parameters [rows, size]."""
+        """Return the raw outputs [rows, outputs, points] of members `rows` on their field points.
+
+        Parameters are [rows, size].
+        """
 
     @abc.abstractmethod
-    def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return u, u_x, u_y and lap u, each [points], of one member (parameters [size]) on any points."""
+    def channels(self, parameters: Tensor, row: int, channels: Channels, points: PointSet, columns: Array) -> Tensor:
+        """Return the channels [outputs, channels, points] of one member (parameters [size]) at any points.
+
+        `columns` [columns, points] are those of the group that the channels belong to.
+        """
+
+    def residuals(self, parameters: Tensor, row: int, group: int, points: PointSet) -> Tensor:
+        """Return the residuals [residuals, points] of a group of one member (parameters [size]) at any points."""
+        problem = self.problems[row]
+        record, columns = problem.groups[group], problem.group_columns(group, points)
+        channels = self.channels(parameters, row, record.channels, points, columns)
+        settings = self.as_tensor(problem.group_parameters(group))[:, None]
+        with torch.no_grad():
+            return group_residuals(record, [list(output) for output in channels], list(self.as_tensor(columns)), list(settings))
+
+    def slopes(self, parameters: Tensor, row: int, points: PointSet) -> Array:
+        """Return the derivatives [outputs, points, inputs] of the raw outputs to the network's inputs, in float64."""
+        activation, slope = points.inputs, None
+        sigma = activation_of(self.activation)
+        weights = unflatten(self.layout.unpack(parameters, row), self.layout.members[row])
+        for w, b in weights[:-1]:
+            z = torch.as_tensor(activation @ w + b)
+            value = sigma.value(z)
+            first = sigma.slopes(z, value).first.numpy()
+            activation, slope = value.numpy(), (w if slope is None else slope @ w) * first[:, None, :]
+        w, _ = weights[-1]
+        last = np.broadcast_to(w, (len(activation), *w.shape)) if slope is None else slope @ w
+        return np.ascontiguousarray(last.transpose(2, 0, 1))
 
     def as_tensor(self, array: Array) -> Tensor:
         """Return an array in the engine's precision, on its device."""
         return torch.as_tensor(array, dtype=self.dtype, device=self.device)
 
 
-def combine(norms: Tensor, weights: Tensor, averages: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return loss, terms and factors of the terms' gradients from sums of squares.
+def _shape(problem: Problem) -> tuple[object, ...]:
+    groups = tuple((group.terms, group.channels) for group in problem.groups)
+    return type(problem), groups, tuple(points.inputs.shape for points in problem.point_sets)
 
-    Shapes: `norms` sums of squared residuals [members, terms], `weights` [members, terms], `averages` [members, terms]:
-    1/points where the loss is a mean square, 0 where it is a norm. The factor multiplies sum(r dr/dp): for a norm
-    weight / ||r|| (0 at r = 0, the subgradient that torch takes), for a mean square 2 weight / points.
+
+def combine(
+    squares: Tensor, weights: Tensor, averages: Tensor, starts: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return loss [members], terms [members, terms] and the factors [members, groups] of the groups' gradients.
+
+    `squares` are sums of squared residuals [members, terms], `weights` [members, terms], `averages` [members, terms]:
+    1/points where the loss is a mean square, 0 where it is a norm; `starts` are those of `group_starts`. The factor
+    multiplies sum(r dr/dp) of a group with one residual: for a norm weight / ||r|| (0 at r = 0, the subgradient that
+    torch takes), for a mean square 2 weight / points. For a group with several it multiplies sum(weight r dr/dp).
     """
     is_norm = averages == 0
-    roots = norms.sqrt()
-    terms = torch.where(is_norm, roots, norms * averages)
+    roots = squares.sqrt()
+    terms = torch.where(is_norm, roots, squares * averages)
     inverse = torch.where(roots > 0, 1 / torch.where(roots > 0, roots, torch.ones_like(roots)), torch.zeros_like(roots))
-    factors = weights * torch.where(is_norm, inverse, 2 * averages)
-    return (weights * terms).sum(dim=1), terms, factors
-
-
-def loss_shape(problems: Sequence[Problem]) -> tuple[list[list[float]], list[list[float]]]:
-    """Return `weights` and `averages` of `combine` for each member and term."""
-    weights = [[points.weight for points in problem.point_sets] for problem in problems]
-    averages = [
-        [1 / len(points.inputs) if problem.loss_form == "mean_square" else 0.0 for points in problem.point_sets]
-        for problem in problems
+    loss = (weights * terms).sum(dim=1)
+    slopes = torch.where(is_norm, inverse, 2 * averages)
+    factors = [
+        slopes[:, low] * weights[:, low] if high - low == 1 else slopes[:, low]
+        for low, high in itertools.pairwise(starts)
     ]
-    return weights, averages
+    return loss, terms, torch.stack(factors, dim=1)
+
+
+def group_starts(problem: Problem) -> list[int]:
+    """Return the first term of each group, and the number of terms."""
+    return [0, *itertools.accumulate(len(group.terms) for group in problem.groups)]
+
+
+def loss_shape(problems: Sequence[Problem], counts: Sequence[int] = ()) -> tuple[Array, Array]:
+    """Return `weights` and `averages` of `combine`, [members, terms], for numbers of points of each group.
+
+    The default is all points.
+    """
+    weights, averages = [], []
+    for problem in problems:
+        numbers = counts or [len(points.inputs) for points in problem.point_sets]
+        each = [number for number, group in zip(numbers, problem.groups, strict=True) for _ in group.terms]
+        weights.append(problem.weights)
+        averages.append([1 / number if problem.loss_form == "mean_square" else 0.0 for number in each])
+    return np.array(weights, dtype=np.float64), np.array(averages, dtype=np.float64)
+
+
+def residual_weights(problems: Sequence[Problem], group: int) -> Array:
+    """Return the weights [members, residuals] of a group's cotangents: 1 for one residual, which `combine` weights."""
+    starts = group_starts(problems[0])
+    if starts[group + 1] - starts[group] == 1:
+        return np.ones((len(problems), 1))
+    return np.array([problem.weights[starts[group] : starts[group + 1]] for problem in problems], dtype=np.float64)

@@ -1,18 +1,34 @@
-"""Nested automatic differentiation, one member at a time: slow and simple, the reference for the other engines."""
+"""The reference: the equation as it is written, differentiated by nested autograd.
+
+Networks are evaluated one after another with their own weights, derivatives to the coordinates by
+`torch.autograd.grad`: no channels, no chain rule by hand. It is far slower than the other engines, which are checked
+against it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
+import numpy as np
+import sympy as sp
 import torch
+from numpy.typing import NDArray
+from sympy.core.function import AppliedUndef
 from torch import Tensor
 from torch.nn import functional
 
+from ..equations.channels import Channels, TorchCall
+from ..equations.torch_code import torch_function
 from ..networks import Layers
-from ..problems.base import Jet, PointSet, Problem
-from .base import Engine, Evaluation
+from ..problems.base import Array, PointSet, Problem
+from .base import Engine, Evaluation, Picks
 
 Function = Callable[[Tensor], Tensor]
 
@@ -33,47 +49,121 @@ class ReferenceEngine(Engine):
     def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
         return max(sum(layers[1:-1]) for layers in members) * points * itemsize * SAVED_ARRAYS
 
-    def evaluate(self, parameters: Tensor) -> Evaluation:
+    def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
         losses, terms, gradients = [], [], []
-        for row, problem in enumerate(self.problems):
+        for position, row in enumerate(range(len(self.problems)) if rows is None else rows):
+            problem = self.problems[row]
             place = torch.as_tensor(self.layout.positions(row), device=self.device)
-            flat = parameters[row, place].detach().requires_grad_()
-            values = [self._term(problem, points, flat, row) for points in problem.point_sets]
-            weighted = [points.weight * value for points, value in zip(problem.point_sets, values, strict=True)]
-            loss = torch.stack(weighted).sum()
+            flat = parameters[position, place].detach().requires_grad_()
+            values = []
+            for group, points in enumerate(problem.point_sets):
+                chosen = picks[position][group] if picks is not None else None
+                values.append(self._terms(flat, row, group, points if chosen is None else _picked(points, chosen)))
+            term = torch.cat(values)
+            loss = (self.as_tensor(problem.weights) * term).sum()
             (gradient,) = torch.autograd.grad(loss, flat)
             losses.append(loss.detach())
-            terms.append(torch.stack(values).detach())
-            gradients.append(torch.zeros_like(parameters[row]).index_copy(0, place, gradient))
+            terms.append(term.detach())
+            gradients.append(torch.zeros_like(parameters[position]).index_copy(0, place, gradient))
         return Evaluation(torch.stack(losses), torch.stack(terms), torch.stack(gradients))
+
+    def renew(self, row: int, problem: Problem) -> None:
+        self.problems[row] = problem
 
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
         with torch.no_grad():
-            inputs = [self.as_tensor(self.problems[row].point_sets[0].inputs) for row in rows]
             return torch.stack(
                 [
-                    _network(self._flat(p, row), self.layout.members[row], x, self._function)
-                    for p, row, x in zip(parameters, rows, inputs, strict=True)
+                    self._network(self._flat(p, row), row, self.as_tensor(self.problems[row].field_points.inputs)).T
+                    for p, row in zip(parameters, rows, strict=True)
                 ]
             )
 
-    def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        flat, inputs = self._flat(parameters, row), self.as_tensor(points.inputs)
-        jet = _jet(flat, self.layout.members[row], inputs, self._function)
-        return jet.value.detach(), jet.x.detach(), jet.y.detach(), jet.laplacian.detach()
+    def channels(self, parameters: Tensor, row: int, channels: Channels, points: PointSet, columns: Array) -> Tensor:
+        coefficients = self.as_tensor(columns)
+        place = [torch.zeros_like(self.as_tensor(points.inputs[:, 0])) for _ in self.problems[row].seeds]
+        with torch.enable_grad():
+            place = [coordinate.requires_grad_() for coordinate in place]
+            outputs = self._fields(self._flat(parameters, row), row, points, place)
+            found = [_channels(output, channels, place, coefficients) for output in outputs]
+        return torch.stack(found).detach()
 
-    @property
-    def _function(self) -> Function:
-        return FUNCTIONS[self.activation]
+    def residuals(self, parameters: Tensor, row: int, group: int, points: PointSet) -> Tensor:
+        return self._residuals(self._flat(parameters, row), row, group, points).detach()
 
     def _flat(self, parameters: Tensor, row: int) -> Tensor:
         return parameters[torch.as_tensor(self.layout.positions(row), device=self.device)]
 
-    def _term(self, problem: Problem, points: PointSet, flat: Tensor, row: int) -> Tensor:
-        jet = _jet(flat, self.layout.members[row], self.as_tensor(points.inputs), self._function)
-        data = {name: self.as_tensor(values) for name, values in points.data.items()}
-        residual = problem.residual(points.term, jet, data)
-        return residual.square().mean() if problem.loss_form == "mean_square" else torch.linalg.vector_norm(residual)
+    def _network(self, flat: Tensor, row: int, inputs: Tensor) -> Tensor:
+        """Return the raw outputs [points, outputs] at network inputs [points, inputs]."""
+        return _network(flat, self.layout.members[row], inputs, FUNCTIONS[self.activation])
+
+    def _fields(self, flat: Tensor, row: int, points: PointSet, place: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the raw outputs, each [points], as functions of the physical coordinates `place`."""
+        shifts = torch.stack([coordinate - coordinate.detach() for coordinate in place], dim=1)  # 0, with slopes of 1
+        inputs, count = self.as_tensor(points.inputs), len(place)
+        moved = inputs[:, :count] + self.as_tensor(self.problems[row].seeds) * shifts
+        return self._network(flat, row, torch.cat([moved, inputs[:, count:]], dim=1)).unbind(1)
+
+    def _residuals(self, flat: Tensor, row: int, group: int, points: PointSet) -> Tensor:
+        """Return the residuals [residuals, points] as a group is written."""
+        problem = self.problems[row]
+        record = problem.groups[group]
+        named = {str(symbol): self.as_tensor(value) for symbol, value in problem.symbol_values().items()}
+        named |= {name: self.as_tensor(values) for name, values in points.values.items()}
+        with torch.enable_grad():
+            place = {c.symbol: named[c.symbol].detach().clone().requires_grad_() for c in problem.coordinates}
+            fields = self._fields(flat, row, points, list(place.values()))
+            written = _Written(named | place, place, dict(zip(record.fields, fields, strict=True)))
+            values = [written.value(residual) for residual in record.written]
+            return torch.stack([self.as_tensor(value).expand(len(points.inputs)) for value in values])
+
+    def _terms(self, flat: Tensor, row: int, group: int, points: PointSet) -> Tensor:
+        residuals = self._residuals(flat, row, group, points)
+        if self.problems[row].loss_form == "mean_square":
+            return residuals.square().mean(dim=1)
+        return torch.linalg.vector_norm(residuals, dim=1)
+
+
+class _Written:
+    """Values of expressions of fields and their derivatives, at points with values by the names of symbols."""
+
+    def __init__(self, named: Mapping[str, Tensor], place: Mapping[str, Tensor], fields: Mapping[Any, Tensor]) -> None:
+        self._named, self._place = named, place
+        self._known: dict[Any, Tensor] = dict(fields)  # by expression, for derivatives by expression and variables
+
+    def value(self, expression: Any) -> Any:
+        leaves = _leaves(expression)
+        (found,) = torch_function(leaves, (expression,))(*[self._leaf(leaf) for leaf in leaves])
+        return found
+
+    def _leaf(self, leaf: Any) -> Tensor:
+        if leaf.is_Symbol:
+            return self._named[leaf.name]
+        if isinstance(leaf, sp.Derivative):
+            return self._derivative(leaf.expr, tuple(leaf.variables))
+        return self._known[leaf]
+
+    def _derivative(self, expression: Any, variables: tuple[Any, ...]) -> Tensor:
+        if not variables:
+            return self._leaf(expression) if expression in self._known else self.value(expression)
+        if (expression, variables) not in self._known:
+            before = self._derivative(expression, variables[:-1])
+            self._known[expression, variables] = _slope(before, self._place[variables[-1].name])
+        return self._known[expression, variables]
+
+
+@functools.lru_cache(maxsize=4096)
+def _leaves(expression: Any) -> tuple[Any, ...]:
+    """Return the symbols, fields and derivatives that an expression consists of; what is in a derivative is not one."""
+    found = set()
+    for part in expression.arguments if isinstance(expression, TorchCall) else (expression,):
+        walk = sp.preorder_traversal(part)
+        for node in walk:
+            if isinstance(node, (sp.Symbol, sp.Derivative, AppliedUndef)):
+                found.add(node)
+                walk.skip()
+    return tuple(sorted(found, key=sp.default_sort_key))
 
 
 def _network(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -> Tensor:
@@ -85,20 +175,32 @@ def _network(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -
         activation = activation @ w + b
         if start < len(flat):
             activation = function(activation)
-    return activation[:, 0]
+    return activation
 
 
-def _jet(flat: Tensor, layers: Layers, inputs: Tensor, function: Function) -> Jet:
-    """Return the output and its derivatives to the first two inputs, the others held fixed."""
-    inputs = inputs.detach().requires_grad_()
-    with torch.enable_grad():
-        u = _network(flat, layers, inputs, function)
-        first = _input_gradient(u, inputs)
-        u_x, u_y = first[:, 0], first[:, 1]
-        return Jet(u, u_x, u_y, _input_gradient(u_x, inputs)[:, 0] + _input_gradient(u_y, inputs)[:, 1])
+def _channels(output: Tensor, channels: Channels, place: Sequence[Tensor], columns: Tensor) -> Tensor:
+    """Return the channels [channels, points] of one output."""
+    firsts = [_slope(output, place[coordinate]) for coordinate in channels.firsts]
+    forms = []
+    for form in channels.forms:
+        seconds = [
+            (_slope(firsts[p], place[channels.firsts[q]]), 1.0 if column is None else columns[column])
+            for p, q, column in form
+        ]
+        forms.append(sum(coefficient * second for second, coefficient in seconds))
+    return torch.stack([output, *firsts, *forms])
 
 
-def _input_gradient(values: Tensor, inputs: Tensor) -> Tensor:
-    """Return d values_i / d inputs_i for every point i."""
-    (gradient,) = torch.autograd.grad(values.sum(), inputs, create_graph=True, materialize_grads=True)
-    return gradient
+def _slope(values: Tensor, coordinate: Tensor) -> Tensor:
+    """Return d values_i / d coordinate_i for every point i."""
+    if not values.requires_grad:
+        return torch.zeros_like(coordinate)
+    (slope,) = torch.autograd.grad(
+        values.sum(), coordinate, create_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return slope
+
+
+def _picked(points: PointSet, chosen: NDArray[np.int64]) -> PointSet:
+    values = {name: numbers[chosen] for name, numbers in points.values.items()}
+    return dataclasses.replace(points, inputs=points.inputs[chosen], values=values)

@@ -1,53 +1,76 @@
-"""Packed forward Laplacian in PyTorch with a hand-written reverse pass, on any device.
+"""Packed forward derivatives in PyTorch with a hand-written reverse pass, on any device.
 
-Each layer carries four channels, the activation a and its derivatives (a, a_x, a_y, lap a) to the first two inputs
-(Li et al. 2024, "forward Laplacian"). Through a linear layer all four are multiplied by W; through the activation
+Each layer carries the channels of its group: the activation a, its derivatives a_k to some coordinates, and second-order
+forms a_f = sum of c_pq d2a/dx_p dx_q (Li et al. 2024, "forward Laplacian", for any second-order operator). Through a linear
+layer all are multiplied by W; through the activation
 
-    a' = sigma(z),  a'_x = sigma'(z) z_x,  lap a' = sigma'(z) lap z + sigma''(z) (z_x^2 + z_y^2).
+    a' = sigma(z),  a'_k = sigma'(z) z_k,  a'_f = sigma'(z) z_f + sigma''(z) sum of c_pq z_p z_q.
+
+The first layer starts the derivatives with the factors from coordinates to network inputs, so channels are physical.
 
 Arrays are [members, units, channels, points], points last: the long dimension is contiguous, which doubles the speed
 of the small matrix products. On a CPU, points are processed in chunks that stay in the second-level cache; the chunk
-depends on the padded width and the precision only, never on the number of members.
+depends on the padded width, the channels and the precision only, never on the number of members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..activations import Activation, Slopes, activation_of
+from ..equations.channels import Channels, Form, Group
+from ..equations.torch_code import group_residuals
 from ..layouts import PackedLayout
 from ..networks import Layers
-from ..problems.base import Jet, PointSet, Problem
-from .base import Engine, Evaluation, combine, loss_shape
+from ..problems.base import Array, PointSet, Problem
+from .base import Engine, Evaluation, Picks, combine, group_starts, loss_shape, residual_weights
 from .precision import matrix_products
 
 CHUNK_BYTES = 200_000  # one array of one member; the best size on two CPUs for 2 x 16 to 3 x 32
 CHUNK_POINTS = (128, 2048)
-CHANNELS = 4
-SAVED_ARRAYS = 14  # that an evaluation holds for each hidden unit and point (measured)
+USUAL_CHANNELS = 4  # of the equation of most problems, in estimates of memory
+SAVED_ARRAYS = 14  # that an evaluation holds for each hidden unit and point, with the usual channels (measured)
 
 Views = list[tuple[Tensor, Tensor]]  # (W [members, in, out], b [members, out]) of each layer
 
 
 class _Saved(NamedTuple):
-    """Numbers of one activation for the reverse pass: z channels, derivatives of sigma, z_x^2 + z_y^2."""
+    """Numbers of one activation for the reverse pass: z channels, derivatives of sigma, sum c_pq z_p z_q by form."""
 
     z: Tensor
     slopes: Slopes
-    square: Tensor
+    squares: list[Tensor]
 
 
-class StackedSet(NamedTuple):
-    """One point set of all members: inputs [members, inputs, points], data by name [members, points]."""
+class StackedPoints(NamedTuple):
+    """Points of one group of several members: inputs [members, inputs, points], columns [members, columns, points]."""
 
-    term: str
     inputs: Tensor
-    data: dict[str, Tensor]
+    columns: Tensor
+
+
+class StackedMembers(NamedTuple):
+    """What differs between the members of a group: factors of coordinates, parameters, weights of residuals."""
+
+    seeds: Tensor  # [members, coordinates]
+    parameters: Tensor  # [members, parameters]
+    weights: Tensor  # [members, residuals], of the cotangents
+
+
+class _Rows(NamedTuple):
+    """Some members in an evaluation: points and numbers by group, weights and averages [members, terms]."""
+
+    points: list[StackedPoints]
+    members: list[StackedMembers]
+    weights: Tensor
+    averages: Tensor
 
 
 class TorchEngine(Engine):
@@ -60,158 +83,250 @@ class TorchEngine(Engine):
 
     def __init__(self, problems: Sequence[Problem], layout: PackedLayout, **options: Any) -> None:
         super().__init__(problems, layout, **options)
-        self._sets = [self._stack([p.point_sets[i] for p in problems]) for i in range(len(problems[0].point_sets))]
-        weights, averages = loss_shape(problems)
-        self._weights, self._averages = (
-            torch.tensor(table, dtype=self.dtype, device=self.device) for table in (weights, averages)
-        )
         self._sigma = activation_of(self.activation)
+        self._groups: tuple[Group, ...] = tuple(problems[0].groups)
+        self._starts = group_starts(problems[0])
+        groups = range(len(self._groups))
+        weights, averages = (self.as_tensor(table) for table in loss_shape(problems))
+        self._all = _Rows(
+            [_stacked([self._points(problem, group) for problem in problems]) for group in groups],
+            [self._members(group) for group in groups],
+            weights,
+            averages,
+        )
+        self._some: tuple[tuple[int, ...], _Rows] | None = None  # the rows of the last evaluation of some members
 
     @classmethod
     def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
         width, hidden = (max(part(layers[1:-1]) for layers in members) for part in (max, sum))
-        chunk = cls._chunk_points(width, itemsize) if device == "cpu" else points
+        chunk = cls._chunk_points(width, itemsize, USUAL_CHANNELS) if device == "cpu" else points
         return len(members) * hidden * min(chunk, points) * itemsize * SAVED_ARRAYS
 
     @classmethod
-    def _chunk_points(cls, width: int, itemsize: int) -> int:
+    def _chunk_points(cls, width: int, itemsize: int, channels: int) -> int:
         low, high = cls.chunk_points
-        return min(max(cls.chunk_bytes // (CHANNELS * width * itemsize), low), high)
+        return min(max(cls.chunk_bytes // (channels * width * itemsize), low), high)
 
     @torch.no_grad()
-    def evaluate(self, parameters: Tensor) -> Evaluation:
+    def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
         with self._products():
-            return self._evaluate(parameters)
+            return self._evaluate(parameters, self._picked(rows, picks) if picks is not None else self._chosen(rows))
 
-    def _evaluate(self, parameters: Tensor) -> Evaluation:
+    def _evaluate(self, parameters: Tensor, chosen: _Rows) -> Evaluation:
         weights = self.layout.views(parameters)
         squares, gradients = [], []
-        for points in self._sets:
+        for group, points, members in zip(self._groups, chosen.points, chosen.members, strict=True):
             gradient = torch.zeros_like(parameters)
-            square = torch.zeros_like(parameters[:, 0])
-            for chunk in self._chunks(points):
-                square += self._accumulate(weights, gradient, chunk)
+            square = torch.zeros_like(members.weights)
+            for chunk in self._chunks(points, group.channels):
+                square += self._accumulate(weights, gradient, group, chunk, members)
             squares.append(square)
             gradients.append(gradient)
-        loss, terms, factors = combine(torch.stack(squares, dim=1), self._weights, self._averages)
+        loss, terms, factors = combine(torch.cat(squares, dim=1), chosen.weights, chosen.averages, self._starts)
         total = factors[:, 0, None] * gradients[0]
-        for term in range(1, len(gradients)):
-            total.addcmul_(factors[:, term, None], gradients[term])
+        for group in range(1, len(gradients)):
+            total.addcmul_(factors[:, group, None], gradients[group])
         return Evaluation(loss, terms, total)
+
+    def renew(self, row: int, problem: Problem) -> None:
+        self.problems[row], self._some = problem, None
+        self.__dict__.pop("_field_inputs", None)
+        for group, points in enumerate(self._all.points):
+            for stacked, own in zip(points, self._points(problem, group), strict=True):
+                stacked[row] = own
 
     @torch.no_grad()
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
-        activation = self._sets[0].inputs[list(rows)]
+        activation = self._field_inputs[list(rows)]
         weights = self.layout.views(parameters)
         with self._products():
             for level, (w, b) in enumerate(weights):
                 activation = torch.baddbmm(b[:, :, None], w.transpose(1, 2), activation)
                 if level < len(weights) - 1:
                     self._sigma.value(activation, out=activation)
-        return activation[:, 0]
+        return activation
 
     @torch.no_grad()
-    def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def channels(self, parameters: Tensor, row: int, channels: Channels, points: PointSet, columns: Array) -> Tensor:
+        stacked = StackedPoints(self.as_tensor(points.inputs.T.copy())[None], self.as_tensor(columns)[None])
+        seeds = self.as_tensor(self.problems[row].seeds)[None]
         with self._products():
-            output, _, _ = self._forward(self.layout.views(parameters[None]), self._stack([points]).inputs)
-        value, x, y, laplacian = output[0, 0].unbind(0)
-        return value, x, y, laplacian
+            output, _, _ = self._forward(self.layout.views(parameters[None]), channels, stacked, seeds)
+        return output[0]
 
     def _products(self) -> AbstractContextManager[None]:
         return matrix_products(self.dtype, self.device, allow_tf32=self.allow_tf32)
 
-    def _accumulate(self, weights: Views, gradient: Tensor, points: StackedSet) -> Tensor:
-        """Return the sum of squared residuals [members] of a chunk; add sum(r dr/dp) to `gradient` [members, size]."""
-        gradients = self.layout.views(gradient)
-        output, saved, activations = self._forward(weights, points.inputs)
-        square, cotangent = self._residual(points, output)
+    def _accumulate(
+        self, weights: Views, gradient: Tensor, group: Group, points: StackedPoints, members: StackedMembers
+    ) -> Tensor:
+        """Return the sums of squared residuals [members, residuals] of a chunk; add sum(w r dr/dp) to `gradient`."""
+        gradients, channels = self.layout.views(gradient), group.channels
+        output, saved, activations = self._forward(weights, channels, points, members.seeds)
+        square, cotangent = residual(group, points, members, output)
         for level in range(len(weights) - 1, 0, -1):
             flat = cotangent.flatten(2)
             gradients[level][0].baddbmm_(activations[level - 1].flatten(2), flat.transpose(1, 2))
             gradients[level][1].add_(cotangent[:, :, 0].sum(dim=2))
             incoming = torch.bmm(weights[level][0], flat).view_as(activations[level - 1])
-            cotangent = _activation_reverse(self._sigma, saved[level - 1], incoming)
+            cotangent = _activation_reverse(self._sigma, channels, points.columns, saved[level - 1], incoming)
         w, b = gradients[0]
         w.baddbmm_(points.inputs, cotangent[:, :, 0].transpose(1, 2))
-        w[:, :2] += cotangent[:, :, 1:3].sum(dim=3).transpose(1, 2)
+        for k, coordinate in enumerate(channels.firsts, start=1):
+            w[:, coordinate] += members.seeds[:, coordinate, None] * cotangent[:, :, k].sum(dim=2)
         b += cotangent[:, :, 0].sum(dim=2)
         return square
 
-    def _forward(self, weights: Views, inputs: Tensor) -> tuple[Tensor, list[_Saved], list[Tensor]]:
-        """Return the output channels [members, 1, 4, points] and each layer's numbers for the reverse pass."""
+    def _forward(
+        self, weights: Views, channels: Channels, points: StackedPoints, seeds: Tensor
+    ) -> tuple[Tensor, list[_Saved], list[Tensor]]:
+        """Return the output channels [members, outputs, channels, points] and numbers for the reverse pass."""
         w, b = weights[0]
-        members, units, points = w.shape[0], w.shape[2], inputs.shape[2]
-        z = torch.empty(members, units, CHANNELS, points, dtype=self.dtype, device=self.device)
-        z[:, :, 0] = torch.baddbmm(b[:, :, None], w.transpose(1, 2), inputs)
-        z[:, :, 1:3] = w[:, :2].transpose(1, 2)[..., None]
-        z[:, :, 3] = 0
+        members, units, count = w.shape[0], w.shape[2], points.inputs.shape[2]
+        z = torch.empty(members, units, channels.count, count, dtype=self.dtype, device=self.device)
+        z[:, :, 0] = torch.baddbmm(b[:, :, None], w.transpose(1, 2), points.inputs)
+        for k, coordinate in enumerate(channels.firsts, start=1):
+            z[:, :, k] = (seeds[:, coordinate, None] * w[:, coordinate])[:, :, None]
+        z[:, :, 1 + len(channels.firsts) :] = 0
         saved, activations = [], []
         for w, b in weights[1:]:
-            activation, kept = _activation(self._sigma, z)
+            activation, kept = _activation(self._sigma, channels, points.columns, z)
             saved.append(kept)
             activations.append(activation)
-            z = torch.bmm(w.transpose(1, 2), activation.flatten(2)).view(members, -1, CHANNELS, points)
+            z = torch.bmm(w.transpose(1, 2), activation.flatten(2)).view(members, -1, channels.count, count)
             z[:, :, 0] += b[:, :, None]
         return z, saved, activations
 
-    def _residual(self, points: StackedSet, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum of squares [members] and the cotangent r dr/d(u, u_x, u_y, lap u) [members, 1, 4, points]."""
-        with torch.enable_grad():
-            channels = output.detach().requires_grad_()
-            residual = self.problems[0].residual(points.term, Jet(*channels[:, 0].unbind(1)), points.data)
-            square = residual.square().sum(dim=1)
-            (cotangent,) = torch.autograd.grad(square.sum(), channels)
-        return square.detach(), cotangent.mul_(0.5)
+    def _points(self, problem: Problem, group: int) -> StackedPoints:
+        """Return the points of one member, without the dimension of members."""
+        points = problem.point_sets[group]
+        columns = self.as_tensor(problem.group_columns(group, points))
+        return StackedPoints(self.as_tensor(points.inputs.T.copy()), columns)
 
-    def _stack(self, sets: Sequence[PointSet]) -> StackedSet:
-        inputs = torch.stack([self.as_tensor(points.inputs.T.copy()) for points in sets])
-        data = {name: torch.stack([self.as_tensor(points.data[name]) for points in sets]) for name in sets[0].data}
-        return StackedSet(sets[0].term, inputs, data)
+    def _members(self, group: int) -> StackedMembers:
+        seeds = np.stack([problem.seeds for problem in self.problems])
+        parameters = np.stack([problem.group_parameters(group) for problem in self.problems])
+        weights = residual_weights(self.problems, group)
+        return StackedMembers(*(self.as_tensor(table) for table in (seeds, parameters, weights)))
 
-    def _chunks(self, points: StackedSet) -> list[StackedSet]:
+    @cached_property
+    def _field_inputs(self) -> Tensor:
+        """Return the network inputs [members, inputs, points] of the field points."""
+        return torch.stack([self.as_tensor(problem.field_points.inputs.T.copy()) for problem in self.problems])
+
+    def _chosen(self, rows: Sequence[int] | None) -> _Rows:
+        if rows is None or list(rows) == list(range(len(self.problems))):
+            return self._all
+        if self._some is None or self._some[0] != tuple(rows):
+            place = torch.as_tensor(list(rows), dtype=torch.int64, device=self.device)
+            self._some = tuple(rows), _Rows(
+                [StackedPoints(*(table[place] for table in points)) for points in self._all.points],
+                [StackedMembers(*(table[place] for table in members)) for members in self._all.members],
+                self._all.weights[place],
+                self._all.averages[place],
+            )
+        return self._some[1]
+
+    def _picked(self, rows: Sequence[int] | None, picks: Picks) -> _Rows:
+        """Return members with some of their points only."""
+        rows = list(range(len(self.problems)) if rows is None else rows)
+        place = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+        points, counts = [], []
+        for group, stacked in enumerate(self._all.points):
+            every = np.arange(stacked.inputs.shape[2])
+            chosen = np.stack([every if each[group] is None else each[group] for each in picks])
+            at = place[:, None], torch.as_tensor(chosen, device=self.device)
+            points.append(StackedPoints(*(table.transpose(1, 2)[at].transpose(1, 2).contiguous() for table in stacked)))
+            counts.append(chosen.shape[1])
+        _, averages = loss_shape([self.problems[row] for row in rows], counts)
+        members = [StackedMembers(*(table[place] for table in each)) for each in self._all.members]
+        return _Rows(points, members, self._all.weights[place], self.as_tensor(averages))
+
+    def _chunks(self, points: StackedPoints, channels: Channels) -> list[StackedPoints]:
         count = points.inputs.shape[2]
         size = count
         if self.device.type == "cpu":
-            size = self._chunk_points(max(self.layout.padded[1:-1], default=1), self.dtype.itemsize)
+            size = self._chunk_points(max(self.layout.padded[1:-1], default=1), self.dtype.itemsize, channels.count)
         return [
-            StackedSet(
-                points.term,
-                points.inputs[:, :, start : start + size],
-                {name: values[:, start : start + size] for name, values in points.data.items()},
-            )
-            for start in range(0, count, size)
+            StackedPoints(*(table[:, :, start : start + size] for table in points)) for start in range(0, count, size)
         ]
 
 
-def _activation(sigma: Activation, z: Tensor) -> tuple[Tensor, _Saved]:
-    """Return the channels of the activation from those of z, both [members, units, 4, points]."""
-    value, x, y, laplacian = z.unbind(2)
-    out = torch.empty_like(z)
-    slopes = sigma.slopes(value, sigma.value(value, out=out[:, :, 0]))
-    first, second = slopes.first, slopes.second
-    square = torch.mul(x, x).addcmul_(y, y)
-    torch.mul(first, x, out=out[:, :, 1])
-    torch.mul(first, y, out=out[:, :, 2])
-    torch.mul(first, laplacian, out=out[:, :, 3]).addcmul_(second, square)
-    return out, _Saved(z, slopes, square)
+def residual(
+    group: Group, points: StackedPoints, members: StackedMembers, output: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of squares [members, residuals] of a group and the cotangent of its output channels.
 
-
-def _activation_reverse(sigma: Activation, saved: _Saved, cotangent: Tensor) -> Tensor:
-    """Return the cotangent of z from that of the activation's channels, both [members, units, 4, points].
-
-    z:     sigma' a~ + sigma'' (a~_x z_x + a~_y z_y + l~ lap z) + sigma''' l~ (z_x^2 + z_y^2)
-    z_x:   sigma' a~_x + 2 sigma'' z_x l~        lap z:  sigma' l~        with ~ the cotangents of a, a_x, a_y, lap a
+    The cotangent is sum(w r dr/dchannel) [members, outputs, channels, points].
     """
-    z, slopes, square = saved
+    with torch.enable_grad():
+        channels = output.detach().requires_grad_()
+        residuals = group_residuals(
+            group,
+            [list(each.unbind(1)) for each in channels.unbind(1)],
+            list(points.columns.unbind(1)),
+            [parameter[:, None] for parameter in members.parameters.unbind(1)],
+        )
+        squares = residuals.square().sum(dim=2).T
+        (cotangent,) = torch.autograd.grad((members.weights * squares).sum(), channels)
+    return squares.detach(), cotangent.mul_(0.5)
+
+
+def _stacked(points: Sequence[StackedPoints]) -> StackedPoints:
+    return StackedPoints(*(torch.stack(tables) for tables in zip(*points, strict=True)))
+
+
+def _square(form: Form, firsts: Tensor, columns: Tensor) -> Tensor:
+    """Return sum of c_pq z_p z_q [members, units, points] from z_k [members, units, firsts, points]."""
+    total: Tensor | None = None
+    for p, q, column in form:
+        left = firsts[:, :, p] if column is None else firsts[:, :, p] * columns[:, None, column]
+        total = torch.mul(left, firsts[:, :, q]) if total is None else total.addcmul_(left, firsts[:, :, q])
+    assert total is not None, "a form has a term"
+    return total
+
+
+def _activation(sigma: Activation, channels: Channels, columns: Tensor, z: Tensor) -> tuple[Tensor, _Saved]:
+    """Return the channels of the activation from those of z, both [members, units, channels, points]."""
+    out = torch.empty_like(z)
+    value = sigma.value(z[:, :, 0], out=out[:, :, 0])
+    slopes = sigma.slopes(z[:, :, 0], value)
     first, second = slopes.first, slopes.second
-    _, x, y, laplacian = z.unbind(2)
-    bar, bar_x, bar_y, bar_laplacian = cotangent.unbind(2)
-    out = torch.empty_like(cotangent)
-    twist = torch.mul(second, bar_laplacian)
-    torch.mul(first, bar_x, out=out[:, :, 1]).addcmul_(twist, x, value=2)
-    torch.mul(first, bar_y, out=out[:, :, 2]).addcmul_(twist, y, value=2)
-    torch.mul(first, bar_laplacian, out=out[:, :, 3])
-    inner = torch.mul(bar_x, x).addcmul_(bar_y, y).addcmul_(bar_laplacian, laplacian)
-    third = sigma.third(slopes).mul_(square)
-    torch.mul(first, bar, out=out[:, :, 0]).addcmul_(second, inner).addcmul_(third, bar_laplacian)
+    if channels.count > 1:
+        torch.mul(first[:, :, None], z[:, :, 1:], out=out[:, :, 1:])
+    start = 1 + len(channels.firsts)
+    squares = [_square(form, z[:, :, 1:start], columns) for form in channels.forms]
+    for place, square in enumerate(squares, start=start):
+        out[:, :, place].addcmul_(second, square)
+    return out, _Saved(z, slopes, squares)
+
+
+def _activation_reverse(
+    sigma: Activation, channels: Channels, columns: Tensor, saved: _Saved, cotangent: Tensor
+) -> Tensor:
+    """Return the cotangent of z from that of the activation's channels, both [members, units, channels, points].
+
+    z:     sigma' a~ + sigma'' (sum a~_k z_k + sum a~_f z_f) + sigma''' sum a~_f c_pq z_p z_q     with ~ the cotangents
+    z_p:   sigma' a~_p + sigma'' sum a~_f (c_pq z_q + c_qp z_q)     z_f:   sigma' a~_f
+    """
+    z, slopes, squares = saved
+    first, second = slopes.first, slopes.second
+    out = torch.mul(first[:, :, None], cotangent)
+    if channels.count == 1:
+        return out
+    inner = torch.mul(cotangent[:, :, 1], z[:, :, 1])
+    for place in range(2, channels.count):
+        inner.addcmul_(cotangent[:, :, place], z[:, :, place])
+    out[:, :, 0].addcmul_(second, inner)
+    if not channels.forms:
+        return out
+    third = sigma.third(slopes)
+    for place, (form, square) in enumerate(zip(channels.forms, squares, strict=True), start=1 + len(channels.firsts)):
+        bar = cotangent[:, :, place]
+        out[:, :, 0].addcmul_(third, square.mul_(bar))
+        twist = torch.mul(second, bar)
+        for p, q, column in form:
+            factor = twist if column is None else twist * columns[:, None, column]
+            out[:, :, 1 + p].addcmul_(factor, z[:, :, 1 + q])
+            out[:, :, 1 + q].addcmul_(factor, z[:, :, 1 + p])
     return out
