@@ -1,11 +1,10 @@
-"""The packed forward Laplacian of `torch_engine`, compiled by `torch.compile`.
+"""The packed forward derivatives of `torch_engine`, compiled by `torch.compile`.
 
-One compiled function takes a chunk of points forward, another one back; between them is the residual, which a problem
-writes in plain torch. The compiler fuses all pointwise operations of a layer into one pass, including the first layer's
+One compiled function takes a chunk of points forward, another one back; between them is the residual, in plain torch. The compiler fuses all pointwise operations of a layer into one pass, including the first layer's
 constant derivatives. So there is less memory traffic, and larger chunks are best: 1.3 to 1.9 times the speed of `torch`
 on one core, 2 x 16 to 3 x 32.
 
-The first evaluation of a depth compiles, which takes seconds (2 layers) to half a minute (16), and a third of that in
+The first evaluation of a depth and a set of channels compiles, which takes seconds (2 layers) to half a minute (16), and a third of that in
 later processes, which find the code in torch's cache. Sizes are dynamic: other widths and numbers of members and points
 run the same code, except a single member, which has its own.
 """
@@ -27,12 +26,14 @@ import torch
 from torch import Tensor
 
 from ..activations import ACTIVATIONS, Activation
+from ..equations.channels import Channels, Form, Group
 from ..errors import SettingError
 from ..layouts import PackedLayout
 from ..problems.base import Problem
-from .torch_engine import CHANNELS, StackedSet, TorchEngine, Views
+from .torch_engine import StackedMembers, StackedPoints, TorchEngine, Views, residual
 
-_Channels = tuple[Tensor, Tensor, Tensor, Tensor | None]  # value, slopes and Laplacian [members, units, points]
+# value, first derivatives and forms, each [members, units, points]
+_Channels = tuple[Tensor, list[Tensor], list[Tensor] | None]
 
 
 class CompiledTorchEngine(TorchEngine):
@@ -51,11 +52,15 @@ class CompiledTorchEngine(TorchEngine):
     def check_machine(cls) -> None:
         check_compiler()
 
-    def _accumulate(self, weights: Views, gradient: Tensor, points: StackedSet) -> Tensor:
-        forward, reverse = _compiled(self.activation, len(weights), self.dtype, torch.get_num_threads())
-        output, saved = forward(weights, points.inputs)
-        square, cotangent = self._residual(points, output)
-        gradient += reverse(weights, points.inputs, saved, cotangent)
+    def _accumulate(
+        self, weights: Views, gradient: Tensor, group: Group, points: StackedPoints, members: StackedMembers
+    ) -> Tensor:
+        forward, reverse = _compiled(
+            self.activation, len(weights), self.dtype, torch.get_num_threads(), group.channels
+        )
+        output, saved = forward(weights, *points, members.seeds)
+        square, cotangent = residual(group, points, members, output)
+        gradient += reverse(weights, *points, members.seeds, saved, cotangent)
         return square
 
 
@@ -78,84 +83,138 @@ def check_compiler() -> None:
 
 
 @functools.cache
-def _compiled(activation: str, depth: int, dtype: torch.dtype, threads: int) -> tuple[Callable[..., Any], ...]:
+def _compiled(
+    activation: str, depth: int, dtype: torch.dtype, threads: int, channels: Channels
+) -> tuple[Callable[..., Any], ...]:
     """Return the compiled forward and reverse functions for networks of `depth` weight matrices.
 
     Torch counts recompilations per code object and gives up after eight, so each function gets its own. On a CPU the
     number of threads is compiled in.
     """
-    sigma, name = ACTIVATIONS[activation], f"{activation}_{depth}_{str(dtype).rpartition('.')[2]}_{threads}"
+    name = f"{activation}_{depth}_{str(dtype).rpartition('.')[2]}_{threads}"
     compiled = []
     for function in (_forward, _reverse):
         code = function.__code__.replace(co_name=f"{function.__name__}_{name}")
         copy = types.FunctionType(code, globals(), code.co_name)
-        copy.__kwdefaults__ = {"sigma": sigma}
+        copy.__kwdefaults__ = {"sigma": ACTIVATIONS[activation], "firsts": channels.firsts, "forms": channels.forms}
         compiled.append(torch.compile(copy, dynamic=True, options={"cpp.threads": threads}))
     return tuple(compiled)
 
 
-def _forward(weights: Views, inputs: Tensor, *, sigma: Activation) -> tuple[Tensor, list[Tensor]]:
-    """Return the output channels [members, 1, 4, points], and z and activation of each layer for the reverse pass."""
+def _forward(
+    weights: Views,
+    inputs: Tensor,
+    columns: Tensor,
+    seeds: Tensor,
+    *,
+    sigma: Activation,
+    firsts: tuple[int, ...],
+    forms: tuple[Form, ...],
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the output channels [members, outputs, channels, points], and z and activation of each layer."""
     w, b = weights[0]
+    count = 1 + len(firsts) + len(forms)
     z = torch.baddbmm(b[:, :, None], w.transpose(1, 2), inputs)
-    channels: _Channels = (z, w[:, 0, :, None], w[:, 1, :, None], None)
+    channels: _Channels = (z, _seeded(w, seeds, firsts), None)
     saved = []
     for w, b in weights[1:]:
-        activation = _activation(sigma, channels)
+        activation = _activation(sigma, forms, columns, channels)
         saved += [z, activation]
-        z = torch.bmm(w.transpose(1, 2), activation.flatten(2)).view(*w.shape[::2], CHANNELS, -1)
-        channels = _channels(z, b)
-    value, x, y, laplacian = channels
-    if laplacian is None:  # no hidden layer
-        laplacian = torch.zeros_like(value)
-    return torch.stack([value, x.expand_as(value), y.expand_as(value), laplacian], dim=2), saved
+        z = torch.bmm(w.transpose(1, 2), activation.flatten(2)).view(*w.shape[::2], count, -1)
+        channels = _channels(z, b, len(firsts))
+    value, slopes, seconds = channels
+    if seconds is None:  # no hidden layer
+        seconds = [torch.zeros_like(value) for _ in forms]
+    return torch.stack([value, *(slope.expand_as(value) for slope in slopes), *seconds], dim=2), saved
 
 
-def _reverse(weights: Views, inputs: Tensor, saved: list[Tensor], cotangent: Tensor, *, sigma: Activation) -> Tensor:
+def _reverse(
+    weights: Views,
+    inputs: Tensor,
+    columns: Tensor,
+    seeds: Tensor,
+    saved: list[Tensor],
+    cotangent: Tensor,
+    *,
+    sigma: Activation,
+    firsts: tuple[int, ...],
+    forms: tuple[Form, ...],
+) -> Tensor:
     """Return the gradient [members, size] from the cotangent of the output channels."""
     gradients: list[Tensor] = []
-    bar, bar_x, bar_y, bar_laplacian = cotangent.unbind(2)
+    bars = list(cotangent.unbind(2))
     for level in range(len(weights) - 1, 0, -1):
         (w, _), (before, bias) = weights[level], weights[level - 1]
         z, activation = saved[2 * level - 2], saved[2 * level - 1]
-        flat = torch.stack([bar, bar_x, bar_y, bar_laplacian], dim=2).flatten(2)
-        gradients = [torch.bmm(activation.flatten(2), flat.transpose(1, 2)).flatten(1), bar.sum(dim=2), *gradients]
+        flat = torch.stack(bars, dim=2).flatten(2)
+        gradients = [torch.bmm(activation.flatten(2), flat.transpose(1, 2)).flatten(1), bars[0].sum(dim=2), *gradients]
         incoming = torch.bmm(w, flat).view_as(activation)
-        channels = _channels(z, bias) if level > 1 else (z, before[:, 0, :, None], before[:, 1, :, None], None)
-        bar, bar_x, bar_y, bar_laplacian = _activation_reverse(sigma, channels, activation[:, :, 0], incoming)
-    first = torch.bmm(inputs, bar.transpose(1, 2))
-    slopes = torch.stack([bar_x.sum(dim=2), bar_y.sum(dim=2)], dim=1)
-    first = torch.cat([first[:, :2] + slopes, first[:, 2:]], dim=1)
-    return torch.cat([first.flatten(1), bar.sum(dim=2), *gradients], dim=1)
+        channels: _Channels = (z, _seeded(before, seeds, firsts), None)
+        if level > 1:
+            channels = _channels(z, bias, len(firsts))
+        bars = _activation_reverse(sigma, forms, columns, channels, activation[:, :, 0], incoming)
+    rows = list(torch.bmm(inputs, bars[0].transpose(1, 2)).unbind(1))
+    for k, coordinate in enumerate(firsts, start=1):
+        rows[coordinate] = rows[coordinate] + seeds[:, coordinate, None] * bars[k].sum(dim=2)
+    return torch.cat([torch.stack(rows, dim=1).flatten(1), bars[0].sum(dim=2), *gradients], dim=1)
 
 
-def _channels(z: Tensor, b: Tensor) -> _Channels:
-    value, x, y, laplacian = z.unbind(2)
-    return value + b[:, :, None], x, y, laplacian
+def _seeded(w: Tensor, seeds: Tensor, firsts: tuple[int, ...]) -> list[Tensor]:
+    """Return the derivatives of z in the first layer, each [members, units, 1]."""
+    return [(seeds[:, coordinate, None] * w[:, coordinate])[:, :, None] for coordinate in firsts]
 
 
-def _activation(sigma: Activation, channels: _Channels) -> Tensor:
-    """Return the channels of the activation [members, units, 4, points]; a Laplacian of None is zero."""
-    z, x, y, laplacian = channels
+def _channels(z: Tensor, b: Tensor, firsts: int) -> _Channels:
+    value, *others = z.unbind(2)
+    return value + b[:, :, None], others[:firsts], others[firsts:]
+
+
+def _square(form: Form, slopes: list[Tensor], columns: Tensor) -> Tensor:
+    """Return sum of c_pq z_p z_q."""
+    parts = [
+        slopes[p] * slopes[q] if column is None else columns[:, None, column] * (slopes[p] * slopes[q])
+        for p, q, column in form
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _activation(sigma: Activation, forms: tuple[Form, ...], columns: Tensor, channels: _Channels) -> Tensor:
+    """Return the channels of the activation [members, units, channels, points]; forms of None are zero."""
+    z, slopes_of_z, seconds = channels
     a = sigma.value(z)
     slopes = sigma.slopes(z, a)
-    out = slopes.second * (x * x + y * y)
-    if laplacian is not None:
-        out = slopes.first * laplacian + out
-    return torch.stack([a, slopes.first * x, slopes.first * y, out], dim=2)
+    out = [a, *(slopes.first * slope for slope in slopes_of_z)]
+    for place, form in enumerate(forms):
+        second = slopes.second * _square(form, slopes_of_z, columns)
+        out.append(second if seconds is None else slopes.first * seconds[place] + second)
+    return torch.stack(out, dim=2)
 
 
 def _activation_reverse(
-    sigma: Activation, channels: _Channels, a: Tensor, cotangent: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    sigma: Activation, forms: tuple[Form, ...], columns: Tensor, channels: _Channels, a: Tensor, cotangent: Tensor
+) -> list[Tensor]:
     """Return the cotangents of the channels of z by the formulas in `torch_engine`."""
-    z, x, y, laplacian = channels
+    z, slopes_of_z, seconds = channels
     slopes = sigma.slopes(z, a)
     first, second = slopes.first, slopes.second
-    bar, bar_x, bar_y, bar_laplacian = cotangent.unbind(2)
-    twist = 2 * second * bar_laplacian
-    inner = bar_x * x + bar_y * y
-    if laplacian is not None:
-        inner = inner + bar_laplacian * laplacian
-    value = first * bar + second * inner + sigma.third(slopes) * (x * x + y * y) * bar_laplacian
-    return value, first * bar_x + twist * x, first * bar_y + twist * y, first * bar_laplacian
+    bar, *bars = cotangent.unbind(2)
+    count = len(slopes_of_z)
+    value = first * bar
+    for slope, slope_bar in zip(slopes_of_z, bars[:count], strict=True):
+        value = value + second * (slope_bar * slope)
+    out = [first * each for each in bars]
+    for place, form in enumerate(forms):
+        form_bar = bars[count + place]
+        value = value + sigma.third(slopes) * _square(form, slopes_of_z, columns) * form_bar
+        if seconds is not None:
+            value = value + second * (form_bar * seconds[place])
+        for p, q, column in form:
+            twist = second * form_bar
+            if column is not None:
+                twist = twist * columns[:, None, column]
+            out[p] = out[p] + twist * slopes_of_z[q]
+            out[q] = out[q] + twist * slopes_of_z[p]
+    return [value, *out]
