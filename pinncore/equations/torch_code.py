@@ -222,7 +222,11 @@ def group_residuals(
     `channels` by output and channel [..., points], `columns` [..., points] and `parameters` [..., 1] hold the values of
     the group's symbols.
     """
-    symbols = (*(s for output in group.channel_symbols for s in output), *group.column_symbols, *group.parameter_symbols)
+    symbols = (
+        *(s for output in group.channel_symbols for s in output),
+        *group.column_symbols,
+        *group.parameter_symbols,
+    )
     values = [*(value for output in channels for value in output), *columns, *parameters]
     like = channels[0][0]
     return torch.stack([_as(like, r).expand(like.shape) for r in torch_function(symbols, group.residuals)(*values)])

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sympy as sp
-from sympy.core.alphabets import greeks
 from sympy.core.function import AppliedUndef
 
 from ..errors import PinnError, ProblemError
 from .channels import TorchCall
 from .conditions import NORMAL, Condition
+from .texts import Text, text_of
 
 HIGHEST_ORDER: Final = 2
 
@@ -38,7 +38,7 @@ class Written:
     coordinates: tuple[Any, ...]
     point_symbols: tuple[Any, ...]
     settings: tuple[Any, ...]
-    texts: Mapping[str, tuple[str, str]]
+    texts: Mapping[str, Text]
 
 
 class Writer:
@@ -90,7 +90,7 @@ class Writer:
             tuple(self.coordinates.values()),
             (*self.coordinates.values(), *self.known.values(), *self.normals.values()),
             (*self.settings.values(), *self.sizes.values()),
-            {name: self._text(residual) for name, residual in terms.items()},
+            {name: text_of(residual, self.outputs) for name, residual in terms.items()},
         )
 
     def call(self, method: str, instance: Any, arguments: Mapping[str, Any]) -> Any:
@@ -239,40 +239,6 @@ class Writer:
         others = {applied: ours for applied, ours in functions.items() if ours is not None and ours != applied}
         return expression.subs(others, simultaneous=True).doit()
 
-    def _text(self, residual: Any) -> tuple[str, str]:
-        """Return a residual as plain text and as LaTeX, its outputs without their arguments."""
-        if isinstance(residual, TorchCall):
-            name = getattr(residual.function, "__name__", "function")
-            parts = [self._text(each) for each in residual.arguments]
-            plain, latex = (", ".join(texts) for texts in zip(*parts, strict=True)) if parts else ("", "")
-            return f"{name}({plain})", rf"\mathrm{{{name}}}\left({latex}\right)".replace("_", r"\_", 1)
-        expression = sp.sympify(residual)
-        bare = {output: sp.Symbol(name) for name, output in self.outputs.items()}
-        derivatives = {
-            each: _Bare(bare[each.expr], *each.variables)
-            for each in expression.atoms(sp.Derivative)
-            if each.expr in bare
-        }
-        shown = expression.xreplace(derivatives).xreplace(bare)
-        return str(shown), sp.latex(shown, symbol_names={each: _latex_name(each.name) for each in shown.free_symbols})
-
-
-class _Bare(sp.Function):  # type: ignore[misc]
-    """A derivative with subscripts for people: u_xx."""
-
-    @property
-    def _name(self) -> tuple[str, str]:
-        output, *variables = self.args
-        return str(output), "".join(map(str, variables))
-
-    def _sympystr(self, printer: Any) -> str:
-        return "_".join(self._name)
-
-    def _latex(self, printer: Any, exp: str | None = None) -> str:
-        output, *variables = self.args
-        text = f"{printer.doprint(output)}_{{{' '.join(printer.doprint(v) for v in variables)}}}"
-        return text if exp is None else f"{{{text}}}^{{{exp}}}"
-
 
 def _output(name: str, coordinates: Mapping[str, Any]) -> Any:
     """Return an output as a function of the coordinates; its derivatives take symbols of one name for one symbol."""
@@ -292,14 +258,6 @@ def _output(name: str, coordinates: Mapping[str, Any]) -> Any:
 
     function.diff = diff
     return function(*coordinates.values())
-
-
-def _latex_name(name: str) -> str:
-    """Return a name in LaTeX: Greek letters and single letters as such, words upright."""
-    if len(name) == 1 or name.lower() in greeks:
-        return sp.latex(sp.Symbol(name))
-    word = name.replace("_", r"\_")
-    return rf"\mathrm{{{word}}}"
 
 
 def _atoms(residual: Any, kind: Any) -> set[Any]:

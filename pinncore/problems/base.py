@@ -57,6 +57,7 @@ from .declaring import (
 if TYPE_CHECKING:
     from ..equations.channels import Group
     from ..equations.conditions import Condition
+    from ..equations.texts import Text
     from ..equations.writing import Written
     from ..geometry import Region
     from .structure import Structure
@@ -191,6 +192,11 @@ class Problem(abc.ABC):
     def field_columns(cls) -> tuple[Column, ...]:
         """Return the columns of the table fields."""
         return (*cls.coordinates, *output_columns(cls.outputs), *cls.shown)
+
+    @classmethod
+    def equation_texts(cls) -> Mapping[str, Text]:
+        """Return every loss term for people, by name, with the settings at their defaults. Raises `ProblemError`."""
+        return cls().written.texts
 
     @classmethod
     def float_settings(cls) -> tuple[str, ...]:

@@ -157,13 +157,17 @@ POINTS = {
 }
 
 
+def prepare(problem: Problem) -> None:
+    """Ask for all that engines ask for."""
+    assert problem.weights
+    for index, points in enumerate(problem.point_sets):
+        problem.group_columns(index, points)
+
+
 @pytest.mark.parametrize(("condition", "message"), POINTS.values(), ids=POINTS.keys())
 def test_mistakes_at_points(load: Any, condition: str, message: str) -> None:
     text = f"{HEAD}{EQUATIONS}\n    def conditions(self, u, x, t):\n        return [{condition}]\n"
     with pytest.raises(ProblemError, match=message) as caught:
-        problem = load(text)()
-        _ = problem.weights
-        for index, points in enumerate(problem.point_sets):
-            problem.group_columns(index, points)
+        prepare(load(text)())
     assert re.match(r".*mine\.py, line \d+: ", str(caught.value))
     assert str(caught.value).count("\n") == 0
