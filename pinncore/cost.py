@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from .compilation import memory_form
-from .engines import choose_engine
-from .member import Member, is_padded
+from .engines import engine_for
+from .member import Member, engine_of, is_padded
 from .networks import parameter_count
 from .optim.memory import MemorySpec, make_memory, memory_bytes
 from .settings import TrainSettings
@@ -25,6 +25,7 @@ EVALUATIONS_AT_SMALL_STEPS: Final = 3.7  # measured with first_step = 0.001
 SMALL_STEP: Final = 0.1
 VECTORS: Final = 20  # that the optimisers of a member hold, as long as its parameters
 POINT_ARRAYS: Final = 5  # over all points that a member holds besides its inputs
+USUAL_CHANNELS: Final = 4  # for which engines state their memory: those of a Laplacian in two coordinates
 _MANY = 10**6  # epochs or iterations that no calibration reaches
 _MOST_PAIRS = 2000  # pushed to time a memory; beyond them its cost is proportional
 
@@ -72,11 +73,14 @@ def pack_bytes(pack: Sequence[Member], device: str) -> float:
     """Return the memory of points, vectors and pairs of every member of a pack, and of one evaluation."""
     train, inputs = pack[0].train, pack[0].layers[0]
     item, count = DTYPES[train.dtype].itemsize, max(parameter_count(member.layers) for member in pack)
-    points = len(pack[0].problem.point_sets[0].inputs)
-    point_data = len(pack) * (POINT_ARRAYS + inputs) * points * (8 + item)
+    sets = list(zip(pack[0].problem.groups, pack[0].problem.point_sets, strict=True))
+    arrays = sum((POINT_ARRAYS + inputs + len(group.columns)) * len(points) for group, points in sets)
+    point_data = len(pack) * arrays * (8 + item)
     vectors = len(pack) * count * item * VECTORS + sum(_pairs_bytes(member, device) for member in pack)
-    engine = choose_engine(train.engine, torch.device(device))
-    evaluation = engine.evaluation_bytes([member.layers for member in pack], points, item, device)
+    engine = engine_for(pack[0], torch.device(device))
+    # one group is evaluated at a time; its memory grows with its channels
+    most = max(-(-len(points) * group.channels.count // USUAL_CHANNELS) for group, points in sets)
+    evaluation = engine.evaluation_bytes([member.layers for member in pack], most, item, device)
     return point_data + vectors + evaluation
 
 
@@ -102,7 +106,8 @@ def pack_seconds(
     Where the engine pads, each member costs as much as the widest.
     """
     counts = [parameter_count(member.layers) for member in pack]
-    if is_padded(pack[0].train.engine, torch.device(device).type):
+    kind = torch.device(device).type
+    if is_padded(engine_of(pack[0], kind)[0], kind):
         counts = [max(counts)] * len(counts)
     seconds = 0.0
     for train, count in zip((member.train for member in pack), counts, strict=True):

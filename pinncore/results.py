@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .activations import activation_of
 from .advice import advice_on
 from .engines import Engine
-from .networks import Layers, unflatten
+from .equations.channels import Channels
+from .networks import Layers
 from .optim import StopReason
-from .problems import Jet, PointSet, Predictor
+from .problems import PointSet, Predictor
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class MemberResult:
-    """The result of a member: metrics, curves, weights, field. Strains are physical, lengths in mm.
+    """The result of a member: metrics, curves, weights, field. Fields are physical.
 
     `curves` maps column to array [rows]. `weights` maps the step (epochs of the first stage plus iterations of the
     second) to a flat vector. `seconds` are the member's share of its pack's time, by stage. `memory` is the form of the
@@ -57,28 +56,22 @@ class MemberResult:
 class MemberPredictor(Predictor):
     """One trained member, alone in its engine."""
 
-    def __init__(self, engine: Engine, x: Tensor, layers: Layers) -> None:
-        self._engine, self._x, self._layers = engine, x, layers
+    def __init__(self, engine: Engine, x: Tensor) -> None:
+        self._engine, self._x = engine, x
 
     def value(self, inputs: Array) -> Array:
-        return _to_numpy(self._engine.jets(self._x, 0, PointSet("value", inputs, {}))[0])
+        return self.channels(Channels(), PointSet("value", inputs, {}))[:, 0]
 
-    def residual(self, points: PointSet) -> Array:
-        jet = Jet(*self._engine.jets(self._x, 0, points))
-        data = {name: self._engine.as_tensor(values) for name, values in points.data.items()}
-        return _to_numpy(self._engine.problems[0].residual(points.term, jet, data))
+    def channels(self, channels: Channels, points: PointSet) -> Array:
+        """Return channels without data columns [outputs, channels, points]."""
+        none = np.zeros((0, len(points.inputs)))
+        return _to_numpy(self._engine.channels(self._x, 0, channels, points, none))
+
+    def residual(self, group: int, points: PointSet) -> Array:
+        return _to_numpy(self._engine.residuals(self._x, 0, group, points))
 
     def input_gradient(self, inputs: Array) -> Array:
-        activation, slope = inputs, None
-        sigma = activation_of(self._engine.activation)
-        weights = unflatten(self._engine.layout.unpack(self._x, 0), self._layers)
-        for w, b in weights[:-1]:
-            z = torch.as_tensor(activation @ w + b)
-            value = sigma.value(z)
-            first = sigma.slopes(z, value).first.numpy()
-            activation, slope = value.numpy(), (w if slope is None else slope @ w) * first[:, None, :]
-        w, _ = weights[-1]
-        return (np.broadcast_to(w, (len(inputs), *w.shape)) if slope is None else slope @ w)[:, :, 0]
+        return self._engine.slopes(self._x, 0, PointSet("slopes", inputs, {}))
 
 
 def _to_numpy(tensor: Tensor) -> Array:

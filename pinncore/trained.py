@@ -6,20 +6,26 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
+import sympy as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay
 
-from .engines import Engine, choose_engine
+from .engines import Engine, engine_for
+from .equations.channels import Channels
+from .equations.evaluation import evaluated, without_arguments
 from .errors import SettingError, WeightsError
-from .networks import Layers, layer_sizes, parameter_count
-from .problems import PointSet, Problem
+from .geometry import Table
+from .member import Member
+from .networks import Layers, parameter_count
+from .problems import Column, PointSet, Problem
 from .results import MemberPredictor
 from .settings import TrainSettings
 from .training import DTYPES, choose_device
 
 Array = NDArray[np.float64]
+Values = Array | dict[str, Array]  # of the only output or equation; of several by their symbols or names
 
 REACH = 2.0  # a triangle with an edge longer than this times a usual edge spans a gap between the training points
 NEARLY_ALL = 0.95  # share of the triangles that are usual
@@ -38,7 +44,8 @@ class TrainedNetwork:
 
     def __init__(self, problem: Problem, train: TrainSettings, parameters: Array, *, device: str = "cpu") -> None:
         self.train, self.problem = train, problem
-        self.layers: Layers = layer_sizes(len(problem.input_columns), width=train.width, depth=train.depth)
+        self._member = Member(train, problem)
+        self.layers: Layers = self._member.layers
         self.parameters: Array = np.array(parameters, dtype=np.float64)
         expected = (parameter_count(self.layers),)
         if self.parameters.shape != expected:
@@ -53,89 +60,142 @@ class TrainedNetwork:
         """Return the activation of the hidden layers."""
         return self.train.activation
 
-    def predict(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Array:
-        """Return the problem's quantity [points], physical.
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return what must be given at a point: the network's inputs, and data that hard conditions need."""
+        problem = self.problem
+        symbols = {str(symbol) for output in problem.written.outputs.values() for symbol in output.free_symbols}
+        more = (column for column in problem.known if column.symbol in symbols and column not in problem.input_columns)
+        return (*problem.input_columns, *more)
+
+    def predict(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Values:
+        """Return the problem's output [points], physical; several outputs as arrays by their symbols.
 
         Data at points are needed where the network has them as inputs. Raises `SettingError` where a column is missing
         or unknown.
         """
-        return self.problem.to_physical(self._predictor.value(self.points(*coordinates, **columns).inputs))
+        points = self.points(*coordinates, **columns)
+        return self._by_output(self.problem.to_physical(self._predictor.value(points.inputs), points))
 
-    def gradient(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Array:
-        """Return the derivatives to both coordinates [points, 2], per their unit, other inputs held fixed."""
-        _, *slopes, _ = self._engine.jets(self._x, 0, self.points(*coordinates, **columns))
-        factors = [self.problem.scales[column.symbol][1] for column in self.problem.coordinates]
-        return self.problem.to_physical(torch.stack(slopes, dim=1).double().cpu().numpy()) * factors
+    def gradient(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Values:
+        """Return the derivatives to the coordinates [points, coordinates], per their unit, other inputs held fixed.
 
-    def residual(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Array:
-        """Return the residual [points] of the equation of the training, in the unit of the output.
+        Those of several outputs are arrays by their symbols.
+        """
+        points, written = self.points(*coordinates, **columns), self.problem.written
+        axes = range(len(written.coordinates))
+        channels = self._predictor.channels(Channels(tuple(axes)), points)
+        named, slopes = {}, {}
+        for number, (field, values) in enumerate(zip(written.fields, channels, strict=True)):
+            named[without_arguments(field).name] = values[0]
+            for axis in axes:
+                slopes[sp.Derivative(field, written.coordinates[axis])] = sp.Symbol(f"slope_{number}_{axis}")
+                named[f"slope_{number}_{axis}"] = values[1 + axis]
+        expressions = tuple(
+            without_arguments(sp.diff(output, coordinate).xreplace(slopes))
+            for output in written.outputs.values()
+            for coordinate in written.coordinates
+        )
+        found = evaluated(expressions, {**points.values, **self.problem.symbol_values(), **named})
+        return self._by_output(found.reshape(len(written.outputs), len(axes), -1).transpose(0, 2, 1))
+
+    def residual(self, *coordinates: ArrayLike, **columns: ArrayLike) -> Values:
+        """Return the residual [points] of the equation as it is written; those of several equations by their names.
 
         Data that are not given are interpolated linearly between the training points; the residual is NaN where that is
-        impossible. At `problem.held_out` its RMS over that of the forcing is the metric heldout_residual.
+        impossible.
         """
         given = self._named(coordinates, columns)
-        missing = [column.name for column in self.problem.known if column.name not in given]
+        missing = [column.symbol for column in self.problem.known if column.symbol not in given]
         if missing:
             given |= dict(zip(missing, self._interpolated(missing, given).T, strict=True))
-        return self.residual_at(self.points(**given))
+        return self.residual_at(self._points(given))
 
-    def residual_at(self, points: PointSet) -> Array:
-        """Return the residual [points] at points of the problem, in the unit of the output."""
-        return self.problem.to_physical(self._predictor.residual(points))
+    def residual_at(self, points: PointSet) -> Values:
+        """Return the residual [points] of the equation at points of the problem; of several equations by their names."""
+        problem = self.problem
+        found: dict[str, Array] = {}
+        usable = np.isfinite(np.stack([*points.values.values()])).all(axis=0)
+        inside = PointSet(points.name, points.inputs[usable], {n: v[usable] for n, v in points.values.items()})
+        for index, group in enumerate(problem.groups):
+            if group.terms[0] in problem.written.equations:
+                values = np.full((len(group.terms), len(usable)), np.nan)
+                if usable.any():
+                    values[:, usable] = self._predictor.residual(index, inside)
+                sizes = [problem.residual_sizes.get(term, 1.0) for term in group.terms]
+                found |= dict(zip(group.terms, values * np.array(sizes)[:, None], strict=True))
+        return found if len(found) != 1 else next(iter(found.values()))
 
     def covers(self, *coordinates: ArrayLike) -> NDArray[np.bool_]:
         """Return whether points [points] lie where the network was trained; elsewhere its values are extrapolated.
 
-        A point is covered in a triangle of training points whose longest edge is at most `REACH` times that of nearly
-        all triangles. Points beyond the domain, in a hole or in a notch are not covered.
+        That is the problem's domain. Without one, a point is covered in a triangle of training points whose longest
+        edge is at most `REACH` times that of nearly all triangles; points beyond them, in a hole or in a notch are not
+        covered. With one coordinate, it is the range of the training points.
         """
-        points = self._positions(self._named(coordinates, {}))
+        given, domain = self._named(coordinates, {}), self.problem.domain
+        if domain is not None and not isinstance(domain, Table):
+            return np.asarray(domain.contains(given))
+        places, trained = self._places(given), self._trained_places
+        if trained.shape[1] == 1:
+            return np.asarray((places[:, 0] >= trained.min()) & (places[:, 0] <= trained.max()))
         if self._triangles is None:
-            return np.zeros(len(points), dtype=bool)
+            return np.zeros(len(places), dtype=bool)
         corners = self._triangles.points[self._triangles.simplices]
-        longest_mm = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-        is_short = longest_mm <= REACH * np.quantile(longest_mm, NEARLY_ALL)
-        at = self._triangles.find_simplex(points, tol=ON_EDGE)
-        return (at >= 0) & is_short[at]
+        edges = np.linalg.norm(corners[:, :, None] - corners[:, None], axis=3)
+        longest = edges.max(axis=(1, 2))
+        is_short = longest <= REACH * np.quantile(longest, NEARLY_ALL)
+        at = self._triangles.find_simplex(places, tol=ON_EDGE)
+        return np.asarray((at >= 0) & is_short[at])
 
     def metrics(self) -> dict[str, float | None]:
         """Return the metrics as at the end of its training: rel_l2, heldout_residual, ..."""
         return self.problem.evaluate(self._predictor)
 
     def field(self) -> dict[str, Array]:
-        """Return the predicted field at the training points, each column [points], as in the table fields."""
-        output = self._engine.outputs(self._x[None], [0])[0].double().cpu().numpy()
-        return self.problem.field(output)
+        """Return the predicted fields at the field points, each column [points], as in the table fields."""
+        return self.problem.field(self._engine.outputs(self._x[None], [0])[0].double().cpu().numpy())
 
     def points(self, *coordinates: ArrayLike, **columns: ArrayLike) -> PointSet:
         """Return a point set of network inputs. Raises `SettingError` where an input is missing or unknown."""
-        given = self._named(coordinates, columns)
-        names = [column.name for column in self.problem.input_columns]
-        if missing := [name for name in names if name not in given]:
-            rule = f"must be given: the inputs of this network are {', '.join(names)}"
-            raise SettingError(" and ".join(missing), None, rule)
-        return self.problem.points(self.problem.terms[0], given)
+        return self._points(self._named(coordinates, columns))
+
+    def _points(self, given: Mapping[str, Array]) -> PointSet:
+        if missing := [column.name for column in self.columns if column.symbol not in given]:
+            names = ", ".join(column.name for column in self.columns)
+            raise SettingError(" and ".join(missing), None, f"must be given: the inputs of this network are {names}")
+        return self.problem.at("given", given)
 
     def _named(self, coordinates: tuple[ArrayLike, ...], columns: Mapping[str, ArrayLike]) -> dict[str, Array]:
-        """Return points by the names of columns. Raises `SettingError` for unknown names and unequal lengths."""
-        known = [column.name for column in (*self.problem.coordinates, *self.problem.known)]
-        positional = dict(zip(known, coordinates, strict=False))
+        """Return points by symbol. Raises `SettingError` for unknown names and unequal lengths."""
+        symbols = {column.name: column.symbol for column in (*self.problem.coordinates, *self.problem.known)}
+        positional = dict(zip(symbols, coordinates, strict=False))
         for name in columns:
-            if name not in known or name in positional:
-                raise SettingError(name, None, f"must be one of {', '.join(known)}, each given once")
+            if name not in symbols or name in positional:
+                raise SettingError(name, None, f"must be one of {', '.join(symbols)}, each given once")
         given = {
-            name: _vector(name, values) for name, values in {**positional, **columns}.items() if values is not None
+            symbols[name]: _vector(name, values)
+            for name, values in {**positional, **columns}.items()
+            if values is not None
         }
         if len({len(values) for values in given.values()}) > 1:
             raise SettingError("points", [len(values) for values in given.values()], "must be arrays of one length")
         return given
 
-    def _positions(self, columns: Mapping[str, Array]) -> Array:
-        return np.stack([columns[column.name] for column in self.problem.coordinates], axis=1)
+    def _by_output(self, values: Array) -> Values:
+        if len(values) == 1:
+            only: Array = values[0]
+            return only
+        return {column.symbol: each for column, each in zip(self.problem.outputs, values, strict=True)}
+
+    def _places(self, values: Mapping[str, Array]) -> Array:
+        """Return coordinates [points, coordinates], each in its share of the network's length."""
+        symbols = [column.symbol for column in self.problem.coordinates]
+        return np.stack([self.problem.scales[symbol][1] * values[symbol] for symbol in symbols], axis=1)
 
     @cached_property
     def _engine(self) -> Engine:
-        kind = choose_engine(self.train.engine, self._device)
+        kind = engine_for(self._member, self._device)
         return kind(
             [self.problem],
             kind.arrange([self.layers]),
@@ -152,23 +212,30 @@ class TrainedNetwork:
 
     @property
     def _predictor(self) -> MemberPredictor:
-        return MemberPredictor(self._engine, self._x, self.layers)
+        return MemberPredictor(self._engine, self._x)
+
+    @cached_property
+    def _trained_places(self) -> Array:
+        """Return the places of all training points, each once."""
+        return np.unique(np.concatenate([self._places(points.values) for points in self.problem.point_sets]), axis=0)
 
     @cached_property
     def _triangles(self) -> Delaunay | None:
         """Return the triangles between all training points; None where all points lie on one line."""
-        places = [self._positions(points.columns) for points in self.problem.point_sets]
-        points = np.unique(np.concatenate(places), axis=0)
-        return Delaunay(points) if np.linalg.matrix_rank(points - points[0]) == 2 else None
+        points = self._trained_places
+        return Delaunay(points) if np.linalg.matrix_rank(points - points[0]) == points.shape[1] else None
 
     def _interpolated(self, names: list[str], given: Mapping[str, Array]) -> Array:
-        """Return data [points, names] between the points of the first term; NaN where that is impossible."""
-        places, trained = self._positions(given), self.problem.point_sets[0].columns
-        corners = self._positions(trained)
-        if np.linalg.matrix_rank(corners - corners[0]) < 2:
+        """Return data [points, names] between the points of the first group; NaN where that is impossible."""
+        places, trained = self._places(given), self.problem.point_sets[0].values
+        corners, data = self._places(trained), np.stack([trained[name] for name in names], axis=1)
+        if corners.shape[1] == 1:
+            order = np.argsort(corners[:, 0])
+            columns = [np.interp(places[:, 0], corners[order, 0], each[order], np.nan, np.nan) for each in data.T]
+            return np.stack(columns, axis=1)
+        if np.linalg.matrix_rank(corners - corners[0]) < corners.shape[1]:
             return np.full((len(places), len(names)), np.nan)
-        between = LinearNDInterpolator(corners, np.stack([trained[name] for name in names], axis=1))
-        return np.asarray(between(places))
+        return np.asarray(LinearNDInterpolator(corners, data)(places))
 
 
 def _vector(name: str, values: ArrayLike) -> Array:

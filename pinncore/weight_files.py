@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from .disk import write_whole
+from .equations.evaluation import without_arguments
 from .errors import WeightsError
 from .networks import unflatten
 from .trained import TrainedNetwork
@@ -53,9 +54,11 @@ def about(network: TrainedNetwork) -> dict[str, Any]:
     """Return what is needed to use the bare network: layers, activation, precision, and the scales of its inputs.
 
     The network takes factor (value - centre) of each of `inputs`, in this order, where the value is in the given unit.
-    Its output divided by the factor of `output` is physical.
+    The physical `outputs` are expressions of its outputs `fields`, of columns and of the numbers `symbols`.
     """
     problem = network.problem
+    values = problem.symbol_values()
+    used = sorted({s.name for output in problem.written.outputs.values() for s in output.free_symbols} & set(values))
     inputs = []
     for column in problem.input_columns:
         centre, factor = problem.scales[column.symbol]
@@ -65,7 +68,12 @@ def about(network: TrainedNetwork) -> dict[str, Any]:
         "activation": network.activation,
         "dtype": network.train.dtype,
         "inputs": inputs,
-        "output": {"name": problem.quantity, "unit": problem.unit, "factor": problem.output_factor},
+        "fields": [without_arguments(field).name for field in problem.written.fields],
+        "outputs": [
+            {"name": column.symbol, "unit": column.unit, "expression": str(without_arguments(output))}
+            for column, output in zip(problem.outputs, problem.written.outputs.values(), strict=True)
+        ],
+        "symbols": {name: values[name] for name in used},
     }
 
 

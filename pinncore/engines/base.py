@@ -85,7 +85,10 @@ class Engine(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
-        """Return the memory of one evaluation of a pack, without its points, parameters and optimisers."""
+        """Return the memory of one evaluation of a pack, without its points, parameters and optimisers.
+
+        `points` are those of the largest group, for four channels; other numbers of channels count in proportion.
+        """
 
     @abc.abstractmethod
     def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
