@@ -69,6 +69,7 @@ def test_intervals_are_given_as_they_are_until_numbers_are_needed() -> None:
     length = sp.Symbol("length", positive=True)
     box = Box(x=(0, length), t=(0, sp.pi))
     walls, end = box.faces("x"), box.face(x=length)
+    box.face(t=0)
     assert Box(t=(0, sp.pi)).limits == {"t": (0.0, math.pi)}
     assert box == Box(x=(0, length), t=(0, sp.pi)) != Box(x=(0, 1), t=(0, sp.pi))
     for region in (box, walls, end, At(x=length / 2).within(box), Disk(x=0, t=0, r=length)):
