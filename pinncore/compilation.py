@@ -20,7 +20,7 @@ from .engines import fused_kernels
 from .member import Member, engine_name
 from .networks import parameter_count
 from .optim.memory import Form, checked_form
-from .problems import NonlocalStrain
+from .problems.nonlocal_strain import NonlocalStrain
 from .settings import ENGINE_TRAITS, TrainSettings
 from .sources import source_digest
 from .training import DTYPES, Pack

@@ -34,7 +34,8 @@ from .optim import (
     StopReason,
 )
 from .optim.rows import norms
-from .problems import NonlocalStrain, Problem
+from .problems import Problem
+from .problems.nonlocal_strain import NonlocalStrain
 from .results import MemberPredictor, MemberResult
 from .settings import PHASES, TrainSettings
 

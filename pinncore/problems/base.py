@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast, dataclass_transform
 
 import numpy as np
 from typing_extensions import Doc
@@ -336,8 +336,6 @@ class Problem(abc.ABC):
 
     @property
     def _limits(self) -> Mapping[str, tuple[float, float]]:
-        if self.domain is None:
-            raise class_error(type(self), "a problem needs a domain, such as domain = Box(x=(0, 1))")
         limits: Mapping[str, tuple[float, float]] = self._region.limits
         if sorted(limits) != sorted(column.symbol for column in self.coordinates):
             names = ", ".join(column.symbol for column in self.coordinates)
@@ -369,6 +367,8 @@ class Problem(abc.ABC):
         """Return a region as a part of the domain; tables start at the folder of the problem's file."""
         from ..geometry import Table
 
+        if self.domain is None:
+            raise class_error(type(self), "it needs a domain, such as domain = Box(x=(0, 1))")
         if isinstance(region, Table):
             file = getattr(sys.modules[type(self).__module__], "__file__", None) or "."
             region = region.beside(Path(file).absolute().parent)
@@ -391,9 +391,9 @@ class Problem(abc.ABC):
     def _inside(self) -> PointSet:
         from ..geometry import Table
 
-        settings: Any = self
+        settings, region = cast(Any, self), self._region
         if settings.points_sampler != "table":
-            drawn = self._region.draw(settings.points, settings.points_sampler, self._seed(0), what="domain")
+            drawn = region.draw(settings.points, settings.points_sampler, self._seed(0), what="domain")
             return self.at("inside", self._complete("inside", drawn))
         if settings.points_table is None:
             raise SettingError("points_table", None, "must name a file where points_sampler is table")

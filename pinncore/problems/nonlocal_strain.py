@@ -229,8 +229,13 @@ class NonlocalStrain(Problem):
         }
 
     @property
+    def output_factor(self) -> float:
+        """Return the network's output over the strain."""
+        return self.scales["elocal"][1]
+
+    @property
     def output_sizes(self) -> Mapping[str, float]:
-        return {"u": 1 / self.scales["elocal"][1]}
+        return {"u": 1 / self.output_factor}
 
     @property
     def residual_sizes(self) -> Mapping[str, float]:
@@ -283,7 +288,7 @@ class NonlocalStrain(Problem):
         return (*found, identity, *((limit,) if limit else ()))
 
     def forcing(self, points: PointSet) -> Array:
-        return self.scales["elocal"][1] * points.values["elocal"]
+        return self.output_factor * points.values["elocal"]
 
     def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
         (u,), gauss = u, self.tables.gauss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from pinncore import FieldData, NonlocalStrain, TrainSettings, save_data, train
 from pinncore.data.points import Points
-from pinncore.problems import Jet, PointSet, Predictor
+from pinncore.equations.evaluation import evaluated
+from pinncore.problems import PointSet, Predictor
 
 from ..helpers import assert_close, build
 
@@ -50,18 +52,26 @@ class Mode:
         return replace(like, gauss=table(like.gauss), lrb=table(like.lrb), btb=table(like.btb))
 
 
-def residuals(problem: NonlocalStrain, mode: Mode) -> list[Array]:
-    """Each term's residual of the exact solution, in the network's units: u' = strain u, x' = length (x - centre)."""
-    (x0, length), (y0, _), strain, found = *map(problem.scales.get, "xy"), problem.output_factor, []
-    for points in problem.point_sets:
-        x = points.inputs[:, 0] / length + x0
-        y = points.inputs[:, 1] / length + y0
-        jet = mode.jet(x, y)
-        orders = {"value": 0, "x": 1, "y": 1, "laplacian": 2}
-        scaled = Jet(**{name: torch.as_tensor(strain * jet[name] / length**order) for name, order in orders.items()})
-        data = {name: torch.as_tensor(values) for name, values in points.data.items()}
-        found.append(problem.residual(points.term, scaled, data).numpy())
+def residuals(problem: NonlocalStrain, jet: Callable[[Array, Array], dict[str, Array]]) -> list[Array]:
+    """Each term's residual of a physical field, in the network's units."""
+    found = []
+    for index, (group, points) in enumerate(zip(problem.groups, problem.point_sets, strict=True)):
+        physical = jet(points.values["x"], points.values["y"])
+        names = ("value", *("xy"[axis] for axis in group.channels.firsts), *["laplacian"] * len(group.channels.forms))
+        symbols = (*group.channel_symbols[0], *group.column_symbols, *group.parameter_symbols)
+        numbers = (
+            *(problem.output_factor * physical[name] for name in names),
+            *problem.group_columns(index, points),
+            *problem.group_parameters(index),
+        )
+        found.append(evaluated(group.residuals, dict(zip(map(str, symbols), numbers, strict=True)))[0])
     return found
+
+
+def scaled(problem: NonlocalStrain, symbol: str) -> Array:
+    """Data at the Gauss points in the network's units."""
+    centre, factor = problem.scales[symbol]
+    return factor * (problem.point_sets[0].values[symbol] - centre)
 
 
 @pytest.mark.parametrize("reference", ["rms", "max"])
@@ -74,8 +84,8 @@ def test_the_consistent_scope_keeps_the_solution(
     mode = Mode(2, 3)
     settings = NonlocalStrain(inputs=inputs, scale_factor=factor, strain_reference=reference)
     problem = settings.with_tables(mode.data(coarse))
-    forcing = np.abs(problem.point_sets[0].data["elocal"]).max()
-    inside, lrb, btb = residuals(problem, mode)
+    forcing = np.abs(scaled(problem, "elocal")).max()
+    inside, lrb, btb = residuals(problem, mode.jet)
     assert np.abs(inside).max() < 1e-13 * forcing
     assert np.abs(lrb).max() < 1e-13
     assert np.abs(btb).max() < 1e-13
@@ -89,10 +99,10 @@ def test_consistent_is_centred_and_of_unit_size(strb100: FieldData) -> None:
         assert_close(np.abs(lrb.inputs[:, 0]), np.full(82, factor), 1e-15)
         assert_close(np.abs(btb.inputs[:, 1]), np.full(82, factor), 1e-15)
         assert_close(inside.inputs[:, 0], factor * (strb100.gauss.x_mm - 50) / 50, 1e-15)
-        assert_close(inside.data["g"], np.full(6400, factor**2 * 8 / 50**2), 1e-15)
-        assert np.sqrt(np.mean(inside.data["elocal"] ** 2)) == pytest.approx(1, rel=1e-14)
+        assert_close(scaled(problem, "g"), np.full(6400, factor**2 * 8 / 50**2), 1e-15)
+        assert np.sqrt(np.mean(scaled(problem, "elocal") ** 2)) == pytest.approx(1, rel=1e-14)
     largest = NonlocalStrain(strain_reference="max").with_tables(strb100)
-    assert largest.point_sets[0].data["elocal"].max() == pytest.approx(1, rel=1e-15)
+    assert scaled(largest, "elocal").max() == pytest.approx(1, rel=1e-15)
 
 
 @pytest.mark.parametrize("factor", [10.0, 100.0])
@@ -101,11 +111,11 @@ def test_the_scope_all_solves_with_g_over_s(coarse: FieldData, factor: float) ->
     mode = Mode(2, 3)
     settings = NonlocalStrain(scale_scope="all", scale_factor=factor, strain_multiplier=10.0)
     forcing = 10 * factor * mode.data(coarse).gauss.elocal.max()
-    assert np.abs(residuals(settings.with_tables(mode.data(coarse)), mode)[0]).max() > 0.01 * forcing
+    assert np.abs(residuals(settings.with_tables(mode.data(coarse)), mode.jet)[0]).max() > 0.01 * forcing
     thinner = replace(coarse, gauss=replace(coarse.gauss, g_mm2=coarse.gauss.g_mm2 / factor))
     solved = mode.data(thinner)  # e made with g/s, then handed over with g
     solved = replace(solved, gauss=replace(solved.gauss, g_mm2=coarse.gauss.g_mm2))
-    assert np.abs(residuals(settings.with_tables(solved), mode)[0]).max() < 1e-13 * forcing
+    assert np.abs(residuals(settings.with_tables(solved), mode.jet)[0]).max() < 1e-13 * forcing
 
 
 def test_the_scope_elocal_keeps_the_solution(coarse: FieldData) -> None:
@@ -113,7 +123,7 @@ def test_the_scope_elocal_keeps_the_solution(coarse: FieldData) -> None:
     mode = Mode(1, 2)
     settings = NonlocalStrain(scale_scope="elocal", scale_factor=100.0, strain_multiplier=10.0)
     problem = settings.with_tables(mode.data(coarse))
-    assert np.abs(residuals(problem, mode)[0]).max() < 1e-13 * problem.point_sets[0].data["elocal"].max()
+    assert np.abs(residuals(problem, mode.jet)[0]).max() < 1e-13 * scaled(problem, "elocal").max()
 
 
 def test_reproduction_scopes_take_raw_inputs(coarse: FieldData) -> None:
@@ -122,7 +132,8 @@ def test_reproduction_scopes_take_raw_inputs(coarse: FieldData) -> None:
         settings = NonlocalStrain(inputs=FOUR, scale_scope=scope, scale_factor=3.0, strain_multiplier=10.0)
         problem = settings.with_tables(coarse)
         assert_close(problem.point_sets[0].inputs, raw * factors, 1e-15, scope)
-        assert_close(problem.to_physical(problem.point_sets[0].data["elocal"]), coarse.gauss.elocal, 1e-15, scope)
+        raw_strain = scaled(problem, "elocal")[None]
+        assert_close(problem.to_physical(raw_strain, problem.field_points)[0], coarse.gauss.elocal, 1e-15, scope)
 
 
 @pytest.mark.parametrize(
@@ -135,11 +146,13 @@ def test_reproduction_scopes_take_raw_inputs(coarse: FieldData) -> None:
 def test_identity_trap(coarse: FieldData, settings: NonlocalStrain) -> None:
     """With elocal as an input, u = elocal has exactly zero loss, though it is far from the truth."""
     problem = settings.with_tables(coarse)
-    for points in problem.point_sets:
-        inputs = torch.as_tensor(points.inputs)
-        zero = torch.zeros(len(inputs), dtype=torch.float64)
-        data = {name: torch.as_tensor(values) for name, values in points.data.items()}
-        assert not problem.residual(points.term, Jet(inputs[:, 3], zero, zero, zero), data).any()
+    strains = iter(points.values["elocal"] for points in problem.point_sets)
+
+    def identity(x: Array, y: Array) -> dict[str, Array]:
+        return {"value": next(strains), **dict.fromkeys(("x", "y", "laplacian"), np.zeros(len(x)))}
+
+    for found, points in zip(residuals(problem, identity), problem.point_sets, strict=True):
+        assert np.abs(found).max() <= 1e-15 * problem.output_factor * np.abs(points.values["elocal"]).max()
     trapped = problem.evaluate(Known(problem, coarse.gauss.elocal, slope=1.0))
     assert trapped["distance_to_local"] == pytest.approx(0, abs=1e-15)
     assert trapped["mean_abs_du_de"] == 1.0
@@ -155,14 +168,14 @@ class Known(Predictor):
         self.problem, self.values, self.slope = problem, values, slope
 
     def value(self, inputs: Array) -> Array:
-        return self.values * self.problem.output_factor
+        return (self.values * self.problem.output_factor)[None]
 
-    def residual(self, points: PointSet) -> Array:
-        forcing = np.asarray(points.data["elocal"])
-        return self.slope * forcing - forcing
+    def residual(self, group: int, points: PointSet) -> Array:
+        forcing = self.problem.forcing(points)
+        return (self.slope * forcing - forcing)[None]
 
     def input_gradient(self, inputs: Array) -> Array:
-        return np.tile([0.0, 0.0, 0.0, self.slope], (len(inputs), 1))
+        return np.tile([0.0, 0.0, 0.0, self.slope], (1, len(inputs), 1))
 
 
 def metrics(data: FieldData, values: Array, **settings: Any) -> dict[str, float | None]:
@@ -204,8 +217,8 @@ def test_without_the_truth_there_are_no_errors(coarse: FieldData) -> None:
     assert found["rel_l2"] is found["paper_metric"] is found["process_zone_error"] is None
     assert found["distance_to_local"] == pytest.approx(0, abs=1e-15)
     problem = NonlocalStrain().with_tables(blind)
-    assert problem.error(coarse.gauss.elocal) is None
-    assert np.isnan(problem.field(coarse.gauss.elocal)["reference"]).all()
+    assert problem.error(coarse.gauss.elocal[None]) is None
+    assert np.isnan(problem.field(coarse.gauss.elocal[None])["reference"]).all()
 
 
 def test_without_a_between_there_is_no_held_out_residual(coarse: FieldData) -> None:
@@ -215,7 +228,7 @@ def test_without_a_between_there_is_no_held_out_residual(coarse: FieldData) -> N
 
 def test_the_field_is_physical(coarse: FieldData) -> None:
     problem = NonlocalStrain(scale_factor=3.0).with_tables(coarse)
-    output = np.asarray(problem.point_sets[0].data["elocal"])
+    output = scaled(problem, "elocal")[None]
     field = problem.field(output)
     assert list(field) == ["x_mm", "y_mm", "predicted", "reference", "local"]
     assert_close(field["predicted"], coarse.gauss.elocal, 1e-15)
