@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import SettingError
@@ -30,10 +31,17 @@ class Member:
 def pack_key(member: Member) -> tuple[str, ...]:
     """Return the key of a member; members with equal keys can share a pack."""
     train, problem = member.train, member.problem
-    names = hints(type(problem)) if problem.pack_settings is None else problem.pack_settings
+    names = _structure(problem) if problem.pack_settings is None else problem.pack_settings
     equation = json.dumps({name: getattr(problem, name) for name in names}, sort_keys=True)
     shape = (str(train.depth), train.activation, train.dtype, train.engine)
     return (problem.name, equation, *shape, str(train.allow_tf32), str(train.second_stage == "scipy"))
+
+
+def _structure(problem: Problem) -> Iterator[str]:
+    """Yield the settings that members of a pack have in common: not the floats, unless they change a grid of points."""
+    is_grid = getattr(problem, "points_sampler", None) in ("grid", "gauss")
+    floats = () if is_grid else problem.float_settings()
+    yield from (name for name in hints(type(problem)) if name not in floats)
 
 
 def engine_name(name: str, device: str) -> str:

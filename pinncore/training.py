@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .batches import Pick, picks, round_of
 from .checkpoint import MemberState
-from .engines import Engine, choose_engine
+from .engines import Engine, Evaluation, engine_for
 from .errors import CheckpointError, SettingError
 from .initialisation import initial_parameters
 from .member import Member, pack_key
@@ -93,7 +94,7 @@ class Pack:
         self.device, self._clock = choose_device(device), clock
         dtype = DTYPES[members[0].train.dtype]
         train = members[0].train
-        kind = choose_engine(train.engine, self.device)
+        kind = engine_for(members[0], self.device)
         layout = kind.arrange([member.layers for member in members], padded)
         self.engine: Engine = kind(
             [member.problem for member in members],
@@ -113,6 +114,7 @@ class Pack:
         else:
             self.second = PackedLBFGS([_lbfgs(member.train) for member in members], self.x, positions)
         self.progress = [_Progress(PHASES[0] if member.train.epochs else PHASES[1]) for member in members]
+        self._rounds = [0] * len(members)  # how often the points of each were drawn anew
         self.results: list[MemberResult] = []  # of finished members, in the order in which they finished
 
     @property
@@ -174,7 +176,7 @@ class Pack:
         if second:
             points = points.clone()
             points[self._place(second)] = self.second.points(second)
-        loss, terms, gradient = self.engine.evaluate(points)
+        loss, terms, gradient = self._evaluate(points)
         rows = zip(loss.tolist(), norms(gradient), terms.tolist(), strict=True)
         numbers = [[value, norm, *parts] for value, norm, parts in rows]
         stopped: dict[int, StopReason] = {}
@@ -195,6 +197,42 @@ class Pack:
         for row in second:
             self.progress[row].seconds["second"] += share
         self._finish(stopped)
+
+    def _evaluate(self, points: Tensor) -> Evaluation:
+        """Evaluate every member on the points of its epoch; members with as many points together."""
+        self._renew(range(self.active))
+        chosen = [self._picks(row) for row in range(self.active)]
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, each in enumerate(chosen):
+            alike.setdefault(tuple(-1 if pick is None else len(pick) for pick in each), []).append(row)
+        if list(alike) == [()]:
+            return self.engine.evaluate(points)
+        parts = [
+            self.engine.evaluate(points[self._place(rows)], rows, [chosen[row] for row in rows] if counts else None)
+            for counts, rows in alike.items()
+        ]
+        back = self._place(np.argsort([row for rows in alike.values() for row in rows]).tolist())
+        return Evaluation(*(torch.cat(tensors)[back] for tensors in zip(*parts, strict=True)))
+
+    def _picks(self, row: int) -> tuple[Pick, ...]:
+        """Return the points of a member's epoch in each group; nothing where it takes all."""
+        member, progress = self.members[row], self.progress[row]
+        batch = member.problem.batch
+        if batch is None or progress.phase != "first":
+            return ()
+        counts = [len(points) for points in self.engine.problems[row].point_sets]
+        chosen = picks(counts, batch, seed=member.seed, epoch=progress.epoch)
+        return () if all(pick is None for pick in chosen) else chosen
+
+    def _renew(self, rows: Iterable[int]) -> None:
+        """Give members the points of their epoch, where those are others than the last."""
+        for row in rows:
+            member = self.members[row]
+            every = getattr(member.problem, "resample_every", None)  # of problems with a domain
+            number = round_of(self.progress[row].epoch, epochs=member.train.epochs, every=every)
+            if number != self._rounds[row]:
+                self.engine.renew(row, member.problem.at_round(number))
+                self._rounds[row] = number
 
     def stop(self, label: int, reason: StopReason) -> None:
         """End the member called `label` now, with metrics as at its regular end."""
@@ -262,13 +300,16 @@ class Pack:
         return loss > self.members[row].train.divergence_factor * self.progress[row].first_loss > 0
 
     def _record(self, rows: list[int], numbers: list[list[float]]) -> None:
-        """Add a curve row to each member: phase, step, evaluations, loss, gradient norm, error, seconds, terms."""
+        """Add a curve row to each member: phase, step, evaluations, loss, gradient norm, error, seconds, terms.
+
+        Loss, norm and terms are those of the points of the epoch.
+        """
         if not rows:
             return
         outputs = self.engine.outputs(self.x[self._place(rows)], rows).double().cpu().numpy()
         for row, (loss, norm, *terms), output in zip(rows, numbers, outputs, strict=True):
             progress = self.progress[row]
-            error = self.engine.problems[row].error(output)
+            error = self.members[row].problem.error(output)
             step = progress.epoch if progress.phase == "first" else self.second.iterations[row]
             progress.curves.append(
                 [
@@ -288,10 +329,11 @@ class Pack:
         self.progress[row].kept[epoch] = self.engine.layout.unpack(self.x[row], row).copy()
 
     def _result(self, row: int, reason: StopReason) -> MemberResult:
-        """Return the result of a member, evaluated alone, at its own shape, at its last point."""
-        member, progress, problem = self.members[row], self.progress[row], self.engine.problems[row]
+        """Return the result of a member, evaluated alone, at its own shape, at its last point, on all its points."""
+        member, progress, problem = self.members[row], self.progress[row], self.members[row].problem
         self._keep_weights(row)
-        alone = self.engine.like([problem], self.engine.arrange([member.layers]))
+        self._renew([row])
+        alone = self.engine.like([self.engine.problems[row]], self.engine.arrange([member.layers]))
         flat = self.engine.layout.unpack(self.x[row], row)
         x = alone.layout.pack([flat], dtype=self.x.dtype, device=self.device)
         loss, terms, gradient = alone.evaluate(x)
@@ -299,7 +341,7 @@ class Pack:
         failure = reason.advice if reason.failed else None
         metrics: dict[str, float | None] = {}
         if failure is None:
-            metrics = problem.evaluate(MemberPredictor(alone, x[0], member.layers))
+            metrics = problem.evaluate(MemberPredictor(alone, x[0]))
             self._record_last(row, float(loss), norm, terms[0].tolist())
         counts = {
             "epochs_done": progress.epoch,
@@ -340,7 +382,7 @@ class Pack:
             self._record([row], [[loss, norm, *terms]])
 
     def _curves(self, row: int) -> dict[str, NDArray[Any]]:
-        terms = self.engine.problems[row].terms
+        terms = self.members[row].problem.terms
         table = np.array(self.progress[row].curves, dtype=np.float64).reshape(-1, 7 + len(terms))
         columns: dict[str, NDArray[Any]] = {"phase": np.array(PHASES)[table[:, 0].astype(int)]}
         columns |= {"step": table[:, 1].astype(np.int64), "evaluations": table[:, 2].astype(np.int64)}
@@ -357,6 +399,7 @@ class Pack:
             self.second.keep(rows)
         self.members = [self.members[row] for row in rows]
         self.progress = [self.progress[row] for row in rows]
+        self._rounds = [self._rounds[row] for row in rows]
 
     def _place(self, rows: Sequence[int]) -> Tensor:
         return torch.as_tensor(rows, dtype=torch.int64, device=self.device)
