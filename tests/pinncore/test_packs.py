@@ -325,6 +325,7 @@ def test_what_a_result_holds(problem: NonlocalStrain) -> None:
     assert result.loss == pytest.approx(sum(result.terms.values()), rel=1e-15)
     assert list(result.metrics) == [
         "rel_l2",
+        "max_error",
         "paper_metric",
         "process_zone_error",
         "distance_to_local",
