@@ -58,7 +58,7 @@ class NonlocalStrain(Problem):
     name = "nonlocal_strain"
     referenced = ("residual", "lrb", "btb")
     sized = ("u",)
-    term_meanings = {  # noqa: RUF012 - a ClassVar in the base
+    term_meanings = {
         "residual": "of the equation inside the plate",
         "lrb": "of the left and right boundary, before boundary_weight",
         "btb": "of the bottom and top boundary, before boundary_weight",
