@@ -1,24 +1,18 @@
 """Engine `fused`: loss and gradient of a pack in one compiled pass over the points, on a CPU.
 
-Forward Laplacian (Li et al. 2024) and a hand-written reverse pass, blocked so that a chunk of points never leaves the
-cache; see `fused_kernels`. Each member is computed at its own shape, in an order that depends on that member only: its
-numbers are bitwise the same alone, in any pack and on any number of threads.
-
-A residual that is affine in the network's value and derivatives, which a trial evaluation finds out, is computed inside
-the pass. Any other residual is evaluated by PyTorch between a forward pass and a second one.
+Forward derivatives (a generalised forward Laplacian, Li et al. 2024) and a hand-written reverse pass, blocked so that a
+chunk of points never leaves the cache; see `fused_kernels`. The residual is generated code that the pass calls. Each
+member is computed at its own shape, in an order that depends on that member only: its numbers are bitwise the same
+alone, in any pack and on any number of threads.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
-import logging
-import math
-import time
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,20 +20,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..equations.channels import Channels
 from ..errors import SettingError
-from ..kernels.simd import VECTOR_BYTES, lanes_of
+from ..kernels.channels import VECTORS
+from ..kernels.residuals import Residual, compiled_residual
+from ..kernels.simd import lanes_of
 from ..layouts import CompactLayout, Layout
 from ..networks import Layers, parameter_count
-from ..problems.base import Jet, PointSet, Problem
+from ..problems.base import Array, PointSet, Problem
 from . import fused_kernels as kernels
-from .base import Engine, Evaluation, loss_shape
+from .base import Engine, Evaluation, Picks, group_starts, loss_shape, residual_weights
+from .fused_compiled import compiled_pass, workspace_size
+from .fused_points import STRETCH_POINTS, ChunkedPoints, Numbers, aligned, stretches
 
-STRETCH_POINTS = 640  # points of one task; 6400 points make ten tasks for the threads
-PIECE_POINTS = 16_384  # points of one call of a residual; PyTorch splits longer ones among threads
 
-LOGGER = logging.getLogger("pinncore")
+@dataclass(frozen=True)
+class _Pass:
+    """A compiled pass, and where it finds its channels."""
 
-Numbers = NDArray[Any]
+    run: Callable[..., None]
+    channels: int
+    slots: NDArray[np.int64]  # [inputs]: the channel that is the derivative to each input, 0 for none
+    columns: NDArray[np.int64]  # of the forms' coefficients that are not 1
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A group of residuals: how it is computed, and numbers [members, ...]."""
+
+    compiled: _Pass
+    residual: Residual
+    coefficients: Numbers  # of the equation
+    weights: Numbers  # of its residuals, where there are several
+    points: ChunkedPoints
+
+    def rows(self, rows: Sequence[int]) -> _Group:
+        """Return the group for some members."""
+        chosen = list(rows)
+        return replace(
+            self,
+            coefficients=self.coefficients[chosen],
+            weights=self.weights[chosen],
+            points=self.points.rows(chosen),
+        )
 
 
 class FusedEngine(Engine):
@@ -52,17 +75,11 @@ class FusedEngine(Engine):
         if self.device.type != "cpu":
             raise SettingError("engine", self.name, "runs on a CPU only", "Use engine: torch on a GPU, or auto.")
         self._type = np.dtype(np.float32 if self.dtype == torch.float32 else np.float64)
-        self._kind = _compiled(self._type, self.activation)
-        self._chunk = kernels.VECTORS * lanes_of(8 * self._type.itemsize)
-        sets = problems[0].point_sets
-        self._starts = np.cumsum([0, *(self._padded(len(points.inputs)) for points in sets)]).tolist()
-        self._stretches, self._terms_of = _stretches(self._starts, self._chunk)
-        affine = [[_affine(problem, points) for points in problem.point_sets] for problem in problems]
-        self._affine = all(table is not None for tables in affine for table in tables)
-        self._inputs = self._stacked([[points.inputs.T for points in p.point_sets] for p in problems])
-        self._coefficients = self._stacked(
-            [[table if table is not None else np.zeros((5, 0)) for table in tables] for tables in affine]
-        )
+        self._lanes = lanes_of(8 * self._type.itemsize)
+        self._chunk = VECTORS * self._lanes
+        self._groups = [self._group(index) for index in range(len(problems[0].groups))]
+        for row in range(len(problems)):
+            self._read_points(row)
         self._allocate()
 
     @classmethod
@@ -76,187 +93,171 @@ class FusedEngine(Engine):
     def keep(self, rows: Sequence[int]) -> FusedEngine:
         kept = copy.copy(self)
         kept.problems, kept.layout = [self.problems[row] for row in rows], self.layout.keep(rows)
-        kept._inputs = aligned((len(rows), *self._inputs.shape[1:]), self._type)
-        kept._coefficients = aligned((len(rows), *self._coefficients.shape[1:]), self._type)
-        kept._inputs[:], kept._coefficients[:] = self._inputs[list(rows)], self._coefficients[list(rows)]
+        kept._groups = [group.rows(rows) for group in self._groups]
         kept._allocate()
         return kept
 
-    def evaluate(self, parameters: Tensor) -> Evaluation:
-        x = parameters.detach().numpy()
-        squares = None if self._affine else self._residuals(x)
-        shares = min(torch.get_num_threads(), self._squares.size)
+    def renew(self, row: int, problem: Problem) -> None:
+        self.problems[row] = problem
+        self._read_points(row)
+
+    def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
+        x = np.ascontiguousarray(parameters.detach().numpy())
+        members = np.arange(len(self.problems)) if rows is None else np.array(rows, np.int64)
+        chosen = [self._chosen(index, members, picks) for index in range(len(self._groups))]
+        tasks = [stretches(points.filled, self._chunk) for points, _ in chosen]
+        stops = np.cumsum([len(each) for each in tasks])
+        squares, gradients = self._sums(len(x), int(stops[-1]))
+        shares = min(torch.get_num_threads(), len(x) * int(stops[-1]))
+
+        def run(share: int) -> None:
+            for group, (points, places), task, stop in zip(self._groups, chosen, tasks, stops, strict=True):
+                offset = int(stop) - len(task)
+                group.compiled.run(
+                    *(group.residual.address, x, members, places, self._layers, group.compiled.slots, self._seeds),
+                    *(_flat(points.inputs), group.compiled.columns, _flat(points.data)),
+                    *(group.coefficients, group.weights, points.count, task, self._workspace(share)),
+                    *((share - offset * len(x)) % shares, shares, offset, squares, gradients, self._nothing),
+                )
+
         if shares == 1:
-            self._evaluate_share(x, 0, 1)
+            run(0)
         else:
-            list(_threads(shares).map(lambda share: self._evaluate_share(x, share, shares), range(shares)))
-        members, terms = self._weights.shape
-        loss, values = np.empty(members, self._type), np.empty((members, terms), self._type)
-        gradient = np.empty_like(x)
-        kernels.reduce(
-            self._squares if squares is None else squares,
-            self._gradients,
-            self._terms_of,
-            self._weights,
-            self._averages,
-            loss,
-            values,
-            gradient,
-        )
-        return Evaluation(torch.from_numpy(loss), torch.from_numpy(values), torch.from_numpy(gradient))
+            list(_threads(shares).map(run, range(shares)))
+        return self._reduced(x, members, [points.count for points, _ in chosen], stops, squares, gradients)
 
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
-        count = len(self.problems[0].point_sets[0].inputs)
-        values = [
-            self._jets(x, row, self._widened(self._inputs[row, :, :count]))[0, :count]
-            for x, row in zip(parameters.detach().numpy(), rows, strict=True)
-        ]
-        return torch.from_numpy(np.stack(values))
+        values = []
+        for x, row in zip(parameters, rows, strict=True):
+            points = self.problems[row].field_points
+            values.append(self.channels(x, row, Channels(), points, np.zeros((0, len(points.inputs))))[:, 0])
+        return torch.stack(values)
 
-    def jets(self, parameters: Tensor, row: int, points: PointSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        jets = self._jets(parameters.detach().numpy(), row, self._widened(points.inputs.T))
-        value, x, y, laplacian = torch.from_numpy(jets[:, : len(points.inputs)]).unbind(0)
-        return value, x, y, laplacian
+    def channels(self, parameters: Tensor, row: int, channels: Channels, points: PointSet, columns: Array) -> Tensor:
+        x = np.ascontiguousarray(parameters.detach().numpy())[None]
+        chunked = ChunkedPoints.empty(
+            1, points.inputs.shape[1], len(columns), len(points.inputs), chunk=self._chunk, dtype=self._type
+        )
+        chunked.write(0, points.inputs.T, columns)
+        compiled, layers = self._pass(channels), self.layout.members[row]
+        out = aligned((1, layers[-1] * channels.count * chunked.filled), self._type)
+        one, number = np.zeros((1, 1), self._type), np.zeros(1, np.int64)
+        compiled.run(
+            *(0, x, np.full(1, row), number, self._layers, compiled.slots, self._seeds),
+            *(_flat(chunked.inputs), compiled.columns, _flat(chunked.data)),
+            *(one, one, chunked.count, np.array([[0, chunked.filled]]), self._workspace(0, channels.count)),
+            *(0, 1, 0, np.zeros((1, 1, 1)), np.zeros((1, 1, 1), self._type), out),
+        )
+        shaped = out.reshape(layers[-1], channels.count, chunked.filled)
+        return torch.from_numpy(np.ascontiguousarray(shaped[:, :, : chunked.count]))
 
-    def _evaluate_share(self, x: Numbers, share: int, shares: int) -> None:
-        kernels.evaluate(
-            x,
-            self._layers,
-            self._inputs.reshape(len(x), -1),
-            self._coefficients.reshape(len(x), -1),
-            self._stretches,
-            self._affine,
-            self._workspace(share),
-            self._kind,
-            share,
-            shares,
-            self._squares,
-            self._gradients,
+    def _group(self, index: int) -> _Group:
+        """Return a group of residuals, without its points."""
+        group, members = self.problems[0].groups[index], len(self.problems)
+        if any(problem.groups[index].residuals != group.residuals for problem in self.problems[1:]):
+            raise SettingError("members", members, "must share the equation, but for the numbers in it")
+        sets = self.problems[0].point_sets[index]
+        points = ChunkedPoints.empty(
+            *(members, sets.inputs.shape[1], len(group.columns), len(sets.inputs)), chunk=self._chunk, dtype=self._type
+        )
+        coefficients = np.stack([problem.group_parameters(index) for problem in self.problems])
+        weights = residual_weights(self.problems, index)
+        return _Group(
+            self._pass(group.channels),
+            compiled_residual(group, self._type),
+            coefficients.astype(self._type),
+            weights.astype(self._type),
+            points,
         )
 
-    def _jets(self, x: Numbers, row: int, inputs: Numbers) -> Numbers:
-        """Return u, u_x, u_y, lap u [4, points] of one member (x [size]) at inputs [inputs, points], whole chunks."""
-        out = np.empty((kernels.CHANNELS, inputs.shape[1]), self._type)
-        kernels.jets(x, self._layers[row], inputs.reshape(-1), self._workspace(0), self._kind, out.reshape(-1))
-        return out
+    def _pass(self, channels: Channels) -> _Pass:
+        slots = np.zeros(self.layout.members[0][0], np.int64)
+        for number, coordinate in enumerate(channels.firsts, start=1):
+            slots[coordinate] = number
+        columns = [column for form in channels.forms for *_, column in form if column is not None]
+        run = compiled_pass(channels.kind, self.activation, self._type.name)
+        return _Pass(run, channels.count, slots, np.array(columns, np.int64))
 
-    def _residuals(self, x: Numbers) -> Numbers:
-        """Put the cotangents of a residual that is not affine into the coefficients; return sums like `_squares`."""
-        squares = np.zeros_like(self._squares)
-        for row, problem in enumerate(self.problems):
-            jets = torch.from_numpy(self._jets(x[row], row, self._inputs[row]))
-            for term, points in enumerate(problem.point_sets):
-                for low in range(0, len(points.inputs), PIECE_POINTS):
-                    piece = slice(low, min(low + PIECE_POINTS, len(points.inputs)))
-                    columns = slice(self._starts[term] + piece.start, self._starts[term] + piece.stop)
-                    channels = jets[:, columns].clone().requires_grad_()
-                    data = {name: self.as_tensor(values[piece]) for name, values in points.data.items()}
-                    residual = problem.residual(points.term, Jet(*channels.unbind(0)), data)
-                    (cotangent,) = torch.autograd.grad(residual.square().sum(), channels)
-                    self._coefficients[row, : kernels.CHANNELS, columns] = cotangent.mul_(0.5).numpy()
-                    squares[row, np.argmax(self._terms_of == term)] += float(residual.detach().double().square().sum())
-        return squares
-
-    def _stacked(self, members: Sequence[Sequence[Numbers]]) -> Numbers:
-        """Return [members, rows, points] from arrays [rows, points] of every point set, each padded to whole chunks."""
-        stacked = aligned((len(members), len(members[0][0]), self._starts[-1]), self._type)
-        for member, sets in zip(stacked, members, strict=True):
-            for start, array in zip(self._starts, sets, strict=False):
-                member[:, start : start + array.shape[1]] = array
-        return stacked
+    def _read_points(self, row: int) -> None:
+        """Write the points of a member, with the data columns of each group."""
+        problem = self.problems[row]
+        for index, (group, points) in enumerate(zip(self._groups, problem.point_sets, strict=True)):
+            group.points.write(row, points.inputs.T, problem.group_columns(index, points))
 
     def _allocate(self) -> None:
-        """Allocate weights and work arrays for the members."""
-        members = len(self.problems)
+        """Prepare what depends on the members, and work arrays."""
+        inputs = self.layout.members[0][0]
         self._layers = np.array(self.layout.members, dtype=np.int64)
-        weights, averages = loss_shape(self.problems)
-        self._weights, self._averages = np.array(weights), np.array(averages)
-        self._squares = np.zeros((members, len(self._stretches)))
-        self._gradients = np.zeros((members, len(self._stretches), self.layout.size), self._type)
-        self._workspaces: dict[int, Numbers] = {}
+        self._seeds = np.zeros((len(self.problems), inputs), self._type)
+        for seeds, problem in zip(self._seeds, self.problems, strict=True):
+            seeds[: len(problem.seeds)] = problem.seeds
+        starts = group_starts(self.problems[0])
+        self._terms = np.array([starts[:-1], starts[1:]], np.int64)
+        self._widest = int(np.diff(starts).max())
+        self._nothing = np.zeros((1, 0), self._type)
+        self._workspaces: dict[tuple[int, int], Numbers] = {}
+        self._batches: dict[tuple[int, int, int], ChunkedPoints] = {}
+        self._sizes: tuple[Numbers, Numbers] | None = None
+        self._shapes: dict[tuple[int, ...], tuple[Array, Array]] = {}
 
-    def _workspace(self, share: int) -> Numbers:
-        if share not in self._workspaces:
-            lanes = lanes_of(8 * self._type.itemsize)
-            needed = max(kernels.workspace(layers, lanes) for layers in self._layers)
-            self._workspaces[share] = aligned((needed,), self._type)
-        return self._workspaces[share]
+    def _chosen(
+        self, index: int, members: NDArray[np.int64], picks: Picks | None
+    ) -> tuple[ChunkedPoints, NDArray[np.int64]]:
+        """Return the points of a group and the place of each row among them."""
+        points = self._groups[index].points
+        first = None if picks is None else picks[0][index]
+        if picks is None or first is None:
+            return points, members
+        key = (index, len(members), len(first))
+        if key not in self._batches:
+            shape = (len(members), points.inputs.shape[1], points.data.shape[1], len(first))
+            self._batches[key] = ChunkedPoints.empty(*shape, chunk=self._chunk, dtype=self._type)
+        for row, (member, pick) in enumerate(zip(members, picks, strict=True)):
+            chosen = pick[index]
+            assert chosen is not None, "every row picks points of the same groups"
+            points.pick(member, chosen, self._batches[key], row)
+        return self._batches[key], np.arange(len(members))
 
-    def _padded(self, points: int) -> int:
-        return -(-points // self._chunk) * self._chunk
+    def _reduced(
+        self,
+        x: Numbers,
+        members: NDArray[np.int64],
+        counts: Sequence[int],
+        stops: NDArray[np.int64],
+        squares: Numbers,
+        gradients: Numbers,
+    ) -> Evaluation:
+        """Return loss, terms and gradient from the sums of every stretch."""
+        if tuple(counts) not in self._shapes:
+            self._shapes[tuple(counts)] = loss_shape(self.problems, counts)
+        weights, averages = (table[members] for table in self._shapes[tuple(counts)])
+        groups = np.stack([np.append(0, stops[:-1]), stops, *self._terms], axis=1)
+        loss, terms = np.empty(len(x), self._type), np.empty(weights.shape, self._type)
+        gradient = np.empty_like(x)
+        kernels.reduce(squares, gradients, groups, weights, averages, loss, terms, gradient)
+        return Evaluation(torch.from_numpy(loss), torch.from_numpy(terms), torch.from_numpy(gradient))
 
-    def _widened(self, columns: Numbers) -> Numbers:
-        """Return [columns, points] in the engine's precision, points padded to whole chunks."""
-        wide = aligned((len(columns), self._padded(columns.shape[1])), self._type)
-        wide[:, : columns.shape[1]] = columns
-        return wide
+    def _sums(self, rows: int, tasks: int) -> tuple[Numbers, Numbers]:
+        """Return room for squares [rows, tasks, residuals] and gradients [rows, tasks, size]."""
+        if self._sizes is None or self._sizes[0].shape[:2] != (rows, tasks):
+            squares = np.zeros((rows, tasks, self._widest))
+            self._sizes = squares, np.zeros((rows, tasks, self.layout.size), self._type)
+        return self._sizes
 
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Numbers:
-    """Return zeros aligned to SIMD vectors; a load that straddles two cache lines costs twice."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.zeros(size + VECTOR_BYTES, np.uint8)
-    start = -raw.ctypes.data % VECTOR_BYTES
-    return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def _stretches(starts: Sequence[int], chunk: int) -> tuple[Numbers, Numbers]:
-    """Return start and stop of every task [stretches, 2], and the term of each [stretches]."""
-    length = max(STRETCH_POINTS // chunk, 1) * chunk
-    tasks = [
-        (term, start, min(start + length, high))
-        for term, (low, high) in enumerate(itertools.pairwise(starts))
-        for start in range(low, high, length)
-    ]
-    return np.array([(start, stop) for _, start, stop in tasks], np.int64), np.array([term for term, _, _ in tasks])
-
-
-def _affine(problem: Problem, points: PointSet) -> Numbers | None:
-    """Return coefficients and right-hand side [5, points] of a residual that is affine in the jet, else None.
-
-    Slope and value at zero give the candidates; jets of several sizes and signs test them.
-    """
-    count = len(points.inputs)
-    data = {name: torch.as_tensor(values, dtype=torch.float64) for name, values in points.data.items()}
-    zero = torch.zeros(kernels.CHANNELS, count, dtype=torch.float64, requires_grad=True)
-    residual = problem.residual(points.term, Jet(*zero.unbind(0)), data)
-    (slopes,) = torch.autograd.grad(residual.sum(), zero)
-    generator = torch.Generator().manual_seed(0)
-    for size in (1e-3, 1.0, 1.0, 1e3):
-        channels = size * torch.randn(zero.shape, generator=generator, dtype=torch.float64)
-        actual = problem.residual(points.term, Jet(*channels.unbind(0)), data)
-        parts = slopes * channels
-        expected, scale = parts.sum(0) + residual.detach(), parts.abs().sum(0) + residual.detach().abs()
-        if not bool(((actual - expected).abs() <= 1e-12 * scale).all()):
-            return None
-    return np.concatenate([slopes.numpy(), -residual.detach().numpy()[None]])
-
-
-@cache
-def _compiled(kind: np.dtype[Any], activation: str) -> tuple[int, ...]:
-    """Compile the kernels for a precision and an activation, or read them from the cache, and log what takes time.
-
-    Return the kernels' name of the activation.
-    """
-    folder = kernels.evaluate.stats.cache_path or ""
-    if not any(Path(folder).glob("fused_kernels.evaluate-*.nbi")):
-        LOGGER.warning("Compiling the kernels of engine fused for this machine, once; this takes some seconds.")
-    before = kernels.evaluate.stats.cache_misses.total()
-    started, name, count = time.perf_counter(), kernels.KINDS[activation], lanes_of(8 * kind.itemsize)
-    points, layers = kernels.VECTORS * count, np.array([[2, 1, 1]])
-    x, work = np.zeros((1, 16), kind), aligned((kernels.workspace(layers[0], count),), kind)
-    squares, gradients, out = np.zeros((1, 1)), np.zeros((1, 1, 16), kind), np.zeros(4 * points, kind)
-    inputs, coefficients = np.zeros((1, 2 * points), kind), np.zeros((1, 5 * points), kind)
-    stretches, weights = np.array([[0, points]]), np.ones((1, 1))
-    kernels.evaluate(x, layers, inputs, coefficients, stretches, True, work, name, 0, 1, squares, gradients)
-    kernels.jets(x[0], layers[0], inputs[0], work, name, out)
-    kernels.reduce(squares, gradients, stretches[:, 0], weights, weights, np.zeros(1, kind), np.zeros((1, 1), kind), x)
-    if kernels.evaluate.stats.cache_misses.total() > before:
-        seconds = time.perf_counter() - started
-        LOGGER.warning("Compiled engine fused for %s and %s in %.1f s; kept in %s.", kind, activation, seconds, folder)
-    return name
+    def _workspace(self, share: int, channels: int = 0) -> Numbers:
+        """Return the workspace of a share for `channels` channels (0: the most of all groups)."""
+        if (share, channels) not in self._workspaces:
+            most = channels or max(group.compiled.channels for group in self._groups)
+            needed = max(workspace_size(most, layers, self._lanes) for layers in self.layout.members)
+            self._workspaces[share, channels] = aligned((needed,), self._type)
+        return self._workspaces[share, channels]
 
 
-@cache
+def _flat(points: Numbers) -> Numbers:
+    """Return [members, rows, points] as [members, rows * points]."""
+    return points.reshape(len(points), -1)
+
+
+@functools.cache
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="fused")

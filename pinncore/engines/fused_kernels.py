@@ -1,14 +1,15 @@
-"""The compiled loops of engine `fused`: forward Laplacian and its reverse pass over a stretch of points.
+"""The compiled loops of engine `fused`: forward derivatives and their reverse pass over a stretch of points.
 
-Points go through in chunks of `VECTORS` SIMD vectors. Each hidden layer keeps two arrays [units, 4, chunk] in a
-workspace: its activation channels (a, a_x, a_y, lap a) and its z channels, which the reverse pass overwrites with
-their cotangents. Products work on blocks of four units whose 16 sums stay in registers, and a finished block goes
-straight on through the activation. Units are padded to blocks with zero weights, which is exact (sigma(0) = 0).
+Points go through in chunks of `VECTORS` SIMD vectors. Each hidden layer keeps two arrays [units, channels, chunk] in a
+workspace: its activation channels and its z channels, which the reverse pass overwrites with their cotangents. Products
+work on blocks of four units whose sums stay in registers, and a finished block goes straight on through the activation.
+Units are padded to blocks with zero weights, which is exact (sigma(0) = 0).
 
 Weight gradients are summed lane by lane over a stretch, then over the lanes, then over the stretches: an order that
 depends on the network and the points alone, not on other members, nor on threads.
 
-`kind` is a tuple whose length names the activation: a type, so that each activation compiles into its own kernel.
+`ch` is the kind of channel set (see `kernels.channels`) and `kind` a tuple whose length names the activation: types, so
+that each pair compiles into its own kernel. The residual is called by its address, so that one kernel serves all.
 """
 
 from __future__ import annotations
@@ -20,13 +21,27 @@ import numpy as np
 from numba import njit
 
 from ..kernels.cache import kept
+from ..kernels.channels import (
+    VECTORS,
+    activated,
+    activated_reverse,
+    add_products,
+    add_scaled,
+    channel_count,
+    load_channels,
+    of_slopes,
+    of_value,
+    store_channels,
+    value_of,
+)
+from ..kernels.residuals import call_residual
 from ..kernels.simd import (
     absolute,
     copysign,
     cos,
     erfc,
-    exp,
-    expm1,
+    exp_negative,
+    expm1_negative,
     fill,
     fma,
     lanes,
@@ -39,8 +54,6 @@ from ..kernels.simd import (
 )
 
 BLOCK = 4
-CHANNELS = 4
-VECTORS = 4  # of a chunk: of 1, 2 and 4 the best on every shape tried; 4 x 64 bytes a unit and channel
 KINDS = {"tanh": (), "sin": (0,), "silu": (0, 0), "gelu": (0, 0, 0)}
 
 _ROOT_HALF = math.sqrt(0.5)
@@ -52,7 +65,7 @@ _inline = njit(forceinline=True)
 @_inline
 def _logistic(z: Any, like: Any) -> Any:
     """1 / (1 + exp(-z)), with the exponential of a negative number only."""
-    e = exp(fill(like, 0.0) - absolute(z))
+    e = exp_negative(fill(like, 0.0) - absolute(z))
     positive = fill(like, 1.0) / (fill(like, 1.0) + e)
     return where_negative(z, e * positive, positive)
 
@@ -61,7 +74,7 @@ def _logistic(z: Any, like: Any) -> Any:
 def _value(z: Any, like: Any, kind: Any) -> Any:
     """sigma(z)."""
     if len(kind) == 0:
-        t = expm1(fill(like, -2.0) * absolute(z))
+        t = expm1_negative(fill(like, -2.0) * absolute(z))
         return copysign(t / (fill(like, 2.0) + t), z)
     if len(kind) == 1:
         return sin(z)
@@ -88,7 +101,7 @@ def _slopes(z: Any, a: Any, like: Any, kind: Any) -> Any:
         p3 = p1 * (q * q - p1 - p1)
         return fma(z, p1, p), fma(z, p2, p1 + p1), fma(z, p3, fill(like, 3.0) * p2)
     square = z * z
-    density = fill(like, _DENSITY) * exp(fill(like, -0.5) * square)
+    density = fill(like, _DENSITY) * exp_negative(fill(like, -0.5) * square)
     normal = fill(like, 0.5) * erfc(fill(like, -_ROOT_HALF) * z)
     return fma(z, density, normal), density * (fill(like, 2.0) - square), density * z * (square - fill(like, 4.0))
 
@@ -112,57 +125,42 @@ def _add4(w: Any, v0: Any, v1: Any, v2: Any, v3: Any, s0: Any, s1: Any, s2: Any,
 
 
 @_inline
-def _activate(z: Any, zx: Any, zy: Any, zl: Any, work: Any, at_a: Any, at_z: Any, step: Any, kind: Any) -> None:
-    """a = sigma(z), a_x = sigma' z_x, a_y = sigma' z_y, lap a = sigma' lap z + sigma'' (z_x^2 + z_y^2)."""
-    a = _value(z, work, kind)
-    first, second, _ = _slopes(z, a, work, kind)
-    square = fma(zx, zx, zy * zy)
-    _store4(work, at_a, step, a, first * zx, first * zy, fma(first, zl, second * square))
-    _store4(work, at_z, step, z, zx, zy, zl)
+def _activate(ch: Any, z: Any, work: Any, at_a: Any, at_z: Any, step: Any, kind: Any, table: Any, point: Any) -> None:
+    """Write the channels of a = sigma(z) and those of z."""
+    data, columns, stride = table
+    value = _value(value_of(z), work, kind)
+    first, second, _ = _slopes(value_of(z), value, work, kind)
+    store_channels(work, at_a, step, activated(ch, z, value, first, second, data, columns, stride, point))
+    store_channels(work, at_z, step, z)
 
 
 @_inline
-def _reverse(
-    bar: Any, bar_x: Any, bar_y: Any, bar_l: Any, work: Any, at_a: Any, at_z: Any, step: Any, kind: Any
-) -> None:
-    """Cotangents of the z channels, in their place, from those of a unit's activation channels.
-
-    z:     sigma' a~ + sigma'' (a~_x z_x + a~_y z_y + l~ lap z) + sigma''' l~ (z_x^2 + z_y^2)
-    z_x:   sigma' a~_x + 2 sigma'' z_x l~        lap z:  sigma' l~        with ~ the cotangents of a, a_x, a_y, lap a
-    """
-    z, zx, zy, zl = _load4(work, at_z, step)
-    first, second, third = _slopes(z, load(work, at_a), work, kind)
-    square = fma(zx, zx, zy * zy)
-    twist = second * bar_l
-    twist = twist + twist
-    inner = fma(bar_x, zx, fma(bar_y, zy, bar_l * zl))
-    _store4(
-        work,
-        at_z,
-        step,
-        fma(first, bar, fma(second, inner, third * square * bar_l)),
-        fma(first, bar_x, twist * zx),
-        fma(first, bar_y, twist * zy),
-        first * bar_l,
-    )
+def _reverse(ch: Any, bar: Any, work: Any, at_a: Any, at_z: Any, step: Any, kind: Any, table: Any, point: Any) -> None:
+    """Write the cotangents of the z channels, in their place, from those of a unit's activation channels."""
+    data, columns, stride = table
+    z = load_channels(ch, work, at_z, step)
+    first, second, third = _slopes(value_of(z), load(work, at_a), work, kind)
+    cotangents = activated_reverse(ch, bar, z, first, second, third, data, columns, stride, point)
+    store_channels(work, at_z, step, cotangents)
 
 
 @njit(nogil=True)
-def _arrange(layers: Any, step: Any, count: Any) -> Any:
+def _arrange(channels: Any, layers: Any, step: Any, count: Any) -> Any:
     """Where things lie in the workspace: columns of [levels + 1, 6], and its length.
 
-    Columns: padded units, activations, z channels (of hidden layer l), sums, weights and biases (of level l, from
-    layer l to layer l + 1). Vectors come first, so that every one of them is aligned.
+    Columns: padded units, activations, z channels (of hidden layer l; of the last one: outputs and their cotangents),
+    sums, weights and biases (of level l, from layer l to layer l + 1). Activations of layer 0: the slopes of the first
+    layer. Vectors come first, so that every one of them is aligned.
     """
     levels = len(layers) - 1
     place = np.zeros((levels + 1, 6), np.int64)
-    place[0, 0], place[levels, 0] = layers[0], 1
+    place[0, 0] = layers[0]
     at = 0
-    for level in range(1, levels):
-        units = (layers[level] + BLOCK - 1) // BLOCK * BLOCK
+    for level in range(1, levels + 1):
+        units = layers[level] if level == levels else (layers[level] + BLOCK - 1) // BLOCK * BLOCK
         place[level, 0] = units
-        place[level, 1], place[level, 2] = at, at + units * CHANNELS * step
-        at += 2 * units * CHANNELS * step
+        place[level, 1], place[level, 2] = at, at + units * channels * step
+        at += 2 * units * channels * step
     for level in range(levels):
         place[level, 3] = at
         at += (place[level, 0] + 1) * place[level + 1, 0] * count
@@ -170,15 +168,20 @@ def _arrange(layers: Any, step: Any, count: Any) -> Any:
         place[level, 4] = at
         place[level, 5] = at + place[level, 0] * place[level + 1, 0]
         at = place[level, 5] + place[level + 1, 0]
-    return place, at
+    place[0, 1] = at
+    return place, at + channels * place[1, 0]
 
 
 @njit(nogil=True)
-def _unfold(parameters: Any, layers: Any, place: Any, work: Any) -> None:
-    """Weights and biases into the workspace at their padded shape; sums to zero."""
+def _unfold(parameters: Any, layers: Any, slots: Any, seeds: Any, place: Any, work: Any) -> None:
+    """Weights and biases into the workspace at their padded shape; sums to zero; slopes of the first layer.
+
+    `slots` [inputs] says which channel is the derivative to each input, 0 for none, and `seeds` [inputs] what a slope
+    of the network's input is multiplied by there.
+    """
     levels = len(layers) - 1
     source = 0
-    for at in range(place[0, 3], place[levels - 1, 5] + 1):
+    for at in range(place[0, 3], place[levels - 1, 5] + place[levels, 0]):
         work[at] = 0
     for level in range(levels):
         n_in, n = layers[level], layers[level + 1]
@@ -189,11 +192,16 @@ def _unfold(parameters: Any, layers: Any, place: Any, work: Any) -> None:
         for j in range(n):
             work[place[level, 5] + j] = parameters[source + j]
         source += n
+    n = place[1, 0]
+    for k in range(layers[0]):
+        if slots[k] > 0:
+            for j in range(n):
+                work[place[0, 1] + (slots[k] - 1) * n + j] = seeds[k] * work[place[0, 4] + k * n + j]
 
 
 @njit(nogil=True)
 def _fold(gradient: Any, layers: Any, place: Any, work: Any) -> None:
-    """The sums, lanes added up, as a flat gradient [parameters]."""
+    """The sums, lanes added up, as a flat gradient [parameters], and zeros after it."""
     count, target = lanes(work), 0
     for level in range(len(layers) - 1):
         n_in, n, wide = layers[level], layers[level + 1], place[level + 1, 0]
@@ -204,78 +212,82 @@ def _fold(gradient: Any, layers: Any, place: Any, work: Any) -> None:
         for j in range(n):
             gradient[target + j] = total(load(work, place[level, 3] + (place[level, 0] * wide + j) * count))
         target += n
+    gradient[target:] = 0
 
 
 @_inline
-def _first_layer(work: Any, place: Any, inputs: Any, stride: Any, point: Any, kind: Any) -> None:
+def _first_layer(
+    ch: Any, work: Any, place: Any, inputs: Any, stride: Any, point: Any, kind: Any, data: Any, columns: Any
+) -> None:
     count = lanes(work)
     step, n_in, n, w = VECTORS * count, place[0, 0], place[1, 0], place[0, 4]
     for j in range(n):
-        zx, zy = splat(work, w + j), splat(work, w + n + j)
         for v in range(VECTORS):
             z = splat(work, place[0, 5] + j)
             for k in range(n_in):
                 z = fma(splat(work, w + k * n + j), load(inputs, k * stride + point + v * count), z)
-            at = j * CHANNELS * step + v * count
-            _activate(z, zx, zy, fill(work, 0.0), work, place[1, 1] + at, place[1, 2] + at, step, kind)
+            at, table = j * channel_count(ch) * step + v * count, (data, columns, stride)
+            slopes = of_slopes(ch, z, work, place[0, 1] + j, n)
+            _activate(ch, slopes, work, place[1, 1] + at, place[1, 2] + at, step, kind, table, point + v * count)
 
 
 @_inline
-def _hidden_layer(work: Any, place: Any, level: Any, kind: Any) -> None:
+def _hidden_layer(
+    ch: Any, work: Any, place: Any, level: Any, stride: Any, point: Any, kind: Any, data: Any, columns: Any
+) -> None:
     """z = W a + b for all channels, four units at a time, and their activations."""
     count = lanes(work)
     step = VECTORS * count
+    unit, table = channel_count(ch) * step, (data, columns, stride)
     n_in, n, before = place[level, 0], place[level + 1, 0], place[level, 1]
     for j in range(0, n, BLOCK):
         bias = place[level, 5] + j
         for v in range(VECTORS):
-            z00, z10, z20, z30 = splat(work, bias), splat(work, bias + 1), splat(work, bias + 2), splat(work, bias + 3)
-            z01 = z02 = z03 = z11 = z12 = z13 = z21 = z22 = z23 = z31 = z32 = z33 = fill(work, 0.0)
+            z0, z1 = of_value(ch, splat(work, bias)), of_value(ch, splat(work, bias + 1))
+            z2, z3 = of_value(ch, splat(work, bias + 2)), of_value(ch, splat(work, bias + 3))
             for i in range(n_in):
-                a0, a1, a2, a3 = _load4(work, before + i * CHANNELS * step + v * count, step)
+                a = load_channels(ch, work, before + i * unit + v * count, step)
                 w = place[level, 4] + i * n + j
-                z00, z01, z02, z03 = _add4(splat(work, w), a0, a1, a2, a3, z00, z01, z02, z03)
-                z10, z11, z12, z13 = _add4(splat(work, w + 1), a0, a1, a2, a3, z10, z11, z12, z13)
-                z20, z21, z22, z23 = _add4(splat(work, w + 2), a0, a1, a2, a3, z20, z21, z22, z23)
-                z30, z31, z32, z33 = _add4(splat(work, w + 3), a0, a1, a2, a3, z30, z31, z32, z33)
-            unit = CHANNELS * step
-            a, z = place[level + 1, 1] + j * unit + v * count, place[level + 1, 2] + j * unit + v * count
-            _activate(z00, z01, z02, z03, work, a, z, step, kind)
-            _activate(z10, z11, z12, z13, work, a + unit, z + unit, step, kind)
-            _activate(z20, z21, z22, z23, work, a + 2 * unit, z + 2 * unit, step, kind)
-            _activate(z30, z31, z32, z33, work, a + 3 * unit, z + 3 * unit, step, kind)
+                z0, z1 = add_scaled(splat(work, w), a, z0), add_scaled(splat(work, w + 1), a, z1)
+                z2, z3 = add_scaled(splat(work, w + 2), a, z2), add_scaled(splat(work, w + 3), a, z3)
+            at_a, at_z = place[level + 1, 1] + j * unit + v * count, place[level + 1, 2] + j * unit + v * count
+            q = point + v * count
+            _activate(ch, z0, work, at_a, at_z, step, kind, table, q)
+            _activate(ch, z1, work, at_a + unit, at_z + unit, step, kind, table, q)
+            _activate(ch, z2, work, at_a + 2 * unit, at_z + 2 * unit, step, kind, table, q)
+            _activate(ch, z3, work, at_a + 3 * unit, at_z + 3 * unit, step, kind, table, q)
 
 
 @_inline
-def _hidden_reverse(work: Any, place: Any, level: Any, kind: Any) -> None:
+def _hidden_reverse(
+    ch: Any, work: Any, place: Any, level: Any, stride: Any, point: Any, kind: Any, data: Any, columns: Any
+) -> None:
     """a~ = W' z~ for all channels, four units at a time, and on to the cotangents of the layer before."""
     count = lanes(work)
     step = VECTORS * count
+    unit, table = channel_count(ch) * step, (data, columns, stride)
     n_in, n, bars = place[level, 0], place[level + 1, 0], place[level + 1, 2]
     for i in range(0, n_in, BLOCK):
         for v in range(VECTORS):
-            a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = fill(work, 0.0)
-            a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = fill(work, 0.0)
+            a0 = a1 = a2 = a3 = of_value(ch, fill(work, 0.0))
             for j in range(n):
-                z0, z1, z2, z3 = _load4(work, bars + j * CHANNELS * step + v * count, step)
+                z = load_channels(ch, work, bars + j * unit + v * count, step)
                 w = place[level, 4] + i * n + j
-                a00, a01, a02, a03 = _add4(splat(work, w), z0, z1, z2, z3, a00, a01, a02, a03)
-                a10, a11, a12, a13 = _add4(splat(work, w + n), z0, z1, z2, z3, a10, a11, a12, a13)
-                a20, a21, a22, a23 = _add4(splat(work, w + 2 * n), z0, z1, z2, z3, a20, a21, a22, a23)
-                a30, a31, a32, a33 = _add4(splat(work, w + 3 * n), z0, z1, z2, z3, a30, a31, a32, a33)
-            unit = CHANNELS * step
-            a, z = place[level, 1] + i * unit + v * count, place[level, 2] + i * unit + v * count
-            _reverse(a00, a01, a02, a03, work, a, z, step, kind)
-            _reverse(a10, a11, a12, a13, work, a + unit, z + unit, step, kind)
-            _reverse(a20, a21, a22, a23, work, a + 2 * unit, z + 2 * unit, step, kind)
-            _reverse(a30, a31, a32, a33, work, a + 3 * unit, z + 3 * unit, step, kind)
+                a0, a1 = add_scaled(splat(work, w), z, a0), add_scaled(splat(work, w + n), z, a1)
+                a2, a3 = add_scaled(splat(work, w + 2 * n), z, a2), add_scaled(splat(work, w + 3 * n), z, a3)
+            at_a, at_z = place[level, 1] + i * unit + v * count, place[level, 2] + i * unit + v * count
+            q = point + v * count
+            _reverse(ch, a0, work, at_a, at_z, step, kind, table, q)
+            _reverse(ch, a1, work, at_a + unit, at_z + unit, step, kind, table, q)
+            _reverse(ch, a2, work, at_a + 2 * unit, at_z + 2 * unit, step, kind, table, q)
+            _reverse(ch, a3, work, at_a + 3 * unit, at_z + 3 * unit, step, kind, table, q)
 
 
 @_inline
-def _weight_gradient(work: Any, place: Any, level: Any) -> None:
+def _weight_gradient(ch: Any, work: Any, place: Any, level: Any) -> None:
     """Add a[i] z~[j] over channels and points to the sums of W[i, j], 16 at a time, and z~ to those of the biases."""
     count = lanes(work)
-    length = CHANNELS * VECTORS * count
+    length = channel_count(ch) * VECTORS * count
     n_in, n, sums = place[level, 0], place[level + 1, 0], place[level, 3]
     for j in range(0, n, BLOCK):
         z = place[level + 1, 2] + j * length
@@ -305,19 +317,21 @@ def _weight_gradient(work: Any, place: Any, level: Any) -> None:
 
 
 @_inline
-def _first_gradient(work: Any, place: Any, inputs: Any, stride: Any, point: Any) -> None:
-    """The same for the inputs: the channels of input k are x_k and its slopes, 1 or 0; their Laplacian is 0."""
+def _first_gradient(
+    ch: Any, work: Any, place: Any, inputs: Any, stride: Any, point: Any, slots: Any, seeds: Any
+) -> None:
+    """The same for the inputs: the channels of input k are its value, its seed as slope to itself, and else 0."""
     count = lanes(work)
     step, n_in, n = VECTORS * count, place[0, 0], place[1, 0]
     for j in range(n):
-        z = place[1, 2] + j * CHANNELS * step
+        z = place[1, 2] + j * channel_count(ch) * step
         for k in range(n_in):
             at = place[0, 3] + (k * n + j) * count
             s = load(work, at)
             for v in range(VECTORS):
                 s = fma(load(inputs, k * stride + point + v * count), load(work, z + v * count), s)
-                if k < 2:
-                    s = s + load(work, z + (k + 1) * step + v * count)
+                if slots[k] > 0:
+                    s = fma(splat(seeds, k), load(work, z + slots[k] * step + v * count), s)
             store(work, at, s)
         at = place[0, 3] + (n_in * n + j) * count
         s = load(work, at)
@@ -327,152 +341,178 @@ def _first_gradient(work: Any, place: Any, inputs: Any, stride: Any, point: Any)
 
 
 @_inline
-def _forward(work: Any, place: Any, inputs: Any, stride: Any, point: Any, kind: Any) -> None:
-    _first_layer(work, place, inputs, stride, point, kind)
-    for level in range(1, len(place) - 2):
-        _hidden_layer(work, place, level, kind)
-
-
-@_inline
-def _output(work: Any, place: Any, v: Any) -> Any:
-    """u, u_x, u_y, lap u of one vector of points."""
+def _outputs(ch: Any, work: Any, place: Any) -> None:
+    """The channels of every output."""
     count, last = lanes(work), len(place) - 2
-    step = VECTORS * count
-    u, ux, uy, ul = splat(work, place[last, 5]), fill(work, 0.0), fill(work, 0.0), fill(work, 0.0)
-    for i in range(place[last, 0]):
-        a0, a1, a2, a3 = _load4(work, place[last, 1] + i * CHANNELS * step + v * count, step)
-        u, ux, uy, ul = _add4(splat(work, place[last, 4] + i), a0, a1, a2, a3, u, ux, uy, ul)
-    return u, ux, uy, ul
-
-
-@_inline
-def _output_reverse(work: Any, place: Any, v: Any, bar: Any, bar_x: Any, bar_y: Any, bar_l: Any, kind: Any) -> None:
-    """Cotangents of the output to its weights and to the z channels of the last hidden layer."""
-    count, last = lanes(work), len(place) - 2
-    step, sums = VECTORS * count, place[last, 3]
-    for i in range(place[last, 0]):
-        at = i * CHANNELS * step + v * count
-        a0, a1, a2, a3 = _load4(work, place[last, 1] + at, step)
-        s = fma(a3, bar_l, fma(a2, bar_y, fma(a1, bar_x, fma(a0, bar, load(work, sums + i * count)))))
-        store(work, sums + i * count, s)
-        w = splat(work, place[last, 4] + i)
-        _reverse(w * bar, w * bar_x, w * bar_y, w * bar_l, work, place[last, 1] + at, place[last, 2] + at, step, kind)
-    at = sums + place[last, 0] * count
-    store(work, at, load(work, at) + bar)
-
-
-@njit(nogil=True)
-def _stretch(
-    work: Any, place: Any, inputs: Any, coefficients: Any, start: Any, stop: Any, affine: Any, kind: Any
-) -> Any:
-    """Sum of squared residuals over points [start, stop), whole chunks; adds sum(r dr/dp) to the sums."""
-    count, stride = lanes(work), len(coefficients) // 5
-    squares = fill(work, 0.0)
-    for point in range(start, stop, VECTORS * count):
-        _forward(work, place, inputs, stride, point, kind)
+    step, outputs = VECTORS * count, place[last + 1, 0]
+    unit = channel_count(ch) * step
+    for o in range(outputs):
         for v in range(VECTORS):
-            c0, cx, cy, cl = _load4(coefficients, point + v * count, stride)
-            if affine:
-                u, ux, uy, ul = _output(work, place, v)
-                r = fma(c0, u, fma(cx, ux, fma(cy, uy, cl * ul))) - load(coefficients, 4 * stride + point + v * count)
-                squares = fma(r, r, squares)
-                c0, cx, cy, cl = r * c0, r * cx, r * cy, r * cl
-            _output_reverse(work, place, v, c0, cx, cy, cl, kind)
-        for level in range(len(place) - 3, 0, -1):
-            _weight_gradient(work, place, level)
-            _hidden_reverse(work, place, level, kind)
-        _first_gradient(work, place, inputs, stride, point)
-    return total(squares)
+            u = of_value(ch, splat(work, place[last, 5] + o))
+            for i in range(place[last, 0]):
+                a = load_channels(ch, work, place[last, 1] + i * unit + v * count, step)
+                u = add_scaled(splat(work, place[last, 4] + i * outputs + o), a, u)
+            store_channels(work, place[last + 1, 1] + o * unit + v * count, step, u)
+
+
+@_inline
+def _outputs_reverse(
+    ch: Any, work: Any, place: Any, stride: Any, point: Any, kind: Any, data: Any, columns: Any
+) -> None:
+    """Cotangents of the outputs to their weights and to the z channels of the last hidden layer."""
+    count, last = lanes(work), len(place) - 2
+    step, outputs, sums = VECTORS * count, place[last + 1, 0], place[last, 3]
+    unit, table, bars = channel_count(ch) * step, (data, columns, stride), place[last + 1, 2]
+    for v in range(VECTORS):
+        for i in range(place[last, 0]):
+            at = i * unit + v * count
+            a = load_channels(ch, work, place[last, 1] + at, step)
+            bar = of_value(ch, fill(work, 0.0))
+            for o in range(outputs):
+                u = load_channels(ch, work, bars + o * unit + v * count, step)
+                s = sums + (i * outputs + o) * count
+                store(work, s, add_products(a, u, load(work, s)))
+                bar = add_scaled(splat(work, place[last, 4] + i * outputs + o), u, bar)
+            at_a, at_z = place[last, 1] + at, place[last, 2] + at
+            _reverse(ch, bar, work, at_a, at_z, step, kind, table, point + v * count)
+        for o in range(outputs):
+            s = sums + (place[last, 0] * outputs + o) * count
+            store(work, s, load(work, s) + load(work, bars + o * unit + v * count))
+
+
+@_inline
+def _copy_outputs(ch: Any, work: Any, place: Any, point: Any, out: Any) -> None:
+    """The channels of every output of a chunk into `out` [outputs * channels * points]."""
+    count, last = lanes(work), len(place) - 2
+    rows = place[last + 1, 0] * channel_count(ch)
+    stride = len(out) // rows
+    for row in range(rows):
+        for v in range(VECTORS):
+            value = load(work, place[last + 1, 1] + (row * VECTORS + v) * count)
+            store(out, row * stride + point + v * count, value)
 
 
 @kept()
 def evaluate(
-    parameters: Any,
-    layers: Any,
-    inputs: Any,
-    coefficients: Any,
-    stretches: Any,
-    affine: Any,
-    work: Any,
+    ch: Any,
     kind: Any,
-    share: Any,
+    residual: Any,
+    parameters: Any,
+    members: Any,
+    places: Any,
+    layers: Any,
+    slots: Any,
+    seeds: Any,
+    inputs: Any,
+    columns: Any,
+    data: Any,
+    coefficients: Any,
+    weights: Any,
+    points: Any,
+    stretches: Any,
+    work: Any,
+    task: Any,
     shares: Any,
+    offset: Any,
     squares: Any,
     gradients: Any,
+    out: Any,
 ) -> None:
-    """Sums of squares [members, stretches] and gradients [members, stretches, size]; every `shares`-th task.
+    """Sums of squares [rows, stretches, residuals] and gradients [rows, stretches, size] of one group of residuals.
 
-    parameters [members, size], layers [members, levels + 1], inputs [members, inputs * points], coefficients
-    [members, 5 * points] of u, u_x, u_y, lap u and the right-hand side (where not `affine`: the cotangents of the
-    four), stretches [stretches, 2] of points, whole chunks. `work` is this share's own.
+    Row i has parameters [rows, size], belongs to member `members[i]` and sees the points at `places[i]`. Of each
+    member: layers [members, levels + 1], seeds [members, inputs], coefficients [members, coefficients] of the
+    equation, weights [members, residuals]; of each place: inputs [places, inputs * points] and data [places,
+    columns * points], of which `columns` are the forms' coefficients. Only the first `points` of the points count; the
+    others fill the last chunk. `slots` as in `_unfold`; stretches [stretches, 2] of points, whole chunks; the first
+    is number `offset` in the sums. Every `shares`-th pair of row and stretch from `task` on is computed; `work` is
+    this share's own. With 0 for the address of the residual, the channels of the outputs go into `out` [rows, outputs *
+    channels * points] instead.
     """
-    for task in range(share, squares.size, shares):
-        member, stretch = task // len(stretches), task % len(stretches)
-        place, _ = _arrange(layers[member], VECTORS * lanes(work), lanes(work))
-        _unfold(parameters[member], layers[member], place, work)
-        squares[member, stretch] = _stretch(
-            work,
-            place,
-            inputs[member],
-            coefficients[member],
-            stretches[stretch, 0],
-            stretches[stretch, 1],
-            affine,
-            kind,
-        )
-        _fold(gradients[member, stretch], layers[member], place, work)
-
-
-@kept()
-def jets(parameters: Any, layers: Any, inputs: Any, work: Any, kind: Any, out: Any) -> None:
-    """u, u_x, u_y, lap u, into `out` [4 * points], at inputs [inputs * points], whole chunks; parameters [size]."""
-    count, stride = lanes(work), len(out) // CHANNELS
-    place, _ = _arrange(layers, VECTORS * count, count)
-    _unfold(parameters, layers, place, work)
-    for point in range(0, stride, VECTORS * count):
-        _forward(work, place, inputs, stride, point, kind)
-        for v in range(VECTORS):
-            u, ux, uy, ul = _output(work, place, v)
-            _store4(out, point + v * count, stride, u, ux, uy, ul)
+    count = lanes(work)
+    step, residuals = VECTORS * count, weights.shape[1]
+    for number in range(task, len(members) * len(stretches), shares):
+        row, stretch = number // len(stretches), number % len(stretches)
+        member, points_of = members[row], places[row]
+        place, _ = _arrange(channel_count(ch), layers[member], step, count)
+        _unfold(parameters[row], layers[member], slots, seeds[member], place, work)
+        x, table, stride = inputs[points_of], data[points_of], inputs.shape[1] // layers[member, 0]
+        top = len(place) - 1
+        sums = np.zeros(residuals * count, work.dtype)
+        for point in range(stretches[stretch, 0], stretches[stretch, 1], step):
+            _first_layer(ch, work, place, x, stride, point, kind, table, columns)
+            for level in range(1, top - 1):
+                _hidden_layer(ch, work, place, level, stride, point, kind, table, columns)
+            _outputs(ch, work, place)
+            if residual == 0:
+                _copy_outputs(ch, work, place, point, out[row])
+                continue
+            channels, cotangents = work[place[top, 1] :], work[place[top, 2] :]
+            call_residual(
+                residual,
+                channels,
+                cotangents,
+                table,
+                point,
+                points - point,
+                stride,
+                coefficients[member],
+                weights[member],
+                sums,
+            )
+            _outputs_reverse(ch, work, place, stride, point, kind, table, columns)
+            for level in range(top - 2, 0, -1):
+                _weight_gradient(ch, work, place, level)
+                _hidden_reverse(ch, work, place, level, stride, point, kind, table, columns)
+            _first_gradient(ch, work, place, x, stride, point, slots, seeds[member])
+        if residual != 0:
+            for r in range(residuals):
+                squares[row, offset + stretch, r] = total(load(sums, r * count))
+            _fold(gradients[row, offset + stretch], layers[member], place, work)
 
 
 @kept()
 def reduce(
-    squares: Any, gradients: Any, terms_of: Any, weights: Any, averages: Any, loss: Any, terms: Any, gradient: Any
+    squares: Any, gradients: Any, groups: Any, weights: Any, averages: Any, loss: Any, terms: Any, gradient: Any
 ) -> None:
-    """Loss [members], terms [members, terms] and gradient [members, size] from the sums of every stretch.
+    """Loss [rows], terms [rows, terms] and gradient [rows, size] from the sums of every stretch.
 
-    `terms_of` [stretches] says to which term each belongs; weights and averages [members, terms] as in `combine`.
-    Sums are in float64, stretch after stretch.
+    `groups` [groups, 4]: first and last stretch of each, first and last term (one after the last). Weights and averages
+    [rows, terms] as in `combine`; the gradients of a group with several terms are weighted already. Sums are in
+    float64, stretch after stretch.
     """
-    members, stretches, size = gradients.shape
+    rows, _, size = gradients.shape
     sums = np.empty(size)
-    for member in range(members):
-        gradient[member] = 0
+    for row in range(rows):
         whole, value = np.zeros(size), 0.0
-        for term in range(weights.shape[1]):
-            square, sums[:] = 0.0, 0.0
-            for stretch in range(stretches):
-                if terms_of[stretch] == term:
-                    square += squares[member, stretch]
-                    for p in range(size):
-                        sums[p] += gradients[member, stretch, p]
-            weight, average = weights[member, term], averages[member, term]
-            root = math.sqrt(square) if square >= 0 else math.nan
-            if average == 0:  # a norm; at zero the subgradient 0
-                result, factor = root, (weight / root if root != 0 else 0.0)
-            else:
-                result, factor = square * average, 2 * weight * average
-            terms[member, term] = result
-            value += weight * result
+        for group in range(len(groups)):
+            start, stop, first, last = groups[group]
+            sums[:] = 0.0
+            for stretch in range(start, stop):
+                for p in range(size):
+                    sums[p] += gradients[row, stretch, p]
+            factor = 2 * averages[row, first]
+            for term in range(first, last):
+                square, weight, average = 0.0, weights[row, term], averages[row, term]
+                for stretch in range(start, stop):
+                    square += squares[row, stretch, term - first]
+                if average == 0:  # a norm; at zero the subgradient 0
+                    result = math.sqrt(square) if square >= 0 else math.nan
+                    factor = weight / result if result != 0 else 0.0
+                else:
+                    result = square * average
+                    if last - first == 1:
+                        factor = 2 * weight * average
+                terms[row, term] = result
+                value += weight * result
             for p in range(size):
                 whole[p] += factor * sums[p]
-        loss[member] = value
-        gradient[member] = whole
+        loss[row] = value
+        gradient[row] = whole
 
 
 @kept()
-def workspace(layers: Any, count: Any) -> int:
-    """Numbers in the workspace of a network, for vectors of `count` lanes."""
-    _, length = _arrange(layers, VECTORS * count, count)
+def workspace(channels: Any, layers: Any, count: Any) -> int:
+    """Numbers in the workspace of a network with `channels` channels, for vectors of `count` lanes."""
+    _, length = _arrange(channels, layers, VECTORS * count, count)
     return length

@@ -6,7 +6,7 @@ number of rows nor on where a loop is split. Products and sums fuse to one round
 
     lanes(array), load(array, at), store(array, at, v), splat(array, at), fill(array, x), v + w, fma(a, b, c), total(v)
 
-Indices are elements of 1-D contiguous arrays and are not checked.
+Indices are elements of 1-D contiguous arrays and are not checked. Truths are numbers too: 1 or 0 in every lane.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 import llvmlite.binding
 import llvmlite.ir as ir
+from numba import extending
 from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic
 
 
-def _intrinsic(function: Any) -> Any:
+def intrinsic(function: Any) -> Any:
     """Apply Numba's decorator; for callers the arguments have any type, because the function's own are Numba types."""
-    return intrinsic(function)
+    return extending.intrinsic(function)
 
 
 VECTOR_BYTES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
@@ -72,23 +72,34 @@ _binary(operator.mul, "fmul")
 _binary(operator.truediv, "fdiv")
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+@infer_global(operator.neg)
+class _NegativeTemplate(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(args[0], *args) if isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _negative(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fneg(*args)
+
+
+def pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.gep(data, [at], inbounds=True)
 
 
-def _vector_pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+def vector_pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
     kind = context.get_value_type(Vector(array_type.dtype))
-    return builder.bitcast(_pointer(context, builder, array_type, array, at), kind.as_pointer())
+    return builder.bitcast(pointer(context, builder, array_type, array, at), kind.as_pointer())
 
 
-def _broadcast(builder: Any, scalar: Any, kind: Any) -> Any:
+def broadcast(builder: Any, scalar: Any, kind: Any) -> Any:
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
 
 
-def _call(builder: Any, name: str, *args: Any) -> Any:
+def call(builder: Any, name: str, *args: Any) -> Any:
     kind = args[0].type
     bits = 32 if isinstance(kind.element, ir.FloatType) else 64
     function = cgutils.get_or_insert_function(
@@ -97,7 +108,7 @@ def _call(builder: Any, name: str, *args: Any) -> Any:
     return builder.call(function, args)
 
 
-@_intrinsic
+@intrinsic
 def lanes(typingctx: Any, array: Any) -> Any:
     """Lanes of a vector of the array's type, a constant of the compiled code."""
     count = lanes_of(array.dtype.bitwidth)
@@ -108,63 +119,63 @@ def lanes(typingctx: Any, array: Any) -> Any:
     return types.intp(array), codegen
 
 
-@_intrinsic
+@intrinsic
 def load(typingctx: Any, array: Any, at: Any) -> Any:
     """The vector that starts at element `at`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         size = sig.args[0].dtype.bitwidth // 8
-        return builder.load(_vector_pointer(context, builder, sig.args[0], *args), align=size)
+        return builder.load(vector_pointer(context, builder, sig.args[0], *args), align=size)
 
     return Vector(array.dtype)(array, types.intp), codegen
 
 
-@_intrinsic
+@intrinsic
 def store(typingctx: Any, array: Any, at: Any, value: Any) -> Any:
     """Write a vector from element `at` on."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         size = sig.args[0].dtype.bitwidth // 8
-        builder.store(args[2], _vector_pointer(context, builder, sig.args[0], args[0], args[1]), align=size)
+        builder.store(args[2], vector_pointer(context, builder, sig.args[0], args[0], args[1]), align=size)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
 
 
-@_intrinsic
+@intrinsic
 def splat(typingctx: Any, array: Any, at: Any) -> Any:
     """One element in every lane."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        scalar = builder.load(_pointer(context, builder, sig.args[0], *args))
-        return _broadcast(builder, scalar, context.get_value_type(sig.return_type))
+        scalar = builder.load(pointer(context, builder, sig.args[0], *args))
+        return broadcast(builder, scalar, context.get_value_type(sig.return_type))
 
     return Vector(array.dtype)(array, types.intp), codegen
 
 
-@_intrinsic
+@intrinsic
 def fill(typingctx: Any, like: Any, value: Any) -> Any:
     """A number in every lane of a vector of the array's type."""
     element = like.dtype
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         scalar = context.cast(builder, args[1], sig.args[1], element)
-        return _broadcast(builder, scalar, context.get_value_type(sig.return_type))
+        return broadcast(builder, scalar, context.get_value_type(sig.return_type))
 
     return Vector(element)(like, value), codegen
 
 
-@_intrinsic
+@intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a b + c, rounded once where the hardware fuses."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _call(builder, "fmuladd", *args)
+        return call(builder, "fmuladd", *args)
 
     return a(a, b, c), codegen
 
 
-@_intrinsic
+@intrinsic
 def total(typingctx: Any, value: Any) -> Any:
     """Sum of the lanes by halves, a fixed tree."""
 
@@ -189,65 +200,101 @@ def total(typingctx: Any, value: Any) -> Any:
 def _elementwise(name: str) -> Any:
     """Return a function of one vector that calls the LLVM intrinsic `name`."""
 
-    @_intrinsic
+    @intrinsic
     def function(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return _call(builder, name, *args)
+            return call(builder, name, *args)
 
         return value(value), codegen
 
     return function
 
 
-sin, cos, absolute = _elementwise("sin"), _elementwise("cos"), _elementwise("fabs")
+sin, cos, absolute, sqrt = _elementwise("sin"), _elementwise("cos"), _elementwise("fabs"), _elementwise("sqrt")
 
 # expm1 on [-ln2/2, ln2/2] is a Taylor polynomial: 1.5e-8 off in float32 and below 1e-17 in float64
 _DEGREE = {32: 7, 64: 13}
 _LOWEST = {32: -80.0, 64: -700.0}  # powers of two stay normal numbers down to here
+_LIMITS = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}  # exp is 0 below, infinite above
 _LN2_HIGH = {32: 0.693359375, 64: float.fromhex("0x1.62e42fefa3800p-1")}  # few bits, so that k LN2_HIGH is exact
 _LN2_LOW = {32: -2.12194440e-4, 64: float.fromhex("0x1.ef35793c76730p-45")}
+
+
+def constant(kind: Any, number: float) -> Any:
+    return ir.Constant(kind, [number] * kind.count)
+
+
+def _reduced(builder: Any, bits: int, x: Any) -> tuple[Any, Any]:
+    """Return `rest` and `shifted` of exp(x) = 2^k (1 + rest); the lowest bits of `shifted` are k + bias."""
+    mantissa = 23 if bits == 32 else 52
+    # adding `magic` rounds to a whole number k and leaves k + bias in the lowest bits
+    magic = constant(x.type, 1.5 * 2**mantissa + (127 if bits == 32 else 1023))
+    shifted = call(builder, "fmuladd", x, constant(x.type, 1 / math.log(2)), magic)
+    k = builder.fsub(shifted, magic)
+    r = call(builder, "fmuladd", k, constant(x.type, -_LN2_HIGH[bits]), x)
+    r = call(builder, "fmuladd", k, constant(x.type, -_LN2_LOW[bits]), r)
+    q = constant(x.type, 1 / math.factorial(_DEGREE[bits]))
+    for n in range(_DEGREE[bits] - 1, 0, -1):
+        q = call(builder, "fmuladd", q, r, constant(x.type, 1 / math.factorial(n)))
+    whole = ir.VectorType(ir.IntType(bits), x.type.count)
+    return builder.fmul(q, r), builder.bitcast(shifted, whole)
+
+
+def _power_of_two(builder: Any, bits: int, biased: Any, kind: Any) -> Any:
+    """Return 2^k from whole numbers whose lowest bits are k + bias."""
+    mantissa = ir.Constant(biased.type, [23 if bits == 32 else 52] * kind.count)
+    return builder.bitcast(builder.shl(biased, mantissa), kind)
 
 
 def _exponential(less_one: bool) -> Any:
     """exp(x), or exp(x) - 1, for x <= 0 to an ulp or two; NaN stays NaN."""
 
-    @_intrinsic
+    @intrinsic
     def function(typingctx: Any, value: Any) -> Any:
         bits = value.element.bitwidth
-        mantissa = 23 if bits == 32 else 52
-        # adding `magic` rounds to a whole number k and leaves k + bias in the lowest bits
-        magic = 1.5 * 2**mantissa + (127 if bits == 32 else 1023)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             (x,) = args
-            kind, whole = x.type, ir.VectorType(ir.IntType(bits), x.type.count)
-
-            def constant(number: float) -> Any:
-                return ir.Constant(kind, [number] * kind.count)
-
-            too_low = builder.fcmp_ordered("<", x, constant(_LOWEST[bits]))
-            x = builder.select(too_low, constant(_LOWEST[bits]), x)
-            shifted = _call(builder, "fmuladd", x, constant(1 / math.log(2)), constant(magic))
-            k = builder.fsub(shifted, constant(magic))
-            power = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, [mantissa] * kind.count))
-            power = builder.bitcast(power, kind)
-            r = _call(builder, "fmuladd", k, constant(-_LN2_HIGH[bits]), x)
-            r = _call(builder, "fmuladd", k, constant(-_LN2_LOW[bits]), r)
-            q = constant(1 / math.factorial(_DEGREE[bits]))
-            for n in range(_DEGREE[bits] - 1, 0, -1):
-                q = _call(builder, "fmuladd", q, r, constant(1 / math.factorial(n)))
-            rest = builder.fsub(power, constant(1.0)) if less_one else power
-            return _call(builder, "fmuladd", power, builder.fmul(q, r), rest)
+            lowest = constant(x.type, _LOWEST[bits])
+            x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+            rest, shifted = _reduced(builder, bits, x)
+            power = _power_of_two(builder, bits, shifted, x.type)
+            one = builder.fsub(power, constant(x.type, 1.0)) if less_one else power
+            return call(builder, "fmuladd", power, rest, one)
 
         return value(value), codegen
 
     return function
 
 
-exp, expm1 = _exponential(less_one=False), _exponential(less_one=True)
+exp_negative, expm1_negative = _exponential(less_one=False), _exponential(less_one=True)
 
 
-@_intrinsic
+@intrinsic
+def exp(typingctx: Any, value: Any) -> Any:
+    """exp(x) to an ulp or two for every x, infinite where it is too large for a float; NaN stays NaN."""
+    bits = value.element.bitwidth
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        (x,) = args
+        low, high = (constant(x.type, limit) for limit in _LIMITS[bits])
+        x = builder.select(builder.fcmp_ordered("<", x, low), low, x)
+        x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
+        rest, shifted = _reduced(builder, bits, x)
+        whole = shifted.type
+        # 2^k in two factors, because the largest and the smallest k are no exponents of a normal number
+        bias = ir.Constant(whole, [127 if bits == 32 else 1023] * whole.count)
+        magic = builder.bitcast(constant(x.type, 1.5 * 2 ** (23 if bits == 32 else 52)), whole)
+        k = builder.sub(builder.sub(shifted, magic), bias)
+        half = builder.ashr(k, ir.Constant(whole, [1] * whole.count))
+        first = _power_of_two(builder, bits, builder.add(half, bias), x.type)
+        second = _power_of_two(builder, bits, builder.add(builder.sub(k, half), bias), x.type)
+        return builder.fmul(call(builder, "fmuladd", first, rest, first), second)
+
+    return value(value), codegen
+
+
+@intrinsic
 def where_negative(typingctx: Any, sign: Any, a: Any, b: Any) -> Any:
     """a in the lanes where the first is below zero, else b."""
 
@@ -258,43 +305,122 @@ def where_negative(typingctx: Any, sign: Any, a: Any, b: Any) -> Any:
     return a(sign, a, b), codegen
 
 
-@_intrinsic
+@intrinsic
 def copysign(typingctx: Any, magnitude: Any, sign: Any) -> Any:
     """The magnitude of one with the signs of the other."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _call(builder, "copysign", *args)
+        return call(builder, "copysign", *args)
 
     return magnitude(magnitude, sign), codegen
 
 
-@_intrinsic
-def erfc(typingctx: Any, value: Any) -> Any:
-    """The complementary error function, lane by lane by the C library."""
+def _library(name: str, operands: int = 1) -> Any:
+    """Return a function of vectors that calls the function `name` of the C library lane by lane."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        (vector,) = args
-        scalar = vector.type.element
-        name = "erfcf" if isinstance(scalar, ir.FloatType) else "erfc"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(scalar, [scalar]), name)
-        result = ir.Constant(vector.type, ir.Undefined)
-        for lane in range(vector.type.count):
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = args[0].type
+        scalar = kind.element
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(scalar, [scalar] * len(args)),
+            f"{name}f" if isinstance(scalar, ir.FloatType) else name,
+        )
+        result = ir.Constant(kind, ir.Undefined)
+        for lane in range(kind.count):
             at = ir.Constant(ir.IntType(32), lane)
-            result = builder.insert_element(result, builder.call(function, [builder.extract_element(vector, at)]), at)
+            called = builder.call(function, [builder.extract_element(arg, at) for arg in args])
+            result = builder.insert_element(result, called, at)
         return result
 
-    return value(value), codegen
+    @intrinsic
+    def of_one(typingctx: Any, value: Any) -> Any:
+        return value(value), lower
+
+    @intrinsic
+    def of_two(typingctx: Any, a: Any, b: Any) -> Any:
+        return a(a, b), lower
+
+    return of_one if operands == 1 else of_two
 
 
-@_intrinsic
+erf, erfc, log, power = _library("erf"), _library("erfc"), _library("log"), _library("pow", operands=2)
+tan, asin, acos, atan = _library("tan"), _library("asin"), _library("acos"), _library("atan")
+sinh, cosh, tanh = _library("sinh"), _library("cosh"), _library("tanh")
+asinh, acosh, atanh = _library("asinh"), _library("acosh"), _library("atanh")
+
+
+def _comparison(sign: str) -> Any:
+    """Return a function of two vectors: 1 in the lanes where the comparison holds, else 0."""
+
+    @intrinsic
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            kind = args[0].type
+            return builder.select(builder.fcmp_ordered(sign, *args), constant(kind, 1.0), constant(kind, 0.0))
+
+        return a(a, b), codegen
+
+    return function
+
+
+less, less_equal, equal = _comparison("<"), _comparison("<="), _comparison("==")
+
+
+@intrinsic
+def where(typingctx: Any, truth: Any, a: Any, b: Any) -> Any:
+    """a in the lanes where `truth` is not 0, else b."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        nonzero = builder.fcmp_unordered("!=", args[0], constant(args[0].type, 0.0))
+        return builder.select(nonzero, args[1], args[2])
+
+    return a(truth, a, b), codegen
+
+
+def _extreme(sign: str) -> Any:
+    """Return a function of two vectors, the larger or the smaller one; NaN where one of them is NaN."""
+
+    @intrinsic
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            x, y = args
+            is_first = builder.or_(builder.fcmp_unordered("uno", x, x), builder.fcmp_ordered(sign, x, y))
+            return builder.select(is_first, x, y)
+
+        return a(a, b), codegen
+
+    return function
+
+
+maximum, minimum = _extreme(">"), _extreme("<")
+
+
+@intrinsic
+def first_lanes(typingctx: Any, value: Any, count: Any) -> Any:
+    """The first `count` lanes (any whole number), 0 in the others."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = args[0].type
+        whole = ir.VectorType(ir.IntType(64), kind.count)
+        number = builder.sext(args[1], whole.element) if args[1].type.width < 64 else args[1]
+        inside = builder.icmp_signed(
+            "<", ir.Constant(whole, list(range(kind.count))), broadcast(builder, number, whole)
+        )
+        return builder.select(inside, args[0], constant(kind, 0.0))
+
+    return value(value, count), codegen
+
+
+@intrinsic
 def load_double(typingctx: Any, array: Any, at: Any) -> Any:
     """A vector of float64 from element `at` on, whichever float the array holds."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         element, wide = sig.args[0].dtype, context.get_value_type(sig.return_type)
         kind = ir.VectorType(context.get_value_type(element), wide.count)
-        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], *args), kind.as_pointer())
-        vector = builder.load(pointer, align=element.bitwidth // 8)
+        place = builder.bitcast(pointer(context, builder, sig.args[0], *args), kind.as_pointer())
+        vector = builder.load(place, align=element.bitwidth // 8)
         return vector if element.bitwidth == 64 else builder.fpext(vector, wide)
 
     return Vector(types.float64)(array, types.intp), codegen

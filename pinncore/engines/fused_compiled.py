@@ -1,0 +1,68 @@
+"""The kernels of engine `fused`, compiled once on a machine for each kind of channels, activation and precision."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import types, typeof
+
+from ..kernels.cache import kernel_folder
+from ..kernels.channels import ChannelType
+from . import fused_kernels as kernels
+
+LOGGER = logging.getLogger("pinncore")
+
+Kind = tuple[int, tuple[tuple[tuple[int, int, bool], ...], ...]]  # of `Channels`
+
+
+@functools.cache
+def compiled_pass(kind: Kind, activation: str, dtype: str) -> Callable[..., None]:
+    """Return `fused_kernels.evaluate` for a kind of channels, without `ch` and `kind` among its arguments.
+
+    Compiling takes about ten seconds, which the log says.
+    """
+    mark, started = mark_of(kind, activation, dtype), time.perf_counter()
+    if not mark.exists():
+        LOGGER.warning("Compiling a kernel of engine fused for this machine, once; this takes some seconds.")
+    misses = kernels.evaluate.stats.cache_misses.total()
+    number, activated = types.float32 if dtype == "float32" else types.float64, typeof(kernels.KINDS[activation])
+    flat, table, whole = types.Array(number, 1, "C"), types.Array(number, 2, "C"), types.int64
+    indices, index_table = types.Array(whole, 1, "C"), types.Array(whole, 2, "C")
+    entry = kernels.evaluate.compile(
+        (
+            *(ChannelType(*kind), activated, whole),
+            *(table, indices, indices),  # parameters, members, places
+            *(index_table, indices, table),  # layers, slots, seeds
+            *(table, indices, table, table, table),  # inputs, columns, data, coefficients, weights
+            *(whole, index_table, flat),  # points, stretches, work
+            *(whole, whole, whole),  # task, shares, offset
+            *(types.Array(types.float64, 3, "C"), types.Array(number, 3, "C"), table),  # squares, gradients, out
+        )
+    )
+    if kernels.evaluate.stats.cache_misses.total() > misses:
+        seconds = time.perf_counter() - started
+        LOGGER.warning("Compiled it for %s and %s in %.1f s; kept in %s.", dtype, activation, seconds, kernel_folder())
+    if not mark.exists():
+        mark.touch()
+    return functools.partial(entry, None, kernels.KINDS[activation])
+
+
+def mark_of(*key: object) -> Path:
+    """Return the path of the empty file, beside the kernels, that marks those of a key as compiled.
+
+    Looking for it is faster than loading them.
+    """
+    return kernel_folder() / f"compiled-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}"
+
+
+@functools.cache
+def workspace_size(channels: int, layers: tuple[int, ...], lanes: int) -> int:
+    """Return the numbers in the workspace of a network with `channels` channels, for vectors of `lanes` lanes."""
+    return int(kernels.workspace(channels, np.array(layers, np.int64), lanes))

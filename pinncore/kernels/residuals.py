@@ -1,0 +1,187 @@
+"""Residuals of a group as compiled code, generated from their SymPy expressions and called by address.
+
+One call takes a chunk of points: it reads the channels of the outputs, data columns and parameters, adds the squares of
+every residual to its sums and writes the cotangents w r dr/dchannel, summed over the residuals. Common subexpressions
+are computed once. The text depends on the expressions alone, so that members with other parameters or data share it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import llvmlite.ir as ir
+import numpy as np
+import sympy as sp
+from numba import types
+from numpy.typing import DTypeLike
+
+from ..equations.channels import Group
+from ..errors import SettingError
+from .cache import generated_module, kept_callback
+from .channels import VECTORS
+from .expressions import SimdPrinter, normal_form
+from .simd import intrinsic
+
+TEMPLATE = '''"""A generated residual."""
+
+from math import inf, nan
+
+from numba import carray
+
+from pinncore.kernels.simd import *
+
+
+def residual(out, cotangents, data, at, points, stride, parameters, weights, sums):
+    out, cotangents, data = carray(out, 1), carray(cotangents, 1), carray(data, 1)
+    parameters, weights, sums = carray(parameters, 1), carray(weights, 1), carray(sums, 1)
+    count = lanes(out)
+    step = {vectors} * count
+{before}
+    for v in range({vectors}):
+        here = v * count
+{body}
+{after}
+'''
+
+
+class Residual(NamedTuple):
+    """A compiled residual: its address, and what keeps the code at that address alive."""
+
+    address: int
+    callback: Any
+
+
+def compiled_residual(group: Group, dtype: DTypeLike) -> Residual:
+    """Return the residuals of a group in a precision, compiled once on a machine.
+
+    Raises `SettingError` where an expression has no form in vectors.
+    """
+    return compiled_source(residual_source(group), np.dtype(dtype).name)
+
+
+def residual_source(group: Group) -> str:
+    """Return the text of the module with the residuals of a group. Raises `SettingError` as `compiled_residual`."""
+    if group.needs_torch:
+        raise SettingError(
+            "engine",
+            "fused",
+            f"cannot evaluate a torch function, which is the residual of {', '.join(group.terms)}",
+            "Use engine: torch for this problem.",
+        )
+    key = (group.residuals, group.channel_symbols, group.column_symbols, group.parameter_symbols)
+    return _source(*key)
+
+
+@functools.cache
+def compiled_source(source: str, dtype: str) -> Residual:
+    """Return the residual of a text from `residual_source` for arrays of `dtype`, compiled once on a machine."""
+    module = generated_module(f"residual_{hashlib.sha256(source.encode()).hexdigest()[:24]}", source)
+    number = types.CPointer(types.float32 if dtype == "float32" else types.float64)
+    whole = types.int64
+    signature = types.void(number, number, number, whole, whole, whole, number, number, number)
+    callback = kept_callback(signature)(module.residual)
+    return Residual(callback.address, callback)
+
+
+@functools.cache
+def _source(
+    residuals: tuple[Any, ...],
+    channel_symbols: tuple[tuple[Any, ...], ...],
+    column_symbols: tuple[Any, ...],
+    parameter_symbols: tuple[Any, ...],
+) -> str:
+    """Return the text of residuals of these symbols, under names that say where each number lies."""
+    channels = [symbol for output in channel_symbols for symbol in output]
+    named = {
+        **{symbol: sp.Symbol(f"c{i}", real=True) for i, symbol in enumerate(channels)},
+        **{symbol: sp.Symbol(f"d{i}", real=True) for i, symbol in enumerate(column_symbols)},
+        **{symbol: sp.Symbol(f"p{i}", real=True) for i, symbol in enumerate(parameter_symbols)},
+    }
+    values = [normal_form(sp.sympify(residual).xreplace(named)) for residual in residuals]
+    used = set().union(*(value.free_symbols for value in values))
+    bars = [sp.Symbol(f"b{i}", real=True) for i in range(len(values))]  # weight times residual
+    cotangents = {
+        i: sum((bar * value.diff(named[channel]) for bar, value in zip(bars, values, strict=True)), sp.S(0))
+        for i, channel in enumerate(channels)
+        if named[channel] in used
+    }
+    shared, reduced = sp.cse([*values, *cotangents.values()], symbols=sp.numbered_symbols("x", real=True))
+    printer = SimdPrinter("out")
+    names = sorted((symbol.name for symbol in used), key=lambda name: (name[0], int(name[1:])))
+    before = [f"{name} = splat(parameters, {name[1:]})" for name in names if name[0] == "p"]
+    body = [f"{name} = load(out, {name[1:]} * step + here)" for name in names if name[0] == "c"]
+    body += [f"{name} = load(data, {name[1:]} * stride + at + here)" for name in names if name[0] == "d"]
+    after = []
+    steps = [(symbol, expression, ()) for symbol, expression in shared]
+    for i, value in enumerate(reduced[: len(values)]):
+        before.append(f"s{i} = load(sums, {i} * count)")
+        after.append(f"store(sums, {i} * count, s{i})")
+        lines = [f"r{i} = first_lanes(r{i}, points - here)", f"s{i} = fma(r{i}, r{i}, s{i})"]
+        if len(values) > 1:
+            before.append(f"w{i} = splat(weights, {i})")
+            lines.append(f"b{i} = w{i} * r{i}")
+        else:
+            lines.append(f"b{i} = r{i}")
+        steps.append((sp.Symbol(f"r{i}"), value, tuple(lines)))
+    body += _in_order(steps, {bar: sp.Symbol(f"r{i}") for i, bar in enumerate(bars)}, printer)
+    for i, cotangent in zip(cotangents, reduced[len(values) :], strict=True):
+        body.append(f"store(cotangents, {i} * step + here, {printer.doprint(cotangent)})")
+    for i in sorted(set(range(len(channels))) - set(cotangents)):
+        body.append(f"store(cotangents, {i} * step + here, {printer.constant(0)})")
+    return TEMPLATE.format(
+        vectors=VECTORS,
+        before="\n".join(f"    {line}" for line in before),
+        body="\n".join(f"        {line}" for line in body),
+        after="\n".join(f"    {line}" for line in after),
+    )
+
+
+def _in_order(steps: Sequence[tuple[Any, Any, tuple[str, ...]]], origins: dict[Any, Any], printer: Any) -> list[str]:
+    """Return the lines of assignments (symbol, expression, lines after it), each after those that it needs.
+
+    `origins` are the steps that define a symbol in the lines after them.
+    """
+    waiting = {symbol for symbol, _, _ in steps}
+    pending, lines = list(steps), []
+    while pending:
+        for step in pending:
+            symbol, expression, following = step
+            needed = {origins.get(needs, needs) for needs in expression.free_symbols}
+            if not needed & waiting:
+                break
+        lines += [f"{symbol} = {printer.doprint(expression)}", *following]
+        waiting.remove(symbol)
+        pending.remove(step)
+    return lines
+
+
+@intrinsic
+def call_residual(
+    typingctx: Any,
+    address: Any,
+    out: Any,
+    cotangents: Any,
+    data: Any,
+    at: Any,
+    points: Any,
+    stride: Any,
+    parameters: Any,
+    weights: Any,
+    sums: Any,
+) -> Any:
+    """Call the residual at an address; see `TEMPLATE` for its arguments."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        passed = []
+        for kind, value in zip(sig.args[1:], args[1:], strict=True):
+            is_array = isinstance(kind, types.Array)
+            passed.append(context.make_array(kind)(context, builder, value).data if is_array else value)
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
+        builder.call(builder.inttoptr(args[0], function.as_pointer()), passed)
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.void(whole, out, cotangents, data, whole, whole, whole, parameters, weights, sums), codegen
