@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import llvmlite
-import llvmlite.binding
-import numba
 import torch
 
-from .engines import fused_kernels
-from .member import Member, engine_name
+from .engines.fused_compiled import Kind, compiled_pass, compiled_sums, mark_of
+from .equations.channels import Channels
+from .kernels.residuals import compiled_source, residual_source
+from .member import Member, engine_of
 from .networks import parameter_count
 from .optim.memory import Form, checked_form
 from .problems.nonlocal_strain import NonlocalStrain
@@ -37,55 +35,67 @@ def memory_form(member: Member, device: str) -> Form | None:
     )
 
 
-def kernel_settings(member: Member) -> TrainSettings:
-    """Return the settings of a very small network that needs the same kernels on a CPU.
+@dataclass(frozen=True)
+class Kernels:
+    """What is compiled for a member on a CPU.
 
-    Engines of torch compile nothing, or anew at every size; the reference engine stands in for them.
+    `settings` are those of a very small network whose training needs the same kernels of an optimiser; `passes` and
+    `residuals` are those of engine fused: kinds of channels, and texts.
     """
+
+    settings: TrainSettings
+    passes: tuple[Kind, ...] = ()
+    residuals: tuple[str, ...] = ()
+
+
+def kernels_of(member: Member) -> Kernels:
+    """Return what a member needs. Raises `SettingError`, `ProblemError` where no engine can evaluate its problem."""
     train, form = member.train, memory_form(member, "cpu")
-    return TrainSettings(
+    settings = TrainSettings(
         width=4,
         activation=train.activation,
         dtype=train.dtype,
-        engine=train.engine if ENGINE_TRAITS[engine_name(train.engine, "cpu")].has_kernels else "reference",
+        engine="reference",
         epochs=1,
         second_stage=train.second_stage,
         iterations=min(train.iterations, 3),
         lbfgs_memory=form if form is not None and train.second_stage == "lbfgs" else "auto",
         keep_epochs=(),
     )
+    if not ENGINE_TRAITS[engine_of(member, "cpu")[0]].has_kernels:
+        return Kernels(settings)
+    groups = member.problem.groups
+    kinds = dict.fromkeys([Channels().kind, *(group.channels.kind for group in groups)])
+    return Kernels(settings, tuple(kinds), tuple(dict.fromkeys(map(residual_source, groups))))
 
 
-def is_compiled(settings: TrainSettings) -> bool:
-    """Return whether the kernels of `kernel_settings` are compiled on this machine."""
-    return _mark(settings).exists()
+def is_compiled(kernels: Kernels) -> bool:
+    """Return whether kernels are compiled on this machine."""
+    return _mark(kernels).exists()
 
 
-def compile_kernels(settings: TrainSettings) -> None:
-    """Train a network with `kernel_settings`, unless another process has done so; Numba keeps the kernels."""
+def compile_kernels(kernels: Kernels) -> None:
+    """Compile kernels, unless another process has done so; Numba keeps them."""
     with _alone():
-        if is_compiled(settings):
+        if is_compiled(kernels):
             return
-        pack = Pack([Member(settings, NonlocalStrain())], device="cpu")
+        pack = Pack([Member(kernels.settings, NonlocalStrain())], device="cpu")
         while pack.active:
             pack.step(1)
+        dtype = kernels.settings.dtype
+        for kind in kernels.passes:
+            compiled_pass(kind, kernels.settings.activation, dtype)
+        for source in kernels.residuals:
+            compiled_source(source, dtype)
+        if kernels.passes:
+            compiled_sums(dtype)
         with contextlib.suppress(OSError):
-            _mark(settings).touch()
+            _mark(kernels).touch()
 
 
-def _mark(settings: TrainSettings) -> Path:
-    """Return the path of the empty file, beside Numba's own, that marks these kernels as compiled.
-
-    Looking for it is faster than loading the kernels.
-    """
-    digest = hashlib.sha256(repr((_versions(), settings)).encode()).hexdigest()[:32]
-    return Path(str(fused_kernels.evaluate.stats.cache_path)) / f"compiled-{digest}"
-
-
-@functools.cache
-def _versions() -> tuple[str, ...]:
-    processor = llvmlite.binding.get_host_cpu_name()
-    return (source_digest("pinncore"), numba.__version__, llvmlite.__version__, torch.__version__, processor)
+def _mark(kernels: Kernels) -> Path:
+    """Return the path of the empty file that marks kernels as compiled."""
+    return mark_of(source_digest("pinncore"), torch.__version__, kernels)
 
 
 @contextlib.contextmanager

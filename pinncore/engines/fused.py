@@ -27,10 +27,10 @@ from ..kernels.residuals import Residual, compiled_residual
 from ..kernels.simd import lanes_of
 from ..layouts import CompactLayout, Layout
 from ..networks import Layers, parameter_count
-from ..problems.base import Array, PointSet, Problem
-from . import fused_kernels as kernels
+from ..problems.base import Problem
+from ..problems.columns import Array, PointSet
 from .base import Engine, Evaluation, Picks, group_starts, loss_shape, residual_weights
-from .fused_compiled import compiled_pass, workspace_size
+from .fused_compiled import compiled_pass, compiled_sums, workspace_size
 from .fused_points import STRETCH_POINTS, ChunkedPoints, Numbers, aligned, stretches
 
 
@@ -76,7 +76,7 @@ class FusedEngine(Engine):
             raise SettingError("engine", self.name, "runs on a CPU only", "Use engine: torch on a GPU, or auto.")
         self._type = np.dtype(np.float32 if self.dtype == torch.float32 else np.float64)
         self._lanes = lanes_of(8 * self._type.itemsize)
-        self._chunk = VECTORS * self._lanes
+        self._chunk, self._reduce = VECTORS * self._lanes, compiled_sums(self._type.name)
         self._groups = [self._group(index) for index in range(len(problems[0].groups))]
         for row in range(len(problems)):
             self._read_points(row)
@@ -234,7 +234,7 @@ class FusedEngine(Engine):
         groups = np.stack([np.append(0, stops[:-1]), stops, *self._terms], axis=1)
         loss, terms = np.empty(len(x), self._type), np.empty(weights.shape, self._type)
         gradient = np.empty_like(x)
-        kernels.reduce(squares, gradients, groups, weights, averages, loss, terms, gradient)
+        self._reduce(squares, gradients, groups, weights, averages, loss, terms, gradient)
         return Evaluation(torch.from_numpy(loss), torch.from_numpy(terms), torch.from_numpy(gradient))
 
     def _sums(self, rows: int, tasks: int) -> tuple[Numbers, Numbers]:

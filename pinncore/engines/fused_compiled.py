@@ -8,10 +8,9 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numba import types, typeof
+from numba import typeof, types
 
 from ..kernels.cache import kernel_folder
 from ..kernels.channels import ChannelType
@@ -60,6 +59,15 @@ def mark_of(*key: object) -> Path:
     Looking for it is faster than loading them.
     """
     return kernel_folder() / f"compiled-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}"
+
+
+@functools.cache
+def compiled_sums(dtype: str) -> Callable[..., None]:
+    """Return `fused_kernels.reduce` for a precision."""
+    number, double, whole = types.float32 if dtype == "float32" else types.float64, types.float64, types.int64
+    table, weights = types.Array(number, 2, "C"), types.Array(double, 2, "C")
+    arguments = (types.Array(double, 3, "C"), types.Array(number, 3, "C"), types.Array(whole, 2, "C"))
+    return kernels.reduce.compile((*arguments, weights, weights, types.Array(number, 1, "C"), table, table))
 
 
 @functools.cache

@@ -43,8 +43,7 @@ class ChunkedPoints:
     ) -> ChunkedPoints:
         """Return room for `count` points of every member in chunks of `chunk`."""
         filled = -(-count // chunk) * chunk
-        shapes = ((members, rows, filled) for rows in (inputs, columns))
-        return cls(*(aligned(shape, dtype) for shape in shapes), count)
+        return cls(aligned((members, inputs, filled), dtype), aligned((members, columns, filled), dtype), count)
 
     @property
     def filled(self) -> int:
@@ -63,11 +62,9 @@ class ChunkedPoints:
 
     def rows(self, rows: Sequence[int]) -> ChunkedPoints:
         """Return the points of some members."""
-        kept = ChunkedPoints(
-            *(aligned((len(rows), *array.shape[1:]), array.dtype) for array in (self.inputs, self.data)), self.count
-        )
-        kept.inputs[:], kept.data[:] = self.inputs[list(rows)], self.data[list(rows)]
-        return kept
+        inputs, data = (aligned((len(rows), *array.shape[1:]), array.dtype) for array in (self.inputs, self.data))
+        inputs[:], data[:] = self.inputs[list(rows)], self.data[list(rows)]
+        return ChunkedPoints(inputs, data, self.count)
 
 
 @functools.lru_cache(maxsize=256)

@@ -110,8 +110,7 @@ def _into_folder() -> Iterator[None]:
 def _folder(chosen: str) -> Path:
     """Return the folder in the first place that can be written to; `chosen` is the user's own choice or empty."""
     name = f"kernels-{kernel_digest()}"
-    places = [Path(chosen)] if chosen else [PACKAGE / "__pycache__", Path(AppDirs("pinncore", False).user_cache_dir)]
-    for place in places:
+    for place in [Path(chosen)] if chosen else _places():
         folder = place / name
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,6 +119,11 @@ def _folder(chosen: str) -> Path:
         except OSError:
             continue
     return _temporary_folder(name)
+
+
+def _places() -> list[Path]:
+    """Return where kernels are kept unless the user says it: beside the code, or in the user's cache."""
+    return [PACKAGE / "__pycache__", Path(AppDirs("pinncore", False).user_cache_dir)]
 
 
 def _temporary_folder(name: str) -> Path:

@@ -256,10 +256,12 @@ def _products(builder: Any, a: list[Any], b: list[Any]) -> Any:
 def _forms(builder: Any, ch: Any, parts: list[Any], coefficients: list[Any]) -> tuple[list[Any], list[dict[int, Any]]]:
     """Return S = sum of c z_p z_q of every form, the last term first, and its derivatives to the z_i by i."""
     firsts, left = parts[1 : 1 + ch.firsts], iter(coefficients)
-    squares, slopes = [], []
+    squares: list[Any] = []
+    slopes: list[dict[int, Any]] = []
     for form in ch.forms:
         terms = [(p, q, next(left) if has_column else None) for p, q, has_column in form]
-        square, slope = None, {}
+        square: Any = None
+        slope: dict[int, Any] = {}
         for p, q, coefficient in reversed(terms):
             scaled = firsts[p] if coefficient is None else builder.fmul(coefficient, firsts[p])
             square = _add(builder, scaled, firsts[q], square)

@@ -8,6 +8,7 @@ the larger of two, conditions and powers become functions of this module, whose 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import sympy as sp
@@ -16,7 +17,7 @@ from sympy.printing.str import StrPrinter
 from ..errors import SettingError
 
 
-class _Real(sp.Function):
+class _Real(sp.Function):  # type: ignore[misc]
     """A real function of real arguments. `fdiff` gives its derivatives."""
 
     is_extended_real = True
@@ -98,12 +99,26 @@ def power(base: Any, exponent: Any) -> Any:
     return Power(base, exponent)
 
 
-NAMES = {  # functions that have the same meaning there and here
-    **{sp.sin: "sin", sp.cos: "cos", sp.tan: "tan", sp.exp: "exp", sp.log: "log"},
-    **{sp.asin: "asin", sp.acos: "acos", sp.atan: "atan", sp.sinh: "sinh", sp.cosh: "cosh", sp.tanh: "tanh"},
-    **{sp.asinh: "asinh", sp.acosh: "acosh", sp.atanh: "atanh", sp.erf: "erf", sp.erfc: "erfc"},
-    **{Absolute: "absolute", Larger: "maximum", Smaller: "minimum", Power: "power", Where: "where"},
-    **{Less: "less", LessEqual: "less_equal", Equal: "equal"},
+class Whole(_Flat):
+    """The largest whole number that is not above the argument."""
+
+
+_TRIGONOMETRIC = (sp.sin, sp.cos, sp.tan, sp.asin, sp.acos, sp.atan, sp.atan2)
+_HYPERBOLIC = (sp.sinh, sp.cosh, sp.tanh, sp.asinh, sp.acosh, sp.atanh)
+_OWN = {
+    Absolute: "absolute",
+    Larger: "maximum",
+    Smaller: "minimum",
+    Power: "power",
+    Where: "where",
+    Less: "less",
+    LessEqual: "less_equal",
+    Equal: "equal",
+    Whole: "floor",
+}
+NAMES = {  # the functions of `simd`
+    **{kind: kind.__name__ for kind in (*_TRIGONOMETRIC, *_HYPERBOLIC, sp.exp, sp.log, sp.erf, sp.erfc)},
+    **_OWN,
 }
 
 
@@ -137,13 +152,21 @@ def _fold(kind: Any, *arguments: Any) -> Any:
     return functools.reduce(kind, sorted(arguments, key=sp.default_sort_key))
 
 
-REWRITTEN = {
+REWRITTEN: dict[Any, Callable[..., Any]] = {
     sp.Abs: Absolute,
     sp.sign: Sign,
     sp.Heaviside: Step,
     sp.DiracDelta: lambda *arguments: sp.Integer(0),  # the derivative of a jump, which no point meets
     sp.Max: functools.partial(_fold, Larger),
     sp.Min: functools.partial(_fold, Smaller),
+    sp.floor: Whole,
+    sp.ceiling: lambda value: -Whole(-value),
+    sp.sec: lambda value: 1 / sp.cos(value),
+    sp.csc: lambda value: 1 / sp.sin(value),
+    sp.cot: lambda value: 1 / sp.tan(value),
+    sp.sech: lambda value: 1 / sp.cosh(value),
+    sp.csch: lambda value: 1 / sp.sinh(value),
+    sp.coth: lambda value: 1 / sp.tanh(value),
 }
 
 
@@ -192,7 +215,7 @@ def _unknown(expression: Any) -> SettingError:
     )
 
 
-class SimdPrinter(StrPrinter):
+class SimdPrinter(StrPrinter):  # type: ignore[misc]
     """Writes normal forms as vectors; `like` is the array whose kind of vector constants have."""
 
     def __init__(self, like: str) -> None:
@@ -267,7 +290,7 @@ class SimdPrinter(StrPrinter):
         return product if exponent > 0 else f"({self.constant(1)} / {product})"
 
     def _print_Function(self, expr: Any) -> str:
-        if expr.is_number and not expr.has(*_PIECES):
+        if expr.is_number and not expr.has(*_OWN, Sign, Step):
             return self.constant(expr)
         arguments = [self._print(argument) for argument in expr.args]
         if expr.func is Sign:
@@ -289,6 +312,3 @@ class SimdPrinter(StrPrinter):
     _print_Integer = _print_Rational = _print_Float = _print_NumberSymbol = _print_Half = constant
     _print_Zero = _print_One = _print_NegativeOne = _print_Pi = _print_Exp1 = _print_NaN = constant
     _print_Infinity = _print_NegativeInfinity = _print_GoldenRatio = _print_EulerGamma = _print_Catalan = constant
-
-
-_PIECES = (Absolute, Sign, Step, Less, LessEqual, Equal, Where, Larger, Smaller, Power)

@@ -115,7 +115,7 @@ def _source(
     body = [f"{name} = load(out, {name[1:]} * step + here)" for name in names if name[0] == "c"]
     body += [f"{name} = load(data, {name[1:]} * stride + at + here)" for name in names if name[0] == "d"]
     after = []
-    steps = [(symbol, expression, ()) for symbol, expression in shared]
+    steps: list[tuple[Any, Any, tuple[str, ...]]] = [(symbol, expression, ()) for symbol, expression in shared]
     for i, value in enumerate(reduced[: len(values)]):
         before.append(f"s{i} = load(sums, {i} * count)")
         after.append(f"store(sums, {i} * count, s{i})")

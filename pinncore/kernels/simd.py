@@ -210,7 +210,8 @@ def _elementwise(name: str) -> Any:
     return function
 
 
-sin, cos, absolute, sqrt = _elementwise("sin"), _elementwise("cos"), _elementwise("fabs"), _elementwise("sqrt")
+sin, cos, sqrt = _elementwise("sin"), _elementwise("cos"), _elementwise("sqrt")
+absolute, floor = _elementwise("fabs"), _elementwise("floor")
 
 # expm1 on [-ln2/2, ln2/2] is a Taylor polynomial: 1.5e-8 off in float32 and below 1e-17 in float64
 _DEGREE = {32: 7, 64: 13}
@@ -344,7 +345,8 @@ def _library(name: str, operands: int = 1) -> Any:
     return of_one if operands == 1 else of_two
 
 
-erf, erfc, log, power = _library("erf"), _library("erfc"), _library("log"), _library("pow", operands=2)
+erf, erfc, log = _library("erf"), _library("erfc"), _library("log")
+power, atan2 = _library("pow", operands=2), _library("atan2", operands=2)
 tan, asin, acos, atan = _library("tan"), _library("asin"), _library("acos"), _library("atan")
 sinh, cosh, tanh = _library("sinh"), _library("cosh"), _library("tanh")
 asinh, acosh, atanh = _library("asinh"), _library("acosh"), _library("atanh")

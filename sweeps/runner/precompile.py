@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 import pinncore
-from pinncore.compilation import compile_kernels, is_compiled, kernel_settings
+from pinncore.compilation import Kernels, compile_kernels, is_compiled, kernels_of
 from pinncore.engines import choose_engine
 
 from ..errors import StudyError
@@ -37,14 +37,14 @@ def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda
     missing = missing_kernels(spec)
     if missing:
         tell("compiling kernels, once on each machine")
-    for settings in missing:
-        compile_kernels(settings)
+    for kernels in missing:
+        compile_kernels(kernels)
 
 
-def missing_kernels(spec: StudySpec) -> list[pinncore.TrainSettings]:
-    """Return, for the first trials, settings whose kernels are not compiled on this machine."""
+def missing_kernels(spec: StudySpec) -> list[Kernels]:
+    """Return what the first trials need and is not compiled on this machine."""
     members = first_members(spec, min(search_of(spec).limit, LOOKED_AT))
-    return [settings for settings in dict.fromkeys(map(kernel_settings, members)) if not is_compiled(settings)]
+    return [kernels for kernels in dict.fromkeys(map(kernels_of, members)) if not is_compiled(kernels)]
 
 
 def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:

@@ -13,8 +13,8 @@ import sympy as sp
 from numpy.typing import NDArray
 
 from pinncore.equations.analysis import group
-from pinncore.equations.evaluation import evaluated
 from pinncore.equations.channels import Group
+from pinncore.equations.evaluation import evaluated
 from pinncore.equations.writing import Written
 from pinncore.problems.columns import PointSet
 

@@ -17,7 +17,21 @@ FLOATS = (np.float32, np.float64)
 @njit
 def _expm1(x: Any, out: Any) -> None:
     for at in range(0, len(x), simd.lanes(x)):
-        simd.store(out, at, simd.expm1(simd.load(x, at)))
+        simd.store(out, at, simd.expm1_negative(simd.load(x, at)))
+
+
+@njit
+def _exp(x: Any, out: Any) -> None:
+    for at in range(0, len(x), simd.lanes(x)):
+        simd.store(out, at, simd.exp(simd.load(x, at)))
+
+
+@njit
+def _chosen(x: Any, y: Any, count: Any, out: Any) -> None:
+    a, b = simd.load(x, 0), simd.load(y, 0)
+    truth = simd.less(a, b) + simd.less_equal(a, b) + simd.equal(a, b)
+    larger = simd.where(simd.less(a, b), simd.maximum(a, b), -simd.minimum(a, b))
+    simd.store(out, 0, simd.first_lanes(larger + truth, count))
 
 
 @njit
@@ -57,6 +71,37 @@ def test_expm1(kind: type) -> None:
     x[:] = np.nan
     _expm1(x, out)
     assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+def test_exp(kind: type) -> None:
+    """Every float: down to 0 through numbers that are not normal, up to the largest and to infinity."""
+    largest, least = float(np.log(np.finfo(kind).max)), float(np.log(np.finfo(kind).tiny))
+    x = np.concatenate([np.linspace(least, largest, 6393), [0.0, -0.0, largest, least, 1e-30, 1.0, -1.0]]).astype(kind)
+    out = np.empty_like(x)
+    _exp(x, out)
+    exact = np.exp(x.astype(np.longdouble))
+    inside = (exact < np.finfo(kind).max) & (exact > np.finfo(kind).tiny)
+    assert inside.mean() > 0.99
+    assert (np.abs(out - exact) / exact)[inside].max() < 2 * np.finfo(kind).eps
+    x[:64] = np.resize([np.inf, 1e4, -np.inf, -1e4, np.nan, 2 * largest, 2 * least, least - 3], 64)
+    _exp(x, out)
+    assert np.array_equal(out[:7], np.array([np.inf, np.inf, 0, 0, np.nan, np.inf, 0], kind), equal_nan=True)
+    assert out[7] == pytest.approx(float(np.exp(x[7].astype(np.longdouble))), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+def test_comparisons(kind: type) -> None:
+    count = simd.lanes_of(8 * np.dtype(kind).itemsize)
+    x = np.resize([1.0, 2.0, 3.0, np.nan], count).astype(kind)
+    y, out = np.resize([2.0, 2.0, 1.0, 1.0], count).astype(kind), np.empty(count, kind)
+    _chosen(x, y, count, out)
+    expected = np.resize([2.0 + 2.0, -2.0 + 2.0, -1.0, np.nan], count).astype(kind)
+    assert np.array_equal(out, expected, equal_nan=True)
+    for kept in (-3, 0, 1, count - 1, 10**12):
+        _chosen(x, y, kept, out)
+        inside = np.arange(count) < kept
+        assert np.array_equal(out[inside], expected[inside], equal_nan=True) and not out[~inside].any()
 
 
 @pytest.mark.parametrize("kind", FLOATS)
