@@ -11,7 +11,16 @@ import pytest
 import sympy as sp
 import torch
 
-from pinncore import Member, Problem, StopReason, TrainSettings, read_checkpoint, write_checkpoint
+from pinncore import (
+    Member,
+    NonlocalStrain,
+    Problem,
+    StopReason,
+    TrainSettings,
+    pack_key,
+    read_checkpoint,
+    write_checkpoint,
+)
 from pinncore.batches import picks
 from pinncore.equations.conditions import Condition
 from pinncore.geometry import Box
@@ -25,8 +34,8 @@ TRAIN = TrainSettings(width=5, depth=2, epochs=12, adam_lr=1e-2, iterations=8, r
 class Decay(Problem):
     """Two outputs: u_t = rate u_xx and its flux, on points that are few."""
 
-    coordinates = {"x": "m", "t": "s"}  # noqa: RUF012
-    outputs = {"u": "K", "q": "K/m"}  # noqa: RUF012
+    coordinates = {"x": "m", "t": "s"}
+    outputs = {"u": "K", "q": "K/m"}
     rate: float = 0.1
     start: Literal["sine", "none"] = "sine"
     domain = Box(x=(0, 1), t=(0, 1))
@@ -106,6 +115,18 @@ def test_a_stopped_member_is_judged_on_the_points_of_its_epoch(tmp_path: Path, t
     assert_same(*results)
 
 
+def test_members_that_join_have_their_own_rounds(engine: str) -> None:
+    """Also where the member before them leaves just as they get to its round."""
+    first, late = members_of(engine)[0], members_of(engine)[3]
+    pack = pack_of([first])
+    pack.step(3)
+    pack = pack.joined([late])
+    pack.step(5)
+    pack.stop(first.label, StopReason.PRUNED)
+    found, expected = finish(pack)[late.label], finish(pack_of([late]))[late.label]
+    assert_close(found.parameters, expected.parameters, 1e-8)
+
+
 def test_first_stages_see_batches_and_second_stages_all_points(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = pack_of(members_of(engine)[:2])
     seen: list[tuple[Any, Any]] = []
@@ -167,14 +188,25 @@ def test_second_stages_do_not_know_of_batches(second_stage: Literal["lbfgs", "sc
     assert_same(batched, full)
 
 
-def test_members_with_and_without_batches_share_a_tick(engine: str) -> None:
+def test_members_with_and_without_batches_share_a_pack(engine: str, coarse_npz: Path) -> None:
     """Their points differ in number, so they are evaluated apart; each is as alone."""
-    problems = [PROBLEM, replace(PROBLEM, rate=0.2)]
-    members = [Member(replace(TRAIN, engine=engine), each, seed=i, label=i) for i, each in enumerate(problems)]
-    members[1] = replace(members[1], train=replace(members[1].train, epochs=6))
+    train = replace(TRAIN, engine=engine)
+    problem = NonlocalStrain(data={"npz": str(coarse_npz)})
+    batches = (40, None, 40, 30)
+    members = [Member(train, replace(problem, batch=batch), seed=i, label=i) for i, batch in enumerate(batches)]
     together = finish(pack_of(members))
     for member in members:
-        assert_close(together[member.label].parameters, finish(pack_of([member]))[member.label].parameters, 1e-8)
+        alone = finish(pack_of([member]))[member.label]
+        if engine == "fused":
+            assert_same(together[member.label], alone)
+        assert_close(together[member.label].parameters, alone.parameters, 1e-8)
+
+
+def test_floats_that_may_change_a_grid_are_the_same_in_a_pack() -> None:
+    for sampler, share in (("sobol", True), ("grid", False), ("gauss", False)):
+        problem = replace(PROBLEM, points_sampler=sampler)
+        keys = {pack_key(Member(TRAIN, replace(problem, rate=rate))) for rate in (0.1, 0.2)}
+        assert (len(keys) == 1) == share
 
 
 def test_several_outputs_have_a_field_and_an_error_each() -> None:
