@@ -60,7 +60,7 @@ def engine_of(member: Member, device: str) -> tuple[str, str | None]:
     name = engine_name(member.train.engine, device)
     if name != "fused":
         return name, None
-    terms = [term for group in member.problem.groups if group.needs_torch for term in group.terms]
+    terms = [term for group in member.problem.groups for term in group.torch_terms]
     if not terms:
         return name, None
     reason = f"engine torch: the residual of {', '.join(terms)} is a torch function, which no kernel is compiled from"

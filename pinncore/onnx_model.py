@@ -109,8 +109,8 @@ def _added(graph: _Graph, expression: Any, places: dict[Any, str], symbols: Mapp
         "transform",
         str(expression.func),
         "is a function that ONNX files cannot hold",
-        f"Write the hard condition with {', '.join(sorted(str(function) for function in _UNARY))}, Max, Min and powers, "
-        "or use another format, which holds the bare network.",
+        f"Write the hard condition with {', '.join(sorted(map(str, _UNARY)))}, Max, Min and powers, or use "
+        "another format, which holds the bare network.",
     )
 
 

@@ -112,10 +112,10 @@ class TrainedNetwork:
         return self.residual_at(self._points(given))
 
     def residual_at(self, points: PointSet) -> Values:
-        """Return the residual [points] of the equation at points of the problem; of several equations by their names."""
+        """Return the residual [points] of the equation at points of the problem; of several equations by name."""
         problem = self.problem
         found: dict[str, Array] = {}
-        usable = np.isfinite(np.stack([*points.values.values()])).all(axis=0)
+        usable: NDArray[np.bool_] = np.all([np.isfinite(values) for values in points.values.values()], axis=0)
         inside = PointSet(points.name, points.inputs[usable], {n: v[usable] for n, v in points.values.items()})
         for index, group in enumerate(problem.groups):
             if group.terms[0] in problem.written.equations:

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..activations import activation_of
@@ -18,7 +18,8 @@ from ..equations.torch_code import group_residuals
 from ..errors import SettingError
 from ..layouts import Layout, PackedLayout
 from ..networks import Layers, unflatten
-from ..problems.base import Array, PointSet, Problem
+from ..problems import PointSet, Problem
+from ..problems.columns import Array
 
 # for each row the indices of its points in each group; None: all points
 Picks = Sequence[Sequence[NDArray[np.int64] | None]]
@@ -122,7 +123,9 @@ class Engine(abc.ABC):
         channels = self.channels(parameters, row, record.channels, points, columns)
         settings = self.as_tensor(problem.group_parameters(group))[:, None]
         with torch.no_grad():
-            return group_residuals(record, [list(output) for output in channels], list(self.as_tensor(columns)), list(settings))
+            return group_residuals(
+                record, [list(output) for output in channels], list(self.as_tensor(columns)), list(settings)
+            )
 
     def slopes(self, parameters: Tensor, row: int, points: PointSet) -> Array:
         """Return the derivatives [outputs, points, inputs] of the raw outputs to the network's inputs, in float64."""
@@ -138,7 +141,7 @@ class Engine(abc.ABC):
         last = np.broadcast_to(w, (len(activation), *w.shape)) if slope is None else slope @ w
         return np.ascontiguousarray(last.transpose(2, 0, 1))
 
-    def as_tensor(self, array: Array) -> Tensor:
+    def as_tensor(self, array: ArrayLike) -> Tensor:
         """Return an array in the engine's precision, on its device."""
         return torch.as_tensor(array, dtype=self.dtype, device=self.device)
 
@@ -148,9 +151,7 @@ def _shape(problem: Problem) -> tuple[object, ...]:
     return type(problem), groups, tuple(points.inputs.shape for points in problem.point_sets)
 
 
-def combine(
-    squares: Tensor, weights: Tensor, averages: Tensor, starts: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
+def combine(squares: Tensor, weights: Tensor, averages: Tensor, starts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Return loss [members], terms [members, terms] and the factors [members, groups] of the groups' gradients.
 
     `squares` are sums of squared residuals [members, terms], `weights` [members, terms], `averages` [members, terms]:

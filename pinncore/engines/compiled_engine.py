@@ -1,12 +1,13 @@
 """The packed forward derivatives of `torch_engine`, compiled by `torch.compile`.
 
-One compiled function takes a chunk of points forward, another one back; between them is the residual, in plain torch. The compiler fuses all pointwise operations of a layer into one pass, including the first layer's
-constant derivatives. So there is less memory traffic, and larger chunks are best: 1.3 to 1.9 times the speed of `torch`
-on one core, 2 x 16 to 3 x 32.
+One compiled function takes a chunk of points forward, another one back; between them is the residual, in plain torch.
+The compiler fuses all pointwise operations of a layer into one pass, including the first layer's constant derivatives.
+So there is less memory traffic, and larger chunks are best: 1.3 to 1.9 times the speed of `torch` on one core, 2 x 16
+to 3 x 32.
 
-The first evaluation of a depth and a set of channels compiles, which takes seconds (2 layers) to half a minute (16), and a third of that in
-later processes, which find the code in torch's cache. Sizes are dynamic: other widths and numbers of members and points
-run the same code, except a single member, which has its own.
+The first evaluation of a depth and a set of channels compiles, which takes seconds (2 layers) to half a minute (16),
+and a third of that in later processes, which find the code in torch's cache. Sizes are dynamic: other widths and
+numbers of members and points run the same code, except a single member, which has its own.
 """
 
 from __future__ import annotations
@@ -55,9 +56,7 @@ class CompiledTorchEngine(TorchEngine):
     def _accumulate(
         self, weights: Views, gradient: Tensor, group: Group, points: StackedPoints, members: StackedMembers
     ) -> Tensor:
-        forward, reverse = _compiled(
-            self.activation, len(weights), self.dtype, torch.get_num_threads(), group.channels
-        )
+        forward, reverse = _compiled(self.activation, len(weights), self.dtype, torch.get_num_threads(), group.channels)
         output, saved = forward(weights, *points, members.seeds)
         square, cotangent = residual(group, points, members, output)
         gradient += reverse(weights, *points, members.seeds, saved, cotangent)
@@ -91,7 +90,7 @@ def _compiled(
     Torch counts recompilations per code object and gives up after eight, so each function gets its own. On a CPU the
     number of threads is compiled in.
     """
-    name = f"{activation}_{depth}_{str(dtype).rpartition('.')[2]}_{threads}"
+    name = f"{activation}_{depth}_{str(dtype).rpartition('.')[2]}_{threads}_{channels.firsts}_{channels.forms}"
     compiled = []
     for function in (_forward, _reverse):
         code = function.__code__.replace(co_name=f"{function.__name__}_{name}")

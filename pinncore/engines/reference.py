@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -27,7 +25,8 @@ from torch.nn import functional
 from ..equations.channels import Channels, TorchCall
 from ..equations.torch_code import torch_function
 from ..networks import Layers
-from ..problems.base import Array, PointSet, Problem
+from ..problems import PointSet, Problem
+from ..problems.columns import Array
 from .base import Engine, Evaluation, Picks
 
 Function = Callable[[Tensor], Tensor]
@@ -183,11 +182,11 @@ def _channels(output: Tensor, channels: Channels, place: Sequence[Tensor], colum
     firsts = [_slope(output, place[coordinate]) for coordinate in channels.firsts]
     forms = []
     for form in channels.forms:
-        seconds = [
-            (_slope(firsts[p], place[channels.firsts[q]]), 1.0 if column is None else columns[column])
-            for p, q, column in form
-        ]
-        forms.append(sum(coefficient * second for second, coefficient in seconds))
+        total = torch.zeros_like(output)
+        for p, q, column in form:
+            second = _slope(firsts[p], place[channels.firsts[q]])
+            total = total + (second if column is None else columns[column] * second)
+        forms.append(total)
     return torch.stack([output, *firsts, *forms])
 
 

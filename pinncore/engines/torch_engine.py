@@ -1,8 +1,8 @@
 """Packed forward derivatives in PyTorch with a hand-written reverse pass, on any device.
 
-Each layer carries the channels of its group: the activation a, its derivatives a_k to some coordinates, and second-order
-forms a_f = sum of c_pq d2a/dx_p dx_q (Li et al. 2024, "forward Laplacian", for any second-order operator). Through a linear
-layer all are multiplied by W; through the activation
+Each layer carries the channels of its group: the activation a, its derivatives a_k to some coordinates, and
+second-order forms a_f = sum of c_pq d2a/dx_p dx_q (Li et al. 2024, "forward Laplacian", for any operator). Through a
+linear layer all are multiplied by W; through the activation
 
     a' = sigma(z),  a'_k = sigma'(z) z_k,  a'_f = sigma'(z) z_f + sigma''(z) sum of c_pq z_p z_q.
 
@@ -29,7 +29,8 @@ from ..equations.channels import Channels, Form, Group
 from ..equations.torch_code import group_residuals
 from ..layouts import PackedLayout
 from ..networks import Layers
-from ..problems.base import Array, PointSet, Problem
+from ..problems import PointSet, Problem
+from ..problems.columns import Array
 from .base import Engine, Evaluation, Picks, combine, group_starts, loss_shape, residual_weights
 from .precision import matrix_products
 
@@ -124,15 +125,15 @@ class TorchEngine(Engine):
             gradients.append(gradient)
         loss, terms, factors = combine(torch.cat(squares, dim=1), chosen.weights, chosen.averages, self._starts)
         total = factors[:, 0, None] * gradients[0]
-        for group in range(1, len(gradients)):
-            total.addcmul_(factors[:, group, None], gradients[group])
+        for index in range(1, len(gradients)):
+            total.addcmul_(factors[:, index, None], gradients[index])
         return Evaluation(loss, terms, total)
 
     def renew(self, row: int, problem: Problem) -> None:
         self.problems[row], self._some = problem, None
         self.__dict__.pop("_field_inputs", None)
-        for group, points in enumerate(self._all.points):
-            for stacked, own in zip(points, self._points(problem, group), strict=True):
+        for index, points in enumerate(self._all.points):
+            for stacked, own in zip(points, self._points(problem, index), strict=True):
                 stacked[row] = own
 
     @torch.no_grad()
@@ -219,11 +220,14 @@ class TorchEngine(Engine):
             return self._all
         if self._some is None or self._some[0] != tuple(rows):
             place = torch.as_tensor(list(rows), dtype=torch.int64, device=self.device)
-            self._some = tuple(rows), _Rows(
-                [StackedPoints(*(table[place] for table in points)) for points in self._all.points],
-                [StackedMembers(*(table[place] for table in members)) for members in self._all.members],
-                self._all.weights[place],
-                self._all.averages[place],
+            self._some = (
+                tuple(rows),
+                _Rows(
+                    [StackedPoints(*(table[place] for table in points)) for points in self._all.points],
+                    [StackedMembers(*(table[place] for table in members)) for members in self._all.members],
+                    self._all.weights[place],
+                    self._all.averages[place],
+                ),
             )
         return self._some[1]
 
@@ -234,7 +238,8 @@ class TorchEngine(Engine):
         points, counts = [], []
         for group, stacked in enumerate(self._all.points):
             every = np.arange(stacked.inputs.shape[2])
-            chosen = np.stack([every if each[group] is None else each[group] for each in picks])
+            own = (each[group] for each in picks)
+            chosen = np.stack([every if indices is None else indices for indices in own])
             at = place[:, None], torch.as_tensor(chosen, device=self.device)
             points.append(StackedPoints(*(table.transpose(1, 2)[at].transpose(1, 2).contiguous() for table in stacked)))
             counts.append(chosen.shape[1])
@@ -252,9 +257,7 @@ class TorchEngine(Engine):
         ]
 
 
-def residual(
-    group: Group, points: StackedPoints, members: StackedMembers, output: Tensor
-) -> tuple[Tensor, Tensor]:
+def residual(group: Group, points: StackedPoints, members: StackedMembers, output: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sums of squares [members, residuals] of a group and the cotangent of its output channels.
 
     The cotangent is sum(w r dr/dchannel) [members, outputs, channels, points].

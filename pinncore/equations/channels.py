@@ -64,6 +64,12 @@ class Group:
     fields: tuple[Any, ...] = ()  # applied functions N_o(coordinates), one for each output
 
     @property
+    def torch_terms(self) -> tuple[str, ...]:
+        """Return the terms that only engines of torch can evaluate."""
+        pairs = zip(self.terms, self.residuals, strict=True)
+        return tuple(term for term, residual in pairs if isinstance(residual, TorchCall))
+
+    @property
     def needs_torch(self) -> bool:
         """Return whether only engines of torch can evaluate it."""
-        return any(isinstance(residual, TorchCall) for residual in self.residuals)
+        return bool(self.torch_terms)

@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import numpy as np
 import sympy as sp
 import torch
 from sympy.logic.boolalg import And, BooleanFalse, BooleanTrue, Not, Or
@@ -182,7 +183,7 @@ def torch_function(symbols: tuple[sp.Symbol, ...], expressions: tuple[Any, ...])
     """
     operations = _Operations(symbols)
     places = [
-        tuple(map(operations.place, each.arguments)) if isinstance(each, TorchCall) else operations.place(each)
+        [operations.place(part) for part in (each.arguments if isinstance(each, TorchCall) else (each,))]
         for each in expressions
     ]
 
@@ -190,10 +191,8 @@ def torch_function(symbols: tuple[sp.Symbol, ...], expressions: tuple[Any, ...])
         results = operations.run(values)
         found = []
         for expression, at in zip(expressions, places, strict=True):
-            if isinstance(expression, TorchCall):
-                found.append(_called(expression, [results[place] for place in at], values))
-            else:
-                found.append(results[at])
+            parts = [results[place] for place in at]
+            found.append(_called(expression, parts, values) if isinstance(expression, TorchCall) else parts[0])
         return found
 
     return function
@@ -201,7 +200,7 @@ def torch_function(symbols: tuple[sp.Symbol, ...], expressions: tuple[Any, ...])
 
 def _called(call: TorchCall, arguments: list[Value], values: Sequence[Value]) -> Tensor:
     tensors = [value for value in (*arguments, *values) if isinstance(value, Tensor)]
-    shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    shape = np.broadcast_shapes(*(tuple(tensor.shape) for tensor in tensors))
     found = call.function(*(_as(tensors[0], argument).expand(shape) for argument in arguments))
     if not isinstance(found, Tensor) or found.shape != shape:
         name = getattr(call.function, "__name__", "the torch function")
