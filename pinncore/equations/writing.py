@@ -242,10 +242,10 @@ class Writer:
 
 def _output(name: str, coordinates: Mapping[str, Any]) -> Any:
     """Return an output as a function of the coordinates; its derivatives take symbols of one name for one symbol."""
-    function: Any = sp.Function(name, real=True)
+    function: Any = sp.Function(name, real=True)  # one for all problems with an output of this name: SymPy caches it
 
     def diff(self: Any, *symbols: Any, **options: Any) -> Any:
-        ours = []
+        coordinates, ours = {each.name: each for each in self.args if isinstance(each, sp.Symbol)}, []
         for symbol in symbols:
             for part in symbol if isinstance(symbol, (tuple, list)) else (symbol,):
                 if isinstance(part, sp.Symbol) and part.name in coordinates:
