@@ -1,4 +1,4 @@
-"""Allen-Cahn equation: phases separate, with fixed walls in place of periodic ones (Raissi et al. 2019, section 3.1.2).
+"""Allen-Cahn equation: two phases separate (Raissi et al. 2019, section 3.1.2, with walls in place of periods).
 
 u_t = d u_xx + r (u - u^3)   for -1 < x < 1, 0 < t < 1,    u(x, 0) = x^2 cos(pi x),    u(-1, t) = u(1, t) = -1
 """

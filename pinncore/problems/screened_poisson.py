@@ -1,8 +1,7 @@
 """Screened Poisson equation with Robin conditions and a solution in closed form.
 
-    u - l^2 (u_xx + u_yy) = X(x) + X(y) - X(x) X(y)   in the unit square,    u_n + b u = 0 on its boundary
-
-X solves X - l^2 X'' = 1 with the same conditions, so u = X(x) X(y).
+u - l^2 (u_xx + u_yy) = 1 - c(x) c(y)   in the unit square,    u_n + b u = 0 on its boundary,
+with the solution (1 - c(x)) (1 - c(y)), where c is a hyperbolic cosine about the middle
 """
 
 from typing import Annotated, Any
@@ -24,17 +23,15 @@ class ScreenedPoisson(Problem):
     boundary_weight: Annotated[NonNegativeFloat, Doc("Factor on the boundary term of the loss.")] = 1.0
 
     def equations(self, u: Any, x: Any, y: Any) -> dict[str, Any]:
-        source = self._profile(x) + self._profile(y) - self._profile(x) * self._profile(y)
-        return {"screened": u - self.length**2 * (u.diff(x, 2) + u.diff(y, 2)) - source}
+        return {"screened": u - self.length**2 * (u.diff(x, 2) + u.diff(y, 2)) - 1 + self._layer(x) * self._layer(y)}
 
     def conditions(self, u: Any) -> list[Condition]:
         robin = normal_derivative(u) + self.transfer * u
         return [Condition("robin", robin, on=self.domain.boundary, weight=self.boundary_weight)]
 
-    def _profile(self, x: Any) -> Any:
-        end = 1 / (2 * self.length)
-        loss = sp.cosh(end) + sp.sinh(end) / (self.length * self.transfer)
-        return 1 - sp.cosh((x - 0.5) / self.length) / loss
-
     def reference(self, x: Any, y: Any) -> Any:
-        return self._profile(x) * self._profile(y)
+        return (1 - self._layer(x)) * (1 - self._layer(y))
+
+    def _layer(self, x: Any) -> Any:
+        end = 1 / (2 * self.length)
+        return sp.cosh((2 * x - 1) * end) / (sp.cosh(end) + sp.sinh(end) / (self.length * self.transfer))
