@@ -44,6 +44,7 @@ from .columns import (
     rms,
 )
 from .declaring import (
+    FIXED_SAMPLERS,
     Sampled,
     bare,
     base_settings,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_POINTS = 2048
 _HELD_OUT_STREAM = 2**31  # of random numbers, beside those of the points that are trained on
+_OF_ALL_ROUNDS = ("scales", "field_points", "solution", "held_out", "_reference", "_concrete", "_structure")
 _HANDED_IN = ("open_table", "reference_store", "round", "tables")  # that copies keep
 
 ReferenceStore = Callable[[str, Callable[[], dict[str, Array]]], dict[str, Array]]
@@ -128,6 +130,7 @@ class Problem(abc.ABC):
             for name in added:
                 setattr(cls, name, vars(Sampled)[name])
             cls.data_settings = tuple(dict.fromkeys((*cls.data_settings, "points_table")))
+            cls.together = tuple(dict.fromkeys((*cls.together, ("points_sampler", "resample_every"))))
         symbols = tuple(column.symbol for column in cls.outputs)
         if not hasattr(cls, "metrics"):
             cls.metrics = metrics_of(symbols)
@@ -140,6 +143,7 @@ class Problem(abc.ABC):
 
     def __post_init__(self) -> None:
         check_rules(self)
+        self._check_points()
         self.check()
 
     # what a subclass writes
@@ -162,6 +166,16 @@ class Problem(abc.ABC):
 
     def check(self) -> None:  # noqa: B027 - most problems have no such rules
         """Check rules that involve several settings. Raises `SettingError`."""
+
+    def _check_points(self) -> None:
+        sampler, every = getattr(self, "points_sampler", None), getattr(self, "resample_every", None)
+        if every is not None and sampler in FIXED_SAMPLERS:
+            raise SettingError(
+                "resample_every",
+                every,
+                f"must be null where points_sampler is {sampler}, which always gives the same points",
+                "Leave resample_every out, or use points_sampler: sobol.",
+            )
 
     @classmethod
     def advice(cls, values: Callable[[str], tuple[Any, ...]]) -> Iterator[str]:
@@ -225,7 +239,11 @@ class Problem(abc.ABC):
 
     def at_round(self, number: int) -> Self:
         """Return the problem with the points drawn for the `number`th time, from 0."""
-        return self._with(round=number) if self.domain is not None else self
+        if self.domain is None or number == vars(self).get("round", 0):
+            return self
+        again = self._with(round=number)
+        vars(again).update({name: vars(self)[name] for name in _OF_ALL_ROUNDS if name in vars(self)})
+        return again
 
     def _with(self, **values: Any) -> Self:
         problem = dataclasses.replace(self)
@@ -407,7 +425,9 @@ class Problem(abc.ABC):
         sampler = "sobol" if settings.points_sampler == "table" else settings.points_sampler
         count = condition.points or settings.condition_points
         try:
-            drawn = self._opened(condition.on).draw(count, sampler, self._seed(number), what=condition.name)
+            drawn = self._opened(condition.on).draw(
+                count, sampler, self._seed(number), what=f"condition {condition.name}"
+            )
             return self.at(condition.name, self._complete(condition.name, drawn))
         except PinnError as problem:
             raise writer.error("conditions", str(problem)) from None

@@ -6,7 +6,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from typing_extensions import Doc
 
@@ -14,10 +14,8 @@ from ..errors import ProblemError
 from ..settings import NonNegativeInt, PositiveInt, TrainSettings, hints
 from .columns import Column
 
-if TYPE_CHECKING:
-    from .base import Problem
-
 MOST_COORDINATES: Final = 4
+FIXED_SAMPLERS: Final = ("grid", "gauss", "table")  # which give the same points every time
 RESERVED: Final = ("name", "terms", "groups", "weights", "scales", "seeds", "solution", "written")
 
 
@@ -58,7 +56,7 @@ def output_columns(outputs: tuple[Column, ...]) -> tuple[Column, ...]:
     )
 
 
-def columns_of(cls: type[Problem], group: str) -> tuple[Column, ...]:
+def columns_of(cls: type[Any], group: str) -> tuple[Column, ...]:
     """Return a group of columns as a class states it: a dictionary of units, or columns. Raises `ProblemError`."""
     stated = getattr(cls, group, ())
     columns = tuple(Column(n, n, u) for n, u in stated.items()) if isinstance(stated, Mapping) else tuple(stated)
@@ -68,7 +66,7 @@ def columns_of(cls: type[Problem], group: str) -> tuple[Column, ...]:
     return columns
 
 
-def check_class(cls: type[Problem]) -> None:
+def check_class(cls: type[Any]) -> None:
     """Raise `ProblemError` for names that cannot be told apart."""
     if not 1 <= len(cls.coordinates) <= MOST_COORDINATES:
         raise class_error(cls, f"coordinates must be 1 to {MOST_COORDINATES}, not {len(cls.coordinates)}")
@@ -93,7 +91,7 @@ def check_class(cls: type[Problem]) -> None:
             raise class_error(cls, f"the setting {name} must be a float, int, bool, str or Literal")
 
 
-def base_settings(cls: type[Problem]) -> tuple[str, ...]:
+def base_settings(cls: type[Any]) -> tuple[str, ...]:
     """Return the settings that are not the problem's own."""
     return (*inspect.get_annotations(Sampled), "loss", "scale_factor", "batch")
 

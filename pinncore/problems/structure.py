@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import functools
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..equations.analysis import group
 from ..equations.channels import Group
 from ..equations.evaluation import symbol
 from ..equations.writing import Writer, Written
 
-if TYPE_CHECKING:
-    from .base import Problem
-
 
 class Twin:
     """A hashable wrapper that makes the symbolic twin of a problem; equal to every other, so that caches ignore it."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Any) -> None:
         self.problem = problem
 
     def __eq__(self, other: object) -> bool:
@@ -52,7 +49,7 @@ class Structure:
 
 
 @functools.lru_cache(maxsize=64)
-def structure_of(kind: type[Problem], key: str, symbolic: Twin) -> Structure:
+def structure_of(kind: type[Any], key: str, symbolic: Twin) -> Structure:
     twin = object.__new__(kind)
     vars(twin).update(vars(symbolic.problem))
     for name in [name for name in vars(twin) if isinstance(getattr(kind, name, None), cached_property)]:
