@@ -66,7 +66,7 @@ def columns_of(cls: type[Any], group: str) -> tuple[Column, ...]:
     return columns
 
 
-def check_class(cls: type[Any]) -> None:
+def check_class(cls: Any) -> None:
     """Raise `ProblemError` for names that cannot be told apart."""
     if not 1 <= len(cls.coordinates) <= MOST_COORDINATES:
         raise class_error(cls, f"coordinates must be 1 to {MOST_COORDINATES}, not {len(cls.coordinates)}")
