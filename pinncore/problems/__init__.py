@@ -11,7 +11,7 @@ from .columns import Metric as Metric
 from .columns import PointSet as PointSet
 from .columns import Yardstick as Yardstick
 
-_OTHERS: Final = ("base", "columns", "declaring", "record", "structure")
+_OTHERS: Final = ("base", "columns", "declaring", "record", "source", "structure")
 DEFAULT: Final = "nonlocal_strain"  # of study files that name no problem
 
 # the shipped problems by name, that of their module; the default first

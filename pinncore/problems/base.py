@@ -97,7 +97,10 @@ class Problem(abc.ABC):
     equation_settings: ClassVar[tuple[str, ...]] = ()  # decide which equation is solved
     sized: ClassVar[tuple[str, ...]] = ()  # outputs with a reference size, `output_sizes`
     referenced: ClassVar[tuple[str, ...]] = ()  # loss terms with a reference size, `residual_sizes`
-    mark: ClassVar[str] = "mark"  # what a line of `marks` is, in captions
+    mark: ClassVar[str] = "mark"  # what a line of `marks_of` is, in captions
+    marks_of: ClassVar[Mapping[str, tuple[Line, ...]]] = {}  # lines to draw on fields, by the name of the data
+    guesses: ClassVar[Mapping[str, str]] = {}  # fields that need no training: what they are, and their column in fields
+    limits: ClassVar[Mapping[str, Yardstick]] = {}  # errors that no training gets below, by the name of the data
     reference_advice: ClassVar[str] = "Give the problem a reference"  # where a metric needs one
 
     loss: Annotated[
@@ -473,11 +476,6 @@ class Problem(abc.ABC):
         return digest.hexdigest()
 
     @property
-    def marks(self) -> tuple[Line, ...]:
-        """Return lines to draw on fields, physical."""
-        return ()
-
-    @property
     def data_notes(self) -> tuple[str, ...]:
         """Return sentences on the data: their units and ranges, and what was done to them."""
         return ()
@@ -571,16 +569,6 @@ class Problem(abc.ABC):
             },
             **{column.name: values[column.symbol] for column in self.shown},
         }
-
-    def yardsticks(self, field: Mapping[str, Array]) -> tuple[Yardstick, ...]:
-        """Return errors to compare a result with, from columns of `field`; none where there is no reference."""
-        errors = []
-        for column in output_columns(self.outputs)[1::2]:
-            reference = field[column.name]
-            if not len(reference) or not np.isfinite(reference).all() or not reference.any():
-                return ()
-            errors.append(relative(np.full(len(reference), reference.mean()), reference))
-        return (Yardstick("the best constant field", rms(np.array(errors))),)
 
     def evaluate(self, predict: Predictor) -> dict[str, float | None]:
         """Return the metrics of a trained network by name; one that cannot be computed is None."""

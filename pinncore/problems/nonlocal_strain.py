@@ -47,7 +47,7 @@ LIMITS = {  # of bundled data: what the equation itself leaves, however it is so
 
 
 class NonlocalStrain(Problem):
-    """The problem on one data set.
+    """Non-local equivalent strain of gradient-enhanced damage, on one data set.
 
     `scale_scope` says what `scale_factor` s multiplies: `consistent` (network inputs s (x - 50)/50, g by s^2, so the
     equation is unchanged), `all` (every raw input, which solves another equation: effective g/s) or `elocal` (elocal
@@ -101,6 +101,8 @@ class NonlocalStrain(Problem):
     equation_settings = ("scale_scope",)
     mark = "notch"
     reference_advice = "Add the column enonlocal_true to the Gauss points"
+    guesses = {"the local strain, u = e": "local"}
+    limits, marks_of = LIMITS, NOTCHES
 
     data: Annotated[
         str | dict[str, Any],
@@ -249,10 +251,6 @@ class NonlocalStrain(Problem):
         return None if true is None else true[None]
 
     @property
-    def marks(self) -> tuple[Line, ...]:
-        return NOTCHES.get(self.data, ()) if isinstance(self.data, str) else ()
-
-    @property
     def data_notes(self) -> tuple[str, ...]:
         return self.tables.notes
 
@@ -279,13 +277,6 @@ class NonlocalStrain(Problem):
         low, high = PROCESS_ZONE_X_MM
         gauss = self.tables.gauss
         return (gauss.x_mm > low) & (gauss.x_mm < high) & (gauss.y_mm < PROCESS_ZONE_Y_MM)
-
-    def yardsticks(self, field: Mapping[str, Array]) -> tuple[Yardstick, ...]:
-        if not (found := super().yardsticks(field)):
-            return ()
-        identity = Yardstick("the local strain, u = e", relative(field["local"], field["reference"]))
-        limit = LIMITS.get(self.data) if isinstance(self.data, str) else None
-        return (*found, identity, *((limit,) if limit else ()))
 
     def forcing(self, points: PointSet) -> Array:
         return self.output_factor * points.values["elocal"]

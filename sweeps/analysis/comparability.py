@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems.record import ProblemRecord
 
 from ..storage.schema import all_settings, loss_columns
 from .effects import label
@@ -19,24 +19,24 @@ _VERSIONS: Final = (
 )
 
 
-def deciding() -> list[str]:
-    """Return the columns of trials that decide which numbers can be compared."""
-    return list(dict.fromkeys((*_DATA, *_columns("loss_settings"), *_MACHINE, *_VERSIONS)))
+def deciding(problems: Iterable[ProblemRecord]) -> list[str]:
+    """Return the columns of trials of these problems that decide which numbers can be compared."""
+    return list(dict.fromkeys((*_DATA, *_columns(problems, "loss_settings"), *_MACHINE, *_VERSIONS)))
 
 
-def _columns(kind: str) -> list[str]:
+def _columns(problems: Iterable[ProblemRecord], kind: str) -> list[str]:
     """Return the columns of settings that problems name in `loss_settings` or `equation_settings`."""
     return [
         setting.column
-        for name, problem in PROBLEMS.items()
-        for setting in all_settings(name)
+        for problem in problems
+        for setting in all_settings(problem)
         if setting.section == "problem" and setting.name in getattr(problem, kind)
     ]
 
 
-def obstacles(metric: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the reasons why `metric` cannot be compared between rows of `trials`; none where it can."""
-    trials = list(rows)
+def obstacles(metric: str, rows: Iterable[Mapping[str, Any]], problems: Iterable[ProblemRecord]) -> list[str]:
+    """Return the reasons why `metric` cannot be compared between rows of `trials` of problems; none where it can."""
+    trials, kinds = list(rows), list(dict.fromkeys(problems))
     if metric in _NOT_RESULTS:
         return []
     if metric.endswith("seconds"):
@@ -45,8 +45,8 @@ def obstacles(metric: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     if metric.endswith("evaluations"):
         return []
     reasons, data = [], different(trials, _DATA)
-    is_loss = any(metric in loss_columns(name) for name in PROBLEMS)
-    losses, equations = (different(trials, _columns(kind)) for kind in ("loss_settings", "equation_settings"))
+    is_loss = any(metric in loss_columns(problem) for problem in kinds)
+    losses, equations = (different(trials, _columns(kinds, kind)) for kind in ("loss_settings", "equation_settings"))
     if "problem" in data:
         reasons.append("the problems differ")
     if "data_hash" in data:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems.record import ProblemRecord
 
 from ..errors import QueryError
 from ..query.query import OpenStudies
@@ -49,13 +49,17 @@ class Side:
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """A metric of two configurations. `contrast` is first over second, None where there are `obstacles` to it."""
+    """A metric of two configurations, which people may see in per cent.
+
+    `contrast` is first over second, None where there are `obstacles` to it.
+    """
 
     metric: str
     first: Side
     second: Side
     contrast: Contrast | None
     obstacles: tuple[str, ...]
+    is_percent: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ class ConfigurationComparison:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One trial of a study, with its seeds and the ranking rules of the study."""
+    """One trial of a study, with its seeds, and the problem and the ranking rules of the study."""
 
     name: str
+    problem: ProblemRecord
     ranking: Ranking
     seeds: Seeds
 
@@ -83,8 +88,7 @@ class Configuration:
     def settings(self) -> dict[str, Any]:
         """Return every setting that is a column of `trials`, by column."""
         row = self.seeds.rows[0]
-        problem = row["problem"] if row["problem"] in PROBLEMS else None
-        names = ("problem", *(setting.column for setting in all_settings(problem)))
+        names = ("problem", *(setting.column for setting in all_settings(self.problem)))
         return {name: row[name] for name in names if name in row}
 
 
@@ -101,16 +105,17 @@ def configuration(study_dir: Path | Remote, trial: int) -> Configuration:
         raise QueryError(f"{name} has no finished trial {trial}; {finished}. pinnsweep top lists the best.")
     if rows[0].get("duplicate_of") is not None:
         return configuration(study_dir, rows[0]["duplicate_of"])
-    return Configuration(f"{name}/{trial}", ranking, Seeds(tuple(rows), ranking.quantile))
+    return Configuration(f"{name}/{trial}", studies.problems[name], ranking, Seeds(tuple(rows), ranking.quantile))
 
 
 def compare_configurations(first: Configuration, second: Configuration) -> ConfigurationComparison:
     """Compare two trials by the objectives of the first one's study, and by the other usual metrics."""
     objectives = first.ranking.objectives
     rows = (*first.seeds.rows, *second.seeds.rows)
-    known = [metric.name for problem in PROBLEMS.values() for metric in problem.metrics if metric.is_objective]
+    problems = (first.problem, second.problem)
+    known = [metric.name for problem in problems for metric in problem.metrics if metric.is_objective]
     names = [name for name in dict.fromkeys((*objectives, *known, *_COSTS)) if all(name in row for row in rows)]
-    metrics = tuple(_of_metric(name, first.seeds, second.seeds) for name in names)
+    metrics = tuple(_of_metric(name, first, second) for name in names)
     return ConfigurationComparison(
         first=first.name,
         second=second.name,
@@ -130,13 +135,15 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator
             yield Difference(name, one, other)
 
 
-def _of_metric(metric: str, first: Seeds, second: Seeds) -> MetricComparison:
-    why_not = tuple(obstacles(metric, [*first.rows, *second.rows]))
+def _of_metric(metric: str, one: Configuration, other: Configuration) -> MetricComparison:
+    first, second, problems = one.seeds, other.seeds, (one.problem, other.problem)
+    why_not = tuple(obstacles(metric, [*first.rows, *second.rows], problems))
     values, others, generator = first.values(metric), second.values(metric), np.random.default_rng(0)
     sides = [_side(numbers, seeds.share) for numbers, seeds in ((values, first), (others, second))]
     finite = all(side.value is not None for side in sides)
     contrast = bootstrap.contrast(values, others, first.share, generator) if finite and not why_not else None
-    return MetricComparison(metric, sides[0], sides[1], contrast, why_not)
+    is_percent = any(metric in problem.in_per_cent for problem in problems)
+    return MetricComparison(metric, sides[0], sides[1], contrast, why_not, is_percent)
 
 
 def _side(values: Sequence[float], share: float) -> Side:
@@ -160,7 +167,7 @@ def _verdict(comparison: MetricComparison, first: Configuration, second: Configu
         known = f" {first.name} over {second.name}: {ratio}." if ratio else ""
         return (
             f"Not decided: {seeds}.{known} To tell them apart needs at least {bootstrap.FEWEST_SEEDS} seeds each, "
-            f"better 10.{_spread(comparison)}"
+            f"better 10.{_spread(comparison, first.problem)}"
         )
     ratio = f": {ratio}" if ratio else ""
     if not contrast.told_apart:
@@ -169,10 +176,10 @@ def _verdict(comparison: MetricComparison, first: Configuration, second: Configu
     return f"{(first if is_first else second).name} is better with {seeds}{ratio}."
 
 
-def _spread(comparison: MetricComparison) -> str:
+def _spread(comparison: MetricComparison, problem: ProblemRecord) -> str:
     """Return how much the seed alone changes results, beside the difference of two; empty for other metrics."""
     ratio = comparison.contrast and comparison.contrast.ratio
-    if not is_result(comparison.metric) or not ratio:
+    if not is_result(comparison.metric, [problem]) or not ratio:
         return ""
     which = "more" if max(ratio, 1 / ratio) <= SEED_SPREAD else "less"
     return f" The seed alone changes results of this problem by up to {SEED_SPREAD:g}x, {which} than this difference."

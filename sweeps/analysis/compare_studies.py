@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from pinncore.problems.record import ProblemRecord
 
 from ..errors import QueryError
 from ..query.query import OpenStudies, Schemas
@@ -102,7 +104,7 @@ def compare_studies(first: Path | Remote, second: Path | Remote) -> StudyCompari
         settings=tuple(differences(*map(_flat, studies.files.values()))),
         best=best,
         pairs=_pairs(one, other, metric, studies, facts),
-        notes=tuple(_notes(facts, metric, len(one), len(other))),
+        notes=tuple(_notes(facts, metric, len(one), len(other), studies.problems.values())),
     )
 
 
@@ -115,15 +117,17 @@ def _facts(studies: OpenStudies) -> list[dict[str, Any]]:
     """Return the distinct combinations of the values that decide whether results can be compared."""
 
     def answer(connection: duckdb.DuckDBPyConnection, schemas: Schemas) -> pa.Table:
-        names = ", ".join(name for name in deciding() if name in schemas["trials"].names)
+        names = ", ".join(name for name in deciding(studies.problems.values()) if name in schemas["trials"].names)
         sql = f"SELECT DISTINCT study, {names} FROM trials WHERE state = '{COMPLETE}'"
         return connection.sql(sql).to_arrow_table()
 
     return studies.read(["trials"], answer).to_pylist()
 
 
-def _notes(facts: Sequence[Mapping[str, Any]], metric: str, one: int, other: int) -> Iterator[str]:
-    for why in obstacles(metric, facts):
+def _notes(
+    facts: Sequence[Mapping[str, Any]], metric: str, one: int, other: int, problems: Iterable[ProblemRecord]
+) -> Iterator[str]:
+    for why in obstacles(metric, facts, problems):
         yield f"Some values of {metric} cannot be compared between these studies: {why}."
     if versions := versions_differ(facts):
         yield f"Trained with different software or on different machines: {versions}."
@@ -141,9 +145,9 @@ def _pairs(
     hashes = {(row["study"], row["trial"]): row["hash"] for row in studies.answer(sql).to_pylist()}
     pairs, ambiguous = _matched(one, other, lambda trial: hashes.get((trial["study"], trial["trial"])))
     by: tuple[str, ...] = ("configuration",)
-    same: Sequence[str] = [name for name in deciding() if name != "data_hash"]
+    same: Sequence[str] = [name for name in deciding(studies.problems.values()) if name != "data_hash"]
     if not pairs:
-        fields, others = map(swept_columns, studies.files.values())
+        fields, others = map(swept_columns, studies.files.values(), studies.problems.values())
         same = by = tuple(name for name in fields if name in others)
         pairs, ambiguous = _matched(one, other, lambda trial: tuple(trial[name] for name in by) if by else None)
     if not pairs:
@@ -151,7 +155,8 @@ def _pairs(
     values = np.array([[trial[metric], match[metric]] for trial, match in pairs], dtype=float)  # [pairs, 2]
     below, above = int(np.sum(values[:, 0] < values[:, 1])), int(np.sum(values[:, 0] > values[:, 1]))
     counts = (len(pairs), below, above, len(pairs) - below - above, ambiguous)
-    why_not = tuple(obstacles(metric, [{key: row[key] for key in row if key not in same} for row in facts]))
+    rows = [{key: row[key] for key in row if key not in same} for row in facts]
+    why_not = tuple(obstacles(metric, rows, studies.problems.values()))
     if why_not:
         return Pairs(by, *counts, None, None, None, None, why_not)
     return Pairs(by, *counts, *ratio_of(values), why_not)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..query.text import printable, render, shown, span
 from ..query.values import json_value
 from .bootstrap import FEWEST_SEEDS
-from .compare_configurations import ConfigurationComparison, Difference, Side, ratio_text, seeds_text
+from .compare_configurations import ConfigurationComparison, Difference, MetricComparison, Side, ratio_text, seeds_text
 from .compare_studies import Pairs, StudyComparison
 
 _MOST_DIFFERENCES: Final = 40
@@ -75,8 +75,8 @@ def _metrics(comparison: ConfigurationComparison) -> str:
     rows = [
         {
             "metric": metric.metric,
-            comparison.first: _side(metric.metric, metric.first, with_interval),
-            comparison.second: _side(metric.metric, metric.second, with_interval),
+            comparison.first: _side(metric, metric.first, with_interval),
+            comparison.second: _side(metric, metric.second, with_interval),
             "first / second": ratio_text(metric.contrast),
         }
         for metric in comparison.metrics
@@ -86,13 +86,16 @@ def _metrics(comparison: ConfigurationComparison) -> str:
     return heading + render(pa.Table.from_pylist(rows))
 
 
-def _side(metric: str, side: Side, with_interval: bool) -> str:
+def _side(comparison: MetricComparison, side: Side, with_interval: bool) -> str:
     if side.value is None:
         return "none"
     low, high = (side.low, side.high) if with_interval else (side.smallest, side.largest)
+    metric = comparison.metric
+    in_per_cent = [metric] if comparison.is_percent else []
+    value = shown(metric, side.value, in_per_cent)
     if low is None or low == high:
-        return shown(metric, side.value)
-    return f"{shown(metric, side.value)}  ({span(metric, low, math.inf if high is None else high)})"
+        return value
+    return f"{value}  ({span(metric, low, math.inf if high is None else high, in_per_cent)})"
 
 
 def _pairs(pairs: Pairs, comparison: StudyComparison) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems.record import ProblemRecord
 
 from ..errors import QueryError
 from ..query.query import OpenStudies, Schemas
@@ -41,11 +41,13 @@ class Leaderboard:
     METRIC, its quantile over the seeds; METRIC_low and METRIC_high, its 95 % interval, null for fewer than five seeds;
     METRIC_min and METRIC_max, infinite where a seed failed; `replicates`, the number of seeds; `may_be_best`, whether
     the configuration cannot be told apart from the first, null where there are too few seeds; the swept settings and
-    the key metrics. Where a configuration has several trials, `trial` is the first and `also` names the others.
+    the key metrics. Where a configuration has several trials, `trial` is the first and `also` names the others. People
+    see the metrics `in_per_cent` so.
     """
 
     table: pa.Table
     notes: tuple[str, ...]
+    in_per_cent: frozenset[str]
 
     def shown(self) -> pa.Table:
         """Return the table for people, without columns that have no information."""
@@ -76,13 +78,15 @@ def top_in(
     studies: OpenStudies, connection: duckdb.DuckDBPyConnection, schemas: Schemas, n: int, by: str | None = None
 ) -> Leaderboard:
     """Return what `top` does, from a connection with the table `trials`."""
-    metrics = studies.metrics(by)
+    metrics, problems = studies.metrics(by), tuple(dict.fromkeys(studies.problems.values()))
     others = studies.columns(schemas["trials"], metrics)
     ranked = connection.sql(configurations_sql(studies.ranking, metrics)).to_arrow_table()
     values = numbers(ranked, metrics)
     is_first = front(np.where(np.isfinite(values), values, np.inf)) if len(metrics) > 1 else np.ones(len(values))
     order = np.argsort(is_first == 0, kind="stable")[:n]
-    columns = [name for name in dict.fromkeys((*metrics, *others, *deciding())) if name in schemas["trials"].names]
+    columns = [
+        name for name in dict.fromkeys((*metrics, *others, *deciding(problems))) if name in schemas["trials"].names
+    ]
     chosen = pa.table({"configuration": ranked["configuration"].take(order), "place": np.arange(len(order))})
     connection.register("chosen", chosen)
     sql = (
@@ -92,8 +96,8 @@ def top_in(
     rows = connection.sql(sql).to_arrow_table().to_pylist()
     groups = (tuple(group) for _, group in itertools.groupby(rows, operator.itemgetter("place")))
     contenders = [Seeds(group, group[0]["share"]) for group in groups]
-    table = _table(contenders, metrics, others, is_first[order] == 1, several=len(studies.places) > 1)
-    return Leaderboard(table, tuple(_notes(contenders, metrics, table, values[:, 0])))
+    table = _table(contenders, metrics, others, is_first[order] == 1, problems, several=len(studies.places) > 1)
+    return Leaderboard(table, tuple(_notes(contenders, metrics, table, values[:, 0], problems)), studies.in_per_cent)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def _table(
     metrics: Sequence[str],
     others: Mapping[str, Kind],
     is_first: NDArray[np.bool_],
+    problems: Sequence[ProblemRecord],
     *,
     several: bool,
 ) -> pa.Table:
@@ -141,7 +146,7 @@ def _table(
         columns |= _spread(contenders, metric)
     columns["replicates"] = pa.array([len(seeds.rows) for seeds in contenders], pa.int32())
     if len(metrics) == 1:
-        columns["may_be_best"] = pa.array(_may_be_best(contenders, metrics[0]), pa.bool_())
+        columns["may_be_best"] = pa.array(_may_be_best(contenders, metrics[0], problems), pa.bool_())
     for name, kind in others.items():
         columns[name] = pa.array([_together(seeds, name, kind) for seeds in contenders])
     return pa.table(columns)
@@ -158,13 +163,14 @@ def _spread(contenders: Sequence[Seeds], metric: str) -> dict[str, pa.Array]:
     return {metric + end: pa.array([row[place] for row in spread], pa.float64()) for place, end in enumerate(ends)}
 
 
-def _may_be_best(contenders: Sequence[Seeds], metric: str) -> list[bool | None]:
+def _may_be_best(contenders: Sequence[Seeds], metric: str, problems: Sequence[ProblemRecord]) -> list[bool | None]:
     """Return whether each cannot be told apart from the first, None where the two cannot be compared."""
     generator, marks = np.random.default_rng(1), list[bool | None]()
     for seeds in contenders:
         first = contenders[0]
         contrast = bootstrap.contrast(seeds.values(metric), first.values(metric), seeds.share, generator)
-        is_known = contrast.told_apart is not None and not obstacles(metric, [*first.rows, *seeds.rows])
+        why_not = obstacles(metric, [*first.rows, *seeds.rows], problems)
+        is_known = contrast.told_apart is not None and not why_not
         marks.append(seeds is first or not contrast.told_apart if is_known else None)
     return marks
 
@@ -181,7 +187,11 @@ def _together(seeds: Seeds, name: str, kind: Kind) -> Any:
 
 
 def _notes(
-    contenders: Sequence[Seeds], metrics: Sequence[str], table: pa.Table, ranked: NDArray[np.float64]
+    contenders: Sequence[Seeds],
+    metrics: Sequence[str],
+    table: pa.Table,
+    ranked: NDArray[np.float64],
+    problems: Sequence[ProblemRecord],
 ) -> Iterator[str]:
     """Yield sentences on how far the order can be trusted."""
     metric, rows = metrics[0], [row for configuration in contenders for row in configuration.rows]
@@ -190,11 +200,11 @@ def _notes(
     if len(contenders) < 2:
         return
     for name in metrics:
-        yield from (f"{name} cannot be compared between these: {why}." for why in obstacles(name, rows))
+        yield from (f"{name} cannot be compared between these: {why}." for why in obstacles(name, rows, problems))
     seeds = [len(configuration.rows) for configuration in contenders]
     middle = quantile_name(contenders[0].share)
     if max(seeds) == 1:
-        if is_result(metric):
+        if is_result(metric, problems):
             yield _of_single_seeds(ranked)
     elif max(seeds) < bootstrap.FEWEST_SEEDS:
         yield (
@@ -234,6 +244,6 @@ def _told_apart(may_be_best: Sequence[bool | None]) -> str:
     return "; ".join(parts)
 
 
-def is_result(metric: str) -> bool:
-    """Return whether a metric depends on the seed as the error does: an error, a loss or a residual."""
-    return any(metric in metric_columns(problem) for problem in PROBLEMS)
+def is_result(metric: str, problems: Iterable[ProblemRecord]) -> bool:
+    """Return whether a metric of problems depends on the seed as the error does: an error, a loss or a residual."""
+    return any(metric in metric_columns(problem) for problem in problems)

@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pinncore.problems.record import ProblemRecord
+from pinncore.problems.source import ProblemSource
+
 from ..query.query import OpenStudies
 from ..query.ranking import dimensions, ranking_of, swept_columns
 from ..spec.dimensions import RANGES
@@ -74,6 +77,7 @@ class Judged:
 
     folder: Path | Remote
     file: dict[str, Any]
+    source: ProblemSource
     metric: str
     trials: NDArray[np.int64]
     states: NDArray[Any]
@@ -104,13 +108,18 @@ def judged(study_dir: Path | Remote, by: str | None = None) -> Judged:
     studies = OpenStudies([study_dir])
     ((name, place),) = studies.places.items()
     retried = studies.answer("SELECT DISTINCT retry_of FROM trials WHERE retry_of IS NOT NULL")["retry_of"]
-    return judged_of(place, studies.files[name], studies.ranked_trials(by), retried, by)
+    return judged_of(place, studies.files[name], studies.tables[name].source, studies.ranked_trials(by), retried, by)
 
 
 def judged_of(
-    place: Path | Remote, file: dict[str, Any], ranked: pa.Table, retried: pa.ChunkedArray, by: str | None = None
+    place: Path | Remote,
+    file: dict[str, Any],
+    source: ProblemSource,
+    ranked: pa.Table,
+    retried: pa.ChunkedArray,
+    by: str | None = None,
 ) -> Judged:
-    """Return what `judged` does, from the study file, the result of `ranked_trials` and the trials trained again."""
+    """Return what `judged` does, from the parts that it reads: `retried` are the trials that were trained again."""
     metric = by or ranking_of(file).objectives[0]
     rows = ranked.sort_by("trial")
     trials, states = rows["trial"].to_numpy().astype(np.int64), np.array(rows["state"].to_pylist(), dtype=object)
@@ -118,15 +127,16 @@ def judged_of(
     rows = rows.filter(pa.array(kept))
     numbers = rows[metric].cast(pa.float64()).to_numpy()
     values = np.where((states[kept] == COMPLETE) & np.isfinite(numbers), numbers, np.inf)
-    return Judged(place, file, metric, trials[kept], states[kept], values, _axes(file, rows))
+    axes = _axes(file, source.record, rows)
+    return Judged(place, file, source, metric, trials[kept], states[kept], values, axes)
 
 
 # ---- dimensions ----------------------------------------------------------------------------------------------------
 
 
-def _axes(file: Mapping[str, Any], rows: pa.Table) -> tuple[Axis, ...]:
+def _axes(file: Mapping[str, Any], problem: ProblemRecord, rows: pa.Table) -> tuple[Axis, ...]:
     space = file.get("space") or {}
-    columns = dict(zip(dimensions(file), swept_columns(file), strict=True))
+    columns = dict(zip(dimensions(file), swept_columns(file, problem), strict=True))
     values = {
         name: [_plain(value) for value in rows[column].to_pylist()]
         for name, column in columns.items()

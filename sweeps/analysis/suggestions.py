@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from pinncore.settings import TrainSettings, hints
 
 from ..errors import SpecError
 from ..spec import yaml_text
-from ..spec.parse import parse_spec
+from ..study.loading import parse_stored
 from .effects import label
 from .importance import FEWEST_TOP, Importance
 from .study_axes import Axis, Judged
@@ -160,7 +159,7 @@ def _is_allowed(study: Judged, axis: Axis, dimension: dict[str, Any]) -> bool:
         return False
     content = {**study.file, "space": {**study.file["space"], axis.name: dimension}}
     try:
-        parse_spec(yaml_text.write(content), base=Path(str(study.folder)))
+        parse_stored(yaml_text.write(content), study.folder, study.source)
     except SpecError:
         return False
     return True

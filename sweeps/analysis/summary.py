@@ -14,10 +14,10 @@ from ..errors import SpecError
 from ..query.confined import Limits, database
 from ..query.text import printable, render, scale
 from ..query.values import json_value
-from ..spec.parse import parse_spec
 from ..spec.samplers import SAMPLERS, names
 from ..states import PRUNED
 from ..storage.stored_tables import tables_of
+from ..study.loading import parse_stored
 from ..study.study_file import whole_text
 from .effects import MarginalEffect, marginal_effects
 from .importance import Importance, importance
@@ -41,6 +41,7 @@ class Judgement:
     rungs: StudyRungs | None
     suggestions: tuple[Suggestion, ...]
     notes: tuple[str, ...]
+    is_percent: bool = False  # whether people see the metric so
 
     def to_plain(self) -> dict[str, Any]:
         """Return the judgement as values that JSON can hold."""
@@ -57,7 +58,7 @@ def judge(study_dir: Path, by: str | None = None) -> Judgement:
     study = judged(study_dir, by)
     result, effects = importance(study), marginal_effects(study)
     try:
-        spec = parse_spec(whole_text(study.folder), base=Path(str(study.folder)))
+        spec = parse_stored(whole_text(study.folder), study.folder, study.source)
         with database(Limits()) as connection:
             rungs = rungs_of_study(spec, tables_of(study.folder).read, connection)
     except SpecError:
@@ -75,6 +76,7 @@ def judge(study_dir: Path, by: str | None = None) -> Judgement:
         rungs=rungs,
         suggestions=suggestions(study, result),
         notes=tuple(notes(study)),
+        is_percent=study.metric in study.source.record.in_per_cent,
     )
 
 
@@ -129,7 +131,7 @@ def _importance(result: Importance) -> str:
 def _effects(judgement: Judgement) -> Iterator[str]:
     if not judgement.effects:
         return
-    factor, unit = scale(judgement.metric)
+    factor, unit = scale(judgement.metric, [judgement.metric] if judgement.is_percent else [])
     counts = ["trials", *(name for name in ("failed", "pruned") if getattr(judgement, name))]
     statistics = {"best": "best", "lower": "quarter", "median": "median", "upper": "three quarters"}
     rows = []

@@ -44,7 +44,7 @@ def top(
     if as_json:
         typer.echo(render(best.table, "json"))
         return
-    listed = [render(best.shown())] if best.table.num_rows else []
+    listed = [render(best.shown(), in_per_cent=best.in_per_cent)] if best.table.num_rows else []
     typer.echo("\n\n".join([*listed, *best.notes]))
 
 

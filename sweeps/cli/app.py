@@ -58,12 +58,12 @@ def init(
     """
     refuse_taken(file, force=force)
     from pinncore.disk import write_whole
-    from pinncore.problems import PROBLEMS
 
     from ..spec.template import study_name, study_template
+    from ..study.problems import load_problem
 
     study = study_name(file.stem)
-    write_whole(file.absolute(), study_template(study, next(iter(PROBLEMS))))
+    write_whole(file.absolute(), study_template(study, load_problem(None, Path())))
     if as_json:
         print_json({"file": str(file), "study": study})
     else:
@@ -114,9 +114,9 @@ def plan(
 
 def schema() -> None:
     """Print the JSON schema of study files, for editors."""
-    from ..spec.parse import json_schema
+    from ..study.problems import study_schema
 
-    print_json(json_schema())
+    print_json(study_schema())
 
 
 data_app.command()(data.check)

@@ -41,10 +41,11 @@ def show(
     """Show everything about one trial."""
     place, number = _place(study, root, trial)
     from ..query.values import json_value
+    from ..storage.stored_problem import read_problem
     from ..trial import show
 
-    record = show.about_trial(place, number, replicate)
-    print_json(json_value(record)) if as_json else typer.echo(show.text(record))
+    record, problem = show.about_trial(place, number, replicate), read_problem(place).record
+    print_json(json_value(record)) if as_json else typer.echo(show.text(record, problem))
 
 
 def retrain(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from matplotlib.figure import Figure
 
-from pinncore.problems import PROBLEMS, Problem
+from pinncore.problems.record import ProblemRecord
 
 from ..figures import courses
 from ..figures.drawing import STYLE, picture_bytes
@@ -30,7 +30,7 @@ def trial_picture(tables: StudyTables, name: str, trial: int, replicate: int) ->
     `predicted` and `reference` share a colour scale; `replicates` shows all replicates of the trial. Raises
     `StudyError` where a table is damaged.
     """
-    member, columns = of_member(trial, replicate), ("problem", "first_stage", "second_stage")
+    member, columns = of_member(trial, replicate), ("first_stage", "second_stage")
     (row,) = tables.read("trials", columns=columns, where=member).to_pylist()
     title = f"trial {trial}" + (f" replicate {replicate}" if replicate else "")
     if name == TRAINING:
@@ -38,12 +38,12 @@ def trial_picture(tables: StudyTables, name: str, trial: int, replicate: int) ->
     elif name == REPLICATES:
         figure = _replicates(tables, trial)
     else:
-        figure = _field(tables.read("fields", where=member), name, PROBLEMS[row["problem"]], title)
+        figure = _field(tables.read("fields", where=member), name, tables.problem, title)
     figure = figure or _message(f"The picture {name} of trial {trial} cannot be drawn:\nits data were not kept.")
     return picture_bytes(figure, "png", transparent=False)  # it may be shown on a dark page
 
 
-def _field(rows: pa.Table, name: str, problem: type[Problem], title: str) -> Figure | None:
+def _field(rows: pa.Table, name: str, problem: ProblemRecord, title: str) -> Figure | None:
     if rows.num_rows < 3:
         return None
     field = KeptField(problem, {column: rows[column].to_numpy() for column in rows.column_names})

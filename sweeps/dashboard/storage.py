@@ -22,11 +22,9 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from pinncore.problems import PROBLEMS
-
 from ..errors import SweepError
 from ..query.query import read_study_file
-from ..query.ranking import Ranking, problem_name, ranking_of
+from ..query.ranking import Ranking, ranking_of
 from ..query.text import scale
 from ..states import COMPLETE
 from ..storage import lock
@@ -79,17 +77,18 @@ class StudyStorage(BaseStorage):
         self.name, self._where = identified(whole_text(study_dir), study_dir)
         file = read_study_file(study_dir)
         self._rules: Ranking = ranking_of(file)
-        problem = PROBLEMS[problem_name(file)]
-        costs = ("loss", "evaluations", "seconds", "stop_reason", "failure")
-        self.metrics = (*(metric.name for metric in problem.metrics), *costs)
         self._keeps_fields = (file.get("results") or {}).get("fields", "all") == "all"
         self.place: Path | Remote = remote_of(study_dir) or study_dir
         self.tables = tables_of(self.place)
+        problem = self.tables.problem
+        costs = ("loss", "evaluations", "seconds", "stop_reason", "failure")
+        self.metrics = (*(metric.name for metric in problem.metrics), *costs)
+        self._in_per_cent = problem.in_per_cent
         self.objectives = self._rules.objectives
         pruner = (file.get("search") or {}).get("pruner")
         logged = pruner.get("metric") if isinstance(pruner, dict) else None
-        self._factors = [scale(name)[0] for name in self.objectives]
-        self._rung_factor = scale(logged or self.objectives[0])[0]
+        self._factors = [scale(name, self._in_per_cent)[0] for name in self.objectives]
+        self._rung_factor = scale(logged or self.objectives[0], self._in_per_cent)[0]
         self._lock = threading.Lock()
         self._study: FrozenStudy | None = None
         self._trials: dict[int, FrozenTrial] = {}
@@ -112,7 +111,7 @@ class StudyStorage(BaseStorage):
             self._settled = min(unfinished, default=max(self._trials, default=0) + 1) - 1
 
     def _frozen_study(self, number: int, attributes: Mapping[str, Any]) -> FrozenStudy:
-        objectives = [_titled(name) for name in self.objectives]
+        objectives = [self._titled(name) for name in self.objectives]
         note = f"{READ_ONLY} Pictures of a trial are among its artifacts. {IMPORTANCE}"
         shown = {"dashboard:note_ver": 1, "dashboard:note_str:0": note, "study:metric_names": objectives}
         return FrozenStudy(
@@ -123,6 +122,10 @@ class StudyStorage(BaseStorage):
             number,
             directions=[StudyDirection.MINIMIZE] * len(objectives),
         )
+
+    def _titled(self, name: str) -> str:
+        """Return the name of a metric on the page, which shows relative errors in per cent."""
+        return f"{name} in %" if name in self._in_per_cent else name
 
     def _read_rows(self) -> None:
         flushes = self.tables.flushes()
@@ -141,7 +144,9 @@ class StudyStorage(BaseStorage):
         row = self._row_of(trial)
         links = {name: trial.user_attrs[name] for name in _OF_TRIALS if name in trial.user_attrs}
         metrics = {name: row[name] for name in self.metrics if row.get(name) is not None} if row else {}
-        trial.user_attrs = {_titled(name): _scaled(value, scale(name)[0]) for name, value in metrics.items()} | links
+        trial.user_attrs = {
+            self._titled(name): _scaled(value, scale(name, self._in_per_cent)[0]) for name, value in metrics.items()
+        } | links
         if row:
             trial._system_attrs = trial._system_attrs | dict(self._artifacts(trial.number, row))
         if trial.values is not None:  # after `_row_of`, which compares them with the tables
@@ -236,11 +241,6 @@ class StudyStorage(BaseStorage):
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = _refuse
     create_new_trial = set_trial_param = set_trial_state_values = set_trial_intermediate_value = _refuse
     set_trial_user_attr = set_trial_system_attr = _refuse
-
-
-def _titled(name: str) -> str:
-    """Return the name of a metric on the page, which shows relative errors in per cent."""
-    return f"{name} in %" if scale(name)[0] != 1 else name
 
 
 def _scaled(value: Any, factor: int) -> Any:

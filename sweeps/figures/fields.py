@@ -18,8 +18,8 @@ from matplotlib.tri import Triangulation
 from scipy.spatial import cKDTree
 
 from pinncore.mesh import Mesh, mesh_of
-from pinncore.problems import Problem
-from pinncore.problems.base import Line
+from pinncore.problems.columns import Line
+from pinncore.problems.record import ProblemRecord
 
 from .drawing import INK, QUIET, STYLE, Array, panel, spans_decades
 
@@ -44,7 +44,7 @@ class Plane:
     is_small: bool = False
 
     @staticmethod
-    def of(problem: type[Problem], columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> Plane:
+    def of(problem: ProblemRecord, columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> Plane:
         """Return the points of a problem from columns that have its coordinates."""
         first, second = problem.coordinates
         x, y = (at.symbol + ("" if at.unit == "1" else f" in {at.unit}") for at in (first, second))
@@ -54,7 +54,7 @@ class Plane:
 class KeptField:
     """The field of one training, from the columns [points] of the table `fields`, with pictures of it."""
 
-    def __init__(self, problem: type[Problem], columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> None:
+    def __init__(self, problem: ProblemRecord, columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> None:
         self.plane, self._problem = Plane.of(problem, columns, marks), problem
         self.predicted, self.reference = columns["predicted"], columns["reference"]
         self.has_reference = bool(np.isfinite(self.reference).all())

@@ -36,7 +36,7 @@ class Attempt:
             undo.callback(self.ledger.close)
             lock.stop_file(study_dir).unlink(missing_ok=True)
             self.remote = home.remote_of(study_dir)
-            self.tables = StudyTables(study_dir, problem=self.spec.problem["name"], publish_in=self.remote)
+            self.tables = StudyTables(study_dir, publish_in=self.remote)
             self.checkpoints = checkpoints_of(study_dir)
             compaction.recover(study_dir)
             if self.remote is not None:

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..query.text import shown
 from ..spec.sections import BudgetSettings
 from ..storage.optuna_sql import Ledger
 from ..study.trials import StudyTrials
+from ..words import rounded
 
 NOTE_EVERY_S: Final = 30.0  # interval between two records of the time used
 
 
-def spent_reason(budget: BudgetSettings, objective: str, trials: StudyTrials, hours: float) -> str | None:
+def spent_reason(budget: BudgetSettings, trials: StudyTrials, hours: float, *, is_percent: bool) -> str | None:
     """Return why no new trial starts, as the limit reached and the amount used, or None within the budget.
 
-    `budget.target` is one of the `objective`. `hours` is the wall-clock time of the study over all its attempts.
+    People see the objective, and so `budget.target`, in per cent where `is_percent`. `hours` is the wall-clock time of
+    the study over all its attempts.
     """
     best, failures, device_hours = trials.best, trials.failures, trials.seconds / 3600
     if budget.target is not None and best and best.value is not None and best.value <= budget.target:
-        return f"budget.target: {shown(objective, budget.target)} is reached ({shown(objective, best.value)})"
+        target, value = (rounded(number, is_percent=is_percent) for number in (budget.target, best.value))
+        return f"budget.target: {target} is reached ({value})"
     if budget.max_failures is not None and failures > budget.max_failures:
         failed = "trial has" if failures == 1 else "trials have"
         return f"budget.max_failures: {failures} {failed} failed, more than {budget.max_failures}"

@@ -164,6 +164,7 @@ class Leasing:
             self._last_lease,
             self._attempt.number,
             pending.pack,
+            self._spec.source,
             self.member_tasks(pending.members, rebatched=is_padded and not pending.is_planned),
             size,
             device,

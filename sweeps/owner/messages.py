@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pinncore
+from pinncore.problems.record import ProblemRecord
+from pinncore.problems.source import ProblemSource
 
 from ..spec.sections import PrunerSettings
 from ..spec.study_spec import build_settings
@@ -35,9 +37,9 @@ class MemberTask:
     retry_of: int | None = None
     rebatched: bool = False  # its pack is not the planned one, and the engine's last digits depend on the pack
 
-    def member_of_pack(self, study_dir: Path) -> pinncore.Member:
-        """Return the member as `pinncore` trains it."""
-        train, problem = build_settings(self.config)
+    def member_of_pack(self, study_dir: Path, source: ProblemSource) -> pinncore.Member:
+        """Return the member as `pinncore` trains it, on the problem of its pack."""
+        train, problem = build_settings(self.config, source)
         if self.weights is not None:
             train = dataclasses.replace(train, init=f"file:{study_dir / self.weights}")
         return pinncore.Member(train, problem, self.seed, self.label)
@@ -56,6 +58,7 @@ class PackTask:
     lease: int
     attempt: int
     pack: int
+    problem: ProblemSource  # with its text, so that a worker needs no file of the user
     members: tuple[MemberTask, ...]
     size: int  # members that train together
     device: str
@@ -157,6 +160,8 @@ class Answer:
     leave: bool = False
 
 
-def configuration_columns(config: Mapping[str, Mapping[str, Any]], config_hash: str, spec_hash: str) -> dict[str, Any]:
+def configuration_columns(
+    config: Mapping[str, Mapping[str, Any]], problem: ProblemRecord, config_hash: str, spec_hash: str
+) -> dict[str, Any]:
     """Return the columns that say which configuration of which study was trained, where and with which versions."""
-    return {**setting_columns(config), "config_hash": config_hash, "spec_hash": spec_hash, **versions()}
+    return {**setting_columns(config, problem), "config_hash": config_hash, "spec_hash": spec_hash, **versions()}

@@ -287,7 +287,7 @@ class StudyOwner:
 
     def over_budget(self) -> str | None:
         """Return why no new trial starts, None while the budget lasts."""
-        return spent_reason(self._spec.budget, self._spec.objectives[0], self._trials, self._time.hours)
+        return spent_reason(self._spec.budget, self._trials, self._time.hours, is_percent=self._spec.is_in_percent)
 
     def snapshot(self, since: int = 0) -> StudySnapshot:
         """Return the state of the study; `finished` lacks the first `since` trials that finished in this attempt."""
@@ -302,6 +302,7 @@ class StudyOwner:
         return StudySnapshot(
             study=self._spec.study,
             objective=self._spec.objectives[0],
+            is_percent=self._spec.is_in_percent,
             limit=self._attempt.limit + len(trials.retried),
             counts=dict(trials.counts),
             failures=trials.failures,

@@ -29,7 +29,7 @@ def set_up(spec: StudySpec, params: Mapping[str, Any]) -> TrialSetup:
     """Return the setup of a configuration; one that cannot be trained has a `failure`."""
     config = spec.config(params)
     try:
-        return TrialSetup(config, traits_of(pinncore.Member(*build_settings(config))))
+        return TrialSetup(config, traits_of(pinncore.Member(*build_settings(config, spec.source))))
     except pinncore.PinnError as problem:
         return TrialSetup(config, failure=str(problem))
 

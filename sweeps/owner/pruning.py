@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..query.text import shown
 from ..search.pruners import is_hopeless, pruning_metrics, rungs_of
 from ..states import PRUNED
 from ..study.replicates import quantile
 from ..study.trials import RUNGS, Trial
+from ..words import rounded
 from .attempt import Attempt
 from .messages import RungReached
 from .queue import PendingMember
@@ -24,6 +24,7 @@ class RungPruner:
         self._pruner, self._quantile = attempt.spec.search.pruner, attempt.spec.search.quantile
         self._trials, self._ledger, self._events = attempt.trials, attempt.ledger, attempt.events
         self.metrics = pruning_metrics(attempt.spec)
+        self._is_percent = self.metrics[0] in attempt.spec.record.in_per_cent
         self._partial: dict[tuple[int, int], dict[int, tuple[float, ...]]] = {}
         self._at_rung: dict[int, dict[int, tuple[float, ...]]] = {}
         for trial in attempt.trials:
@@ -58,7 +59,7 @@ class RungPruner:
             others = self._at_rung.setdefault(rung, {})
             if trial.number not in self.hopeless and is_hopeless(self._pruner, trial.number, rung, value, others):
                 self.hopeless.add(trial.number)
-                detail = f"at {rung / 10:g} % of its steps, {shown(self.metrics[0], value[0])}"
+                detail = f"at {rung / 10:g} % of its steps, {rounded(value[0], is_percent=self._is_percent)}"
                 self._events.add("pruned", detail, trial=trial.number)
             trial.rungs[rung] = others[trial.number] = value
             self._ledger.log_rung(trial.number, rung, value[0])

@@ -113,7 +113,9 @@ class Recorder:
             "retry_of": trial.retry_of,
             "started_at": now,
             "finished_at": now,
-            **configuration_columns(setup_of(self._spec, trial).config, trial.config_hash, self._attempt.spec_hash),
+            **configuration_columns(
+                setup_of(self._spec, trial).config, self._spec.record, trial.config_hash, self._attempt.spec_hash
+            ),
         }
         if replicates is None:
             replicates = range(self._trials.replicates)

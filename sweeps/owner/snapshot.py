@@ -37,6 +37,7 @@ class StudySnapshot:
 
     study: str
     objective: str
+    is_percent: bool  # whether people see the objective so
     limit: int  # trials of the study, retried ones included
     counts: Mapping[str, int]  # trials by state
     failures: int = 0  # failed trials that were not retried

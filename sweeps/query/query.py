@@ -46,7 +46,7 @@ _Result = TypeVar("_Result")
 
 
 class OpenStudies:
-    """Studies that are read together: the place, tables, study file and ranking rules of each, by name.
+    """Studies that are read together: the place, tables, study file, problem and ranking rules of each, by name.
 
     Raises `QueryError` where there are none, and `StudyError` where a folder is not a study.
     """
@@ -55,8 +55,18 @@ class OpenStudies:
         self.places = named_studies(study_dirs)
         self.files = {name: read_study_file(place) for name, place in self.places.items()}
         self.tables = {name: tables_of(place) for name, place in self.places.items()}
+        self.problems = {name: tables.problem for name, tables in self.tables.items()}
         self.ranking = {name: ranking_of(file) for name, file in self.files.items()}
-        self.swept = list(dict.fromkeys(name for file in self.files.values() for name in swept_columns(file)))
+        self.swept = list(
+            dict.fromkeys(
+                column for name, file in self.files.items() for column in swept_columns(file, self.problems[name])
+            )
+        )
+
+    @property
+    def in_per_cent(self) -> frozenset[str]:
+        """Return the metrics of the studies that people see in per cent."""
+        return frozenset[str]().union(*(problem.in_per_cent for problem in self.problems.values()))
 
     def metrics(self, by: str | None = None) -> tuple[str, ...]:
         """Return the columns to rank by: `by`, or the objectives. Raises `QueryError` where these differ."""
@@ -69,9 +79,8 @@ class OpenStudies:
         """
         check_numbers(metrics, trials)
         swept: dict[str, Kind] = dict.fromkeys(self.swept, "setting")
-        return {
-            name: kind for name, kind in (swept | key_metrics()).items() if name in trials.names and name not in metrics
-        }
+        wanted = swept | key_metrics(self.problems.values())
+        return {name: kind for name, kind in wanted.items() if name in trials.names and name not in metrics}
 
     def ranked_trials(self, by: str | None = None, *, limit: int | None = None) -> pa.Table:
         """Return one row per finished trial, the best first: study, trial, state, objectives, settings, key metrics.

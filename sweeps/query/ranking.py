@@ -5,7 +5,7 @@ Trials that repeat the configuration of another are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pinncore.problems import PROBLEMS
-from pinncore.problems.base import REL_L2
+from pinncore.problems.columns import REL_L2
+from pinncore.problems.record import ProblemRecord
 
 from ..errors import QueryError
 from ..states import COMPLETE, FAIL, PRUNED
@@ -38,9 +38,9 @@ class Ranking:
     quantile: float = 0.5
 
 
-def key_metrics() -> dict[str, Kind]:
-    """Return the columns that short lists of trials show: loss, the key metrics of all problems, time, stop reason."""
-    metrics = [metric.name for problem in PROBLEMS.values() for metric in problem.metrics if metric.is_key]
+def key_metrics(problems: Iterable[ProblemRecord]) -> dict[str, Kind]:
+    """Return the columns that short lists of trials show: loss, the key metrics of problems, time, stop reason."""
+    metrics = [metric.name for problem in problems for metric in problem.metrics if metric.is_key]
     numbers = [*metrics[:1], "loss", *metrics[1:], "seconds"]
     return {**dict.fromkeys(numbers, "number"), "stop_reason": "text"}
 
@@ -81,16 +81,10 @@ def dimensions(study_file: Mapping[str, Any]) -> dict[str, str]:
     return kinds | {name: "choice" for row in rows or () if isinstance(row, dict) for name in row}
 
 
-def swept_columns(study_file: Mapping[str, Any]) -> list[str]:
+def swept_columns(study_file: Mapping[str, Any], problem: ProblemRecord) -> list[str]:
     """Return the columns of `trials` that hold the swept fields of a study, in the order of its file."""
-    columns = {setting.name: setting.column for setting in all_settings(problem_name(study_file))}
+    columns = {setting.name: setting.column for setting in all_settings(problem)}
     return [columns.get(name, name) for name in dimensions(study_file)]
-
-
-def problem_name(study_file: Mapping[str, Any]) -> str:
-    """Return the problem of a study, the first one where its file names none that is known."""
-    name = (study_file.get("problem") or {}).get("name")
-    return name if name in PROBLEMS else next(iter(PROBLEMS))
 
 
 def ranked_trials_sql(

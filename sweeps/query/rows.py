@@ -208,9 +208,10 @@ class Rows:
 
     def _repr_html_(self) -> str:
         head = self._exactly(lambda dataset: self._scanner(dataset).head(_HEAD_ROWS))
+        in_per_cent = {name for tables in self._studies.values() for name in tables.problem.in_per_cent}
         names = "".join(f"<th>{html.escape(name)}</th>" for name in head.column_names)
         lines = [
-            "".join(f"<td>{html.escape(shown(name, value))}</td>" for name, value in row.items())
+            "".join(f"<td>{html.escape(shown(name, value, in_per_cent))}</td>" for name, value in row.items())
             for row in head.to_pylist()
         ]
         body = "".join(f"<tr>{line}</tr>" for line in lines)

@@ -7,9 +7,9 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..storage.schema import metric
+from pinncore.problems.columns import REL_L2
+
 from ..words import rounded
 from .files import text_of
 from .formats import FileFormat
@@ -29,20 +30,31 @@ _AGGREGATE = re.compile(  # of numbers with the unit of these, as DuckDB names i
     r"(any_value|arg_min|arg_max|avg|first|last|max|mean|median|min|mode|quantile\w*|round|stddev\w*)"
     r"\(\"?(?:\w+\.)?\"?(\w+(?:\(.*\))?)\"?(?:, .*)?\)"
 )
+IN_PER_CENT: Final = frozenset({REL_L2.name})  # metrics that people see so; every problem has them
 GAP = 2  # spaces between two columns
 
 
-def render(table: pa.Table, format: str = "table", *, width: int | None = None, as_written: bool = False) -> str:
+def render(
+    table: pa.Table,
+    format: str = "table",
+    *,
+    in_per_cent: Collection[str] = IN_PER_CENT,
+    width: int | None = None,
+    as_written: bool = False,
+) -> str:
     """Return a table as text: `table` for people, `csv` or `json` (a list of objects) for scripts.
 
-    For people, numbers have four significant digits and relative errors are in per cent. Where rows are wider than
-    `width`, each row becomes a column. `width` is by default that of the terminal, unlimited without one. `as_written`
-    is for CSV, as in `write_file`.
+    For people, numbers have four significant digits, and metrics `in_per_cent` and their spread are shown so. Where
+    rows are wider than `width`, each row becomes a column. `width` is by default that of the terminal, unlimited
+    without one. `as_written` is for CSV, as in `write_file`.
     """
     if format != "table":
         return text_of(table, FileFormat(format), as_written=as_written).rstrip("\n")
     names = [printable(name) for name in table.column_names]
-    rows = [list(map(shown, table.column_names, row)) for row in rows_of(table)]
+    rows = [
+        [shown(name, value, in_per_cent) for name, value in zip(table.column_names, row, strict=True)]
+        for row in rows_of(table)
+    ]
     numbers = [is_number(field.type) for field in table.schema]
     limit = width or (os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None)
     if limit is None:
@@ -57,33 +69,32 @@ def render(table: pa.Table, format: str = "table", *, width: int | None = None, 
     return "\n\n".join(blocks) or "no rows"
 
 
-def shown(name: str, value: Any) -> str:
-    """Return a value as text for people: four significant digits, relative errors and their spread in per cent."""
+def shown(name: str, value: Any, in_per_cent: Collection[str] = IN_PER_CENT) -> str:
+    """Return a value as text for people: four significant digits, metrics `in_per_cent` and their spread so."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return rounded(value, is_percent=scale(SPREAD.sub("", name))[0] != 1)
+        return rounded(value, is_percent=scale(SPREAD.sub("", name), in_per_cent)[0] != 1)
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     return printable(str(value))
 
 
-def scale(name: str) -> tuple[int, str]:
-    """Return the factor by which people see a number, and the unit behind it: relative errors are in per cent.
+def scale(name: str, in_per_cent: Collection[str] = IN_PER_CENT) -> tuple[int, str]:
+    """Return the factor by which people see a number, and the unit behind it: those `in_per_cent` times 100.
 
     So is what SQL calls an aggregate of one: `min(rel_l2)`.
     """
     while aggregate := _AGGREGATE.match(name):
         name = aggregate[2]
-    record = metric(name)
-    return (100, " %") if record and record.is_percent else (1, "")
+    return (100, " %") if name in in_per_cent else (1, "")
 
 
-def span(name: str, low: float, high: float) -> str:
-    """Return a range as text for people: three significant digits, relative errors in per cent."""
-    factor, unit = scale(name)
+def span(name: str, low: float, high: float, in_per_cent: Collection[str] = IN_PER_CENT) -> str:
+    """Return a range as text for people: three significant digits, metrics `in_per_cent` so."""
+    factor, unit = scale(name, in_per_cent)
     return f"{factor * low:.3g} – " + ("∞" if math.isinf(high) else f"{factor * high:.3g}{unit}")
 
 

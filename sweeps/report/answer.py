@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pinncore.errors import PinnError
-from pinncore.problems import Problem, Yardstick
+from pinncore.problems import Yardstick
 
 from ..analysis.leaderboard import SEED_SPREAD
 from ..query.text import shown, span
-from ..trial.tables import Row, settings_of
+from ..trial.tables import Row
 from .data import ReportStudy, is_finite
 from .page import Html, paragraph, table, tag, tile
 
@@ -26,14 +27,14 @@ def answer(study: ReportStudy, best: Row) -> Html:
     whose += f", {study.middle}" if study.several and study.objective == "rel_l2" else ""
     tiles = [tile(shown("rel_l2", error) or "not known", f"relative L2 error {whose}", main=True)]
     if study.objective != "rel_l2":
-        objective = shown(study.objective, study.ranked[study.objective][0].as_py())
+        objective = shown(study.objective, study.ranked[study.objective][0].as_py(), study.problem.in_per_cent)
         tiles.append(tile(objective, f"{study.objective} of the best trial (objective)"))
     if study.several:
         low, high = (study.ranked[f"{study.objective}_{end}"][0].as_py() for end in ("min", "max"))
         text = f"{study.objective} over its {study.ranking.replicates} replicates"
-        tiles.append(tile(span(study.objective, low, high), text))
+        tiles.append(tile(span(study.objective, low, high, study.problem.in_per_cent), text))
     question = "How good is it?" if error is None else f"Is {shown('rel_l2', error)} good?"
-    worth = paragraph(" ".join(_worth(study, error, yardsticks(study, best))))
+    worth = paragraph(" ".join(_worth(study, error, yardsticks(study))))
     return tag("div", *tiles, tag("h2", question), worth, class_="answer")
 
 
@@ -42,7 +43,7 @@ def ladder(study: ReportStudy, best: Row) -> Html:
     error = best_error(study, best)
     if error is None:
         return Html()
-    rows = [(yardstick.rel_l2, yardstick.what) for yardstick in yardsticks(study, best)]
+    rows = [(yardstick.rel_l2, yardstick.what) for yardstick in yardsticks(study)]
     errors = [value for value in study.ranked["rel_l2"].to_pylist() if is_finite(value)]
     if len(errors) >= _FEWEST:
         rows.append((float(np.median(errors)), f"median of {len(errors):,} complete trials"))
@@ -58,20 +59,20 @@ def best_error(study: ReportStudy, best: Row) -> float | None:
     return error if is_finite(error) else None
 
 
-def yardsticks(study: ReportStudy, best: Row) -> tuple[Yardstick, ...]:
+def yardsticks(study: ReportStudy) -> tuple[Yardstick, ...]:
     """Return the errors on the data of the best trial that are known without training."""
-    problem: Problem = settings_of(best)[1]
-    if len(study.field["reference"]):
-        return problem.yardsticks(study.field)
-    try:  # the field was not kept
-        points = len(problem.point_sets[0].inputs)
-        return problem.yardsticks(problem.field(np.zeros(points))) if _has_data_of(problem, best) else ()
+    return study.problem.yardsticks(study.field or _field_of_data(study), study.problem_settings)
+
+
+def _field_of_data(study: ReportStudy) -> Mapping[str, NDArray[np.float64]]:
+    """Return columns of the field from the data of the best trial, where they are still there; empty where not."""
+    problem = study.solved
+    try:
+        if problem is not None and study.best and problem.data_sha256 == study.best["data_hash"]:
+            return problem.field(np.zeros((len(problem.outputs), len(problem.field_points))))
     except PinnError:
-        return ()
-
-
-def _has_data_of(problem: Problem, best: Row) -> bool:
-    return problem.data_sha256 == best["data_hash"]
+        pass
+    return {}
 
 
 def _worth(study: ReportStudy, error: float | None, found: tuple[Yardstick, ...]) -> Iterator[str]:

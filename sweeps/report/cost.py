@@ -80,7 +80,7 @@ def _against_error(study: ReportStudy, gallery: Gallery) -> Html:
     timed = study.ranked.filter(pc.greater(pc.fill_null(study.ranked["seconds"], 0.0), 0.0))
     if timed.num_rows < 3:
         return Html()
-    label, factor = in_per_cent(study.objective)
+    label, factor = in_per_cent(study.objective, study.problem)
     seconds, errors = timed["seconds"].to_numpy(), factor * timed[study.objective].to_numpy()
     on_front = front(np.stack([seconds, errors], axis=1))
     shown = on_front.copy()

@@ -17,8 +17,10 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from pinncore import PinnError, TrainedNetwork
-from pinncore.problems import PointSet
-from pinncore.problems.base import rms
+from pinncore.problems import PointSet, Problem
+from pinncore.problems.columns import rms
+from pinncore.problems.record import ProblemRecord
+from pinncore.problems.source import ProblemSource
 
 from ..analysis.importance import Importance, importance
 from ..analysis.leaderboard import Leaderboard, top_in
@@ -28,12 +30,12 @@ from ..query.confined import Limits, database
 from ..query.query import OpenStudies, Schemas
 from ..query.ranking import Ranking, dimensions, ranking_of, swept_columns
 from ..query.text import scale
-from ..spec.parse import parse_spec
 from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
-from ..storage.schema import TABLES
+from ..storage.schema import TABLES, config_of
 from ..storage.tables import Snapshot, exactly, of_member
+from ..study.loading import parse_stored
 from ..study.replicates import quantile_name, value_of
 from ..study.study_file import whole_text
 from ..trial.tables import Row, TrialReader
@@ -62,6 +64,7 @@ class ReportStudy:
 
     folder: Path | Remote
     file: dict[str, Any]
+    source: ProblemSource
     read: Callable[..., pa.Table]
     connection: duckdb.DuckDBPyConnection
     lines: pa.Table
@@ -122,7 +125,28 @@ class ReportStudy:
         rows = self.rows.filter(pc.equal(self.rows["trial"], self.ranked["trial"][0])).to_pylist()
         complete = [row for row in rows if row["state"] == COMPLETE and is_finite(row[name])]
         nearest = min(complete, key=lambda row: (abs(row[name] - value), row[name], row["replicate"]))
-        return TrialReader(self.folder, self.read).row(nearest["trial"], nearest["replicate"])
+        return self._reader.row(nearest["trial"], nearest["replicate"])
+
+    @property
+    def _reader(self) -> TrialReader:
+        return TrialReader(self.folder, self.read, self.source)
+
+    @property
+    def problem(self) -> ProblemRecord:
+        """Return the record of the problem."""
+        return self.source.record
+
+    @cached_property
+    def solved(self) -> Problem | None:
+        """Return the problem of the best row, which must exist; None for a user's, whose code a report never runs."""
+        assert self.best is not None
+        return self._reader.settings_of(self.best)[1] if self.source.is_shipped else None
+
+    @property
+    def problem_settings(self) -> dict[str, Any]:
+        """Return the settings of the problem in the best row, which must exist."""
+        assert self.best is not None
+        return config_of(self.best, self.problem)["problem"]
 
     @property
     def name(self) -> str:
@@ -148,7 +172,7 @@ class ReportStudy:
     def spec(self) -> StudySpec | SpecError:
         """Return what the study file says, or why it is no longer valid; the tables it names are not looked at."""
         try:
-            return parse_spec(whole_text(self.folder), base=Path(str(self.folder)))
+            return parse_stored(whole_text(self.folder), self.folder, self.source)
         except SpecError as error:
             return error
 
@@ -164,14 +188,20 @@ class ReportStudy:
 
     @cached_property
     def field(self) -> dict[str, NDArray[np.float64]]:
-        """Return the field of the best row, which must exist, by column; arrays of shape [points]."""
+        """Return the field of the best row, which must exist, by column; arrays of shape [points].
+
+        Empty where it was not kept.
+        """
         columns = self.part("fields").drop_columns(["trial", "replicate"])
+        if not columns.num_rows:
+            return {}
         return {name: columns[name].to_numpy() for name in columns.column_names}
 
     @cached_property
     def judged(self) -> Judged:
         """Return every trial with all its replicates, as the analysis reads them."""
-        return judged_of(self.folder, self.file, self.lines, self.published["retry_of"].drop_null())
+        retried = self.published["retry_of"].drop_null()
+        return judged_of(self.folder, self.file, self.source, self.lines, retried)
 
     @cached_property
     def importance(self) -> Importance:
@@ -183,8 +213,10 @@ class ReportStudy:
         """Return the trained network of the best row, or why there is none."""
         if self.best is None:
             return "no trial is complete"
+        if not self.source.is_shipped:
+            return "a report never runs the code of a user's problem"
         try:
-            return TrialReader(self.folder, self.read).network(self.best["trial"], self.best["replicate"])
+            return self._reader.network(self.best["trial"], self.best["replicate"])
         except (SweepError, PinnError) as error:
             return str(error).replace(str(self.folder), self.name)  # a page names no folders
 
@@ -199,10 +231,16 @@ class ReportStudy:
         return rms(self.scaled_residual(self.network.problem.point_sets[0]))
 
     def scaled_residual(self, points: PointSet) -> NDArray[np.float64]:
-        """Return the residual [points] of the best network, which must exist, over the RMS of its forcing there."""
+        """Return the residual [points] of the best network, which must exist, over the RMS of its forcing there.
+
+        Of several equations, the root mean square of theirs.
+        """
         assert not isinstance(self.network, str)
-        forcing = self.network.problem.to_physical(self.network.problem.forcing(points))
-        return self.network.residual_at(points) / rms(forcing)
+        problem, found = self.network.problem, self.network.residual_at(points)
+        residuals = found if isinstance(found, dict) else {next(iter(problem.written.equations)): found}
+        forcing = rms(problem.forcing(points))
+        parts = [values / (forcing * problem.residual_sizes.get(term, 1.0)) for term, values in residuals.items()]
+        return parts[0] if len(parts) == 1 else np.sqrt(np.mean(np.square(parts), axis=0))
 
     def complete(self) -> pa.Table:
         """Return the rows of complete replicates of the trials that rank."""
@@ -217,7 +255,7 @@ class ReportStudy:
 
     def settings(self, lines: pa.Table) -> dict[str, list[Any]]:
         """Return the values of the swept fields in some trials, for the fields that the table `trials` has."""
-        columns = zip(dimensions(self.file), swept_columns(self.file), strict=True)
+        columns = zip(dimensions(self.file), swept_columns(self.file, self.problem), strict=True)
         return {name: lines[column].to_pylist() for name, column in columns if column in lines.column_names}
 
     def exists(self, name: str, settings: dict[str, list[Any]]) -> NDArray[np.bool_]:
@@ -244,7 +282,8 @@ def at_one_moment(study_dir: Path, work: Callable[[ReportStudy], _Result]) -> _R
 
         with database(Limits()) as connection:
             answers = studies.read_in(connection, snapshots, ["trials"], ranked)
-            return work(ReportStudy(place, studies.files[name], read, connection, *answers))
+            source = studies.tables[name].source
+            return work(ReportStudy(place, studies.files[name], source, read, connection, *answers))
 
     try:
         return exactly(studies.tables, TABLES, attempt)
@@ -253,9 +292,9 @@ def at_one_moment(study_dir: Path, work: Callable[[ReportStudy], _Result]) -> _R
         raise
 
 
-def in_per_cent(metric: str) -> tuple[str, float]:
+def in_per_cent(metric: str, problem: ProblemRecord) -> tuple[str, float]:
     """Return the label of a metric in figures, and the factor on its values there."""
-    factor, unit = scale(metric)
+    factor, unit = scale(metric, problem.in_per_cent)
     return (f"{metric} in{unit}" if unit else metric), float(factor)
 
 

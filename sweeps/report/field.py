@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from pinncore.mesh import mesh_of
-from pinncore.problems import Problem
-from pinncore.problems.base import rms
+from pinncore.problems.columns import rms
+from pinncore.problems.record import ProblemRecord
 
 from ..figures.fields import KeptField, Plane, residual_map
-from ..trial.tables import Row, settings_of
+from ..trial.tables import Row
 from .data import ReportStudy
 from .gallery import Gallery
 from .page import Html, paragraph, section, tag
@@ -17,10 +17,10 @@ from .page import Html, paragraph, section, tag
 
 def maps(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
     """Return the best trial's field, on linear and on logarithmic colour scales, and what the pictures show."""
-    problem: Problem = settings_of(best)[1]
-    if not len(study.field["predicted"]):
+    problem = study.problem
+    if not study.field:
         return paragraph("The field was not kept (results: fields in the study file).")
-    kept = KeptField(type(problem), study.field, problem.marks)
+    kept = KeptField(problem, study.field, problem.marks_on(study.problem_settings))
     captions = {"predicted": f"{_capitalised(problem.quantity)} predicted by trial {best['trial']}"}
     if kept.has_reference:
         error = kept.predicted - kept.reference
@@ -60,13 +60,18 @@ def _held_out(study: ReportStudy, gallery: Gallery) -> tuple[Html, str]:
     network = study.network
     if isinstance(network, str):
         return Html(), f"The residual at points never trained on cannot be shown: {network.rstrip('.')}."
-    problem, points = network.problem, network.problem.held_out
-    if points is None:
+    problem, held_out = network.problem, network.problem.held_out
+    if not held_out:
         return Html(), "There are no points between the training points, so there is no held-out residual."
+    points = held_out[0][1]
     scaled = study.scaled_residual(points)
     squares = np.sort(scaled**2)[::-1].cumsum()
     half = (np.searchsorted(squares, squares[-1] / 2) + 1) / len(squares)
-    plane, within = (Plane.of(type(problem), at.columns, problem.marks) for at in (points, problem.point_sets[0]))
+    marks = study.problem.marks_on(study.problem_settings)
+    plane, within = (
+        Plane.of(study.problem, {column.name: at.values[column.symbol] for column in problem.coordinates}, marks)
+        for at in (points, problem.point_sets[0])
+    )
     drawing = residual_map(plane, scaled, within=within, title="Held-out residual")
     what = f"Residual of the equation at {len(scaled):,} points never trained on"
     words = (
@@ -78,7 +83,7 @@ def _held_out(study: ReportStudy, gallery: Gallery) -> tuple[Html, str]:
     return gallery.hang("heldout-residual", drawing, what), words
 
 
-def _caption(problem: Problem, kept: KeptField, error: str) -> str:
+def _caption(problem: ProblemRecord, kept: KeptField, error: str) -> str:
     """Return the sentences on what the pictures show, and what they are drawn on."""
     mesh = mesh_of(kept.plane.first, kept.plane.second)
     unit = "dimensionless" if problem.unit == "1" else problem.unit
@@ -88,7 +93,7 @@ def _caption(problem: Problem, kept: KeptField, error: str) -> str:
         text += f"Gauss points of {mesh.elements:,} elements, {over}. Extrapolated values are averaged at nodes. "
     else:
         text += f"points, {over}. They are not the Gauss points of a mesh of quadrilaterals, so triangles join them. "
-    text += f"The bold line is the {problem.mark}. " if problem.marks else ""
+    text += f"The bold line is the {problem.mark}. " if kept.plane.marks else ""
     text += "" if kept.pictures[1] else "The field does not span a decade of positive values: no logarithmic scale. "
     text += f"{error}. " if error else "The data have no reference field. "
     return text + "Scales of errors end at the 99.5th percentile."

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from ..query.ranking import problem_name
 from ..query.text import SPREAD
 from ..storage.meanings import meaning_of
 from .data import ReportStudy
@@ -52,7 +51,7 @@ def meaning(study: ReportStudy, name: str) -> str:
     """Return what a column of the page's tables means."""
     if name in _HEADS:
         return _HEADS[name]
-    if found := meaning_of(name, problem_name(study.file)):
+    if found := meaning_of(name, study.problem):
         return found.replace("`", "").rstrip(".")
     ending = re.search(SPREAD, name)
     return _ENDINGS[ending[1]].format(SPREAD.sub("", name)) if ending else f"Column {name} of the results"

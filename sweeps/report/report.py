@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 
 from pinncore.disk import write_whole
 from pinncore.errors import PinnError
-from pinncore.problems import PROBLEMS
 
 from ..errors import SpecError, StudyError, listed
 from ..figures.drawing import Format
 from ..inputs.opening import open_table
-from ..query.ranking import dimensions, problem_name
+from ..query.ranking import dimensions
 from ..query.text import duration, shown
 from ..spec.study_spec import StudySpec
+from ..spec.warnings import of_choices
 from ..states import FAIL
 from ..storage.object_store import uri_of
 from ..storage.schema import metric_columns
@@ -166,15 +166,15 @@ def _nothing_complete(study: ReportStudy) -> Html:
 
 
 def _best(study: ReportStudy, best: Row) -> Html:
-    metrics = [*metric_columns(best["problem"]), "parameters", "evaluations", "seconds", "stop_reason"]
-    pairs = [(name, shown(name, best[name])) for name in metrics if best[name] is not None]
+    metrics = [*metric_columns(study.problem), "parameters", "evaluations", "seconds", "stop_reason"]
+    pairs = [(name, shown(name, best[name], study.problem.in_per_cent)) for name in metrics if best[name] is not None]
     terms = [part for name, value in pairs for part in (tag("dt", column_link(name)), tag("dd", value))]
     notes = [f"Advice: {best['stop_advice']}"] if best.get("stop_advice") else []
     if study.several:
         replicate = f"replicate {best['replicate']}, the nearest to the {study.middle}"
         notes.insert(0, f"Numbers and pictures are those of {replicate}.")
     text = f"This study file trains it with {SEEDS} seeds, to show how far the results spread. One click selects it."
-    study_file = tag("div", paragraph(text), tag("pre", snippet(study.name, study.file, best)))
+    study_file = tag("div", paragraph(text), tag("pre", snippet(study.name, study.file, study.source, best)))
     numbers = tag("div", tag("dl", *terms), *map(paragraph, notes))
     return section(f"Best configuration: trial {best['trial']}", tag("div", study_file, numbers, class_="split"))
 
@@ -185,7 +185,7 @@ def _ranking(study: ReportStudy) -> Html:
         ranked = ranked.drop_columns("replicates")
     rows = ranked.to_pylist()
     words = [name for name, value in rows[0].items() if isinstance(value, str)]
-    cells = [[shown(name, value) for name, value in row.items()] for row in rows]
+    cells = [[shown(name, value, study.problem.in_per_cent) for name, value in row.items()] for row in rows]
     title = f"The {len(rows)} best configurations" if len(rows) > 1 else "The best configuration"
     return section(title, *study.leaderboard.notes, table(ranked.column_names, cells, words=words, best=0))
 
@@ -235,9 +235,10 @@ def _study_warnings(study: ReportStudy) -> Iterator[str]:
     """Yield warnings about choices in the study file, or why it is no longer valid."""
     error = study.spec
     if isinstance(error, StudySpec):
-        mistakes = [mistake for check in FILE_CHECKS for mistake in check(error, frozenset())]
+        is_shipped = study.source.is_shipped  # otherwise the checks would run a user's code
+        mistakes = [mistake for check in FILE_CHECKS if is_shipped for mistake in check(error, frozenset())]
         if not mistakes:
-            yield from warnings_of(error)
+            yield from warnings_of(error) if is_shipped else of_choices(error)
             return
         error = SpecError(mistakes)
     yield f"The study file is no longer valid: {error}"
@@ -246,12 +247,12 @@ def _study_warnings(study: ReportStudy) -> Iterator[str]:
 def _data_notes(study: ReportStudy) -> Iterator[str]:
     """Yield the notes of the reader of the data, and a sentence where the data are no longer those of the trials."""
     trained_on = distinct(study.rows, "data_hash")
-    kind = PROBLEMS[problem_name(study.file)]
-    if any(name in kind.data_settings for name in dimensions(study.file)):
+    data_settings = study.problem.data_settings
+    if any(name in data_settings for name in dimensions(study.file)):
         yield "The data were swept. Errors on different data cannot be compared."
-    else:
-        file = study.file.get("problem") or {}
-        problem = kind(**{name: file[name] for name in kind.data_settings if name in file}).reading(open_table)
+    elif study.source.is_shipped:
+        file, kind = study.file.get("problem") or {}, study.source.problem_class
+        problem = kind(**{name: file[name] for name in data_settings if name in file}).reading(open_table)
         try:
             yield from problem.data_notes
             if trained_on and problem.data_sha256 not in trained_on:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pinncore.problems.record import ProblemRecord
+from pinncore.problems.source import ProblemSource
+
 from ..errors import SpecError
 from ..query.ranking import dimensions
 from ..query.text import printable, shown
@@ -14,15 +17,15 @@ from ..storage.schema import Section, all_settings, config_of
 SEEDS = 10  # replicates of the configuration: seeds alone spread errors more than most settings do
 
 
-def snippet(name: str, study_file: dict[str, Any], row: dict[str, Any]) -> str:
+def snippet(name: str, study_file: dict[str, Any], source: ProblemSource, row: dict[str, Any]) -> str:
     """Return a study file of the configuration in a trials row: swept settings and those not at their default."""
     swept, search = set(dimensions(study_file)), study_file.get("search") or {}
     objective = {"objective": search["objective"]} if search.get("objective", "rel_l2") != "rel_l2" else {}
     content: dict[str, Any] = {
         "study": f"{name[:90]}-best",
-        "problem": {"name": row["problem"]} | _worth_writing("problem", row, swept),
+        "problem": {"name": source.reference} | _worth_writing("problem", row, swept, source.record),
         "search": {"sampler": "grid", "replicates": SEEDS} | objective,  # an empty space gives one trial
-        "train": _worth_writing("train", row, swept),
+        "train": _worth_writing("train", row, swept, source.record),
     }
     result = shown("rel_l2", row["rel_l2"]) or "not known"
     lines = [f"# Trial {row['trial']} of {printable(name)}: rel_l2 {result}", f"# with seed {row['seed']}"]
@@ -45,10 +48,10 @@ def _line(key: str, value: Any) -> str:
     return f"{key}: {json.dumps(value, ensure_ascii=False)}"
 
 
-def _worth_writing(section: Section, row: dict[str, Any], swept: set[str]) -> dict[str, Any]:
+def _worth_writing(section: Section, row: dict[str, Any], swept: set[str], problem: ProblemRecord) -> dict[str, Any]:
     """Return the settings of a section that were swept or are not at their defaults."""
-    values = config_of(row)[section]
-    settings = (setting for setting in all_settings(row["problem"]) if setting.section == section)
+    values = config_of(row, problem)[section]
+    settings = (setting for setting in all_settings(problem) if setting.section == section)
     return {
         setting.name: values[setting.name]
         for setting in settings

@@ -15,7 +15,7 @@ from ..figures import courses
 from ..figures.studies import loss_shares
 from ..query.text import shown
 from ..states import COMPLETE
-from ..trial.tables import Row, settings_of, stage_ends
+from ..trial.tables import Row, stage_ends
 from .data import ReportStudy, is_finite
 from .gallery import Gallery
 from .page import Html, figures, paragraph, section, table, tag
@@ -36,7 +36,7 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
         wide=True,
         caption=True,
     )
-    by_stage, pictures = _by_stage(curve, best, gallery), []
+    by_stage, pictures = _by_stage(study, curve, gallery), []
     number = max(1, CURVES_SHOWN // study.ranking.replicates)
     curves = _curves(study, study.ranked["trial"].to_pylist()[:number])
     if len(curves) > 1:
@@ -49,11 +49,11 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
     return section("Training", text, figures(first), by_stage, figures(*pictures))
 
 
-def _by_stage(curve: dict[str, list[Any]], best: Row, gallery: Gallery) -> Html:
+def _by_stage(study: ReportStudy, curve: dict[str, list[Any]], gallery: Gallery) -> Html:
     """Return the loss terms at the start and at the end of each stage, with their shares of the loss."""
     moments = _moments(curve)
     terms = [name.removeprefix("loss_") for name in curve if name.startswith("loss_")]
-    shares = {name: _shares(row, terms, best) for name, row in moments.items()}
+    shares = {name: _shares(study, row, terms) for name, row in moments.items()}
     rows = []
     for name, row in moments.items():
         cells = [name, f"{row['evaluations']:,}", shown("loss", row["loss"])]
@@ -79,9 +79,10 @@ def _moments(curve: dict[str, list[Any]]) -> dict[str, Row]:
     return ({"start": first} if first["step"] == 0 else {}) | ends
 
 
-def _shares(row: Row, terms: list[str], best: Row) -> dict[str, float]:
+def _shares(study: ReportStudy, row: Row, terms: list[str]) -> dict[str, float]:
     """Return the share of each term in the loss; empty where the weighted terms do not add up to the loss."""
-    weights = settings_of(best)[1].term_weights
+    problem = study.solved  # without the weights of a user's problem, terms that have none still add up to the loss
+    weights = {} if problem is None else dict(zip(problem.terms, problem.weights, strict=True))
     parts = {term: (row[f"loss_{term}"] or 0.0) * weights.get(term, 1.0) for term in terms}
     total = sum(parts.values())
     if not math.isclose(total, row["loss"] or 0.0, rel_tol=1e-3) or total <= 0:

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import spearmanr
 
-from pinncore.problems.base import relative
+from pinncore.problems.columns import relative
 
 from ..errors import listed
 from ..query.text import shown
 from ..trial.tables import Row
+from ..words import rounded
 from .data import ReportStudy, distinct, is_finite
 from .page import Html, section, tag
 
@@ -56,9 +57,9 @@ def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
     distance = best["distance_to_local"]
     if not is_finite(distance):
         return ("not checked", "The distance to the local strain is not known.")
-    text = f"The best prediction is {shown('distance_to_local', distance)} away from the local strain e"
+    text = f"The best prediction is {_in_per_cent(distance)} away from the local strain e"
     if of_reference := _reference_distance(study):
-        text += f"; the reference is {shown('distance_to_local', of_reference)} away"
+        text += f"; the reference is {_in_per_cent(of_reference)} away"
     near = pc.sum(pc.less(rows["distance_to_local"], IDENTITY_TRAP)).as_py() or 0
     text += f". Predictions within {100 * IDENTITY_TRAP:.0f} %: {near:,} of {rows.num_rows:,}."
     with_strain = [inputs for inputs in distinct(rows, "inputs") if "elocal" in json.loads(inputs)]
@@ -68,10 +69,16 @@ def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
     return ("look out" if near or distance < IDENTITY_TRAP else "fine", text)
 
 
+def _in_per_cent(distance: float) -> str:
+    return rounded(distance, is_percent=True)
+
+
 def _reference_distance(study: ReportStudy) -> float | None:
     """Return the relative L2 distance of the reference to the local strain, None without a reference."""
+    if not study.field:
+        return None
     reference, local = study.field["reference"], study.field["local"]
-    if not len(local) or not np.isfinite(reference).all() or not np.linalg.norm(local):
+    if not np.isfinite(reference).all() or not np.linalg.norm(local):
         return None
     return relative(reference, local)
 

@@ -28,7 +28,7 @@ def seed_spread(study: ReportStudy, gallery: Gallery) -> Html:
     """Return the section on the spread of the best trials over their replicates."""
     if not study.several:
         return Html()
-    label, factor = in_per_cent(study.objective)
+    label, factor = in_per_cent(study.objective, study.problem)
     best = study.ranked.slice(0, SPREADS_SHOWN)
     values = {
         trial: [factor * v for v in study.values_of(trial, study.objective)] for trial in best["trial"].to_pylist()
@@ -49,7 +49,7 @@ def compromises(study: ReportStudy, gallery: Gallery) -> Html:
     if len(study.ranking.objectives) == 1:
         return Html()
     first, second = study.ranking.objectives[:2]
-    labels, factors = zip(*map(in_per_cent, (first, second)), strict=True)
+    labels, factors = zip(*(in_per_cent(name, study.problem) for name in (first, second)), strict=True)
     lines = study.ranked.filter(pc.is_valid(study.ranked["pareto"]))
     values = np.stack([lines[first].to_numpy(), lines[second].to_numpy()], axis=1) * factors
     on_front = lines["pareto"].to_numpy(zero_copy_only=False).astype(bool)
@@ -80,7 +80,7 @@ def parallel(study: ReportStudy, gallery: Gallery) -> Html:
             columns.append(Scaled(name, values, scale))
     if not columns or number < 3:
         return Html()
-    label, factor = in_per_cent(study.objective)
+    label, factor = in_per_cent(study.objective, study.problem)
     errors = [factor * value for value in lines[study.objective].to_pylist()]
     columns.append(Scaled(label, errors, "log" if spans_decades(np.array(errors)) else "linear"))
     drawing = studyfigures.parallel_coordinates(columns, good=good, others=number - good)
@@ -97,7 +97,7 @@ def parallel(study: ReportStudy, gallery: Gallery) -> Html:
 
 def against_settings(study: ReportStudy, gallery: Gallery) -> Html:
     """Return the section on the objective of every trial against each swept setting."""
-    label, factor = in_per_cent(study.objective)
+    label, factor = in_per_cent(study.objective, study.problem)
     groups = {"": study.ranked, "failed": study.failed, "pruned": study.pruned}
     most = min(POINTS_SHOWN, max(500, POINTS_OF_ALL // max(len(dimensions(study.file)), 1)))
     room = {"": most, "failed": most // 10, "pruned": most // 10}

@@ -179,7 +179,7 @@ class PackRun:
             tasks = [task for task in tasks if task.label in resumed]
             if values.get("rebatched"):
                 tasks = self._rebatched(tasks)
-        members = [task.member_of_pack(self._study_dir) for task in tasks]
+        members = [task.member_of_pack(self._study_dir, self.task.problem) for task in tasks]
         if self._pack and self.active:
             pack = self._pack.joined(members)
         else:
@@ -197,7 +197,7 @@ class PackRun:
         able = []
         for task in tasks:
             try:
-                pinncore.Pack([task.member_of_pack(self._study_dir)], device=self.task.device)
+                pinncore.Pack([task.member_of_pack(self._study_dir, self.task.problem)], device=self.task.device)
                 able.append(task)
             except pinncore.PinnError as reason:
                 self._failures[task.label] = str(reason)

@@ -57,4 +57,4 @@ def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
         spec = dataclasses.replace(spec, search=random)
     search = search_of(spec)
     configs = (spec.config(search.propose(index).params) for index in range(count))
-    return [pinncore.Member(*build_settings(config)) for config in configs]
+    return [pinncore.Member(*build_settings(config, spec.source)) for config in configs]

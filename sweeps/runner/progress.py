@@ -17,9 +17,10 @@ from rich.text import Text
 from pinncore.settings import OPTIMISERS
 
 from ..owner.messages import PackProgress
-from ..owner.snapshot import FinishedTrial, StudySnapshot
+from ..owner.snapshot import BestTrial, FinishedTrial, StudySnapshot
 from ..query.text import duration, printable, shown
 from ..states import FAIL, FINISHED, PRUNED, RUNNING, WAITING
+from ..words import rounded
 from .pace import Pace
 
 PLAIN_INTERVAL_S = 5.0
@@ -131,7 +132,7 @@ class Progress:
 
     def _print_lines(self, snapshot: StudySnapshot, time_text: str) -> None:
         for trial in snapshot.finished:
-            self.message(finished_line(trial, snapshot.objective))
+            self.message(finished_line(trial, snapshot.objective, is_percent=snapshot.is_percent))
         state = status_line(snapshot)
         self._newest_line = f"{state}; {time_text}"
         self._has_news = bool(snapshot.packs) or state != self._printed_state
@@ -147,13 +148,13 @@ def status_line(snapshot: StudySnapshot) -> str:
     parts += [f"{counts[PRUNED]} pruned"] if counts[PRUNED] else []
     parts += [f"{snapshot.failures} failed"] if snapshot.failures else []
     if snapshot.best:
-        parts.append(f"best {shown(snapshot.objective, snapshot.best.value)} (trial {snapshot.best.trial})")
+        parts.append(f"best {_value(snapshot, snapshot.best)} (trial {snapshot.best.trial})")
     return f"{snapshot.study}: {', '.join([*parts, *_waits(snapshot)])}"
 
 
-def finished_line(trial: FinishedTrial, objective: str) -> str:
+def finished_line(trial: FinishedTrial, objective: str, *, is_percent: bool) -> str:
     """Return a finished trial in one line: value or failure, stop reason, duration, configuration."""
-    result = "no value" if trial.value is None else f"{objective} {shown(objective, trial.value)}"
+    result = "no value" if trial.value is None else f"{objective} {rounded(trial.value, is_percent=is_percent)}"
     if trial.state == PRUNED:
         result = "pruned"
     if trial.state == FAIL:
@@ -180,7 +181,7 @@ def view(
     `time_text` is that of `times`; `failed` are trials that are not among the finished.
     """
     title = Rule(Text(printable(snapshot.study), style="bold"), align="left", style="dim")
-    trials = [*map(_failed_line, failed), *(_finished_line(trial, snapshot.objective) for trial in finished)]
+    trials = [*map(_failed_line, failed), *(_finished_line(trial, snapshot) for trial in finished)]
     blocks = (_overall(snapshot, time_text), _packs(snapshot.packs), trials)
     lines = [line for block in blocks if block for line in (Text(), *block)][1:]
     for line in lines:  # one line each, even on a narrow terminal
@@ -198,7 +199,7 @@ def _overall(snapshot: StudySnapshot, time_text: str) -> list[Text]:
     )
     lines = [Text.assemble(("trials  ", "dim"), trials), Text.assemble(("time    ", "dim"), time_text)]
     if best := snapshot.best:
-        value = (f"{snapshot.objective} {shown(snapshot.objective, best.value)}", "bold green")
+        value = (f"{snapshot.objective} {_value(snapshot, best)}", "bold green")
         settings = (_settings(best.params), "dim")
         lines.append(Text.assemble(("best    ", "dim"), value, f", trial {best.trial}  ", settings))
     if snapshot.packs:
@@ -251,8 +252,13 @@ def _failed_line(trial: FinishedTrial) -> Text:
     return Text.assemble(("failed  ", "dim"), (printable(f"trial {trial.trial}: {reason}"), "red"))
 
 
-def _finished_line(trial: FinishedTrial, objective: str) -> Text:
-    return Text(finished_line(trial, objective), style="red" if trial.state == FAIL else "")
+def _value(snapshot: StudySnapshot, best: BestTrial) -> str:
+    return "" if best.value is None else rounded(best.value, is_percent=snapshot.is_percent)
+
+
+def _finished_line(trial: FinishedTrial, snapshot: StudySnapshot) -> Text:
+    line = finished_line(trial, snapshot.objective, is_percent=snapshot.is_percent)
+    return Text(line, style="red" if trial.state == FAIL else "")
 
 
 def _bar(fraction: float) -> Text:

@@ -74,7 +74,7 @@ def _identity(
         "rebatched": member.rebatched,
         "started_at": started,
         "finished_at": finished,
-        **configuration_columns(member.config, member.config_hash, task.spec_hash),
+        **configuration_columns(member.config, task.problem.record, member.config_hash, task.spec_hash),
     }
 
 

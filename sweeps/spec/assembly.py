@@ -155,11 +155,13 @@ def _circle(circle: list[str]) -> Mistake:
 
 
 def _absolute(field: str, value: Any, base: Path) -> Any:
-    """Return a value of `init` or `data` with its paths made absolute, and any other value unchanged."""
+    """Return a value of `init`, `data` or `points_table` with its paths made absolute, any other value unchanged."""
     if field == "init" and isinstance(value, str):
         if value.startswith(FILE_PREFIX):
             return FILE_PREFIX + _absolute_path(value.removeprefix(FILE_PREFIX), base)
         return absolute_source(value, base)
+    if field == "points_table" and isinstance(value, str):
+        return _absolute_path(value, base)
     if field == "data" and isinstance(value, dict):
         return {
             key: _absolute_path(item, base) if key in DATA_FILES and isinstance(item, str) else item

@@ -56,7 +56,7 @@ def content_mistakes(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
     checks = [
         _dimensions(spec, unsure),
         search_mistakes(spec, unsure=unsure),
-        _combinations(spec, unsure),
+        impossible_combinations(spec, TrainSettings, spec.train, unsure),
         _engine(spec, unsure),
         _state(spec),
     ]
@@ -89,24 +89,28 @@ def _dimensions(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
                     yield Mistake(place, value, "appears twice in this choice", "Remove one of the two.")
 
 
-def _combinations(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Yield each rule between fields of the settings that some combination of the space breaks, once."""
-    for settings, fixed in ((TrainSettings, spec.train), (spec.problem_class, spec.problem)):
-        names = hints(settings)
-        base = {name: value for name, value in fixed.items() if name in names}
-        broken: dict[tuple[str, str], tuple[SettingError, dict[str, Any], int]] = {}
-        seen: set[str] = set()
-        few = len(spec.listed) <= _MOST_COMBINATIONS
-        for index, combination in enumerate(_some_combinations(spec, settings.together)):
-            chosen = {name: value for name, value in combination.items() if name in names}
-            if seen.issuperset(parts := _judged_parts(chosen, settings.together, numbers=few)):
-                continue
-            seen |= parts
-            for error in _broken_rules(settings, {**base, **chosen}):
-                broken.setdefault((error.field, error.rule), (error, chosen, index))
-        for error, chosen, index in broken.values():
-            if not any(name in error.rule.split() for name in unsure):
-                yield _impossible(spec, error, chosen, index)
+def impossible_combinations(
+    spec: StudySpec, settings: Any, fixed: Mapping[str, Any], unsure: Set[str]
+) -> Iterator[Mistake]:
+    """Yield each rule between fields of a settings record that some combination of the space breaks, once.
+
+    `fixed` holds the values of those that are not swept.
+    """
+    names = hints(settings)
+    base = {name: value for name, value in fixed.items() if name in names}
+    broken: dict[tuple[str, str], tuple[SettingError, dict[str, Any], int]] = {}
+    seen: set[str] = set()
+    few = len(spec.listed) <= _MOST_COMBINATIONS
+    for index, combination in enumerate(_some_combinations(spec, settings.together)):
+        chosen = {name: value for name, value in combination.items() if name in names}
+        if seen.issuperset(parts := _judged_parts(chosen, settings.together, numbers=few)):
+            continue
+        seen |= parts
+        for error in _broken_rules(settings, {**base, **chosen}):
+            broken.setdefault((error.field, error.rule), (error, chosen, index))
+    for error, chosen, index in broken.values():
+        if not any(name in error.rule.split() for name in unsure):
+            yield _impossible(spec, error, chosen, index)
 
 
 def _judged_parts(chosen: Mapping[str, Any], together: Sequence[Sequence[str]], *, numbers: bool) -> set[str]:

@@ -6,6 +6,8 @@ import difflib
 import hashlib
 from pathlib import Path
 
+from pinncore.problems.source import difference, digest_of
+
 from ..errors import StudyError
 from . import yaml_text
 from .study_spec import StudySpec
@@ -15,7 +17,9 @@ MAY_CHANGE = ("resources", "budget", "results", "state")  # sections that a late
 
 def identity_sha256(spec: StudySpec) -> str:
     """Return the hash of everything that cannot change once a study has begun."""
-    return hashlib.sha256("\n".join(identity(spec)).encode()).hexdigest()
+    lines = identity(spec)
+    lines += [f"source {digest_of(spec.source.text)}"] if spec.source.text is not None else []
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def identity(spec: StudySpec) -> list[str]:
@@ -27,13 +31,20 @@ def identity(spec: StudySpec) -> list[str]:
 
 def refuse_other(stored: StudySpec, requested: StudySpec, study_dir: Path) -> None:
     """Raise `StudyError` with a diff where `requested` is another study than the one stored in the folder."""
-    if stored == requested or (before := identity(stored)) == (after := identity(requested)):
+    if stored == requested:
         return
-    lines = difflib.unified_diff(before, after, "in the study", "in the file", lineterm="", n=0)
-    diff = "\n".join(line for line in lines if not line.startswith("@@"))
+    before, after, names = identity(stored), identity(requested), ("in the study", "in the file")
+    if before != after:
+        lines = difflib.unified_diff(before, after, *names, lineterm="", n=0)
+        diff = "\n".join(line for line in lines if not line.startswith("@@"))
+        what = "holds another study: problem, space, train and search (except trials) cannot change once it has begun"
+    elif stored.source.text != requested.source.text:
+        diff = difference(stored.source.text, requested.source.text, names)
+        what = f"began with another {requested.source.reference}: the code of its problem cannot change"
+    else:
+        return
     raise StudyError(
-        f"{study_dir} holds another study: problem, space, train and search (except trials) cannot change once it has "
-        f"begun.\n{diff}\n"
+        f"{study_dir} {what}.\n{diff}\n"
         f"Give the changed study a name of its own: --new-study {requested.study}-2 starts from scratch, "
         f"--branch {requested.study}-2 takes over the complete trials of this one that fit it"
     )

@@ -18,30 +18,37 @@ from typing import Annotated, Any, Literal, cast
 from annotated_types import Gt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, create_model
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems.record import ProblemRecord
 from pinncore.settings import TrainSettings, description, hints
 
 from .dimensions import KINDS, RANGES
 from .sections import LISTED, STRICT, BudgetSettings, PrunerSettings, ResourceSettings, ResultSettings, SearchSettings
 
 _WHEN = "The dimension exists where each of these other swept fields has the value given, or one of the list given."
+_PROBLEM = "The equation to solve: a name, FILE.py:CLASS, or PACKAGE.MODULE:CLASS."
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9_-]$|^[A-Za-z0-9]$"
 
 
 @functools.cache
-def study_file(problem_names: tuple[str, ...]) -> type[BaseModel]:
-    """Return the model of a study file whose problem is one of `problem_names`."""
+def study_file(*records: ProblemRecord, for_editors: bool = False) -> type[BaseModel]:
+    """Return the model of a study file for one problem; `for_editors` for each of several, or for a user's.
+
+    The first problem is that of a file that names none.
+    """
     problems, swept = [], hints(TrainSettings)
-    for name in problem_names:
-        named = {"name": (Literal[tuple(PROBLEMS)], Field(default=name, description="The equation to solve."))}
-        problems.append(_model(PROBLEMS[name].__name__, named | _own_fields(PROBLEMS[name])))
-        swept = swept | hints(PROBLEMS[name])
+    for record in records:
+        kind: Any = Literal[record.name] if for_editors else str
+        given: dict[str, Any] = {"default": record.name} if record is records[0] else {}
+        named = {"name": (kind, Field(description=_PROBLEM, **given))}
+        problems.append(_model(record.class_name, named | _fields_of(record)))
+        swept = swept | record.hints
+    problems += [_users_problem()] if for_editors else []
     dimensions = {
         name: (_dimension(name, hint, tuple(swept)), _optional(description(hint))) for name, hint in swept.items()
     }
     space = _model("Space", dimensions)
     row = _model("Configuration", {name: (hint, _optional(description(hint))) for name, hint in swept.items()})
-    metrics = [metric.name for name in problem_names for metric in PROBLEMS[name].metrics if metric.is_objective]
+    metrics = [metric.name for record in records for metric in record.metrics if metric.is_objective]
     search = _search(row, tuple(dict.fromkeys([*metrics, "loss"])))
     train = _model("TrainSettings", _own_fields(TrainSettings))
     folder_name = Annotated[str, Field(pattern=_FOLDER_NAME)]
@@ -135,6 +142,20 @@ def _own_fields(settings: type) -> dict[str, Any]:
         )
         for field in fields(settings)
     }
+
+
+def _fields_of(record: ProblemRecord) -> dict[str, Any]:
+    """Return the settings of a problem as definitions of a model."""
+    return {
+        setting.name: (setting.hint, Field(default=setting.default, description=setting.description))
+        for setting in record.settings
+    }
+
+
+def _users_problem() -> type[BaseModel]:
+    """Return the model of any user's problem, whose settings only its class knows; for the JSON schema."""
+    name: Any = (Annotated[str, Field(pattern=r"\.py$|:")], Field(description=_PROBLEM))
+    return create_model("OfTheUser", __config__=ConfigDict(extra="allow"), name=name)
 
 
 def _search(row: type[BaseModel], objectives: tuple[str, ...]) -> type[SearchSettings]:

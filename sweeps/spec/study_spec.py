@@ -13,9 +13,11 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
-from pinncore.problems import PROBLEMS, Problem
+from pinncore.problems import Problem
+from pinncore.problems.record import ProblemRecord
+from pinncore.problems.source import ProblemSource
 from pinncore.settings import TrainSettings
 
 from ..inputs.opening import open_table
@@ -29,12 +31,14 @@ from .sections import BudgetSettings, ResourceSettings, ResultSettings, SearchSe
 class StudySpec:
     """A study file without mistakes.
 
-    `problem` (with its `name`) and `train` hold every field whose value some trials take from there, as plain JSON
-    values with absolute paths; `space` holds the swept fields. `state` is where study.db is stored; None is the study's
-    folder.
+    `source` is the problem by its record and, where it is a user's, by its text: a study is the same wherever it is
+    sent. `problem` (with its `name` as study files write it) and `train` hold every field whose value some trials take
+    from there, as plain JSON values with absolute paths; `space` holds the swept fields. `state` is where study.db is
+    stored; None is the study's folder.
     """
 
     study: str
+    source: ProblemSource
     problem: dict[str, Any]
     train: dict[str, Any]
     search: SearchSettings
@@ -46,21 +50,26 @@ class StudySpec:
 
     @property
     def problem_class(self) -> type[Problem]:
-        """Return the class of the problem."""
-        return PROBLEMS[self.problem["name"]]
+        """Return the class of the problem, executing a user's code. Raises `ProblemError`."""
+        return self.source.problem_class
+
+    @property
+    def record(self) -> ProblemRecord:
+        """Return what is known of the problem without its class."""
+        return self.source.record
 
     def needs_reference(self, metric: str | None) -> bool:
         """Return whether a metric can be computed only where the solution is known."""
-        return any(record.name == metric and record.needs_reference for record in self.problem_class.metrics)
+        return any(record.name == metric and record.needs_reference for record in self.record.metrics)
 
     @property
     def is_in_percent(self) -> bool:
         """Return whether people see the first objective in per cent."""
-        return any(record.name == self.objectives[0] and record.is_percent for record in self.problem_class.metrics)
+        return any(record.name == self.objectives[0] and record.is_percent for record in self.record.metrics)
 
     def problems_on_data(self) -> list[Problem]:
         """Return the problem on each of the data that its trials use, other settings at their defaults."""
-        names = self.problem_class.data_settings
+        names = self.record.data_settings
         choices = itertools.product(*(self.values(name) for name in names))
         kind = self.problem_class
         return [kind(**dict(zip(names, choice, strict=True))).reading(open_table) for choice in choices]
@@ -86,8 +95,8 @@ class StudySpec:
         if unknown := sorted(set(params) - set(self.space)):
             raise ValueError(f"params must name fields among {sorted(self.space)}, got {unknown}")
         return {
-            "train": _complete(TrainSettings, {**self.train, **params}),
-            "problem": {"name": self.problem["name"], **_complete(self.problem_class, {**self.problem, **params})},
+            "train": _complete(_TRAIN, {**self.train, **params}),
+            "problem": {"name": self.source.name, **_complete(_defaults(self.record), {**self.problem, **params})},
         }
 
     def flat(self, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -149,11 +158,15 @@ class StudySpec:
         return tuple(swept)
 
 
-def build_settings(config: Mapping[str, Mapping[str, Any]]) -> tuple[TrainSettings, Problem]:
-    """Return training settings and problem of a configuration. Raises `SettingError` for an impossible one."""
-    problem = dict(config["problem"])
-    problem_class = PROBLEMS[problem.pop("name")]
-    return TrainSettings(**_with_tuples(config["train"])), problem_class(**_with_tuples(problem)).reading(open_table)
+def build_settings(config: Mapping[str, Mapping[str, Any]], source: ProblemSource) -> tuple[TrainSettings, Problem]:
+    """Return training settings and problem of a configuration of `source`.
+
+    The code of a user's problem is executed. Raises `SettingError` for an impossible configuration, `ProblemError`
+    for a problem that cannot be used.
+    """
+    settings = {name: value for name, value in config["problem"].items() if name != "name"}
+    problem = source.problem_class(**_with_tuples(settings))
+    return TrainSettings(**_with_tuples(config["train"])), problem.reading(open_table)
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
@@ -167,13 +180,20 @@ def _plain(kind: Dimension) -> dict[str, Any]:
     return {kind.kind: kind.arguments(), **({"when": when} if when else {})}
 
 
-def _complete(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of every field of a settings record, those of float fields as floats."""
+def _complete(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of every setting that has a default, those with a float for a default as floats."""
     complete = {}
-    for field in fields(settings):
-        value = values.get(field.name, field.default)
-        complete[field.name] = float(value) if isinstance(field.default, float) else _without_tuple(value)
+    for name, default in defaults.items():
+        value = values.get(name, default)
+        complete[name] = float(value) if isinstance(default, float) else _without_tuple(value)
     return complete
+
+
+def _defaults(problem: ProblemRecord) -> dict[str, Any]:
+    return {setting.name: setting.default for setting in problem.settings}
+
+
+_TRAIN: Final = {field.name: field.default for field in fields(TrainSettings)}
 
 
 def _without_tuple(value: Any) -> Any:

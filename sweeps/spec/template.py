@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pinncore.problems.record import ProblemRecord
+from pinncore.problems.source import ProblemSource
+
 from . import model, yaml_text
 from .sections import PrunerSettings
 
@@ -34,16 +37,16 @@ _REST: Final = """\
 """
 
 
-def study_template(study: str, problem: str) -> str:
+def study_template(study: str, problem: ProblemSource) -> str:
     """Return the text of a study file called `study` for a problem, valid as it stands.
 
     Below the twelve lines of the study, each line of a comment that has a `MARK` is another key, as a path, with its
     default and description.
     """
-    start = _START.format(study=study, problem=problem)
+    start = _START.format(study=study, problem=problem.reference)
     given = yaml_text.read(start)[0]
     lines, section = [], ""
-    for path, value, description in _keys(problem, given):
+    for path, value, description in _keys(problem.record, given):
         if path.partition(".")[0] != section:
             section = path.partition(".")[0]
             lines.append("#")
@@ -56,9 +59,9 @@ def study_name(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:100].strip("._-") or "study"
 
 
-def _keys(problem: str, given: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+def _keys(problem: ProblemRecord, given: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """Yield path, default and description of every key that is neither `given` nor swept, in the order of the file."""
-    for name, field in model.study_file((problem,)).model_fields.items():
+    for name, field in model.study_file(problem).model_fields.items():
         section: Any = field.annotation
         if name == "space":
             continue

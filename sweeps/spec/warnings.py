@@ -20,7 +20,6 @@ def of_choices(spec: StudySpec) -> tuple[str, ...]:
             "search.objective loss does not rank trials: published runs with a sixth of the loss have three "
             "times the error. Use rel_l2 where the data have a reference."
         )
-    warnings += spec.problem_class.advice(spec.values)
     if "mean_square" in spec.values("loss") and not any(map(spec.needs_reference, spec.objectives)):
         warnings.append("loss mean_square tends to overfit between the points: watch heldout_residual.")
     if "float32" in spec.values("dtype") and max(spec.values("iterations")) > 0:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems.record import ProblemRecord
 from pinncore.settings import description
 
-from .schema import all_settings, loss_columns, metric
+from .schema import all_settings, loss_columns
 
 _RESULTS: Final = {
     "trial": "Number of the trial in its study, from 0",
@@ -71,14 +71,14 @@ _RESULTS: Final = {
 }
 
 
-def meaning_of(column: str, problem: str) -> str | None:
+def meaning_of(column: str, problem: ProblemRecord) -> str | None:
     """Return what a column of `trials` means in studies of a problem, None where it has no such column."""
     for setting in all_settings(problem):
         if setting.column == column:
             return description(setting.hint) or f"The setting {setting.name} of {setting.section}"
-    if record := metric(column):
+    if record := problem.metric(column):
         return record.meaning
     if column in loss_columns(problem)[1:]:
         term = column.removeprefix("loss_")
-        return f"Loss term {PROBLEMS[problem].term_meanings.get(term, f'{term}, before its weight')}"
+        return f"Loss term {problem.term_meanings.get(term, f'{term}, before its weight')}"
     return _RESULTS.get(column)

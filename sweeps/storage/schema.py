@@ -1,7 +1,7 @@
 """The columns of the result tables, with their types and units; `docs/tables.md` says what they mean.
 
-Columns of settings, metrics, loss terms and fields come from the class of the problem, so all files of a table have the
-same schema whatever the settings of their trials.
+Columns of settings, metrics, loss terms and fields come from the record of the problem, so all files of a table have
+the same schema whatever the settings of their trials.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from pinncore.problems import PROBLEMS, Metric
+from pinncore.problems.record import ProblemRecord
 from pinncore.settings import PHASES, TrainSettings, hints
 
 Section = Literal["train", "problem"]
@@ -59,15 +59,9 @@ _OUTCOME = (
 )
 
 
-def table_schema(table: str, problem: str | None = None) -> pa.Schema:
-    """Return the schema of a table in studies of a problem; without one, with the columns of all problems."""
-    if problem is None:
-        return pa.unify_schemas([_schema(table, name) for name in PROBLEMS], promote_options="permissive")
-    return _schema(table, problem)
-
-
 @functools.cache
-def _schema(table: str, problem: str) -> pa.Schema:
+def table_schema(table: str, problem: ProblemRecord) -> pa.Schema:
+    """Return the schema of a table in studies of a problem."""
     member, columns = _columns(pa.int32(), None, "trial replicate"), tuple[pa.Field, ...]()
     match table:
         case "trials":
@@ -82,8 +76,7 @@ def _schema(table: str, problem: str) -> pa.Schema:
                 *_columns(pa.float64(), "s", "time_s"),
             )
         case "fields":
-            fields = (_column(column.name, pa.float64(), column.unit) for column in PROBLEMS[problem].field_columns())
-            columns = (*member, *fields)
+            columns = (*member, *(_column(column.name, pa.float64(), column.unit) for column in problem.fields))
         case "weights":
             columns = (
                 *member,
@@ -97,36 +90,32 @@ def _schema(table: str, problem: str) -> pa.Schema:
                 *_columns(pa.int32(), None, "attempt trial pack"),
                 *_columns(pa.string(), None, "event detail"),
             )
-    metadata = {"pinnsweep_table": table, "pinnsweep_schema_version": str(SCHEMA_VERSION), PROBLEM_KEY: problem}
+    metadata = {"pinnsweep_table": table, "pinnsweep_schema_version": str(SCHEMA_VERSION), PROBLEM_KEY: problem.name}
     return pa.schema(columns, metadata=metadata)
 
 
-def problem_of(schema: pa.Schema) -> str | None:
-    """Return the problem of a table's file; None where this version does not know it."""
-    name = (schema.metadata or {}).get(PROBLEM_KEY.encode(), b"").decode()
-    return name if name in PROBLEMS else None
-
-
-def loss_columns(problem: str) -> tuple[str, ...]:
+def loss_columns(problem: ProblemRecord) -> tuple[str, ...]:
     """Return the columns of the loss and of its terms."""
-    return ("loss", *(f"loss_{term}" for term in PROBLEMS[problem].terms))
+    return ("loss", *(f"loss_{term}" for term in problem.terms))
 
 
-def metric(name: str) -> Metric | None:
-    """Return the metric of any problem that a column holds, None for another column."""
-    records = (record for problem in PROBLEMS.values() for record in problem.metrics)
-    return next((record for record in records if record.name == name), None)
-
-
-def metric_columns(problem: str) -> tuple[str, ...]:
+def metric_columns(problem: ProblemRecord) -> tuple[str, ...]:
     """Return the columns of trials that depend on the course of the training: metrics, loss, its terms, gradient."""
-    return (*(record.name for record in PROBLEMS[problem].metrics), *loss_columns(problem), "grad_norm")
+    return (*(record.name for record in problem.metrics), *loss_columns(problem), "grad_norm")
 
 
-def setting_columns(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def reserved_names(problem: ProblemRecord) -> dict[str, tuple[str, ...]]:
+    """Return names that columns have already, as `settings` (columns of trials) and `fields` (of fields) must not."""
+    own = [field.name for field in (*_IDENTITY, *_OUTCOME)]
+    return {
+        "settings": ("study", "problem", *own, *metric_columns(problem)),
+        "fields": ("study", "trial", "replicate"),
+    }
+
+
+def setting_columns(config: Mapping[str, Mapping[str, Any]], problem: ProblemRecord) -> dict[str, Any]:
     """Return the columns of a trials row that hold a resolved configuration, including the problem's name."""
-    settings = all_settings(config["problem"]["name"])
-    values = {setting.column: config[setting.section][setting.name] for setting in settings}
+    values = {setting.column: config[setting.section][setting.name] for setting in all_settings(problem)}
     return {"problem": config["problem"]["name"], **values}
 
 
@@ -141,38 +130,38 @@ class Setting(NamedTuple):
 
 
 @functools.cache
-def all_settings(problem: str | None) -> tuple[Setting, ...]:
-    """Return the settings of training and of a problem (None: of training alone), in the order of their columns."""
-    sections: list[tuple[Section, type]] = [("train", TrainSettings)]
-    if problem is not None:
-        sections.append(("problem", PROBLEMS[problem]))
-    result = []
-    for section, settings in sections:
-        for field in dataclass_fields(settings):
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            column = column_of(section, field.name, problem)
-            result.append(Setting(section, field.name, column, hints(settings)[field.name], default))
-    return tuple(result)
+def all_settings(problem: ProblemRecord) -> tuple[Setting, ...]:
+    """Return the settings of training and of a problem, in the order of their columns."""
+    settings: list[tuple[Section, str, Any, Any]] = [
+        ("train", field.name, hints(TrainSettings)[field.name], field.default)
+        for field in dataclass_fields(TrainSettings)
+    ]
+    settings += [("problem", setting.name, setting.hint, setting.default) for setting in problem.settings]
+    return tuple(
+        Setting(
+            section, name, column_of(section, name, problem), hint, list(given) if isinstance(given, tuple) else given
+        )
+        for section, name, hint, given in settings
+    )
 
 
-def config_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def config_of(row: Mapping[str, Any], problem: ProblemRecord) -> dict[str, dict[str, Any]]:
     """Return the resolved configuration in a trials row, as JSON values: the inverse of `setting_columns`."""
     config: dict[str, dict[str, Any]] = {"train": {}, "problem": {"name": row["problem"]}}
-    for setting in all_settings(row["problem"]):
+    for setting in all_settings(problem):
         value = row[setting.column]
         as_json = isinstance(value, str) and setting.hint is not str and value.startswith(("[", "{"))
         config[setting.section][setting.name] = json.loads(value) if as_json else value
     return config
 
 
-def column_of(section: Section, name: str, problem: str | None) -> str:
+def column_of(section: Section, name: str, problem: ProblemRecord) -> str:
     """Return the trials column of a setting: its name, with the section in front where a result has that name."""
     results = [field.name for field in (*_IDENTITY, *_OUTCOME)]
-    results += ["loss", "grad_norm"] if problem is None else metric_columns(problem)
-    return f"{section}_{name}" if name in results else name
+    return f"{section}_{name}" if name in (*results, *metric_columns(problem)) else name
 
 
-def _setting_fields(problem: str) -> list[pa.Field]:
+def _setting_fields(problem: ProblemRecord) -> list[pa.Field]:
     columns = [_column("problem", pa.string())]
     for setting in all_settings(problem):
         kind = _arrow_type(setting.hint)
@@ -181,8 +170,8 @@ def _setting_fields(problem: str) -> list[pa.Field]:
     return columns
 
 
-def _metric_fields(problem: str) -> list[pa.Field]:
-    units = {record.name: record.unit for record in PROBLEMS[problem].metrics}
+def _metric_fields(problem: ProblemRecord) -> list[pa.Field]:
+    units = {record.name: record.unit for record in problem.metrics}
     return [_column(name, pa.float64(), units.get(name, "1")) for name in metric_columns(problem)]
 
 

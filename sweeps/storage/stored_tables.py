@@ -6,6 +6,7 @@ Folders cannot be swapped there, so the files of flushes stay, and a manifest na
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,9 +15,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from pinncore.problems.source import ProblemSource
+
 from . import own_files
 from .object_store import MANIFEST, Remote, at_once
 from .schema import TABLES
+from .stored_problem import read_problem
 from .tables import Listing, Snapshot, StudyTables
 
 
@@ -60,6 +64,11 @@ class StoredTables(StudyTables):
     def __init__(self, remote: Remote) -> None:
         super().__init__(Path(remote.path("")))
         self._remote = remote
+
+    @functools.cached_property
+    def source(self) -> ProblemSource:
+        """Return the study's problem. Raises `StudyError` where it cannot be read."""
+        return read_problem(self._remote)
 
     @property
     def _filesystem(self) -> Any:

@@ -12,6 +12,7 @@ while they were read. Files that are not the study's own are left out with a war
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import warnings
@@ -26,12 +27,15 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pinncore.disk import sync_folder
+from pinncore.problems.record import ProblemRecord
+from pinncore.problems.source import ProblemSource
 
 from ..errors import StudyError, StudyWarning, listed
 from . import own_files
 from .arrow import from_columns, from_rows
 from .object_store import Remote, at_once
-from .schema import TABLES, problem_of, table_schema
+from .schema import TABLES, table_schema
+from .stored_problem import read_problem
 
 ROWS_PER_GROUP = 65_536  # about ten trials of a field: small enough to skip by trial, large enough to compress
 
@@ -74,32 +78,33 @@ class _SwappingError(Exception):
 class StudyTables:
     """The five tables in a study's folder. One process writes, any number read.
 
-    The writer names the problem, so that all files of a table have the same columns whatever its rows lack; a reader
-    takes the problem from the files. Every file is also published in the object store `publish_in`, where there is one.
+    All files of a table have the columns of the study's problem, whatever its rows lack. Every file is also published
+    in the object store `publish_in`, where there is one.
     """
 
     _filesystem: Any = None  # Arrow's file system of the files
 
-    def __init__(self, study_dir: Path, *, problem: str | None = None, publish_in: Remote | None = None) -> None:
-        self.study_dir, self._problem, self._publish_in = Path(study_dir), problem, publish_in
+    def __init__(self, study_dir: Path, *, publish_in: Remote | None = None) -> None:
+        self.study_dir, self._publish_in = Path(study_dir), publish_in
         self.left_out: dict[str, None] = {}  # files that were found not to be the study's own, below the study
 
+    @functools.cached_property
+    def source(self) -> ProblemSource:
+        """Return the study's problem. Raises `StudyError` where it cannot be read."""
+        return read_problem(self.study_dir)
+
+    @property
+    def problem(self) -> ProblemRecord:
+        """Return the record of the study's problem. Raises `StudyError` where it cannot be read."""
+        return self.source.record
+
     def schema(self, table: str) -> pa.Schema:
-        """Return the schema of the files that are written, without a problem the columns of all problems."""
-        return table_schema(table, self._problem)
+        """Return the schema of the files that are written."""
+        return table_schema(table, self.problem)
 
     def schema_of(self, table: str, parts: Iterable[pa.Schema]) -> pa.Schema:
         """Return the schema of a table whose files have these schemas, and those columns that its problem has now."""
-        schemas = list(parts)
-        if self._problem is not None or not schemas:
-            return unified([self.schema(table), *schemas])
-        problems = dict.fromkeys(filter(None, map(problem_of, schemas)))
-        return unified([*(table_schema(table, problem) for problem in problems), *schemas])
-
-    def _schema_without_files(self, table: str) -> pa.Schema:
-        """Return the schema of a table that has no files: that of the problem in the first file of trials."""
-        problems = [self._problem, *map(problem_of, self._footers(self.files("trials")[:1]))]
-        return table_schema(table, next(filter(None, problems), None))
+        return unified([self.schema(table), *parts])
 
     def publish(
         self,
@@ -250,7 +255,7 @@ class StudyTables:
         """
         snapshot = snapshot or self.snapshot([table])
         schemas = self.own(table, snapshot.files[table], snapshot.identity)
-        schema = self.schema_of(table, schemas.values()) if schemas else self._schema_without_files(table)
+        schema = self.schema_of(table, schemas.values())
         words = [name for name in _ENUMERATED if enumerated and name in schema.names]
         for name in words:
             place = schema.get_field_index(name)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pinncore.problems.source import same_code
+
 from ..errors import listed
 from ..search.points import Points
 from ..spec.study_spec import StudySpec, config_sha256
@@ -78,8 +80,9 @@ def branch(spec: StudySpec) -> Branch:
 
 def _difference(spec: StudySpec, other: StudySpec, attributes: Mapping[str, Any]) -> str | None:
     """Return in what all trials of two studies differ, None where they do not."""
-    if other.problem["name"] != spec.problem["name"]:
-        return f"solve the problem {other.problem['name']}"
+    names = other.record.class_name, spec.record.class_name
+    if names[0] != names[1] or not same_code(other.source.text, spec.source.text):
+        return f"solve the problem {other.source.name}"
     if other.search.replicates != spec.search.replicates:
         return f"have replicates {other.search.replicates} instead of {spec.search.replicates}"
     return "have other data" if attributes.get("data_hash") != data_hash(spec) else None
@@ -100,16 +103,20 @@ def _prunes_alike(spec: StudySpec, other: StudySpec) -> bool:
 
 def _placed(points: Points, config: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], str | None]:
     """Return the point of the space with this configuration, and why there is none."""
-    values = {**config["train"], **config["problem"]}
+    values = _flat(config)
     kinds = points.space
     params = points.choose(lambda name: kinds[name].decode(kinds[name].encode(values[name])))  # 10 instead of 10.0
     if outside := [name for name, value in params.items() if not kinds[name].has(value)]:
         return {}, f"lie outside the space ({', '.join(outside)})"
-    own = {name: value for section in points.spec.config(params).values() for name, value in section.items()}
+    own = _flat(points.spec.config(params))
     if changed := [name for name in own if own[name] != values[name]]:
         words = [f"{name} {_word(values[name])} instead of {_word(own[name])}" for name in changed]
         return {}, f"have {listed(words, most=3)}"
     return params, None if points.allows(params) else "break search.constraints"
+
+
+def _flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for section in config.values() for name, value in section.items() if name != "name"}
 
 
 def _word(value: Any) -> str:

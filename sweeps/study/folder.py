@@ -19,6 +19,7 @@ from ..spec.study_spec import StudySpec
 from ..storage import database, lock
 from ..storage.object_store import uri_of
 from ..storage.optuna_sql import Ledger
+from ..storage.stored_problem import PROBLEM_FILE, write_problem
 from . import home
 from .loading import read_spec, read_stored
 from .log import LOG_FILE
@@ -120,7 +121,7 @@ def database_of(study_dir: Path, spec: StudySpec | None = None) -> database.Data
 def _is_leftover(path: Path) -> bool:
     """Return whether a start that was cut short may have left this file."""
     return path.name in (lock.FILE, "stop", home.FILE, LOG_FILE) or path.name.startswith(
-        (f".{SPEC_FILE}", database.FILE)
+        (f".{SPEC_FILE}", f".{PROBLEM_FILE}", PROBLEM_FILE, database.FILE)
     )
 
 
@@ -138,6 +139,7 @@ def _settle(study_dir: Path, spec: StudySpec, ledger: Ledger, attributes: Mappin
         changes["data_hash"] = data_hash(spec)
     if changes:
         ledger.set_attributes(changes)
+    write_problem(study_dir, spec.source)  # before the study file, with which the study exists
     if not (study_dir / SPEC_FILE).is_file() or read_text(study_dir) != text:
         write_whole(study_dir / SPEC_FILE, text)
 
@@ -198,9 +200,9 @@ def _refuse_changed(attributes: Mapping[str, Any], spec: StudySpec, study_dir: P
     """Raise `StudyError` where the study file or the data are not those the study began with."""
     if attributes.get("identity") != identity_sha256(spec):
         raise StudyError(
-            f"{study_dir / SPEC_FILE} is not what the study began with: it was changed by hand, or by a version with "
-            "other defaults. problem, space, train and search (except trials) cannot change. Restore it, or start a "
-            "study with another name"
+            f"{study_dir / SPEC_FILE} or {PROBLEM_FILE} is not what the study began with: it was changed by hand, or "
+            "by a version with other defaults. problem, space, train and search (except trials) cannot change. Restore "
+            "it, or start a study with another name"
         )
     before, now = attributes.get("data_hash"), data_hash(spec)
     if before is not None and now is not None and before != now:

@@ -16,6 +16,7 @@ from ..errors import StudyError
 from ..storage import database, lock
 from ..storage.object_store import MANIFEST, MERGED_FOLDER, Remote, Stored, replace, uri_of
 from ..storage.own_files import IDENTITY
+from ..storage.stored_problem import PROBLEM_FILE
 from .study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def reconcile(study_dir: Path, remote: Remote, tables: StudyTables, word: str) -
     `word` is that of the home's lock. Another machine may have published files since this home was last used.
     """
     remote.put(OWNER, word.encode())
-    remote.put(SPEC_FILE, study_dir / SPEC_FILE)
+    for name in (PROBLEM_FILE, SPEC_FILE):
+        remote.put(name, study_dir / name)
     _settle_identity(study_dir, remote)
     stored, flushes = remote.objects(), set(tables.flushes())
     stored_flushes = {PurePosixPath(name).stem for name in stored if name.startswith("trials/")}
@@ -195,7 +197,7 @@ def remove_stored(remote: Remote) -> None:
     """Remove a study from its store, the study file last: until then it still counts as a study."""
     for folder in ("checkpoints", WEIGHTS, MERGED_FOLDER, *_OF_FLUSHES, "events", "trials"):
         remote.remove_folder(folder)
-    remote.remove([OWNER, MANIFEST, IDENTITY, SPEC_FILE])
+    remote.remove([OWNER, MANIFEST, IDENTITY, PROBLEM_FILE, SPEC_FILE])
 
 
 # ---- where homes lie -----------------------------------------------------------------------------------------------
@@ -224,17 +226,18 @@ def _is_server(where: str) -> bool:
 
 
 def _furnish(home: Path, remote: Remote, *, is_shared: bool) -> None:
-    """Prepare a home for the study to be opened: write the URI of the store and the study file.
+    """Prepare a home for the study to be opened: write the URI of the store, the problem and the study file.
 
-    Where several machines share the database and the study is not running here, the study file in the store counts, as
-    another machine may have changed it.
+    Where several machines share the database and the study is not running here, the files in the store count, as
+    another machine may have changed them.
     """
     home.mkdir(parents=True, exist_ok=True)
     _write(home / FILE, f"{remote}\n")
-    content = remote.get(SPEC_FILE)
     may_differ = is_shared and lock.held_by(home) is None
-    if content is not None and (may_differ or not (home / SPEC_FILE).exists()):
-        _write(home / SPEC_FILE, content.decode("utf-8"))
+    for name in (PROBLEM_FILE, SPEC_FILE):
+        content = remote.get(name)
+        if content is not None and (may_differ or not (home / name).exists()):
+            _write(home / name, content.decode("utf-8"))
 
 
 def _write(file: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from pinncore.problems import Problem
 from ..errors import NOT_GIVEN, Mistake, StudyError
 from ..inputs.opening import open_table
 from ..spec.assembly import URL
+from ..spec.checks import impossible_combinations
 from ..spec.combinations import possible
 from ..spec.mistakes import did_you_mean, nearest
 from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, TRIAL_PREFIX, split_source
@@ -33,7 +34,12 @@ _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corne
 def warnings_of(spec: StudySpec) -> tuple[str, ...]:
     """Return warnings about choices and data that are allowed but likely to mislead. Raises `DataError`."""
     about_data = [warning for problem in spec.problems_on_data() for warning in problem.data_warnings]
-    return (*of_choices(spec), *dict.fromkeys(about_data))
+    return (*of_choices(spec), *spec.problem_class.advice(spec.values), *dict.fromkeys(about_data))
+
+
+def of_problem(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield each rule of the problem's class that some combination of the space breaks."""
+    yield from impossible_combinations(spec, spec.problem_class, spec.problem, unsure)
 
 
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
@@ -70,7 +76,7 @@ def _not_computable(spec: StudySpec, path: str, problem: Problem, unsure: Set[st
         reason = problem.why_not(metric)
         if reason is None:
             continue
-        if spec.needs_reference(metric) and problem.reference is None:
+        if spec.needs_reference(metric) and problem.solution is None:
             rule = f"needs a reference, which {path} does not have"
             instead = "heldout_residual" if key == "objective" else "loss"
             yield Mistake(place, metric, rule, f"{problem.reference_advice}, or use the {key} {instead}.")
@@ -177,7 +183,7 @@ def _misfits(path: str, shapes: Sequence[Layers], check: Callable[[Layers], None
 
 def _shape_fields(spec: StudySpec) -> tuple[str, ...]:
     """Return the fields that make a network's shape."""
-    return (*spec.problem_class.input_settings, "width", "depth")
+    return (*spec.record.input_settings, "width", "depth")
 
 
 def _layer_shapes(spec: StudySpec) -> dict[str, set[Layers]]:
@@ -188,10 +194,10 @@ def _layer_shapes(spec: StudySpec) -> dict[str, set[Layers]]:
     combinations = spec.listed or possible(spec, ("init", *_shape_fields(spec)), _MOST_SHAPES * len(shapes), whole=True)
     for chosen in combinations:
         train, problem = (spec.config(chosen)[section] for section in ("train", "problem"))
-        inputs = {name: as_setting(problem[name]) for name in spec.problem_class.input_settings}
+        inputs = {name: as_setting(problem[name]) for name in spec.record.input_settings}
         with contextlib.suppress(SettingError):  # impossible inputs have a mistake of their own
-            columns = spec.problem_class(**inputs).input_columns
-            sizes = layer_sizes(len(columns), width=train["width"], depth=train["depth"])
+            columns, outputs = spec.problem_class(**inputs).input_columns, len(spec.record.outputs)
+            sizes = layer_sizes(len(columns), width=train["width"], depth=train["depth"], outputs=outputs)
             shapes.setdefault(train["init"], set()).add(sizes)
     return shapes
 
@@ -225,4 +231,4 @@ def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str
         yield f"{section}.{field}", getattr(spec, section)[field]
 
 
-FILE_CHECKS: Final = (of_data, of_initial_weights, of_other_studies, of_state)
+FILE_CHECKS: Final = (of_problem, of_data, of_initial_weights, of_other_studies, of_state)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 from pinncore import disk
+from pinncore.problems.source import ProblemSource
 
 from ..errors import NOT_GIVEN, Mistake, SpecError, StudyError
 from ..inputs.opening import open_table
 from ..spec import yaml_text
 from ..spec.parse import parse_spec
 from ..spec.study_spec import StudySpec
-from .input_checks import FILE_CHECKS
+from ..storage.object_store import Remote
+from ..storage.stored_problem import read_problem
+from .input_checks import FILE_CHECKS, of_problem
+from .problems import load_problem, stored
 from .study_file import SPEC_FILE, read_text, stored_text, whole_text
 
 Given = str | os.PathLike[str] | Mapping[str, Any]
@@ -37,14 +42,21 @@ def load_text(text: str, *, base: Path, overrides: Sequence[str] = ()) -> StudyS
 
     The tables, weights and studies it names must be there and fit. Raises `SpecError` with every mistake.
     """
-    return parse_spec(text, base=base, overrides=overrides, open_list=open_table, file_checks=FILE_CHECKS)
+    return parse_spec(
+        text,
+        base=base,
+        load_problem=load_problem,
+        overrides=overrides,
+        open_list=open_table,
+        file_checks=FILE_CHECKS,
+    )
 
 
 def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
     """Return the study of a study folder, with overrides on top; the database's copy stands in for a torn study file.
 
-    Tables and weights that it names are checked only where `overrides` give the study another name. Raises
-    `StudyError`.
+    Its problem is the one that the study stored. The code of a user's problem is executed, and tables and weights are
+    checked, only where `overrides` give the study another name. Raises `StudyError`.
     """
     is_other = any(override.partition("=")[0].strip() == "study" for override in overrides)
     file_checks = FILE_CHECKS if is_other else ()
@@ -52,6 +64,7 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
         return parse_spec(
             whole_text(study_dir),
             base=study_dir.absolute(),
+            load_problem=stored(read_problem(study_dir)),
             overrides=overrides,
             open_list=open_table,
             file_checks=file_checks,
@@ -60,12 +73,24 @@ def read_spec(study_dir: Path, overrides: Sequence[str] = ()) -> StudySpec:
         raise StudyError(f"{study_dir / SPEC_FILE} cannot be used:\n{problem}") from None
 
 
+def parse_stored(text: str, place: Path | Remote, source: ProblemSource) -> StudySpec:
+    """Return the study of a text, that of the study in `place` or a variant of it, whose problem is `source`.
+
+    Combinations that the class of the problem refuses are mistakes where it is shipped: no user's code is executed.
+    Raises `SpecError` with every mistake.
+    """
+    checks = (of_problem,) if source.is_shipped else ()
+    return parse_spec(text, base=Path(str(place)), load_problem=stored(source), file_checks=checks)
+
+
 def read_stored(study_dir: Path, wanted: StudySpec) -> StudySpec:
     """Return the study of a study folder; where its file says the same as `wanted`, that is not parsed again.
 
     Raises `StudyError`.
     """
-    return wanted if read_text(study_dir) == stored_text(wanted) else read_spec(study_dir)
+    if read_text(study_dir) != stored_text(wanted):
+        return read_spec(study_dir)
+    return dataclasses.replace(wanted, source=read_problem(study_dir))
 
 
 def read_given(spec: Given) -> Path | StudySpec:

@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 def data_hash(spec: StudySpec) -> str | None:
     """Return the hash of the data that all trials share, None where the data are swept. Raises `DataError`."""
-    is_swept = any(name in spec.space for name in spec.problem_class.data_settings)
+    is_swept = any(name in spec.space for name in spec.record.data_settings)
     return None if is_swept else spec.problems_on_data()[0].data_sha256
 
 

@@ -27,7 +27,7 @@ from ..study.home import local
 from ..study.study_file import open_reader
 from ..study.trials import no_objective
 from .compare import Difference, Stored, compare, reasons
-from .tables import Row, TrialReader, settings_of
+from .tables import Row, TrialReader
 
 TICKS_BETWEEN_LOOKS: Final = 20
 LABEL: Final = 0  # label of the only member
@@ -85,7 +85,7 @@ def retrain(
     if row["seed"] is None or (row["state"] == PRUNED and row["evaluations"] is None):
         why = row["failure"] or row["stop_reason"] or "no reason given"
         raise StudyError(f"trial {trial} of {place} was never trained ({why}), so it cannot be trained again")
-    train, problem = settings_of(row)
+    train, problem = reader.settings_of(row)
     chosen_engine: Any = engine or row["engine_used"] or train.engine
     device = _device(row["device"], chosen_engine)
     settings = dataclasses.replace(train, engine=chosen_engine, init=_own_copy(place, train.init))

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +14,14 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pinncore.problems import PROBLEMS
+from pinncore.problems.record import ProblemRecord
 from pinncore.settings import PHASES
 
 from ..errors import StudyError
 from ..own_name import own_name
 from ..query.query import ranked_trials, read_study_file
 from ..query.ranking import key_metrics, ranking_of, swept_columns
-from ..query.text import duration, printable, render, shown, span
+from ..query.text import IN_PER_CENT, duration, printable, render, shown, span
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
 from ..storage.schema import all_settings, config_of
@@ -64,7 +64,7 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
             "events": _events(reader, trial, set()),
             "next": [f"{own_name()} status {shlex.quote(str(place))}"],
         }
-    first, ranking = rows[0], ranking_of(study_file)
+    first, ranking, problem = rows[0], ranking_of(study_file), reader.source.record
     originals = [reader.original(row) for row in rows]
     state, rank = _state_and_rank(place, trial, ranking.objectives[0])
     if state is None or replicate is not None:
@@ -79,9 +79,9 @@ def about_trial(place: Path | Remote, trial: int, replicate: int | None = None) 
         "duplicate_of": first["duplicate_of"],
         "retry_of": first["retry_of"],
         "rank": rank,
-        "settings": _settings(first, swept_columns(study_file)),
-        "replicates": [{name: row[name] for name in (*OUTCOME, *_metrics(row))} for row in rows],
-        "spread": _spread(rows, ranking.quantile) if len(rows) > 1 else {},
+        "settings": _settings(first, swept_columns(study_file, problem), problem),
+        "replicates": [{name: row[name] for name in (*OUTCOME, *_metrics(problem))} for row in rows],
+        "spread": _spread(rows, ranking.quantile, problem) if len(rows) > 1 else {},
         "phases": [phase for row in originals for phase in _phases(reader, row)],
         "provenance": {name: sorted({row[name] for row in rows if row.get(name) is not None}) for name in PROVENANCE},
         "events": _events(reader, trial, {row["pack"] for row in rows if row["pack"] is not None}),
@@ -104,29 +104,29 @@ def _state_and_rank(place: Path | Remote, trial: int, by: str) -> tuple[str | No
     return state, {"place": ranked.index(trial) + 1, "of": len(ranked), "by": by, "value": lines[trial][by]}
 
 
-def _settings(row: Row, swept: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _settings(row: Row, swept: Sequence[str], problem: ProblemRecord) -> dict[str, dict[str, Any]]:
     """Return the configuration in three parts: swept, changed from the default, at the default."""
-    config = config_of(row)
+    config = config_of(row, problem)
     settings: dict[str, dict[str, Any]] = {"swept": dict.fromkeys(swept), "changed": {}, "default": {}}
-    for setting in all_settings(row["problem"]):
+    for setting in all_settings(problem):
         value = config[setting.section][setting.name]
         part = "swept" if setting.column in swept else "default" if value == setting.default else "changed"
         settings[part][setting.column] = value
     return settings
 
 
-def _metrics(row: Row) -> tuple[str, ...]:
-    """Return the numbers by which trainings of the row's problem are judged."""
-    return (*(metric.name for metric in PROBLEMS[row["problem"]].metrics), "loss", "grad_norm", "seconds")
+def _metrics(problem: ProblemRecord) -> tuple[str, ...]:
+    """Return the numbers by which trainings of a problem are judged."""
+    return (*(metric.name for metric in problem.metrics), "loss", "grad_norm", "seconds")
 
 
-def _spread(rows: Sequence[Row], level: float) -> dict[str, dict[str, float]]:
+def _spread(rows: Sequence[Row], level: float, problem: ProblemRecord) -> dict[str, dict[str, float]]:
     """Return the middle (the quantile `level`, by which the study ranks), minimum and maximum of each metric.
 
     A failed replicate counts as infinitely bad.
     """
     spread = {}
-    for name in _metrics(rows[0]):
+    for name in _metrics(problem):
         values = [value_of(row[name], has_result=row["state"] != FAIL) for row in rows]
         if not all(map(math.isinf, values)):
             spread[name] = {"middle": quantile(values, level), "min": min(values), "max": max(values)}
@@ -166,7 +166,7 @@ def _kept(reader: TrialReader, row: Row) -> dict[str, Any]:
     """Return what the tables have of one replicate beside its row."""
     return {
         "curve_rows": len(reader.part("curves", row)["step"]),
-        "field_points": len(reader.part("fields", row)["predicted"]),
+        "field_points": max(map(len, reader.part("fields", row).values())),
         "weights_epochs": sorted(set(reader.part("weights", row)["epoch"].tolist())),
     }
 
@@ -194,20 +194,21 @@ def _next(
 # ---- text ----------------------------------------------------------------------------------------------------------
 
 
-def text(about: Mapping[str, Any]) -> str:
-    """Return the result of `about_trial` as text of 80 columns, except for commands."""
-    parts = [_head(about), _settings_text(about["settings"])]
+def text(about: Mapping[str, Any], problem: ProblemRecord) -> str:
+    """Return the result of `about_trial`, on a trial of this problem, as text of 80 columns, except for commands."""
+    parts = [_head(about, problem), _settings_text(about["settings"])]
     if "replicates" in about:
-        parts += [_metrics_text(about), _phases_text(about["phases"]), _ends(about["replicates"])]
+        parts += [_metrics_text(about, problem), _phases_text(about["phases"]), _ends(about["replicates"])]
         parts += [_provenance(about["provenance"]), _kept_text(about["kept"])]
     parts += [_events_text(about["events"]), "\n  ".join(["next", *about["next"]])]
     return "\n\n".join(part for part in parts if part)
 
 
-def _head(about: Mapping[str, Any]) -> str:
+def _head(about: Mapping[str, Any], problem: ProblemRecord) -> str:
     line = f"{about['study']}, trial {about['trial']}: {about['state']}"
     if rank := about.get("rank"):
-        line += f", {rank['by']} {shown(rank['by'], rank['value'])}, rank {rank['place']} of {rank['of']}"
+        value = shown(rank["by"], rank["value"], problem.in_per_cent)
+        line += f", {rank['by']} {value}, rank {rank['place']} of {rank['of']}"
     lines = [line]
     if about.get("duplicate_of") is not None:
         lines.append(f"has the configuration of trial {about['duplicate_of']}, whose results are shown")
@@ -228,20 +229,21 @@ def _settings_text(settings: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def _metrics_text(about: Mapping[str, Any]) -> str:
-    replicates, spread = about["replicates"], about["spread"]
+def _metrics_text(about: Mapping[str, Any], problem: ProblemRecord) -> str:
+    replicates, spread, in_per_cent = about["replicates"], about["spread"], problem.in_per_cent
     if len(replicates) == 1:
         replicate = replicates[0]
         numbers = {name: value for name, value in replicate.items() if isinstance(value, float) and name != "seconds"}
-        return _pairs(f"metrics (seed {replicate['seed']})", numbers)
+        return _pairs(f"metrics (seed {replicate['seed']})", numbers, in_per_cent)
     lines = [
-        f"{name:<19}{shown(name, values['middle']):>10}   {span(name, values['min'], values['max'])}"
+        f"{name:<19}{shown(name, values['middle'], in_per_cent):>10}   "
+        f"{span(name, values['min'], values['max'], in_per_cent)}"
         for name, values in spread.items()
         if name != "seconds"
     ]
-    names = [name for name in ("replicate", "state", *key_metrics()) if name in replicates[0]]
+    names = [name for name in ("replicate", "state", *key_metrics([problem])) if name in replicates[0]]
     middles = _titled(f"metrics over {len(replicates)} replicates: middle, range", lines)
-    return f"{middles}\n\n{_table(replicates, names)}".lstrip()
+    return f"{middles}\n\n{_table(replicates, names, in_per_cent)}".lstrip()
 
 
 def _phases_text(phases: Sequence[Mapping[str, Any]]) -> str:
@@ -320,24 +322,25 @@ def _titled(title: str, lines: Iterable[str], *, indent: int = 0) -> str:
     return "\n".join([title, *wrapped]) if wrapped else ""
 
 
-def _pairs(title: str, values: Mapping[str, Any]) -> str:
+def _pairs(title: str, values: Mapping[str, Any], in_per_cent: Collection[str] = IN_PER_CENT) -> str:
     length = max([17, *map(len, values)])
-    lines = [f"{name:<{length}}  {_word(name, value)}" for name, value in values.items()]
+    lines = [f"{name:<{length}}  {_word(name, value, in_per_cent)}" for name, value in values.items()]
     return _titled(title, lines, indent=length + 2)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    return render(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), width=WIDTH)
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], in_per_cent: Collection[str] = IN_PER_CENT) -> str:
+    table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+    return render(table, width=WIDTH, in_per_cent=in_per_cent)
 
 
-def _word(name: str, value: Any) -> str:
+def _word(name: str, value: Any, in_per_cent: Collection[str] = IN_PER_CENT) -> str:
     if isinstance(value, (list, dict)):
         return printable(json.dumps(value))
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, float) and math.isnan(value):
         return "not a number"
-    return "none" if value is None else shown(name, value)
+    return "none" if value is None else shown(name, value, in_per_cent)
 
 
 def _listed(numbers: Sequence[int]) -> str:

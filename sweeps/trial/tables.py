@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import pinncore
 from pinncore.networks import flatten
+from pinncore.problems.source import ProblemSource
 
 from ..errors import StudyError
 from ..own_name import own_name
@@ -36,15 +37,21 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TrialReader:
-    """The results of single trials of a study; `read` reads its tables, as `StudyTables.read` does."""
+    """The results of single trials of a study with the problem `source`; `read` is that of its `StudyTables`."""
 
     place: Path | Remote
     read: Callable[..., pa.Table]
+    source: ProblemSource
 
     @staticmethod
     def of(place: Path | Remote) -> TrialReader:
         """Return the results of a study in a folder or an object store."""
-        return TrialReader(place, tables_of(place).read)
+        tables = tables_of(place)
+        return TrialReader(place, tables.read, tables.source)
+
+    def settings_of(self, row: Mapping[str, Any]) -> tuple[pinncore.TrainSettings, pinncore.Problem]:
+        """Return the settings records of a row's configuration, executing the code of a user's problem."""
+        return build_settings(config_of(row, self.source.record), self.source)
 
     def rows(self, trial: int) -> list[Row]:
         """Return the rows of a trial, one per finished replicate, in order. Raises `StudyError` where there is none."""
@@ -78,7 +85,7 @@ class TrialReader:
         Empty where the study keeps no weights. Raises `StudyError` where they are incomplete.
         """
         columns = self.part("weights", row)
-        layers = pinncore.Member(*settings_of(row)).layers
+        layers = pinncore.Member(*self.settings_of(row)).layers
         weights = {}
         for epoch in sorted(set(columns["epoch"].tolist())):
             is_epoch = columns["epoch"] == epoch
@@ -105,7 +112,7 @@ class TrialReader:
             raise StudyError(f"{name} kept no weights of epoch {epoch}; kept: {', '.join(map(str, weights))}")
         if not np.isfinite(weights[chosen_epoch]).all():
             raise StudyError(f"{name} has a weight that is not finite at epoch {chosen_epoch}")
-        train, problem = settings_of(row)
+        train, problem = self.settings_of(row)
         settings = replace(train, engine=row["engine_used"] or "auto")
         network = pinncore.TrainedNetwork(problem, settings, weights[chosen_epoch])
         digest = network.problem.data_sha256
@@ -136,11 +143,6 @@ def network_of(
     it failed or kept no weights, or where its data have changed; `pinncore.DataError` where the data are gone.
     """
     return TrialReader.of(place).network(trial, replicate, epoch=epoch)
-
-
-def settings_of(row: Mapping[str, Any]) -> tuple[pinncore.TrainSettings, Any]:
-    """Return the settings records of a row's configuration."""
-    return build_settings(config_of(row))
 
 
 def described(place: Path | Remote, row: Mapping[str, Any], *, epoch: int | None = None) -> dict[str, Any]:

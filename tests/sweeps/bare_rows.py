@@ -11,6 +11,8 @@ import numpy as np
 from sweeps.spec.dimensions import dimension
 from sweeps.storage.tables import StudyTables
 
+from .problems import of_strain
+
 Row = dict[str, Any]
 SPACE = {
     "adam_lr": {"loguniform": [1e-4, 1e-2]},
@@ -25,7 +27,7 @@ def study(folder: Path, search: str, rows: Sequence[Row], more: str = "") -> Pat
     """Return a study with one publication of the given rows and further lines in its study file."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(f"study: {folder.name}\nsearch: {{{search}}}\n{more}")
-    StudyTables(folder).publish("rows", trials=rows)
+    StudyTables(of_strain(folder)).publish("rows", trials=rows)
     return folder
 
 

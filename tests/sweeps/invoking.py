@@ -23,6 +23,7 @@ from sweeps.storage.tables import StudyTables
 from sweeps.study.folder import open_folder, open_study
 from sweeps.study.loading import load_text
 
+from .problems import STRAIN
 from .small import train_all
 
 StandIn = Callable[..., None]
@@ -116,7 +117,7 @@ def made_study(
             "rel_l2": value,
         }
         curve = {"trial": number, "replicate": 0, "phase": ["first"] * 3, "step": [0, 5, 10], "loss": [3.0, 2.0, 1.0]}
-        tables.publish(f"trials-{number:06d}", trials=[row | setting_columns(config)], curves=[curve])
+        tables.publish(f"trials-{number:06d}", trials=[row | setting_columns(config, STRAIN.record)], curves=[curve])
         ledger.mark(number, state, None if value is None else [value])
     ledger.close()
     return study_dir

@@ -15,6 +15,8 @@ from pinncore.data.loading import load_data
 from sweeps.storage.schema import setting_columns
 from sweeps.storage.tables import StudyTables
 
+from .problems import STRAIN, of_strain
+
 STUDY_FILE = """\
 study: {name}
 problem: {{name: nonlocal_strain, data: strb100}}
@@ -111,7 +113,7 @@ def trial_row(
     """
     start = START + timedelta(seconds=20 * number)
     row = {
-        **setting_columns(config(number)),
+        **setting_columns(config(number), STRAIN.record),
         "trial": number,
         "replicate": replicate,
         "state": "FAIL" if failure else "COMPLETE" if pruned_at is None else "PRUNED",
@@ -296,7 +298,7 @@ def make_study(
     (study_dir / "study.yaml").write_text(
         text.format(name=study_dir.name, trials=trials + failed, objective=objective), encoding="utf-8"
     )
-    tables = StudyTables(study_dir)
+    tables = StudyTables(of_strain(study_dir))
     for first in range(0, trials, per_flush):
         numbers = range(first, min(first + per_flush, trials))
         publish(tables, f"pack-{first // per_flush:06d}", numbers, replicates=replicates, at=at)
@@ -319,7 +321,7 @@ def make_pruned_study(study_dir: Path, *, replicates: int = 5, at: Points | None
     study_dir.mkdir(parents=True, exist_ok=True)
     text = with_search(STUDY_FILE, f"replicates: {replicates}, pruner: asha")
     (study_dir / "study.yaml").write_text(text.format(name=study_dir.name, trials=35, objective="rel_l2"))
-    tables, seeds = StudyTables(study_dir), range(replicates)
+    tables, seeds = StudyTables(of_strain(study_dir)), range(replicates)
     publish(tables, "complete", range(20), lost={(3, 1)}, replicates=replicates, at=at)
     publish_pruned(tables, "second-rung", range(20, 28), at_step=175, replicates=replicates)
     publish_pruned(tables, "third-rung", range(28, 32), at_step=500, replicates=replicates)

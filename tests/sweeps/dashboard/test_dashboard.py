@@ -31,6 +31,7 @@ from tests.cluster.waiting import WAIT_S
 from .. import synthetic
 from ..chromium import Browser, ink_contrast
 from ..invoking import errors_of, invoke
+from ..problems import STRAIN
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed (pip install 'pinnsweep[dashboard]')")
 
@@ -103,7 +104,7 @@ def test_trials_are_shown_as_the_database_has_them_with_metrics_and_pictures(sho
     assert trials[1].distributions == shown.search.distributions(trials[1].params)
     errors = [100 * synthetic.error_of(1, replicate) for replicate in range(2)]
     percent = {"rel_l2", "process_zone_error", "distance_to_local"}
-    columns = {*(f"{name} in %" if name in percent else name for name in metric_columns("nonlocal_strain"))}
+    columns = {*(f"{name} in %" if name in percent else name for name in metric_columns(STRAIN.record))}
     columns |= {"evaluations", "seconds", "stop_reason"}
     assert trials[1].user_attrs["rel_l2 in %"] in errors and trials[1].user_attrs.keys() <= columns
     names = ("predicted", "reference", "error", "training", "replicates")

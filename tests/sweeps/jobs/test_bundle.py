@@ -14,6 +14,7 @@ from sweeps.spec.identity import identity_sha256
 from sweeps.spec.parse import parse_spec
 from sweeps.spec.study_spec import StudySpec
 from sweeps.study.loading import load_spec
+from sweeps.study.problems import load_problem
 
 from ..small import write_study
 
@@ -61,7 +62,7 @@ def test_submitted_again_from_elsewhere_it_is_the_same_study(tmp_path: Path) -> 
     for folder in ("one", "two"):
         spec = study_with_files(tmp_path / folder)
         text = bundle(spec, "/r", shares_files=False)["study.yaml"].decode()
-        identities.append(identity_sha256(parse_spec(text, base=tmp_path)))
+        identities.append(identity_sha256(parse_spec(text, base=tmp_path, load_problem=load_problem)))
     assert identities[0] == identities[1]
 
 

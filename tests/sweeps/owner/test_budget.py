@@ -26,7 +26,7 @@ def reason_of(
     trials = StudyTrials(1, 0.5, ["rel_l2"])
     trials.seconds, trials.evaluations, trials.counts["FAIL"] = 3600 * device_hours, evaluations, failures
     trials.add(Trial(0, 0, {}, "", 0, Window(0, 1, 1, 0), "COMPLETE", None if best is None else (best,)))
-    return spent_reason(budget, "rel_l2", trials, hours)
+    return spent_reason(budget, trials, hours, is_percent=True)
 
 
 def test_without_limits_nothing_is_used_up() -> None:

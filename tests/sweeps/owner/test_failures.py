@@ -17,6 +17,7 @@ import pytest
 
 import pinncore
 from pinncore.networks import unflatten
+from pinncore.problems.source import ProblemSource
 from sweeps.errors import StudyError
 from sweeps.owner import packing
 from sweeps.owner.messages import PackProgress, PackReport
@@ -91,7 +92,7 @@ def test_two_of_64_members_fail_and_the_others_are_what_they_are_alone(tmp_path:
     assert trials[exploding]["stop_reason"] == "diverged" and "divergence_factor" in trials[exploding]["failure"]
     for row in trials:
         if row["state"] == "COMPLETE":
-            train, problem = build_settings(spec.config({"adam_lr": row["adam_lr"]}))
+            train, problem = build_settings(spec.config({"adam_lr": row["adam_lr"]}), spec.source)
             pack = pinncore.Pack([pinncore.Member(train, problem, row["seed"])], device="cpu")
             pack.step(10_000)
             assert_alone(row, weights_table, pack.results[0])
@@ -139,10 +140,10 @@ def test_a_configuration_that_cannot_be_set_up_fails_when_it_is_asked(
     """A retry fails again until the configuration can be set up. A crash in between changes nothing."""
     bad = rows(calm.whole)[3]["adam_lr"]
 
-    def strict(config: dict[str, dict[str, Any]]) -> Any:
+    def strict(config: dict[str, dict[str, Any]], source: ProblemSource) -> Any:
         if config["train"]["adam_lr"] == bad:
             raise pinncore.SettingError("adam_lr", bad, "must be another")
-        return build_settings(config)
+        return build_settings(config, source)
 
     end = Recorder.end_untrained
 

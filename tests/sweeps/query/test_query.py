@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from pinncore.problems import PROBLEMS
 from sweeps.cli.query import EXPORT_TIME_LIMIT_S
 from sweeps.errors import QueryError, StudyError
 from sweeps.query.confined import Limits
@@ -19,12 +19,13 @@ from sweeps.query.statement import LONGEST
 from sweeps.query.text import render, shown
 from sweeps.query.views import NEEDS
 from sweeps.storage.schema import TABLES
+from sweeps.storage.stored_problem import write_problem
 from sweeps.storage.tables import StudyTables
 from tests import ROOT
 
 from .. import synthetic
 from ..invoking import invoke
-from ..toy_problem import Wind
+from ..problems import WIND, of_strain
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +101,12 @@ def test_several_studies_have_different_names(study: Path, tmp_path: Path) -> No
     assert query([study, namesake], counted)["study"].to_pylist() == [str(namesake), str(study)]
 
 
-def test_studies_with_different_columns_are_read_together(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(PROBLEMS, Wind.name, Wind)
+def test_studies_with_different_columns_are_read_together(study: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     synthetic.make_study(other, trials=0, failed=0)
-    wind = StudyTables(other, problem=Wind.name)
+    shutil.rmtree(other / "events")
+    write_problem(other, WIND)
+    wind = StudyTables(other)
     wind.publish("a", trials=[{"trial": 0, "replicate": 0, "loss_walls": 2}])
     table = query([study, other], "SELECT study, loss_walls, loss_lrb FROM trials WHERE loss_walls IS NOT NULL")
     assert table.to_pylist() == [{"study": "other", "loss_walls": 2.0, "loss_lrb": None}]
@@ -114,11 +114,11 @@ def test_studies_with_different_columns_are_read_together(
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_study_without_results_has_empty_tables(tmp_path: Path, table: str) -> None:
-    (tmp_path / "study.yaml").write_text("study: new\n")
+    (of_strain(tmp_path) / "study.yaml").write_text("study: new\n")
     assert query([tmp_path], f"SELECT * FROM {table}").num_rows == 0
     assert query([tmp_path], f"SELECT * FROM {table}").column_names[0] == "study"
     assert ranked_trials([tmp_path]).num_rows == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["problem.json", "study.yaml"]
 
 
 def test_tables_of_one_query_have_the_same_publications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

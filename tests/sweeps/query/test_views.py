@@ -16,6 +16,7 @@ from sweeps.storage.tables import StudyTables
 
 from .. import synthetic
 from ..bare_rows import Row, replicates, row, study
+from ..problems import of_strain
 
 INF, NAN = float("inf"), float("nan")
 
@@ -171,7 +172,7 @@ class TestPareto:
 @pytest.mark.parametrize("view", NEEDS)
 class TestEveryView:
     def test_a_study_without_results(self, tmp_path: Path, view: str) -> None:
-        (tmp_path / "study.yaml").write_text("study: new\nspace: {width: {choice: [8, 16]}}\n")
+        (of_strain(tmp_path) / "study.yaml").write_text("study: new\nspace: {width: {choice: [8, 16]}}\n")
         lines = query([tmp_path], f"FROM {view}")
         assert lines.num_rows == 0 and lines.column_names[0] in ("study", "studies")
 

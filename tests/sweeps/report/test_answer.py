@@ -16,6 +16,7 @@ from pinncore.problems.base import relative
 from sweeps.report.answer import answer, ladder
 
 from .. import synthetic, toy_problem
+from ..problems import STRAIN, WIND
 from .test_report import Page, read
 
 
@@ -64,13 +65,13 @@ def test_without_a_kept_field_the_data_are_asked(tmp_path: Path) -> None:
 
 
 def test_yardsticks_are_computed_from_the_data() -> None:
-    problem = NonlocalStrain()
-    errors = [each.rel_l2 for each in problem.yardsticks(problem.field(np.zeros(6400)))]
+    field, strain = NonlocalStrain().field(np.zeros(6400)), STRAIN.record
+    errors = [each.rel_l2 for each in strain.yardsticks(field, {"data": "strb100"})]
     assert errors[:2] == pytest.approx([0.45, 0.173], abs=3e-3)
-    blind = problem.field(np.zeros(6400)) | {"reference": np.full(6400, np.nan)}
-    assert problem.yardsticks(blind) == ()
-    wind = toy_problem.Wind()
-    assert [each.what for each in wind.yardsticks(wind.field(np.zeros(64)))] == ["the best constant field"]
+    assert len(errors) == 3 and len(strain.yardsticks(field, {"data": {"npz": "of_a_user.npz"}})) == 2
+    assert strain.yardsticks(field | {"reference": np.full(6400, np.nan)}, {}) == strain.yardsticks({}, {}) == ()
+    of_wind = WIND.record.yardsticks(toy_problem.Wind().field(np.zeros(64)), {})
+    assert [each.what for each in of_wind] == ["the best constant field"]
 
 
 def test_the_limit_of_the_bundled_data_is_what_the_equation_leaves() -> None:
@@ -86,5 +87,5 @@ def test_the_limit_of_the_bundled_data_is_what_the_equation_leaves() -> None:
     solved = idctn(dctn(forcing) / (1 + gauss.g_mm2[0] * (waves[:, None] + waves)))
     predicted = RegularGridInterpolator((axis, axis), solved, bounds_error=False, fill_value=None)(corners)
     assert gauss.enonlocal_true is not None
-    limit = NonlocalStrain().yardsticks(NonlocalStrain().field(np.zeros(6400)))[-1]
+    limit = STRAIN.record.limits["strb100"]
     assert limit.is_limit and relative(predicted, gauss.enonlocal_true) == pytest.approx(limit.rel_l2, rel=0.05)

@@ -30,6 +30,7 @@ from tests.pinncore.test_mesh import on_elements
 
 from .. import synthetic
 from ..invoking import invoke
+from ..problems import STRAIN
 
 VOID = {"meta", "img", "wbr"}
 SETTINGS = ("width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor")
@@ -262,22 +263,22 @@ def test_both_themes_a_phone_and_paper_are_thought_of(study: Path, page: Page) -
 @pytest.mark.parametrize("number", [0, 3])
 def test_the_snippet_is_a_study_file_of_that_configuration(study: Path, number: int) -> None:
     row = StudyTables(study).read("trials").sort_by("trial").to_pylist()[number]
-    spec = load_text(snippet("demo", {"space": {"width": {}}}, row), base=Path("/"))
-    assert spec.config({}) == config_of(row)
+    spec = load_text(snippet("demo", {"space": {"width": {}}}, STRAIN, row), base=Path("/"))
+    assert spec.config({}) == config_of(row, STRAIN.record)
     assert spec.study == "demo-best" and spec.search.replicates == 10 and search_of(spec).limit == 1
 
 
 def test_the_snippet_keeps_the_objectives_and_leaves_out_defaults(study: Path) -> None:
     row = StudyTables(study).read("trials").to_pylist()[0]
-    text = snippet("demo", {"search": {"objective": ["rel_l2", "loss"]}}, row)
+    text = snippet("demo", {"search": {"objective": ["rel_l2", "loss"]}}, STRAIN, row)
     spec = load_text(text, base=Path("/"))
     assert "divergence_factor" not in text and spec.objectives == ("rel_l2", "loss")
 
 
 def test_texts_that_yaml_would_misread_are_quoted_in_the_snippet(study: Path) -> None:
     row = StudyTables(study).read("trials").sort_by("trial").to_pylist()[0] | {"init": "file:/a b/x: #1.npz"}
-    assert '  init: "file:/a b/x: #1.npz"' in snippet("12", {}, row)
-    assert "study: 12-best" in snippet("12", {}, row)
+    assert '  init: "file:/a b/x: #1.npz"' in snippet("12", {}, STRAIN, row)
+    assert "study: 12-best" in snippet("12", {}, STRAIN, row)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -26,6 +26,7 @@ PACKS = {3: PackProgress(4, "lbfgs", 2.0, 25914), 4: PackProgress(1, "mixed", 0.
 SNAPSHOT = StudySnapshot(
     study="quickstart",
     objective="rel_l2",
+    is_percent=True,
     limit=16,
     counts={"COMPLETE": 2, "FAIL": 1, "PRUNED": 0, "RUNNING": 8, "WAITING": 5},
     failures=1,
@@ -90,7 +91,7 @@ def test_the_view_shows_what_was_pruned_retried_and_what_ends_the_study() -> Non
     assert lines[5] == "ending  budget.hours: 2 h are used up (2.01 h)"
     assert status_line(ending).startswith("quickstart: 6/16 trials, 1 running, 3 pruned, best")
     pruned = trial(7, value=None, state="PRUNED", stop_reason="pruned")
-    assert finished_line(pruned, "rel_l2").startswith("trial 7: pruned in 22 s  width=16")
+    assert finished_line(pruned, "rel_l2", is_percent=True).startswith("trial 7: pruned in 22 s  width=16")
 
 
 def test_the_view_shows_what_the_workers_measured() -> None:
@@ -212,9 +213,9 @@ def test_the_view_is_left_standing_when_the_study_is_interrupted() -> None:
 
 def test_a_finished_trial_without_times_or_reasons_is_one_line() -> None:
     bare = FinishedTrial(3, "COMPLETE", 0.5, {})
-    assert finished_line(bare, "loss") == "trial 3: loss 0.5"
+    assert finished_line(bare, "loss", is_percent=False) == "trial 3: loss 0.5"
     failed = replace(bare, state="FAIL", value=None, failure="worker\nlost")
-    assert finished_line(failed, "loss") == "trial 3: failed, worker lost"
+    assert finished_line(failed, "loss", is_percent=False) == "trial 3: failed, worker lost"
 
 
 @pytest.mark.parametrize(

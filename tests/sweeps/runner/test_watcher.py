@@ -46,7 +46,7 @@ class Owner:
     def do_snapshot(self, since: int) -> StudySnapshot:
         if self.fails is not None:
             raise self.fails
-        return StudySnapshot("small", "rel_l2", 1, {"WAITING": 1}, packs=self.packs)
+        return StudySnapshot("small", "rel_l2", True, 1, {"WAITING": 1}, packs=self.packs)
 
 
 class View:

@@ -25,6 +25,7 @@ from sweeps.spec.dimensions import Choice, Dimension, Int, contains
 from sweeps.spec.parse import parse_spec
 from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_text
+from sweeps.study.problems import load_problem
 from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL
 
 NETS = """
@@ -155,7 +156,7 @@ def test_values_of_conditions_are_those_of_the_field() -> None:
 
 def test_paths_in_conditions_are_those_of_the_field(tmp_path: Any) -> None:
     text = MINIMAL + "space: {init: {choice: [torch, file:w.npz]}, width: {choice: [3, 4], when: {init: file:w.npz}}}"
-    spec = parse_spec(text, base=tmp_path)
+    spec = parse_spec(text, base=tmp_path, load_problem=load_problem)
     assert spec.space["width"].when == {"init": (f"file:{tmp_path}/w.npz",)}
 
 

@@ -16,17 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinncore.errors import SettingError
-from pinncore.problems import PROBLEMS, NonlocalStrain
+from pinncore.problems import NonlocalStrain
 from pinncore.settings import TrainSettings
 from sweeps.errors import SpecError
 from sweeps.spec import model, yaml_text
 from sweeps.spec.dimensions import Choice, Int, LogInt, LogUniform, Uniform
-from sweeps.spec.parse import json_schema, parse_spec
+from sweeps.spec.parse import parse_spec
 from sweeps.spec.sections import PrunerSettings, SearchSettings
 from sweeps.spec.study_spec import StudySpec, build_settings, config_sha256
 from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
+from sweeps.study.problems import load_problem, study_schema
 from tests.sweeps.spec.study_files import ELSEWHERE, EXAMPLES, MINIMAL, ROOT, write_files
+
+from ..problems import STRAIN
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def files(tmp_path: Path) -> Path:
 
 def test_a_minimal_file_has_the_defaults_of_the_settings() -> None:
     spec = load_text(MINIMAL, base=ELSEWHERE)
-    train, problem = build_settings(spec.config({}))
+    train, problem = build_settings(spec.config({}), spec.source)
     assert (train, problem) == (TrainSettings(), NonlocalStrain())
     assert (spec.search.objective, spec.search.sampler, spec.search.seed) == ("rel_l2", "random", 0)
 
@@ -100,7 +103,7 @@ def test_a_configuration_is_whole_and_plain() -> None:
     assert type(config["problem"]["scale_factor"]) is float
     assert list(config["train"]) == [field.name for field in dataclasses.fields(TrainSettings)]
     assert list(config["problem"]) == ["name", *(field.name for field in dataclasses.fields(NonlocalStrain))]
-    train, problem = build_settings(config)
+    train, problem = build_settings(config, spec.source)
     assert problem == NonlocalStrain(scale_factor=3.0) and train == TrainSettings()
     with pytest.raises(
         ValueError, match=r"params must name fields among \['inputs', 'scale_factor'\], got \['width'\]"
@@ -220,7 +223,7 @@ state: postgresql://me@host/db?sslmode=require
     assert spec.state == "postgresql://me@host/db?sslmode=require" and spec.resources.priority == 7
     again = load_text(spec.to_yaml(), base=ELSEWHERE)
     assert again == spec and again.sha256() == spec.sha256()
-    jsonschema.Draft202012Validator(json_schema()).validate(spec.to_plain())
+    jsonschema.Draft202012Validator(study_schema()).validate(spec.to_plain())
     assert load_text(text.replace("quantile: 0.9", "quantile: 0.5"), base=ELSEWHERE).sha256() != spec.sha256()
 
 
@@ -241,7 +244,7 @@ def test_folders_of_other_studies_and_of_the_state_are_absolute(tmp_path: Path) 
     assert spec.state == f"{tmp_path}/states/here"
     assert load_text(spec.to_yaml(), base=ELSEWHERE) == spec
     (tmp_path / "one" / "study.yaml").unlink()
-    assert parse_spec(spec.to_yaml(), base=ELSEWHERE) == spec
+    assert parse_spec(spec.to_yaml(), base=ELSEWHERE, load_problem=load_problem) == spec
     (tmp_path / "states").write_text("")
     with pytest.raises(SpecError, match=r"search.warm_start\[0\]: is not a study.*\nstate: is a file, not a folder"):
         load_text(text.replace("/here", ""), base=tmp_path)
@@ -393,31 +396,31 @@ def _file_accepts(content: dict[str, Any]) -> bool:
 
 
 def test_fields_of_train_and_problems_have_names_of_their_own() -> None:
-    names = [field.name for owner in (TrainSettings, *PROBLEMS.values()) for field in dataclasses.fields(owner)]
+    names = [field.name for owner in (TrainSettings, NonlocalStrain) for field in dataclasses.fields(owner)]
     assert len(names) == len(set(names))
-    assert not set(names) & set(model.section_keys(model.study_file(tuple(PROBLEMS)))[""])
+    assert not set(names) & set(model.section_keys(model.study_file(STRAIN.record))[""])
 
 
 # ---- the JSON schema ----
 
 
 def test_the_schema_is_one_and_describes_every_key() -> None:
-    schema = json_schema()
+    schema = study_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     nodes = [schema, *schema["$defs"].values()]
     undescribed = [
         name for node in nodes for name, key in node.get("properties", {}).items() if not key.get("description")
     ]
     assert undescribed == []
-    fields = {field.name for owner in (TrainSettings, *PROBLEMS.values()) for field in dataclasses.fields(owner)}
+    fields = {field.name for owner in (TrainSettings, NonlocalStrain) for field in dataclasses.fields(owner)}
     assert set(schema["$defs"]["Space"]["properties"]) == fields
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_agree_with_the_schema(path: Path) -> None:
     content, _ = yaml_text.read(path.read_text())
-    jsonschema.Draft202012Validator(json_schema()).validate(content)
-    jsonschema.Draft202012Validator(json_schema()).validate(load_spec(path).to_plain())
+    jsonschema.Draft202012Validator(study_schema()).validate(content)
+    jsonschema.Draft202012Validator(study_schema()).validate(load_spec(path).to_plain())
 
 
 @pytest.mark.parametrize(
@@ -449,7 +452,7 @@ def test_examples_agree_with_the_schema(path: Path) -> None:
 )
 def test_the_schema_refuses_what_an_editor_should_mark(text: str) -> None:
     content, _ = yaml_text.read(text if text.startswith("study") else f"study: s\n{text}")
-    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(content)
+    assert not jsonschema.Draft202012Validator(study_schema()).is_valid(content)
 
 
 # ---- the documentation ----
@@ -457,7 +460,7 @@ def test_the_schema_refuses_what_an_editor_should_mark(text: str) -> None:
 
 def documented_tables() -> str:
     """Return the tables of docs/study-file.md, made from the model."""
-    schema = json_schema()
+    schema = study_schema()
     titles = {
         "search": "SearchSettings",
         "search.pruner": "PrunerSettings",

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pinncore.problems import PROBLEMS
 from sweeps.spec import model, yaml_text
 from sweeps.spec.samplers import PRUNERS
 from sweeps.spec.template import MARK, study_name, study_template
@@ -15,9 +14,9 @@ from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
 
 from ..invoking import errors_of, invoke
+from ..problems import STRAIN
 
-PROBLEM = next(iter(PROBLEMS))
-TEXT = study_template("mine", PROBLEM)
+TEXT = study_template("mine", STRAIN)
 KEYS = {
     found[1]: found[2]
     for found in re.finditer(rf"^# ([a-z][\w.]*): (.*?){re.escape(MARK)}\S", TEXT, flags=re.MULTILINE)
@@ -33,7 +32,7 @@ def test_it_is_a_study_of_twelve_lines(tmp_path: Path) -> None:
 
 
 def test_every_key_of_a_study_file_is_in_it() -> None:
-    sections = model.section_keys(model.study_file((PROBLEM,)))
+    sections = model.section_keys(model.study_file(STRAIN.record))
     content = yaml_text.read(TEXT)[0]
     wanted = {key for key in sections[""] if key not in sections}
     wanted |= {f"{name}.{key}" for name, keys in sections.items() if name not in ("", "space") for key in keys}

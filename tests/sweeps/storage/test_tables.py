@@ -20,17 +20,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinncore.problems import PROBLEMS, NonlocalStrain
+from pinncore.problems import NonlocalStrain
 from sweeps.errors import StudyError, StudyWarning
 from sweeps.storage.compaction import compact
 from sweeps.storage.meanings import meaning_of
 from sweeps.storage.own_files import IDENTITY, marked, unmarked
 from sweeps.storage.schema import TABLES, all_settings, column_of, config_of, setting_columns, table_schema
+from sweeps.storage.stored_problem import write_problem
 from sweeps.storage.tables import StudyTables, of_member
 from tests import ROOT
 
 from .. import synthetic
-from ..toy_problem import Wind
+from ..problems import STRAIN, WIND, of_strain
 
 DOCUMENT = ROOT / "docs" / "tables.md"
 
@@ -83,20 +84,20 @@ def test_values_come_back_as_they_were_published(tables: StudyTables) -> None:
 
 
 def test_a_setting_that_shares_a_metrics_name_is_stored_under_its_section() -> None:
-    row = setting_columns(synthetic.config(0))
+    row = setting_columns(synthetic.config(0), STRAIN.record)
     assert row["problem_loss"] == "norm" and row["problem"] == "nonlocal_strain" and "loss" not in row
-    assert column_of("train", "width", "nonlocal_strain") == "width"
-    assert set(row) <= set(table_schema("trials").names)
+    assert column_of("train", "width", STRAIN.record) == "width"
+    assert set(row) <= set(table_schema("trials", STRAIN.record).names)
 
 
 def test_a_configuration_comes_back_from_its_row(tables: StudyTables) -> None:
     for row in tables.read("trials").to_pylist():
-        assert config_of(row) == synthetic.config(row["trial"])
+        assert config_of(row, STRAIN.record) == synthetic.config(row["trial"])
 
 
-def test_numpy_scalars_and_other_loss_terms_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROBLEMS, Wind.name, Wind)
-    tables = StudyTables(tmp_path, problem=Wind.name)
+def test_numpy_scalars_and_other_loss_terms_are_stored(tmp_path: Path) -> None:
+    write_problem(tmp_path, WIND)
+    tables = StudyTables(tmp_path)
     row = {"trial": np.int32(4), "replicate": 0, "state": "COMPLETE", "loss_walls": np.float32(0.5), "adam_lr": 1}
     tables.publish("a", trials=[row | {"keep_epochs": (0, 50)}])
     stored = tables.read("trials").to_pylist()[0]
@@ -133,8 +134,7 @@ def test_killed_between_any_two_writes_there_is_all_of_a_flush_or_none(step: str
             assert set(pandas.read_parquet(study / name)["trial"]) == trials
         if len(trials) == 3:
             synthetic.publish(survived, "pack-000001", range(3, 6))
-        other = StudyTables(folder / "never-interrupted")
-        other.study_dir.mkdir()
+        other = StudyTables(of_strain(folder / "never-interrupted"))
         shutil.copy(study / IDENTITY, other.study_dir)
         synthetic.publish(other, "pack-000000", range(3))
         synthetic.publish(other, "pack-000001", range(3, 6))
@@ -189,12 +189,12 @@ def test_a_published_flush_is_never_written_again(tables: StudyTables) -> None:
 
 
 def test_nothing_is_written_where_a_later_table_cannot_be_built(tmp_path: Path) -> None:
-    tables = StudyTables(tmp_path / "demo")
+    tables = StudyTables(of_strain(tmp_path / "demo"))
     with pytest.raises(ValueError, match=r"no such columns in the table trials: \['rel_l3'\]"):
         tables.publish("a", trials=[{"trial": 0, "rel_l3": 1.0}], curves=[synthetic.curve(0)])
     with pytest.raises(ValueError, match="equally long"):
         tables.publish("a", trials=[], curves=[{"step": [1, 2], "loss": [1.0]}])
-    assert not (tmp_path / "demo").exists()
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["problem.json"]
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -202,10 +202,10 @@ def test_nothing_is_written_where_a_later_table_cannot_be_built(tmp_path: Path) 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_study_without_files_has_empty_tables(tmp_path: Path, table: str) -> None:
-    tables = StudyTables(tmp_path / "none")
+    tables = StudyTables(of_strain(tmp_path / "none"))
     assert tables.read(table).num_rows == 0
     assert tables.read(table).schema.equals(tables.schema(table))
-    assert tables.remove_orphans() == [] and not (tmp_path / "none").exists()
+    assert tables.remove_orphans() == [] and len(list((tmp_path / "none").iterdir())) == 1
 
 
 @pytest.mark.parametrize("keep", [0, 3, 0.5, -1])
@@ -241,7 +241,7 @@ def test_files_with_other_columns_are_read_side_by_side(tables: StudyTables) -> 
 def test_a_table_without_rows_has_no_files_and_all_columns(tmp_path: Path) -> None:
     study = tmp_path / "bare"
     synthetic.make_study(study, trials=0, failed=0)
-    tables = StudyTables(study, problem="nonlocal_strain")
+    tables = StudyTables(study)
     for number in range(3):
         tables.publish(
             f"trials-{number:06d}", trials=[synthetic.trial_row(number)], curves=[synthetic.curve(number)], weights=[]
@@ -325,7 +325,7 @@ def _documented() -> dict[str, list[tuple[str, str, str, str]]]:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_document_lists_every_column_with_its_type_and_unit(table: str, tmp_path: Path) -> None:
-    schema = StudyTables(tmp_path).schema(table)
+    schema = table_schema(table, STRAIN.record)
     units = [(field.metadata or {}).get(b"unit", b"").decode() for field in schema]
     expected = [(field.name, str(field.type), unit) for field, unit in zip(schema, units, strict=True)]
     assert [line[:3] for line in _documented()[table]] == expected
@@ -333,11 +333,11 @@ def test_the_document_lists_every_column_with_its_type_and_unit(table: str, tmp_
 
 def test_the_document_gives_the_meanings_that_the_report_gives() -> None:
     meanings = {column: meaning.replace("`", "") for column, _, _, meaning in _documented()["trials"]}
-    results = {column for column in meanings if column not in {each.column for each in all_settings("nonlocal_strain")}}
+    results = {column for column in meanings if column not in {each.column for each in all_settings(STRAIN.record)}}
     assert {"host", "loss_lrb", "rel_l2"} <= results
     for column in results:
-        assert (meaning_of(column, "nonlocal_strain") or "").replace("`", "") == meanings[column]
-    assert all(meaning_of(column, "nonlocal_strain") for column in meanings) and not meaning_of("x", "nonlocal_strain")
+        assert (meaning_of(column, STRAIN.record) or "").replace("`", "") == meanings[column]
+    assert all(meaning_of(column, STRAIN.record) for column in meanings) and not meaning_of("x", STRAIN.record)
 
 
 def test_the_document_gives_the_meaning_that_metrics_have() -> None:

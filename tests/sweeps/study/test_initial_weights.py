@@ -14,6 +14,7 @@ from sweeps.spec.sources import absolute_source, split_source
 from sweeps.storage.tables import StudyTables
 from sweeps.study.initial_weights import layers_of, trial_weights
 from sweeps.study.loading import load_spec, load_text
+from sweeps.study.problems import load_problem
 from tests.sweeps.spec.study_files import ELSEWHERE, MINIMAL, mistakes
 from tests.sweeps.synthetic import make_study, trial_row, weights
 
@@ -151,4 +152,4 @@ def test_a_study_that_took_its_weights_is_read_without_their_source(study: Path)
         f'train.init: there is no study in {study}, got "trial:{study}/3". Relative paths start at the folder of the '
         "study file."
     ]
-    assert parse_spec(text, base=ELSEWHERE) == spec
+    assert parse_spec(text, base=ELSEWHERE, load_problem=load_problem) == spec

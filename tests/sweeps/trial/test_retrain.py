@@ -16,7 +16,7 @@ from sweeps.errors import StudyError
 from sweeps.query.ranking import Ranking
 from sweeps.trial.compare import reasons
 from sweeps.trial.retrain import retrain
-from sweeps.trial.tables import TrialReader, network_of, settings_of
+from sweeps.trial.tables import TrialReader, network_of
 
 from ..invoking import errors_of, invoke
 from ..trained_studies import EXPLODING, FIRST_ONLY, FROM_FILE, LISTED, PLAIN, POISONED, REPEATED, every_end, sampled
@@ -153,7 +153,7 @@ def test_trials_that_are_not_there_or_were_never_trained_are_refused(
 
 def test_every_known_reason_is_named(study: Path) -> None:
     row: dict[str, Any] = row_of(study, FIRST_ONLY)
-    result, (settings, _) = retrain(study, FIRST_ONLY).result, settings_of(row)
+    result, (settings, _) = retrain(study, FIRST_ONLY).result, TrialReader.of(study).settings_of(row)
     assert reasons(row, result, settings) == (
         "no reason is known: equal code, libraries and machine should give equal numbers",
     )
