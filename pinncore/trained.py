@@ -189,9 +189,11 @@ class TrainedNetwork:
         return {column.symbol: each for column, each in zip(self.problem.outputs, values, strict=True)}
 
     def _places(self, values: Mapping[str, Array]) -> Array:
-        """Return coordinates [points, coordinates], each in its share of the network's length."""
-        symbols = [column.symbol for column in self.problem.coordinates]
-        return np.stack([self.problem.scales[symbol][1] * values[symbol] for symbol in symbols], axis=1)
+        """Return coordinates [points, coordinates] for distances: physical, or those of the network for several units."""
+        columns, scales = self.problem.coordinates, self.problem.scales
+        has_one_unit = len({column.unit for column in columns}) == 1
+        factors = [1.0 if has_one_unit else scales[column.symbol][1] for column in columns]
+        return np.stack([f * values[c.symbol] for f, c in zip(factors, columns, strict=True)], axis=1)
 
     @cached_property
     def _engine(self) -> Engine:

@@ -143,6 +143,8 @@ class Engine(abc.ABC):
 
     def as_tensor(self, array: ArrayLike) -> Tensor:
         """Return an array in the engine's precision, on its device."""
+        if isinstance(array, np.ndarray) and not array.flags.writeable:
+            array = array.copy()  # torch has no arrays that cannot be written to
         return torch.as_tensor(array, dtype=self.dtype, device=self.device)
 
 

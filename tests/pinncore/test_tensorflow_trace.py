@@ -19,7 +19,6 @@ from pinncore import Member, MemberResult, NonlocalStrain, Pack, TrainSettings
 from pinncore.engines import ENGINES
 from pinncore.networks import flatten
 from pinncore.optim import FirstOrderSettings, PackedFirstOrder
-from pinncore.problems import PointSet
 
 from .helpers import assert_close
 
@@ -61,8 +60,9 @@ def weights(trace: dict[str, NDArray[np.float64]], epoch: int, prefix: str = "")
 def test_epoch_zero(trace: dict[str, NDArray[np.float64]], kind: str) -> None:
     """Prediction, derivatives, loss terms and each gradient array before the first step."""
     pack = Pack([Member(settings(kind, 1), PROBLEM)], device="cpu")
-    points = pack.engine.problems[0].point_sets[0]
-    jet = pack.engine.jets(pack.x[0], 0, PointSet("value", points.inputs, {}))
+    (problem,) = pack.engine.problems
+    points, channels = problem.point_sets[0], problem.groups[0].channels
+    (jet,) = pack.engine.channels(pack.x[0], 0, channels, points, problem.group_columns(0, points))
     for name, found in zip(("u", "u_x", "u_y", "laplacian"), jet, strict=True):
         assert_close(found, trace[f"epoch0/{name}"][:, 0], TENSORFLOW, name)
     loss, terms, gradient = pack.engine.evaluate(pack.x)

@@ -60,12 +60,13 @@ def test_field_and_metrics_are_those_of_the_end_of_training(file: Path, engine: 
 @pytest.mark.parametrize("scope", ["", "all"])
 def test_the_residual_at_the_held_out_points_is_the_metric(file: Path, scope: str) -> None:
     network, result = trained(file, scope=scope)
-    points = network.problem.held_out
-    assert points is not None
-    given = network.residual(**points.columns)
-    found = np.sqrt(np.mean(given**2) / np.mean(points.columns["elocal"] ** 2))
+    ((_, points),) = network.problem.held_out
+    columns = (*NonlocalStrain.coordinates, *NonlocalStrain.known)
+    values = {column.name: points.values[column.symbol] for column in columns}
+    given = network.residual(**values)
+    found = np.sqrt(np.mean(given**2) / np.mean(values["elocal"] ** 2))
     assert found == pytest.approx(result.metrics["heldout_residual"], rel=1e-12)
-    interpolated = network.residual(points.columns["x_mm"], points.columns["y_mm"])
+    interpolated = network.residual(values["x_mm"], values["y_mm"])
     assert_close(interpolated, given, 1e-12, "interpolated between Gauss points")
 
 

@@ -1,10 +1,11 @@
-"""Engines: forward Laplacian against nested autograd, both against differences of a plain NumPy network."""
+"""Engines on the strain problem: channels against nested autograd, both against differences of a NumPy network."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pinncore import FieldData, NonlocalStrain, SettingError
+from pinncore import FieldData, NonlocalStrain, SettingError, Table
 from pinncore.activations import ACTIVATIONS
 from pinncore.data.points import Points
 from pinncore.engines import ENGINES, Engine, FusedEngine, ReferenceEngine, TorchEngine, choose_engine
 from pinncore.layouts import PackedLayout
 from pinncore.member import is_padded
 from pinncore.networks import Layers, layer_sizes, unflatten
-from pinncore.problems import Column, Jet, PointSet, Problem
+from pinncore.problems import PointSet, Problem
 from pinncore.settings import ENGINE_TRAITS, TrainSettings, broken_rule, hints
 
 from ..helpers import CPU, alone, assert_close, build, difference, unpacked
@@ -42,14 +43,18 @@ def assert_engines_agree(
     seed: int = 0,
     activation: str = "tanh",
 ) -> None:
-    """Loss, terms, gradient and outputs, and the jets on 200 other points, of every engine against the reference."""
+    """Loss, terms, gradient and outputs, and the channels on 200 other points, of every engine against the reference."""
     reference, y = build(
         [layers], data, [settings], engine=ReferenceEngine, init=init, seed=seed, activation=activation
     )
     expected = reference.evaluate(y)
-    reach = np.abs(reference.problems[0].point_sets[0].inputs).max(axis=0)
-    points = PointSet("value", np.random.default_rng(seed).uniform(-reach, reach, (200, len(reach))), {})
-    jets = reference.jets(y[0], 0, points)
+    (problem,) = reference.problems
+    trained, channels = problem.point_sets[0], problem.groups[0].channels
+    reach, count = np.abs(trained.inputs).max(axis=0), min(200, len(trained))
+    inputs = np.random.default_rng(seed).uniform(-reach, reach, (count, len(reach)))
+    points = PointSet("value", inputs, {name: values[:count] for name, values in trained.values.items()})
+    columns = problem.group_columns(0, points)
+    jets = reference.channels(y[0], 0, channels, points, columns)[0]
     for kind in TESTED:
         engine, x = build([layers], data, [settings], engine=kind, init=init, seed=seed, activation=activation)
         found = engine.evaluate(x)
@@ -57,7 +62,8 @@ def assert_engines_agree(
         assert_close(found.terms, expected.terms, ENGINE, f"{kind.name}: terms")
         gradients = unpacked(engine, found.gradient) + unpacked(reference, expected.gradient)
         assert_close(*gradients, ENGINE, f"{kind.name}: gradient")
-        for name, ours, theirs in zip(Jet._fields, engine.jets(x[0], 0, points), jets, strict=True):
+        ours_of_all = engine.channels(x[0], 0, channels, points, columns)[0]
+        for name, ours, theirs in zip(("u", "u_x", "u_y", "laplacian"), ours_of_all, jets, strict=True):
             assert_close(ours, theirs, ENGINE, f"{kind.name}: {name}")
         assert_close(engine.outputs(x, [0]), reference.outputs(y, [0]), ENGINE, f"{kind.name}: outputs")
 
@@ -165,21 +171,22 @@ def plain_loss(
         return (inputs @ weights[-1][0] + weights[-1][1])[:, 0]
 
     total = np.longdouble(0)
-    for points in problem.point_sets:
+    for points, weight in zip(problem.point_sets, problem.weights, strict=True):
         inputs = points.inputs.astype(np.longdouble)
         right, up = np.zeros(layers[0], np.longdouble), np.zeros(layers[0], np.longdouble)
         right[0] = up[1] = step
         u = network(inputs)
-        if points.term == "residual":
+        if points.name == "residual":
             laplacian = (
                 network(inputs + right) + network(inputs - right) + network(inputs + up) + network(inputs - up) - 4 * u
             ) / step**2
-            residual = u - points.data["g"] * laplacian - points.data["elocal"]
+            (_, g), (_, e) = problem.scales["g"], problem.scales["elocal"]  # to the network's units
+            residual = u - g * points.values["g"] * laplacian - e * points.values["elocal"]
         else:
-            shift = right if points.term == "lrb" else up
+            shift = right if points.name == "lrb" else up
             residual = (network(inputs + shift) - network(inputs - shift)) / (2 * step)
         square = (residual**2).sum()
-        total += points.weight * (square / len(u) if problem.loss_form == "mean_square" else np.sqrt(square))
+        total += weight * (square / len(u) if problem.loss_form == "mean_square" else np.sqrt(square))
     return total
 
 
@@ -217,20 +224,16 @@ def test_differences_of_a_plain_network(
 class Square(Problem):
     """(u - 11)^2 at one point, the slides' first experiment: no derivatives, one term."""
 
-    name = "square"
-    terms = ("value",)
-    coordinates = (Column("x", "x"), Column("y", "y"))
+    coordinates = dict.fromkeys("xyge", "1")
+    outputs = {"u": "1"}
+    domain = Table({"x": [2.0], "y": [3.0], "g": [8.0], "e": [5.0]})
+
+    def equations(self, u: Any) -> dict[str, Any]:
+        return {"value": u - 11}
 
     @property
-    def loss_form(self) -> str:
-        return "mean_square"
-
-    @property
-    def point_sets(self) -> tuple[PointSet, ...]:
-        return (PointSet("value", np.array([[2.0, 3.0, 8.0, 5.0]]), {}),)
-
-    def residual(self, term: str, u: Jet, data: object) -> Tensor:
-        return u.value - 11
+    def scales(self) -> dict[str, tuple[float, float]]:
+        return dict.fromkeys("xyge", (0.0, 1.0))
 
 
 @pytest.mark.parametrize("kind", [*TESTED, ReferenceEngine])

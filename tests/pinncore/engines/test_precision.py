@@ -71,6 +71,6 @@ def test_an_evaluation_is_as_precise_as_it_is_asked_to_be(coarse: FieldData, mon
     torch.set_float32_matmul_precision("medium")
     monkeypatch.setattr(torch, "bmm", watched)
     single.evaluate(x.float())
-    single.jets(x[0].float(), 0, engine.problems[0].point_sets[0])
+    single.residuals(x[0].float(), 0, 0, engine.problems[0].point_sets[0])
     assert set(seen) == {"highest"}
     assert torch.get_float32_matmul_precision() == "medium"

@@ -88,7 +88,8 @@ def test_a_state_dict_is_the_bare_network_of_the_documented_layers(tmp_path: Pat
     for level in range(4):
         value = torch.nn.functional.linear(value, tensors[f"{2 * level}.weight"], tensors[f"{2 * level}.bias"])
         value = SIGMA[activation](value) if level < 3 else value
-    assert off(value[:, 0] / about["output"]["factor"], trained) < 1e-13
+    assert about["outputs"] == [{"name": "u", "unit": "1", "expression": "N_u*size_u"}] and about["fields"] == ["N_u"]
+    assert off(value[:, 0] * about["symbols"]["size_u"], trained) < 1e-13
 
 
 def test_an_npz_is_the_start_of_another_study(study: Path, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_an_npz_is_the_start_of_another_study(study: Path, tmp_path: Path) -> No
         about = json.loads(str(arrays["pinnsweep"]))
     row = TrialReader.of(study).row(PLAIN)
     assert (about["trial"], about["config_hash"], about["rel_l2"]) == (PLAIN, row["config_hash"], row["rel_l2"])
-    assert about["activation"] == "tanh" and about["output"]["factor"] > 1
+    assert about["activation"] == "tanh" and 0 < about["symbols"]["size_u"] < 1
     overrides = (f"train.init=file:{file}", "train.width=5", "space={scale_factor: {choice: [1]}}")
     begun = sampled(tmp_path / "next", *overrides, trials=1)
     assert np.array_equal(TrialReader.of(begun).kept_weights(TrialReader.of(begun).row(0))[0], parameters)
