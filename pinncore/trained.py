@@ -189,7 +189,7 @@ class TrainedNetwork:
         return {column.symbol: each for column, each in zip(self.problem.outputs, values, strict=True)}
 
     def _places(self, values: Mapping[str, Array]) -> Array:
-        """Return coordinates [points, coordinates] for distances: physical, or those of the network for several units."""
+        """Return coordinates [points, coordinates] for distances: those of the network where units differ."""
         columns, scales = self.problem.coordinates, self.problem.scales
         has_one_unit = len({column.unit for column in columns}) == 1
         factors = [1.0 if has_one_unit else scales[column.symbol][1] for column in columns]

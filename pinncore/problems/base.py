@@ -357,10 +357,16 @@ class Problem(abc.ABC):
 
     @property
     def _limits(self) -> Mapping[str, tuple[float, float]]:
+        from ..geometry import Table
+
         limits: Mapping[str, tuple[float, float]] = self._region.limits
-        if sorted(limits) != sorted(column.symbol for column in self.coordinates):
-            names = ", ".join(column.symbol for column in self.coordinates)
-            raise class_error(type(self), f"domain must be one of the coordinates {names}, not of {', '.join(limits)}")
+        names = [column.symbol for column in self.coordinates]
+        if isinstance(self.domain, Table):  # it may have columns of data and outputs beside them
+            limits = {name: limits[name] for name in names if name in limits}
+        if sorted(limits) != sorted(names):
+            raise class_error(
+                type(self), f"domain must be one of the coordinates {', '.join(names)}, not of {', '.join(limits)}"
+            )
         return limits
 
     @property

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import sympy as sp
-from numpy.typing import NDArray
 
 from pinncore import Condition, Disk, Problem, SettingError, Table, TrainedNetwork, TrainSettings
 from pinncore.initialisation import initial_parameters
@@ -17,7 +16,7 @@ from pinncore.weight_files import about, write_network
 from .helpers import assert_close
 
 X, Y = np.random.default_rng(0).uniform(0.1, 0.9, (2, 30))
-GRID = np.stack(np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 7))).reshape(2, -1)
+GRID = np.stack(np.meshgrid(np.linspace(0, 1, 21), np.linspace(0, 1, 21))).reshape(2, -1)
 GRID = GRID[:, np.abs(GRID - 0.5).max(axis=0) > 0.2]  # with a hole
 
 
@@ -68,8 +67,6 @@ def network(kind: type[Problem], *, dtype: str = "float64", engine: str = "torch
     settings = TrainSettings(width=6, depth=2, activation="sin", engine=engine, dtype=dtype)  # type: ignore[arg-type]
     shape = (len(kind.coordinates), 6, 6, len(kind.outputs))
     return TrainedNetwork(problem, settings, initial_parameters("torch", shape, seed=4))
-
-
 
 
 def test_hard_conditions_hold_and_sizes_multiply() -> None:

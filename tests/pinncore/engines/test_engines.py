@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pinncore import FieldData, NonlocalStrain, SettingError, Table
 from pinncore.activations import ACTIVATIONS
@@ -43,7 +42,7 @@ def assert_engines_agree(
     seed: int = 0,
     activation: str = "tanh",
 ) -> None:
-    """Loss, terms, gradient and outputs, and the channels on 200 other points, of every engine against the reference."""
+    """Loss, terms, gradient and outputs, and the channels on 200 other points, of every engine and the reference."""
     reference, y = build(
         [layers], data, [settings], engine=ReferenceEngine, init=init, seed=seed, activation=activation
     )
