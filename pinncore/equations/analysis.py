@@ -211,9 +211,9 @@ class _Lowering:
         return self.parameters.setdefault(expression, sp.Symbol(f"p{len(self.parameters)}", real=True))
 
     def _hoist(self, expression: Any, solution: set[Any]) -> Any:
-        if not expression.free_symbols & solution:
+        if isinstance(expression, sp.Expr) and not expression.free_symbols & solution:
             return self._outside(expression)
-        if expression.is_Symbol:
+        if not expression.args:  # a symbol, or a condition that always holds
             return expression
         arguments: Iterable[Any] = expression.args
         if expression.is_Add or expression.is_Mul:

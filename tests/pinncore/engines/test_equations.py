@@ -214,3 +214,10 @@ def test_an_expression_in_torch_is_what_numpy_says(expression: Any) -> None:
 def test_what_torch_cannot_evaluate_is_named(expression: Any) -> None:
     with pytest.raises(SettingError, match="that torch cannot evaluate"):
         torch_function((X, Y), (expression,))
+
+
+def test_conditions_of_pieces_are_no_columns() -> None:
+    """Kernels compare numbers; they know no columns of truth values."""
+    (group,) = Mixed().groups
+    assert all(isinstance(column, sp.Expr) for column in (*group.columns, *group.parameters))
+    assert group.residuals[0].atoms(sp.Piecewise)
