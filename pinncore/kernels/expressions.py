@@ -184,6 +184,8 @@ def _truth(condition: Any) -> Any:
     """Return a condition as a function that is 1 where it holds, else 0."""
     if condition in (sp.true, sp.false):
         return sp.Integer(int(bool(condition)))
+    if condition.is_Symbol:  # that is free of the solution, and computed at the points already
+        return condition
     if isinstance(condition, sp.Not):
         return 1 - _truth(condition.args[0])
     if isinstance(condition, sp.And | sp.Or):
