@@ -60,12 +60,12 @@ class Mesh:
 
 def mesh_of(x: Array, y: Array) -> Mesh | None:
     """Return the mesh of points, shape [points], or None where they do not span a plane."""
-    points = np.stack([x, y], axis=1).astype(float)
-    return _of_elements(points) or _of_points(points)
+    return elements_of(x, y) or _of_points(np.stack([x, y], axis=1).astype(float))
 
 
-def _of_elements(points: Array) -> Mesh | None:
+def elements_of(x: Array, y: Array) -> Mesh | None:
     """Return the mesh of bilinear quadrilaterals with these 2 x 2 Gauss points, None where there is none."""
+    points = np.stack([x, y], axis=1).astype(float)
     if len(points) < 16 or len(points) % 4:
         return None
     gauss = np.arange(len(points)).reshape(-1, 4)

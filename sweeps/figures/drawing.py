@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -52,6 +53,7 @@ STYLE: Any = {
     "svg.hashsalt": "pinnsweep",  # the same arrays give the same bytes
 }
 
+_RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _IN_THE_DARK: Final = {
     INK: "#e7eaee",
     QUIET: "#a3adb9",
@@ -158,6 +160,38 @@ def round_numbers(low: float, high: float, *, log: bool) -> Array:
 def safe(text: str) -> str:
     """Return text with $ escaped, which matplotlib would read as mathematics."""
     return text.replace("$", r"\$")
+
+
+def plain_unit(unit: str) -> str:
+    """Return a unit as people write it: m^2 as m², nothing for a number without a unit."""
+    raised = re.sub(r"(\^|\*\*)(-?[0-9]+)", lambda power: power[2].translate(_RAISED), unit)
+    return "" if unit == "1" else safe(raised.replace("*", "\N{MIDDLE DOT}"))
+
+
+def axis_label(name: str, unit: str) -> str:
+    """Return the words beside an axis."""
+    return safe(name) + (f" in {plain_unit(unit)}" if plain_unit(unit) else "")
+
+
+def unit_label(power: str, unit: str) -> str:
+    """Return the words beside a colour scale: power of ten and unit."""
+    words = " ".join(word for word in (power, plain_unit(unit)) if word)
+    return f"in {words}" if words else ""
+
+
+def power_of_ten(largest: float) -> tuple[float, str]:
+    """Return a factor that makes `largest` a readable number, and the power of ten that it takes out."""
+    exponent = math.floor(math.log10(largest)) if 0 < largest < math.inf else 0
+    return (1.0, "") if -2 < exponent < 3 else (10.0**-exponent, f"$10^{{{exponent}}}$")
+
+
+def fitted_title(axes: Axes, title: str, *, most: int) -> None:
+    """Write a title in letters so small that each line fits, where it has `most` letters of the usual size."""
+    usual, lines = STYLE["axes.titlesize"], title.split("\n")
+    size = usual * min(1.0, max(0.75, most / max(map(len, lines))))
+    longest = round(most * usual / size)
+    cut = (line if len(line) <= longest else line[: longest - 1] + "…" for line in lines)
+    axes.set_title(safe("\n".join(cut)), fontsize=size)
 
 
 def _subs(values: Array, dense_below: float, sparse_above: float) -> tuple[float, ...]:

@@ -1,282 +1,200 @@
-"""Figures over a plane: a field, its error and the residual, in colours that change as smoothly as the values do."""
+"""Pictures of the field of one training: maps over two coordinates, lines over one, slices of three or four."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Literal, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
-from matplotlib.tri import Triangulation
-from scipy.spatial import cKDTree
 
-from pinncore.mesh import Mesh, mesh_of
+from pinncore.problems import Column
 from pinncore.problems.columns import Line
-from pinncore.problems.record import ProblemRecord
+from pinncore.problems.declaring import output_columns
 
-from .drawing import INK, QUIET, STYLE, Array, panel, spans_decades
+from .drawing import Array, axis_label
+from .lines import Lines, line_figure
+from .maps import Map, Plane, error_map, field_map, figure_of, log_limits, log_map, relative_map
+from .slices import View, views_of
 
-DECADES: Final = 6  # of a logarithmic colour scale, at most
-Place = tuple[float, ...]
+Kind = Literal["lines", "predicted", "reference", "error", "relative-error"]
+_FROM_ZERO = 0.5  # smallest over largest value up to which the colour scale of a positive field starts at 0
 
-_SIZE: Final = (4.0, 3.2)  # inches
-_SMALL: Final = (2.4, 1.95)  # two of them fit side by side on a phone
+
+class Picture(NamedTuple):
+    """A picture of a field: what it shows, of which output and in which view (their numbers), on which scale."""
+
+    kind: Kind
+    output: int = 0
+    view: int = 0
+    is_log: bool = False
 
 
 @dataclass(frozen=True)
-class Plane:
-    """Points over two coordinates, arrays of shape [points], with the labels of the axes and lines to draw on them.
+class OutputField:
+    """Prediction and reference [points] of one output; the latter is NaN where it is not known."""
 
-    Pictures of it are `is_small` where several stand in a row; they have no labels.
-    """
+    column: Column
+    predicted: Array
+    reference: Array
 
-    first: Array
-    second: Array
-    labels: tuple[str, str]
-    marks: Sequence[Line] = ()
-    is_small: bool = False
+    @cached_property
+    def has_reference(self) -> bool:
+        """Return whether the reference is known."""
+        return bool(np.isfinite(self.reference).all())
 
-    @staticmethod
-    def of(problem: ProblemRecord, columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> Plane:
-        """Return the points of a problem from columns that have its coordinates."""
-        first, second = problem.coordinates
-        x, y = (at.symbol + ("" if at.unit == "1" else f" in {at.unit}") for at in (first, second))
-        return Plane(columns[first.name], columns[second.name], (x, y), marks)
+    @property
+    def error(self) -> Array:
+        """Return prediction minus reference [points]."""
+        return self.predicted - self.reference
+
+    @cached_property
+    def relative(self) -> Array:
+        """Return the absolute error over the reference in per cent [points], the largest where the latter is 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            percent = np.abs(100 * self.error / self.reference)
+        is_known = np.isfinite(percent)
+        return np.where(is_known, percent, percent[is_known].max(initial=0.0))
+
+    @property
+    def scale(self) -> Array:
+        """Return the values [points] that colour scales are made for."""
+        return self.reference if self.has_reference else self.predicted
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the ends of the linear scale: from 0, where the values are positive and not all near the largest."""
+        low, high = float(self.scale.min()), float(self.scale.max())
+        return (0.0 if 0 < low <= _FROM_ZERO * high else low), high
+
+    @cached_property
+    def spans_a_decade(self) -> bool:
+        """Return whether the field has no negative values and a logarithmic scale shows more of it."""
+        limits, largest = log_limits(self.scale), np.abs(self.scale).max()
+        return limits is not None and limits[1] > 10 * limits[0] and self.scale.min() >= -1e-3 * largest
 
 
 class KeptField:
     """The field of one training, from the columns [points] of the table `fields`, with pictures of it."""
 
-    def __init__(self, problem: ProblemRecord, columns: Mapping[str, Array], marks: Sequence[Line] = ()) -> None:
-        self.plane, self._problem = Plane.of(problem, columns, marks), problem
-        self.predicted, self.reference = columns["predicted"], columns["reference"]
-        self.has_reference = bool(np.isfinite(self.reference).all())
+    def __init__(
+        self,
+        coordinates: Sequence[Column],
+        outputs: Sequence[Column],
+        columns: Mapping[str, Array],
+        marks: Sequence[Line] = (),
+    ) -> None:
+        self.coordinates, self._marks = tuple(coordinates), marks
+        names = [column.name for column in output_columns(tuple(outputs))]
+        pairs = zip(outputs, names[0::2], names[1::2], strict=True)
+        self.outputs = tuple(OutputField(column, columns[name], columns[known]) for column, name, known in pairs)
+        self._places = [columns[column.name] for column in coordinates]
 
     @property
-    def pictures(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the names of the pictures on linear colour scales, and of those on logarithmic ones.
-
-        The latter exist for a field without negative values that spans at least a decade.
-        """
-        linear = ("predicted", "reference", "error") if self.has_reference else ("predicted",)
-        if not self.spans_a_decade:
-            return linear, ()
-        has_relative = self.has_reference and bool((self._relative > 0).any())
-        log = [f"{name}-log" for name in linear if name != "error"] + ["relative-error"] * has_relative
-        return linear, tuple(log)
+    def points(self) -> int:
+        """Return the number of points."""
+        return len(self._places[0])
 
     @cached_property
-    def spans_a_decade(self) -> bool:
-        """Return whether the field has no negative values and a logarithmic scale shows more of it."""
-        limits, largest = log_limits(self._scale), np.abs(self._scale).max()
-        return limits is not None and limits[1] > 10 * limits[0] and self._scale.min() >= -1e-3 * largest
+    def views(self) -> tuple[View, ...]:
+        """Return which points are drawn over which coordinates; slices in the order of their rows."""
+        return views_of(self.coordinates, self._places, few=len(self.outputs) > 1)
+
+    @cached_property
+    def planes(self) -> tuple[Plane, ...]:
+        """Return the points of each view over its two coordinates."""
+        return tuple(
+            Plane.of(
+                (self.coordinates[first], self.coordinates[second]),
+                (self._places[first][view.points], self._places[second][view.points]),
+                self._marks,
+            )
+            for view in self.views
+            for first, second in [view.axes]
+        )
 
     @property
-    def _scale(self) -> Array:
-        return self.reference if self.has_reference else self.predicted
+    def is_drawable(self) -> bool:
+        """Return whether there are points, and all predictions are numbers."""
+        return self.points > 1 and all(np.isfinite(output.predicted).all() for output in self.outputs)
 
     @property
-    def _relative(self) -> Array:
-        """Return the absolute error over the reference in per cent [points], the largest where the latter is 0."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            percent = np.abs(100 * (self.predicted - self.reference) / self.reference)
-        is_known = np.isfinite(percent)
-        return np.where(is_known, percent, percent[is_known].max(initial=0.0))
+    def rows(self) -> tuple[tuple[Picture, ...], ...]:
+        """Return all pictures, those of a row side by side: one row for each output, for each slice of a single one.
 
-    def picture(self, name: str, of: str = "", *, small: bool = False) -> Figure:
-        """Draw one of `pictures`; prediction and reference share colour scales, and `of` ends the title.
-
-        A `small` one has no names of axes.
+        A single output over two coordinates has a second row on logarithmic colour scales, where it has no negative
+        values and spans at least a decade.
         """
-        plane, unit, shown = replace(self.plane, is_small=small), self._problem.unit, name.removesuffix("-log")
-        if name == "error":
-            return error_map(plane, self.predicted - self.reference, title=f"Error{of}", unit=unit)
-        if name == "relative-error":
-            return relative_map(plane, self._relative, title=f"Error / reference{of}")
-        values = self.predicted if shown == "predicted" else self.reference
-        if name != shown:
-            return log_map(plane, values, title=f"{shown.capitalize()}, log{of}", unit=unit, of=self._scale)
-        limits = (min(0.0, float(self._scale.min())), float(self._scale.max()))
-        return field_map(plane, values, title=shown.capitalize() + of, unit=unit, limits=limits)
+        if len(self.coordinates) == 1:
+            return tuple((Picture("lines", number),) for number in range(len(self.outputs)))
+        linear = tuple(
+            tuple(Picture(kind, number, view) for kind in self._kinds(output))
+            for number, output in enumerate(self.outputs)
+            for view in range(len(self.views))
+        )
+        (first, *others) = self.outputs
+        if others or len(self.views) > 1 or not first.spans_a_decade:
+            return linear
+        log = [Picture(picture.kind, is_log=True) for picture in linear[0] if picture.kind != "error"]
+        has_relative = first.has_reference and bool((first.relative > 0).any())
+        return (*linear, (*log, *[Picture("relative-error", is_log=True)] * has_relative))
 
+    @staticmethod
+    def _kinds(output: OutputField) -> tuple[Kind, ...]:
+        return ("predicted", "reference", "error") if output.has_reference else ("predicted",)
 
-@matplotlib.rc_context(STYLE)
-def field_map(plane: Plane, values: Array, *, title: str, unit: str, limits: tuple[float, float]) -> Figure:
-    """Draw a quantity [points] in its `unit` on the linear colour scale `limits`, with a line at each of its ticks."""
-    factor, power = _power_of_ten(max(map(abs, limits)))
-    low, high = limits[0] * factor, limits[1] * factor
-    scale = Normalize(low, high if high > low else low + 1.0)
-    return _map(plane, values * factor, title, _label(power, unit), "viridis", scale, lines="white")
+    def name(self, picture: Picture) -> str:
+        """Return the name of a picture, in which letters, digits, dashes and underscores occur."""
+        parts: list[str] = [picture.kind]
+        if len(self.outputs) > 1:
+            parts.append(self.outputs[picture.output].column.symbol)
+        if len(self.views) > 1:
+            parts.append("".join(self.coordinates[axis].symbol for axis in self.views[picture.view].axes))
+        if picture.is_log and picture.kind != "relative-error":
+            parts.append("log")
+        return "-".join(parts)
 
+    def figure(self, *pictures: Picture, of: str = "", small: bool = False) -> Figure:
+        """Draw pictures of one kind below each other; `of` ends the titles.
 
-@matplotlib.rc_context(STYLE)
-def log_map(plane: Plane, values: Array, *, title: str, unit: str, of: Array) -> Figure:
-    """Draw a quantity [points] in its `unit` on a logarithmic colour scale, that of the positive values `of` a field.
+        They are `small` where many stand side by side. Prediction and reference of an output share colour scales, in
+        all slices.
+        """
+        if pictures[0].kind == "lines":
+            return line_figure(*(self._lines(picture, of) for picture in pictures))
+        return figure_of(*(self._map(picture, of) for picture in pictures), small=small)
 
-    What is below the scale, also what is not positive, has its lowest colour.
-    """
-    low, high = log_limits(of) or (1.0, 10.0)
-    factor, power = _power_of_ten(high)
-    scale = LogNorm(low * factor, high * factor)
-    return _map(plane, values * factor, title, _label(power, unit), "viridis", scale, lines="white")
+    def _title(self, picture: Picture, of: str) -> str:
+        kind = "Error / reference" if picture.kind == "relative-error" else picture.kind.capitalize()
+        if len(self.outputs) > 1:
+            kind = f"{self.outputs[picture.output].column.symbol} {picture.kind}"
+        log = ", log" if picture.is_log and picture.kind != "relative-error" else ""
+        place = self.views[picture.view].place
+        return "\n".join(part for part in (f"{kind}{log}{of}", place) if part)
 
+    def _lines(self, picture: Picture, of: str) -> Lines:
+        output, (along,) = self.outputs[picture.output], self.coordinates
+        symbol = output.column.symbol
+        return Lines(
+            self._places[0],
+            output.predicted,
+            output.reference if output.has_reference else None,
+            axis_label(along.symbol, along.unit),
+            symbol,
+            output.column.unit,
+            f"{symbol} over {along.symbol}{of}",
+        )
 
-@matplotlib.rc_context(STYLE)
-def relative_map(plane: Plane, percent: Array, *, title: str) -> Figure:
-    """Draw positive relative errors [points] in per cent, over the three decades below their 99.5th percentile."""
-    largest = _largest(percent)
-    return _map(plane, percent, title, "%", "magma", LogNorm(largest / 1000, largest))
-
-
-@matplotlib.rc_context(STYLE)
-def error_map(plane: Plane, error: Array, *, title: str, unit: str) -> Figure:
-    """Draw a signed error [points] in its `unit`, on a colour scale symmetric about 0.
-
-    The scale ends at the 99.5th percentile of the absolute error, so that a few points do not hide the rest.
-    """
-    factor, power = _power_of_ten(_largest(error))
-    return _map(plane, error * factor, title, _label(power, unit), "RdBu_r", _symmetric(error * factor))
-
-
-@matplotlib.rc_context(STYLE)
-def residual_map(plane: Plane, residual: Array, *, within: Plane, title: str) -> Figure:
-    """Draw the residual of the equation [points] over the RMS of its forcing, symmetric about 0.
-
-    The points `within` give the outline of the domain. From the outermost points to there, the residual of the nearest
-    point is drawn.
-    """
-    domain = mesh_of(within.first, within.second)
-    if domain is not None:
-        corners = np.unique(domain.outline.reshape(-1, 2), axis=0)
-        places = np.stack([plane.first, plane.second], axis=1)
-        nearest = cKDTree(places).query(corners)[1]
-        first, second = np.concatenate([places, corners]).T
-        plane = replace(plane, first=first, second=second)
-        residual = np.concatenate([residual, residual[nearest]])
-    return _map(plane, residual, title, "residual / RMS of the forcing", "PuOr_r", _symmetric(residual), within=domain)
-
-
-def log_limits(values: Array) -> tuple[float, float] | None:
-    """Return the ends of a logarithmic scale for the positive values, None where they are too close or missing."""
-    positive = values[np.isfinite(values) & (values > 0)]
-    if not spans_decades(positive):
-        return None
-    low, high = np.quantile(positive, [0.001, 0.999])
-    return max(float(low), 10.0**-DECADES * float(high)), float(high)
-
-
-def _map(
-    plane: Plane,
-    values: Array,
-    title: str,
-    label: str,
-    colors: str,
-    scale: Normalize,
-    *,
-    lines: str = "",
-    within: Mesh | None = None,
-) -> Figure:
-    """Draw values [points] in colours, in the outline of the mesh `within`; `lines` is the colour of contour lines."""
-    figure, axes = panel(*(_SMALL if plane.is_small else _SIZE))
-    axes.set_aspect("equal")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    xlabel, ylabel = ("", "") if plane.is_small else plane.labels
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    mesh = mesh_of(plane.first, plane.second)
-    if mesh is None:
-        axes.text(0.5, 0.5, "the points do not span a plane", ha="center", color=QUIET, transform=axes.transAxes)
-        return figure
-    low, high = float(scale.vmin or 0.0), float(scale.vmax or 1.0)
-    beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    inside = np.clip(values, low, high)
-    log = isinstance(scale, LogNorm)
-    at_vertices = np.exp(mesh.at_vertices(np.log(inside))) if log else mesh.at_vertices(inside)
-    at_vertices = np.clip(at_vertices, low, high)
-    triangles, slack = Triangulation(mesh.x, mesh.y, mesh.triangles), 1e-6 * (high - low)
-    filled = axes.tripcolor(triangles, at_vertices, shading="gouraud", cmap=colors, norm=scale, rasterized=True)
-    extend = beyond[bool((values < low - slack * (not log)).any()), bool((values > high + slack).any())]
-    beside = axes.inset_axes((1.05, 0, 0.06, 1))
-    bar = figure.colorbar(filled, cax=beside, extend=extend, extendfrac=0.04)
-    ticks = _bar_ticks(low, high, log=log)
-    bar.set_ticks(list(ticks), labels=[f"{tick:g}".replace("-", "\N{MINUS SIGN}") for tick in ticks], minor=False)
-    bar.minorticks_off()
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-    if bar.solids is not None:
-        bar.solids.set_rasterized(True)
-    levels = [tick for tick in ticks if at_vertices.min() < tick < at_vertices.max()]
-    if lines and levels:
-        contours = axes.tricontour(triangles, at_vertices, levels=levels, colors=lines, linewidths=0.5, alpha=0.6)
-        contours.set_rasterized(True)
-    _frame(axes, within or mesh, plane.marks)
-    return figure
-
-
-def _bar_ticks(low: float, high: float, *, log: bool) -> Array:
-    if log:
-        decades = math.log10(high / low)
-        subs = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
-        ticks = np.asarray(LogLocator(10, subs=subs).tick_values(low, high))
-    else:
-        ticks = np.asarray(MaxNLocator(5, steps=[1, 2, 5, 10], symmetric=low == -high).tick_values(low, high))
-    slack = 1e-9 * (high - low)
-    return ticks[(ticks >= low - slack) & (ticks <= high + slack)]
-
-
-def _frame(axes: Axes, mesh: Mesh, marks: Sequence[Line]) -> None:
-    """Draw the boundary, and inside it the marks as bold lines that hide no tick."""
-    for line in joined(mesh.outline):  # edge by edge, thin lines on a screen look dotted
-        axes.plot(*line.T, color=INK, linewidth=0.8, solid_capstyle="round", clip_on=False)
-    for mark in marks:
-        axes.plot(*zip(*mark, strict=True), color=INK, linewidth=5, solid_capstyle="butt", zorder=4)
-    axes.set_xlim(mesh.x.min(), mesh.x.max())
-    axes.set_ylim(mesh.y.min(), mesh.y.max())
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-
-
-def joined(edges: Array) -> list[Array]:
-    """Return edges [edges, 2, 2] as lines [points, 2] along those that meet; a closed line ends where it begins."""
-    ends: dict[Place, list[Place]] = {}
-    for start, end in edges.tolist():
-        ends.setdefault(tuple(start), []).append(tuple(end))
-        ends.setdefault(tuple(end), []).append(tuple(start))
-    lines = []
-    for start in sorted(ends, key=lambda place: len(ends[place]) % 2 == 0):  # ends of open lines first
-        while ends[start]:
-            line = [start]
-            while ends[line[-1]]:
-                after = ends[line[-1]].pop()
-                ends[after].remove(line[-1])
-                line.append(after)
-            lines.append(np.array(line))
-    return lines
-
-
-def _symmetric(values: Array) -> Normalize:
-    largest = _largest(values)
-    return Normalize(-largest, largest)
-
-
-def _largest(values: Array) -> float:
-    return float(np.quantile(np.abs(values), 0.995)) or 1.0
-
-
-def _label(power: str, unit: str) -> str:
-    """Return the words beside a colour scale: power of ten and unit."""
-    words = " ".join(word for word in (power, "" if unit == "1" else unit) if word)
-    return f"in {words}" if words else ""
-
-
-def _power_of_ten(largest: float) -> tuple[float, str]:
-    """Return a factor that makes `largest` a number from 1 to 10, and the power that it takes out."""
-    exponent = math.floor(math.log10(largest)) if largest > 0 else 0
-    return 10.0**-exponent, f"$10^{{{exponent}}}$" if exponent else ""
+    def _map(self, picture: Picture, of: str) -> Map:
+        output, shown = self.outputs[picture.output], self.views[picture.view].points
+        plane, unit, title = self.planes[picture.view], output.column.unit, self._title(picture, of)
+        if picture.kind == "error":
+            return error_map(plane, output.error[shown], title=title, unit=unit, of=output.error)
+        if picture.kind == "relative-error":
+            return relative_map(plane, output.relative[shown], title=title)
+        values = (output.predicted if picture.kind == "predicted" else output.reference)[shown]
+        if picture.is_log:
+            return log_map(plane, values, title=title, unit=unit, of=output.scale)
+        return field_map(plane, values, title=title, unit=unit, limits=output.limits)
