@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Yardstick(NamedTuple):
     is_limit: bool = False
 
 
+_FEW: Final = 4  # outputs up to which short lists of trials show the error of each
+
 REL_L2 = Metric(
     "rel_l2",
     "Relative L2 error of the predicted field with respect to the reference; 0.01 is 1 %",
@@ -70,7 +72,13 @@ HELDOUT_RESIDUAL = Metric(
 def metrics_of(outputs: tuple[str, ...]) -> tuple[Metric, ...]:
     """Return the metrics that every problem with these outputs has."""
     each = tuple(
-        Metric(f"rel_l2_{output}", f"`rel_l2` of the output {output} alone", needs_reference=True, is_percent=True)
+        Metric(
+            f"rel_l2_{output}",
+            f"`rel_l2` of the output {output} alone",
+            needs_reference=True,
+            is_percent=True,
+            is_key=len(outputs) <= _FEW,
+        )
         for output in outputs
     )
     return (REL_L2, *(each if len(outputs) > 1 else ()), MAX_ERROR, HELDOUT_RESIDUAL)

@@ -21,7 +21,13 @@ from ..storage.tables import StudyTables, of_member
 FIELDS: Final = ("predicted", "reference", "error")
 TRAINING: Final = "training"
 REPLICATES: Final = "replicates"
+_FEWEST: Final = 3  # points of a field
 PICTURES: Final = (*FIELDS, TRAINING, REPLICATES)
+
+
+def fields_of(problem: ProblemRecord, *, has_reference: bool) -> tuple[str, ...]:
+    """Return the pictures of the field of a training; over one coordinate, one has prediction, reference and error."""
+    return FIELDS if has_reference and len(problem.coordinates) > 1 else FIELDS[:1]
 
 
 def trial_picture(tables: StudyTables, name: str, trial: int, replicate: int) -> bytes:
@@ -44,10 +50,13 @@ def trial_picture(tables: StudyTables, name: str, trial: int, replicate: int) ->
 
 
 def _field(rows: pa.Table, name: str, problem: ProblemRecord, title: str) -> Figure | None:
-    if rows.num_rows < 3:
+    if rows.num_rows < _FEWEST:
         return None
-    field = KeptField(problem, {column: rows[column].to_numpy() for column in rows.column_names})
-    return field.picture(name, f", {title}") if field.has_reference or name == "predicted" else None
+    columns = {column: rows[column].to_numpy() for column in rows.column_names}
+    kept = KeptField(problem.coordinates, problem.outputs, columns)
+    kinds = (name, "lines") if name == FIELDS[0] else (name,)  # lines show the reference and the error too
+    pictures = [picture for row in kept.rows for picture in row if picture.kind in kinds and not picture.is_log]
+    return kept.figure(*pictures, of=f", {title}") if pictures and kept.is_drawable else None
 
 
 def _training(curve: dict[str, Any], stages: Mapping[str, str], title: str) -> Figure | None:

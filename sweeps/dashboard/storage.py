@@ -34,7 +34,7 @@ from ..storage.stored_tables import tables_of
 from ..study.home import remote_of
 from ..study.study_file import identified, whole_text
 from ..study.trials import DUPLICATE_OF, RETRY_OF, TAKEN_FROM
-from .pictures import FIELDS, PICTURES, REPLICATES, TRAINING
+from .pictures import PICTURES, REPLICATES, TRAINING, fields_of
 
 READ_ONLY: Final = "This page is read-only: nothing in the study can be changed."
 IMPORTANCE: Final = (
@@ -174,7 +174,7 @@ class StudyStorage(BaseStorage):
         original = number if row["duplicate_of"] is None else row["duplicate_of"]
         names = [TRAINING, REPLICATES] if self._rules.replicates > 1 else [TRAINING]
         if self._keeps_fields and row["failure"] is None:
-            names = [*(FIELDS if row.get("rel_l2") is not None else FIELDS[:1]), *names]
+            names = [*fields_of(self.tables.problem, has_reference=row.get("rel_l2") is not None), *names]
         for name in names:
             artifact = {
                 "artifact_id": artifact_id(original, row["replicate"], name),

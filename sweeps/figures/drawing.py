@@ -188,7 +188,7 @@ def power_of_ten(largest: float) -> tuple[float, str]:
 def fitted_title(axes: Axes, title: str, *, most: int) -> None:
     """Write a title in letters so small that each line fits, where it has `most` letters of the usual size."""
     usual, lines = STYLE["axes.titlesize"], title.split("\n")
-    size = usual * min(1.0, max(0.75, most / max(map(len, lines))))
+    size = usual * min(1.0, max(0.75, most / max(1, *map(len, lines))))
     longest = round(most * usual / size)
     cut = (line if len(line) <= longest else line[: longest - 1] + "…" for line in lines)
     axes.set_title(safe("\n".join(cut)), fontsize=size)

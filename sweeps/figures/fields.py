@@ -86,21 +86,21 @@ class KeptField:
         columns: Mapping[str, Array],
         marks: Sequence[Line] = (),
     ) -> None:
-        self.coordinates, self._marks = tuple(coordinates), marks
+        self.coordinates, self.marks = tuple(coordinates), marks
         names = [column.name for column in output_columns(tuple(outputs))]
         pairs = zip(outputs, names[0::2], names[1::2], strict=True)
         self.outputs = tuple(OutputField(column, columns[name], columns[known]) for column, name, known in pairs)
-        self._places = [columns[column.name] for column in coordinates]
+        self.places = [columns[column.name] for column in coordinates]
 
     @property
     def points(self) -> int:
         """Return the number of points."""
-        return len(self._places[0])
+        return len(self.places[0])
 
     @cached_property
     def views(self) -> tuple[View, ...]:
         """Return which points are drawn over which coordinates; slices in the order of their rows."""
-        return views_of(self.coordinates, self._places, few=len(self.outputs) > 1)
+        return views_of(self.coordinates, self.places, few=len(self.outputs) > 1)
 
     @cached_property
     def planes(self) -> tuple[Plane, ...]:
@@ -108,8 +108,8 @@ class KeptField:
         return tuple(
             Plane.of(
                 (self.coordinates[first], self.coordinates[second]),
-                (self._places[first][view.points], self._places[second][view.points]),
-                self._marks,
+                (self.places[first][view.points], self.places[second][view.points]),
+                self.marks,
             )
             for view in self.views
             for first, second in [view.axes]
@@ -178,7 +178,7 @@ class KeptField:
         output, (along,) = self.outputs[picture.output], self.coordinates
         symbol = output.column.symbol
         return Lines(
-            self._places[0],
+            self.places[0],
             output.predicted,
             output.reference if output.has_reference else None,
             axis_label(along.symbol, along.unit),

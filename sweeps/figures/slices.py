@@ -54,10 +54,9 @@ def _slice(coordinates: Sequence[Column], values: Sequence[Array], axes: tuple[i
     on_planes = np.ones(len(values[0]), dtype=bool)
     for axis in held:
         levels, number = levels_of(values[axis])
-        middle = (levels[0] + levels[-1]) / 2
-        nearest = int(np.abs(levels - middle).argmin())
-        on_planes &= number == nearest
-        distance = np.maximum(distance, np.abs(values[axis] - middle) / (float(np.ptp(levels)) or 1.0))
+        share = np.abs(levels - (levels[0] + levels[-1]) / 2) / (float(np.ptp(levels)) or 1.0)
+        on_planes &= number == share.round(9).argmin()  # of two that are as near, the lower one
+        distance = np.maximum(distance, share[number])
     points = np.flatnonzero(on_planes)
     if len(points) < _FEWEST:  # scattered points
         wanted = max(_FEWEST, round(len(distance) ** (len(axes) / len(coordinates))))

@@ -222,25 +222,25 @@ class ReportStudy:
 
     @cached_property
     def trained_residual(self) -> float | None:
-        """Return the RMS residual of the best network at its training points over the RMS of its forcing there.
+        """Return the RMS residual of the best network at its training points, as `scaled_residuals` has it.
 
         None where there is no network.
         """
         if isinstance(self.network, str):
             return None
-        return rms(self.scaled_residual(self.network.problem.point_sets[0]))
+        return rms(np.concatenate(list(self.scaled_residuals(self.network.problem.point_sets[0]).values())))
 
-    def scaled_residual(self, points: PointSet) -> NDArray[np.float64]:
-        """Return the residual [points] of the best network, which must exist, over the RMS of its forcing there.
+    def scaled_residuals(self, points: PointSet) -> dict[str, NDArray[np.float64]]:
+        """Return the residual [points] of each equation of the best network, which must exist, by its name.
 
-        Of several equations, the root mean square of theirs.
+        It is divided by the RMS of its forcing there, where the problem has one.
         """
         assert not isinstance(self.network, str)
         problem, found = self.network.problem, self.network.residual_at(points)
-        residuals = found if isinstance(found, dict) else {next(iter(problem.written.equations)): found}
+        names = [term for term in problem.terms if term in problem.written.equations]
+        residuals = found if isinstance(found, dict) else {names[0]: found}
         forcing = rms(problem.forcing(points))
-        parts = [values / (forcing * problem.residual_sizes.get(term, 1.0)) for term, values in residuals.items()]
-        return parts[0] if len(parts) == 1 else np.sqrt(np.mean(np.square(parts), axis=0))
+        return {name: values / (forcing * problem.residual_sizes.get(name, 1.0)) for name, values in residuals.items()}
 
     def complete(self) -> pa.Table:
         """Return the rows of complete replicates of the trials that rank."""

@@ -32,6 +32,7 @@ from .gallery import Gallery
 from .glossary import glossary
 from .judgement import importance, pruning, what_to_try
 from .page import Html, column_link, contents, document, paragraph, section, table, tag, tile
+from .statement import statement
 from .snippet import SEEDS, snippet
 from .training import training
 from .traps import traps
@@ -108,7 +109,8 @@ def _page(study: ReportStudy, gallery: Gallery) -> str:
         }
     parts |= {"Cost": cost(study, gallery), "Failures": _failures(study), "Notes": _notes(study)}
     parts["Columns"] = glossary(study, [result, *parts.values()])
-    return document(f"{study.name} · pinnsweep report", _header(study), result, contents(parts), _footer(study))
+    top = (_header(study), _problem(study), result)
+    return document(f"{study.name} · pinnsweep report", *top, contents(parts), _footer(study))
 
 
 # ---- sections ------------------------------------------------------------------------------------------------------
@@ -126,6 +128,20 @@ def _header(study: ReportStudy) -> Html:
         tag("p", "pinnsweep report", class_="eyebrow"),
         tag("h1", study.name),
         tag("p", f"{lead}.", class_="lead"),
+    )
+
+
+def _problem(study: ReportStudy) -> Html:
+    """Return the equations, with the settings of the best trial where there is one."""
+    problem, values = study.problem, {} if study.best is None else study.problem_settings
+    others = {*problem.data_settings, *problem.input_settings, *problem.loss_settings}
+    structure = {
+        setting.name: setting.default
+        for setting in problem.settings
+        if setting.is_own and setting.name not in others and setting.hint_without_rules is not float
+    }
+    return statement(
+        problem.title, problem.equations, problem.coordinates, problem.outputs, values, structure=structure
     )
 
 

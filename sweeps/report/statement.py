@@ -13,8 +13,10 @@ from pinncore.problems import Column
 from .page import Html, breakable, paragraph, tag
 
 _ELEMENTS: Final = frozenset(
-    "math mrow mi mn mo ms mtext mspace msub msup msubsup munder mover munderover mfrac msqrt mroot mtable mtr mtd "
-    "mstyle mpadded mphantom".split()
+    (
+        *("math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "msub", "msup", "msubsup", "munder", "mover"),
+        *("munderover", "mfrac", "msqrt", "mroot", "mtable", "mtr", "mtd", "mstyle", "mpadded", "mphantom"),
+    )
 )
 _ALWAYS: Final = ("lt", "gt", "amp", "quot", "apos")  # entities of XML itself
 _TIMES: Final = "\N{INVISIBLE TIMES}"

@@ -98,6 +98,7 @@ def config(number: int) -> dict[str, Any]:
             "scale_factor": int(draw.choice([1, 4, 8])),
             "scale_scope": "consistent",
             "strain_multiplier": 1.0,
+            "batch": None,
             "boundary_weight": 0.1,
             "strain_reference": "rms",
         },

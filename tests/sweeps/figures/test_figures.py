@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sweeps.figures import courses, drawing
-from sweeps.figures import fields as fieldfigures
+from sweeps.figures import courses, drawing, maps
 from sweeps.figures import studies as studyfigures
 
 from .. import synthetic
 
 
-def plane(first: NDArray[np.float64], second: NDArray[np.float64]) -> fieldfigures.Plane:
+def plane(first: NDArray[np.float64], second: NDArray[np.float64]) -> maps.Plane:
     """Points with the axes of a plate."""
-    return fieldfigures.Plane(first, second, ("x in mm", "y in mm"))
+    return maps.Plane(first, second, ("x in mm", "y in mm"))
 
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -32,17 +31,19 @@ def test_figures_are_pictures_and_always_the_same(format: drawing.Format, start:
 def test_figures_leave_the_settings_of_matplotlib_alone() -> None:
     before = dict(matplotlib.rcParams)
     x_mm, y_mm, local, reference = synthetic.small_points()
-    fieldfigures.field_map(plane(x_mm, y_mm), reference, title="a", limits=(0.0, 4e-4), unit="1")
-    fieldfigures.error_map(plane(x_mm, y_mm), local - reference, title="a", unit="1")
+    maps.figure_of(
+        maps.field_map(plane(x_mm, y_mm), reference, title="a", limits=(0.0, 4e-4), unit="1"),
+        maps.error_map(plane(x_mm, y_mm), local - reference, title="a", unit="1"),
+    )
     assert dict(matplotlib.rcParams) == before
 
 
 def test_figures_of_odd_values_are_drawn() -> None:
     x_mm, y_mm, _, reference = synthetic.small_points()
     at = plane(x_mm, y_mm)
-    fieldfigures.error_map(at, 0 * reference, title="exact", unit="K")
-    fieldfigures.field_map(at, 0 * reference, title="zero", limits=(0.0, 0.0), unit="1")
-    fieldfigures.field_map(at, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4), unit="1")
+    maps.figure_of(maps.error_map(at, 0 * reference, title="exact", unit="K"))
+    maps.figure_of(maps.field_map(at, 0 * reference, title="zero", limits=(0.0, 0.0), unit="1"))
+    maps.figure_of(maps.field_map(at, 0 * reference + 2e-4, title="constant", limits=(0.0, 3e-4), unit="1"))
     studyfigures.error_against(
         "init", ["$x$", "torch", "file:/a/very/long/path.npz"], np.array([0.0, 1.0, 2.0]), scale="category"
     )
@@ -82,10 +83,10 @@ def test_figures_of_a_whole_study_are_drawn_for_odd_values() -> None:
 def test_the_plate_is_drawn_on_any_points() -> None:
     x_mm, y_mm, _, reference = synthetic.small_points()
     line = np.arange(3.0)
-    fieldfigures.field_map(plane(line, line), line, title="on a line", limits=(0.0, 1.0), unit="1")
+    maps.figure_of(maps.field_map(plane(line, line), line, title="on a line", limits=(0.0, 1.0), unit="1"))
     plate = plane(np.array([0.0, 100.0, 100.0, 0.0]), np.array([0.0, 0.0, 100.0, 100.0]))
     marked = replace(plane(x_mm, y_mm), marks=[((0, 0), (30, 0))])
-    fieldfigures.residual_map(marked, reference, within=plate, title="residual")
+    maps.figure_of(maps.residual_map(marked, reference, within=plate, title="residual", label="residual"))
 
 
 def test_pictures_for_dark_pages_differ_in_their_colours_alone() -> None:

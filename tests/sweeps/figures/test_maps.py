@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pinncore.mesh import mesh_of
-from pinncore.problems import NonlocalStrain
-from sweeps.figures import fields, studies
+from pinncore.problems import Column
+from sweeps.figures import maps, studies
 from sweeps.figures.drawing import picture_bytes
+from sweeps.figures.fields import KeptField, Picture
+from sweeps.figures.surfaces import joined
 from tests.pinncore.test_mesh import gauss_points, on_elements, plate
 
 Array = NDArray[np.float64]
@@ -28,50 +30,59 @@ def pixels(figure: Figure) -> Array:
     return inside[6:-6, 6:-6]
 
 
-def plane(x: Array, y: Array) -> fields.Plane:
-    return fields.Plane(x, y, ("x in mm", "y in mm"))
+def plane(x: Array, y: Array) -> maps.Plane:
+    return maps.Plane(x, y, ("x in mm", "y in mm"))
 
 
 def test_the_residual_reaches_the_border() -> None:
     x, y = gauss_points(plate(8, 8))
     inner = np.random.default_rng(0).uniform(8, 92, (200, 2))
-    figure = fields.residual_map(plane(*inner.T), np.full(200, 0.3), within=plane(x, y), title="residual")
+    drawn = maps.residual_map(plane(*inner.T), np.full(200, 0.3), within=plane(x, y), title="residual", label="")
+    figure = maps.figure_of(drawn)
     assert np.ptp(pixels(figure), axis=(0, 1)).max() < 0.02, "one value, so one colour everywhere"
 
 
 def test_a_field_that_does_not_change_has_no_bands() -> None:
     x, y = gauss_points(plate(20, 20))
-    shown = pixels(fields.error_map(plane(x, y), x - 50, title="error", unit="1"))
+    shown = pixels(maps.figure_of(maps.error_map(plane(x, y), x - 50, title="error", unit="1")))
     assert np.ptp(shown, axis=0).max() < 0.04, "along y, the field is constant"
     blue = shown[len(shown) // 2, :, 2]
     assert np.abs(np.diff(blue)).max() < 0.04, "along x, it changes without steps"
 
 
-def kept(predicted: Array, reference: Array) -> fields.KeptField:
+def kept(predicted: Array, reference: Array) -> KeptField:
     x, y, *_ = on_elements()
-    return fields.KeptField(NonlocalStrain, {"x_mm": x, "y_mm": y, "predicted": predicted, "reference": reference})
+    coordinates = [Column("x", "x_mm", "mm"), Column("y", "y_mm", "mm")]
+    return KeptField(
+        coordinates, [Column("u", "u")], {"x_mm": x, "y_mm": y, "predicted": predicted, "reference": reference}
+    )
+
+
+def names(field: KeptField) -> list[list[str]]:
+    """Return the names of the pictures, row by row."""
+    return [[field.name(picture) for picture in row] for row in field.rows]
 
 
 def test_a_field_over_decades_has_log_scales_too() -> None:
     *_, reference = on_elements()
-    linear, log = ("predicted", "reference", "error"), ("predicted-log", "reference-log", "relative-error")
+    linear, log = ["predicted", "reference", "error"], ["predicted-log", "reference-log", "relative-error"]
     field = kept(reference * 1.01 - 3e-6, reference)  # some predictions are negative
-    assert field.pictures == (linear, log)
-    assert all(field.picture(name, small=True).axes[0].get_title("left") for name in (*linear, *log))
+    assert names(field) == [linear, log]
+    assert all(field.figure(each, small=True).axes[0].get_title("left") for row in field.rows for each in row)
     holed = kept(reference * 1.01, np.where(np.arange(reference.size) < 9, 0.0, reference))
-    assert holed.pictures == (linear, log) and picture_bytes(holed.picture("relative-error"))
-    assert kept(reference, reference).pictures == (linear, log[:2]), "no relative error to show"
-    assert kept(reference, reference * np.nan).pictures == (linear[:1], log[:1])
-    assert kept(reference, reference - reference.mean()).pictures == (linear, ()), "it changes its sign"
-    assert kept(reference, reference + 1.0).pictures == (linear, ()), "it hardly changes"
+    assert names(holed) == [linear, log] and picture_bytes(holed.figure(Picture("relative-error", is_log=True)))
+    assert names(kept(reference, reference)) == [linear, log[:2]], "no relative error to show"
+    assert names(kept(reference, reference * np.nan)) == [linear[:1], log[:1]]
+    assert names(kept(reference, reference - reference.mean())) == [linear], "it changes its sign"
+    assert names(kept(reference, reference + 1.0)) == [linear], "it hardly changes"
 
 
 def test_the_low_part_of_a_field_is_told_apart_on_a_log_scale() -> None:
     x, y = gauss_points(plate(10, 10))
     values = 10.0 ** (-6 + x / 50)  # two decades
     limits = (0.0, float(values.max()))
-    straight = pixels(fields.field_map(plane(x, y), values, title="a", unit="1", limits=limits))
-    log = pixels(fields.log_map(plane(x, y), values, title="a", unit="1", of=values))
+    straight = pixels(maps.figure_of(maps.field_map(plane(x, y), values, title="a", unit="1", limits=limits)))
+    log = pixels(maps.figure_of(maps.log_map(plane(x, y), values, title="a", unit="1", of=values)))
     low = slice(0, straight.shape[1] // 3)
     colours = [np.median(shown, axis=0)[low] for shown in (straight, log)]
     changes = [np.abs(colour[-1] - colour[0]).sum() for colour in colours]
@@ -81,7 +92,7 @@ def test_the_low_part_of_a_field_is_told_apart_on_a_log_scale() -> None:
 def test_the_border_is_drawn_in_one_piece() -> None:
     mesh = mesh_of(*gauss_points(np.delete(plate(5, 5), 12, axis=0)))
     assert mesh is not None
-    lines = fields.joined(mesh.outline)
+    lines = joined(mesh.outline)
     assert sorted(map(len, lines)) == [5, 21] and all((line[0] == line[-1]).all() for line in lines)
 
 
@@ -91,8 +102,8 @@ def test_no_line_runs_through_a_tick_label() -> None:
     plates = [text.get_bbox_patch() for text in axes.texts]
     assert plates and all(each is not None and each.get_alpha() is None for each in plates)
     x, y = gauss_points(plate(4, 4))
-    marked = fields.Plane(x, y, ("x", "y"), [((0, 0), (30, 0))])
-    figure = fields.error_map(marked, x, title="error", unit="1")
+    marked = maps.Plane(x, y, ("x", "y"), [((0, 0), (30, 0))])
+    figure = maps.figure_of(maps.error_map(marked, x, title="error", unit="1"))
     (mark,) = [line for line in figure.axes[0].lines if line.get_linewidth() > 2]
     assert mark.get_clip_on(), "the notch lies inside, above the ticks"
 

@@ -12,7 +12,7 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator, Regul
 
 from pinncore import load_data
 from pinncore.problems import NonlocalStrain
-from pinncore.problems.base import relative
+from pinncore.problems.columns import relative
 from sweeps.report.answer import answer, ladder
 
 from .. import synthetic, toy_problem
