@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -32,8 +33,8 @@ from .gallery import Gallery
 from .glossary import glossary
 from .judgement import importance, pruning, what_to_try
 from .page import Html, column_link, contents, document, paragraph, section, table, tag, tile
-from .statement import statement
 from .snippet import SEEDS, snippet
+from .statement import statement
 from .training import training
 from .traps import traps
 from .trials import against_settings, compromises, parallel, seed_spread
@@ -138,11 +139,16 @@ def _problem(study: ReportStudy) -> Html:
     structure = {
         setting.name: setting.default
         for setting in problem.settings
-        if setting.is_own and setting.name not in others and setting.hint_without_rules is not float
+        if setting.is_own and setting.name not in others and not _is_number(setting.rule)
     }
     return statement(
         problem.title, problem.equations, problem.coordinates, problem.outputs, values, structure=structure
     )
+
+
+def _is_number(rule: Any) -> bool:
+    """Return whether a setting is a symbol in equations."""
+    return _is_number(rule["of"]) if isinstance(rule, dict) and "of" in rule else rule == "float"
 
 
 def _result(study: ReportStudy, gallery: Gallery) -> Html:

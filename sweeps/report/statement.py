@@ -37,7 +37,6 @@ def statement(
     `values` are the settings of the training that the page is about, if any; those that occur in an equation are
     shown. `structure` are the values, in the written equations, of settings that decide what these look like.
     """
-    lines = [_line(name, texts) for name, texts in equations.items()]
     numbers = [f"{name} = {_number(value)}" for name, value in values.items() if _occurs(name, equations)]
     words = f"{_listed(outputs)} over {_listed(coordinates)}"
     words += f", with {', '.join(numbers)}" if numbers else ""
@@ -47,7 +46,7 @@ def statement(
         if name in values and values[name] != written
     ]
     words += f". The best trial has {', '.join(other)}, so its equations may differ" if other else ""
-    listed = tag("dl", *(part for line in lines for part in line), class_="equations")
+    listed = tag("dl", *(_line(name, texts) for name, texts in equations.items()), class_="equations scroll")
     return tag("section", tag("h2", title.strip().rstrip(".")), listed, paragraph(f"{words}."), class_="statement")
 
 
@@ -70,13 +69,13 @@ def mathml(text: str) -> Html | None:
     return Html("".join(_written(element) for element in root))
 
 
-def _line(name: str, texts: Sequence[str]) -> tuple[Html, Html]:
+def _line(name: str, texts: Sequence[str]) -> Html:
     """Return name and formula of a residual; its plain text where the formula cannot be shown."""
     plain, _, marked_up = texts
     formula = mathml(marked_up)
     zero = Html("<mo>=</mo><mn>0</mn>")
     shown = tag("code", f"{plain} = 0") if formula is None else tag("math", formula, zero, display="block", title=plain)
-    return tag("dt", *breakable(name)), tag("dd", shown, class_="scroll")
+    return tag("div", tag("dt", *breakable(name)), tag("dd", shown, class_="scroll"))
 
 
 def _written(element: ElementTree.Element) -> Html:

@@ -83,7 +83,9 @@ def _reference_distance(study: ReportStudy) -> float | None:
     return relative(reference, local)
 
 
-def _loss(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
+def _loss(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
+    if "rel_l2" not in best:
+        return None
     as_objective = "loss" in study.ranking.objectives
     text = "The loss is an objective of this study. " if as_objective else ""
     with_both = rows.filter(pc.and_(pc.is_finite(rows["loss"]), pc.is_finite(rows["rel_l2"])))
