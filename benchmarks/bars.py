@@ -25,11 +25,12 @@ class Bar:
     dtype: str | None = None
     pack: int | None = None
     pairs: int | None = None
+    equation: str | None = None
 
     def is_for(self, place: Place, rival: str, pack: int) -> bool:
         """Return whether the bar applies to this comparison."""
-        conditions = (self.shape, self.dtype, self.pairs, self.pack)
-        values = (place.shape, place.dtype, place.pairs, pack)
+        conditions = (self.shape, self.dtype, self.pairs, self.equation, self.pack)
+        values = (place.shape, place.dtype, place.pairs, place.equation, pack)
         fits = all(wanted is None or wanted == value for wanted, value in zip(conditions, values, strict=True))
         return fits and (self.part, self.rival) == (place.part, rival)
 
@@ -44,6 +45,11 @@ BARS: Final = (
     Bar(part="b", rival="torch", times=50.0, shape="2x16", dtype="float64", pairs=2000),
     Bar(part="c", rival="slides", times=10.0, shape="8x8"),
     Bar(part="d", rival="ray", times=10.0),
+    Bar(part="e", rival="deepxde", times=15.0, equation="kovasznay"),
+    Bar(part="e", rival="deepxde", times=6.0),
+    Bar(part="e", rival="jax", times=2.0, equation="kovasznay"),
+    Bar(part="e", rival="jax", times=1.5),
+    Bar(part="e", rival="equal", times=0.91),
 )
 
 

@@ -6,36 +6,35 @@ Contenders read the file with NumPy only, so none of them needs the libraries of
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .options import Shape
 
+if TYPE_CHECKING:
+    from pinncore import Problem
+
 Array = NDArray[np.float64]
 Data = str | dict[str, str]  # argument of `pinncore.load_data`
 ALLOWED = {"float64": 1e-10, "float32": 1e-4}  # difference of loss and gradient, relative to the largest value
 
 
-@dataclass(frozen=True)
-class Case:
-    """The non-local strain problem in network units, and members to evaluate on it. All in float64.
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Members and the loss and gradient that every contender must find for them. All in float64.
 
-    `interior`, `lrb`, `btb`: network inputs [points, 2]; `g`, `elocal` and the true solution `truth` [interior points];
-    `boundary_weight` []; flat start vectors `starts` [members, parameters]; by the reference engine `losses` [members]
-    and `gradients` [members, parameters]; `layers` [layers + 2].
+    `layers` [layers + 2]; flat start vectors `starts` [members, parameters]; by the reference engine `losses` [members]
+    and `gradients` [members, parameters].
     """
 
+    each: ClassVar[tuple[str, ...]] = ("starts", "losses", "gradients")  # with one row for each member
+
     layers: NDArray[np.int64]
-    interior: Array
-    lrb: Array
-    btb: Array
-    g: Array
-    elocal: Array
-    truth: Array
-    boundary_weight: Array
     starts: Array
     losses: Array
     gradients: Array
@@ -45,11 +44,9 @@ class Case:
         """Return the number of members."""
         return len(self.starts)
 
-    def first(self, members: int) -> Case:
+    def first(self, members: int) -> Self:
         """Return the same case with its first `members` members only."""
-        return replace(
-            self, starts=self.starts[:members], losses=self.losses[:members], gradients=self.gradients[:members]
-        )
+        return replace(self, **{name: getattr(self, name)[:members] for name in self.each})
 
     def weights(self, member: int) -> list[tuple[Array, Array]]:
         """Return a member's start weights as [(W [in, out], b [out]), ...]."""
@@ -68,11 +65,28 @@ class Case:
         """Write the case as an `.npz`."""
         np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
-    @staticmethod
-    def load(path: str | Path) -> Case:
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
         """Read a case that `save` wrote."""
         with np.load(path) as archive:
-            return Case(**{field.name: archive[field.name] for field in fields(Case)})
+            return cls(**{field.name: archive[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(Answers):
+    """The non-local strain problem in network units.
+
+    `interior`, `lrb`, `btb`: network inputs [points, 2]; `g`, `elocal` and the true solution `truth` [interior points];
+    `boundary_weight` [].
+    """
+
+    interior: Array
+    lrb: Array
+    btb: Array
+    g: Array
+    elocal: Array
+    truth: Array
+    boundary_weight: Array
 
 
 def unflatten(flat: Array, layers: NDArray[np.int64]) -> list[tuple[Array, Array]]:
@@ -96,31 +110,35 @@ def build_case(shape: Shape, *, members: int, data: Data = "strb100") -> Case:
 
     Loss and gradient come from the reference engine, in float64.
     """
+    from pinncore import NonlocalStrain, load_data
+
+    problem = NonlocalStrain().with_tables(load_data(data))
+    interior, lrb, btb = problem.point_sets
+    true = problem.solution
+    assert true is not None, "a benchmark needs data whose solution is known"
+    return Case(
+        interior=interior.inputs,
+        lrb=lrb.inputs,
+        btb=btb.inputs,
+        g=problem.scales["g"][1] * interior.values["g"],
+        elocal=problem.scales["elocal"][1] * interior.values["elocal"],
+        truth=true[0] / problem.output_sizes["u"],
+        boundary_weight=np.asarray(problem.boundary_weight),
+        **reference_answers([problem] * members, shape.layers),
+    )
+
+
+def reference_answers(problems: Sequence[Problem], layers: tuple[int, ...]) -> dict[str, Any]:
+    """Return start weights of seeds 0, 1, 2, ... and what the reference engine finds for them, as in `Answers`."""
     import torch
 
-    from pinncore import NonlocalStrain, load_data
     from pinncore.engines import ReferenceEngine
     from pinncore.initialisation import initial_parameters
     from pinncore.layouts import PackedLayout
 
-    problem = NonlocalStrain().with_tables(load_data(data))
-    interior, lrb, btb = problem.point_sets
-    true = problem.reference
-    assert true is not None, "a benchmark needs data whose solution is known"
-    starts = np.stack([initial_parameters("torch", shape.layers, seed=seed) for seed in range(members)])
-    layout, cpu = PackedLayout((shape.layers,) * members), torch.device("cpu")
-    engine = ReferenceEngine([problem] * members, layout, dtype=torch.float64, device=cpu)
-    reference = engine.evaluate(layout.pack(list(starts), dtype=torch.float64, device=cpu))
-    return Case(
-        layers=np.asarray(shape.layers),
-        interior=interior.inputs,
-        lrb=lrb.inputs,
-        btb=btb.inputs,
-        g=np.asarray(interior.data["g"]),
-        elocal=np.asarray(interior.data["elocal"]),
-        truth=true * problem.output_factor,
-        boundary_weight=np.asarray(lrb.weight),
-        starts=starts,
-        losses=reference.loss.numpy(),
-        gradients=reference.gradient.numpy(),
-    )
+    starts = np.stack([initial_parameters("torch", layers, seed=seed) for seed in range(len(problems))])
+    layout, cpu = PackedLayout((layers,) * len(problems)), torch.device("cpu")
+    engine = ReferenceEngine(problems, layout, dtype=torch.float64, device=cpu)
+    found = engine.evaluate(layout.pack(list(starts), dtype=torch.float64, device=cpu))
+    answers = {"losses": found.loss.numpy(), "gradients": found.gradient.numpy()}
+    return {"layers": np.asarray(layers), "starts": starts, **answers}

@@ -16,6 +16,7 @@ PARTS: Final = {
     "b": "L-BFGS iteration",
     "c": "whole trial",
     "d": "sweep of short trials",
+    "e": "loss and gradient of other equations",
 }
 DTYPES: Final = ("float32", "float64")
 

@@ -28,6 +28,7 @@ class Place:
     dtype: str
     pairs: int | None = None  # part b: stored curvature pairs
     clock: str = ""  # part d: what the time includes
+    equation: str = ""  # part e
 
 
 @dataclass(frozen=True, kw_only=True)

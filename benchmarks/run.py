@@ -55,18 +55,26 @@ def run_benchmark(options: Options, *, say: Say, keep: Callable[[Report], None] 
     machine = describe_machine()
     timings: list[Timing] = []
     for part in options.parts:
-        timings += _measure(part)(options, threads=threads, say=say)
+        chosen = (1,) if part == "e" and options.threads is None else threads
+        timings += _measure(part)(options, threads=chosen, say=say)
         keep(Report(options, machine, tuple(timings), tuple(compare(timings))))
     return Report(options, machine, tuple(timings), tuple(compare(timings)))
 
 
 def _measure(part: str) -> Callable[..., list[Timing]]:
+    from .parts.equations import measure_equations
     from .parts.evaluation import measure_evaluation
     from .parts.lbfgs import measure_lbfgs
     from .parts.sweep import measure_sweep
     from .parts.trial import measure_trial
 
-    return {"a": measure_evaluation, "b": measure_lbfgs, "c": measure_trial, "d": measure_sweep}[part]
+    return {
+        "a": measure_evaluation,
+        "b": measure_lbfgs,
+        "c": measure_trial,
+        "d": measure_sweep,
+        "e": measure_equations,
+    }[part]
 
 
 def _finite(value: Any) -> Any:

@@ -28,7 +28,7 @@ def render(report: Report, *, width: int | None = None) -> str:
     for part in report.options.parts:
         timings = [timing for timing in report.timings if timing.place.part == part]
         comparisons = [comparison for comparison in report.comparisons if comparison.place.part == part]
-        tables = {"a": _evaluation, "b": _lbfgs, "c": _trial, "d": _sweep}[part](timings, comparisons)
+        tables = {"a": _evaluation, "b": _lbfgs, "c": _trial, "d": _sweep, "e": _equations}[part](timings, comparisons)
         blocks += [f"{part}: {PARTS[part]}", *(_drawn(*table, width) for table in tables), *_notes(timings)]
     return "\n\n".join(blocks)
 
@@ -156,6 +156,20 @@ def _sweep(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iter
             )
         )
     yield head, rows
+
+
+def _equations(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iterable[Drawing]:
+    rivals = {timing.contender: timing.label for timing in timings if timing.contender != OWN}
+    head = ("equation", "shape", "dtype", "threads", "pack", "pinnsweep, ms")
+    rows: list[Row] = []
+    for own in (t for t in timings if t.contender == OWN):
+        by_rival = {c.rival: c for c in comparisons if _belongs(c, own)}
+        cells = []
+        for name in rivals:
+            found = by_rival.get(name)
+            cells += [_times(found.same) if found else _why_not(timings, own.place, name), _verdict(found)]
+        rows.append((own.place.equation, *_where(own), _scaled(own, 1e3), *cells))
+    yield (*head, *(cell for label in rivals.values() for cell in (label, "bar"))), rows
 
 
 def _warm_up(timings: Sequence[Timing]) -> Drawing:

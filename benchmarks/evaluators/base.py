@@ -30,7 +30,7 @@ EVALUATORS: Final = {
     "deepxde": Listing("with_deepxde", "DeepXDE (torch)", ("deepxde",)),
     "jinns": Listing("with_jinns", "jinns, its Laplacian", ("jinns", "jax", "equinox")),
     "jinns_jvp": Listing("with_jinns", "jinns, own jvp", ("jinns", "jax", "equinox")),
-    "jax": Listing("with_jax", "JAX forward Laplacian", ("jax",), packs=True),
+    "jax": Listing("with_jax", "JAX forward derivatives", ("jax",), packs=True),
 }
 RIVALS: Final = tuple(name for name in EVALUATORS if name != OWN)
 

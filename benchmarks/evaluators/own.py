@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from pinncore import NonlocalStrain
+from pinncore import NonlocalStrain, Problem
 from pinncore.engines import Evaluation, choose_engine
 from pinncore.layouts import PackedLayout
-from pinncore.problems.base import PointSet
+from pinncore.problems import PointSet
 
 from ..case import Array, Case
+from ..equations import EquationCase, problems_of
 from .base import Evaluator
 
 
 class OwnEvaluator(Evaluator):
     """An evaluator by one call of `Engine.evaluate` for all members."""
 
-    def __init__(self, case: Case, *, dtype: str, engine: str) -> None:
+    def __init__(self, case: Case | EquationCase, *, dtype: str, engine: str) -> None:
         layers = tuple(map(int, case.layers))
         layout = PackedLayout((layers,) * case.members)
         cpu, precision = torch.device("cpu"), getattr(torch, dtype)
         kind = choose_engine(engine, cpu)
-        self._engine = kind([case_problem(case)] * case.members, layout, dtype=precision, device=cpu)
+        self._engine = kind(_problems(case), layout, dtype=precision, device=cpu)
         self._parameters = layout.pack(list(case.starts), dtype=precision, device=cpu)
         self._evaluation: Evaluation | None = None
         self.note = f"engine {kind.name}"
@@ -34,19 +35,22 @@ class OwnEvaluator(Evaluator):
         return self._evaluation.loss.double().numpy(), self._evaluation.gradient.double().numpy()
 
 
-def case_problem(case: Case) -> NonlocalStrain:
-    """Return the problem on the points of the case."""
-    problem = NonlocalStrain()
-    weight = float(case.boundary_weight)
+def _problems(case: Case | EquationCase) -> list[Problem]:
+    """Return the problems of the members on the points of the case."""
+    if isinstance(case, EquationCase):
+        return problems_of(case.name, case.points, case.coefficients)
+    problem = NonlocalStrain(boundary_weight=float(case.boundary_weight))
+    inside = {"g": case.g, "elocal": case.elocal}
+    vars(problem)["scales"] = dict.fromkeys(("x", "y", *inside), (0.0, 1.0))  # the case is in the network's units
     vars(problem)["point_sets"] = (
-        PointSet("residual", case.interior, {"g": case.g, "elocal": case.elocal}),
-        PointSet("lrb", case.lrb, {}, weight),
-        PointSet("btb", case.btb, {}, weight),
+        PointSet("residual", case.interior, {**inside, "x": case.interior[:, 0], "y": case.interior[:, 1]}),
+        PointSet("lrb", case.lrb, {}),
+        PointSet("btb", case.btb, {}),
     )
-    return problem
+    return [problem] * case.members
 
 
-def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
+def build(case: Case | EquationCase, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
     """Build an evaluator with the engine of that name; `auto` is the engine of trials."""
     torch.set_num_threads(threads)
     return OwnEvaluator(case, dtype=dtype, engine=engine)

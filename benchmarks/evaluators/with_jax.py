@@ -1,4 +1,4 @@
-"""A forward Laplacian written by hand in JAX, as a careful user of JAX would write it.
+"""Forward derivatives written by hand in JAX, as a careful user of JAX would write them.
 
 Arrays are [units, points], points last. The Gauss points are evaluated at once, or in chunks that stay in the cache,
 with the gradient of the sum of squares accumulated over a scan; a pack is evaluated member by member or by `vmap`. The
@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..case import Array, Case, flatten
+from ..equations import EquationCase
 from .base import Evaluator, fastest
+from .jax_equations import mean_squares
 
 CHUNKS = (320, 640)  # points; the best of 128 to 1280 on 2x16 to 16x16
 WHOLE = "whole"
@@ -92,24 +94,34 @@ def loss_and_gradient(chunk: int, boundary_weight: float) -> Any:
 class JaxEvaluator(Evaluator):
     """An evaluator by the fastest of several implementations, for one member or a pack."""
 
-    def __init__(self, case: Case, *, dtype: str) -> None:
-        self._members = [
+    def __init__(self, case: Case | EquationCase, *, dtype: str) -> None:
+        weights = [
             [(jnp.asarray(w, dtype), jnp.asarray(b, dtype)) for w, b in case.weights(member)]
             for member in range(case.members)
         ]
-        interior = tuple(jnp.asarray(array, dtype) for array in (case.interior.T, case.g, case.elocal))
-        self._data = (*interior, jnp.asarray(case.lrb.T, dtype), jnp.asarray(case.btb.T, dtype))
-        ways = {name: loss_and_gradient(chunk, float(case.boundary_weight)) for name, chunk in _chunks(case).items()}
+        self._members: list[tuple[Any, ...]]
+        arrays: tuple[Array, ...]
+        if isinstance(case, EquationCase):
+            self._members = list(zip(weights, jnp.asarray(case.coefficients, dtype), strict=True))
+            arrays = (case.points.T,)
+            ways = {name: mean_squares(chunk, case.name) for name, chunk in _chunks(len(case.points)).items()}
+        else:
+            self._members = [(each,) for each in weights]
+            arrays = (case.interior.T, case.g, case.elocal, case.lrb.T, case.btb.T)
+            weight = float(case.boundary_weight)
+            ways = {name: loss_and_gradient(chunk, weight) for name, chunk in _chunks(len(case.interior)).items()}
+        self._data = tuple(jnp.asarray(array, dtype) for array in arrays)
         alone = {name: jax.jit(way) for name, way in ways.items()}
         first = self._members[0]
 
         def timed_call(way: Any) -> Callable[[], object]:
-            return lambda: jax.block_until_ready(way(first, *self._data))
+            return lambda: jax.block_until_ready(way(*first, *self._data))
 
         best = fastest({name: timed_call(way) for name, way in alone.items()})
         self._alone = alone[best]
         self._stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *self._members)
-        self._together = jax.jit(jax.vmap(ways[best], in_axes=(0, None, None, None, None, None)))
+        axes = (0,) * len(first) + (None,) * len(self._data)
+        self._together = jax.jit(jax.vmap(ways[best], in_axes=axes))
         order = {"one by one": self._one_by_one, "vmap": self._vmap} if case.members > 1 else {"": self._one_by_one}
         chosen = fastest(order)
         self._run = order[chosen]
@@ -124,10 +136,10 @@ class JaxEvaluator(Evaluator):
         return np.array([float(loss) for loss, _ in self._pairs()]), np.stack(gradients)
 
     def _one_by_one(self) -> list[Any]:
-        return jax.block_until_ready([self._alone(member, *self._data) for member in self._members])
+        return jax.block_until_ready([self._alone(*member, *self._data) for member in self._members])
 
     def _vmap(self) -> list[Any]:
-        return [jax.block_until_ready(self._together(self._stacked, *self._data))]
+        return [jax.block_until_ready(self._together(*self._stacked, *self._data))]
 
     def _pairs(self) -> list[Any]:
         """Return (loss, gradient) of each member."""
@@ -137,14 +149,13 @@ class JaxEvaluator(Evaluator):
         return [(losses[i], jax.tree.map(lambda array, i=i: array[i], gradients)) for i in range(len(self._members))]
 
 
-def _chunks(case: Case) -> dict[str, int]:
+def _chunks(points: int) -> dict[str, int]:
     """Return chunks by name: all points, and the largest divisor of their number up to each of `CHUNKS`."""
-    points = len(case.interior)
     sizes = [max(size for size in range(1, most + 1) if points % size == 0) for most in CHUNKS if most < points]
     return {WHOLE: points} | {f"chunks of {size}": size for size in sizes if size >= CHUNKS[0] // 2}
 
 
-def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
+def build(case: Case | EquationCase, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
     """Build an evaluator with JAX, which takes its threads from the cores of the process."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     return JaxEvaluator(case, dtype=dtype)

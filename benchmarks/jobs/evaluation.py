@@ -1,4 +1,4 @@
-"""The job of part a: evaluate loss and gradient of a case."""
+"""The job of parts a and e: evaluate loss and gradient of a case."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import importlib
 import time
 from typing import Any
 
-from ..case import Case
+from ..case import Answers
+from ..equations import load_case
 from ..evaluators.base import EVALUATORS, Evaluator
 from .job import Job
 
@@ -14,7 +15,7 @@ from .job import Job
 class EvaluationJob(Job):
     """An evaluator on a case; its answer is compared with the reference before the timing."""
 
-    def __init__(self, evaluator: Evaluator, case: Case) -> None:
+    def __init__(self, evaluator: Evaluator, case: Answers) -> None:
         self._evaluator = evaluator
         evaluator.evaluate()
         self._difference = case.difference(*evaluator.answer())
@@ -32,6 +33,6 @@ class EvaluationJob(Job):
 
 def open_job(name: str, threads: int, *, case: str, members: int, dtype: str, engine: str) -> EvaluationJob:
     """Build the evaluator of that name on the first members of a case file."""
-    numbers = Case.load(case).first(members)
+    numbers = load_case(case).first(members)
     module = importlib.import_module(f"benchmarks.evaluators.{EVALUATORS[name].module}")
     return EvaluationJob(module.build(numbers, name=name, dtype=dtype, threads=threads, engine=engine), numbers)

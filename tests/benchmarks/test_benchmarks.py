@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.__main__ import app
 from benchmarks.bars import FASTEST_RIVAL, compare
 from benchmarks.case import ALLOWED, Case, build_case, flatten
+from benchmarks.equations import COEFFICIENTS, EquationCase, build_equation_case, load_case
 from benchmarks.evaluators.base import EVALUATORS, OWN, fastest
 from benchmarks.interleaved import Entry, prepare, time_in_turn
 from benchmarks.jobs.lbfgs import FORMS, ITERATIONS, LBFGSJob, OwnLBFGS, Quadratic, TorchLBFGS
@@ -23,7 +24,7 @@ from benchmarks.jobs.slides_trial import Schedule
 from benchmarks.jobs.trial import OwnTrial, SlidesTrial
 from benchmarks.machine import EXTRA, describe_machine, missing
 from benchmarks.options import BenchError, Options, Shape, read_counts, read_dtypes, read_parts, read_shapes
-from benchmarks.parts import sweep
+from benchmarks.parts import equations, sweep
 from benchmarks.records import Place, Status, Timing
 from benchmarks.run import Report, run_benchmark
 from benchmarks.spread import Spread, ratio
@@ -138,6 +139,35 @@ class TestContenders:
     def test_the_fastest_way_is_taken(self) -> None:
         ways = {"slow": lambda: sum(range(200_000)), "quick": lambda: None}
         assert fastest(ways) == "quick"
+
+
+class TestEquations:
+    @pytest.fixture(scope="class", params=COEFFICIENTS)
+    def case(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        path = tmp_path_factory.mktemp("equation") / f"{request.param}.npz"
+        build_equation_case(request.param, SHAPE, members=2).save(path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("name", "dtype"), [(OWN, "float64"), (OWN, "float32"), *((rival, "float64") for rival in equations.RIVALS)]
+    )
+    def test_contenders_give_the_reference_answer(self, case: Path, workers: Workers, name: str, dtype: str) -> None:
+        if absent := missing(EVALUATORS[name].needs):
+            pytest.skip(f"not installed: {', '.join(absent)}")
+        entry = evaluation(case, name, dtype)
+        entry.arguments["engine"] = "torch"  # compiles nothing
+        prepare([entry], workers, allowed=ALLOWED[dtype], say=silent)
+        assert entry.status is Status.TIMED, entry.note
+        assert 0 <= entry.facts["difference"] <= ALLOWED[dtype]
+
+    def test_members_differ_in_a_coefficient(self, case: Path) -> None:
+        found = load_case(case)
+        assert isinstance(found, EquationCase) and found.name == case.stem
+        assert found.coefficients[1] == pytest.approx(1.1 * found.coefficients[0])
+        assert len(found.first(1).coefficients) == 1
+        equal = build_equation_case(found.name, SHAPE, members=2, step=0.0)
+        assert equal.coefficients[1] == equal.coefficients[0] == found.coefficients[0]
+        assert equal.losses[0] == found.losses[0] and equal.losses[1] != found.losses[1]
 
 
 class TestWorkers:
@@ -273,6 +303,22 @@ class TestTables:
         assert "torch " in text and "cores granted" in text
         assert f"{EVALUATORS['jax'].label}: not installed: it ({EXTRA})" in text.splitlines()
 
+    def test_of_other_equations(self) -> None:
+        place = dataclasses.replace(PLACE, part="e", equation="kovasznay")
+        timings = [
+            timing(OWN, 1e-3, pack=4, place=place),
+            timing(equations.EQUAL, 0.8e-3, pack=4, place=place),
+            timing("deepxde", 16e-3, place=place),
+            timing("jax", 1.9e-3, pack=4, place=place),
+        ]
+        report = Report(Options(parts=("e",)), describe_machine(), tuple(timings), tuple(compare(timings)))
+        (row,) = [line for line in render(report).splitlines() if line.startswith("| kovasznay")]
+        assert [cell.strip() for cell in row.strip("|").split("|")][-6:] == [
+            *("0.80x (0.80..0.80)", ">= 0.91x: not reached"),
+            *("16.0x (16.0..16.0)", ">= 15x: reached"),
+            *("1.90x (1.90..1.90)", ">= 2x: not reached"),
+        ]
+
     def test_fits_a_terminal(self, report: Report) -> None:
         assert max(map(len, render(report, width=100).split("a: loss")[1].splitlines()[:-1])) <= 100
 
@@ -284,7 +330,7 @@ class TestTables:
 
 class TestOptions:
     def test_are_read(self) -> None:
-        assert read_parts(["c", "a"]) == ("a", "c") and read_parts([]) == ("a", "b", "c", "d")
+        assert read_parts(["c", "a"]) == ("a", "c") and read_parts([]) == ("a", "b", "c", "d", "e")
         assert read_shapes("8x8, 2x16") == (Shape(8, 8), Shape(2, 16)) and read_shapes(None) is None
         assert read_dtypes("float64") == ("float64",)
         assert read_counts("--packs", "1,4,4", most=16) == (1, 4)
@@ -321,11 +367,11 @@ def invoke(*words: object) -> Result:
 
 
 TIMING_KEYS = {
-    "part", "shape", "dtype", "pairs", "clock", "contender", "label", "threads", "pack", "status", "note", "amount",
-    "warmup_s", "samples_s", "facts", "seconds",
+    "part", "shape", "dtype", "pairs", "clock", "equation", "contender", "label", "threads", "pack", "status", "note",
+    "amount", "warmup_s", "samples_s", "facts", "seconds",
 }  # fmt: skip
 COMPARISON_KEYS = {
-    "part", "shape", "dtype", "pairs", "clock", "own", "rival", "label", "threads", "pack", "same", "best",
+    "part", "shape", "dtype", "pairs", "clock", "equation", "own", "rival", "label", "threads", "pack", "same", "best",
     "best_threads", "bar", "reached", "best_reached",
 }  # fmt: skip
 
