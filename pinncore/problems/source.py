@@ -11,6 +11,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import linecache
@@ -32,7 +33,7 @@ from .record import ProblemRecord, record_of
 SUFFIX: Final = ".py"
 MOST_BYTES: Final = 1_000_000
 _DIGITS: Final = 12  # of the hash of a source, in names
-_PACKAGED: Final = "site-packages", "dist-packages"
+_OURS: Final = ("pinncore", "sweeps")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def find_problem(name: str, base: Path) -> ProblemSource:
     try:
         record = record_of(kind, f"{kind.__name__}@{digest_of(text)[:_DIGITS]}")
     except SettingError as problem:
-        raise _error(path, _line_of(text, kind.__name__, problem.field), str(problem)) from None
+        raise problem_error(path, _line_of(text, kind.__name__, problem.field), str(problem)) from None
     return ProblemSource(reference, record, text)
 
 
@@ -123,7 +124,8 @@ def line_of_field(source: ProblemSource, field: str) -> int | None:
     return _line_of(source.text or "", source.record.class_name, field)
 
 
-def _error(file: str, line: int | None, rule: str, way_out: str = "") -> ProblemError:
+def problem_error(file: str, line: int | None, rule: str, way_out: str = "") -> ProblemError:
+    """Return an error in a user's problem, with its place, the rule and the way out."""
     place = f"{file}, line {line}" if line else file
     return ProblemError(f"{place}: {rule}" + (f". {way_out}" if way_out else ""))
 
@@ -164,11 +166,11 @@ def _read(path: str) -> str:
     try:
         return read_text(Path(path), MOST_BYTES).replace("\r\n", "\n")
     except FileNotFoundError:
-        raise _error(path, None, "there is no such file") from None
+        raise problem_error(path, None, "there is no such file") from None
     except OSError as problem:
-        raise _error(path, None, f"cannot be read ({problem.strerror})") from None
+        raise problem_error(path, None, f"cannot be read ({problem.strerror})") from None
     except ValueError:
-        raise _error(path, None, "is not a text in UTF-8 of at most 1 MB") from None
+        raise problem_error(path, None, "is not a text in UTF-8 of at most 1 MB") from None
 
 
 @functools.cache
@@ -182,7 +184,7 @@ def _module_of_text(text: str, path: str) -> types.ModuleType:
     if module_name in sys.modules:
         return sys.modules[module_name]
     for line, what in _siblings(_parsed(text, path), Path(path).parent):
-        raise _error(
+        raise problem_error(
             path,
             line,
             f"imports {what}, which lies beside it, and only this file travels with a study",
@@ -206,9 +208,9 @@ def _parsed(text: str, path: str) -> ast.Module:
     try:
         return ast.parse(text, path)
     except SyntaxError as problem:
-        raise _error(path, problem.lineno, f"is no Python: {problem.msg}") from None
+        raise problem_error(path, problem.lineno, f"is no Python: {problem.msg}") from None
     except ValueError as problem:  # null bytes
-        raise _error(path, None, f"is no Python: {problem}") from None
+        raise problem_error(path, None, f"is no Python: {problem}") from None
 
 
 def _siblings(tree: ast.Module, folder: Path) -> Iterator[tuple[int, str]]:
@@ -224,13 +226,17 @@ def _siblings(tree: ast.Module, folder: Path) -> Iterator[tuple[int, str]]:
 
 
 def _lies_in(module: str, folder: Path) -> bool:
-    if not ((folder / f"{module}{SUFFIX}").is_file() or (folder / module).is_dir()):
+    """Return whether a module lies in a folder and is not found without it."""
+    if not ((folder / f"{module}{SUFFIX}").is_file() or (folder / module / f"__init__{SUFFIX}").is_file()):
         return False
-    if module in sys.builtin_module_names or module in sys.stdlib_module_names:
+    if module in sys.stdlib_module_names or module in _OURS:
         return False
-    found = importlib.util.find_spec(module)
-    origin = "" if found is None else found.origin or "".join(list(found.submodule_search_locations or ())[:1])
-    return not origin or (Path(origin).is_relative_to(folder) and not any(part in origin for part in _PACKAGED))
+    elsewhere = [place for place in sys.path if Path(place).resolve() != folder.resolve()]
+    for finder in sys.meta_path:
+        path = elsewhere if finder is importlib.machinery.PathFinder else None
+        if finder.find_spec(module, path) is not None:
+            return False
+    return True
 
 
 def _explained(problem: BaseException, text: str, path: str) -> ProblemError:
@@ -240,9 +246,9 @@ def _explained(problem: BaseException, text: str, path: str) -> ProblemError:
     if isinstance(problem, ProblemError):
         return problem
     if isinstance(problem, SettingError):
-        return _error(path, line, str(problem))
+        return problem_error(path, line, str(problem))
     said = " ".join(str(problem).split())
-    return _error(path, line, f"{type(problem).__name__}{f': {said}' if said else ''}")
+    return problem_error(path, line, f"{type(problem).__name__}{f': {said}' if said else ''}")
 
 
 # ---- modules -------------------------------------------------------------------------------------------------------
@@ -254,9 +260,9 @@ def _text_of_module(name: str) -> str:
     except (ImportError, ValueError):
         found = None
     except Exception as problem:  # importing the package above it executes code
-        raise _error(f"module {name}", None, f"{type(problem).__name__}: {problem}") from problem
+        raise problem_error(f"module {name}", None, f"{type(problem).__name__}: {problem}") from problem
     if found is None or found.origin is None or not found.origin.endswith(SUFFIX):
-        raise _error(
+        raise problem_error(
             f"module {name}", None, "cannot be imported", "Install its package, or write the path of a file ending .py."
         )
     return _read(found.origin)
@@ -265,7 +271,7 @@ def _text_of_module(name: str) -> str:
 def _class_of_module(name: str, class_name: str, text: str) -> type[Problem]:
     """Return a class of an installed module whose text must be `text`."""
     if (here := _text_of_module(name)) != text:
-        raise _error(
+        raise problem_error(
             f"module {name}",
             None,
             f"is not the one that the study began with (hash {digest_of(text)[:_DIGITS]}, here "
@@ -294,13 +300,13 @@ def _chosen(module: types.ModuleType, text: str, path: str, name: str) -> type[P
         return problems[name]
     if name and hasattr(module, name):
         line = _line_of(text, name)
-        raise _error(path, line, f"{name} is not a class derived from Problem", f"Its problems: {listed}.")
+        raise problem_error(path, line, f"{name} is not a class derived from Problem", f"Its problems: {listed}.")
     if name:
-        raise _error(path, None, f"has no class {name}", f"Its problems: {listed}.")
+        raise problem_error(path, None, f"has no class {name}", f"Its problems: {listed}.")
     if len(problems) != 1:
         rule = f"must hold one problem where no class is named, has {len(problems) or 'none'}"
         way_out = f"Write FILE.py:CLASS with one of {listed}." if problems else "Derive a class from pinncore.Problem."
-        raise _error(path, None, rule, way_out)
+        raise problem_error(path, None, rule, way_out)
     return next(iter(problems.values()))
 
 

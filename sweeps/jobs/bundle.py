@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pinncore.disk import read_bytes, write_whole
+from pinncore.problems.source import SUFFIX
 
 from ..errors import NOT_GIVEN, Mistake, SpecError
 from ..spec import yaml_text
-from ..spec.sources import FILE_PREFIX
+from ..spec.sources import FILE_PREFIX, TABLES
 from ..study.study_file import SPEC_FILE
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def bundle(spec: StudySpec, root: str, *, shares_files: bool) -> dict[str, bytes
     """Return the files of a job that runs the study, by name; `study.yaml` is the study file.
 
     The study file refers to the other files by paths under the root that depend only on their content, so that a study
-    submitted again is the same study. `unpack` writes them to these paths. Raises `SpecError` where the files cannot be
-    sent.
+    submitted again is the same study. `unpack` writes them to these paths; the file of a user's problem stays beside
+    the study file, as a study knows it by its content. Raises `SpecError` where the files cannot be sent.
     """
     plain, files, mistakes = spec.to_plain(), dict[str, bytes](), list[Mistake]()
 
@@ -48,6 +49,10 @@ def bundle(spec: StudySpec, root: str, *, shares_files: bool) -> dict[str, bytes
 
     if not shares_files:
         plain = _with_files(plain, moved)
+        if spec.source.is_file and spec.source.text is not None:  # as it was read, which is what was checked
+            name = Path(spec.source.file).name
+            files[name] = spec.source.text.encode()
+            plain["problem"]["name"] = f"{name}:{spec.record.class_name}"
     size = sum(map(len, files.values()))
     if size > _MOST_BYTES:
         rule = (
@@ -63,7 +68,7 @@ def unpack(folder: Path, root: Path) -> None:
     """Write the files sent with a study under its root; files that exist already are left alone."""
     for file in sorted(folder.iterdir()):
         target = root / INPUTS / file.name
-        if file.name != SPEC_FILE and file.is_file() and not target.exists():
+        if file.name != SPEC_FILE and file.suffix != SUFFIX and file.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_whole(target, file.read_bytes())
 
@@ -73,7 +78,7 @@ def _with_files(plain: dict[str, Any], moved: Callable[[str], str]) -> dict[str,
 
     def replaced(value: Any, *, is_table: bool) -> Any:
         if isinstance(value, dict):
-            return {key: replaced(item, is_table=is_table or key == "data") for key, item in value.items()}
+            return {key: replaced(item, is_table=is_table or key in TABLES) for key, item in value.items()}
         if isinstance(value, list):
             return [replaced(item, is_table=is_table) for item in value]
         if isinstance(value, str) and value.startswith(FILE_PREFIX):

@@ -23,8 +23,13 @@ def identity_sha256(spec: StudySpec) -> str:
 
 
 def identity(spec: StudySpec) -> list[str]:
-    """Return everything that cannot change once a study has begun, as lines of a study file."""
+    """Return everything that cannot change once a study has begun, as lines of a study file.
+
+    A user's problem is named by its class, as its file may be moved; its source is compared apart.
+    """
     plain = {name: section for name, section in spec.to_plain().items() if name not in MAY_CHANGE}
+    if not spec.source.is_shipped:
+        plain["problem"]["name"] = spec.record.class_name
     del plain["search"]["trials"]
     return yaml_text.write(plain).splitlines()
 

@@ -101,4 +101,4 @@ def _problem(raw: Mapping[str, Any], base: Path, load: LoadProblem) -> tuple[Pro
         hint = f"Did you mean {near[0]}?" if near else ""
         return load(near[0] if near else None, base), Mistake("problem.name", name, rule, hint)
     except ProblemError as error:
-        raise SpecError([Mistake("problem.name", NOT_GIVEN, str(error))]) from None
+        raise SpecError([Mistake("problem.name", NOT_GIVEN, str(error).rstrip("."))]) from None

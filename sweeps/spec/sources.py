@@ -13,6 +13,7 @@ from pinncore.data.tables import OPTIONS
 FILE_PREFIX: Final = "file:"
 TRIAL_PREFIX: Final = "trial:"
 DATA_FILES: Final = FILES
+TABLES: Final = ("data", "points_table")  # settings of problems that name tables
 DATA_KEYS: Final = (*FILES, *OPTIONS)
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pinncore.errors import ProblemError
 from pinncore.problems import DEFAULT, PROBLEMS
 from pinncore.problems.record import ProblemRecord
-from pinncore.problems.source import ProblemSource, find_problem, line_of_field
+from pinncore.problems.source import ProblemSource, find_problem, line_of_field, problem_error
 
 from ..spec.parse import LoadProblem, json_schema
 from ..storage.schema import reserved_names
@@ -44,7 +43,7 @@ def _refuse_names(source: ProblemSource) -> None:
     reserved = reserved_names(record)
     for what, name, taken in _names(record, reserved):
         if name in taken:
-            raise ProblemError(
+            raise problem_error(
                 source.file,
                 line_of_field(source, name),
                 f"the {what} {name} has the name of a column in the tables of results",
