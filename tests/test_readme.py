@@ -25,7 +25,9 @@ from wsgiref.simple_server import WSGIServer
 import pytest
 from typer.main import get_command
 
+from pinncore import Member, Pack
 from sweeps.cli.app import app
+from sweeps.spec.study_spec import build_settings
 from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
 from sweeps.study.study_file import open_reader
@@ -230,6 +232,22 @@ def test_the_study_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     assert len(step.text.splitlines()) == 12, "twelve lines are enough"
     spec = load_text(step.text, base=tmp_path)
     assert spec.study == "widths" and warnings_of(spec) == ()
+
+
+def test_the_equation_of_the_readme_trains(tmp_path: Path) -> None:
+    """Its class, in a file of its own, in the study that the text beside it describes."""
+    (text,) = re.findall(r"```python\n(.*?)```", README[README.index("## Your own equation") :], flags=re.DOTALL)
+    (problem,) = re.findall(r"`(problem: \{name: reaction.*?\})`", README)
+    (tmp_path / "reaction.py").write_text(text)
+    objective = "objective: heldout_residual"
+    assert objective in README
+    study = f"study: own\n{problem}\nsearch: {{sampler: random, trials: 2, {objective}}}\nspace: {{rate: {{uniform: [1, 4]}}}}"
+    spec = load_text(f"{study}\ntrain: {{width: 4, epochs: 3, iterations: 2}}\n", base=tmp_path)
+    train, reaction = build_settings(spec.config({"rate": 2.0}), spec.source)
+    result = Pack([Member(train, reaction)], device="cpu")
+    result.step(100)
+    assert result.results[0].terms.keys() == {"heat", "walls", "start"}
+    assert result.results[0].metrics["heldout_residual"] is not None
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
