@@ -16,6 +16,7 @@ from ..spec.sections import PrunerSettings
 from ..spec.study_spec import build_settings
 from ..storage.schema import setting_columns
 from ..study.provenance import versions
+from ..study.references import reference_store
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class MemberTask:
     def member_of_pack(self, study_dir: Path, source: ProblemSource) -> pinncore.Member:
         """Return the member as `pinncore` trains it, on the problem of its pack."""
         train, problem = build_settings(self.config, source)
+        problem = problem.storing(reference_store(study_dir, keeps=True))
         if self.weights is not None:
             train = dataclasses.replace(train, init=f"file:{study_dir / self.weights}")
         return pinncore.Member(train, problem, self.seed, self.label)

@@ -20,7 +20,7 @@ from ..errors import StudyError
 from ..storage import compaction, database
 from ..storage.optuna_sql import Ledger
 from ..storage.tables import StudyTables
-from . import home, recovery
+from . import home, other_studies, recovery, references
 from .checkpoints import FOLDER as CHECKPOINTS
 from .checkpoints import checkpoints_of
 from .housekeeping import files, held, refuse_running, remove
@@ -124,7 +124,7 @@ def _waste(study_dir: Path) -> Iterator[Waste]:
         yield Waste("tables that a compaction left", leftover, _size(leftover))
     for orphan in sorted(tables.orphans()):
         yield Waste("unfinished publications", orphan, _size(orphan))
-    for folder in (study_dir, *(path for path in study_dir.iterdir() if path.name == "initial_weights")):
+    for folder in (study_dir, *(study_dir / name for name in (other_studies.FOLDER, references.FOLDER))):
         for file in sorted(path for pattern in TEMPORARY for path in folder.glob(pattern)):
             yield Waste("files cut off while they were written", file, _size(file))
 

@@ -29,6 +29,7 @@ from ..storage.stored_tables import tables_of
 from ..storage.tables import of_member
 from ..study.home import local
 from ..study.initial_weights import weight_layers
+from ..study.references import reference_store
 from ..study.study_file import open_reader
 
 Row = dict[str, Any]
@@ -51,7 +52,10 @@ class TrialReader:
 
     def settings_of(self, row: Mapping[str, Any]) -> tuple[pinncore.TrainSettings, pinncore.Problem]:
         """Return the settings records of a row's configuration, executing the code of a user's problem."""
-        return build_settings(config_of(row, self.source.record), self.source)
+        train, problem = build_settings(config_of(row, self.source.record), self.source)
+        if isinstance(self.place, Path):
+            problem = problem.storing(reference_store(self.place, keeps=False))
+        return train, problem
 
     def rows(self, trial: int) -> list[Row]:
         """Return the rows of a trial, one per finished replicate, in order. Raises `StudyError` where there is none."""

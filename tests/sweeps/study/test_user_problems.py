@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pinncore.errors import ProblemError
@@ -23,6 +24,7 @@ from sweeps.storage.stored_problem import PROBLEM_FILE, read_problem
 from sweeps.study.branching import branch
 from sweeps.study.loading import load_spec, load_text, read_spec
 from sweeps.study.problems import load_problem
+from sweeps.study.references import reference_store
 
 from ..invoking import errors_of, invoke
 from ..small import prepare, run_all
@@ -270,3 +272,45 @@ def test_a_class_of_a_text_needs_no_file(tmp_path: Path) -> None:
     source = find_problem(str(written(tmp_path).parent / "decay.py"), Path("/"))
     (tmp_path / "decay.py").unlink()
     assert source.problem_class(rate=1.5).terms == ("decay", "start")
+
+
+# ---- references ----------------------------------------------------------------------------------------------------
+
+SLOW = """
+
+    def reference(self, x, t):
+        def solved(x, t):
+            (Path(PLACE) / f"computed-{self.rate}").touch(exist_ok=False)
+            return np.exp(-self.rate * t)
+
+        return solved
+"""
+
+
+def test_a_reference_is_computed_once_for_its_settings(tmp_path: Path) -> None:
+    """Its function fails where it is called twice for the same rate; four trials have two rates."""
+    text = DECAY.replace("from pathlib", "import numpy as np\nfrom pathlib") + SLOW.replace(
+        "PLACE", repr(str(tmp_path))
+    )
+    file = written(tmp_path / "own", text)
+    changes = [
+        "space={rate: {choice: [1.0, 3.0]}, adam_lr: {choice: [0.01, 0.02]}}",
+        "search.sampler=grid",
+        "search.trials=4",
+    ]
+    study_dir, _ = prepare(tmp_path / "root", load_spec(file, changes))
+    assert run_all(study_dir, segment_s=5.0)["COMPLETE"] == 4
+    assert {file.name for file in tmp_path.glob("computed-*")} >= {"computed-1.0", "computed-3.0"}
+    kept = sorted((study_dir / "references").iterdir())
+    assert len(kept) == 2 and all(file.suffix == ".npz" for file in kept)
+    kept[0].write_bytes(b"torn")
+    store = reference_store(study_dir, keeps=True)
+    assert store(kept[0].stem, lambda: {"u": np.ones(3)})["u"].tolist() == [1, 1, 1]
+    assert store(kept[0].stem, dict)["u"].tolist() == [1, 1, 1]
+    assert invoke("predict", study_dir, 0, _points(tmp_path)).exit_code == 0
+
+
+def _points(folder: Path) -> Path:
+    file = folder / "points.csv"
+    file.write_text("x,t\n0.5,0.5\n")
+    return file
