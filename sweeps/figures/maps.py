@@ -57,6 +57,14 @@ class Plane:
         """Return what is drawn on; None where the points do not span a plane."""
         return surface_of(self.first, self.second, same_unit=self.same_unit)
 
+    @property
+    def proportion(self) -> float | None:
+        """Return height over width of the picture where lengths are in proportion, None where the picture decides."""
+        if self.surface is None or not self.same_unit:
+            return None
+        width, height = (high - low for low, high in self.surface.limits)
+        return height / width if _NARROWEST <= height / width <= 1 / _NARROWEST else None
+
 
 @dataclass(frozen=True)
 class Map:
@@ -79,9 +87,9 @@ class Map:
 @matplotlib.rc_context(STYLE)
 def figure_of(*maps: Map, small: bool = False) -> Figure:
     """Draw maps below each other, `small` where many pictures stand side by side."""
-    width, height = _SMALL if small else _SIZE
-    figure = Figure(figsize=(width, height * len(maps)), layout="compressed")
-    for axes, each in zip(np.ravel(figure.subplots(len(maps))), maps, strict=True):
+    heights = [_height(each.plane, small=small) for each in maps]
+    figure = Figure(figsize=((_SMALL if small else _SIZE)[0], sum(heights)), layout="compressed")
+    for axes, each in zip(np.ravel(figure.subplots(len(maps), height_ratios=heights)), maps, strict=True):
         _draw(axes, each, small=small)
     return figure
 
@@ -150,6 +158,15 @@ def log_limits(values: Array) -> tuple[float, float] | None:
     return max(float(low), 10.0**-DECADES * float(high)), float(high)
 
 
+def _height(plane: Plane, *, small: bool) -> float:
+    """Return the height in inches: less for a plane that is wide and low."""
+    width, height = _SMALL if small else _SIZE
+    if plane.proportion is None:
+        return height
+    beside, above = (1.0, 0.8) if small else (1.2, 0.9)  # names of axes, colour scale and title, about
+    return min(height, above + plane.proportion * (width - beside))
+
+
 def _draw(axes: Axes, drawn: Map, *, small: bool) -> None:
     """Draw one map on its axes."""
     plane, scale, surface = drawn.plane, drawn.scale, drawn.plane.surface
@@ -174,7 +191,7 @@ def _draw(axes: Axes, drawn: Map, *, small: bool) -> None:
     ticks = _bar_ticks(low, high, log=log)
     bar.set_ticks(list(ticks), labels=[f"{tick:.10g}".replace("-", "\N{MINUS SIGN}") for tick in ticks], minor=False)
     bar.minorticks_off()
-    bar.set_label(drawn.label)
+    bar.set_label(drawn.label or "\N{NO-BREAK SPACE}")  # so that plots side by side have the same size
     bar.outline.set_visible(False)
     if bar.solids is not None:
         bar.solids.set_rasterized(True)
@@ -182,8 +199,7 @@ def _draw(axes: Axes, drawn: Map, *, small: bool) -> None:
     if drawn.lines:
         surface.contour(axes, drawn.values, scale, [tick for tick in ticks if start < tick < end], drawn.lines)
     _frame(axes, drawn.within or surface, plane.marks, small=small)
-    width, height = (np.ptp(ends) for ends in (axes.get_xlim(), axes.get_ylim()))
-    if plane.same_unit and _NARROWEST <= height / width <= 1 / _NARROWEST:
+    if plane.proportion is not None:
         axes.set_aspect("equal")
 
 

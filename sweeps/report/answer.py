@@ -34,7 +34,7 @@ def answer(study: ReportStudy, best: Row) -> Html:
         text = f"{study.objective} over its {study.ranking.replicates} replicates"
         tiles.append(tile(span(study.objective, low, high, study.problem.in_per_cent), text))
     question = "How good is it?" if error is None else f"Is {shown('rel_l2', error)} good?"
-    worth = paragraph(" ".join(_worth(study, error, yardsticks(study))))
+    worth = paragraph(" ".join([*_worth(study, error, yardsticks(study)), *_by_output(study, best)]))
     return tag("div", *tiles, tag("h2", question), worth, class_="answer")
 
 
@@ -96,9 +96,19 @@ def _worth(study: ReportStudy, error: float | None, found: tuple[Yardstick, ...]
         yield f"One seed each: another seed alone may change it by up to {SEED_SPREAD:g} times."
 
 
+def _by_output(study: ReportStudy, best: Row) -> Iterator[str]:
+    """Yield the sentence on the error of each of several outputs."""
+    symbols = [column.symbol for column in study.problem.outputs]
+    errors = {symbol: best.get(f"rel_l2_{symbol}") for symbol in symbols}
+    known = [f"{symbol} {shown('rel_l2', error)}" for symbol, error in errors.items() if is_finite(error)]
+    if len(symbols) > 1 and known:
+        yield f"By output: {', '.join(known)}."
+
+
 def _named(yardstick: Yardstick) -> str:
     return f"{yardstick.what} ({100 * yardstick.rel_l2:.3g} %)"
 
 
 def _times(larger: float, smaller: float) -> str:
-    return f"{larger / smaller:.2g}" if smaller else "infinitely many"
+    """Return how many times larger, with two digits."""
+    return f"{float(f'{larger / smaller:.2g}'):,g}" if smaller else "infinitely many"

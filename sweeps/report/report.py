@@ -110,8 +110,7 @@ def _page(study: ReportStudy, gallery: Gallery) -> str:
         }
     parts |= {"Cost": cost(study, gallery), "Failures": _failures(study), "Notes": _notes(study)}
     parts["Columns"] = glossary(study, [result, *parts.values()])
-    top = (_header(study), _problem(study), result)
-    return document(f"{study.name} · pinnsweep report", *top, contents(parts), _footer(study))
+    return document(f"{study.name} · pinnsweep report", _header(study), result, contents(parts), _footer(study))
 
 
 # ---- sections ------------------------------------------------------------------------------------------------------
@@ -152,12 +151,12 @@ def _is_number(rule: Any) -> bool:
 
 
 def _result(study: ReportStudy, gallery: Gallery) -> Html:
-    """Return the first screen: the best error, what it is worth, the best field, and how much was trained."""
+    """Return the first screen: equations, the best error, what it is worth, its field, and how much was trained."""
     facts = tag("div", *_facts(study), class_="tiles")
     if study.best is None:
-        return facts
+        return Html(tag("section", _problem(study)) + facts)
     field = tag("div", maps(study, study.best, gallery), class_="field")
-    parts = (answer(study, study.best), field, ladder(study, study.best), facts)
+    parts = (_problem(study), answer(study, study.best), field, ladder(study, study.best), facts)
     return tag("section", *parts, class_="result")
 
 

@@ -19,6 +19,8 @@ _ELEMENTS: Final = frozenset(
     )
 )
 _ALWAYS: Final = ("lt", "gt", "amp", "quot", "apos")  # entities of XML itself
+_TALL: Final = ("mfrac", "mtable", "munderover")  # what parentheses grow around
+_LOW: Final = "low"  # attribute of elements in rows without any of these
 _TIMES: Final = "\N{INVISIBLE TIMES}"
 
 
@@ -31,7 +33,7 @@ def statement(
     *,
     structure: Mapping[str, Any],
 ) -> Html:
-    """Return the section that states a problem.
+    """Return the part that states a problem.
 
     `equations` are the plain text, LaTeX and MathML of each residual by its name, as `Problem.equation_texts` has them.
     `values` are the settings of the training that the page is about, if any; those that occur in an equation are
@@ -46,8 +48,8 @@ def statement(
         if name in values and values[name] != written
     ]
     words += f". The best trial has {', '.join(other)}, so its equations may differ" if other else ""
-    listed = tag("dl", *(_line(name, texts) for name, texts in equations.items()), class_="equations scroll")
-    return tag("section", tag("h2", title.strip().rstrip(".")), listed, paragraph(f"{words}."), class_="statement")
+    listed = tag("dl", *(_line(name, texts) for name, texts in equations.items()), class_="equations")
+    return tag("div", tag("h2", title.strip().rstrip(".")), listed, paragraph(f"{words}."), class_="statement")
 
 
 def mathml(text: str) -> Html | None:
@@ -63,6 +65,9 @@ def mathml(text: str) -> Html | None:
         return None
     for row in root.iter():
         parts = list(row)
+        is_low = not any(part.tag in _TALL for part in row.iter())
+        for part in parts if is_low else ():
+            part.set(_LOW, "true")
         for before, times, after in zip(parts, parts[1:], parts[2:], strict=False):
             if times.tag == "mo" and times.text == _TIMES and (_is_word(before) or _is_word(after)):
                 times.tag, times.text = "mspace", None
@@ -75,13 +80,16 @@ def _line(name: str, texts: Sequence[str]) -> Html:
     formula = mathml(marked_up)
     zero = Html("<mo>=</mo><mn>0</mn>")
     shown = tag("code", f"{plain} = 0") if formula is None else tag("math", formula, zero, display="block", title=plain)
-    return tag("div", tag("dt", *breakable(name)), tag("dd", shown, class_="scroll"))
+    return tag("div", tag("dt", *breakable(name)), tag("dd", shown))
 
 
 def _written(element: ElementTree.Element) -> Html:
     """Return an element of MathML without its attributes, which nothing here needs."""
-    space = {"width": "0.2em"} if element.tag == "mspace" else {}
-    return tag(element.tag, element.text or "", *(_written(child) for child in element), **space)
+    text = "\N{MINUS SIGN}" if element.tag == "mo" and element.text == "-" else element.text or ""
+    attributes = {"width": "0.2em"} if element.tag == "mspace" else {}
+    if text in ("(", ")") and element.get(_LOW):
+        attributes["stretchy"] = "false"
+    return tag(element.tag, text, *(_written(child) for child in element), **attributes)
 
 
 def _is_word(element: ElementTree.Element) -> bool:
