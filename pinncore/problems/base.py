@@ -101,6 +101,7 @@ class Problem(abc.ABC):
     marks_of: ClassVar[Mapping[str, tuple[Line, ...]]] = {}  # lines to draw on fields, by the name of the data
     guesses: ClassVar[Mapping[str, str]] = {}  # fields that need no training: what they are, and their column in fields
     limits: ClassVar[Mapping[str, Yardstick]] = {}  # errors that no training gets below, by the name of the data
+    known_advice: ClassVar[str] = ""  # what to do where known data are much larger than in training
     reference_advice: ClassVar[str] = "Give the problem a reference"  # where a metric needs one
 
     loss: Annotated[

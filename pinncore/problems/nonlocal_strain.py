@@ -100,6 +100,7 @@ class NonlocalStrain(Problem):
     )
     equation_settings = ("scale_scope",)
     mark = "notch"
+    known_advice = "divide it by 10 if it is ten times the physical value, as in published tables"
     reference_advice = "Add the column enonlocal_true to the Gauss points"
     guesses = {"the local strain, u = e": "local"}
     limits, marks_of = LIMITS, NOTCHES

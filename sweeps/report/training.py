@@ -45,7 +45,7 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
         drawing = courses.error_curves(curves, best=(best["trial"], best["replicate"]), title=title)
         description = "Error of the trials over their evaluations, with the best one highlighted"
         pictures.append(gallery.hang("training-many", drawing, description, wide=True, caption=True))
-    text = f"Trials rank by {study.objective}. Boundary terms are drawn without their weight in the loss."
+    text = f"Trials rank by {study.objective}. Terms of the loss are drawn without their weights."
     return section("Training", text, figures(first), by_stage, figures(*pictures))
 
 

@@ -91,9 +91,10 @@ def warnings(networks: Sequence[TrainedNetwork], points: Sheet, predicted: pa.Ta
             largest = float(points.numbers(names[column.name]).max())
             largest_trained = float(trained[column.symbol].max())
             if largest > TOO_LARGE * largest_trained:
+                advice = f": {network.problem.known_advice}" if network.problem.known_advice else ""
                 sentences.append(
                     f"{column.name} reaches {largest:.3g}, {largest / largest_trained:.3g} times the largest value in "
-                    "training: divide it by 10 if it is ten times the physical value, as in published tables"
+                    f"training{advice}"
                 )
     return sentences
 

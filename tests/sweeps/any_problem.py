@@ -65,7 +65,8 @@ def make_study(folder: Path, name: str, *, trials: int = 6, has_reference: bool 
     source = load_problem(name, folder)
     write_problem(folder, source)
     objective = "rel_l2" if has_reference else "loss"
-    (folder / "study.yaml").write_text(FILE.format(name=folder.name, problem=name, trials=trials, objective=objective), encoding="utf-8")
+    text = FILE.format(name=folder.name, problem=name, trials=trials, objective=objective)
+    (folder / "study.yaml").write_text(text, encoding="utf-8")
     tables, record = StudyTables(folder), source.record
     problem = source.problem_class(**settings)
     places, solution = problem.field_points.values, problem.solution

@@ -11,8 +11,8 @@ from scipy.fft import dctn, idctn
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator, RegularGridInterpolator
 
 from pinncore import load_data
-from pinncore.problems import NonlocalStrain
 from pinncore.problems.columns import relative
+from pinncore.problems.nonlocal_strain import NonlocalStrain
 from sweeps.report.answer import answer, ladder
 
 from .. import synthetic, toy_problem
@@ -65,7 +65,7 @@ def test_without_a_kept_field_the_data_are_asked(tmp_path: Path) -> None:
 
 
 def test_yardsticks_are_computed_from_the_data() -> None:
-    field, strain = NonlocalStrain().field(np.zeros(6400)), STRAIN.record
+    field, strain = NonlocalStrain().field(np.zeros((1, 6400))), STRAIN.record
     errors = [each.rel_l2 for each in strain.yardsticks(field, {"data": "strb100"})]
     assert errors[:2] == pytest.approx([0.45, 0.173], abs=3e-3)
     assert len(errors) == 3 and len(strain.yardsticks(field, {"data": {"npz": "of_a_user.npz"}})) == 2
