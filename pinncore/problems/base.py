@@ -53,6 +53,7 @@ from .declaring import (
     columns_of,
     is_literal,
     output_columns,
+    sampled_settings,
 )
 
 if TYPE_CHECKING:
@@ -127,12 +128,10 @@ class Problem(abc.ABC):
             return
         for group in ("coordinates", "outputs", "known", "shown"):
             setattr(cls, group, columns_of(cls, group))
+        cls.__annotations__ = {**_inherited(cls), **inspect.get_annotations(cls)}
         if cls.domain is not None:
-            sampled = typing.get_type_hints(Sampled, include_extras=True)
-            added = {name: hint for name, hint in sampled.items() if not hasattr(cls, name)}
-            cls.__annotations__ = {**inspect.get_annotations(cls), **added}
-            for name in added:
-                setattr(cls, name, vars(Sampled)[name])
+            for name in sampled_settings():
+                setattr(cls, name, getattr(cls, name, vars(Sampled)[name]))
             cls.data_settings = tuple(dict.fromkeys((*cls.data_settings, "points_table")))
             cls.together = tuple(dict.fromkeys((*cls.together, ("points_sampler", "resample_every"))))
         symbols = tuple(column.symbol for column in cls.outputs)
@@ -598,6 +597,14 @@ class Problem(abc.ABC):
     def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
         """Return metrics that only this problem has, from the physical outputs [outputs, points] on `field_points`."""
         return {}
+
+
+def _inherited(cls: type[Problem]) -> dict[str, Any]:
+    """Return the settings that a class has without writing their types: those of its points, and other defaults."""
+    before = hints(cls.__mro__[1])
+    sampled = sampled_settings() if cls.domain is not None else {}
+    new = {name: hint for name, hint in sampled.items() if name not in before}
+    return new | {name: hint for name, hint in before.items() if name in vars(cls)}
 
 
 class Predictor(abc.ABC):

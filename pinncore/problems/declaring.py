@@ -44,6 +44,11 @@ class Sampled:
     ] = None
 
 
+def sampled_settings() -> dict[str, Any]:
+    """Return the settings of `Sampled` with their rules and descriptions."""
+    return typing.get_type_hints(Sampled, include_extras=True)
+
+
 def output_columns(outputs: tuple[Column, ...]) -> tuple[Column, ...]:
     """Return prediction and reference of every output in turn, as columns of the table fields."""
     if len(outputs) == 1:

@@ -247,3 +247,19 @@ def test_a_problem_needs_a_domain() -> None:
 
     with pytest.raises(ProblemError, match="needs a domain"):
         _ = Nowhere().point_sets
+
+
+def test_an_attribute_with_the_name_of_a_setting_is_its_default() -> None:
+    class Few(Flow):
+        points = 50
+        points_sampler = "lhs"
+        loss = "norm"
+        speed = 4.0
+
+    problem = Few()
+    assert (problem.points, problem.points_sampler, problem.loss_form, problem.speed) == (50, "lhs", "norm", 4.0)
+    assert Few(points=60).points == 60
+    assert set(hints(Few)) == set(hints(Flow))
+    assert hints(Few)["points"] == hints(Flow)["points"]
+    with pytest.raises(SettingError, match="points"):
+        Few(points=0)
