@@ -6,16 +6,13 @@ output is gone. Heavy libraries are imported inside the commands, so that `--hel
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from ..own_name import own_name
-from . import analysis, dashboard, data, jobs, query, report, run, studies, trials
+from . import analysis, dashboard, data, jobs, problem, query, report, run, studies, trials
 from .errors import Commands
-from .options import AsJson, Cpus, Force, Set, Spec, print_json, refuse_taken, warn
+from .options import AsJson, Cpus, Set, Spec, print_json, warn
 
 app = typer.Typer(
     name="pinnsweep",
@@ -45,30 +42,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="New study file.")] = Path("study.yaml"),
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Write a commented study file to start from.
-
-    It is valid as it stands: a study of twelve lines, and below them every other key with its default.
-    """
-    refuse_taken(file, force=force)
-    from pinncore.disk import write_whole
-
-    from ..spec.template import study_name, study_template
-    from ..study.problems import load_problem
-
-    study = study_name(file.stem)
-    write_whole(file.absolute(), study_template(study, load_problem(None, Path())))
-    if as_json:
-        print_json({"file": str(file), "study": study})
-    else:
-        words = shlex.quote(str(file))
-        typer.echo(f"wrote {file}: the study {study}. Next:\n  {own_name()} plan {words}\n  {own_name()} run {words}")
 
 
 def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None:
@@ -122,7 +95,7 @@ def schema() -> None:
 data_app.command()(data.check)
 
 COMMANDS: Final = (  # in the order of --help
-    *(run.run, run.stop, run.extend, run.retry, init, validate, plan, schema),
+    *(run.run, run.stop, run.extend, run.retry, problem.init, problem.problem, validate, plan, schema),
     *(studies.status, studies.list_studies, studies.delete, studies.compact, studies.gc),
     *(query.query, query.export, analysis.top, analysis.compare, analysis.effects, report.report),
     *(dashboard.dashboard, trials.show, trials.retrain, trials.predict, trials.weights),

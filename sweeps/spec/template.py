@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import keyword
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
+from pinncore.problems import DEFAULT, Problem
 from pinncore.problems.record import ProblemRecord
 from pinncore.problems.source import ProblemSource
 
@@ -17,8 +21,8 @@ MARK: Final = "   # "  # between the value of a key and its description
 _WIDTH: Final = 118
 _START: Final = """\
 study: {study}
-problem: {{name: {problem}, boundary_weight: 0.05}}
-search: {{sampler: tpe, trials: 64}}
+problem: {{{problem}}}
+search: {{{search}}}
 space:                                        # the swept fields of problem and train
   width: {{choice: [8, 16, 32]}}                # one of these
   depth: {{int: [1, 4]}}                        # a whole number from 1 to 4
@@ -28,6 +32,53 @@ space:                                        # the swept fields of problem and 
   scale_factor: {{uniform: [1, 4]}}             # a number from 1 to 4
 train: {{epochs: 1000, iterations: 1000}}
 budget: {{hours: 2}}
+"""
+_OF_STRAIN: Final = {"boundary_weight": 0.05}  # with which the shipped data are solved best
+_PROBLEM: Final = '''\
+"""Heat in a rod. Write here what your equation is called."""
+
+import sympy as sp
+
+from pinncore import Box, Condition, Problem
+
+
+class {name}(Problem):
+    # What derivatives are taken to, and what the network gives: names and units.
+    coordinates = {{"x": "m", "t": "s"}}
+    outputs = {{"u": "K"}}
+
+    # Settings: a study file fixes or sweeps them. A float is a symbol in the methods below.
+    diffusivity: float = 0.1
+
+    # Where the equation holds.
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    # The equations by name, each an expression that must be 0.
+    def equations(self, u, x, t):
+        return {{"heat": u.diff(t) - self.diffusivity * u.diff(x, 2)}}
+
+    # What holds on parts of the boundary.
+    def conditions(self, u, x, t):
+        return [
+            Condition("walls", u, on=self.domain.faces("x")),
+            Condition("start", u - sp.sin(sp.pi * x), on=self.domain.face(t=0)),
+        ]
+
+    # The solution, for errors. Where it is not known, leave this out and write objective: heldout_residual.
+    def reference(self, x, t):
+        return sp.exp(-self.diffusivity * sp.pi**2 * t) * sp.sin(sp.pi * x)
+'''
+_PROBLEM_STUDY: Final = """\
+study: {study}
+problem: {{name: {file}, points: 1024}}         # diffusivity: 0.2 would stand here too
+search: {{sampler: tpe, trials: 16}}
+space:                                        # the swept fields of problem and train
+  width: {{choice: [8, 16, 32]}}                # one of these
+  depth: {{int: [2, 4]}}                        # a whole number from 2 to 4
+  adam_lr: {{loguniform: [1.0e-3, 2.0e-2]}}     # every ratio equally likely
+  scale_factor: {{uniform: [1, 3]}}             # a number from 1 to 3
+train: {{epochs: 1000, iterations: 500}}
+budget: {{hours: 1}}
 """
 _REST: Final = """\
 
@@ -43,15 +94,40 @@ def study_template(study: str, problem: ProblemSource) -> str:
     Below the twelve lines of the study, each line of a comment that has a `MARK` is another key, as a path, with its
     default and description.
     """
-    start = _START.format(study=study, problem=problem.reference)
-    given = yaml_text.read(start)[0]
+    given = {"name": problem.reference} | (_OF_STRAIN if problem.reference == DEFAULT else {})
+    search = {"sampler": "tpe", "trials": 64} | ({} if has_reference(problem) else {"objective": "heldout_residual"})
+    start = _START.format(study=study, problem=_inline(given), search=_inline(search))
+    content = yaml_text.read(start)[0]
     lines, section = [], ""
-    for path, value, description in _keys(problem.record, given):
+    for path, value, description in _keys(problem.record, content):
         if path.partition(".")[0] != section:
             section = path.partition(".")[0]
             lines.append("#")
         lines += _lines(path, value, description)
     return "\n".join([f"{start}{_REST}".rstrip("\n"), *lines, ""])
+
+
+def starter(study: str, file: str) -> tuple[str, str]:
+    """Return the text of a problem to start from, for a file of this name, and that of a study of it."""
+    words = re.findall(r"[A-Za-z0-9]+", Path(file).stem)
+    name = "".join(word[:1].upper() + word[1:] for word in words)
+    name = name if name.isidentifier() and not keyword.iskeyword(name) else f"Problem{name}"
+    return _PROBLEM.format(name=name), _PROBLEM_STUDY.format(study=study, file=_scalar(file))
+
+
+def has_reference(problem: ProblemSource) -> bool:
+    """Return whether a problem has a solution to compare with, executing the code of a user's."""
+    return problem.is_shipped or problem.problem_class.reference is not Problem.reference
+
+
+def _inline(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {_scalar(value)}" for key, value in values.items())
+
+
+def _scalar(value: Any) -> str:
+    """Return a value as YAML within a line, text in quotes where it needs them."""
+    is_bare = not isinstance(value, str) or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", value)
+    return str(value) if is_bare else json.dumps(value)
 
 
 def study_name(stem: str) -> str:

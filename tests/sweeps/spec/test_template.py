@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from pinncore.problems import PROBLEMS
 from sweeps.spec import model, yaml_text
 from sweeps.spec.samplers import PRUNERS
 from sweeps.spec.template import MARK, study_name, study_template
 from sweeps.study.input_checks import warnings_of
 from sweeps.study.loading import load_spec, load_text
+from sweeps.study.problems import load_problem
 
 from ..invoking import errors_of, invoke
 from ..problems import STRAIN
+from ..small import prepare, run_all
 
 TEXT = study_template("mine", STRAIN)
 KEYS = {
@@ -66,7 +70,69 @@ def test_the_command_writes_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("study.yaml").write_text("mine")
     assert "study.yaml exists already: add --force" in errors_of(invoke("init"))
     assert Path("study.yaml").read_text() == "mine"
-    assert invoke("init", "study.yaml", "--force", "--json").stdout == (
-        '{\n  "file": "study.yaml",\n  "study": "study"\n}\n'
-    )
+    said = json.loads(invoke("init", "study.yaml", "--force", "--json").stdout)
+    assert said == {"files": ["study.yaml"], "study": "study"}
     assert "there is no folder" in errors_of(invoke("init", "none/study.yaml"))
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_there_is_a_study_file_of_every_problem(name: str, tmp_path: Path) -> None:
+    assert invoke("init", tmp_path / "own.yaml", "--problem", name).exit_code == 0
+    spec = load_spec(tmp_path / "own.yaml")
+    assert spec.source.reference == name and ("boundary_weight: 0.05" in (tmp_path / "own.yaml").read_text()) == (
+        name == "nonlocal_strain"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("rod", "Rod"), ("my-heat 2", "MyHeat2"), ("2d", "Problem2d"), ("none", "Problem")]
+)
+def test_a_problem_to_start_from_is_valid_and_trains(name: str, kind: str, tmp_path: Path) -> None:
+    result = invoke("init", tmp_path / name)
+    assert result.exit_code == 0 and f"{name}.py and " in result.stdout and "problem " in result.stdout
+    assert f"class {kind}" in (tmp_path / f"{name}.py").read_text()
+    text = (tmp_path / f"{name}.yaml").read_text()
+    assert len(text.splitlines()) <= 12
+    changes = ["search.sampler=random", "search.trials=1", "train.epochs=2", "train.iterations=1", "problem.points=16"]
+    spec = load_spec(tmp_path / f"{name}.yaml", changes)
+    assert spec.source.is_file and "diffusivity" in spec.problem
+    if name == "rod":
+        study_dir, _ = prepare(tmp_path / "runs", spec)
+        assert run_all(study_dir, segment_s=5.0)["COMPLETE"] == 1
+    assert "exists already" in errors_of(invoke("init", tmp_path / name))
+
+
+def test_a_problem_without_a_reference_ranks_by_its_residual(tmp_path: Path) -> None:
+    invoke("init", tmp_path / "rod")
+    code = (tmp_path / "rod.py").read_text()
+    (tmp_path / "rod.py").write_text(code[: code.index("    # The solution")])
+    assert "needs a reference" in errors_of(invoke("validate", tmp_path / "rod.yaml"))
+    assert invoke("init", tmp_path / "own.yaml", "--problem", tmp_path / "rod.py").exit_code == 0
+    assert load_spec(tmp_path / "own.yaml").objectives == ("heldout_residual",)
+    assert "there is no problem 'rods'" in errors_of(invoke("init", tmp_path / "x.yaml", "--problem", "rods"))
+
+
+# ---- problem ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_problem_is_shown_with_what_it_says(name: str) -> None:
+    result = invoke("problem", name)
+    assert result.exit_code == 0 and max(map(len, result.stdout.splitlines())) < 400
+    about = json.loads(invoke("problem", name, "--json").stdout)
+    record = load_problem(name, Path()).record
+    assert about["title"] in result.stdout and about["engine"] == "fused"
+    assert [term["term"] for term in about["terms"]] and all(term["points"] for term in about["terms"])
+    for setting in record.settings:
+        assert f"  {setting.name} " in result.stdout
+
+
+def test_the_words_on_a_problem() -> None:
+    text = invoke("problem", "kovasznay").stdout
+    assert "momentum_x  0 = u*u_x + v*u_y + p_x - (u_xx + u_yy)/reynolds" in text
+    assert "channels *, *_x, *_y, *_xx + *_yy" in text and "* stands for each output" in text
+    assert "reynolds         number, greater than 0; default 20.0. Reynolds number Re." in text
+    strain = invoke("problem", "nonlocal_strain").stdout
+    assert "u_xx + u_yy" in strain and "x (column x_mm) in mm" in strain and "82 points" in strain
+    assert "burgers" in invoke("problem").stdout
+    assert "there is no problem 'burger'" in errors_of(invoke("problem", "burger"))

@@ -1,0 +1,99 @@
+"""The commands on problems and first files: `problem`, `init`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import StudyError
+from ..own_name import own_name
+from .options import AsJson, Force, print_json, refuse_taken
+
+STUDY_SUFFIXES = (".yaml", ".yml")
+
+
+def problem(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Shipped problem, FILE.py:CLASS or PACKAGE.MODULE:CLASS (default: list them)."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a problem: equation, unknowns, settings, loss terms, points, engine."""
+    from pinncore.problems import PROBLEMS
+    from pinncore.problems.source import ProblemSource
+
+    from ..study import about_problem
+    from ..study.problems import load_problem
+
+    def loaded(wanted: str) -> ProblemSource:
+        try:
+            return load_problem(wanted, Path())
+        except KeyError:
+            shipped = ", ".join(PROBLEMS)
+            raise StudyError(
+                f"there is no problem {wanted!r}. Shipped: {shipped}; one of your own is FILE.py:CLASS"
+            ) from None
+
+    if name is None:
+        titles = {each: loaded(each).record.title for each in PROBLEMS}
+        lines = [f"{each:<{max(map(len, PROBLEMS))}}  {title}" for each, title in titles.items()]
+        print_json(titles) if as_json else typer.echo("\n".join(lines))
+        return
+    about = about_problem.about_problem(loaded(name))
+    print_json(about) if as_json else typer.echo(about_problem.text(about))
+
+
+def init(
+    name: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="Name of a problem of your own: writes NAME.py and NAME.yaml. A FILE ending .yaml: only a study file.",
+        ),
+    ] = Path("study.yaml"),
+    of: Annotated[
+        str | None,
+        typer.Option("--problem", metavar="PROBLEM", help="Problem of the study file (default: nonlocal_strain)."),
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a commented file to start from: a study, or a problem of your own with its study.
+
+    Both are valid as they stand. A study file alone has every other key with its default below its twelve lines.
+    """
+    from pinncore.disk import write_whole
+
+    from ..spec.template import starter, study_name, study_template
+    from ..study.problems import load_problem
+
+    is_study = name.suffix in STUDY_SUFFIXES
+    file = name if is_study else name.with_name(f"{name.name}.yaml")
+    study = study_name(file.stem)
+    if is_study or of is not None:
+        refuse_taken(file, force=force)
+        try:
+            source = load_problem(of, Path())
+        except KeyError:
+            raise StudyError(f"there is no problem {of!r}: {own_name()} problem lists those that are shipped") from None
+        written = {file: study_template(study, source)}
+    else:
+        code = name.with_name(f"{name.name}.py")
+        written = dict(zip((code, file), starter(study, code.name), strict=True))
+        refuse_taken(*written, force=force)
+    for path, text in written.items():
+        write_whole(path.absolute(), text)
+    if as_json:
+        print_json({"files": list(map(str, written)), "study": study})
+        return
+    words, files = shlex.quote(str(file)), " and ".join(map(str, written))
+    commands = [f"problem {shlex.quote(str(path))}" for path in written if path != file]
+    commands += [f"plan {words}", f"run {words}"]
+    lines = [f"  {own_name()} {command}" for command in commands]
+    typer.echo("\n".join([f"wrote {files}: the study {study}. Next:", *lines]))
