@@ -65,6 +65,18 @@ class _Group:
         )
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How points of the groups are split into stretches, and how the sums of these are added up."""
+
+    tasks: list[NDArray[np.int64]]  # of each group: start and stop of every stretch
+    offsets: list[int]  # of each group: the number of its first stretch
+    stretches: int
+    groups: NDArray[np.int64]  # as `fused_kernels.reduce` takes them, as the next two
+    weights: Array
+    averages: Array
+
+
 class FusedEngine(Engine):
     """A compiled engine for CPUs, with parameters in a `CompactLayout`."""
 
@@ -103,28 +115,34 @@ class FusedEngine(Engine):
 
     def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
         x = np.ascontiguousarray(parameters.detach().numpy())
-        members = np.arange(len(self.problems)) if rows is None else np.array(rows, np.int64)
+        members = self._everyone if rows is None else np.array(rows, np.int64)
         chosen = [self._chosen(index, members, picks) for index in range(len(self._groups))]
-        tasks = [stretches(points.filled, self._chunk) for points, _ in chosen]
-        stops = np.cumsum([len(each) for each in tasks])
-        squares, gradients = self._sums(len(x), int(stops[-1]))
-        shares = min(torch.get_num_threads(), len(x) * int(stops[-1]))
+        plan = self._plan(tuple(points.count for points, _ in chosen))
+        squares, gradients = self._sums(len(x), plan.stretches)
+        shares = min(torch.get_num_threads(), len(x) * plan.stretches)
 
         def run(share: int) -> None:
-            for group, (points, places), task, stop in zip(self._groups, chosen, tasks, stops, strict=True):
-                offset = int(stop) - len(task)
-                group.compiled.run(
-                    *(group.residual.address, x, members, places, self._layers, group.compiled.slots, self._seeds),
-                    *(_flat(points.inputs), group.compiled.columns, _flat(points.data)),
-                    *(group.coefficients, group.weights, points.count, task, self._workspace(share)),
-                    *((share - offset * len(x)) % shares, shares, offset, squares, gradients, self._nothing),
+            work = self._workspace(share)
+            for group, (points, places), tasks, offset in zip(
+                self._groups, chosen, plan.tasks, plan.offsets, strict=True
+            ):
+                compiled = group.compiled
+                compiled.run(
+                    *(group.residual.address, x, members, places, self._layers, compiled.slots, self._seeds),
+                    *(points.flat_inputs, compiled.columns, points.flat_data, group.coefficients, group.weights),
+                    *(points.count, tasks, work, (share - offset * len(x)) % shares, shares, offset),
+                    *(squares, gradients, self._nothing),
                 )
 
         if shares == 1:
             run(0)
         else:
             list(_threads(shares).map(run, range(shares)))
-        return self._reduced(x, members, [points.count for points, _ in chosen], stops, squares, gradients)
+        weights, averages = (table if rows is None else table[members] for table in (plan.weights, plan.averages))
+        loss, terms = np.empty(len(x), self._type), np.empty(weights.shape, self._type)
+        gradient = np.empty_like(x)
+        self._reduce(squares, gradients, plan.groups, weights, averages, loss, terms, gradient)
+        return Evaluation(torch.from_numpy(loss), torch.from_numpy(terms), torch.from_numpy(gradient))
 
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
         values = []
@@ -144,7 +162,7 @@ class FusedEngine(Engine):
         one, number = np.zeros((1, 1), self._type), np.zeros(1, np.int64)
         compiled.run(
             *(0, x, np.full(1, row), number, self._layers, compiled.slots, self._seeds),
-            *(_flat(chunked.inputs), compiled.columns, _flat(chunked.data)),
+            *(chunked.flat_inputs, compiled.columns, chunked.flat_data),
             *(one, one, chunked.count, np.array([[0, chunked.filled]]), self._workspace(0, channels.count)),
             *(0, 1, 0, np.zeros((1, 1, 1)), np.zeros((1, 1, 1), self._type), out),
         )
@@ -191,14 +209,12 @@ class FusedEngine(Engine):
         self._seeds = np.zeros((len(self.problems), inputs), self._type)
         for seeds, problem in zip(self._seeds, self.problems, strict=True):
             seeds[: len(problem.seeds)] = problem.seeds
-        starts = group_starts(self.problems[0])
-        self._terms = np.array([starts[:-1], starts[1:]], np.int64)
-        self._widest = int(np.diff(starts).max())
-        self._nothing = np.zeros((1, 0), self._type)
+        self._everyone, self._nothing = np.arange(len(self.problems)), np.zeros((1, 0), self._type)
+        self._widest = max(group.weights.shape[1] for group in self._groups)
         self._workspaces: dict[tuple[int, int], Numbers] = {}
         self._batches: dict[tuple[int, int, int], ChunkedPoints] = {}
         self._sizes: tuple[Numbers, Numbers] | None = None
-        self._shapes: dict[tuple[int, ...], tuple[Array, Array]] = {}
+        self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def _chosen(
         self, index: int, members: NDArray[np.int64], picks: Picks | None
@@ -218,24 +234,17 @@ class FusedEngine(Engine):
             points.pick(member, chosen, self._batches[key], row)
         return self._batches[key], np.arange(len(members))
 
-    def _reduced(
-        self,
-        x: Numbers,
-        members: NDArray[np.int64],
-        counts: Sequence[int],
-        stops: NDArray[np.int64],
-        squares: Numbers,
-        gradients: Numbers,
-    ) -> Evaluation:
-        """Return loss, terms and gradient from the sums of every stretch."""
-        if tuple(counts) not in self._shapes:
-            self._shapes[tuple(counts)] = loss_shape(self.problems, counts)
-        weights, averages = (table[members] for table in self._shapes[tuple(counts)])
-        groups = np.stack([np.append(0, stops[:-1]), stops, *self._terms], axis=1)
-        loss, terms = np.empty(len(x), self._type), np.empty(weights.shape, self._type)
-        gradient = np.empty_like(x)
-        self._reduce(squares, gradients, groups, weights, averages, loss, terms, gradient)
-        return Evaluation(torch.from_numpy(loss), torch.from_numpy(terms), torch.from_numpy(gradient))
+    def _plan(self, counts: tuple[int, ...]) -> _Plan:
+        """Return how `counts` points of the groups are split and summed."""
+        if counts not in self._plans:
+            tasks = [stretches(-(-count // self._chunk) * self._chunk, self._chunk) for count in counts]
+            stops = np.cumsum([len(each) for each in tasks])
+            offsets = stops - [len(each) for each in tasks]
+            starts = group_starts(self.problems[0])
+            groups = np.stack([offsets, stops, starts[:-1], starts[1:]], axis=1)
+            weights, averages = loss_shape(self.problems, counts)
+            self._plans[counts] = _Plan(tasks, offsets.tolist(), int(stops[-1]), groups, weights, averages)
+        return self._plans[counts]
 
     def _sums(self, rows: int, tasks: int) -> tuple[Numbers, Numbers]:
         """Return room for squares [rows, tasks, residuals] and gradients [rows, tasks, size]."""
@@ -251,11 +260,6 @@ class FusedEngine(Engine):
             needed = max(workspace_size(most, layers, self._lanes) for layers in self.layout.members)
             self._workspaces[share, channels] = aligned((needed,), self._type)
         return self._workspaces[share, channels]
-
-
-def _flat(points: Numbers) -> Numbers:
-    """Return [members, rows, points] as [members, rows * points]."""
-    return points.reshape(len(points), -1)
 
 
 @functools.cache

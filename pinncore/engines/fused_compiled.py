@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -9,11 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from numba import typeof, types
 
 from ..kernels.cache import kernel_folder
-from ..kernels.channels import ChannelType
+from ..kernels.channels import VECTORS, ChannelType
 from . import fused_kernels as kernels
 
 LOGGER = logging.getLogger("pinncore")
@@ -48,7 +48,7 @@ def compiled_pass(kind: Kind, activation: str, dtype: str) -> Callable[..., None
     if kernels.evaluate.stats.cache_misses.total() > misses:
         seconds = time.perf_counter() - started
         LOGGER.warning("Compiled it for %s and %s in %.1f s; kept in %s.", dtype, activation, seconds, kernel_folder())
-    if not mark.exists():
+    with contextlib.suppress(OSError):
         mark.touch()
     return functools.partial(entry, None, kernels.KINDS[activation])
 
@@ -73,4 +73,5 @@ def compiled_sums(dtype: str) -> Callable[..., None]:
 @functools.cache
 def workspace_size(channels: int, layers: tuple[int, ...], lanes: int) -> int:
     """Return the numbers in the workspace of a network with `channels` channels, for vectors of `lanes` lanes."""
-    return int(kernels.workspace(channels, np.array(layers, np.int64), lanes))
+    _, length = kernels.arrange.py_func(channels, layers, VECTORS * lanes, lanes)
+    return int(length)

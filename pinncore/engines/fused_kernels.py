@@ -145,7 +145,7 @@ def _reverse(ch: Any, bar: Any, work: Any, at_a: Any, at_z: Any, step: Any, kind
 
 
 @njit(nogil=True)
-def _arrange(channels: Any, layers: Any, step: Any, count: Any) -> Any:
+def arrange(channels: Any, layers: Any, step: Any, count: Any) -> Any:
     """Where things lie in the workspace: columns of [levels + 1, 6], and its length.
 
     Columns: padded units, activations, z channels (of hidden layer l; of the last one: outputs and their cotangents),
@@ -434,7 +434,7 @@ def evaluate(
     for number in range(task, len(members) * len(stretches), shares):
         row, stretch = number // len(stretches), number % len(stretches)
         member, points_of = members[row], places[row]
-        place, _ = _arrange(channel_count(ch), layers[member], step, count)
+        place, _ = arrange(channel_count(ch), layers[member], step, count)
         _unfold(parameters[row], layers[member], slots, seeds[member], place, work)
         x, table, stride = inputs[points_of], data[points_of], inputs.shape[1] // layers[member, 0]
         top = len(place) - 1
@@ -509,10 +509,3 @@ def reduce(
                 whole[p] += factor * sums[p]
         loss[row] = value
         gradient[row] = whole
-
-
-@kept()
-def workspace(channels: Any, layers: Any, count: Any) -> int:
-    """Numbers in the workspace of a network with `channels` channels, for vectors of `count` lanes."""
-    _, length = _arrange(channels, layers, VECTORS * count, count)
-    return length

@@ -45,6 +45,16 @@ class ChunkedPoints:
         filled = -(-count // chunk) * chunk
         return cls(aligned((members, inputs, filled), dtype), aligned((members, columns, filled), dtype), count)
 
+    @functools.cached_property
+    def flat_inputs(self) -> Numbers:
+        """Return the inputs as [members, inputs * filled]."""
+        return self.inputs.reshape(len(self.inputs), -1)
+
+    @functools.cached_property
+    def flat_data(self) -> Numbers:
+        """Return the data as [members, columns * filled]."""
+        return self.data.reshape(len(self.data), -1)
+
     @property
     def filled(self) -> int:
         """Return the number of points in whole chunks."""

@@ -36,7 +36,9 @@ def signatures() -> dict[str, int]:
 @pytest.fixture
 def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for what says that kernels are compiled, as on a new machine."""
-    monkeypatch.setattr(compilation, "_mark", lambda train: tmp_path / train.dtype / train.second_stage)
+    monkeypatch.setattr(
+        compilation, "_mark", lambda kernels: tmp_path / kernels.settings.dtype / kernels.settings.second_stage
+    )
     return tmp_path
 
 
@@ -66,8 +68,8 @@ def test_training_a_study_compiles_nothing_more(marks: Path) -> None:
 
 def test_what_is_compiled_is_neither_loaded_nor_compiled_again(marks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load_text('{"study": "s", "search": {"trials": 2}, "train": {"width": 3, "depth": 1}}', base=ELSEWHERE)
-    (settings,) = precompile.missing_kernels(spec)
-    mark = compilation._mark(settings)
+    (kernels,) = precompile.missing_kernels(spec)
+    mark = compilation._mark(kernels)
     mark.parent.mkdir()
     compiled: list[object] = []
     monkeypatch.setattr(compilation, "Pack", lambda members, **options: Finished(compiled.append(members)))
