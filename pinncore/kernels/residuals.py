@@ -47,6 +47,9 @@ def residual(out, cotangents, data, at, points, stride, parameters, weights, sum
 '''
 
 
+_Step = tuple[Any, Any, tuple[str, ...]]  # a symbol, the expression that it is, lines after the assignment
+
+
 class Residual(NamedTuple):
     """A compiled residual: its address, and what keeps the code at that address alive."""
 
@@ -71,8 +74,7 @@ def residual_source(group: Group) -> str:
             f"cannot evaluate a torch function, which is the residual of {', '.join(group.terms)}",
             "Use engine: torch for this problem.",
         )
-    key = (group.residuals, group.channel_symbols, group.column_symbols, group.parameter_symbols)
-    return _source(*key)
+    return _source(group.residuals, group.channel_symbols, group.column_symbols, group.parameter_symbols)
 
 
 @functools.cache
@@ -93,44 +95,42 @@ def _source(
     column_symbols: tuple[Any, ...],
     parameter_symbols: tuple[Any, ...],
 ) -> str:
-    """Return the text of residuals of these symbols, under names that say where each number lies."""
-    channels = [symbol for output in channel_symbols for symbol in output]
-    named = {
-        **{symbol: sp.Symbol(f"c{i}", real=True) for i, symbol in enumerate(channels)},
-        **{symbol: sp.Symbol(f"d{i}", real=True) for i, symbol in enumerate(column_symbols)},
-        **{symbol: sp.Symbol(f"p{i}", real=True) for i, symbol in enumerate(parameter_symbols)},
-    }
-    values = [normal_form(sp.sympify(residual).xreplace(named)) for residual in residuals]
-    used = set().union(*(value.free_symbols for value in values))
-    bars = [sp.Symbol(f"b{i}", real=True) for i in range(len(values))]  # weight times residual
-    cotangents = {
-        i: sum((bar * value.diff(named[channel]) for bar, value in zip(bars, values, strict=True)), sp.S(0))
-        for i, channel in enumerate(channels)
-        if named[channel] in used
-    }
-    shared, reduced = sp.cse([*values, *cotangents.values()], symbols=sp.numbered_symbols("x", real=True))
-    printer = SimdPrinter("out")
-    names = sorted((symbol.name for symbol in used), key=lambda name: (name[0], int(name[1:])))
-    before = [f"{name} = splat(parameters, {name[1:]})" for name in names if name[0] == "p"]
-    body = [f"{name} = load(out, {name[1:]} * step + here)" for name in names if name[0] == "c"]
-    body += [f"{name} = load(data, {name[1:]} * stride + at + here)" for name in names if name[0] == "d"]
-    after = []
-    steps: list[tuple[Any, Any, tuple[str, ...]]] = [(symbol, expression, ()) for symbol, expression in shared]
-    for i, value in enumerate(reduced[: len(values)]):
-        before.append(f"s{i} = load(sums, {i} * count)")
-        after.append(f"store(sums, {i} * count, s{i})")
+    """Return the text of residuals of these symbols, under names that say where each number lies.
+
+    c1 is channel 1, d1 data column 1, p1 parameter 1, r1 residual 1, w1 its weight, b1 their product, s1 its sum of
+    squares and x1 a common subexpression.
+    """
+    channels = _named("c", [symbol for output in channel_symbols for symbol in output])
+    names = {**channels, **_named("d", column_symbols), **_named("p", parameter_symbols)}
+    values = [normal_form(sp.sympify(residual).xreplace(names)) for residual in residuals]
+    bars = [sp.Symbol(f"b{i}", real=True) for i in range(len(values))]
+    used = sorted(set().union(*(value.free_symbols for value in values)), key=lambda symbol: _number(symbol.name))
+    seen = [symbol for symbol in used if symbol.name[0] == "c"]
+    slopes = [sp.Add(*(bar * value.diff(c) for bar, value in zip(bars, values, strict=True))) for c in seen]
+    shared, reduced = sp.cse([*values, *slopes], symbols=sp.numbered_symbols("x", real=True))
+    printer, numbers = SimdPrinter("out"), range(len(values))
+    before = [f"{symbol} = splat(parameters, {_number(symbol.name)})" for symbol in used if symbol.name[0] == "p"]
+    before += [f"s{i} = load(sums, {i} * count)" for i in numbers]
+    body = [f"{c} = load(out, {_number(c.name)} * step + here)" for c in seen]
+    body += [f"{d} = load(data, {_number(d.name)} * stride + at + here)" for d in used if d.name[0] == "d"]
+    steps: list[_Step] = [(symbol, expression, ()) for symbol, expression in shared]
+    for i in numbers:
         lines = [f"r{i} = first_lanes(r{i}, points - here)", f"s{i} = fma(r{i}, r{i}, s{i})"]
-        if len(values) > 1:
+        if len(values) == 1:
+            lines.append(f"b{i} = r{i}")
+        else:
             before.append(f"w{i} = splat(weights, {i})")
             lines.append(f"b{i} = w{i} * r{i}")
-        else:
-            lines.append(f"b{i} = r{i}")
-        steps.append((sp.Symbol(f"r{i}"), value, tuple(lines)))
-    body += _in_order(steps, {bar: sp.Symbol(f"r{i}") for i, bar in enumerate(bars)}, printer)
-    for i, cotangent in zip(cotangents, reduced[len(values) :], strict=True):
-        body.append(f"store(cotangents, {i} * step + here, {printer.doprint(cotangent)})")
-    for i in sorted(set(range(len(channels))) - set(cotangents)):
-        body.append(f"store(cotangents, {i} * step + here, {printer.constant(0)})")
+        steps.append((sp.Symbol(f"r{i}"), reduced[i], tuple(lines)))
+    body += _in_order(
+        steps, {bar: symbol for bar, (symbol, *_) in zip(bars, steps[len(shared) :], strict=True)}, printer
+    )
+    cotangents = {
+        _number(c.name): printer.doprint(slope) for c, slope in zip(seen, reduced[len(values) :], strict=True)
+    }
+    zero = printer.constant(0)
+    body += [f"store(cotangents, {i} * step + here, {cotangents.get(i, zero)})" for i in range(len(channels))]
+    after = [f"store(sums, {i} * count, s{i})" for i in numbers]
     return TEMPLATE.format(
         vectors=VECTORS,
         before="\n".join(f"    {line}" for line in before),
@@ -139,8 +139,17 @@ def _source(
     )
 
 
-def _in_order(steps: Sequence[tuple[Any, Any, tuple[str, ...]]], origins: dict[Any, Any], printer: Any) -> list[str]:
-    """Return the lines of assignments (symbol, expression, lines after it), each after those that it needs.
+def _named(letter: str, symbols: Sequence[Any]) -> dict[Any, Any]:
+    """Return symbols by number for symbols of any name."""
+    return {symbol: sp.Symbol(f"{letter}{i}", real=True) for i, symbol in enumerate(symbols)}
+
+
+def _number(name: str) -> int:
+    return int(name[1:])
+
+
+def _in_order(steps: Sequence[_Step], origins: dict[Any, Any], printer: Any) -> list[str]:
+    """Return the lines of steps, each after those that it needs.
 
     `origins` are the steps that define a symbol in the lines after them.
     """
