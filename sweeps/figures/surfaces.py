@@ -24,6 +24,7 @@ Place = tuple[float, ...]
 _PIXELS: Final = 320  # of an image along an axis
 _FILLED: Final = 0.3  # share of the places of a grid that are points, from which these belong to a grid
 _FEWEST: Final = 3  # levels along both axes
+_MANY: Final = 20  # levels, half of whose steps are hardly seen
 _STEPS: Final = 1e-6  # share of the range below which coordinates are the same
 _LINES: Final[dict[str, Any]] = {"linewidths": 0.5, "linestyles": "solid", "alpha": 0.6}
 
@@ -82,8 +83,8 @@ class Triangles(Surface):
 class Grid(Surface):
     """A regular grid, some of whose places may be empty.
 
-    `order` [rows, columns] are the indices of the points, -1 where there is none. A grid of equal steps is drawn half a
-    step beyond its outermost points, since these are usually the middles of cells.
+    `order` [rows, columns] are the indices of the points, -1 where there is none. Where the points are the middles of
+    cells, as `reach` supposes, these are drawn whole.
     """
 
     def __init__(self, columns: Array, rows: Array, order: Indices) -> None:
@@ -200,10 +201,19 @@ def _along_rows(nodes: Array, levels: Array, at: Array) -> Array:
 
 
 def reach(levels: Array) -> tuple[float, float]:
-    """Return the ends of levels, half a step beyond them where all steps are equal."""
-    low, high = _ends(levels)
-    half = (high - low) / (len(levels) - 1) / 2 if len(levels) > 1 and _has_equal_steps(levels) else 0.0
-    return low - half, high + half
+    """Return the ends of levels: half a step beyond them where they are the middles of cells.
+
+    That is supposed where all steps are equal and the ends of the cells are rounder numbers than their middles, or, if
+    neither are, where the steps are small.
+    """
+    ends = _ends(levels)
+    if len(levels) < _FEWEST or not _has_equal_steps(levels):
+        return ends
+    half = (ends[1] - ends[0]) / (len(levels) - 1) / 2
+    beyond = tuple(0.0 if abs(end) < 1e-9 * half else end for end in (ends[0] - half, ends[1] + half))
+    digits, digits_beyond = (sum(len(f"{abs(end):.8g}") for end in pair) for pair in (ends, beyond))
+    is_beyond = digits_beyond < digits or (digits_beyond == digits and len(levels) >= _MANY)
+    return (beyond[0], beyond[1]) if is_beyond else ends
 
 
 def _has_equal_steps(levels: Array) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pinncore.problems import Column
 from sweeps.figures import drawing, maps
 from sweeps.figures.fields import KeptField
-from sweeps.figures.surfaces import Grid, Triangles, surface_of
+from sweeps.figures.surfaces import Grid, Triangles, reach, surface_of
 
 Array = NDArray[np.float64]
 X, Y, Z, T = Column("x", "x", "m"), Column("y", "y", "m"), Column("z", "z", "m"), Column("t", "t", "s")
@@ -165,6 +165,14 @@ def test_a_grid_is_drawn_to_its_border_and_exactly() -> None:
     pixels = np.asarray(image.get_array())
     middle = (np.arange(len(pixels)) + 0.5) / len(pixels)
     assert np.abs(pixels - (3 * middle - 2 * middle[:, None])).max() < 1e-9, "a linear field stays linear"
+
+
+def test_a_grid_of_middles_reaches_further_than_one_of_corners() -> None:
+    assert reach(centres(-1, 1, 10)) == pytest.approx((-1, 1))
+    assert reach(centres(0, np.pi, 100)) == pytest.approx((0, np.pi))
+    assert reach(np.linspace(-1, 1, 256)) == (-1, 1)
+    assert reach(np.array([0.528, 20.528, 40.528])) == (0.528, 40.528)
+    assert reach(np.array([0.0, 0.1, 1.0])) == (0, 1)
 
 
 def test_a_grid_with_holes_is_drawn_where_its_points_are() -> None:

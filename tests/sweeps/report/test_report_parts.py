@@ -86,7 +86,7 @@ def test_the_residual_between_the_points_is_that_of_the_trained_network(tmp_path
     assert "heldout-residual.svg" in gallery.files
     assert f"never trained on. Its RMS is {study.best['heldout_residual']:.3g} times that of its forcing" in text
     assert "at 200 points" in text and "notch" not in text
-    assert "They are not the Gauss points of a mesh of quadrilaterals" in text
+    assert "at 200 points of a grid of 5 x 40, over x in mm and y in mm" in text
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -96,13 +96,11 @@ def test_an_ensemble_is_mean_and_spread_over_the_replicates(tmp_path: Path, poin
 
 
 def test_a_local_strain_ten_times_too_large_is_noticed(study: Path, tmp_path: Path) -> None:
-    largest = network_of(study, FOUR_INPUTS).problem.point_sets[0].columns["elocal"].max()
+    largest = network_of(study, FOUR_INPUTS).problem.point_sets[0].values["elocal"].max()
     file = tmp_path / "points.csv"
     file.write_text(f"x_mm,y_mm,g_mm2,elocal\n10,20,8,{10 * largest}\n")
-    assert (
-        "10 times the largest value in training: divide it by 10 if"
-        in invoke("predict", study, FOUR_INPUTS, file).stderr
-    )
+    complaint = invoke("predict", study, FOUR_INPUTS, file).stderr
+    assert "10 times the largest value in training: divide it by 10 if" in complaint
 
 
 @pytest.mark.parametrize(
