@@ -36,7 +36,7 @@ def maps(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
     shown = [
         gallery.hang(
             f"field-{kept.name(picture)}",
-            kept.figure(picture, small=True),
+            kept.figure(picture, small=len(row) > 1 or len(rows) > 1),
             _description(problem, kept, picture, best),
             zoom=True,
         )
