@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IDENTITY: Final = "identity"  # file in the folder of a study, and object in its store
+PROBLEM_FILE: Final = "problem.json"  # another: the problem, which `stored_problem` reads
 _WHOLE: Final = re.compile(r"[0-9a-f]{32}\n")
 _STUDY, _FILE = b"pinnsweep_study", b"pinnsweep_file"  # in the metadata of a file
 

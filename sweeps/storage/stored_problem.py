@@ -15,8 +15,8 @@ from pinncore.problems.source import ProblemSource
 
 from ..errors import StudyError
 from .object_store import Remote
+from .own_files import PROBLEM_FILE
 
-PROBLEM_FILE: Final = "problem.json"  # file in the folder of a study, and object in its store
 _MOST_BYTES: Final = 8_000_000
 
 

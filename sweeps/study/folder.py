@@ -19,7 +19,8 @@ from ..spec.study_spec import StudySpec
 from ..storage import database, lock
 from ..storage.object_store import uri_of
 from ..storage.optuna_sql import Ledger
-from ..storage.stored_problem import PROBLEM_FILE, write_problem
+from ..storage.own_files import PROBLEM_FILE
+from ..storage.stored_problem import write_problem
 from . import home
 from .loading import read_spec, read_stored
 from .log import LOG_FILE

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import StudyError
 from ..storage import database, lock
 from ..storage.object_store import MANIFEST, MERGED_FOLDER, Remote, Stored, replace, uri_of
-from ..storage.own_files import IDENTITY
-from ..storage.stored_problem import PROBLEM_FILE
+from ..storage.own_files import IDENTITY, PROBLEM_FILE
 from .study_file import SPEC_FILE, identified, read_text, whole_text
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from sweeps.study.replicates import quantile, quantiles
 from .. import synthetic
 from ..bare_rows import Row, replicates, row, study
 from ..invoking import errors_of, invoke
+from ..problems import STRAIN
 
 HASHES = {"config_hash": "c", "data_hash": "d"}
 
@@ -209,7 +210,7 @@ def test_another_objective_and_swept_settings_named_like_metrics(tmp_path: Path)
     folder = tmp_path / "demo"
     text = synthetic.STUDY_FILE.replace("space:", "space:\n  loss: {{choice: [norm, mean_square]}}")
     synthetic.make_study(folder, trials=3, failed=1, objective="process_zone_error", text=text)
-    assert swept_columns(read_study_file(folder))[0] == "problem_loss"
+    assert swept_columns(read_study_file(folder), STRAIN.record)[0] == "problem_loss"
     assert top([folder]).shown().column_names[:3] == ["trial", "process_zone_error", "problem_loss"]
 
 

@@ -24,6 +24,7 @@ from tests.processes import line_of, started
 
 from ..invoking import StandIn, errors_of, invoke, made_study, raising, run_here
 from ..invoking import stand_in as stand_in
+from ..problems import of_strain
 from ..small import write_study
 
 HOLD = """\
@@ -217,8 +218,7 @@ class TestExtend:
         self, tmp_path: Path, driven: dict[str, Any], trials: int | None, more: int, now: int | str
     ) -> None:
         search = f"{{sampler: grid, trials: {trials}}}" if trials else "{sampler: grid}"
-        folder = tmp_path / "g"
-        folder.mkdir()
+        folder = of_strain(tmp_path / "g")
         space = "{width: {choice: [2, 3, 4]}, init: {choice: [torch, keras]}}"
         (folder / "study.yaml").write_text(f"study: g\nsearch: {search}\nspace: {space}\n# end of the study file\n")
         if isinstance(now, str):

@@ -25,7 +25,7 @@ from tests import ROOT
 
 from .. import synthetic
 from ..invoking import invoke
-from ..problems import WIND, of_strain
+from ..problems import STRAIN, WIND, of_strain
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_reading_statements_are_answered(study: Path, sql: str, rows: int | None
 def test_the_tables_and_views_are_listed(study: Path) -> None:
     listed = query([study], ".tables").to_pylist()
     assert [line["name"] for line in listed] == [*TABLES, *NEEDS]
-    assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 90}
+    assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 92}
     assert {line["rows"] for line in listed[5:]} == {None} and query([study], "SHOW TABLES").to_pylist() == listed
 
 
@@ -299,7 +299,7 @@ def test_rendered_for_people() -> None:
     ],
 )
 def test_relative_errors_and_their_aggregates_are_in_per_cent(name: str, text: str) -> None:
-    assert shown(name, 0.01482) == text
+    assert shown(name, 0.01482, STRAIN.record.in_per_cent) == text
 
 
 def test_rows_wider_than_the_terminal_become_columns() -> None:

@@ -25,6 +25,7 @@ from sweeps.storage.tables import StudyTables
 from sweeps.study.trials import StudyTrials, Trial, Window, end_of
 
 from ..bare_rows import Row, replicates, row, study
+from ..problems import STRAIN
 
 
 def top(studies: list[Path], n: int = 10, by: str | None = None) -> pa.Table:
@@ -179,9 +180,9 @@ def test_ranking_and_swept_columns_come_from_the_study_file() -> None:
     assert ranking_of({"search": search}) == Ranking(("loss", "rel_l2"), 4, 0.0)
     space = {"second_stage": {"choice": ["lbfgs", "bfgs"]}, "loss": {"when": {"second_stage": "lbfgs"}, "choice": [1]}}
     assert dimensions({"space": space}) == {"second_stage": "choice", "loss": "choice"}
-    assert swept_columns({"space": space}) == ["second_stage", "problem_loss"]
+    assert swept_columns({"space": space}, STRAIN.record) == ["second_stage", "problem_loss"]
     listed = {"search": {"sampler": "list", "list": [{"width": 8}, {"depth": 2, "width": 9}]}, "space": {}}
-    assert swept_columns(listed) == ["width", "depth"]
+    assert swept_columns(listed, STRAIN.record) == ["width", "depth"]
 
 
 def test_a_span_has_one_unit() -> None:

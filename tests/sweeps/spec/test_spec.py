@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pinncore import NonlocalStrain
 from pinncore.errors import SettingError
-from pinncore.problems import NonlocalStrain
 from pinncore.settings import TrainSettings
 from sweeps.errors import SpecError
 from sweeps.spec import model, yaml_text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pinncore.problems import NonlocalStrain
+from pinncore import NonlocalStrain
 from pinncore.settings import TrainSettings, hints
 from sweeps.errors import Mistake, SpecError, SweepError
 from sweeps.spec import yaml_text

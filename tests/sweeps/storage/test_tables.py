@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinncore.problems import NonlocalStrain
+from pinncore import NonlocalStrain
 from sweeps.errors import StudyError, StudyWarning
 from sweeps.storage.compaction import compact
 from sweeps.storage.meanings import meaning_of

@@ -71,7 +71,7 @@ def test_a_begun_study_has_its_file_whole_in_two_places(study_dir: Path) -> None
     assert stored["identity"] == identity.identity_sha256(spec_of()) and stored["schema"] == folder.SCHEMA
     assert read_spec(study_dir) == spec_of()
     assert open_folder(study_dir.parent, spec_of()) == (study_dir, False)
-    assert sorted(path.name for path in study_dir.iterdir()) == ["study.db", "study.yaml"]
+    assert sorted(path.name for path in study_dir.iterdir()) == ["problem.json", "study.db", "study.yaml"]
 
 
 @pytest.mark.parametrize("place", ["make", "take", "settle", "write"])

@@ -20,7 +20,8 @@ from pinncore.problems.source import ProblemSource, find_problem, same_code
 from sweeps.errors import StudyError
 from sweeps.jobs.bundle import bundle, unpack
 from sweeps.spec.identity import identity_sha256
-from sweeps.storage.stored_problem import PROBLEM_FILE, read_problem
+from sweeps.storage.own_files import PROBLEM_FILE
+from sweeps.storage.stored_problem import read_problem
 from sweeps.study.branching import branch
 from sweeps.study.loading import load_spec, load_text, read_spec
 from sweeps.study.problems import load_problem
