@@ -141,28 +141,28 @@ class TestContenders:
         assert fastest(ways) == "quick"
 
 
-class TestEquations:
-    @pytest.fixture(scope="class", params=COEFFICIENTS)
-    def case(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        path = tmp_path_factory.mktemp("equation") / f"{request.param}.npz"
-        build_equation_case(request.param, SHAPE, members=2).save(path)
-        return path
+@pytest.fixture(scope="module", params=COEFFICIENTS)
+def equation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A case of two members of an equation, as a file."""
+    path = tmp_path_factory.mktemp("equation") / f"{request.param}.npz"
+    build_equation_case(request.param, SHAPE, members=2).save(path)
+    return path
 
-    @pytest.mark.parametrize(
-        ("name", "dtype"), [(OWN, "float64"), (OWN, "float32"), *((rival, "float64") for rival in equations.RIVALS)]
-    )
-    def test_contenders_give_the_reference_answer(self, case: Path, workers: Workers, name: str, dtype: str) -> None:
+
+class TestEquations:
+    @pytest.mark.parametrize("name", [OWN, *equations.RIVALS])
+    def test_contenders_give_the_reference_answer(self, equation: Path, workers: Workers, name: str) -> None:
         if absent := missing(EVALUATORS[name].needs):
             pytest.skip(f"not installed: {', '.join(absent)}")
-        entry = evaluation(case, name, dtype)
+        entry = evaluation(equation, name)
         entry.arguments["engine"] = "torch"  # compiles nothing
-        prepare([entry], workers, allowed=ALLOWED[dtype], say=silent)
+        prepare([entry], workers, allowed=ALLOWED["float64"], say=silent)
         assert entry.status is Status.TIMED, entry.note
-        assert 0 <= entry.facts["difference"] <= ALLOWED[dtype]
+        assert 0 <= entry.facts["difference"] <= ALLOWED["float64"]
 
-    def test_members_differ_in_a_coefficient(self, case: Path) -> None:
-        found = load_case(case)
-        assert isinstance(found, EquationCase) and found.name == case.stem
+    def test_members_differ_in_a_coefficient(self, equation: Path) -> None:
+        found = load_case(equation)
+        assert isinstance(found, EquationCase) and found.name == equation.stem
         assert found.coefficients[1] == pytest.approx(1.1 * found.coefficients[0])
         assert len(found.first(1).coefficients) == 1
         equal = build_equation_case(found.name, SHAPE, members=2, step=0.0)
