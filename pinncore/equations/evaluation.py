@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ def evaluated(expressions: tuple[Any, ...], values: Mapping[str, Any]) -> Array:
     count = max((len(value) for value in values.values() if np.ndim(value)), default=1)
     if not expressions:
         return np.zeros((0, count))
+    for expression in expressions:
+        if expression.has(sp.zoo, sp.oo, -sp.oo, sp.nan):
+            raise ProblemError(f"{expression} is not finite")
     names, function = _function(expressions)
     missing = [name for name in names if name not in values]
     if missing:
@@ -52,42 +56,53 @@ def reference_values(
     points: Any,
     store: Callable[[str, Callable[[], dict[str, Array]]], dict[str, Array]],
     key: str,
+    *,
+    is_table: bool,
 ) -> Array:
-    """Return a reference [outputs, points] from expressions, a table's columns or a function of arrays.
+    """Return a reference [outputs, points] from expressions, a function of arrays, or columns known at `points`.
 
     A function may take time: `store(key, compute)` keeps its values. Raises `ProblemError`.
     """
-    if isinstance(found, sp.Expr) or (isinstance(found, Mapping) and _is_symbolic(found)):
+    if _is_symbolic(found):
         by_name = found if isinstance(found, Mapping) else dict.fromkeys(outputs, found)
-        values: Mapping[str, Any] = {
-            name: evaluated((sp.sympify(each),), points.values)[0] for name, each in by_name.items()
-        }
+        values = {name: evaluated((sp.sympify(each),), points.values)[0] for name, each in by_name.items()}
     elif callable(found):
-        coordinates = {name: points.values[name] for name in points.values}
-        values = store(key, lambda: _called(found, outputs, coordinates))
-    else:
+        values = store(key, lambda: _called(found, outputs, points.values))
+    elif is_table:
         values = {name: points.values[name] for name in outputs if name in points.values}
-    if missing := [name for name in outputs if name not in values]:
-        raise ProblemError(f"it has no values of {missing[0]}")
-    arrays = [np.broadcast_to(np.asarray(values[name], dtype=np.float64), (len(points),)) for name in outputs]
+    else:
+        raise ProblemError(f"must be an expression, a table or a function, not {type(found).__name__}")
+    count, arrays = len(points), []
+    for name in outputs:
+        if name not in values:
+            raise ProblemError(f"it has no values of {name}")
+        array = np.asarray(values[name])
+        if array.dtype.kind not in "fiu":
+            raise ProblemError(f"{name} is no array of numbers")
+        if array.shape not in ((), (1,), (count,)):
+            raise ProblemError(f"it has {array.size:,} values of {name} at {count:,} points")
+        arrays.append(np.broadcast_to(array.astype(np.float64), (count,)))
     if not all(np.isfinite(array).all() for array in arrays):
         raise ProblemError("it is not finite at some of its points")
     return np.stack(arrays)
 
 
-def _is_symbolic(found: Mapping[str, Any]) -> bool:
-    return all(isinstance(each, (sp.Expr, int, float)) for each in found.values())
+def _is_symbolic(found: Any) -> bool:
+    each = found.values() if isinstance(found, Mapping) else (found,)
+    return all(isinstance(part, (sp.Expr, int, float)) for part in each)
 
 
-def _called(
-    function: Callable[..., Any], outputs: tuple[str, ...], coordinates: Mapping[str, Array]
-) -> dict[str, Array]:
+def _called(function: Callable[..., Any], outputs: tuple[str, ...], values: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what a user's function gives at points; it is given the coordinates that it has parameters for."""
     try:
-        returned = function(**coordinates)
+        parameters = inspect.signature(function).parameters.values()
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters)
+        names = {each.name for each in parameters}
+        returned = function(**{name: array for name, array in values.items() if takes_all or name in names})
     except Exception as problem:  # of a user's function
         raise ProblemError(f"{type(problem).__name__}: {problem}") from None
     if not isinstance(returned, Mapping):
         if len(outputs) > 1:
             raise ProblemError(f"its function must return a dictionary of {', '.join(outputs)}")
         returned = {outputs[0]: returned}
-    return {name: np.asarray(returned[name], dtype=np.float64) for name in outputs if name in returned}
+    return {name: np.asarray(returned[name]) for name in outputs if name in returned}

@@ -210,9 +210,10 @@ class Writer:
             if not isinstance(derivative.expr, AppliedUndef):
                 raise self.error(method, f"{name}: {derivative} is no derivative of an output")
             if derivative.derivative_count > HIGHEST_ORDER:
+                shown = derivative.xreplace(dict(zip(self.fields.values(), self.outputs.values(), strict=True)))
                 raise self.error(
                     method,
-                    f"{name}: {derivative} is of order {derivative.derivative_count}; the engines go to order "
+                    f"{name}: {shown} is of order {derivative.derivative_count}; the engines go to order "
                     f"{HIGHEST_ORDER}. Write the equation as a system of lower order",
                 )
         return lowered

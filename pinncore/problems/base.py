@@ -339,6 +339,13 @@ class Problem(abc.ABC):
 
         return evaluated(expressions, {**(points.values if points else {}), **self.symbol_values(), **more})
 
+    def check_at_points(self) -> None:
+        """Raise `ProblemError` where a term has no points or no finite numbers there, or a weight is none."""
+        _ = self.weights
+        for index, points in enumerate(self.point_sets):
+            self.group_columns(index, points)
+            self.group_parameters(index)
+
     # points
 
     @property
@@ -518,14 +525,16 @@ class Problem(abc.ABC):
         if found is None:
             return None
         from ..equations.evaluation import reference_values
+        from ..geometry import Table
 
         store: ReferenceStore = vars(self).get("reference_store", lambda key, compute: compute())
         names = tuple(column.symbol for column in self.outputs)
         try:
-            values = reference_values(found, names, self.field_points, store, self._reference_key)
+            return reference_values(
+                found, names, self.field_points, store, self._reference_key, is_table=isinstance(found, Table)
+            )
         except ProblemError as problem:
             raise self._structure.writer.error("reference", str(problem)) from None
-        return values
 
     @property
     def _reference_key(self) -> str:

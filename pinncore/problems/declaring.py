@@ -64,6 +64,8 @@ def output_columns(outputs: tuple[Column, ...]) -> tuple[Column, ...]:
 def columns_of(cls: type[Any], group: str) -> tuple[Column, ...]:
     """Return a group of columns as a class states it: a dictionary of units, or columns. Raises `ProblemError`."""
     stated = getattr(cls, group, ())
+    if not isinstance(stated, (Mapping, tuple, list)):
+        raise class_error(cls, f"{group} must be a dictionary of names and units, such as {{'x': 'm'}}")
     columns = tuple(Column(n, n, u) for n, u in stated.items()) if isinstance(stated, Mapping) else tuple(stated)
     for column in columns:
         if not isinstance(column, Column) or not str(column.symbol).isidentifier() or not isinstance(column.unit, str):

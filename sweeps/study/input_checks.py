@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pinncore.data.loading import BUNDLED
-from pinncore.errors import DataError, SettingError, WeightsError
+from pinncore.errors import DataError, PinnError, ProblemError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.networks import Layers, layer_sizes
 from pinncore.problems import Problem
@@ -42,11 +42,26 @@ def of_problem(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     yield from impossible_combinations(spec, spec.problem_class, spec.problem, unsure)
 
 
+def of_points(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield a mistake where a term of the problem has no points, no finite numbers there, or no solution."""
+    kind = spec.problem_class
+    if kind.domain is None or unsure & spec.problem.keys():
+        return
+    fixed = {name: as_setting(value) for name, value in spec.config({})["problem"].items() if name != "name"}
+    try:
+        problem = kind(**fixed).reading(open_table)
+        problem.check_at_points()
+        if any(spec.needs_reference(objective) for objective in spec.objectives):
+            _ = problem.solution
+    except PinnError as error:
+        yield Mistake("problem.name", NOT_GIVEN, str(error).rstrip("."))
+
+
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield mistakes: tables that are missing, cannot be read, or lack what the objective needs."""
     kind = spec.problem_class
     if not kind.data_settings:
-        yield from _not_computable(spec, "problem", kind(), unsure)
+        yield from _not_computable(spec, "problem", kind(), unsure)  # none of these has a domain
     for setting in kind.data_settings:
         for path, source in _places(spec, setting, unsure):
             mistakes = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
@@ -55,6 +70,8 @@ def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
                 continue
             try:
                 yield from _not_computable(spec, path, kind(**{setting: source}).reading(open_table), unsure)
+            except ProblemError:
+                continue  # `of_points` says it
             except DataError as error:
                 place, _, rule = str(error).partition(": ")
                 names = nearest(source, BUNDLED) if isinstance(source, str) else []
@@ -231,4 +248,4 @@ def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str
         yield f"{section}.{field}", getattr(spec, section)[field]
 
 
-FILE_CHECKS: Final = (of_problem, of_data, of_initial_weights, of_other_studies, of_state)
+FILE_CHECKS: Final = (of_problem, of_points, of_data, of_initial_weights, of_other_studies, of_state)

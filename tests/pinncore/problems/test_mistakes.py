@@ -69,7 +69,7 @@ IN_METHODS = {
     "undeclared coordinate": ('u.diff(sp.Symbol("y"))', r"differentiated to y, which is no coordinate; x, t are"),
     "numpy": ("np.sin(u)", r"use those of sympy, such as sympy\.sin"),
     "math": ("math.sin(u)", r"use those of sympy, such as sympy\.sin"),
-    "order": ("u.diff(x, 4)", r"is of order 4; the engines go to order 2"),
+    "order": ("u.diff(x, 4)", r"Derivative\(u\(x, t\), \(x, 4\)\) is of order 4; the engines go to order 2"),
     "division": ("u / sp.Integer(0)", r"is not finite and real"),
     "imaginary": ("u + sp.I", r"is not finite and real"),
     "None": ("None", r"must be an expression, not None"),
@@ -157,17 +157,30 @@ POINTS = {
 }
 
 
-def prepare(problem: Problem) -> None:
-    """Ask for all that engines ask for."""
-    assert problem.weights
-    for index, points in enumerate(problem.point_sets):
-        problem.group_columns(index, points)
-
-
 @pytest.mark.parametrize(("condition", "message"), POINTS.values(), ids=POINTS.keys())
 def test_mistakes_at_points(load: Any, condition: str, message: str) -> None:
     text = f"{HEAD}{EQUATIONS}\n    def conditions(self, u, x, t):\n        return [{condition}]\n"
     with pytest.raises(ProblemError, match=message) as caught:
-        prepare(load(text)())
+        load(text)().check_at_points()
     assert re.match(r".*mine\.py, line \d+: ", str(caught.value))
     assert str(caught.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("1 / sp.sinh(0)", r"is not finite"),
+        ("sp.log(x - 5)", r"is not finite at some of its points"),
+        ('sp.Symbol("q")', r"there is no value of q"),
+        ("lambda x, t: [][0]", r"IndexError: list index out of range"),
+        ("lambda x, t: x[:3]", r"has 3 values of u at 10,000 points"),
+        ("lambda x, t: 'text'", r"u is no array of numbers"),
+        ("{'v': x}", r"has no values of u"),
+        ("5j", r"must be an expression, a table or a function, not complex"),
+    ],
+)
+def test_mistakes_in_references(load: Any, returned: str, message: str) -> None:
+    text = f"{HEAD}{EQUATIONS}\n    def reference(self, x, t):\n        return {returned}\n"
+    with pytest.raises(ProblemError, match=message) as caught:
+        _ = load(text)().solution
+    assert re.match(r".*mine\.py, line \d+: Mine\.reference: ", str(caught.value))
