@@ -152,10 +152,15 @@ def _common(coefficients: Mapping[_Pair, Any], solution: set[Any]) -> tuple[Any,
     if not all(ratio.is_number for ratio in ratios.values()):
         return None
     free_parts = {pair: free * ratios[pair] for pair, (free, _) in split.items()}
-    numbers = {pair: sp.cancel(free / lead_free) for pair, free in free_parts.items()}
+    numbers = {pair: _whole(sp.cancel(free / lead_free)) for pair, free in free_parts.items()}
     if all(number.is_number for number in numbers.values()):
         return lead * lead_free, numbers
     return lead, free_parts
+
+
+def _whole(number: Any) -> Any:
+    """Return a floating-point number that is whole as an integer: to SymPy 1.0 is not 1."""
+    return sp.Integer(number) if number.is_Float and float(number).is_integer() else number
 
 
 class _Lowering:

@@ -57,6 +57,15 @@ def test_laplacians_of_two_outputs_share_one_channel() -> None:
     assert found.parameters == (A,)
 
 
+def test_a_laplacian_with_a_number_before_it_is_one() -> None:
+    """To SymPy 1e-5 / 1e-5 is 1.0, which is not 1; a form of columns would be slower, and another kernel."""
+    found = grouped(
+        lambda u, v: {"both": 1e-5 * (u.diff(X, 2) + u.diff(Y, 2)) + 0.1 * v.diff(X, 2) + 0.1 * v.diff(Y, 2)}
+    )
+    assert found.channels.forms == (((0, 0, None), (1, 1, None)),)
+    assert found.columns == ()
+
+
 @pytest.mark.parametrize(
     ("operator", "forms", "columns"),
     [
