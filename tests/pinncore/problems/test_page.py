@@ -22,7 +22,9 @@ from tests import ROOT
 
 TEXT = (ROOT / "docs" / "problems.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-ROWS = {name: line for line in TEXT.splitlines() for name in re.findall(r"^\| `(\w+)` \|", line)}
+ROWS = {
+    name: line for line in reversed(TEXT.splitlines()) for name in re.findall(r"^\| `(\w+)` \|", line)
+}  # the first of a name
 FILES = {  # columns of the tables that the examples name
     "species.csv": ("x", "y", "t", "substrate", "catalyst"),
     "rain.csv": ("x", "y", "rain"),
