@@ -249,7 +249,7 @@ def stored(root: str, tmp_path: Path) -> tuple[StudyTables, Remote]:
     tables = StudyTables(home, publish_in=remote)
     for number in range(4):
         synthetic.publish(tables, f"trials-{number}", [2 * number, 2 * number + 1])
-    remote.push({name: home / name for name in ("study.yaml", IDENTITY, "events/attempt-001.parquet")})
+    remote.push({name: home / name for name in ("study.yaml", "problem.json", IDENTITY, "events/attempt-001.parquet")})
     return tables, remote
 
 

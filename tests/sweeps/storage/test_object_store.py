@@ -112,7 +112,7 @@ def test_a_store_holds_the_tables_of_a_study_in_a_folder(
     assert run_all(home, spec=spec) == calm.counts
     check_whole(calm, root, tmp_path)
     published = {f"{table}/{file.name}" for table in TABLES for file in (home / table).iterdir()}
-    assert names(root) == published | {"study.yaml", "owner", "identity"}
+    assert names(root) == published | {"study.yaml", "problem.json", "owner", "identity"}
     assert (tmp_path / "fetched" / "study.yaml").read_bytes() == (home / "study.yaml").read_bytes()
     assert run_all(home) == calm.counts, "a home remembers its store"
 
