@@ -54,7 +54,8 @@ def init(
         Path,
         typer.Argument(
             metavar="[NAME|FILE]",
-            help="Name of a problem of your own: writes NAME.py and NAME.yaml. A FILE ending .yaml: only a study file.",
+            help="Name of a problem of your own, or NAME.py:CLASS: writes NAME.py and NAME.yaml. A FILE ending .yaml: "
+            "only a study file.",
         ),
     ] = Path("study.yaml"),
     of: Annotated[
@@ -74,6 +75,8 @@ def init(
     from ..study.problems import load_problem
 
     is_study = name.suffix in STUDY_SUFFIXES
+    before, _, kind = name.name.partition(".py:")  # as a study file would name it
+    name = name.with_name(before.removesuffix(".py"))
     file = name if is_study else name.with_name(f"{name.name}.yaml")
     study = study_name(file.stem)
     if is_study or of is not None:
@@ -85,7 +88,7 @@ def init(
         written = {file: study_template(study, source)}
     else:
         code = name.with_name(f"{name.name}.py")
-        written = dict(zip((code, file), starter(study, code.name), strict=True))
+        written = dict(zip((code, file), starter(study, code.name, kind), strict=True))
         refuse_taken(*written, force=force)
     for path, text in written.items():
         write_whole(path.absolute(), text)

@@ -107,10 +107,13 @@ def study_template(study: str, problem: ProblemSource) -> str:
     return "\n".join([f"{start}{_REST}".rstrip("\n"), *lines, ""])
 
 
-def starter(study: str, file: str) -> tuple[str, str]:
-    """Return the text of a problem to start from, for a file of this name, and that of a study of it."""
+def starter(study: str, file: str, kind: str = "") -> tuple[str, str]:
+    """Return the text of a problem to start from, for a file of this name, and that of a study of it.
+
+    `kind` is the name of its class, made from that of the file where it is empty.
+    """
     words = re.findall(r"[A-Za-z0-9]+", Path(file).stem)
-    name = "".join(word[:1].upper() + word[1:] for word in words)
+    name = kind or "".join(word[:1].upper() + word[1:] for word in words)
     name = name if name.isidentifier() and not keyword.iskeyword(name) else f"Problem{name}"
     return _PROBLEM.format(name=name), _PROBLEM_STUDY.format(study=study, file=_scalar(file))
 

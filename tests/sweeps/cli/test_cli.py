@@ -31,6 +31,7 @@ COMMANDS = [
     "extend",
     "retry",
     "init",
+    "problem",
     "validate",
     "plan",
     "schema",

@@ -102,6 +102,13 @@ def test_a_problem_to_start_from_is_valid_and_trains(name: str, kind: str, tmp_p
     assert "exists already" in errors_of(invoke("init", tmp_path / name))
 
 
+@pytest.mark.parametrize("name", ["own.py:Diffusion", "own.py"])
+def test_a_problem_may_be_named_as_in_a_study_file(name: str, tmp_path: Path) -> None:
+    assert invoke("init", tmp_path / name).exit_code == 0
+    spec = load_spec(tmp_path / "own.yaml")
+    assert spec.record.class_name == (name.partition(":")[2] or "Own") and spec.study == "own"
+
+
 def test_a_problem_without_a_reference_ranks_by_its_residual(tmp_path: Path) -> None:
     invoke("init", tmp_path / "rod")
     code = (tmp_path / "rod.py").read_text()

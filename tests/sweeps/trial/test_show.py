@@ -14,6 +14,7 @@ from sweeps.trial.show import about_trial, text
 from sweeps.trial.tables import TrialReader, stage_ends
 
 from ..invoking import errors_of, invoke, made_study
+from ..problems import STRAIN
 from ..synthetic import FAILURE, error_of, make_pruned_study, make_study
 from ..trained_studies import every_end
 
@@ -35,7 +36,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shown_text(place: Path, trial: int, **options: Any) -> str:
     """Return the text, which fits a terminal except for the commands to copy."""
-    output = text(about_trial(place, trial, **options))
+    output = text(about_trial(place, trial, **options), STRAIN.record)
     before = output.partition("\nnext\n")[0]
     assert max(map(len, before.splitlines())) <= 80
     return output
