@@ -24,7 +24,7 @@ def problem(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a problem: equation, unknowns, settings, loss terms, points, engine."""
+    """Show a problem: equation, settings, loss terms, engine."""
     from pinncore.problems import PROBLEMS
     from pinncore.problems.source import ProblemSource
 
@@ -65,7 +65,7 @@ def init(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented file to start from: a study, or a problem of your own with its study.
+    """Write a commented study, or a problem of your own with its study.
 
     Both are valid as they stand. A study file alone has every other key with its default below its twelve lines.
     """
