@@ -241,8 +241,9 @@ def test_the_equation_of_the_readme_trains(tmp_path: Path) -> None:
     (tmp_path / "reaction.py").write_text(text)
     objective = "objective: heldout_residual"
     assert objective in README
-    study = f"study: own\n{problem}\nsearch: {{sampler: random, trials: 2, {objective}}}\nspace: {{rate: {{uniform: [1, 4]}}}}"
-    spec = load_text(f"{study}\ntrain: {{width: 4, epochs: 3, iterations: 2}}\n", base=tmp_path)
+    study = f"study: own\n{problem}\nsearch: {{sampler: random, trials: 2, {objective}}}\n"
+    rest = "space: {rate: {uniform: [1, 4]}}\ntrain: {width: 4, epochs: 3, iterations: 2}\n"
+    spec = load_text(study + rest, base=tmp_path)
     train, reaction = build_settings(spec.config({"rate": 2.0}), spec.source)
     result = Pack([Member(train, reaction)], device="cpu")
     result.step(100)

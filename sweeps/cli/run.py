@@ -141,7 +141,7 @@ def _print_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
         if outcome.exit_code and outcome.counts.get("FAIL"):
             typer.echo(f"  {command} retry {study}")
         typer.echo(f"  {command} top {study}")
-        typer.echo(f'  {command} query {study} "SELECT state, count(*), min(rel_l2) FROM trials GROUP BY state"')
+        typer.echo(f'  {command} query {study} "SELECT state, count(*), avg(seconds) FROM trials GROUP BY state"')
         typer.echo(f"  {command} report {study}")
 
 

@@ -117,6 +117,7 @@ class Grid(Surface):
 
     @cached_property
     def outline(self) -> Sequence[Array]:  # type: ignore[override]
+        """Return the lines around the cells that have points, each [corners, 2]."""
         if (self._order >= 0).all():
             (left, right), (bottom, top) = self.limits
             return [np.array([(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)])]

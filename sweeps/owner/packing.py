@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pinncore
-from pinncore.member import is_padded
+from pinncore.member import engine_of, is_padded
 
 from ..search import Search
 from ..spec.study_spec import StudySpec, build_settings
@@ -22,7 +22,8 @@ LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide the cost of
 def traits_of(member: pinncore.Member) -> PackingTraits:
     """Return what decides which other trials may share a pack with this member."""
     train = member.train
-    return PackingTraits(pinncore.pack_key(member), train.width, train.epochs + train.iterations)
+    engine = "torch" if engine_of(member, "cpu")[1] else train.engine
+    return PackingTraits(pinncore.pack_key(member), train.width, train.epochs + train.iterations, engine)
 
 
 def set_up(spec: StudySpec, params: Mapping[str, Any]) -> TrialSetup:
@@ -43,7 +44,8 @@ def setup_of(spec: StudySpec, trial: Trial) -> TrialSetup:
 
 def depends_on_pack(spec: StudySpec, trial: Trial, device: str) -> bool:
     """Return whether the last digits of a trial's results depend on its pack, which then must not change."""
-    return is_padded(setup_of(spec, trial).config["train"]["engine"], device)
+    traits = setup_of(spec, trial).traits
+    return traits is not None and is_padded(traits.engine, device)
 
 
 def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:

@@ -20,7 +20,7 @@ def of_choices(spec: StudySpec) -> tuple[str, ...]:
             "search.objective loss does not rank trials: published runs with a sixth of the loss have three "
             "times the error. Use rel_l2 where the data have a reference."
         )
-    if "mean_square" in spec.values("loss") and not any(map(spec.needs_reference, spec.objectives)):
+    if "mean_square" in spec.values("loss") and "loss" in spec.objectives:
         warnings.append("loss mean_square tends to overfit between the points: watch heldout_residual.")
     if "float32" in spec.values("dtype") and max(spec.values("iterations")) > 0:
         warnings.append("dtype float32 makes L-BFGS stop early because of rounding; float64 does not.")

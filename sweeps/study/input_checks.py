@@ -13,8 +13,10 @@ from typing import Any, Final
 from pinncore.data.loading import BUNDLED
 from pinncore.errors import DataError, PinnError, ProblemError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
+from pinncore.member import Member, engine_of
 from pinncore.networks import Layers, layer_sizes
 from pinncore.problems import Problem
+from pinncore.settings import TrainSettings
 
 from ..errors import NOT_GIVEN, Mistake, StudyError
 from ..inputs.opening import open_table
@@ -34,7 +36,15 @@ _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corne
 def warnings_of(spec: StudySpec) -> tuple[str, ...]:
     """Return warnings about choices and data that are allowed but likely to mislead. Raises `DataError`."""
     about_data = [warning for problem in spec.problems_on_data() for warning in problem.data_warnings]
-    return (*of_choices(spec), *spec.problem_class.advice(spec.values), *dict.fromkeys(about_data))
+    about_engine = () if "auto" not in spec.values("engine") else (engine_of(_member(spec, "auto"), "cpu")[1],)
+    more = dict.fromkeys([*about_data, *filter(None, about_engine)])
+    return (*of_choices(spec), *spec.problem_class.advice(spec.values), *more)
+
+
+def _member(spec: StudySpec, engine: Any) -> Member:
+    """Return a member with the values that the study fixes, other settings at their defaults."""
+    fixed = {name: as_setting(value) for name, value in spec.config({})["problem"].items() if name != "name"}
+    return Member(TrainSettings(engine=engine), spec.problem_class(**fixed).reading(open_table))
 
 
 def of_problem(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
@@ -44,17 +54,21 @@ def of_problem(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 def of_points(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield a mistake where a term of the problem has no points, no finite numbers there, or no solution."""
-    kind = spec.problem_class
-    if kind.domain is None or unsure & spec.problem.keys():
+    if spec.problem_class.domain is None or unsure & spec.problem.keys():
         return
-    fixed = {name: as_setting(value) for name, value in spec.config({})["problem"].items() if name != "name"}
     try:
-        problem = kind(**fixed).reading(open_table)
+        problem = _member(spec, "auto").problem
         problem.check_at_points()
         if any(spec.needs_reference(objective) for objective in spec.objectives):
             _ = problem.solution
     except PinnError as error:
         yield Mistake("problem.name", NOT_GIVEN, str(error).rstrip("."))
+        return
+    for path, engine in _places(spec, "engine", unsure):
+        try:
+            engine_of(_member(spec, engine), "cpu")
+        except SettingError as error:
+            yield Mistake(path, engine, error.rule, error.way_out)
 
 
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:

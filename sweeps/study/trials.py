@@ -27,11 +27,15 @@ Values = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class PackingTraits:
-    """What decides which trials share a pack: the key, which must be equal, and width and steps, for their cost."""
+    """What decides which trials share a pack: the key, which must be equal, and width and steps, for their cost.
+
+    `engine` is the one asked for, or `torch` where `auto` can be no other.
+    """
 
     key: tuple[str, ...]
     width: int
     steps: int
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)
