@@ -31,7 +31,7 @@ _RESULTS: Final = {
         "Whether it trained with other members than planned, with an engine whose rounding depends on them; "
         "the results then differ from those of an uninterrupted run by rounding"
     ),
-    "problem": "Name of the problem",
+    "problem": "Name of the problem; of a user's the class and the start of its source's hash, Mine@1f0a7c2e9b64",
     "loss": "Final loss; do not rank trials by it, but by rel_l2",
     "grad_norm": "L2 norm of the final gradient",
     "stop_reason": "Why training ended, as one of a fixed set of words",

@@ -106,11 +106,11 @@ def test_the_input_gradient_of_a_network(coarse: FieldData, name: str) -> None:
     """What metrics see of du/de: each column against differences of the outputs."""
     layers = layer_sizes(2, width=5, depth=3)
     engine, x = build([layers], coarse, activation=name, init="keras")
-    predictor = MemberPredictor(engine, x[0], layers)
+    predictor = MemberPredictor(engine, x[0])
     inputs, step = engine.problems[0].point_sets[0].inputs, 1e-5
     found = predictor.input_gradient(inputs)
     for column in range(2):
         shift = np.zeros(2)
         shift[column] = step
         slope = (predictor.value(inputs + shift) - predictor.value(inputs - shift)) / (2 * step)
-        assert_close(found[:, column], slope, 1e-8, f"input {column}")
+        assert_close(found[:, :, column], slope, 1e-8, f"input {column}")

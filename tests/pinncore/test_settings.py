@@ -50,7 +50,7 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (NonlocalStrain, "data", 3, "must be a str or must be a dict"),
     (NonlocalStrain, "inputs", ("x",), "must be [x, y] or [x, y, g, elocal]"),
     (NonlocalStrain, "inputs", ("y", "x"), "must be [x, y] or [x, y, g, elocal]"),
-    (NonlocalStrain, "loss", "sum", "must be one of norm, mean_square"),
+    (NonlocalStrain, "loss", "sum", "must be one of mean_square, norm"),
     (NonlocalStrain, "scale_factor", 0.0, "must be greater than 0"),
     (NonlocalStrain, "scale_scope", "none", "must be one of consistent, all, elocal"),
     (NonlocalStrain, "boundary_weight", -1.0, "must be at least 0"),

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import pinncore
+from pinncore import NonlocalStrain
 from pinncore.engines import TorchEngine
 from pinncore.initialisation import initial_parameters
 from pinncore.layouts import PackedLayout
-from pinncore.problems import NonlocalStrain
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

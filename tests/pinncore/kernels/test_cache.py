@@ -20,6 +20,7 @@ import pinncore
 from pinncore.errors import PinnError
 from pinncore.kernels import cache
 from pinncore.kernels.cache import generated_module, kept, kernel_digest, kernel_folder
+from tests.cluster.waiting import WAIT_S
 
 
 def double(x: float) -> float:
@@ -122,7 +123,9 @@ def test_an_edit_of_what_a_kernel_calls_compiles_it_anew(tmp_path: Path) -> None
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         environment.pop("NUMBA_CACHE_DIR", None)
         command = [sys.executable, "-B", str(script)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=WAIT_S
+        ).stdout.split()
 
     assert [run(), run()] == [["1.0", "0"], ["1.0", "1"]]
     simd.write_text(simd.read_text().replace('_elementwise("floor")', '_elementwise("ceil")'))

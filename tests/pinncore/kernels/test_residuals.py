@@ -22,6 +22,7 @@ from pinncore.kernels.channels import VECTORS
 from pinncore.kernels.residuals import compiled_residual, residual_source
 from pinncore.kernels.simd import lanes_of
 from tests import ROOT
+from tests.cluster.waiting import WAIT_S
 
 Array = NDArray[Any]
 U, UX, UXX = (sp.Symbol(name, real=True) for name in ("u", "u_x", "u_xx"))
@@ -159,5 +160,6 @@ def test_the_text_is_the_same_in_every_process() -> None:
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", code]
-        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=WAIT_S)
+        found.add(done.stdout)
     assert len(found) == 1

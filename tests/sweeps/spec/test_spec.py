@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinncore import NonlocalStrain
+from pinncore import PROBLEMS, NonlocalStrain, problem_class
 from pinncore.errors import SettingError
 from pinncore.settings import TrainSettings
 from sweeps.errors import SpecError
@@ -412,7 +412,8 @@ def test_the_schema_is_one_and_describes_every_key() -> None:
         name for node in nodes for name, key in node.get("properties", {}).items() if not key.get("description")
     ]
     assert undescribed == []
-    fields = {field.name for owner in (TrainSettings, NonlocalStrain) for field in dataclasses.fields(owner)}
+    owners = (TrainSettings, *map(problem_class, PROBLEMS))
+    fields = {field.name for owner in owners for field in dataclasses.fields(owner)}
     assert set(schema["$defs"]["Space"]["properties"]) == fields
 
 

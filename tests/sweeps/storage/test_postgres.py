@@ -146,7 +146,7 @@ def test_a_study_folder_with_its_database_on_the_server(url: str, tmp_path: Path
     spec = spec_of(SMALL, f"state={url}")
     study_dir, _ = open_folder(tmp_path / "one", spec)
     open_study(study_dir, spec).ledger.close()
-    assert [path.name for path in study_dir.iterdir()] == ["study.yaml"]
+    assert sorted(path.name for path in study_dir.iterdir()) == ["problem.json", "study.yaml"]
     assert database_of(study_dir) == database_of(study_dir, spec) == database(study_dir, url)
     opened = open_study(study_dir, spec)
     enter(opened.ledger, 0)
