@@ -347,12 +347,16 @@ def _outputs(ch: Any, work: Any, place: Any) -> None:
     step, outputs = VECTORS * count, place[last + 1, 0]
     unit = channel_count(ch) * step
     for o in range(outputs):
-        for v in range(VECTORS):
-            u = of_value(ch, splat(work, place[last, 5] + o))
+        for v in range(0, VECTORS, 2):  # two sums at once: each waits for itself
+            u0 = of_value(ch, splat(work, place[last, 5] + o))
+            u1 = u0
             for i in range(place[last, 0]):
-                a = load_channels(ch, work, place[last, 1] + i * unit + v * count, step)
-                u = add_scaled(splat(work, place[last, 4] + i * outputs + o), a, u)
-            store_channels(work, place[last + 1, 1] + o * unit + v * count, step, u)
+                w, at = splat(work, place[last, 4] + i * outputs + o), place[last, 1] + i * unit + v * count
+                u0 = add_scaled(w, load_channels(ch, work, at, step), u0)
+                u1 = add_scaled(w, load_channels(ch, work, at + count, step), u1)
+            at = place[last + 1, 1] + o * unit + v * count
+            store_channels(work, at, step, u0)
+            store_channels(work, at + count, step, u1)
 
 
 @_inline
