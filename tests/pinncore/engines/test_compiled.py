@@ -45,6 +45,7 @@ def assert_is_the_reference(
         assert not found.gradient[member, outside].any(), "a padded parameter has a gradient"
 
 
+@pytest.mark.slow
 def test_agrees_with_the_reference(coarse: FieldData) -> None:
     """The second pack is of other sizes than the code was compiled for."""
     assert_is_the_reference(coarse, (4, 6, 5), 2, BOTH_INPUTS[0])

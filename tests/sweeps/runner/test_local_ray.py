@@ -108,6 +108,7 @@ class TestImports:
         assert job_config()._py_driver_sys_path == [str(ROOT)]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_a_study_runs_in_unusual_surroundings(tmp_path: Path, short: Path) -> None:
     """A long TMPDIR, a home that nobody can write to, and modules in the current folder, all at once."""
