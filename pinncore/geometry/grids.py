@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from .checks import Array
 from .pieces import Flat
 from .region import Region
 from .samplers import centres, product_grid
-
-IN_ONE_COORDINATE: Final = 1_000  # points
 
 
 def field_grid(region: Region, about: int = 10_000) -> dict[str, Array]:
     """Return the centres of a regular grid that lie in a region, by coordinate [points].
 
     Every coordinate has the same number of cells, so that about `about` points are left in the region: 100 x 100 in a
-    box of two coordinates. One coordinate gets 1,000 points, or `about` where that is less. Raises `SettingError`.
+    box of two coordinates. One coordinate gets a tenth as many. Raises `SettingError`.
     """
     whole = Flat(region.limits)
     dimension = whole.cube.dimension
-    wanted = min(about, IN_ONE_COORDINATE) if dimension == 1 else about
+    wanted = max(about // 10, 1) if dimension == 1 else about
     points = _centres(whole, wanted)
     inside = region.contains(points)
     if not inside.all() and inside.any():

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .structure import Structure
 
 HELD_OUT_POINTS = 2048
+FIELD_POINTS = (10_000, 10_404, 10_816, 10_201, 9_216)  # about; where a grid of the training has one of them, the next
 _HELD_OUT_STREAM = 2**31  # of random numbers, beside those of the points that are trained on
 _OF_ALL_ROUNDS = ("scales", "field_points", "solution", "held_out", "_reference", "_concrete", "_structure")
 _HANDED_IN = ("open_table", "reference_store", "round", "tables")  # that copies keep
@@ -225,9 +226,9 @@ class Problem(abc.ABC):
         """Return the loss terms of all choices of its settings, in order. Raises `ProblemError`."""
         names = dict.fromkeys(cls().terms)  # of the defaults
         for name, hint in hints(cls).items():
-            choices = (True, False) if bare(hint) is bool else typing.get_args(bare(hint)) if is_literal(hint) else ()
             if name in base_settings(cls):
                 continue
+            choices = (True, False) if bare(hint) is bool else typing.get_args(bare(hint)) if is_literal(hint) else ()
             for choice in choices:
                 names |= dict.fromkeys(cls(**{name: choice}).terms)
         return tuple(names)
@@ -467,13 +468,21 @@ class Problem(abc.ABC):
 
         if isinstance(self._reference, Table):
             return self.at("fields", self._complete("fields", self._opened(self._reference).draw(1, "", 0)))
-        return self.at("fields", field_grid(self._region))
+        grids = (self.at("fields", field_grid(self._region, about)) for about in FIELD_POINTS)
+        if getattr(self, "points_sampler", None) != "grid":
+            return next(grids)
+        trained = {place for points in self.point_sets for place in map(tuple, points.inputs.tolist())}
+        return next(points for points in grids if trained.isdisjoint(map(tuple, points.inputs.tolist())))
 
     @cached_property
     def held_out(self) -> tuple[tuple[int, PointSet], ...]:
         """Return points of the equations that are never trained on, each with the index of its group."""
         groups = [index for index, group in enumerate(self.groups) if group.terms[0] in self.written.equations]
-        if not groups or self.known:
+        known = {column.symbol for column in self.known}
+        needed = {
+            str(each) for index in groups for column in self.groups[index].columns for each in column.free_symbols
+        }
+        if not groups or known & needed:  # known at the points of tables alone
             return ()
         drawn = self._region.draw(HELD_OUT_POINTS, "sobol", (getattr(self, "points_seed", 0), 0, _HELD_OUT_STREAM))
         points = self.at("held out", drawn)
@@ -502,9 +511,7 @@ class Problem(abc.ABC):
 
     def to_physical(self, raw: Array, points: PointSet) -> Array:
         """Return the physical outputs [outputs, points] of the network's at points."""
-        if all(
-            output == field for output, field in zip(self.written.outputs.values(), self.written.fields, strict=True)
-        ):
+        if tuple(self.written.outputs.values()) == self.written.fields:
             return raw
         from ..equations.evaluation import without_arguments
 
@@ -539,7 +546,11 @@ class Problem(abc.ABC):
     @property
     def _reference_key(self) -> str:
         own = {name: getattr(self, name) for name in hints(type(self)) if name not in base_settings(type(self))}
-        text = json.dumps([inspect.getsource(type(self)), own, self.field_points.inputs.shape], default=str)
+        try:
+            source = inspect.getsource(type(self))
+        except (OSError, TypeError):  # typed into an interpreter
+            source = repr(type(self))
+        text = json.dumps([source, own, self.field_points.inputs.shape], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def why_not(self, metric: str) -> str | None:
@@ -574,14 +585,11 @@ class Problem(abc.ABC):
         """Return the predicted fields on `field_points`, by the names of `field_columns`."""
         values, physical = self.field_points.values, self.to_physical(raw, self.field_points)
         unknown = np.full_like(physical, np.nan) if self.solution is None else self.solution
-        outputs = output_columns(self.outputs)
-        count = len(self.outputs)
+        columns = output_columns(self.outputs)
+        arrays = [array for pair in zip(physical, unknown, strict=True) for array in pair]
         return {
             **{column.name: values[column.symbol] for column in self.coordinates},
-            **{
-                column.name: physical[number // 2] if number % 2 == 0 else unknown[number // 2]
-                for number, column in enumerate(outputs[: 2 * count])
-            },
+            **{column.name: array for column, array in zip(columns, arrays, strict=True)},
             **{column.name: values[column.symbol] for column in self.shown},
         }
 

@@ -82,6 +82,8 @@ def check_class(cls: Any) -> None:
     symbols = [column.symbol for group in (cls.coordinates, cls.outputs, cls.known) for column in group]
     if twice := next((symbol for symbol in symbols if symbols.count(symbol) > 1), None):
         raise class_error(cls, f"{twice} is the name of two of coordinates, outputs and known data")
+    if base := next((symbol for symbol in symbols if symbol in base_settings(cls)), None):
+        raise class_error(cls, f"{base} is the name of a setting that every problem has: call it otherwise")
     taken = {
         **dict.fromkeys(hints(TrainSettings), "a setting of train"),
         **dict.fromkeys((metric.name for metric in cls.metrics), "a metric"),

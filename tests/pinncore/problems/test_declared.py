@@ -86,10 +86,15 @@ def test_points_are_settings() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["sobol", "lhs", "uniform", "grid", "gauss", "refined"])
-def test_no_error_is_measured_at_a_point_of_the_training(sampler: Literal["sobol", "grid"]) -> None:
-    problem = Flow(points=400, points_sampler=sampler)
+@pytest.mark.parametrize("count", [400, 2_500, 10_000])
+def test_no_error_is_measured_at_a_point_of_the_training(sampler: Literal["sobol", "grid"], count: int) -> None:
+    class Square(Flow):
+        domain = Box(x=(0, 1), t=(0, 1))
+
+    problem = Square(points=count, points_sampler=sampler)
     trained = {tuple(row) for points in problem.point_sets for row in points.inputs.tolist()}
-    assert len(problem.field_points) == 10_000
+    assert len(problem.point_sets[0]) >= 0.9 * count
+    assert 9_000 < len(problem.field_points) < 11_000
     others = [problem.field_points.inputs, *(points.inputs for _, points in problem.held_out)]
     for inputs in others:
         assert not trained & set(map(tuple, inputs.tolist()))
@@ -263,3 +268,27 @@ def test_an_attribute_with_the_name_of_a_setting_is_its_default() -> None:
     assert hints(Few)["points"] == hints(Flow)["points"]
     with pytest.raises(SettingError, match="points"):
         Few(points=0)
+
+
+def test_the_residual_is_held_out_where_the_equation_needs_no_table() -> None:
+    class Measured(Flow):
+        known = {"level": "m"}
+
+        def conditions(self, u: Any, level: Any) -> Any:
+            probe = Table({"x": [0.5, 1.5], "t": [0.1, 0.2], "level": [1.0, 2.0]})
+            return [Condition("probe", u - level, on=probe)]
+
+    class Driven(Measured):
+        def equations(self, u: Any, x: Any, t: Any, level: Any) -> Any:
+            return {"flow": u.diff(t) + self.speed * u.diff(x) - level}
+
+    assert [len(points) for _, points in Measured().held_out] == [2048]
+    assert Driven().held_out == ()
+
+
+@pytest.mark.parametrize("count", [200, 1_000, 1_040])
+def test_in_one_coordinate_too(count: int) -> None:
+    problem = Pair(points=count, points_sampler="grid")
+    trained = set(problem.point_sets[0].values["s"])
+    assert len(trained) == count
+    assert not trained & set(problem.field_points.values["s"])

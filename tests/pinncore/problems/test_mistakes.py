@@ -137,6 +137,7 @@ CLASSES = {
     "outputs": ("    outputs = {}\n", r"outputs must name at least one quantity"),
     "coordinates": ("    coordinates = ['x']\n", r"coordinates must be a dictionary of names and units"),
     "twice": ("    known = {'x': '1'}\n", r"x is the name of two of coordinates, outputs and known data"),
+    "base": ("    known = {'points': '1'}\n", r"points is the name of a setting that every problem has"),
     "too many": ("    coordinates = dict.fromkeys('abcde', 'm')\n", r"coordinates must be 1 to 4, not 5"),
 }
 
