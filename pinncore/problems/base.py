@@ -125,8 +125,10 @@ class Problem(abc.ABC):
         super().__init_subclass__(**options)
         if "name" not in vars(cls):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-        if inspect.isabstract(cls) or not hasattr(cls, "coordinates"):
+        if inspect.isabstract(cls):
             return
+        if not hasattr(cls, "coordinates"):
+            raise class_error(cls, "it needs coordinates, which the network sees, such as coordinates = {'x': 'm'}")
         for group in ("coordinates", "outputs", "known", "shown"):
             setattr(cls, group, columns_of(cls, group))
         cls.__annotations__ = {**_inherited(cls), **inspect.get_annotations(cls)}

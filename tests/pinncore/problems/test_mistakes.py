@@ -142,6 +142,12 @@ CLASSES = {
 }
 
 
+def test_a_class_without_coordinates(load: Any) -> None:
+    text = HEAD.replace("coordinates", "inputs") + EQUATIONS
+    with pytest.raises(ProblemError, match=r"mine\.py, line 8: Mine: it needs coordinates, which the network sees"):
+        load(text)
+
+
 @pytest.mark.parametrize(("declaration", "message"), CLASSES.values(), ids=CLASSES.keys())
 def test_mistakes_of_classes(load: Any, declaration: str, message: str) -> None:
     with pytest.raises(ProblemError, match=message) as caught:
