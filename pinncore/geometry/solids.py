@@ -107,6 +107,10 @@ class Combined(Solid):
             known_names("domain", self.left.names, self.right.names)
         known_names("domain", self.right.names, self.left.names)
 
+    def __repr__(self) -> str:
+        right = f"({self.right!r})" if isinstance(self.right, Combined) else repr(self.right)
+        return f"{self.left!r} {self.operation} {right}"
+
     @property
     def names(self) -> tuple[str, ...]:
         return self.left.names

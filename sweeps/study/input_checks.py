@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pinncore.data.loading import BUNDLED
-from pinncore.errors import DataError, PinnError, ProblemError, SettingError, WeightsError
+from pinncore.errors import DataError, PinnError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.member import Member, engine_of
 from pinncore.networks import Layers, layer_sizes
@@ -74,8 +74,10 @@ def of_points(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
     """Yield mistakes: tables that are missing, cannot be read, or lack what the objective needs."""
     kind = spec.problem_class
-    if not kind.data_settings:
-        yield from _not_computable(spec, "problem", kind(), unsure)  # none of these has a domain
+    if kind.domain is not None or not kind.data_settings:
+        with contextlib.suppress(PinnError):  # which `of_points` reports
+            yield from _not_computable(spec, "problem", _member(spec, "auto").problem, unsure)
+        return
     for setting in kind.data_settings:
         for path, source in _places(spec, setting, unsure):
             mistakes = list(_wrong_keys(path, source)) if isinstance(source, dict) else []
@@ -84,8 +86,6 @@ def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
                 continue
             try:
                 yield from _not_computable(spec, path, kind(**{setting: source}).reading(open_table), unsure)
-            except ProblemError:
-                continue  # `of_points` says it
             except DataError as error:
                 place, _, rule = str(error).partition(": ")
                 names = nearest(source, BUNDLED) if isinstance(source, str) else []

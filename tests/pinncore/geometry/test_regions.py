@@ -241,3 +241,9 @@ def test_field_grid_of_a_holed_region_lies_inside() -> None:
     points = field_grid(region, 2_000)
     assert len(points["x"]) == pytest.approx(2_000, rel=0.05)
     assert region.contains(points).all()
+
+
+def test_a_domain_is_shown_as_it_is_written() -> None:
+    box, disk = Box(x=(0, 1), y=(0, 1)), Disk(x=0.5, y=0.5, r=0.1)
+    assert repr(box - disk - disk) == f"{box!r} - {disk!r} - {disk!r}"
+    assert repr(box - (disk | disk)) == f"{box!r} - ({disk!r} | {disk!r})"
