@@ -70,7 +70,7 @@ def test_yardsticks_are_computed_from_the_data() -> None:
     assert errors[:2] == pytest.approx([0.45, 0.173], abs=3e-3)
     assert len(errors) == 3 and len(strain.yardsticks(field, {"data": {"npz": "of_a_user.npz"}})) == 2
     assert strain.yardsticks(field | {"reference": np.full(6400, np.nan)}, {}) == strain.yardsticks({}, {}) == ()
-    of_wind = WIND.record.yardsticks(toy_problem.Wind().field(np.zeros(64)), {})
+    of_wind = WIND.record.yardsticks(toy_problem.Wind().field(np.zeros((1, 64))), {})
     assert [each.what for each in of_wind] == ["the best constant field"]
 
 
