@@ -86,14 +86,15 @@ def query(
         sql = _sql_from_stdin(studies[0], is_wanted=sql == STDIN)
     from ..query import confined
     from ..query.export import export_answer, place_for
-    from ..query.query import OpenStudies, answer_of
+    from ..query.query import answer_of
     from ..query.text import render
+    from ..storage.stored_problem import read_problem
 
     limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
     with confined.process_confined(limits):
         if output is None:
             answer = answer_of(places, sql, limits)
-            in_per_cent = OpenStudies(places).in_per_cent
+            in_per_cent = {metric for place in places for metric in read_problem(place).record.in_per_cent}
             typer.echo(render(answer, (chosen or AnswerFormat.table).value, in_per_cent=in_per_cent))
             return
         target = place_for(output, "answer", FileFormat(chosen) if chosen else None)
