@@ -36,15 +36,20 @@ _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corne
 def warnings_of(spec: StudySpec) -> tuple[str, ...]:
     """Return warnings about choices and data that are allowed but likely to mislead. Raises `DataError`."""
     about_data = [warning for problem in spec.problems_on_data() for warning in problem.data_warnings]
-    about_engine = () if "auto" not in spec.values("engine") else (engine_of(_member(spec, "auto"), "cpu")[1],)
+    about_engine = () if "auto" not in spec.values("engine") else (_engine_of("auto", _fixed_problem(spec)),)
     more = dict.fromkeys([*about_data, *filter(None, about_engine)])
     return (*of_choices(spec), *spec.problem_class.advice(spec.values), *more)
 
 
-def _member(spec: StudySpec, engine: Any) -> Member:
-    """Return a member with the values that the study fixes, other settings at their defaults."""
+def _fixed_problem(spec: StudySpec) -> Problem:
+    """Return the problem with the values that the study fixes, other settings at their defaults."""
     fixed = {name: as_setting(value) for name, value in spec.config({})["problem"].items() if name != "name"}
-    return Member(TrainSettings(engine=engine), spec.problem_class(**fixed).reading(open_table))
+    return spec.problem_class(**fixed).reading(open_table)
+
+
+def _engine_of(engine: Any, problem: Problem) -> str | None:
+    """Return why `auto` is not the usual engine for a problem. Raises `SettingError` for an impossible engine."""
+    return engine_of(Member(TrainSettings(engine=engine), problem), "cpu")[1]
 
 
 def of_problem(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
@@ -53,30 +58,31 @@ def of_problem(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
 
 
 def of_points(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Yield a mistake where a term of the problem has no points, no finite numbers there, or no solution."""
-    if spec.problem_class.domain is None or unsure & spec.problem.keys():
+    """Yield mistakes of a problem that draws its points: none, no finite numbers there, no solution, no engine."""
+    kind = spec.problem_class
+    if kind.domain is None and kind.data_settings:
         return
+    is_sure = not unsure & spec.problem.keys()
     try:
-        problem = _member(spec, "auto").problem
-        problem.check_at_points()
-        if any(spec.needs_reference(objective) for objective in spec.objectives):
-            _ = problem.solution
+        problem = _fixed_problem(spec)
+        if is_sure:
+            problem.check_at_points()
+        yield from _not_computable(spec, "problem", problem, unsure)
     except PinnError as error:
-        yield Mistake("problem.name", NOT_GIVEN, str(error).rstrip("."))
+        if is_sure:
+            yield Mistake("problem.name", NOT_GIVEN, str(error).rstrip("."))
         return
     for path, engine in _places(spec, "engine", unsure):
         try:
-            engine_of(_member(spec, engine), "cpu")
+            _engine_of(engine, problem)
         except SettingError as error:
             yield Mistake(path, engine, error.rule, error.way_out)
 
 
 def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    """Yield mistakes: tables that are missing, cannot be read, or lack what the objective needs."""
+    """Yield mistakes of a problem on tables: they are missing, cannot be read, or lack what the objective needs."""
     kind = spec.problem_class
-    if kind.domain is not None or not kind.data_settings:
-        with contextlib.suppress(PinnError):  # which `of_points` reports
-            yield from _not_computable(spec, "problem", _member(spec, "auto").problem, unsure)
+    if kind.domain is not None:
         return
     for setting in kind.data_settings:
         for path, source in _places(spec, setting, unsure):
