@@ -81,15 +81,16 @@ def query(
     if output is not None and chosen is AnswerFormat.table:
         raise QueryError("--format table cannot be written to a file. Choose csv, json, parquet, arrow or xlsx")
     studies, sql = _studies_and_sql(words)
-    places = [study_place(study, root) for study in studies]
+    given = [study_place(study, root) for study in studies]
     if sql in ("", STDIN):
         sql = _sql_from_stdin(studies[0], is_wanted=sql == STDIN)
     from ..query import confined
     from ..query.export import export_answer, place_for
-    from ..query.query import answer_of
+    from ..query.query import answer_of, place_of
     from ..query.text import render
     from ..storage.stored_problem import read_problem
 
+    places = [place_of(place) for place in given]
     limits = confined.Limits(memory_gib=memory_limit, time_s=time_limit)
     with confined.process_confined(limits):
         if output is None:
