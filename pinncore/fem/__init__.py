@@ -1,0 +1,1 @@
+"""Finite elements: the discrete form of the equation, and the solver that makes reference data."""
