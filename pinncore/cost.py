@@ -178,7 +178,7 @@ def _memory_seconds(member: Member, device: str, clock: Clock) -> float:
     average = average_pairs(train)
     pairs = 4 if form == "dense" else max(1, round(min(average, _MOST_PAIRS)))
     like = torch.ones(1, size, dtype=getattr(torch, train.dtype), device=device)
-    spec = MemorySpec(train.second_stage, form, pairs, train.lbfgs_curvature)
+    spec = MemorySpec(train.second_stage, form, pairs, member.curvature)
     memory, out = make_memory([spec], [np.arange(size)], like, batched=device != "cpu"), torch.empty_like(like)
     for _ in range(pairs):
         memory.advance([0], like, like, like, [1.0], out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from .errors import SettingError
 from .networks import Layers, layer_sizes
@@ -26,6 +27,13 @@ class Member:
         """Return the layer sizes of the network."""
         inputs, outputs = len(self.problem.input_columns), len(self.problem.outputs)
         return layer_sizes(inputs, width=self.train.width, depth=self.train.depth, outputs=outputs)
+
+    @property
+    def curvature(self) -> Literal["torch", "relative"]:
+        """Return the test that curvature pairs of the second stage have to pass."""
+        if self.train.lbfgs_curvature != "auto":
+            return self.train.lbfgs_curvature
+        return "relative" if self.problem.loss_form == "energy" else "torch"
 
 
 def pack_key(member: Member) -> tuple[str, ...]:

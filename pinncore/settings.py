@@ -163,12 +163,12 @@ class TrainSettings:
         ),
     ] = "auto"
     lbfgs_curvature: Annotated[
-        Literal["torch", "relative"],
+        Literal["auto", "torch", "relative"],
         Doc(
-            "Which curvature pairs are kept, except in scipy: torch (y's > 1e-10) or relative (y's > eps y'y, "
-            "independent of the scale of the loss)."
+            "Which curvature pairs are kept, except in scipy: torch (y's > 1e-10), relative (y's > eps y'y, "
+            "independent of the scale of the loss) or auto (relative for a loss that is an energy, else torch)."
         ),
-    ] = "torch"
+    ] = "auto"
     first_step: Annotated[
         PositiveFloat,
         Doc("First step of every line search, except in scipy; below 1, iterations need more evaluations."),

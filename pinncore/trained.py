@@ -113,7 +113,7 @@ class TrainedNetwork:
 
     def residual_at(self, points: PointSet) -> Values:
         """Return the residual [points] of the equation at points of the problem; of several equations by name."""
-        problem = self.problem
+        problem = self.problem.pointwise
         found: dict[str, Array] = {}
         usable: NDArray[np.bool_] = np.all([np.isfinite(values) for values in points.values.values()], axis=0)
         inside = PointSet(points.name, points.inputs[usable], {n: v[usable] for n, v in points.values.items()})
@@ -121,7 +121,7 @@ class TrainedNetwork:
             if group.terms[0] in problem.written.equations:
                 values = np.full((len(group.terms), len(usable)), np.nan)
                 if usable.any():
-                    values[:, usable] = self._predictor.residual(index, inside)
+                    values[:, usable] = self._pointwise_predictor.residual(index, inside)
                 sizes = [problem.residual_sizes.get(term, 1.0) for term in group.terms]
                 found |= dict(zip(group.terms, values * np.array(sizes)[:, None], strict=True))
         return found if len(found) != 1 else next(iter(found.values()))
@@ -197,9 +197,12 @@ class TrainedNetwork:
 
     @cached_property
     def _engine(self) -> Engine:
-        kind = engine_for(self._member, self._device)
+        return self._engine_of(self.problem)
+
+    def _engine_of(self, problem: Problem) -> Engine:
+        kind = engine_for(Member(self.train, problem), self._device)
         return kind(
-            [self.problem],
+            [problem],
             kind.arrange([self.layers]),
             dtype=DTYPES[self.train.dtype],
             device=self._device,
@@ -217,9 +220,17 @@ class TrainedNetwork:
         return MemberPredictor(self._engine, self._x)
 
     @cached_property
+    def _pointwise_predictor(self) -> MemberPredictor:
+        """Return the network for residuals at points, which its own loss may not have."""
+        problem = self.problem.pointwise
+        return self._predictor if problem is self.problem else MemberPredictor(self._engine_of(problem), self._x)
+
+    @cached_property
     def _trained_places(self) -> Array:
         """Return the places of all training points, each once."""
-        return np.unique(np.concatenate([self._places(points.values) for points in self.problem.point_sets]), axis=0)
+        return np.unique(
+            np.concatenate([self._places(points.values) for points in self.problem.pointwise.point_sets]), axis=0
+        )
 
     @cached_property
     def _triangles(self) -> Delaunay | None:
@@ -229,7 +240,7 @@ class TrainedNetwork:
 
     def _interpolated(self, names: list[str], given: Mapping[str, Array]) -> Array:
         """Return data [points, names] between the points of the first group; NaN where that is impossible."""
-        places, trained = self._places(given), self.problem.point_sets[0].values
+        places, trained = self._places(given), self.problem.pointwise.point_sets[0].values
         corners, data = self._places(trained), np.stack([trained[name] for name in names], axis=1)
         if corners.shape[1] == 1:
             order = np.argsort(corners[:, 0])

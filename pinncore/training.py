@@ -112,7 +112,7 @@ class Pack:
         if train.second_stage == "scipy":
             self.second = PackedScipy([_scipy(member.train) for member in members], self.x, positions)
         else:
-            self.second = PackedLBFGS([_lbfgs(member.train) for member in members], self.x, positions)
+            self.second = PackedLBFGS([_lbfgs(member) for member in members], self.x, positions)
         self.progress = [_Progress(PHASES[0] if member.train.epochs else PHASES[1]) for member in members]
         self._rounds = [0] * len(members)  # how often the points of each were drawn anew
         self.results: list[MemberResult] = []  # of finished members, in the order in which they finished
@@ -497,7 +497,8 @@ def _first_order(train: TrainSettings) -> FirstOrderSettings:
     )
 
 
-def _lbfgs(train: TrainSettings) -> LBFGSSettings:
+def _lbfgs(member: Member) -> LBFGSSettings:
+    train = member.train
     assert train.second_stage != "scipy"
     return LBFGSSettings(
         train.iterations,
@@ -508,7 +509,7 @@ def _lbfgs(train: TrainSettings) -> LBFGSSettings:
         train.max_evaluations,
         method=train.second_stage,
         memory=train.lbfgs_memory,
-        curvature=train.lbfgs_curvature,
+        curvature=member.curvature,
     )
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..fem.discrete import Discrete
+    from ..fem.quads import Quads
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -65,6 +69,26 @@ class FieldData:
             for name, array in sorted(points.columns.items()):
                 digest.update(name.encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
+
+    @cached_property
+    def quads(self) -> Quads:
+        """Return the finite elements of the Gauss points. Raises `DataError` where these are not those of a mesh."""
+        from ..fem.quads import Quads
+
+        return Quads.of_gauss_points(self.gauss.x_mm, self.gauss.y_mm)
+
+    def discrete(self, divisor: float) -> Discrete:
+        """Return the equation with g over `divisor` on the elements. Raises `DataError` as `quads`."""
+        from ..fem.discrete import Discrete
+
+        if divisor not in self._discrete:
+            gauss = self.gauss
+            self._discrete[divisor] = Discrete(self.quads, gauss.g_mm2 / divisor, gauss.elocal)
+        return self._discrete[divisor]
+
+    @cached_property
+    def _discrete(self) -> dict[float, Discrete]:
+        return {}
 
     @cached_property
     def held_out(self) -> Points | None:

@@ -157,7 +157,8 @@ def combine(squares: Tensor, weights: Tensor, averages: Tensor, starts: Sequence
     """Return loss [members], terms [members, terms] and the factors [members, groups] of the groups' gradients.
 
     `squares` are sums of squared residuals [members, terms], `weights` [members, terms], `averages` [members, terms]:
-    1/points where the loss is a mean square, 0 where it is a norm; `starts` are those of `group_starts`. The factor
+    1/points where the loss is a mean square, 0 where it is a norm, 1/2 of a coupled group, whose `squares` are r' M r;
+    `starts` are those of `group_starts`. The factor
     multiplies sum(r dr/dp) of a group with one residual: for a norm weight / ||r|| (0 at r = 0, the subgradient that
     torch takes), for a mean square 2 weight / points. For a group with several it multiplies sum(weight r dr/dp).
     """
@@ -189,8 +190,12 @@ def loss_shape(problems: Sequence[Problem], counts: Sequence[int] = ()) -> tuple
         numbers = counts or [len(points.inputs) for points in problem.point_sets]
         each = [number for number, group in zip(numbers, problem.groups, strict=True) for _ in group.terms]
         weights.append(problem.weights)
-        averages.append([1 / number if problem.loss_form == "mean_square" else 0.0 for number in each])
+        averages.append([_average(problem.loss_form, number) for number in each])
     return np.array(weights, dtype=np.float64), np.array(averages, dtype=np.float64)
+
+
+def _average(loss_form: str, points: int) -> float:
+    return {"mean_square": 1 / points, "norm": 0.0, "energy": 0.5}[loss_form]
 
 
 def residual_weights(problems: Sequence[Problem], group: int) -> Array:

@@ -52,7 +52,8 @@ class _Group:
     residual: Residual
     coefficients: Numbers  # of the equation
     weights: Numbers  # of its residuals, where there are several
-    points: ChunkedPoints
+    points: ChunkedPoints  # of a coupled group with one column more, M r
+    matrices: tuple[Any, ...]  # M of a coupled group
 
     def rows(self, rows: Sequence[int]) -> _Group:
         """Return the group for some members."""
@@ -62,6 +63,7 @@ class _Group:
             coefficients=self.coefficients[chosen],
             weights=self.weights[chosen],
             points=self.points.rows(chosen),
+            matrices=tuple(self.matrices[row] for row in chosen) if self.matrices else (),
         )
 
 
@@ -117,6 +119,9 @@ class FusedEngine(Engine):
         x = np.ascontiguousarray(parameters.detach().numpy())
         members = self._everyone if rows is None else np.array(rows, np.int64)
         chosen = [self._chosen(index, members, picks) for index in range(len(self._groups))]
+        for group, (points, places) in zip(self._groups, chosen, strict=True):
+            if group.matrices:
+                self._couple(group, x, members, points, places)
         plan = self._plan(tuple(points.count for points, _ in chosen))
         squares, gradients = self._sums(len(x), plan.stretches)
         shares = min(torch.get_num_threads(), len(x) * plan.stretches)
@@ -134,10 +139,7 @@ class FusedEngine(Engine):
                     *(squares, gradients, self._nothing),
                 )
 
-        if shares == 1:
-            run(0)
-        else:
-            list(_threads(shares).map(run, range(shares)))
+        _on_threads(run, shares)
         weights, averages = (table if rows is None else table[members] for table in (plan.weights, plan.averages))
         loss, terms = np.empty(len(x), self._type), np.empty(weights.shape, self._type)
         gradient = np.empty_like(x)
@@ -157,17 +159,42 @@ class FusedEngine(Engine):
             1, points.inputs.shape[1], len(columns), len(points.inputs), chunk=self._chunk, dtype=self._type
         )
         chunked.write(0, points.inputs.T, columns)
-        compiled, layers = self._pass(channels), self.layout.members[row]
-        out = aligned((1, layers[-1] * channels.count * chunked.filled), self._type)
-        one, number = np.zeros((1, 1), self._type), np.zeros(1, np.int64)
-        compiled.run(
-            *(0, x, np.full(1, row), number, self._layers, compiled.slots, self._seeds),
-            *(chunked.flat_inputs, compiled.columns, chunked.flat_data),
-            *(one, one, chunked.count, np.array([[0, chunked.filled]]), self._workspace(0, channels.count)),
-            *(0, 1, 0, np.zeros((1, 1, 1)), np.zeros((1, 1, 1), self._type), out),
-        )
-        shaped = out.reshape(layers[-1], channels.count, chunked.filled)
-        return torch.from_numpy(np.ascontiguousarray(shaped[:, :, : chunked.count]))
+        out = self._values(self._pass(channels), x, np.full(1, row), chunked, np.zeros(1, np.int64))
+        return torch.from_numpy(np.ascontiguousarray(out[0]))
+
+    def _values(
+        self,
+        compiled: _Pass,
+        x: Numbers,
+        members: NDArray[np.int64],
+        points: ChunkedPoints,
+        places: NDArray[np.int64],
+    ) -> Numbers:
+        """Return the channels [rows, outputs, channels, points] of members at their points."""
+        outputs = self.layout.members[0][-1]
+        out = aligned((len(x), outputs * compiled.channels * points.filled), self._type)
+        tasks, one = stretches(points.filled, self._chunk), np.zeros((1, 1), self._type)
+        shares = min(torch.get_num_threads(), len(x) * len(tasks))
+
+        def run(share: int) -> None:
+            compiled.run(
+                *(0, x, members, places, self._layers, compiled.slots, self._seeds),
+                *(points.flat_inputs, compiled.columns, points.flat_data),
+                *(one, one, points.count, tasks, self._workspace(share, compiled.channels)),
+                *(share, shares, 0, np.zeros((1, 1, 1)), np.zeros((1, 1, 1), self._type), out),
+            )
+
+        _on_threads(run, shares)
+        return out.reshape(len(x), outputs, compiled.channels, points.filled)[..., : points.count]
+
+    def _couple(
+        self, group: _Group, x: Numbers, members: NDArray[np.int64], points: ChunkedPoints, places: NDArray[np.int64]
+    ) -> None:
+        """Write M r of some members as the last column of their points."""
+        values = self._values(group.compiled, x, members, points, places)[:, 0, 0]
+        for member, place, value in zip(members, places, values, strict=True):
+            solution, pull = points.data[place, :, : points.count]
+            pull[:] = group.matrices[member] @ (value - solution)
 
     def _group(self, index: int) -> _Group:
         """Return a group of residuals, without its points."""
@@ -175,8 +202,9 @@ class FusedEngine(Engine):
         if any(problem.groups[index].residuals != group.residuals for problem in self.problems[1:]):
             raise SettingError("members", members, "must share the equation, but for the numbers in it")
         sets = self.problems[0].point_sets[index]
+        columns = len(group.columns) + group.is_coupled
         points = ChunkedPoints.empty(
-            *(members, sets.inputs.shape[1], len(group.columns), len(sets.inputs)), chunk=self._chunk, dtype=self._type
+            *(members, sets.inputs.shape[1], columns, len(sets.inputs)), chunk=self._chunk, dtype=self._type
         )
         coefficients = np.stack([problem.group_parameters(index) for problem in self.problems])
         weights = residual_weights(self.problems, index)
@@ -186,6 +214,7 @@ class FusedEngine(Engine):
             coefficients.astype(self._type),
             weights.astype(self._type),
             points,
+            tuple(problem.coupling.astype(self._type) for problem in self.problems) if group.is_coupled else (),
         )
 
     def _pass(self, channels: Channels) -> _Pass:
@@ -200,7 +229,10 @@ class FusedEngine(Engine):
         """Write the points of a member, with the data columns of each group."""
         problem = self.problems[row]
         for index, (group, points) in enumerate(zip(self._groups, problem.point_sets, strict=True)):
-            group.points.write(row, points.inputs.T, problem.group_columns(index, points))
+            columns = problem.group_columns(index, points)
+            if group.matrices:
+                columns = np.concatenate([columns, np.zeros((1, len(points)))])
+            group.points.write(row, points.inputs.T, columns)
 
     def _allocate(self) -> None:
         """Prepare what depends on the members, and work arrays."""
@@ -260,6 +292,14 @@ class FusedEngine(Engine):
             needed = max(workspace_size(most, layers, self._lanes) for layers in self.layout.members)
             self._workspaces[share, channels] = aligned((needed,), self._type)
         return self._workspaces[share, channels]
+
+
+def _on_threads(run: Callable[[int], None], shares: int) -> None:
+    """Call `run` with every share, each on a thread of its own where there are several."""
+    if shares == 1:
+        run(0)
+    else:
+        list(_threads(shares).map(run, range(shares)))
 
 
 @functools.cache

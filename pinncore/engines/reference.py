@@ -119,6 +119,9 @@ class ReferenceEngine(Engine):
 
     def _terms(self, flat: Tensor, row: int, group: int, points: PointSet) -> Tensor:
         residuals = self._residuals(flat, row, group, points)
+        if self.problems[row].groups[group].is_coupled:
+            matrix = self.as_tensor(self.problems[row].coupling.toarray())
+            return (residuals * (residuals @ matrix)).sum(dim=1) / 2
         if self.problems[row].loss_form == "mean_square":
             return residuals.square().mean(dim=1)
         return torch.linalg.vector_norm(residuals, dim=1)

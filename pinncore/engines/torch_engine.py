@@ -65,6 +65,20 @@ class StackedMembers(NamedTuple):
     weights: Tensor  # [members, residuals], of the cotangents
 
 
+class _Coupling(NamedTuple):
+    """Sparse matrices of several members, rows filled up to one length: both [members, points, entries of a row]."""
+
+    values: Tensor
+    columns: Tensor
+
+    def product(self, r: Tensor) -> Tensor:
+        """Return M r [members, points]."""
+        return (self.values * r.gather(1, self.columns.flatten(1)).view_as(self.values)).sum(dim=2)
+
+    def rows(self, place: Tensor) -> _Coupling:
+        return _Coupling(self.values[place], self.columns[place])
+
+
 class _Rows(NamedTuple):
     """Some members in an evaluation: points and numbers by group, weights and averages [members, terms]."""
 
@@ -72,6 +86,7 @@ class _Rows(NamedTuple):
     members: list[StackedMembers]
     weights: Tensor
     averages: Tensor
+    coupling: _Coupling | None
 
 
 class TorchEngine(Engine):
@@ -94,6 +109,7 @@ class TorchEngine(Engine):
             [self._members(group) for group in groups],
             weights,
             averages,
+            self._coupling(),
         )
         self._some: tuple[tuple[int, ...], _Rows] | None = None  # the rows of the last evaluation of some members
 
@@ -119,7 +135,10 @@ class TorchEngine(Engine):
         for group, points, members in zip(self._groups, chosen.points, chosen.members, strict=True):
             gradient = torch.zeros_like(parameters)
             square = torch.zeros_like(members.weights)
-            for chunk in self._chunks(points, group.channels):
+            chunks = self._chunks(points, group.channels)
+            if chosen.coupling is not None:
+                chunks = self._coupled(weights, group, chunks, members, chosen.coupling)
+            for chunk in chunks:
                 square += self._accumulate(weights, gradient, group, chunk, members)
             squares.append(square)
             gradients.append(gradient)
@@ -128,6 +147,25 @@ class TorchEngine(Engine):
         for index in range(1, len(gradients)):
             total.addcmul_(factors[:, index, None], gradients[index])
         return Evaluation(loss, terms, total)
+
+    def _coupled(
+        self,
+        weights: Views,
+        group: Group,
+        chunks: list[StackedPoints],
+        members: StackedMembers,
+        coupling: _Coupling,
+    ) -> list[StackedPoints]:
+        """Return chunks with M r, which needs the residuals of all of them, as a further column."""
+        found = []
+        for chunk in chunks:
+            output, _, _ = self._forward(weights, group.channels, chunk, members.seeds)
+            found.append(_residuals(group, chunk.columns, members, output)[0])
+        pulls = torch.split(coupling.product(torch.cat(found, dim=1)), [each.shape[1] for each in found], dim=1)
+        return [
+            StackedPoints(chunk.inputs, torch.cat([chunk.columns, pull[:, None]], dim=1))
+            for chunk, pull in zip(chunks, pulls, strict=True)
+        ]
 
     def renew(self, row: int, problem: Problem) -> None:
         self.problems[row], self._some = problem, None
@@ -210,6 +248,18 @@ class TorchEngine(Engine):
         weights = residual_weights(self.problems, group)
         return StackedMembers(*(self.as_tensor(table) for table in (seeds, parameters, weights)))
 
+    def _coupling(self) -> _Coupling | None:
+        """Return the matrices of all members, None where their loss has none."""
+        if not self._groups[0].is_coupled:
+            return None
+        matrices = [problem.coupling for problem in self.problems]
+        most = max(int(np.diff(matrix.indptr).max()) for matrix in matrices)
+        values, columns = np.zeros((2, len(matrices), matrices[0].shape[0], most))
+        for row, matrix in enumerate(matrices):
+            is_filled = np.arange(most) < np.diff(matrix.indptr)[:, None]
+            values[row][is_filled], columns[row][is_filled] = matrix.data, matrix.indices
+        return _Coupling(self.as_tensor(values), torch.as_tensor(columns, dtype=torch.int64, device=self.device))
+
     @cached_property
     def _field_inputs(self) -> Tensor:
         """Return the network inputs [members, inputs, points] of the field points."""
@@ -227,6 +277,7 @@ class TorchEngine(Engine):
                     [StackedMembers(*(table[place] for table in members)) for members in self._all.members],
                     self._all.weights[place],
                     self._all.averages[place],
+                    self._all.coupling and self._all.coupling.rows(place),
                 ),
             )
         return self._some[1]
@@ -245,7 +296,7 @@ class TorchEngine(Engine):
             counts.append(chosen.shape[1])
         _, averages = loss_shape([self.problems[row] for row in rows], counts)
         members = [StackedMembers(*(table[place] for table in each)) for each in self._all.members]
-        return _Rows(points, members, self._all.weights[place], self.as_tensor(averages))
+        return _Rows(points, members, self._all.weights[place], self.as_tensor(averages), None)
 
     def _chunks(self, points: StackedPoints, channels: Channels) -> list[StackedPoints]:
         count = points.inputs.shape[2]
@@ -260,19 +311,26 @@ class TorchEngine(Engine):
 def residual(group: Group, points: StackedPoints, members: StackedMembers, output: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sums of squares [members, residuals] of a group and the cotangent of its output channels.
 
-    The cotangent is sum(w r dr/dchannel) [members, outputs, channels, points].
+    The cotangent is sum(w r dr/dchannel) [members, outputs, channels, points]. Of a coupled group, whose last column is
+    M r, the sum is r' M r and the cotangent M r dr/dchannel.
     """
+    columns, pull = (points.columns[:, :-1], points.columns[:, -1]) if group.is_coupled else (points.columns, None)
     with torch.enable_grad():
         channels = output.detach().requires_grad_()
-        residuals = group_residuals(
-            group,
-            [list(each.unbind(1)) for each in channels.unbind(1)],
-            list(points.columns.unbind(1)),
-            [parameter[:, None] for parameter in members.parameters.unbind(1)],
-        )
-        squares = residuals.square().sum(dim=2).T
+        residuals = _residuals(group, columns, members, channels)
+        squares = (residuals.square() if pull is None else residuals * pull).sum(dim=2).T
         (cotangent,) = torch.autograd.grad((members.weights * squares).sum(), channels)
-    return squares.detach(), cotangent.mul_(0.5)
+    return squares.detach(), cotangent if pull is not None else cotangent.mul_(0.5)
+
+
+def _residuals(group: Group, columns: Tensor, members: StackedMembers, channels: Tensor) -> Tensor:
+    """Return the residuals [residuals, members, points] of a group from its output channels."""
+    return group_residuals(
+        group,
+        [list(each.unbind(1)) for each in channels.unbind(1)],
+        list(columns.unbind(1)),
+        [parameter[:, None] for parameter in members.parameters.unbind(1)],
+    )
 
 
 def _stacked(points: Sequence[StackedPoints]) -> StackedPoints:

@@ -50,6 +50,9 @@ class Group:
     for each member, in settings. `written` are the residuals as their problem wrote them, with hard conditions
     substituted: expressions of network outputs (`fields`), their derivatives, coordinates, known data and settings, for
     engines that know no channels.
+
+    The term of a coupled group is r' M r / 2 over all its points, with the problem's `coupling` M, instead of a sum of
+    squares; its one residual r is the value of the output minus its one column.
     """
 
     terms: tuple[str, ...]
@@ -62,6 +65,7 @@ class Group:
     parameter_symbols: tuple[Any, ...] = ()
     written: tuple[Any, ...] = ()
     fields: tuple[Any, ...] = ()  # applied functions N_o(coordinates), one for each output
+    is_coupled: bool = False
 
     @property
     def torch_terms(self) -> tuple[str, ...]:

@@ -278,8 +278,18 @@ class Problem(abc.ABC):
 
     @property
     def loss_form(self) -> str:
-        """Return the form of every loss term: "norm" or "mean_square"."""
+        """Return the form of every loss term: "norm", "mean_square" or, of coupled groups, "energy"."""
         return self.loss
+
+    @property
+    def coupling(self) -> Any:
+        """Return the sparse matrix [points, points] M of the coupled group, where the loss form is "energy"."""
+        raise NotImplementedError  # of problems that have a coupled group
+
+    @property
+    def pointwise(self) -> Problem:
+        """Return the problem with the same solution whose loss terms are residuals at points."""
+        return self
 
     @property
     def groups(self) -> tuple[Group, ...]:

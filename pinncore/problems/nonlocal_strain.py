@@ -5,13 +5,19 @@
 u: non-local strain (the network's output), e: local equivalent strain (data), both dimensionless; g = l_c^2/2 in mm^2.
 Peerlings et al. (1996), eq. 12. The loss is the published one, the sum of the L2 norms of the three residuals, neither
 averaged nor squared; or the sum of their mean squares.
+
+With `formulation` fe, the loss is that of the finite-element equations K u = F for the network's values at the nodes:
+R' K^-1 R / 2 with R = K u - F, which equals (u - u_h)' K (u - u_h) / 2 for u_h = K^-1 F, the energy above its minimum.
+K is factored once, for u_h, and an evaluation takes one product with K. Zero flux is natural: no boundary terms.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +27,7 @@ from ..data.loading import load_data, no_tables
 from ..data.points import FieldData, Points
 from ..data.tables import NAMES
 from ..equations.conditions import Condition
-from ..errors import SettingError
+from ..errors import DataError, SettingError
 from ..settings import NonNegativeFloat, PositiveFloat
 from .base import Predictor, Problem
 from .columns import (
@@ -37,6 +43,10 @@ from .columns import (
     relative,
 )
 
+if TYPE_CHECKING:
+    from ..equations.channels import Group
+    from ..fem.discrete import Discrete
+
 INPUT_SETS = (("x", "y"), ("x", "y", "g", "elocal"))
 PROCESS_ZONE_X_MM, PROCESS_ZONE_Y_MM = (25.0, 47.5), 2.5
 NOTCHES: dict[str, tuple[Line, ...]] = {"strb100": (((0.0, 0.0), (30.0, 0.0)),)}  # of bundled data, in mm
@@ -44,6 +54,17 @@ NOTCHES: dict[str, tuple[Line, ...]] = {"strb100": (((0.0, 0.0), (30.0, 0.0)),)}
 LIMITS = {  # of bundled data: what the equation itself leaves, however it is solved
     "strb100": Yardstick("the equation solved on a fine grid, with e linear between the Gauss points", 0.0042, True)
 }
+
+
+REL_L2_NODAL = Metric(
+    "rel_l2_nodal",
+    "`rel_l2` of the network's values at the nodes, read by the shape functions of the finite elements; null where the "
+    "Gauss points belong to no mesh",
+    needs_reference=True,
+    is_percent=True,
+    is_key=True,
+)
+_STRONG_ONLY = ("loss", "boundary_weight", "batch")  # settings without meaning in the formulation fe
 
 
 class NonlocalStrain(Problem):
@@ -62,6 +83,7 @@ class NonlocalStrain(Problem):
         "residual": "of the equation inside the plate",
         "lrb": "of the left and right boundary, before boundary_weight",
         "btb": "of the bottom and top boundary, before boundary_weight",
+        "energy": "of the finite-element equations, (u - u_h)' K (u - u_h) / 2 at the nodes; formulation fe",
     }
     quantity = "non-local equivalent strain"
     outputs = (Column("u", "u"),)
@@ -83,6 +105,13 @@ class NonlocalStrain(Problem):
             needs_reference=True,
             is_percent=True,
         ),
+        REL_L2_NODAL,
+        Metric(
+            "process_zone_error_nodal",
+            "`rel_l2_nodal` in the process zone",
+            needs_reference=True,
+            is_percent=True,
+        ),
         Metric(
             "distance_to_local",
             "Relative L2 distance of the prediction from the local strain; near 0 it is the identity trap",
@@ -92,10 +121,16 @@ class NonlocalStrain(Problem):
         Metric("mean_abs_du_de", "Mean of abs(du/de); null where the local strain is not an input", is_objective=False),
         HELDOUT_RESIDUAL,
     )
-    together = (("scale_scope", "strain_multiplier"),)
-    data_settings, input_settings, pack_settings = ("data",), ("inputs",), ("data", "inputs")
+    together = (
+        ("scale_scope", "strain_multiplier"),
+        ("formulation", "loss"),
+        ("formulation", "boundary_weight"),
+        ("formulation", "batch"),
+        ("formulation", "inputs"),
+    )
+    data_settings, input_settings, pack_settings = ("data",), ("inputs",), ("data", "inputs", "formulation")
     loss_settings = (  # scaling the inputs changes the boundary terms
-        *("loss", "boundary_weight", "strain_reference", "inputs"),
+        *("formulation", "loss", "boundary_weight", "strain_reference", "inputs"),
         *("scale_factor", "scale_scope", "strain_multiplier"),
     )
     equation_settings = ("scale_scope",)
@@ -118,6 +153,13 @@ class NonlocalStrain(Problem):
         tuple[str, ...],
         Doc("Inputs of the network: [x, y], or [x, y, g, elocal], with which the wrong solution u = e has zero loss."),
     ] = ("x", "y")
+    formulation: Annotated[
+        Literal["strong", "fe"],
+        Doc(
+            "strong (residuals at the Gauss points and boundary nodes) or fe (the finite-element equations for the "
+            "network's values at the nodes, which needs 2 x 2 Gauss points of a mesh and has no boundary terms)."
+        ),
+    ] = "strong"
     loss: Annotated[
         Literal["mean_square", "norm"], Doc("norm (sum of three un-averaged L2 norms, as published) or mean_square.")
     ] = "norm"
@@ -152,6 +194,23 @@ class NonlocalStrain(Problem):
                 "must be 1 where scale_scope is consistent",
                 "Use scale_scope: all to reproduce strains multiplied by 10.",
             )
+        if self.formulation == "fe":
+            self._check_fe()
+
+    def _check_fe(self) -> None:
+        for name in _STRONG_ONLY:
+            value, default = getattr(self, name), getattr(type(self), name)
+            if value != default:
+                raise SettingError(
+                    name,
+                    value,
+                    "has no meaning where formulation is fe, whose loss is an energy without boundary terms",
+                    f"Leave {name} out, or give it a condition: when: {{formulation: strong}}.",
+                )
+        if self.inputs != INPUT_SETS[0]:
+            raise SettingError(
+                "inputs", list(self.inputs), "must be [x, y] where formulation is fe: nodes have no local strain"
+            )
 
     @classmethod
     def advice(cls, values: Callable[[str], tuple[Any, ...]]) -> Iterator[str]:
@@ -185,27 +244,64 @@ class NonlocalStrain(Problem):
         return [Condition("lrb", u.diff(x), weight=weight), Condition("btb", u.diff(y), weight=weight)]
 
     @property
+    def groups(self) -> tuple[Group, ...]:
+        return (_nodal(),) if self.formulation == "fe" else super().groups
+
+    @property
+    def loss_form(self) -> str:
+        return "energy" if self.formulation == "fe" else self.loss
+
+    @property
+    def coupling(self) -> Any:
+        return self.finite_elements.matrix
+
+    @cached_property
+    def pointwise(self) -> NonlocalStrain:
+        if self.formulation == "strong":
+            return self
+        strong = dataclasses.replace(self, formulation="strong")
+        return strong.with_tables(self.tables)
+
+    @property
+    def finite_elements(self) -> Discrete:
+        """Return the equation on the elements of the Gauss points. Raises `DataError` where these form no mesh."""
+        return self.tables.discrete(self.scale_factor if self.scale_scope == "all" else 1.0)
+
+    @cached_property
+    def nodes(self) -> PointSet:
+        """Return the nodes, with the finite-element solution as `u_h`. Raises `DataError` as `finite_elements`."""
+        elements = self.finite_elements
+        x, y = elements.quads.nodes.T
+        return self.at("nodes", {"x": x, "y": y, "u_h": self.output_factor * elements.solution})
+
+    @property
     def input_columns(self) -> tuple[Column, ...]:
         by_symbol = {column.symbol: column for column in (*self.coordinates, *self.known)}
         return tuple(by_symbol[symbol] for symbol in self.inputs)
 
     @cached_property
     def point_sets(self) -> tuple[PointSet, ...]:
-        tables = (self.tables.gauss, self.tables.lrb, self.tables.btb)
-        return tuple(self._at(term, points) for term, points in zip(self.terms, tables, strict=True))
+        if self.formulation == "fe":
+            return (self.nodes,)
+        tables = (self.tables.lrb, self.tables.btb)
+        points = (
+            self.field_points,
+            *(self._at(term, table) for term, table in zip(("lrb", "btb"), tables, strict=True)),
+        )
+        return points
 
     def _at(self, name: str, points: Points) -> PointSet:
         columns = (*self.coordinates, *self.known)
         return self.at(name, {column.symbol: points.columns[column.name] for column in columns})
 
-    @property
+    @cached_property
     def field_points(self) -> PointSet:
-        return self.point_sets[0]
+        return self._at("residual", self.tables.gauss)
 
     @cached_property
     def held_out(self) -> tuple[tuple[int, PointSet], ...]:
         points = self.tables.held_out
-        return () if points is None else ((0, self._at("held out", points)),)
+        return () if points is None or self.formulation == "fe" else ((0, self._at("held out", points)),)
 
     @cached_property
     def scales(self) -> Mapping[str, tuple[float, float]]:
@@ -270,7 +366,20 @@ class NonlocalStrain(Problem):
             return f"no Gauss point lies in the process zone, {low:g} < x < {high:g} mm, y < {PROCESS_ZONE_Y_MM:g} mm"
         if reason is None and metric == "paper_metric" and self.solution is not None and not self.solution.all():
             return "the reference is 0 at some points, and this metric divides by it"
+        if reason is None and metric.endswith("_nodal"):
+            return self._why_no_nodes
         return reason
+
+    @property
+    def _why_no_nodes(self) -> str | None:
+        """Return why the network is not read at nodes, None where it is."""
+        if self.inputs != INPUT_SETS[0]:
+            return "the network has the local strain as an input, which nodes do not have"
+        try:
+            _ = self.tables.quads
+        except DataError as problem:
+            return str(problem)
+        return None
 
     @cached_property
     def _zone(self) -> NDArray[np.bool_]:
@@ -286,7 +395,7 @@ class NonlocalStrain(Problem):
         (u,), gauss = u, self.tables.gauss
         metrics: dict[str, float | None] = {"distance_to_local": relative(u, gauss.elocal)}
         if "elocal" in self.inputs:
-            slopes = predict.input_gradient(self.point_sets[0].inputs)
+            slopes = predict.input_gradient(self.field_points.inputs)
             metrics["mean_abs_du_de"] = float(np.abs(slopes[0, :, 3]).mean())
         if (true := gauss.enonlocal_true) is not None:
             zone = self._zone
@@ -294,4 +403,36 @@ class NonlocalStrain(Problem):
                 metrics["paper_metric"] = float(np.sqrt((((true - u) / true) ** 2).sum()))
             if self.why_not("process_zone_error") is None:
                 metrics["process_zone_error"] = relative(u[zone], true[zone])
+            if self.why_not("rel_l2_nodal") is None:
+                nodal = self.nodal_reading(predict.value(self.nodes.inputs))
+                metrics["rel_l2_nodal"] = relative(nodal, true)
+                if self.why_not("process_zone_error") is None:
+                    metrics["process_zone_error_nodal"] = relative(nodal[zone], true[zone])
         return metrics
+
+    def nodal_reading(self, raw: Array) -> Array:
+        """Return physical values [points] at the Gauss points from raw outputs [1, nodes], by the shape functions."""
+        return self.finite_elements.read(raw[0]) / self.output_factor
+
+
+@functools.cache
+def _nodal() -> Group:
+    """Return the deviation from the finite-element solution at the nodes, both in the network's units."""
+    import sympy as sp
+
+    from ..equations.channels import Channels, Group
+
+    value, solution = sp.symbols("c0_0 u_h", real=True)
+    x, y = sp.symbols("x y", real=True)
+    field = sp.Function("N_u", real=True)(x, y)
+    return Group(
+        terms=("energy",),
+        channels=Channels(),
+        residuals=(value - solution,),
+        channel_symbols=((value,),),
+        columns=(solution,),
+        column_symbols=(solution,),
+        written=(field - solution,),
+        fields=(field,),
+        is_coupled=True,
+    )
