@@ -93,6 +93,7 @@ class Problem(abc.ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     together: ClassVar[tuple[tuple[str, ...], ...]] = ()  # settings with rules that involve several of them
     data_settings: ClassVar[tuple[str, ...]] = ()  # decide the points and their data
+    point_settings: ClassVar[tuple[str, ...]] = ()  # decide which points are made of the data
     input_settings: ClassVar[tuple[str, ...]] = ()  # decide the inputs of the network
     pack_settings: ClassVar[tuple[str, ...] | None] = None  # equal in a pack; None: all that are not floats
     loss_settings: ClassVar[tuple[str, ...]] = ()  # decide what the loss measures

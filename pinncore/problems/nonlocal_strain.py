@@ -128,7 +128,8 @@ class NonlocalStrain(Problem):
         ("formulation", "batch"),
         ("formulation", "inputs"),
     )
-    data_settings, input_settings, pack_settings = ("data",), ("inputs",), ("data", "inputs", "formulation")
+    data_settings, point_settings, input_settings = ("data",), ("formulation",), ("inputs",)
+    pack_settings = ("data", "inputs", "formulation")
     loss_settings = (  # scaling the inputs changes the boundary terms
         *("formulation", "loss", "boundary_weight", "strain_reference", "inputs"),
         *("scale_factor", "scale_scope", "strain_multiplier"),
@@ -283,12 +284,8 @@ class NonlocalStrain(Problem):
     def point_sets(self) -> tuple[PointSet, ...]:
         if self.formulation == "fe":
             return (self.nodes,)
-        tables = (self.tables.lrb, self.tables.btb)
-        points = (
-            self.field_points,
-            *(self._at(term, table) for term, table in zip(("lrb", "btb"), tables, strict=True)),
-        )
-        return points
+        boundary = {"lrb": self.tables.lrb, "btb": self.tables.btb}
+        return (self.field_points, *(self._at(term, table) for term, table in boundary.items()))
 
     def _at(self, name: str, points: Points) -> PointSet:
         columns = (*self.coordinates, *self.known)
@@ -378,7 +375,7 @@ class NonlocalStrain(Problem):
         try:
             _ = self.tables.quads
         except DataError as problem:
-            return str(problem)
+            return str(problem).removeprefix("data: ")
         return None
 
     @cached_property

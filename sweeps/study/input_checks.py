@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import os
@@ -90,13 +91,31 @@ def of_data(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
             yield from mistakes
             if mistakes:
                 continue
+            problem = kind(**{setting: source}).reading(open_table)
             try:
-                yield from _not_computable(spec, path, kind(**{setting: source}).reading(open_table), unsure)
+                mistakes = list(_not_computable(spec, path, problem, unsure))
             except DataError as error:
                 place, _, rule = str(error).partition(": ")
                 names = nearest(source, BUNDLED) if isinstance(source, str) else []
                 hint = f"Did you mean {names[0]}?" if names else ""
                 yield Mistake(path + place.removeprefix(setting), NOT_GIVEN, rule.rstrip("."), hint)
+            else:
+                yield from mistakes or _without_points(spec, path, problem, unsure)
+
+
+def _without_points(spec: StudySpec, path: str, problem: Problem, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield mistakes of settings for which these data have no points, or not those of a metric."""
+    for name in problem.point_settings:
+        for place, value in _places(spec, name, unsure):
+            chosen = dataclasses.replace(problem, **{name: value}).reading(open_table)
+            try:
+                _ = chosen.point_sets
+                yield from _not_computable(spec, f"{name} {value}", chosen, unsure)
+            except DataError as error:
+                rule = str(error).partition(": ")[2].rstrip(".")
+                others = [other for other in spec.values(name) if other != value]
+                hint = f"Use {name}: {others[0]}." if others else f"Leave {name} out, or give {path} other points."
+                yield Mistake(place, value, f"cannot be used: {rule}", hint)
 
 
 def _not_computable(spec: StudySpec, path: str, problem: Problem, unsure: Set[str]) -> Iterator[Mistake]:

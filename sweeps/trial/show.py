@@ -142,6 +142,8 @@ def _phases(reader: TrialReader, row: Row) -> Iterator[dict[str, Any]]:
     for phase, steps in zip(PHASES, ("epochs", "iterations"), strict=True):
         if row[f"{phase}_evaluations"] or row[f"{steps}_done"]:
             end = {name: value for name, value in ends.get(phase, {}).items() if name not in _NOT_SHOWN}
+            if math.isfinite(end.get("loss", math.nan)):  # other terms are not part of this loss
+                end = {name: value for name, value in end.items() if "loss_" not in name or not math.isnan(value)}
             if phase in ends and ends[phase]["phase"] != phase:
                 end["step"] = row[f"{steps}_done"]
             yield {
@@ -235,8 +237,9 @@ def _metrics_text(about: Mapping[str, Any], problem: ProblemRecord) -> str:
         replicate = replicates[0]
         numbers = {name: value for name, value in replicate.items() if isinstance(value, float) and name != "seconds"}
         return _pairs(f"metrics (seed {replicate['seed']})", numbers, in_per_cent)
+    width = max(map(len, spread), default=0)
     lines = [
-        f"{name:<19}{shown(name, values['middle'], in_per_cent):>10}   "
+        f"{name:<{width}} {shown(name, values['middle'], in_per_cent):>10}   "
         f"{span(name, values['min'], values['max'], in_per_cent)}"
         for name, values in spread.items()
         if name != "seconds"

@@ -40,7 +40,7 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (TrainSettings, "second_stage", "newton", "must be one of lbfgs, bfgs, ssbfgs, ssbroyden, scipy"),
     (TrainSettings, "iterations", 1.5, "must be a whole number"),
     (TrainSettings, "lbfgs_memory", "sparse", "must be one of auto, two_loop, compact, dense"),
-    (TrainSettings, "lbfgs_curvature", "absolute", "must be one of torch, relative"),
+    (TrainSettings, "lbfgs_curvature", "absolute", "must be one of auto, torch, relative"),
     (TrainSettings, "lbfgs_history", 0, "must be at least 1"),
     (TrainSettings, "first_step", 0, "must be greater than 0"),
     (TrainSettings, "max_evaluations", 0, "must be at least 1 or must be None"),

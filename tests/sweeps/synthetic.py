@@ -94,6 +94,7 @@ def config(number: int) -> dict[str, Any]:
             "name": "nonlocal_strain",
             "data": "strb100",
             "inputs": ["x", "y"],
+            "formulation": "strong",
             "loss": "norm",
             "scale_factor": int(draw.choice([1, 4, 8])),
             "scale_scope": "consistent",
