@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -16,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..disk import write_whole
 from ..errors import DataError
 from ..npz import open_npz
 from . import checks
-from .points import FieldData, Points
+from .points import Array, FieldData, Points
 from .tables import TABLES, OpenTable, Table, read_tables
 
 BUNDLED = ("strb100",)
@@ -101,14 +103,21 @@ def _checked(data: FieldData, path: str) -> FieldData:
     return dataclasses.replace(data, warnings=tuple(checks.warnings(points, where)))
 
 
-def save_data(data: FieldData, path: Path) -> None:
-    """Write one `.npz` from which `load_data({"npz": path})` reads exactly the same numbers."""
+def save_data(data: FieldData, path: Path, more: Mapping[str, Array] | None = None) -> None:
+    """Write one `.npz` from which `load_data({"npz": path})` reads exactly the same numbers.
+
+    The file gets its name complete or not at all. `more` are further arrays by name, such as `nodes/damage`, which
+    `load_data` passes over.
+    """
     tables = zip(TABLES, (data.gauss, data.lrb, data.btb), strict=True)
     arrays: dict[str, Any] = {
         f"{table}/{name}": array for table, points in tables for name, array in points.columns.items()
     }
+    arrays |= more or {}
     header = {"name": data.name, "elocal_factor": data.elocal_factor, "notes": data.notes}
-    np.savez_compressed(path, header=np.array(json.dumps(header)), **arrays)
+    content = io.BytesIO()
+    np.savez_compressed(content, header=np.array(json.dumps(header)), **arrays)
+    write_whole(path, content.getvalue())
 
 
 def _read_npz(path: Path) -> FieldData:

@@ -19,6 +19,7 @@ Indices = NDArray[np.int64]
 
 CORNERS: Final = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # of the reference square, counter-clockwise
 _GAUSS: Final = CORNERS / math.sqrt(3)
+SHAPES: Final[Array] = np.prod(1 + _GAUSS[:, None] * CORNERS, axis=2) / 4  # shape functions [Gauss points, corners]
 _ON_GRID: Final = 1e-6  # share of an element by which a given point may be beside its Gauss point
 
 
@@ -76,14 +77,18 @@ class Quads:
     @cached_property
     def values(self) -> Any:
         """Return the sparse matrix [points, nodes] that reads nodal values at the Gauss points."""
-        return self._matrix(np.broadcast_to(_shapes(), (len(self.corners), 4, 4)))
+        return self._matrix(np.broadcast_to(SHAPES, (len(self.corners), 4, 4)))
 
     @cached_property
     def slopes(self) -> tuple[Any, Any]:
         """Return the sparse matrices [points, nodes] of the derivatives to x and y, per mm."""
-        inverse = np.linalg.inv(self._jacobians)
-        slopes = np.einsum("gcr,egrd->egcd", _slopes(), inverse)
+        slopes = self.element_slopes
         return self._matrix(slopes[..., 0]), self._matrix(slopes[..., 1])
+
+    @property
+    def element_slopes(self) -> Array:
+        """Return the derivatives [elements, Gauss points, corners, 2] of the shape functions to x and y, per mm."""
+        return np.einsum("gcr,egdr->egcd", _slopes(), np.linalg.inv(self._jacobians))
 
     @cached_property
     def weights(self) -> Array:
@@ -91,6 +96,12 @@ class Quads:
         areas = np.empty(self.points)
         areas[self.gauss] = np.abs(np.linalg.det(self._jacobians))
         return areas
+
+    def at_nodes(self, values: Array) -> Array:
+        """Return nodal values [nodes] of values [elements, Gauss points]: extrapolated bilinearly, then averaged."""
+        corners, count = self.corners.ravel(), len(self.nodes)
+        extrapolated = np.ravel(values @ np.linalg.inv(SHAPES).T)
+        return np.bincount(corners, extrapolated, minlength=count) / np.bincount(corners, minlength=count)
 
     @property
     def _jacobians(self) -> Array:
@@ -116,11 +127,6 @@ def screened_poisson(quads: Quads, strength_mm2: Array) -> Any:
 def load(quads: Quads, forcing: Array) -> Array:
     """Return the vector [nodes] of the integral of forcing [points] times each shape function, in mm^2."""
     return np.asarray(quads.values.T @ (quads.weights * forcing))
-
-
-def _shapes() -> Array:
-    """Return the shape functions [Gauss points, corners] on the reference square."""
-    return np.asarray(np.prod(1 + _GAUSS[:, None] * CORNERS, axis=2) / 4)
 
 
 def _slopes() -> Array:

@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data", help="Check data tables of your own.")
+app.add_typer(data_app, name="data", help="Build reference data, and check data tables.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -93,6 +93,7 @@ def schema() -> None:
 
 
 data_app.command()(data.check)
+data_app.command()(data.build)
 
 COMMANDS: Final = (  # in the order of --help
     *(run.run, run.stop, run.extend, run.retry, problem.init, problem.problem, validate, plan, schema),

@@ -1,17 +1,30 @@
-"""The commands on users' tables."""
+"""The commands on tables: `data build` computes them, `data check` reads them."""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .options import AsJson, print_json, warn
+from ..errors import StudyError
+from .options import AsJson, Force, print_json, refuse_taken, warn
+
+if TYPE_CHECKING:
+    from pinncore.fem.damage import Increment
+    from pinncore.fem.tables import IncrementTables, TableFormat
+
+MOST_INCREMENTS: Final = 1000  # the plate is torn by then, and the analysis still converges
 
 # the factor by which the local strain of a table is multiplied
 ElocalFactor = StrEnum("ElocalFactor", {"AUTO": "auto", "ONE": "1", "TEN": "10"})
+WrittenFactor = StrEnum("WrittenFactor", {"ONE": "1", "TEN": "10"})
+FileFormat = StrEnum("FileFormat", {"CSV": "csv", "NPZ": "npz", "MAT": "mat"})
 
 
 def check(
@@ -63,6 +76,139 @@ def check(
         for column_name, (low, high) in ranges[name].items():
             typer.echo(f"  {column_name:<15} {low:.6g} .. {high:.6g}")
     typer.echo(f"sha256 {data.sha256}")
+
+
+def build(
+    specimen: Annotated[str, typer.Argument(metavar="SPECIMEN", help="The specimen: strb100.")],
+    increment: Annotated[
+        list[int], typer.Option("--increment", metavar="N", help="Load increment to write, from 1. Repeatable.")
+    ],
+    mesh: Annotated[int, typer.Option("--mesh", metavar="N", help="Elements along an edge: 40, 50, 80, 100 ...")] = 40,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder of the files; made where there is none.")
+    ] = Path(),
+    formats: Annotated[
+        list[FileFormat] | None,
+        typer.Option("--format", metavar="csv|npz|mat", help="Format of the files (default: csv). Repeatable."),
+    ] = None,
+    elocal_factor: Annotated[
+        WrittenFactor, typer.Option("--elocal-factor", help="Factor in the column elocal of csv files.")
+    ] = WrittenFactor.ONE,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute reference data with finite elements: a plate is loaded until damage spreads.
+
+    Writes tables of the Gauss points, of the boundary nodes and of all nodes, for several increments in one pass. The
+    files of an increment are written as soon as it is reached.
+    """
+    from pinncore.fem.damage import DamageAnalysis
+    from pinncore.fem.specimens import specimen as specimen_of
+    from pinncore.fem.tables import IncrementTables, table_files, tables_name
+
+    started = time.monotonic()
+    analysis = DamageAnalysis(specimen_of(specimen), mesh)
+    kinds: list[TableFormat] = [kind.value for kind in dict.fromkeys(formats or [FileFormat.CSV])]
+    wanted, factor = _increments(increment), _written_factor(elocal_factor, kinds)
+    elements = len(analysis.quads.corners)
+    names = [tables_name(analysis, number) for number in wanted]
+    _make_folder(output)
+    refuse_taken(*(output / file for name in names for kind in kinds for file in table_files(name, kind)), force=force)
+    records, notes, iterations = [], [], 0
+    with _increment_progress(wanted[-1], quiet=as_json) as look:
+        for reached in analysis.increments():
+            look(reached)
+            iterations += reached.iterations
+            if reached.note:
+                notes.append(reached.note)
+                warn([reached.note])
+            if reached.number in wanted:
+                tables = IncrementTables(analysis, reached)
+                files = [file for kind in kinds for file in tables.write(output, kind, elocal_factor=factor)]
+                records.append(_build_record(tables, files))
+                if not as_json:
+                    typer.echo(_build_text(records[-1]))
+            if reached.number == wanted[-1]:
+                break
+    seconds = time.monotonic() - started
+    if as_json:
+        about = {"specimen": specimen, "mesh": mesh, "elements": elements, "iterations": iterations, "notes": notes}
+        print_json({**about, "seconds": seconds, "increments": records})
+    else:
+        typer.echo(f"{wanted[-1]} increments, {elements} elements, {iterations} Newton iterations, {seconds:.1f} s")
+
+
+def _increments(given: list[int]) -> list[int]:
+    """Return the increments to write, each once, in their order."""
+    for number in given:
+        if not 1 <= number <= MOST_INCREMENTS:
+            raise typer.BadParameter(
+                f"--increment must be from 1 to {MOST_INCREMENTS:,}, got {number}: increment 1 is the first load step"
+            )
+    return sorted(set(given))
+
+
+def _written_factor(given: WrittenFactor, kinds: list[TableFormat]) -> int:
+    """Return the factor of `elocal` in csv files; the other formats hold physical strains by their definition."""
+    if given is WrittenFactor.TEN and kinds != ["csv"]:
+        raise typer.BadParameter("--elocal-factor 10 is for csv: .npz and .mat files hold physical strains")
+    return int(given.value)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the files. Raises `StudyError` now rather than after the analysis."""
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"{folder} is not a folder: give another one with -o FOLDER")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StudyError(f"{folder} cannot be made ({problem.strerror}): give another folder with -o FOLDER") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StudyError(f"{folder} cannot be written to: give another folder with -o FOLDER")
+
+
+def _build_record(tables: IncrementTables, files: list[Path]) -> dict[str, Any]:
+    gauss, increment = tables.tables["gauss_points"], tables.increment
+    columns = ("elocal", "enonlocal_true", "damage")
+    return {
+        "increment": increment.number,
+        "load_factor": round(increment.load_factor, 12),
+        "ranges": {name: (float(gauss[name].min()), float(gauss[name].max())) for name in columns},
+        "equation_error": tables.equation_error,
+        "files": list(map(str, files)),
+    }
+
+
+def _build_text(record: dict[str, Any]) -> str:
+    ranges = {name: f"{low:.4g} .. {high:.4g}" for name, (low, high) in record["ranges"].items()}
+    lines = [
+        f"increment {record['increment']}: load factor {record['load_factor']:g}",
+        *(f"  {name:<15} {text}" for name, text in ranges.items()),
+        f"  enonlocal_true solves K u = F of this elocal to {record['equation_error']:.1g} of its largest value",
+        *(f"  wrote {file}" for file in record["files"]),
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _increment_progress(last: int, *, quiet: bool) -> Iterator[Callable[[Increment], None]]:
+    """Yield a function that shows an increment in a bar on stderr; it shows nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal or console.is_dumb_terminal:
+        yield lambda increment: None
+        return
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"increment 0 of {last}", total=last)
+
+        def show(increment: Increment) -> None:
+            text = f"increment {increment.number} of {last}, load factor {increment.load_factor:.3f}"
+            bar.update(task, completed=increment.number, description=f"{text}, {increment.iterations} iterations")
+
+        yield show
 
 
 def _files(gauss_points: Path, lrb: Path | None, btb: Path | None) -> dict[str, Any]:
