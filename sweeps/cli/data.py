@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -201,12 +202,15 @@ def _increment_progress(last: int, *, quiet: bool) -> Iterator[Callable[[Increme
         yield lambda increment: None
         return
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    beside_bar = sys.stdout.isatty()  # what is printed in between goes above the bar; a file gets it as it is
+    with Progress(*columns, console=console, transient=True, redirect_stdout=beside_bar) as bar:
         task = bar.add_task(f"increment 0 of {last}", total=last)
 
         def show(increment: Increment) -> None:
             text = f"increment {increment.number} of {last}, load factor {increment.load_factor:.3f}"
-            bar.update(task, completed=increment.number, description=f"{text}, {increment.iterations} iterations")
+            bar.update(
+                task, completed=increment.number, description=f"{text}, Newton iterations {increment.iterations}"
+            )
 
         yield show
 

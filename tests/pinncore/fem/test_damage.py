@@ -126,7 +126,7 @@ def test_a_whole_step_has_no_note(coarse_plate: tuple[DamageAnalysis, list[Incre
 
 
 def test_an_increment_that_is_not_reached_is_refused() -> None:
-    """Two iterations are too few once there is damage, whatever the step."""
+    """One iteration is too few once there is damage, whatever the step."""
     with pytest.raises(DataError, match=r"with 10 x 10 elements does not reach \d+: from load factor .* even with"):
         reached(replace(STRB100, load_step=0.05), 24, most_iterations=1)
 

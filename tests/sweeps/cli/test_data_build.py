@@ -73,6 +73,9 @@ def test_columns_are_as_published(built: Path, tables: IncrementTables) -> None:
         assert head == ",".join(columns)
         found = np.array([[float(cell) for cell in row.split(",")] for row in rows])
         np.testing.assert_array_equal(found, np.stack(list(tables.tables[table].values()), axis=1))
+    for table, across, along in (("nodes_lrb", "xcoord", "ycoord"), ("nodes_btb", "ycoord", "xcoord")):
+        assert tables.tables[table][across].tolist() == [0.0] * 21 + [100.0] * 21
+        assert tables.tables[table][along].tolist() == 2 * np.linspace(0, 100, 21).tolist()
     arrays = scipy.io.loadmat(built / f"{NAME}.mat")
     assert arrays["All_TrainingData_20x20_GP"].shape == (1600, 1, 12)
     np.testing.assert_array_equal(
