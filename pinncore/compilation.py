@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .engines.fused_compiled import Kind, compiled_pass, compiled_sums, mark_of
+from .engines.fused_compiled import Kind, compiled_coupled, compiled_pass, compiled_sums, mark_of
 from .equations.channels import Channels
 from .kernels.residuals import compiled_source, residual_source
 from .member import Member, engine_of
@@ -40,12 +40,13 @@ class Kernels:
     """What is compiled for a member on a CPU.
 
     `settings` are those of a very small network whose training needs the same kernels of an optimiser; `passes` and
-    `residuals` are those of engine fused: kinds of channels, and texts.
+    `residuals` are those of engine fused: kinds of channels, and texts. `is_coupled`: the loss couples its points.
     """
 
     settings: TrainSettings
     passes: tuple[Kind, ...] = ()
     residuals: tuple[str, ...] = ()
+    is_coupled: bool = False
 
 
 def kernels_of(member: Member) -> Kernels:
@@ -66,6 +67,8 @@ def kernels_of(member: Member) -> Kernels:
         return Kernels(settings)
     groups = member.problem.groups
     kinds = dict.fromkeys([Channels().kind, *(group.channels.kind for group in groups)])
+    if groups[0].is_coupled:
+        return Kernels(settings, tuple(kinds), is_coupled=True)
     return Kernels(settings, tuple(kinds), tuple(dict.fromkeys(map(residual_source, groups))))
 
 
@@ -87,6 +90,8 @@ def compile_kernels(kernels: Kernels) -> None:
             compiled_pass(kind, kernels.settings.activation, dtype)
         for source in kernels.residuals:
             compiled_source(source, dtype)
+        if kernels.is_coupled:
+            compiled_coupled(kernels.settings.activation, dtype)
         if kernels.passes:
             compiled_sums(dtype)
         with contextlib.suppress(OSError):

@@ -31,6 +31,7 @@ from ..problems.base import Problem
 from ..problems.columns import Array, PointSet
 from .base import Engine, Evaluation, Picks, group_starts, loss_shape, residual_weights
 from .fused_compiled import compiled_pass, compiled_sums, workspace_size
+from .fused_coupled import CoupledPass
 from .fused_points import STRETCH_POINTS, ChunkedPoints, Numbers, aligned, stretches
 
 
@@ -52,8 +53,7 @@ class _Group:
     residual: Residual
     coefficients: Numbers  # of the equation
     weights: Numbers  # of its residuals, where there are several
-    points: ChunkedPoints  # of a coupled group with one column more, M r
-    matrices: tuple[Any, ...]  # M of a coupled group
+    points: ChunkedPoints
 
     def rows(self, rows: Sequence[int]) -> _Group:
         """Return the group for some members."""
@@ -63,7 +63,6 @@ class _Group:
             coefficients=self.coefficients[chosen],
             weights=self.weights[chosen],
             points=self.points.rows(chosen),
-            matrices=tuple(self.matrices[row] for row in chosen) if self.matrices else (),
         )
 
 
@@ -91,7 +90,10 @@ class FusedEngine(Engine):
         self._type = np.dtype(np.float32 if self.dtype == torch.float32 else np.float64)
         self._lanes = lanes_of(8 * self._type.itemsize)
         self._chunk, self._reduce = VECTORS * self._lanes, compiled_sums(self._type.name)
-        self._groups = [self._group(index) for index in range(len(problems[0].groups))]
+        groups, self._coupled = problems[0].groups, None
+        if groups[0].is_coupled:
+            groups, self._coupled = (), CoupledPass.of(problems, self.activation, self._type, self._chunk)
+        self._groups = [self._group(index) for index in range(len(groups))]
         for row in range(len(problems)):
             self._read_points(row)
         self._allocate()
@@ -108,6 +110,7 @@ class FusedEngine(Engine):
         kept = copy.copy(self)
         kept.problems, kept.layout = [self.problems[row] for row in rows], self.layout.keep(rows)
         kept._groups = [group.rows(rows) for group in self._groups]
+        kept._coupled = self._coupled and self._coupled.rows(rows)
         kept._allocate()
         return kept
 
@@ -118,10 +121,9 @@ class FusedEngine(Engine):
     def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
         x = np.ascontiguousarray(parameters.detach().numpy())
         members = self._everyone if rows is None else np.array(rows, np.int64)
+        if self._coupled:
+            return self._evaluate_coupled(self._coupled, x, members)
         chosen = [self._chosen(index, members, picks) for index in range(len(self._groups))]
-        for group, (points, places) in zip(self._groups, chosen, strict=True):
-            if group.matrices:
-                self._couple(group, x, members, points, places)
         plan = self._plan(tuple(points.count for points, _ in chosen))
         squares, gradients = self._sums(len(x), plan.stretches)
         shares = min(torch.get_num_threads(), len(x) * plan.stretches)
@@ -141,9 +143,31 @@ class FusedEngine(Engine):
 
         _on_threads(run, shares)
         weights, averages = (table if rows is None else table[members] for table in (plan.weights, plan.averages))
-        loss, terms = np.empty(len(x), self._type), np.empty(weights.shape, self._type)
-        gradient = np.empty_like(x)
-        self._reduce(squares, gradients, plan.groups, weights, averages, loss, terms, gradient)
+        return self._reduced(squares, gradients, plan.groups, weights, averages)
+
+    def _evaluate_coupled(self, coupled: CoupledPass, x: Numbers, members: NDArray[np.int64]) -> Evaluation:
+        """Return loss, terms and gradient of members whose loss couples its points, a thread for every member."""
+        squares, gradients = self._sums(len(x), 1)
+        shares = min(torch.get_num_threads(), len(x))
+        slots = np.zeros(self.layout.members[0][0], np.int64)
+
+        def run(share: int) -> None:
+            work = self._workspace(share, 1, coupled.chunks)
+            fixed = (self._layers, slots, self._seeds, *coupled.arguments())
+            coupled.run(x, members, *fixed, work, share, shares, squares, gradients)
+
+        _on_threads(run, shares)
+        weights, averages = (np.full((len(x), 1), number) for number in (1.0, 0.5))
+        return self._reduced(squares, gradients, np.array([[0, 1, 0, 1]]), weights, averages)
+
+    def _reduced(
+        self, squares: Numbers, gradients: Numbers, groups: NDArray[np.int64], weights: Array, averages: Array
+    ) -> Evaluation:
+        """Return the evaluation from the sums of every stretch, as `fused_kernels.reduce` takes them."""
+        members, _, size = gradients.shape
+        loss, terms = np.empty(members, self._type), np.empty(weights.shape, self._type)
+        gradient = np.empty((members, size), self._type)
+        self._reduce(squares, gradients, groups, weights, averages, loss, terms, gradient)
         return Evaluation(torch.from_numpy(loss), torch.from_numpy(terms), torch.from_numpy(gradient))
 
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
@@ -159,42 +183,17 @@ class FusedEngine(Engine):
             1, points.inputs.shape[1], len(columns), len(points.inputs), chunk=self._chunk, dtype=self._type
         )
         chunked.write(0, points.inputs.T, columns)
-        out = self._values(self._pass(channels), x, np.full(1, row), chunked, np.zeros(1, np.int64))
-        return torch.from_numpy(np.ascontiguousarray(out[0]))
-
-    def _values(
-        self,
-        compiled: _Pass,
-        x: Numbers,
-        members: NDArray[np.int64],
-        points: ChunkedPoints,
-        places: NDArray[np.int64],
-    ) -> Numbers:
-        """Return the channels [rows, outputs, channels, points] of members at their points."""
-        outputs = self.layout.members[0][-1]
-        out = aligned((len(x), outputs * compiled.channels * points.filled), self._type)
-        tasks, one = stretches(points.filled, self._chunk), np.zeros((1, 1), self._type)
-        shares = min(torch.get_num_threads(), len(x) * len(tasks))
-
-        def run(share: int) -> None:
-            compiled.run(
-                *(0, x, members, places, self._layers, compiled.slots, self._seeds),
-                *(points.flat_inputs, compiled.columns, points.flat_data),
-                *(one, one, points.count, tasks, self._workspace(share, compiled.channels)),
-                *(share, shares, 0, np.zeros((1, 1, 1)), np.zeros((1, 1, 1), self._type), out),
-            )
-
-        _on_threads(run, shares)
-        return out.reshape(len(x), outputs, compiled.channels, points.filled)[..., : points.count]
-
-    def _couple(
-        self, group: _Group, x: Numbers, members: NDArray[np.int64], points: ChunkedPoints, places: NDArray[np.int64]
-    ) -> None:
-        """Write M r of some members as the last column of their points."""
-        values = self._values(group.compiled, x, members, points, places)[:, 0, 0]
-        for member, place, value in zip(members, places, values, strict=True):
-            solution, pull = points.data[place, :, : points.count]
-            pull[:] = group.matrices[member] @ (value - solution)
+        compiled, layers = self._pass(channels), self.layout.members[row]
+        out = aligned((1, layers[-1] * channels.count * chunked.filled), self._type)
+        one, number = np.zeros((1, 1), self._type), np.zeros(1, np.int64)
+        compiled.run(
+            *(0, x, np.full(1, row), number, self._layers, compiled.slots, self._seeds),
+            *(chunked.flat_inputs, compiled.columns, chunked.flat_data),
+            *(one, one, chunked.count, np.array([[0, chunked.filled]]), self._workspace(0, channels.count)),
+            *(0, 1, 0, np.zeros((1, 1, 1)), np.zeros((1, 1, 1), self._type), out),
+        )
+        shaped = out.reshape(layers[-1], channels.count, chunked.filled)
+        return torch.from_numpy(np.ascontiguousarray(shaped[:, :, : chunked.count]))
 
     def _group(self, index: int) -> _Group:
         """Return a group of residuals, without its points."""
@@ -202,9 +201,8 @@ class FusedEngine(Engine):
         if any(problem.groups[index].residuals != group.residuals for problem in self.problems[1:]):
             raise SettingError("members", members, "must share the equation, but for the numbers in it")
         sets = self.problems[0].point_sets[index]
-        columns = len(group.columns) + group.is_coupled
         points = ChunkedPoints.empty(
-            *(members, sets.inputs.shape[1], columns, len(sets.inputs)), chunk=self._chunk, dtype=self._type
+            *(members, sets.inputs.shape[1], len(group.columns), len(sets.inputs)), chunk=self._chunk, dtype=self._type
         )
         coefficients = np.stack([problem.group_parameters(index) for problem in self.problems])
         weights = residual_weights(self.problems, index)
@@ -214,7 +212,6 @@ class FusedEngine(Engine):
             coefficients.astype(self._type),
             weights.astype(self._type),
             points,
-            tuple(problem.coupling.astype(self._type) for problem in self.problems) if group.is_coupled else (),
         )
 
     def _pass(self, channels: Channels) -> _Pass:
@@ -228,11 +225,9 @@ class FusedEngine(Engine):
     def _read_points(self, row: int) -> None:
         """Write the points of a member, with the data columns of each group."""
         problem = self.problems[row]
-        for index, (group, points) in enumerate(zip(self._groups, problem.point_sets, strict=True)):
-            columns = problem.group_columns(index, points)
-            if group.matrices:
-                columns = np.concatenate([columns, np.zeros((1, len(points)))])
-            group.points.write(row, points.inputs.T, columns)
+        for index, group in enumerate(self._groups):
+            points = problem.point_sets[index]
+            group.points.write(row, points.inputs.T, problem.group_columns(index, points))
 
     def _allocate(self) -> None:
         """Prepare what depends on the members, and work arrays."""
@@ -242,8 +237,8 @@ class FusedEngine(Engine):
         for seeds, problem in zip(self._seeds, self.problems, strict=True):
             seeds[: len(problem.seeds)] = problem.seeds
         self._everyone, self._nothing = np.arange(len(self.problems)), np.zeros((1, 0), self._type)
-        self._widest = max(group.weights.shape[1] for group in self._groups)
-        self._workspaces: dict[tuple[int, int], Numbers] = {}
+        self._widest = max((group.weights.shape[1] for group in self._groups), default=1)
+        self._workspaces: dict[tuple[int, int, int], Numbers] = {}
         self._batches: dict[tuple[int, int, int], ChunkedPoints] = {}
         self._sizes: tuple[Numbers, Numbers] | None = None
         self._plans: dict[tuple[int, ...], _Plan] = {}
@@ -285,13 +280,14 @@ class FusedEngine(Engine):
             self._sizes = squares, np.zeros((rows, tasks, self.layout.size), self._type)
         return self._sizes
 
-    def _workspace(self, share: int, channels: int = 0) -> Numbers:
-        """Return the workspace of a share for `channels` channels (0: the most of all groups)."""
-        if (share, channels) not in self._workspaces:
+    def _workspace(self, share: int, channels: int = 0, chunks: int = 1) -> Numbers:
+        """Return the workspace of a share for `channels` channels (0: the most of all groups) of some chunks."""
+        key = share, channels, chunks
+        if key not in self._workspaces:
             most = channels or max(group.compiled.channels for group in self._groups)
-            needed = max(workspace_size(most, layers, self._lanes) for layers in self.layout.members)
-            self._workspaces[share, channels] = aligned((needed,), self._type)
-        return self._workspaces[share, channels]
+            needed = max(workspace_size(most, layers, self._lanes, chunks) for layers in self.layout.members)
+            self._workspaces[key] = aligned((needed,), self._type)
+        return self._workspaces[key]
 
 
 def _on_threads(run: Callable[[int], None], shares: int) -> None:

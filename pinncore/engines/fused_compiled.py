@@ -12,6 +12,7 @@ from pathlib import Path
 
 from numba import typeof, types
 
+from ..equations.channels import Channels
 from ..kernels.cache import kernel_folder
 from ..kernels.channels import VECTORS, ChannelType
 from . import fused_kernels as kernels
@@ -53,6 +54,24 @@ def compiled_pass(kind: Kind, activation: str, dtype: str) -> Callable[..., None
     return functools.partial(entry, None, kernels.KINDS[activation])
 
 
+@functools.cache
+def compiled_coupled(activation: str, dtype: str) -> Callable[..., None]:
+    """Return `fused_kernels.evaluate_coupled` for values alone, without `ch` and `kind` among its arguments."""
+    number, activated = types.float32 if dtype == "float32" else types.float64, typeof(kernels.KINDS[activation])
+    flat, table, whole = types.Array(number, 1, "C"), types.Array(number, 2, "C"), types.int64
+    indices, index_table = types.Array(whole, 1, "C"), types.Array(whole, 2, "C")
+    entry = kernels.evaluate_coupled.compile(
+        (
+            *(ChannelType(*Channels().kind), activated),
+            *(table, indices, index_table, indices, table),  # parameters, members, layers, slots, seeds
+            *(table, table, index_table, index_table, table),  # inputs, solution, starts, columns, entries
+            *(flat, whole, whole),  # work, task, shares
+            *(types.Array(types.float64, 3, "C"), types.Array(number, 3, "C")),  # squares, gradients
+        )
+    )
+    return functools.partial(entry, None, kernels.KINDS[activation])
+
+
 def mark_of(*key: object) -> Path:
     """Return the path of the empty file, beside the kernels, that marks those of a key as compiled.
 
@@ -71,7 +90,10 @@ def compiled_sums(dtype: str) -> Callable[..., None]:
 
 
 @functools.cache
-def workspace_size(channels: int, layers: tuple[int, ...], lanes: int) -> int:
-    """Return the numbers in the workspace of a network with `channels` channels, for vectors of `lanes` lanes."""
-    _, length = kernels.arrange.py_func(channels, layers, VECTORS * lanes, lanes)
-    return int(length)
+def workspace_size(channels: int, layers: tuple[int, ...], lanes: int, chunks: int = 1) -> int:
+    """Return the numbers in the workspace of a network with `channels` channels, for vectors of `lanes` lanes.
+
+    With several `chunks`, the activations of all of them are kept.
+    """
+    place, length = kernels.arrange.py_func(channels, layers, VECTORS * lanes, lanes)
+    return int(length + (chunks - 1) * place[0, 3])

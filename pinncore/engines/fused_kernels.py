@@ -476,6 +476,73 @@ def evaluate(
 
 
 @kept()
+def evaluate_coupled(
+    ch: Any,
+    kind: Any,
+    parameters: Any,
+    members: Any,
+    layers: Any,
+    slots: Any,
+    seeds: Any,
+    inputs: Any,
+    solution: Any,
+    starts: Any,
+    columns: Any,
+    entries: Any,
+    work: Any,
+    task: Any,
+    shares: Any,
+    squares: Any,
+    gradients: Any,
+) -> None:
+    """r' M r [rows, 1, 1] and its gradient / 2 [rows, 1, size], where r is the network's value minus `solution`.
+
+    Arguments are as in `evaluate`, but for: solution [members, points] and the sparse rows of M, starts [members,
+    points + 1], columns and entries [members, entries]. M r needs r at all points: the activations of all chunks are
+    kept in `work` until the reverse pass, and every `shares`-th row from `task` on is computed.
+    """
+    count = lanes(work)
+    step, points = VECTORS * count, solution.shape[1]
+    r, pull = np.empty(points, work.dtype), np.empty(points, work.dtype)
+    for row in range(task, len(members), shares):
+        member = members[row]
+        place, _ = arrange(channel_count(ch), layers[member], step, count)
+        x, stride = inputs[member], inputs.shape[1] // layers[member, 0]
+        chunk, chunks, top = place[0, 3], stride // step, len(place) - 1
+        place[:, 3:] += (chunks - 1) * chunk
+        place[0, 1] += (chunks - 1) * chunk
+        _unfold(parameters[row], layers[member], slots, seeds[member], place, work)
+        for point in range(0, stride, step):
+            _first_layer(ch, work, place, x, stride, point, kind, x, slots)
+            for level in range(1, top - 1):
+                _hidden_layer(ch, work, place, level, stride, point, kind, x, slots)
+            _outputs(ch, work, place)
+            for at in range(point, min(point + step, points)):
+                r[at] = work[place[top, 1] + at - point] - solution[member, at]
+            place[1:, 1:3] += chunk
+        square = 0.0
+        for at in range(points):
+            value = 0.0
+            for entry in range(starts[member, at], starts[member, at + 1]):
+                value += entries[member, entry] * r[columns[member, entry]]
+            pull[at] = value
+            square += value * r[at]
+        squares[row, 0, 0] = square
+        place[1:, 1:3] -= chunks * chunk
+        for point in range(0, stride, step):
+            for at in range(point, point + step):
+                work[place[top, 2] + at - point] = pull[at] if at < points else 0.0
+            _outputs_reverse(ch, work, place, stride, point, kind, x, slots)
+            for level in range(top - 2, 0, -1):
+                _weight_gradient(ch, work, place, level)
+                _hidden_reverse(ch, work, place, level, stride, point, kind, x, slots)
+            _first_gradient(ch, work, place, x, stride, point, slots, seeds[member])
+            place[1:, 1:3] += chunk
+        place[1:, 1:3] -= chunks * chunk
+        _fold(gradients[row, 0], layers[member], place, work)
+
+
+@kept()
 def reduce(
     squares: Any, gradients: Any, groups: Any, weights: Any, averages: Any, loss: Any, terms: Any, gradient: Any
 ) -> None:

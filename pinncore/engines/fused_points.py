@@ -36,6 +36,7 @@ class ChunkedPoints:
     inputs: Numbers
     data: Numbers
     count: int
+    chunk: int
 
     @classmethod
     def empty(
@@ -43,7 +44,8 @@ class ChunkedPoints:
     ) -> ChunkedPoints:
         """Return room for `count` points of every member in chunks of `chunk`."""
         filled = -(-count // chunk) * chunk
-        return cls(aligned((members, inputs, filled), dtype), aligned((members, columns, filled), dtype), count)
+        first, second = (aligned((members, rows, filled), dtype) for rows in (inputs, columns))
+        return cls(first, second, count, chunk)
 
     @functools.cached_property
     def flat_inputs(self) -> Numbers:
@@ -60,6 +62,11 @@ class ChunkedPoints:
         """Return the number of points in whole chunks."""
         return self.inputs.shape[2]
 
+    @property
+    def chunks(self) -> int:
+        """Return the number of chunks."""
+        return self.filled // self.chunk
+
     def write(self, row: int, inputs: Numbers, data: Numbers) -> None:
         """Write the points of one member from [inputs, points] and [columns, points]."""
         for target, source in ((self.inputs[row], inputs), (self.data[row], data)):
@@ -74,7 +81,7 @@ class ChunkedPoints:
         """Return the points of some members."""
         inputs, data = (aligned((len(rows), *array.shape[1:]), array.dtype) for array in (self.inputs, self.data))
         inputs[:], data[:] = self.inputs[list(rows)], self.data[list(rows)]
-        return ChunkedPoints(inputs, data, self.count)
+        return ChunkedPoints(inputs, data, self.count, self.chunk)
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,8 +2,7 @@
 
 One call takes a chunk of points: it reads the channels of the outputs, data columns and parameters, adds the squares of
 every residual to its sums and writes the cotangents w r dr/dchannel, summed over the residuals. Common subexpressions
-are computed once. The residual of a coupled group is multiplied by the last data column, M r, instead of by itself. The
-text depends on the expressions alone, so that members with other parameters or data share it.
+are computed once. The text depends on the expressions alone, so that members with other parameters or data share it.
 """
 
 from __future__ import annotations
@@ -75,9 +74,7 @@ def residual_source(group: Group) -> str:
             f"cannot evaluate a torch function, which is the residual of {', '.join(group.terms)}",
             "Use engine: torch for this problem.",
         )
-    return _source(
-        group.residuals, group.channel_symbols, group.column_symbols, group.parameter_symbols, group.is_coupled
-    )
+    return _source(group.residuals, group.channel_symbols, group.column_symbols, group.parameter_symbols)
 
 
 @functools.cache
@@ -97,7 +94,6 @@ def _source(
     channel_symbols: tuple[tuple[Any, ...], ...],
     column_symbols: tuple[Any, ...],
     parameter_symbols: tuple[Any, ...],
-    is_coupled: bool,
 ) -> str:
     """Return the text of residuals of these symbols, under names that say where each number lies.
 
@@ -119,15 +115,12 @@ def _source(
     body += [f"{d} = load(data, {_number(d.name)} * stride + at + here)" for d in used if d.name[0] == "d"]
     steps: list[_Step] = [(symbol, expression, ()) for symbol, expression in shared]
     for i in numbers:
-        lines = [f"r{i} = first_lanes(r{i}, points - here)"]
-        if is_coupled:
-            pull = f"load(data, {len(column_symbols)} * stride + at + here)"
-            lines += [f"b{i} = first_lanes({pull}, points - here)", f"s{i} = fma(r{i}, b{i}, s{i})"]
-        elif len(values) == 1:
-            lines += [f"s{i} = fma(r{i}, r{i}, s{i})", f"b{i} = r{i}"]
+        lines = [f"r{i} = first_lanes(r{i}, points - here)", f"s{i} = fma(r{i}, r{i}, s{i})"]
+        if len(values) == 1:
+            lines.append(f"b{i} = r{i}")
         else:
             before.append(f"w{i} = splat(weights, {i})")
-            lines += [f"s{i} = fma(r{i}, r{i}, s{i})", f"b{i} = w{i} * r{i}"]
+            lines.append(f"b{i} = w{i} * r{i}")
         steps.append((sp.Symbol(f"r{i}"), reduced[i], tuple(lines)))
     body += _in_order(
         steps, {bar: symbol for bar, (symbol, *_) in zip(bars, steps[len(shared) :], strict=True)}, printer
