@@ -30,7 +30,8 @@ Parts = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PART",
-        help="a: loss and gradient; b: L-BFGS iteration; c: whole trial; d: sweep of short trials; e: other equations "
+        help="a: loss and gradient; b: L-BFGS iteration; c: whole trial; d: sweep of short trials; e: other equations; "
+        "f: two formulations "
         "(default: all).",
         show_default=False,
     ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .evaluators.base import OWN
+from .parts.formulations import EVALUATION, TRAINING
 from .records import Comparison, Place, Status, Timing
 from .spread import Spread, ratio
 
@@ -26,11 +27,12 @@ class Bar:
     pack: int | None = None
     pairs: int | None = None
     equation: str | None = None
+    clock: str | None = None
 
     def is_for(self, place: Place, rival: str, pack: int) -> bool:
         """Return whether the bar applies to this comparison."""
-        conditions = (self.shape, self.dtype, self.pairs, self.equation, self.pack)
-        values = (place.shape, place.dtype, place.pairs, place.equation, pack)
+        conditions = (self.shape, self.dtype, self.pairs, self.equation, self.clock, self.pack)
+        values = (place.shape, place.dtype, place.pairs, place.equation, place.clock, pack)
         fits = all(wanted is None or wanted == value for wanted, value in zip(conditions, values, strict=True))
         return fits and (self.part, self.rival) == (place.part, rival)
 
@@ -50,6 +52,8 @@ BARS: Final = (
     Bar(part="e", rival="jax", times=2.0, equation="kovasznay"),
     Bar(part="e", rival="jax", times=1.5),
     Bar(part="e", rival="equal", times=0.91),
+    Bar(part="f", rival="strong", times=6.0, shape="2x16", dtype="float64", clock=EVALUATION),
+    Bar(part="f", rival="strong", times=4.0, shape="2x16", dtype="float64", clock=TRAINING),
 )
 
 

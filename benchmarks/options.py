@@ -17,6 +17,7 @@ PARTS: Final = {
     "c": "whole trial",
     "d": "sweep of short trials",
     "e": "loss and gradient of other equations",
+    "f": "the finite-element form against the strong form",
 }
 DTYPES: Final = ("float32", "float64")
 

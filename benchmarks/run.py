@@ -55,7 +55,7 @@ def run_benchmark(options: Options, *, say: Say, keep: Callable[[Report], None] 
     machine = describe_machine()
     timings: list[Timing] = []
     for part in options.parts:
-        chosen = (1,) if part == "e" and options.threads is None else threads
+        chosen = (1,) if part in "ef" and options.threads is None else threads
         timings += _measure(part)(options, threads=chosen, say=say)
         keep(Report(options, machine, tuple(timings), tuple(compare(timings))))
     return Report(options, machine, tuple(timings), tuple(compare(timings)))
@@ -64,6 +64,7 @@ def run_benchmark(options: Options, *, say: Say, keep: Callable[[Report], None] 
 def _measure(part: str) -> Callable[..., list[Timing]]:
     from .parts.equations import measure_equations
     from .parts.evaluation import measure_evaluation
+    from .parts.formulations import measure_formulations
     from .parts.lbfgs import measure_lbfgs
     from .parts.sweep import measure_sweep
     from .parts.trial import measure_trial
@@ -74,6 +75,7 @@ def _measure(part: str) -> Callable[..., list[Timing]]:
         "c": measure_trial,
         "d": measure_sweep,
         "e": measure_equations,
+        "f": measure_formulations,
     }[part]
 
 

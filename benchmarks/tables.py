@@ -28,7 +28,9 @@ def render(report: Report, *, width: int | None = None) -> str:
     for part in report.options.parts:
         timings = [timing for timing in report.timings if timing.place.part == part]
         comparisons = [comparison for comparison in report.comparisons if comparison.place.part == part]
-        tables = {"a": _evaluation, "b": _lbfgs, "c": _trial, "d": _sweep, "e": _equations}[part](timings, comparisons)
+        tables = {"a": _evaluation, "b": _lbfgs, "c": _trial, "d": _sweep, "e": _equations, "f": _formulations}[part](
+            timings, comparisons
+        )
         blocks += [f"{part}: {PARTS[part]}", *(_drawn(*table, width) for table in tables), *_notes(timings)]
     return "\n\n".join(blocks)
 
@@ -170,6 +172,19 @@ def _equations(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> 
             cells += [_times(found.same) if found else _why_not(timings, own.place, name), _verdict(found)]
         rows.append((own.place.equation, *_where(own), _scaled(own, 1e3), *cells))
     yield (*head, *(cell for label in rivals.values() for cell in (label, "bar"))), rows
+
+
+def _formulations(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iterable[Drawing]:
+    head = ("shape", "dtype", "threads", "clock", "contender", "ms", "evaluations", "reached", "times", "bar")
+    rows: list[Row] = []
+    for timing in timings:
+        comparison = next((c for c in comparisons if _belongs(c, timing)), None)
+        facts = timing.facts
+        count = f"{facts['evaluations']:.0f}" if "evaluations" in facts else ""
+        where = (*_where(timing)[:3], timing.place.clock, timing.label, _scaled(timing, 1e3))
+        times = _times(comparison.same) if comparison else ""
+        rows.append((*where, count, facts.get("reached", ""), times, _verdict(comparison)))
+    yield head, rows
 
 
 def _warm_up(timings: Sequence[Timing]) -> Drawing:

@@ -26,6 +26,7 @@ JOBS: Final = {  # name before the colon: module where its `open_job(name, threa
     "lbfgs": "jobs.lbfgs",
     "trial": "jobs.trial",
     "sweep": "jobs.sweep",
+    "formulation": "jobs.formulations",
 }
 
 

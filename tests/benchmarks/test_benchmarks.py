@@ -19,6 +19,7 @@ from benchmarks.case import ALLOWED, Case, build_case, flatten
 from benchmarks.equations import COEFFICIENTS, EquationCase, build_equation_case, load_case
 from benchmarks.evaluators.base import EVALUATORS, OWN, fastest
 from benchmarks.interleaved import Entry, prepare, time_in_turn
+from benchmarks.jobs import formulations
 from benchmarks.jobs.lbfgs import FORMS, ITERATIONS, LBFGSJob, OwnLBFGS, Quadratic, TorchLBFGS
 from benchmarks.jobs.slides_trial import Schedule
 from benchmarks.jobs.trial import OwnTrial, SlidesTrial
@@ -31,7 +32,7 @@ from benchmarks.spread import Spread, ratio
 from benchmarks.tables import render
 from benchmarks.worker import JOBS
 from benchmarks.workers import WorkerError, Workers
-from pinncore import load_data, save_data
+from pinncore import TrainSettings, load_data, save_data
 
 from ..pinncore.helpers import every
 
@@ -330,7 +331,7 @@ class TestTables:
 
 class TestOptions:
     def test_are_read(self) -> None:
-        assert read_parts(["c", "a"]) == ("a", "c") and read_parts([]) == ("a", "b", "c", "d", "e")
+        assert read_parts(["c", "a"]) == ("a", "c") and read_parts([]) == ("a", "b", "c", "d", "e", "f")
         assert read_shapes("8x8, 2x16") == (Shape(8, 8), Shape(2, 16)) and read_shapes(None) is None
         assert read_dtypes("float64") == ("float64",)
         assert read_counts("--packs", "1,4,4", most=16) == (1, 4)
@@ -444,3 +445,23 @@ def test_both_sweeps_train_the_same_trials(data: dict[str, str], monkeypatch: py
 def test_threads_beyond_the_granted_cores_are_refused() -> None:
     with pytest.raises(BenchError, match="the cores this process may use"):
         run_benchmark(Options(threads=(10_000,)), say=silent)
+
+
+class TestFormulations:
+    """Part f."""
+
+    def test_a_training_ends_at_its_error_and_its_looks_are_not_timed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = TrainSettings(width=8, epochs=30, iterations=60, adam_lr=0.01, second_stage="ssbroyden")
+        monkeypatch.setattr(formulations, "ENOUGH", 0.4)
+        easy = formulations.ToEnough(formulations.FE, settings).run(2)
+        assert easy["reached"] == "2 of 2" and 30 <= easy["evaluations"] < 90
+        monkeypatch.setattr(formulations, "ENOUGH", 0.0)
+        hard = formulations.ToEnough(formulations.FE, settings).run(2)
+        assert hard["reached"] == "0 of 2" and hard["evaluations"] >= 90
+        assert 0 < easy["seconds"] < hard["seconds"]
+
+    def test_both_formulations_are_evaluated(self) -> None:
+        for name in (OWN, "strong"):
+            options: Any = {"width": 4, "depth": 1, "dtype": "float64", "engine": "fused"}
+            job = formulations.open_job(name, 1, clock="an evaluation", **options)
+            assert job.run(2)["seconds"] > 0 and job.facts() == {}
