@@ -328,6 +328,8 @@ def test_what_a_result_holds(problem: NonlocalStrain) -> None:
         "max_error",
         "paper_metric",
         "process_zone_error",
+        "rel_l2_nodal",
+        "process_zone_error_nodal",
         "distance_to_local",
         "mean_abs_du_de",
         "heldout_residual",
