@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .evaluators.base import OWN
-from .parts.formulations import EVALUATION, TRAINING
+from .options import EVALUATION, TRAINING
 from .records import Comparison, Place, Status, Timing
 from .spread import Spread, ratio
 

@@ -20,6 +20,7 @@ PARTS: Final = {
     "f": "the finite-element form against the strong form",
 }
 DTYPES: Final = ("float32", "float64")
+EVALUATION, TRAINING = "an evaluation", "to 1 %"  # what part f times
 
 
 class BenchError(SweepError):

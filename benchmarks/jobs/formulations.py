@@ -13,7 +13,7 @@ from pinncore import Member, NonlocalStrain, Pack, TrainSettings
 from pinncore.results import MemberPredictor
 
 from ..evaluators.base import OWN
-from ..parts.formulations import EVALUATION, TRAINING
+from ..options import EVALUATION, TRAINING
 from .job import Job
 
 ENOUGH: Final = 0.01  # relative L2 error at which a training ends

@@ -6,11 +6,10 @@ import itertools
 
 from ..evaluators.base import OWN
 from ..interleaved import Entry, Say, calibrate, prepare, time_in_turn
-from ..options import Options, Shape
+from ..options import EVALUATION, TRAINING, Options, Shape
 from ..records import Place, Timing
 from ..workers import Workers
 
-EVALUATION, TRAINING = "an evaluation", "to 1 %"
 SHAPES = (Shape(2, 16),)
 LABELS = {OWN: "formulation fe", "strong": "formulation strong"}
 SEEDS, QUICK_SEEDS = 10, 2

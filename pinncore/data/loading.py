@@ -21,11 +21,11 @@ from ..disk import write_whole
 from ..errors import DataError
 from ..npz import open_npz
 from . import checks
-from .points import Array, FieldData, Points
-from .tables import TABLES, OpenTable, Table, read_tables
+from .points import Array, FieldData, MeshTables, Points
+from .tables import MESH, TABLES, OpenTable, Table, read_tables
 
 BUNDLED = ("strb100",)
-FILES = (*TABLES, "npz", "mat")  # the keys of a source that name files
+FILES = (*TABLES, *MESH, "npz", "mat")  # the keys of a source that name files
 MOST_KEPT = 4  # data sets in memory
 
 
@@ -113,6 +113,8 @@ def save_data(data: FieldData, path: Path, more: Mapping[str, Array] | None = No
     arrays: dict[str, Any] = {
         f"{table}/{name}": array for table, points in tables for name, array in points.columns.items()
     }
+    if data.mesh is not None:
+        arrays |= {"mesh/nodes": data.mesh.nodes, "mesh/corners": data.mesh.corners}
     arrays |= more or {}
     header = {"name": data.name, "elocal_factor": data.elocal_factor, "notes": data.notes}
     content = io.BytesIO()
@@ -129,7 +131,12 @@ def _read_npz(path: Path) -> FieldData:
             Points(**{key.split("/")[1]: arrays[key] for key in arrays if key.startswith(f"{table}/")})
             for table in TABLES
         )
-        return FieldData(header["name"], gauss, lrb, btb, header["elocal_factor"], tuple(header["notes"]))
+        mesh = None
+        if "mesh/nodes" in arrays:
+            mesh = MeshTables(
+                arrays["mesh/nodes"].reshape(-1, 2), arrays["mesh/corners"].reshape(-1, 4).astype(np.int64)
+            )
+        return FieldData(header["name"], gauss, lrb, btb, header["elocal_factor"], tuple(header["notes"]), mesh=mesh)
     except FileNotFoundError:
         raise DataError(f"data: {path} does not exist") from None
     except OSError as problem:

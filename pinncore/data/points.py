@@ -50,8 +50,19 @@ class Points:
 
 
 @dataclass(frozen=True)
+class MeshTables:
+    """The elements of an analysis: `nodes` [nodes, 2] in mm, `corners` [elements, 4], rows of `nodes` around each."""
+
+    nodes: Array
+    corners: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class FieldData:
-    """The three tables of one load increment, with notes on units and ranges, and warnings about what is doubtful."""
+    """The three tables of one load increment, with notes on units and ranges, and warnings about what is doubtful.
+
+    Without a `mesh`, the elements are those whose 2 x 2 Gauss points are the groups of four rows, if there are such.
+    """
 
     name: str
     gauss: Points
@@ -60,6 +71,7 @@ class FieldData:
     elocal_factor: int
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    mesh: MeshTables | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -68,6 +80,9 @@ class FieldData:
         for points in (self.gauss, self.lrb, self.btb):
             for name, array in sorted(points.columns.items()):
                 digest.update(name.encode() + np.ascontiguousarray(array, dtype="<f8").tobytes())
+        if self.mesh is not None:
+            digest.update(b"mesh" + np.ascontiguousarray(self.mesh.nodes, dtype="<f8").tobytes())
+            digest.update(np.ascontiguousarray(self.mesh.corners, dtype="<i8").tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -75,6 +90,8 @@ class FieldData:
         """Return the finite elements of the Gauss points. Raises `DataError` where these are not those of a mesh."""
         from ..fem.quads import Quads
 
+        if self.mesh is not None:
+            return Quads.of_mesh(self.mesh.nodes, self.mesh.corners, self.gauss.x_mm, self.gauss.y_mm)
         return Quads.of_gauss_points(self.gauss.x_mm, self.gauss.y_mm)
 
     def discrete(self, divisor: float) -> Discrete:

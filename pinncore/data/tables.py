@@ -15,11 +15,13 @@ import numpy as np
 
 from ..errors import DataError
 from . import checks
-from .points import Array, FieldData, Points
+from .points import Array, FieldData, MeshTables, Points
 
 ElocalFactor = Literal["auto", 1, 10]
 
 TABLES: Final = ("gauss_points", "lrb", "btb")
+MESH: Final = ("nodes", "elements")  # optional tables, both or neither
+CORNERS: Final = ("node_1", "node_2", "node_3", "node_4")  # of an element, rows of the table of nodes from 1
 NAMES: Final = {  # of a column in users' tables, ours first
     "x": ("x_mm", "xcoord", "x"),
     "y": ("y_mm", "ycoord", "y"),
@@ -86,14 +88,49 @@ def read_tables(source: Mapping[str, Any], open_table: OpenTable) -> FieldData:
     physical = {name: _physical(each, factor) for name, each in points.items()}
     notes = [*_notes(physical, factor, origin, lengths), *(note for table in tables.values() for note in table.notes)]
     gauss, lrb, btb = (physical[name] for name in TABLES)
-    return FieldData(Path(tables["gauss_points"].source).stem, gauss, lrb, btb, factor, tuple(notes), tuple(warnings))
+    try:
+        mesh = _mesh(source, open_table, columns, lengths)
+    except DataError as problem:
+        raise DataError(f"data: {str(problem).removeprefix('data: ')}") from None
+    if mesh is not None:
+        notes.append(f"{len(mesh.corners)} elements with {len(mesh.nodes)} nodes")
+    name = Path(tables["gauss_points"].source).stem
+    return FieldData(name, gauss, lrb, btb, factor, tuple(notes), tuple(warnings), mesh)
+
+
+def _mesh(
+    source: Mapping[str, Any], open_table: OpenTable, columns: Mapping[str, str], lengths: Mapping[str, str]
+) -> MeshTables | None:
+    """Return the tables of nodes and elements, None where none are named. Raises `DataError`."""
+    given = [name for name in MESH if name in source]
+    if not given:
+        return None
+    if len(given) < len(MESH) or "mat" in source:
+        raise DataError("data: a mesh has two tables, nodes and elements, beside gauss_points, lrb and btb")
+    nodes, elements = (open_table(source[name], name, {}) for name in MESH)
+    places = []
+    for symbol in ("x", "y"):
+        name = _column(nodes, symbol, columns)
+        if name is None:
+            _lacking(nodes, [symbol])
+        places.append(_in_mm(nodes, symbol, name, lengths))
+    missing = [name for name in CORNERS if name not in elements.names]
+    if missing:
+        raise DataError(
+            f"data: {elements.source} lacks the column {missing[0]}. Columns there: {_listed(elements.names)}. An "
+            f"element is a row with {', '.join(CORNERS)}: rows of the table of nodes, from 1"
+        )
+    corners = np.stack([elements.numbers(name) for name in CORNERS], axis=1)
+    if (broken := np.flatnonzero((corners != np.round(corners)).any(axis=1))).size:
+        raise DataError(f"data: {elements.source}, {elements.place(broken[0])}: a node is named by a whole number")
+    return MeshTables(np.stack(places, axis=1), corners.astype(np.int64) - 1)
 
 
 def _options(source: Mapping[str, Any]) -> tuple[ElocalFactor, dict[str, str], dict[str, str]]:
     """Return the factor as stated, the users' names by ours, and the units of x, y and g. Raises `DataError`."""
-    unknown = set(source) - {*TABLES, *OPTIONS, "mat"}
+    unknown = set(source) - {*TABLES, *MESH, *OPTIONS, "mat"}
     if unknown:
-        known = ", ".join((*TABLES, "npz", "mat", *OPTIONS))
+        known = ", ".join((*TABLES, *MESH, "npz", "mat", *OPTIONS))
         raise DataError(f"data: unknown key {', '.join(sorted(map(repr, unknown)))}; known: {known}")
     if "mat" in source and any(table in source for table in TABLES):
         raise DataError("data: mat holds all three tables; leave out gauss_points, lrb and btb, or mat")
@@ -140,13 +177,18 @@ def _points(table: Table, columns: Mapping[str, str], lengths: Mapping[str, str]
     for symbol, name in found.items():
         if name is None or (symbol == "enonlocal_true" and not is_gauss):
             continue
-        values[symbol] = table.numbers(name)
-        unit = lengths.get(symbol, "mm")
-        if unit != "mm":
-            if name.endswith(("_mm", "_mm2")):
-                raise DataError(f"{table.source}: the column {name} says mm, and length says {unit}")
-            values[symbol] = values[symbol] * LENGTHS[unit] ** (2 if symbol == "g" else 1)
+        values[symbol] = _in_mm(table, symbol, name, lengths)
     return Points(values["x"], values["y"], values["g"], values["elocal"], values.get("enonlocal_true"))
+
+
+def _in_mm(table: Table, symbol: str, name: str, lengths: Mapping[str, str]) -> Array:
+    """Return a column, lengths in mm. Raises `DataError` where its name contradicts the unit."""
+    unit, numbers = lengths.get(symbol, "mm"), table.numbers(name)
+    if unit == "mm":
+        return numbers
+    if name.endswith(("_mm", "_mm2")):
+        raise DataError(f"{table.source}: the column {name} says mm, and length says {unit}")
+    return numbers * LENGTHS[unit] ** (2 if symbol == "g" else 1)
 
 
 def _column(table: Table, symbol: str, columns: Mapping[str, str]) -> str | None:

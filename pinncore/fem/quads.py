@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
 
 from ..errors import DataError
 from ..mesh import elements_of
@@ -68,6 +69,33 @@ class Quads:
         if away > _ON_GRID * math.sqrt(quads.weights.min()):
             raise DataError(f"data: a point lies {away:.3g} mm beside the Gauss point of its element: {reason}")
         return quads
+
+    @classmethod
+    def of_mesh(cls, nodes: Array, corners: Indices, x_mm: Array, y_mm: Array) -> Quads:
+        """Return the mesh of nodes [nodes, 2] and corners [elements, 4] with these Gauss points, in any order.
+
+        Raises `DataError` where a corner is no node, an element is none, or the points are not its 2 x 2 Gauss points.
+        """
+        if corners.min() < 0 or corners.max() >= len(nodes):
+            wrong = int(np.flatnonzero((corners < 0) | (corners >= len(nodes)))[0] // 4)
+            raise DataError(f"data: element {wrong + 1} names a node beyond the {len(nodes)} of the table of nodes")
+        if len(unused := np.setdiff1d(np.arange(len(nodes)), corners)):
+            raise DataError(f"data: node {unused[0] + 1} belongs to no element")
+        if len(x_mm) != corners.size:
+            raise DataError(f"data: {len(corners)} elements have {corners.size} Gauss points, the table {len(x_mm)}")
+        quads = cls(nodes, corners, np.arange(corners.size).reshape(-1, 4))
+        areas = np.linalg.det(quads._jacobians)
+        if not ((areas > 0).all(axis=1) | (areas < 0).all(axis=1)).all():
+            wrong = int(np.argmin((areas > 0).all(axis=1) | (areas < 0).all(axis=1)))
+            raise DataError(f"data: element {wrong + 1} is no quadrilateral: give its corners in the order around it")
+        away, order = cKDTree(np.stack([x_mm, y_mm], axis=1)).query(quads.values @ nodes)
+        if away.max() > _ON_GRID * math.sqrt(quads.weights.min()) or len(np.unique(order)) < len(order):
+            wrong = int(np.argmax(away))
+            raise DataError(
+                f"data: a Gauss point of element {wrong // 4 + 1} is missing: the nearest point lies {away[wrong]:.3g} "
+                "mm beside it"
+            )
+        return cls(nodes, corners, order.reshape(-1, 4))
 
     @property
     def points(self) -> int:

@@ -145,9 +145,9 @@ class NonlocalStrain(Problem):
         str | dict[str, Any],
         Doc(
             "The tables to train on: strb100 (bundled), {gauss_points: a.csv, lrb: b.csv, btb: c.csv}, {mat: d.mat, "
-            "increment: 164} or {npz: d.npz}. Beside tables: elocal_factor (auto, 1 or 10), columns ({x: NAME}), "
-            "length (mm, else m, cm, um, in), mesh (of a .mat). Strains are dimensionless; relative paths start at the "
-            "folder of the study file."
+            "increment: 164} or {npz: d.npz}. Beside tables: nodes and elements (the mesh), elocal_factor (auto, 1 or "
+            "10), columns ({x: NAME}), length (mm, else m, cm, um, in), mesh (of a .mat). Strains are dimensionless; "
+            "relative paths start at the folder of the study file."
         ),
     ] = "strb100"
     inputs: Annotated[

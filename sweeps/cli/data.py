@@ -17,8 +17,8 @@ from ..errors import StudyError
 from .options import AsJson, Force, print_json, refuse_taken, warn
 
 if TYPE_CHECKING:
+    from pinncore.data.increments import IncrementTables, TableFormat
     from pinncore.fem.damage import Increment
-    from pinncore.fem.tables import IncrementTables, TableFormat
 
 MOST_INCREMENTS: Final = 1000  # the plate is torn by then, and the analysis still converges
 
@@ -103,9 +103,9 @@ def build(
     Writes tables of the Gauss points, of the boundary nodes and of all nodes, for several increments in one pass. The
     files of an increment are written as soon as it is reached.
     """
+    from pinncore.data.increments import IncrementTables, table_files, tables_name
     from pinncore.fem.damage import DamageAnalysis
     from pinncore.fem.specimens import specimen as specimen_of
-    from pinncore.fem.tables import IncrementTables, table_files, tables_name
 
     started = time.monotonic()
     analysis = DamageAnalysis(specimen_of(specimen), mesh)

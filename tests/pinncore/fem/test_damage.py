@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pinncore import DataError, FieldData
+from pinncore.data.increments import COLUMNS, IncrementTables
 from pinncore.fem.assembly import CoupledSystem
 from pinncore.fem.damage import DamageAnalysis, Increment
 from pinncore.fem.material import equivalent_strain
 from pinncore.fem.quads import Quads
 from pinncore.fem.specimens import Specimen, specimen
-from pinncore.fem.tables import COLUMNS, IncrementTables
 
 STRB100 = specimen("strb100")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import scipy.io
 
+from pinncore.data.increments import COLUMNS, DISPLACEMENTS, IncrementTables
 from pinncore.data.loading import load_data
 from pinncore.fem.damage import DamageAnalysis, Increment
 from pinncore.fem.specimens import specimen
-from pinncore.fem.tables import COLUMNS, DISPLACEMENTS, IncrementTables
 from sweeps.inputs.opening import open_table
 from sweeps.study.loading import load_text
 
@@ -52,7 +52,7 @@ def tables() -> IncrementTables:
 def test_every_format_has_the_same_numbers(built: Path, tables: IncrementTables) -> None:
     """To the last bit; boundary tables have a reference in `.npz` alone, as the bundled data have."""
     assert sorted(file.name for file in built.iterdir() if "increment3" in file.name) == sorted(
-        [f"{NAME}_{table}.csv" for table in (*TABLES, "nodes")] + [f"{NAME}.npz", f"{NAME}.mat"]
+        [f"{NAME}_{table}.csv" for table in (*TABLES, "nodes", "elements")] + [f"{NAME}.npz", f"{NAME}.mat"]
     )
     npz = load_data({"npz": str(built / f"{NAME}.npz")})
     assert npz.sha256 == tables.data.sha256 and npz.notes == tables.data.notes

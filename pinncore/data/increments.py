@@ -12,11 +12,12 @@ import numpy as np
 import scipy.io
 from scipy.sparse.linalg import spsolve
 
-from ..data.loading import save_data
-from ..data.points import FieldData, Points
 from ..disk import write_whole
-from .damage import DamageAnalysis, Increment
-from .quads import Array, Indices, load, screened_poisson
+from ..fem.damage import DamageAnalysis, Increment
+from ..fem.quads import Array, Indices, load, screened_poisson
+from .loading import save_data
+from .points import FieldData, MeshTables, Points
+from .tables import CORNERS
 
 TableFormat = Literal["csv", "npz", "mat"]
 COLUMNS: Final = (  # of every table, as published; in a .mat file features 0 to 11
@@ -71,7 +72,9 @@ class IncrementTables:
             f"elocal, dimensionless: {gauss.elocal.min():.4g} to {gauss.elocal.max():.4g}, physical",
             f"{len(gauss)} Gauss points, {len(lrb)} left/right and {len(btb)} bottom/top nodes",
         ]
-        return FieldData(self.name, gauss, lrb, btb, 1, (*notes, *([increment.note] if increment.note else [])))
+        notes += [increment.note] if increment.note else []
+        mesh = MeshTables(self.analysis.quads.nodes, self.analysis.quads.corners)
+        return FieldData(self.name, gauss, lrb, btb, 1, tuple(notes), mesh=mesh)
 
     @cached_property
     def equation_error(self) -> float:
@@ -88,8 +91,10 @@ class IncrementTables:
         """Write the files of a format, each complete or not at all; `elocal_factor` multiplies `elocal` in csv."""
         files = [folder / name for name in table_files(self.name, kind)]
         if kind == "csv":
-            for file, columns in zip(files, self.tables.values(), strict=True):
-                write_whole(file, _csv(columns | {"elocal": elocal_factor * columns["elocal"]}))
+            corners = dict(zip(CORNERS, 1 + self.analysis.quads.corners.T, strict=True))
+            factors = {"elocal": elocal_factor}
+            for file, columns in zip(files, (*self.tables.values(), corners), strict=True):
+                write_whole(file, _csv({name: factors.get(name, 1) * values for name, values in columns.items()}))
         elif kind == "npz":
             save_data(self.data, files[0], {f"nodes/{name}": values for name, values in self.tables["nodes"].items()})
         else:
@@ -128,7 +133,7 @@ def tables_name(analysis: DamageAnalysis, increment: int) -> str:
 
 def table_files(name: str, kind: TableFormat) -> list[str]:
     """Return the names of the files of the tables `name`: in csv one for each table."""
-    return [f"{name}_{table}.csv" for table in _MAT_NAMES] if kind == "csv" else [f"{name}.{kind}"]
+    return [f"{name}_{table}.csv" for table in (*_MAT_NAMES, "elements")] if kind == "csv" else [f"{name}.{kind}"]
 
 
 def _named(values: Array) -> dict[str, Array]:
