@@ -21,7 +21,7 @@ from torch import Tensor
 from .disk import sync_folder, write_synced
 from .errors import CheckpointError
 
-VERSION = 3  # of the names in the states
+VERSION = 4  # of the names in the states
 
 
 @dataclass(frozen=True)

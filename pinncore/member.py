@@ -45,6 +45,20 @@ def pack_key(member: Member) -> tuple[str, ...]:
     return (problem.name, equation, *shape, str(train.allow_tf32), str(train.second_stage == "scipy"))
 
 
+def check_held_out(train: TrainSettings, problem: Problem) -> None:
+    """Raise `SettingError` where the best held-out weights are to be kept, but the problem has nothing to hold out.
+
+    Raises `DataError` where the problem's data cannot be read.
+    """
+    if train.final_weights == "best_heldout" and not any(len(points) for _, points in problem.held_out):
+        raise SettingError(
+            "final_weights",
+            train.final_weights,
+            f"needs points to hold out, which {problem.name} does not have here",
+            "Use final_weights: last.",
+        )
+
+
 def _structure(problem: Problem) -> Iterator[str]:
     """Yield the settings that members of a pack have in common: not the floats, unless they change a grid of points."""
     is_grid = getattr(problem, "points_sampler", None) in ("grid", "gauss")

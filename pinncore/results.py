@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 class MemberResult:
     """The result of a member: metrics, curves, weights, field. Fields are physical.
 
+    All but the curves are of the weights at the step `counts["kept_at"]`: the last ones, or the best held-out ones.
+
     `curves` maps column to array [rows]. `weights` maps the step (epochs of the first stage plus iterations of the
     second) to a flat vector. `seconds` are the member's share of its pack's time, by stage. `memory` is the form of the
     second stage's memory (None: SciPy keeps it). A member that failed has `failure` set, no metrics and no field.
@@ -54,10 +56,10 @@ class MemberResult:
 
 
 class MemberPredictor(Predictor):
-    """One trained member, alone in its engine."""
+    """One trained member, `row` of its engine, with parameters `x` [size]."""
 
-    def __init__(self, engine: Engine, x: Tensor) -> None:
-        self._engine, self._x = engine, x
+    def __init__(self, engine: Engine, x: Tensor, row: int = 0) -> None:
+        self._engine, self._x, self._row = engine, x, row
 
     def value(self, inputs: Array) -> Array:
         return self.channels(Channels(), PointSet("value", inputs, {}))[:, 0]
@@ -65,13 +67,13 @@ class MemberPredictor(Predictor):
     def channels(self, channels: Channels, points: PointSet) -> Array:
         """Return channels without data columns [outputs, channels, points]."""
         none = np.zeros((0, len(points.inputs)))
-        return _to_numpy(self._engine.channels(self._x, 0, channels, points, none))
+        return _to_numpy(self._engine.channels(self._x, self._row, channels, points, none))
 
     def residual(self, group: int, points: PointSet) -> Array:
-        return _to_numpy(self._engine.residuals(self._x, 0, group, points))
+        return _to_numpy(self._engine.residuals(self._x, self._row, group, points))
 
     def input_gradient(self, inputs: Array) -> Array:
-        return self._engine.slopes(self._x, 0, PointSet("slopes", inputs, {}))
+        return self._engine.slopes(self._x, self._row, PointSet("slopes", inputs, {}))
 
 
 def _to_numpy(tensor: Tensor) -> Array:

@@ -87,7 +87,7 @@ class TrainSettings:
         str,
         Doc(
             "Initial weights: torch, keras, tf1 (Xavier truncated normal), file:PATH (an npz file with arrays W1, b1, "
-            "W2, ...) or trial:STUDY/N (the last weights of trial N of the study in that folder); the shapes must be "
+            "W2, ...) or trial:STUDY/N (the final weights of trial N of the study in that folder); the shapes must be "
             "those of the network."
         ),
     ] = "torch"
@@ -189,6 +189,13 @@ class TrainSettings:
         Doc("Largest number of evaluations in the second stage; null sets no limit."),
     ] = None
 
+    final_weights: Annotated[
+        Literal["last", "best_heldout"],
+        Doc(
+            "Weights that are the result: last, or best_heldout (the smallest heldout_residual of looks every 10 "
+            "iterations of the second stage, which ends when 5 looks gain less than 1 %)."
+        ),
+    ] = "last"
     divergence_factor: Annotated[
         Annotated[float, Gt(1)],
         Doc("A member fails when its loss exceeds this times its first value."),

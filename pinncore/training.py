@@ -22,9 +22,11 @@ from .checkpoint import MemberState
 from .engines import Engine, Evaluation, engine_for
 from .errors import CheckpointError, SettingError
 from .initialisation import initial_parameters
-from .member import Member, pack_key
+from .member import Member, check_held_out, pack_key
 from .networks import Layers
 from .optim import (
+    LOOK_EVERY,
+    BestHeldOut,
     FirstOrderSettings,
     LBFGSSettings,
     PackedFirstOrder,
@@ -55,6 +57,7 @@ class _Progress:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     curves: list[list[float]] = field(default_factory=list)
     kept: dict[int, Array] = field(default_factory=dict)
+    held_out: BestHeldOut | None = None  # of members whose final weights are the best there
 
 
 def choose_device(device: str) -> torch.device:
@@ -73,7 +76,8 @@ class Pack:
     """Members in training on one device.
 
     `padded` fixes the layer sizes that members are padded to, where the engine pads (default: the widest member).
-    Raises `SettingError` where members cannot share a pack, `DataError` and `WeightsError` where files are wrong.
+    Raises `SettingError` where members cannot share a pack, or one is to keep its best held-out weights but its problem
+    has nothing to hold out; `DataError` and `WeightsError` where files are wrong.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class Pack:
                 len(members),
                 "must be at least one, and share problem, data, inputs, depth, activation, dtype and engine",
             )
+        for member in members:
+            check_held_out(member.train, member.problem)
         self.members = list(members)
         self.device, self._clock = choose_device(device), clock
         dtype = DTYPES[members[0].train.dtype]
@@ -113,7 +119,13 @@ class Pack:
             self.second = PackedScipy([_scipy(member.train) for member in members], self.x, positions)
         else:
             self.second = PackedLBFGS([_lbfgs(member) for member in members], self.x, positions)
-        self.progress = [_Progress(PHASES[0] if member.train.epochs else PHASES[1]) for member in members]
+        self.progress = [
+            _Progress(
+                PHASES[0] if member.train.epochs else PHASES[1],
+                held_out=BestHeldOut() if member.train.final_weights == "best_heldout" else None,
+            )
+            for member in members
+        ]
         self._rounds = [0] * len(members)  # how often the points of each were drawn anew
         self.results: list[MemberResult] = []  # of finished members, in the order in which they finished
 
@@ -131,7 +143,7 @@ class Pack:
 
     def fraction(self, row: int) -> float:
         """Return the share of its planned epochs and iterations that a member has completed."""
-        return (self.progress[row].epoch + self.second.iterations[row]) / max(self.planned(row), 1)
+        return self._step(row) / max(self.planned(row), 1)
 
     def planned(self, row: int) -> int:
         """Return the number of epochs and iterations that a member takes if nothing ends it earlier."""
@@ -143,7 +155,7 @@ class Pack:
 
         The row depends on the member only, not on the time of the call. Keys: loss, rel_l2 (NaN without reference).
         """
-        if self.progress[row].epoch + self.second.iterations[row] <= step:
+        if self._step(row) <= step:
             return None  # the row of a member's current step is not written yet
         newest = max(index for index, at in enumerate(self.course(row, "step")) if at <= step)  # the first is at step 0
         return {name: self.course(row, name)[newest] for name in ("loss", "rel_l2")}
@@ -292,9 +304,30 @@ class Pack:
                 for row, size in zip(recorded, sizes, strict=True)
             ],
         )
-        stopped = {row: reason for row in rows if (reason := self.second.stopped[row]) is not None}
+        stopped = dict.fromkeys(self._stalled(fresh + accepted), StopReason.HELD_OUT_STALLED)
+        stopped |= {row: reason for row in rows if (reason := self.second.stopped[row]) is not None}
         # only at the end of an iteration, because a line search may try larger losses
         return stopped | {row: StopReason.DIVERGED for row in accepted if self._diverges(row, self.second.losses[row])}
+
+    def _stalled(self, rows: list[int]) -> list[int]:
+        """Look at the held-out residuals that are due, and return the members that end because theirs has stalled."""
+        stalled = []
+        for row in rows:
+            held_out = self.progress[row].held_out
+            if held_out is not None and self.second.iterations[row] % LOOK_EVERY == 0:
+                self._look(row, held_out)
+                if held_out.has_stalled:
+                    stalled.append(row)
+        return stalled
+
+    def _look(self, row: int, held_out: BestHeldOut) -> None:
+        residual = self.members[row].problem.heldout_residual(MemberPredictor(self.engine, self.x[row], row))
+        assert residual is not None, "Pack refuses members without points to hold out"
+        held_out.look(residual, self._step(row), self._weights(row))
+
+    def _step(self, row: int) -> int:
+        """Return a member's step of both stages together."""
+        return self.progress[row].epoch + self.second.iterations[row]
 
     def _diverges(self, row: int, loss: float) -> bool:
         return loss > self.members[row].train.divergence_factor * self.progress[row].first_loss > 0
@@ -325,27 +358,38 @@ class Pack:
             )
 
     def _keep_weights(self, row: int) -> None:
-        epoch = self.progress[row].epoch + self.second.iterations[row]
-        self.progress[row].kept[epoch] = self.engine.layout.unpack(self.x[row], row).copy()
+        self.progress[row].kept[self._step(row)] = self._weights(row)
+
+    def _weights(self, row: int) -> Array:
+        """Return a member's own weights [parameters] at its last completed step."""
+        return self.engine.layout.unpack(self.x[row], row).copy()
 
     def _result(self, row: int, reason: StopReason) -> MemberResult:
-        """Return the result of a member, evaluated alone, at its own shape, at its last point, on all its points."""
+        """Return the result of a member, evaluated alone, at its own shape, at its final weights, on all its points.
+
+        Its curves end with its last weights, whichever are the final ones.
+        """
         member, progress, problem = self.members[row], self.progress[row], self.members[row].problem
-        self._keep_weights(row)
         self._renew([row])
         alone = self.engine.like([self.engine.problems[row]], self.engine.arrange([member.layers]))
-        flat = self.engine.layout.unpack(self.x[row], row)
-        x = alone.layout.pack([flat], dtype=self.x.dtype, device=self.device)
-        loss, terms, gradient = alone.evaluate(x)
-        (norm,) = norms(gradient)
         failure = reason.advice if reason.failed else None
+        x = alone.layout.pack([self._weights(row)], dtype=self.x.dtype, device=self.device)
+        loss, terms, gradient = alone.evaluate(x)
+        if failure is None:
+            self._record_last(row, [float(loss), *norms(gradient), *terms[0].tolist()])
+        kept_at, flat = self._final_weights(row, has_failed=reason.failed)
+        if kept_at != self._step(row):
+            x = alone.layout.pack([flat], dtype=self.x.dtype, device=self.device)
+            loss, terms, gradient = alone.evaluate(x)
+        (norm,) = norms(gradient)
+        progress.kept[kept_at] = flat
         metrics: dict[str, float | None] = {}
         if failure is None:
             metrics = problem.evaluate(MemberPredictor(alone, x[0]))
-            self._record_last(row, float(loss), norm, terms[0].tolist())
         counts = {
             "epochs_done": progress.epoch,
             "iterations_done": self.second.iterations[row],
+            "kept_at": kept_at,
             **{f"{phase}_evaluations": progress.evaluations[phase] for phase in PHASES},
             "evaluations": sum(progress.evaluations.values()),
         }
@@ -375,11 +419,20 @@ class Pack:
             problem.data_sha256,
         )
 
-    def _record_last(self, row: int, loss: float, norm: float, terms: list[float]) -> None:
+    def _final_weights(self, row: int, *, has_failed: bool) -> tuple[int, Array]:
+        """Return the step of the weights that are a member's result, and these: the best held-out ones, or the last."""
+        progress = self.progress[row]
+        if progress.held_out is not None and progress.phase == "second" and not has_failed:
+            self._look(row, progress.held_out)  # so that the last weights compete
+            if progress.held_out.kept_at is not None and progress.held_out.weights is not None:
+                return progress.held_out.kept_at, progress.held_out.weights
+        return self._step(row), self._weights(row)
+
+    def _record_last(self, row: int, numbers: list[float]) -> None:
         progress = self.progress[row]
         step = progress.epoch if progress.phase == "first" else self.second.iterations[row]
         if not progress.curves or progress.curves[-1][:2] != [PHASES.index(progress.phase), step]:
-            self._record([row], [[loss, norm, *terms]])
+            self._record([row], [numbers])
 
     def _curves(self, row: int) -> dict[str, NDArray[Any]]:
         terms = self.members[row].problem.terms
@@ -419,6 +472,9 @@ class Pack:
         tensors = {name: _narrow(name, tensor, place) for name, tensor in vectors.items()}
         tensors["curves"] = torch.as_tensor(np.array(progress.curves, dtype=np.float64))
         tensors |= {f"kept/{epoch}": torch.as_tensor(flat) for epoch, flat in progress.kept.items()}
+        held_out = progress.held_out
+        if held_out is not None and held_out.weights is not None:
+            tensors["best/weights"] = torch.as_tensor(held_out.weights)
         values = {
             "phase": progress.phase,
             "epoch": progress.epoch,
@@ -428,6 +484,7 @@ class Pack:
             "first": first_values,
             "second": second_values,
             "layers": list(member.layers),
+            "best": held_out and {"residuals": list(held_out.residuals), "kept_at": held_out.kept_at},
         }
         return MemberState(member.label, values, tensors)
 
@@ -460,6 +517,7 @@ class Pack:
             dict(values["seconds"]),
             state.tensors["curves"].tolist(),
             kept,
+            _best_held_out(state),
         )
 
 
@@ -523,6 +581,14 @@ def _scipy(train: TrainSettings) -> ScipySettings:
     )
 
 
+def _best_held_out(state: MemberState) -> BestHeldOut | None:
+    best = state.values["best"]
+    if best is None:
+        return None
+    weights = state.tensors.get("best/weights")
+    return BestHeldOut(list(best["residuals"]), best["kept_at"], None if weights is None else weights.numpy())
+
+
 def _narrow(name: str, tensor: Tensor, place: Tensor) -> Tensor:
     """Return a tensor of a member without the padding of its pack."""
     return tensor.clone() if _is_own(name) else tensor.index_select(-1, place)
@@ -536,7 +602,7 @@ def _widen(name: str, tensor: Tensor, place: Tensor, size: int) -> Tensor:
 
 def _is_own(name: str) -> bool:
     """Return whether a tensor has the member's own size: curves, kept weights, memories of an optimiser."""
-    return name == "curves" or name.startswith("kept/") or "/own/" in name
+    return name == "curves" or name.startswith(("kept/", "best/")) or "/own/" in name
 
 
 def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

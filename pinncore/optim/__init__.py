@@ -2,6 +2,8 @@
 
 from .first_order import FirstOrderSettings as FirstOrderSettings
 from .first_order import PackedFirstOrder as PackedFirstOrder
+from .held_out import LOOK_EVERY as LOOK_EVERY
+from .held_out import BestHeldOut as BestHeldOut
 from .lbfgs import LBFGSSettings as LBFGSSettings
 from .lbfgs import PackedLBFGS as PackedLBFGS
 from .scipy_lbfgsb import PackedScipy as PackedScipy

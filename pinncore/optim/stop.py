@@ -15,6 +15,7 @@ class StopReason(enum.StrEnum):
     STEP_TOLERANCE = "step_tolerance"
     LOSS_TOLERANCE = "loss_tolerance"
     NO_DESCENT = "no_descent"
+    HELD_OUT_STALLED = "held_out_stalled"
     NOT_FINITE = "not_finite"
     DIVERGED = "diverged"
     PRUNED = "pruned"
@@ -38,6 +39,9 @@ _ADVICE = {
     StopReason.STEP_TOLERANCE: "The last step was below tolerance_change; in float32 try float64.",
     StopReason.LOSS_TOLERANCE: "The loss changed by less than tolerance_change; in float32 try float64.",
     StopReason.NO_DESCENT: "The direction no longer descends; in float32 try float64, or a shorter history.",
+    StopReason.HELD_OUT_STALLED: (
+        "The held-out residual gained less than 1 % over 50 iterations; final_weights: last trains on."
+    ),
     StopReason.NOT_FINITE: "The loss or its gradient is not finite; lower adam_lr or look at the initial weights.",
     StopReason.DIVERGED: "The loss passed divergence_factor times its first value; lower adam_lr or first_step.",
     StopReason.PRUNED: "Ended early: others were better at the same share of their training, or it no longer improved.",

@@ -617,12 +617,17 @@ class Problem(abc.ABC):
             worst = np.abs(physical - solution).max(axis=1) / np.abs(solution).max(axis=1)
             found = {f"rel_l2_{name}": error for name, error in errors.items()}
             found |= {"rel_l2": rms(np.array(list(errors.values()))), "max_error": float(worst.max())}
-        if any(len(points) for _, points in self.held_out):
-            residuals = [predict.residual(index, points) for index, points in self.held_out]
-            forcing = [self.forcing(points) for _, points in self.held_out]
-            found["heldout_residual"] = rms(np.concatenate(residuals)) / rms(np.stack(forcing))
+        found[HELDOUT_RESIDUAL.name] = self.heldout_residual(predict)
         found |= self.measure(self.to_physical(raw, self.field_points), predict)
         return values | {name: value for name, value in found.items() if name in values}
+
+    def heldout_residual(self, predict: Predictor) -> float | None:
+        """Return the RMS of the residuals at points never trained on, over that of `forcing`; None without points."""
+        if not any(len(points) for _, points in self.held_out):
+            return None
+        residuals = [predict.residual(index, points) for index, points in self.held_out]
+        forcing = [self.forcing(points) for _, points in self.held_out]
+        return rms(np.concatenate(residuals)) / rms(np.stack(forcing))
 
     def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
         """Return metrics that only this problem has, from the physical outputs [outputs, points] on `field_points`."""

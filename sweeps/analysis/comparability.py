@@ -12,7 +12,7 @@ from .effects import label
 
 _DATA: Final = ("problem", "data_hash")
 _MACHINE: Final = ("host", "device", "engine_used")
-_NOT_RESULTS: Final = ("parameters", "epochs_done", "iterations_done")
+_NOT_RESULTS: Final = ("parameters", "epochs_done", "iterations_done", "kept_at")
 _VERSIONS: Final = (
     *("pinnsweep_version", "code_version", "torch_version", "numpy_version", "scipy_version", "numba_version"),
     *("python_version", "engine_used", "device", "cpu"),

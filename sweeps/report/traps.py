@@ -16,6 +16,7 @@ from pinncore.problems.columns import relative
 
 from ..errors import listed
 from ..query.text import shown
+from ..storage.schema import FIRST
 from ..trial.tables import Row
 from ..words import rounded
 from .data import ReportStudy, distinct, is_finite
@@ -180,7 +181,7 @@ def _second_stage(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
 def _overfitting(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     forms = distinct(rows, "problem_loss")
     sentences = [f"Loss: {listed(forms)}."] if forms else []
-    findings = [*_by_curve(study.curve), *_by_residual(study, best)]
+    findings = [*_by_curve(study.curve, best), *_by_residual(study, best)]
     sentences += [sentence for sentence, _ in findings]
     if not findings:
         sentences.append("This cannot be judged, because neither curves nor weights were kept.")
@@ -188,8 +189,15 @@ def _overfitting(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     return ("look out" if any(is_raised for _, is_raised in findings) else "fine", " ".join(sentences))
 
 
-def _by_curve(curve: dict[str, list[Any]]) -> Iterator[tuple[str, bool]]:
-    """Yield a sentence on the error of the best trial at its end, and whether it rose while the loss fell."""
+def _by_curve(curve: dict[str, list[Any]], best: Row) -> Iterator[tuple[str, bool]]:
+    """Yield a sentence on the error of the best trial at its end, and whether it rose while the loss fell.
+
+    The end is at the weights that are its result.
+    """
+    kept_at, steps = best["kept_at"], zip(curve["phase"], curve["step"], strict=True)
+    if kept_at is not None:
+        until = sum(phase == FIRST or step <= kept_at - best["epochs_done"] for phase, step in steps)
+        curve = {name: values[:until] for name, values in curve.items()}
     error, loss = (np.array(curve[name], dtype=float) for name in ("rel_l2", "loss"))
     if not len(error) or not np.isfinite(error).all():
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final
 
 from pinncore.errors import SettingError
@@ -110,7 +110,7 @@ def impossible_combinations(
             broken.setdefault((error.field, error.rule), (error, chosen, index))
     for error, chosen, index in broken.values():
         if not any(name in error.rule.split() for name in unsure):
-            yield _impossible(spec, error, chosen, index)
+            yield impossible(spec, error, chosen, index, involved=error.rule.split())
 
 
 def _judged_parts(chosen: Mapping[str, Any], together: Sequence[Sequence[str]], *, numbers: bool) -> set[str]:
@@ -144,9 +144,12 @@ def _state(spec: StudySpec) -> Iterator[Mistake]:
         yield Mistake("state", shown, "must not contain a password", hint)
 
 
-def _impossible(spec: StudySpec, error: SettingError, chosen: Mapping[str, Any], index: int) -> Mistake:
-    involved = {name: value for name, value in chosen.items() if name in error.rule.split() and name != error.field}
-    combined = ", ".join(f"{name} {value}" for name, value in involved.items())
+def impossible(
+    spec: StudySpec, error: SettingError, chosen: Mapping[str, Any], index: int, *, involved: Collection[str]
+) -> Mistake:
+    """Return the mistake that `chosen`, combination or row `index`, makes by its values of the fields `involved`."""
+    others = {name: value for name, value in chosen.items() if name in involved and name != error.field}
+    combined = ", ".join(f"{name} {value}" for name, value in others.items())
     subject = "This row" if spec.listed else "The space"
     hint = f"{subject} combines it with {combined}. " if combined else ""
     section = "space" if error.field in chosen else "train" if error.field in spec.train else "problem"

@@ -43,6 +43,10 @@ _RESULTS: Final = {
     "parameters": "Weights and biases of the network",
     "epochs_done": "Epochs of the first stage done",
     "iterations_done": "Iterations of the second stage done",
+    "kept_at": (
+        "Step of both stages together whose weights are the result, to which the loss, the metrics and the field "
+        "belong: the last one, or with final_weights best_heldout that of the smallest held-out residual"
+    ),
     "first_evaluations": "Evaluations of loss and gradient in the first stage",
     "second_evaluations": "Evaluations of loss and gradient in the second stage, including line searches",
     "evaluations": "Evaluations of both stages together",

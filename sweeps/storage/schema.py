@@ -49,7 +49,7 @@ _IDENTITY = (
 _OUTCOME = (
     *_columns(pa.string(), None, "stop_reason stop_advice failure"),
     *_columns(pa.int32(), "count", "parameters"),
-    *_columns(pa.int64(), "count", "epochs_done iterations_done"),
+    *_columns(pa.int64(), "count", "epochs_done iterations_done kept_at"),
     *_columns(pa.int64(), "count", "first_evaluations second_evaluations evaluations"),
     *_columns(pa.float64(), "s", "first_seconds second_seconds seconds"),
     *_columns(_TIME, None, "started_at finished_at"),

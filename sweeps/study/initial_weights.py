@@ -16,7 +16,7 @@ from .home import is_study
 
 
 def trial_weights(path: Path, trial: int) -> dict[str, NDArray[np.float64]]:
-    """Return the last weights of a COMPLETE trial, of its first replicate: W1 [in, out], b1 [out], W2, ...
+    """Return the final weights of a COMPLETE trial, of its first replicate: W1 [in, out], b1 [out], W2, ...
 
     `path` is the folder of its study; a duplicate has the weights of the trial it repeats. Raises `StudyError` where
     there is no such study or trial, where the trial did not complete, kept no weights, or has one that is not finite.

@@ -14,15 +14,15 @@ from typing import Any, Final
 from pinncore.data.loading import BUNDLED
 from pinncore.errors import DataError, PinnError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
-from pinncore.member import Member, engine_of
+from pinncore.member import Member, check_held_out, engine_of
 from pinncore.networks import Layers, layer_sizes
 from pinncore.problems import Problem
-from pinncore.settings import TrainSettings
+from pinncore.settings import TrainSettings, hints
 
 from ..errors import NOT_GIVEN, Mistake, StudyError
 from ..inputs.opening import open_table
 from ..spec.assembly import URL
-from ..spec.checks import impossible_combinations
+from ..spec.checks import impossible, impossible_combinations
 from ..spec.combinations import possible
 from ..spec.mistakes import did_you_mean, nearest
 from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, TRIAL_PREFIX, split_source
@@ -32,6 +32,7 @@ from .home import is_study
 from .initial_weights import layers_of, trial_weights
 
 _MOST_SHAPES: Final = 300  # tried for a source; of larger spaces only the corners are
+_MOST_STRUCTURES: Final = 50  # of problems that are asked for points to hold out, likewise
 
 
 def warnings_of(spec: StudySpec) -> tuple[str, ...]:
@@ -138,6 +139,27 @@ def _not_computable(spec: StudySpec, path: str, problem: Problem, unsure: Set[st
             yield Mistake(place, metric, rule, f"{problem.reference_advice}, or use the {key} {instead}.")
         else:
             yield Mistake(place, metric, f"cannot be computed from {path}: {reason}", f"Use another {key}.")
+
+
+def of_held_out(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield a mistake where trials are to keep their best held-out weights, but nothing can be held out."""
+    kind = spec.problem_class
+    structure = kind.pack_settings or tuple(name for name in hints(kind) if name not in kind.float_settings())
+    fields = ("final_weights", *structure)
+    if "best_heldout" not in spec.values("final_weights") or unsure & set(fields):
+        return
+    for index, chosen in enumerate(spec.listed or possible(spec, fields, _MOST_STRUCTURES, whole=True)):
+        config = spec.config(chosen)
+        train = TrainSettings(final_weights=config["train"]["final_weights"])
+        values = {name: as_setting(config["problem"][name]) for name in structure}
+        try:
+            check_held_out(train, kind(**values).reading(open_table))
+        except SettingError as error:
+            if error.field == "final_weights":  # impossible problems have mistakes of their own
+                yield impossible(spec, error, chosen, index, involved=structure)
+                return
+        except DataError:  # which has a mistake of its own
+            return
 
 
 def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -287,4 +309,4 @@ def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str
         yield f"{section}.{field}", getattr(spec, section)[field]
 
 
-FILE_CHECKS: Final = (of_problem, of_points, of_data, of_initial_weights, of_other_studies, of_state)
+FILE_CHECKS: Final = (of_problem, of_points, of_data, of_held_out, of_initial_weights, of_other_studies, of_state)

@@ -29,7 +29,9 @@ from ..study.replicates import quantile, value_of
 from .tables import Row, TrialReader, asked_trial, stage_ends
 
 WIDTH: Final = 80  # of the text, in columns
-OUTCOME: Final = ("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "rebatched", "taken_from")
+OUTCOME: Final = (
+    *("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "kept_at", "rebatched", "taken_from"),
+)
 PROVENANCE: Final = (
     *("pack", "attempt", "host", "cpu", "device", "engine_used", "lbfgs_memory_used", "started_at", "finished_at"),
     *("code_version", "pinnsweep_version", "python_version", "torch_version", "numpy_version", "scipy_version"),

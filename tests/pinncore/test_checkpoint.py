@@ -97,7 +97,7 @@ def flip(file: Path) -> None:
     [
         ("pack.json", Path.unlink, "cannot be read"),
         ("pack.json", cut, "cannot be read"),
-        ("pack.json", edit(lambda header: header.update(version=1)), "is of version 1, but this code reads version 3"),
+        ("pack.json", edit(lambda header: header.update(version=1)), "is of version 1, but this code reads version 4"),
         ("pack.json", edit(lambda header: header.pop("members")), "lacks members"),
         ("pack.json", lambda file: file.write_text("[1]"), "is of version None"),
         ("member-000012.json", Path.unlink, "cannot be read"),
