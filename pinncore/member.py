@@ -55,7 +55,7 @@ def check_held_out(train: TrainSettings, problem: Problem) -> None:
             "final_weights",
             train.final_weights,
             f"needs points to hold out, which {problem.name} does not have here",
-            "Use final_weights: last.",
+            "Use final_weights: last, or give it a condition (when).",
         )
 
 

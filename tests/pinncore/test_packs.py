@@ -366,6 +366,7 @@ def test_what_a_result_holds(problem: NonlocalStrain) -> None:
     assert list(counts) == [
         "epochs_done",
         "iterations_done",
+        "kept_at",
         "first_evaluations",
         "second_evaluations",
         "evaluations",

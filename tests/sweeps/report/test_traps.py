@@ -96,6 +96,16 @@ def test_an_error_that_rose_while_the_loss_fell_is_marked(tmp_path: Path) -> Non
     assert state == "look out" and "times its minimum, while the loss fell to" in evidence
 
 
+def test_what_came_after_the_kept_weights_is_no_overfitting(tmp_path: Path) -> None:
+    course = synthetic.curve(0)
+    is_late = course["step"] + np.where(np.array(course["phase"]) == "second", 1000, 0) > 1100
+    rising, falling = np.where(is_late, 0.2, 0.01), 50.0 / (1.0 + np.arange(course["step"].size))
+    curve = {"rel_l2": rising, "loss": falling}
+    assert marks(tmp_path / "last", curve=curve)[OVERFITTING][0] == "look out"
+    state, _, evidence = marks(tmp_path / "kept", lambda trial: {"kept_at": 1100}, curve=curve)[OVERFITTING]
+    assert state == "fine" and "The error of the best trial ended near its minimum" in evidence
+
+
 def test_what_a_study_has_not_cannot_be_a_trap(tmp_path: Path) -> None:
     bare = {"distance_to_local": None, "loss": None, "first_stage": "sgd", "iterations": 0}
     trap_marks = marks(tmp_path / "demo", lambda trial: bare, curve={"rel_l2": None})

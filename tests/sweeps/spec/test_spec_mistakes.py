@@ -111,6 +111,39 @@ def test_an_objective_that_needs_a_reference(files: Path) -> None:
     assert load_text(text, base=files).problem["data"]["elocal_factor"] == 1
 
 
+def test_best_weights_need_points_to_hold_out(files: Path) -> None:
+    """Between points on a line there are none."""
+    (files / "line.csv").write_text("xcoord,ycoord,g,elocal,enonlocal_true\n0,0,8,1e-4,1e-4\n99,0,8,1e-4,1e-4\n")
+    line, best = "{gauss_points: line.csv, lrb: lrb.csv, btb: btb.csv, elocal_factor: 1}", "final_weights: best_heldout"
+    rule = "needs points to hold out, which nonlocal_strain does not have here"
+    advice = 'got "best_heldout". Use final_weights: last, or give it a condition (when).'
+    assert mistakes(MINIMAL + f"problem: {{data: {line}}}\ntrain: {{{best}}}", files) == [
+        f"train.final_weights: {rule}, {advice}"
+    ]
+    data = f"data: {{choice: [strb100, {line}]}}"
+    (swept,) = mistakes(MINIMAL + f"space: {{{data}}}\ntrain: {{{best}}}", files)
+    assert swept.startswith(f'train.final_weights: {rule}, got "best_heldout". The space combines it with data ')
+    both = "final_weights: {choice: [last, best_heldout]"
+    (swept,) = mistakes(MINIMAL + f"space: {{{data}, {both}}}}}", files)
+    assert swept.startswith(f"space.final_weights: {rule}")
+    row = f"search: {{sampler: list, list: [{{}}, {{data: {line}, {best}}}]}}"
+    (listed,) = mistakes(f"study: s\n{row}", files)
+    assert listed.startswith(f"search.list[1].final_weights: {rule}")
+    assert load_text(MINIMAL + f"space: {{{data}, {both}, when: {{data: strb100}}}}}}", base=files)
+    assert load_text(MINIMAL + f"train: {{{best}}}", base=files)
+
+
+def test_best_weights_beside_both_formulations_need_a_condition() -> None:
+    """The residual at points is that of the strong formulation."""
+    forms, best = "formulation: {choice: [strong, fe]}", "final_weights: {choice: [best_heldout]"
+    rule = "needs points to hold out, which nonlocal_strain does not have here"
+    hint = "The space combines it with formulation fe. Use final_weights: last, or give it a condition (when)."
+    wrong = MINIMAL + f"space: {{{forms}}}\ntrain: {{final_weights: best_heldout}}"
+    assert mistakes(wrong) == [f'train.final_weights: {rule}, got "best_heldout". {hint}']
+    assert mistakes(MINIMAL + f"space: {{{forms}, {best}}}}}")[0].startswith(f"space.final_weights: {rule}")
+    assert load_text(MINIMAL + f"space: {{{forms}, {best}, when: {{formulation: strong}}}}}}", base=ELSEWHERE)
+
+
 def test_weights_are_checked_against_every_network_of_the_space(files: Path) -> None:
     def lines(text: str) -> list[str]:
         return [line.replace(str(files), "DIR") for line in mistakes(MINIMAL + text, files)]

@@ -14,6 +14,7 @@ import pytest
 
 from sweeps.errors import StudyError
 from sweeps.query.ranking import Ranking
+from sweeps.study.initial_weights import trial_weights
 from sweeps.trial.compare import reasons
 from sweeps.trial.retrain import retrain
 from sweeps.trial.tables import TrialReader, network_of
@@ -65,6 +66,26 @@ def test_replicates_out_of_a_mixed_pack_and_pruned_ones_come_again(patient: Path
         assert retrained.same, (row["trial"], row["replicate"], retrained.first, retrained.ends)
         assert retrained.state == row["state"]
         assert retrained.result is not None and retrained.result.counts["evaluations"] == row["evaluations"]
+
+
+def test_the_best_held_out_weights_are_the_result_everywhere(tmp_path: Path) -> None:
+    """In the row, in the table weights, for commands and for other studies, and again when trained anew."""
+    over_fitted = ("problem.loss=mean_square", "train.second_stage=ssbroyden", "train.final_weights=best_heldout")
+    space = 'space={"adam_lr": {"choice": [0.01]}}'
+    study_dir = sampled(tmp_path, *over_fitted, space, "train.width=8", trials=1, epochs=20, iterations=90)
+    row, reader = row_of(study_dir, 0), TrialReader.of(study_dir)
+    assert row["stop_reason"] == "held_out_stalled" and row["state"] == "COMPLETE"
+    assert 20 < row["kept_at"] == 20 + row["iterations_done"] - 50
+    weights = reader.kept_weights(row)
+    assert sorted(weights) == [0, row["kept_at"]]
+    assert int(reader.part("curves", row)["step"].max()) == row["iterations_done"], "the curve goes on"
+    taken = np.concatenate([array.ravel() for array in trial_weights(study_dir, 0).values()])
+    assert np.array_equal(taken, weights[row["kept_at"]])
+    metrics = network_of(study_dir, 0).metrics()
+    assert {name: row[name] for name in metrics} == metrics
+    retrained = retrain(study_dir, 0)
+    assert retrained.same and retrained.result is not None
+    assert retrained.result.counts["kept_at"] == row["kept_at"]
 
 
 def test_a_trial_that_repeats_another_stands_for_it(study: Path) -> None:
