@@ -20,6 +20,7 @@ from .geometry import Table
 from .member import Member
 from .networks import Layers, parameter_count
 from .problems import Column, PointSet, Problem
+from .problems.columns import rms
 from .results import MemberPredictor
 from .settings import TrainSettings
 from .training import DTYPES, choose_device
@@ -125,6 +126,26 @@ class TrainedNetwork:
                 sizes = [problem.residual_sizes.get(term, 1.0) for term in group.terms]
                 found |= dict(zip(group.terms, values * np.array(sizes)[:, None], strict=True))
         return found if len(found) != 1 else next(iter(found.values()))
+
+    def scaled_residuals(self, points: PointSet) -> dict[str, Array]:
+        """Return the residual [points] of each equation at points of the problem, by its name.
+
+        It is divided by the RMS of its forcing there, where the problem has one.
+        """
+        problem, found = self.problem, self.residual_at(points)
+        names = [term for term in problem.terms if term in problem.written.equations]
+        residuals = found if isinstance(found, dict) else {names[0]: found}
+        forcing = rms(problem.forcing(points))
+        return {name: values / (forcing * problem.residual_sizes.get(name, 1.0)) for name, values in residuals.items()}
+
+    @cached_property
+    def trained_residual(self) -> float:
+        """Return the RMS at the training points of what `scaled_residuals` returns."""
+        return rms(np.concatenate(list(self.scaled_residuals(self.problem.point_sets[0]).values())))
+
+    def loss(self) -> float:
+        """Return the loss on all points of the problem."""
+        return float(self._engine.evaluate(self._x[None]).loss)
 
     def covers(self, *coordinates: ArrayLike) -> NDArray[np.bool_]:
         """Return whether points [points] lie where the network was trained; elsewhere its values are extrapolated.

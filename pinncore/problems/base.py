@@ -106,6 +106,9 @@ class Problem(abc.ABC):
     limits: ClassVar[Mapping[str, Yardstick]] = {}  # errors that no training gets below, by the name of the data
     known_advice: ClassVar[str] = ""  # what to do where known data are much larger than in training
     reference_advice: ClassVar[str] = "Give the problem a reference"  # where a metric needs one
+    formulation_advice: ClassVar[str] = (  # where the exact minimiser of the loss has most of the error
+        "Use more points, other weights of the conditions, or another form of the equation"
+    )
 
     loss: Annotated[
         Literal["mean_square", "norm"],

@@ -99,8 +99,8 @@ COMMANDS: Final = (  # in the order of --help
     *(run.run, run.stop, run.extend, run.retry, problem.init, problem.problem, validate, plan, schema),
     *(studies.status, studies.list_studies, studies.delete, studies.compact, studies.gc),
     *(query.query, query.export, analysis.top, analysis.compare, analysis.effects, report.report),
-    *(dashboard.dashboard, trials.show, trials.retrain, trials.predict, trials.weights),
+    *(dashboard.dashboard, trials.show, trials.retrain, trials.predict, trials.weights, trials.error_budget),
     *(jobs.submit, jobs.jobs, jobs.logs, jobs.cancel, jobs.doctor),
 )
 for command in COMMANDS:
-    app.command(command.__name__.removesuffix("_studies"))(command)
+    app.command(command.__name__.removesuffix("_studies").replace("_", "-"))(command)

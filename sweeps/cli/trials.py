@@ -1,4 +1,4 @@
-"""The commands on one trial: `show`, `retrain`, `predict`, `weights`."""
+"""The commands on one trial: `show`, `retrain`, `predict`, `weights`, `error-budget`."""
 
 from __future__ import annotations
 
@@ -185,6 +185,31 @@ def weights(
     else:
         layers = "-".join(map(str, network.layers))
         typer.echo(f"wrote {output}: {chosen}, {layers}, {len(network.parameters)} parameters")
+
+
+def error_budget(
+    study: Study,
+    trial: Trial,
+    replicate: Replicate = 0,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Say where the error of one trial comes from.
+
+    Fits the network to the reference, and minimises the loss exactly where the equation is linear; this takes some
+    seconds. The result is kept in the study's folder for its report.
+    """
+    place, number = _place(study, root, trial)
+    from ..trial import error_budget
+
+    with _progress() as look:
+        row, record = error_budget.budget_of(place, number, replicate, look=look)
+    if error_budget.keep(place, row, record) is None:
+        warn([f"the report cannot show this: the folder of {place} cannot be written to"])
+    if as_json:
+        print_json({"study": str(place), "trial": row["trial"], "replicate": row["replicate"], **record})
+    else:
+        typer.echo(error_budget.text(place.name, row, record))
 
 
 def _place(study: Path, root: Path, trial: str) -> tuple[Path | Remote, int]:

@@ -17,8 +17,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from pinncore import PinnError, TrainedNetwork
-from pinncore.problems import PointSet, Problem
-from pinncore.problems.columns import rms
+from pinncore.problems import Problem
 from pinncore.problems.record import ProblemRecord
 from pinncore.problems.source import ProblemSource
 
@@ -220,27 +219,10 @@ class ReportStudy:
         except (SweepError, PinnError) as error:
             return str(error).replace(str(self.folder), self.name)  # a page names no folders
 
-    @cached_property
+    @property
     def trained_residual(self) -> float | None:
-        """Return the RMS residual of the best network at its training points, as `scaled_residuals` has it.
-
-        None where there is no network.
-        """
-        if isinstance(self.network, str):
-            return None
-        return rms(np.concatenate(list(self.scaled_residuals(self.network.problem.point_sets[0]).values())))
-
-    def scaled_residuals(self, points: PointSet) -> dict[str, NDArray[np.float64]]:
-        """Return the residual [points] of each equation of the best network, which must exist, by its name.
-
-        It is divided by the RMS of its forcing there, where the problem has one.
-        """
-        assert not isinstance(self.network, str)
-        problem, found = self.network.problem, self.network.residual_at(points)
-        names = [term for term in problem.terms if term in problem.written.equations]
-        residuals = found if isinstance(found, dict) else {names[0]: found}
-        forcing = rms(problem.forcing(points))
-        return {name: values / (forcing * problem.residual_sizes.get(name, 1.0)) for name, values in residuals.items()}
+        """Return the RMS residual of the best network at its training points, None where there is no network."""
+        return None if isinstance(self.network, str) else self.network.trained_residual
 
     def complete(self) -> pa.Table:
         """Return the rows of complete replicates of the trials that rank."""

@@ -60,7 +60,7 @@ def residual(study: ReportStudy, gallery: Gallery) -> Html:
     if not problem.held_out:
         return section(title, "There are no points between the training points, so there is no held-out residual.")
     _, points = problem.held_out[0]  # those of all equations
-    residuals = study.scaled_residuals(points)
+    residuals = network.scaled_residuals(points)
     pictures = [
         gallery.hang(
             "heldout-residual" if len(residuals) == 1 else f"heldout-residual-{name}",

@@ -26,6 +26,7 @@ from ..storage.schema import metric_columns
 from ..study.input_checks import FILE_CHECKS, warnings_of
 from ..trial.tables import Row
 from .answer import answer, ladder
+from .budget import error_budget
 from .cost import cost
 from .data import ReportStudy, at_one_moment, distinct
 from .field import maps, residual
@@ -96,6 +97,7 @@ def _page(study: ReportStudy, gallery: Gallery) -> str:
         parts = {
             "Best": _best(study, best),
             "Next": what_to_try(study),
+            "Error budget": error_budget(study, best, gallery),
             "Traps": traps(study, best),
             "Residual": residual(study, gallery),
             "Training": training(study, best, gallery),

@@ -1,0 +1,1 @@
+"""The error budget: where the error of a trained network comes from."""

@@ -1,0 +1,126 @@
+"""The parts of a trained network's error, and which of them matters most.
+
+The parts are measured apart, each by the relative L2 error or distance that it alone causes, and do not add up exactly:
+
+    approximation    the same network fitted to the reference itself
+    formulation      the exact minimiser of the same loss, where the equation is linear
+    optimisation     the distance of the network to that minimiser; what the loss has left
+    between points   the residual between the training points, over that at them
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from ..errors import DataError
+from ..problems import Problem
+from ..problems.columns import Array, rms
+from ..problems.declaring import output_columns
+from ..trained import TrainedNetwork
+from .approximation import Approximation, Look, best_fit
+from .linear import why_nonlinear
+from .minimiser import Minimiser, minimisers
+
+Part = Literal["approximation", "formulation", "optimisation", "between the points"]
+
+LARGE: Final = 0.5  # share of what is left to explain from which the approximation explains it
+OVERFITTED: Final = 2.0  # residual between the points over that at them, from which the points are fitted
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """The exact minimiser of the loss, in bases of several sizes, and the network's distance to the largest.
+
+    `distance` is the relative L2 distance, in units of the reference.
+    """
+
+    minimisers: tuple[Minimiser, ...]
+    distance: float
+
+    @property
+    def exact(self) -> Minimiser:
+        """Return the minimiser in the largest basis."""
+        return self.minimisers[-1]
+
+
+@dataclass(frozen=True)
+class ErrorBudget:
+    """The error of a network, and what it consists of.
+
+    `formulation` is a text where it is not known, which says why. Residuals are RMS values over that of the forcing;
+    None where there are no points between the training points.
+    """
+
+    rel_l2: float
+    loss: float
+    approximation: Approximation
+    formulation: Formulation | str
+    residual_at: float
+    residual_between: float | None
+
+    @property
+    def fits_points(self) -> bool:
+        """Return whether the network fits its training points better than the solution."""
+        has_less = isinstance(self.formulation, Formulation) and self.loss < self.formulation.exact.loss
+        return has_less or (self.residual_between or 0.0) > OVERFITTED * self.residual_at
+
+    @property
+    def largest(self) -> Part:
+        """Return the part to work on first."""
+        left = self.rel_l2
+        if isinstance(self.formulation, Formulation):
+            left = self.formulation.distance
+            if self.formulation.exact.rel_l2 >= left:
+                return "formulation"
+        if self.approximation.rel_l2 >= LARGE * left:
+            return "approximation"
+        return "between the points" if self.fits_points else "optimisation"
+
+
+def error_budget(network: TrainedNetwork, look: Look | None = None) -> ErrorBudget:
+    """Return the error budget of a network. Raises `DataError` where its problem has no reference.
+
+    `look` is called with the pack of the fits from time to time.
+    """
+    problem = network.problem
+    if (reason := _why_not(problem)) is not None:
+        raise DataError(f"{problem.name}: an error budget needs a reference, and {reason}. {problem.reference_advice}")
+    fields = network.field()
+    found = np.stack([fields[column.name] for column in output_columns(problem.outputs)[::2]])
+    assert problem.solution is not None
+    return ErrorBudget(
+        _distance(found, problem.solution, problem),
+        network.loss(),
+        best_fit(network, look),
+        _formulation(problem, found),
+        network.trained_residual,
+        network.metrics().get("heldout_residual"),
+    )
+
+
+def _why_not(problem: Problem) -> str | None:
+    if problem.solution is None:
+        return "there is none"
+    return None if problem.solution.any(axis=1).all() else "it is 0 everywhere"
+
+
+def _formulation(problem: Problem, found: Array) -> Formulation | str:
+    if (reason := why_nonlinear(problem)) is not None:
+        return reason
+    exact = tuple(minimisers(problem))
+    if not exact:
+        return "the points are too few"
+    return Formulation(exact, _distance(found, problem.to_physical(exact[-1].raw, problem.field_points), problem))
+
+
+def _distance(one: Array, other: Array, problem: Problem) -> float:
+    """Return the relative L2 distance of two fields [outputs, points]: the root mean square over the outputs."""
+    assert problem.solution is not None
+    sizes = [
+        np.linalg.norm(one_ - other_) / np.linalg.norm(s)
+        for one_, other_, s in zip(one, other, problem.solution, strict=True)
+    ]
+    return rms(np.array(sizes))
