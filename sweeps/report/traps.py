@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import spearmanr
 
+from pinncore.budget.parts import OVERFITTED
 from pinncore.problems.columns import relative
 
 from ..errors import listed
@@ -30,7 +31,6 @@ WELL_RANKED: Final = 0.9  # rank correlation from which the loss orders trials m
 EPSILON_MATTERS: Final = 100.0  # gradients over epsilon below which epsilon changes a step by more than a per cent
 MANY_EVALUATIONS: Final = 2.0  # per iteration of the second stage; with a suitable first step it is 1.2
 RISEN: Final = 1.1  # final over minimum error above which the error has risen
-OVERFITTED: Final = 2.0  # held-out residual over the residual at training points that counts as overfitting
 _FEWEST: Final = 5  # trials needed for a rank correlation
 
 ADAMS: Final = ("adam", "adamw")  # first stages with Adam's epsilon
