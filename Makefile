@@ -20,6 +20,7 @@ install: .venv/.installed  ## make .venv with everything in it (TORCH=... for an
 demo: install  ## run a small sweep on the real data, then show its best trials and its report (4 minutes)
 	$(BIN)/pinnsweep run examples/quickstart.yaml --root runs
 	$(BIN)/pinnsweep top runs/quickstart
+	$(BIN)/pinnsweep error-budget runs/quickstart best
 	$(BIN)/pinnsweep report runs/quickstart
 	@printf '\nThree commands to try next:\n'
 	@printf '  $(BIN)/pinnsweep %s\n' 'query runs/quickstart "SELECT init, min(rel_l2) FROM trials GROUP BY init"' \

@@ -132,7 +132,7 @@ class TrainedNetwork:
 
         It is divided by the RMS of its forcing there, where the problem has one.
         """
-        problem, found = self.problem, self.residual_at(points)
+        problem, found = self.problem.pointwise, self.residual_at(points)
         names = [term for term in problem.terms if term in problem.written.equations]
         residuals = found if isinstance(found, dict) else {names[0]: found}
         forcing = rms(problem.forcing(points))
@@ -140,12 +140,16 @@ class TrainedNetwork:
 
     @cached_property
     def trained_residual(self) -> float:
-        """Return the RMS at the training points of what `scaled_residuals` returns."""
-        return rms(np.concatenate(list(self.scaled_residuals(self.problem.point_sets[0]).values())))
+        """Return the RMS of what `scaled_residuals` returns, at the points of the first equation."""
+        return rms(np.concatenate(list(self.scaled_residuals(self.problem.pointwise.point_sets[0]).values())))
 
     def loss(self) -> float:
         """Return the loss on all points of the problem."""
         return float(self._engine.evaluate(self._x[None]).loss)
+
+    def raw(self, points: PointSet) -> Array:
+        """Return the outputs of the bare network [outputs, points] at points of the problem."""
+        return self._predictor.value(points.inputs)
 
     def covers(self, *coordinates: ArrayLike) -> NDArray[np.bool_]:
         """Return whether points [points] lie where the network was trained; elsewhere its values are extrapolated.

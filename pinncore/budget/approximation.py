@@ -48,7 +48,6 @@ def best_fit(network: TrainedNetwork, look: Look | None = None) -> Approximation
     of the mean square error relative to the mean square. `look` is called with the pack from time to time.
     """
     problem = fitted_problem(network.problem)
-    method = "ssbroyden" if len(network.parameters) <= DENSE_PARAMETERS else "lbfgs"
     again = TrainSettings(
         width=network.train.width,
         depth=network.train.depth,
@@ -57,7 +56,7 @@ def best_fit(network: TrainedNetwork, look: Look | None = None) -> Approximation
         epochs=EPOCHS,
         adam_lr=LEARNING_RATE,
         lr_schedule="cosine",
-        second_stage=method,
+        second_stage="ssbroyden" if len(network.parameters) <= DENSE_PARAMETERS else "lbfgs",
         iterations=ITERATIONS,
         lbfgs_curvature="relative",
         tolerance_grad=0.0,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import scipy.linalg
@@ -36,13 +36,12 @@ _ROWS: Final = 4096  # points that are reduced at a time
 
 @dataclass(frozen=True)
 class Minimiser:
-    """The function of a basis with the smallest loss: its size, loss, relative L2 error, and raw values.
+    """The function with the smallest loss in a basis of so many functions: its loss, relative L2 error, raw values.
 
     `raw` [outputs, points] are what a network would give on the field points.
     """
 
-    kind: Kind
-    size: int
+    kind: Kind | Literal["finite elements"]
     functions: int
     loss: float
     rel_l2: float
@@ -73,7 +72,7 @@ def minimisers(problem: Problem) -> Iterator[Minimiser]:
         )
         error = problem.error(raw)
         assert error is not None
-        yield Minimiser(basis.kind, size, functions, loss, error, raw)
+        yield Minimiser(basis.kind, functions, loss, error, raw)
 
 
 def basis_for(problem: Problem, terms: list[LinearTerm]) -> Basis | None:
@@ -125,14 +124,14 @@ def _reduced(problem: Problem, basis: Basis, term: LinearTerm) -> Array:
         at = slice(start, start + _ROWS)
         values = {name: numbers[at] for name, numbers in term.points.values.items()}
         points = PointSet(term.name, term.points.inputs[at], values)
-        blocks = [np.zeros(()) for _ in problem.outputs]
+        blocks: list[Array] = [np.zeros(()) for _ in problem.outputs]
         for (output, orders), factors in term.coefficients.items():
             blocks[output] = blocks[output] + factors[at, None] * _functions(problem, basis, points, orders)
         width = next(block.shape[1] for block in blocks if block.ndim)
         design = np.stack([np.broadcast_to(block, (len(points), width)) for block in blocks], axis=2)
         rows = np.hstack([design.reshape(len(points), -1), -term.free[at, None]])
         rows = np.vstack([triangle, rows]) if triangle.size else rows
-        triangle = np.linalg.qr(rows, mode="r")
+        triangle = _triangle(rows)
     return triangle
 
 
@@ -157,8 +156,12 @@ def _minimum(parts: list[Array], scales: Array, *, is_norm: bool) -> tuple[Array
     return unknowns, loss
 
 
+def _triangle(rows: Array) -> Array:
+    return np.asarray(np.linalg.qr(rows, mode="r"))
+
+
 def _least_squares(rows: Array) -> Array:
-    triangle = np.linalg.qr(rows, mode="r")
+    triangle = _triangle(rows)
     count = rows.shape[1] - 1
     corner = triangle[:count, :count]
     size = np.abs(np.diag(corner))

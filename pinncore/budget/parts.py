@@ -18,11 +18,12 @@ import numpy as np
 from ..errors import DataError
 from ..problems import Problem
 from ..problems.columns import Array, rms
-from ..problems.declaring import output_columns
+from ..problems.nonlocal_strain import NonlocalStrain
 from ..trained import TrainedNetwork
 from .approximation import Approximation, Look, best_fit
 from .linear import why_nonlinear
 from .minimiser import Minimiser, minimisers
+from .nodal import nodal_errors, nodal_minimiser
 
 Part = Literal["approximation", "formulation", "optimisation", "between the points"]
 
@@ -35,11 +36,14 @@ OVERFITTED: Final = 2.0  # residual between the points over that at them, from w
 class Formulation:
     """The exact minimiser of the loss, in bases of several sizes, and the network's distance to the largest.
 
-    `distance` is the relative L2 distance, in units of the reference.
+    `distance` is the L2 norm of the difference over that of the reference: at the field points, with finite elements
+    as the shape functions read nodal values there. So read, the network's error is `nodal[0]`, the minimiser's
+    `nodal[1]`.
     """
 
     minimisers: tuple[Minimiser, ...]
     distance: float
+    nodal: tuple[float, float] | None = None
 
     @property
     def exact(self) -> Minimiser:
@@ -52,21 +56,26 @@ class ErrorBudget:
     """The error of a network, and what it consists of.
 
     `formulation` is a text where it is not known, which says why. Residuals are RMS values over that of the forcing;
-    None where there are no points between the training points.
+    both are None where no residual is held out.
     """
 
     rel_l2: float
     loss: float
     approximation: Approximation
     formulation: Formulation | str
-    residual_at: float
+    residual_at: float | None
     residual_between: float | None
 
     @property
     def fits_points(self) -> bool:
         """Return whether a smaller loss would fit the training points better, and not the solution."""
         has_passed = isinstance(self.formulation, Formulation) and self.loss < PASSED * self.formulation.exact.loss
-        return has_passed or (self.residual_between or 0.0) > OVERFITTED * self.residual_at
+        return has_passed or self.is_larger_between(OVERFITTED)
+
+    def is_larger_between(self, times: float) -> bool:
+        """Return whether the residual between the training points is over so many times that at them."""
+        at, between = self.residual_at, self.residual_between
+        return at is not None and between is not None and between > times * at
 
     @property
     def largest(self) -> Part:
@@ -89,16 +98,16 @@ def error_budget(network: TrainedNetwork, look: Look | None = None) -> ErrorBudg
     problem = network.problem
     if (reason := _why_not(problem)) is not None:
         raise DataError(f"{problem.name}: an error budget needs a reference, and {reason}. {problem.reference_advice}")
-    fields = network.field()
-    found = np.stack([fields[column.name] for column in output_columns(problem.outputs)[::2]])
-    assert problem.solution is not None
+    raw, between = network.raw(problem.field_points), network.metrics().get("heldout_residual")
+    error = problem.error(raw)
+    assert error is not None
     return ErrorBudget(
-        _distance(found, problem.solution, problem),
+        error,
         network.loss(),
         best_fit(network, look),
-        _formulation(problem, found),
-        network.trained_residual,
-        network.metrics().get("heldout_residual"),
+        _formulation(network, raw),
+        None if between is None else network.trained_residual,
+        between,
     )
 
 
@@ -108,20 +117,18 @@ def _why_not(problem: Problem) -> str | None:
     return None if problem.solution.any(axis=1).all() else "it is 0 everywhere"
 
 
-def _formulation(problem: Problem, found: Array) -> Formulation | str:
+def _formulation(network: TrainedNetwork, raw: Array) -> Formulation | str:
+    """Return the exact minimiser of the network's loss; `raw` are its outputs [outputs, points] on the field points."""
+    problem = network.problem
+    if isinstance(problem, NonlocalStrain) and problem.loss_form == "energy":
+        error, least, distance = nodal_errors(problem, network)
+        return Formulation((nodal_minimiser(problem),), distance, (error, least))
     if (reason := why_nonlinear(problem)) is not None:
         return reason
     exact = tuple(minimisers(problem))
     if not exact:
         return "the points are too few"
-    return Formulation(exact, _distance(found, problem.to_physical(exact[-1].raw, problem.field_points), problem))
-
-
-def _distance(one: Array, other: Array, problem: Problem) -> float:
-    """Return the relative L2 distance of two fields [outputs, points]: the root mean square over the outputs."""
     assert problem.solution is not None
-    sizes = [
-        np.linalg.norm(one_ - other_) / np.linalg.norm(s)
-        for one_, other_, s in zip(one, other, problem.solution, strict=True)
-    ]
-    return rms(np.array(sizes))
+    found, exactly = (problem.to_physical(each, problem.field_points) for each in (raw, exact[-1].raw))
+    away = np.linalg.norm(found - exactly, axis=1) / np.linalg.norm(problem.solution, axis=1)
+    return Formulation(exact, rms(away))

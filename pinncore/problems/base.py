@@ -106,9 +106,6 @@ class Problem(abc.ABC):
     limits: ClassVar[Mapping[str, Yardstick]] = {}  # errors that no training gets below, by the name of the data
     known_advice: ClassVar[str] = ""  # what to do where known data are much larger than in training
     reference_advice: ClassVar[str] = "Give the problem a reference"  # where a metric needs one
-    formulation_advice: ClassVar[str] = (  # where the exact minimiser of the loss has most of the error
-        "Use more points, other weights of the conditions, or another form of the equation"
-    )
 
     loss: Annotated[
         Literal["mean_square", "norm"],
@@ -289,6 +286,11 @@ class Problem(abc.ABC):
     def coupling(self) -> Any:
         """Return the sparse matrix [points, points] M of the coupled group, where the loss form is "energy"."""
         raise NotImplementedError  # of problems that have a coupled group
+
+    @property
+    def formulation_advice(self) -> str:
+        """Return what to do where the exact minimiser of the loss has most of the error."""
+        return "Use more points, other weights of the conditions, or another form of the equation"
 
     @property
     def pointwise(self) -> Problem:

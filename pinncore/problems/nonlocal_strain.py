@@ -256,6 +256,16 @@ class NonlocalStrain(Problem):
     def coupling(self) -> Any:
         return self.finite_elements.matrix
 
+    @property
+    def formulation_advice(self) -> str:
+        if self.formulation == "fe":
+            return "Read the network at the nodes (rel_l2_nodal), or use data on a finer mesh"
+        if self.scale_scope != "consistent" and self.scale_factor != 1.0:
+            return "Use scale_scope: consistent, for this scale_factor changes the equation"
+        if "elocal" in self.inputs:
+            return "Use inputs: [x, y], for with the local strain as an input, u = e has no loss"
+        return "Use formulation: fe, whose exact minimiser is the finite-element solution"
+
     @cached_property
     def pointwise(self) -> NonlocalStrain:
         if self.formulation == "strong":

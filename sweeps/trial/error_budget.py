@@ -21,6 +21,7 @@ from .tables import Row, TrialReader
 
 FOLDER: Final = "error_budgets"  # in the folder of a study: a file for each replicate
 NOT_A_SUM: Final = "The parts are measured apart and do not add up exactly."
+_ROUNDING: Final = 1e-9  # relative errors up to this are shown as 0
 _MOST_BYTES: Final = 1 << 20
 _TRAINING: Final = ("trial", "replicate", "seed", "config_hash", "data_hash", "evaluations", "loss")  # which it was
 
@@ -62,6 +63,8 @@ def budget_of(
 def _record(budget: ErrorBudget, problem: Problem) -> dict[str, Any]:
     formulation, numbers = budget.formulation, dict[str, Any]()
     if isinstance(formulation, Formulation):
+        if formulation.nodal is not None:
+            numbers["rel_l2_nodal"] = formulation.nodal[0]
         numbers["minimisers"] = [
             {"basis": each.kind, "functions": each.functions, "loss": each.loss, "rel_l2": each.rel_l2}
             for each in formulation.minimisers
@@ -94,8 +97,8 @@ def _lines(budget: ErrorBudget) -> Iterator[Line]:
         yield Line("formulation", formulation.exact.rel_l2, _about_minimiser(formulation))
         yield Line("optimisation", formulation.distance, _about_loss(budget.loss, formulation))
     between, at = budget.residual_between, budget.residual_at
-    text = "Not computed: no points between the training points are known."
-    if between is not None:
+    text = "Not computed: no residual is held out."
+    if between is not None and at is not None:
         text = f"The residual is {between:.3g} between the training points and {at:.3g} at them"
         text += f": {between / at:.2g} times as large." if at else "."
     yield Line("between the points", None, text)
@@ -110,6 +113,12 @@ def _about_fit(fit: Approximation) -> str:
 
 def _about_minimiser(formulation: Formulation) -> str:
     *smaller, exact = formulation.minimisers
+    if formulation.nodal is not None:
+        return (
+            f"The exact minimiser of this loss is the finite-element solution at {exact.functions:,} nodes: "
+            f"{_percent(formulation.nodal[1])} off where the shape functions read it, {_percent(exact.rel_l2)} where a "
+            "smooth function through its nodal values does."
+        )
     text = f"The exact minimiser of this loss among {exact.functions:,} {exact.kind} is {_percent(exact.rel_l2)} off"
     others = ", ".join(f"{_percent(each.rel_l2)} among {each.functions:,}" for each in smaller)
     return f"{text} ({others})." if others else f"{text}."
@@ -117,6 +126,12 @@ def _about_minimiser(formulation: Formulation) -> str:
 
 def _about_loss(loss: float, formulation: Formulation) -> str:
     least = formulation.exact.loss
+    if formulation.nodal is not None:
+        return (
+            f"The loss is {loss:.4g}, at least 0; read by the shape functions, the prediction is "
+            f"{_percent(formulation.distance)} away from the finite-element solution and "
+            f"{_percent(formulation.nodal[0])} off."
+        )
     text = f"The loss is {loss:.4g}, that of the exact minimiser {least:.4g}; the prediction is "
     text += f"{_percent(formulation.distance)} away from that minimiser."
     return text
@@ -124,23 +139,23 @@ def _about_loss(loss: float, formulation: Formulation) -> str:
 
 def _advice(budget: ErrorBudget, problem: Problem) -> str:
     """Return what to change about the largest part."""
-    if budget.largest == "between the points":
-        if (budget.residual_between or 0.0) <= budget.residual_at:
-            return (
-                "The network fits its training points better than the smooth solution of the equation does, so more "
-                "iterations make it worse. Use more points or fewer iterations."
-            )
-        return "The network fits its training points and not what lies between them. Use more points."
+    points = "The network fits its training points and not what lies between them."
+    if not budget.is_larger_between(1.0):
+        points = "The loss is below that of the exact minimiser: from here on, a smaller loss is no smaller error."
     advice: dict[Part, str] = {
         "approximation": "The network is too small for this solution. Make it wider or deeper (width, depth).",
         "formulation": f"Even a perfect training of this loss ends here. {problem.formulation_advice}.",
-        "optimisation": "The training ended too early. Use more iterations, or second_stage: ssbroyden.",
+        "optimisation": (
+            "The training ended far from the smallest loss. Use more iterations, second_stage: ssbroyden or other "
+            "seeds."
+        ),
+        "between the points": f"{points} Use more points, or final_weights: best_heldout.",
     }
     return advice[budget.largest]
 
 
 def _percent(value: float) -> str:
-    return rounded(value, is_percent=True)
+    return rounded(value if value > _ROUNDING else 0.0, is_percent=True)
 
 
 # ---- text, and the copy for the report -----------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from pinncore import Box, DataError, Problem, TrainedNetwork, TrainSettings
-from pinncore.budget import approximation
+from pinncore import Box, DataError, NonlocalStrain, Problem, TrainedNetwork, TrainSettings
+from pinncore.budget import approximation, parts
 from pinncore.budget.approximation import Approximation, best_fit
 from pinncore.budget.minimiser import Minimiser
 from pinncore.budget.parts import ErrorBudget, Formulation, error_budget
@@ -74,13 +74,29 @@ def test_the_formulation_is_blamed_where_the_equation_is_another() -> None:
     assert budget.largest == "formulation"
 
 
+def test_finite_elements_have_their_solution_as_the_exact_minimiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The truth is that solution; the network u = 0 is 100 % away from it."""
+    monkeypatch.setattr(parts, "best_fit", lambda *_: Approximation(0.001, "new weights", 6400))
+    problem = NonlocalStrain(formulation="fe")
+    zero = TrainedNetwork(problem, TrainSettings(width=1, depth=1), np.zeros(5))
+    budget = error_budget(zero)
+    assert isinstance(budget.formulation, Formulation) and budget.formulation.nodal is not None
+    assert budget.formulation.nodal == (1.0, pytest.approx(0, abs=1e-10))
+    assert budget.formulation.distance == pytest.approx(1.0)
+    assert budget.formulation.exact.rel_l2 == pytest.approx(0.0073, abs=1e-3)
+    solution = problem.nodes.values["u_h"]
+    assert budget.loss == pytest.approx(solution @ (problem.coupling @ solution) / 2)
+    assert (budget.rel_l2, budget.residual_at, budget.residual_between) == (1.0, None, None)
+    assert budget.largest == "optimisation"
+
+
 def test_without_a_reference_there_is_no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approximation, "Pack", None)  # nothing is trained
     with pytest.raises(DataError, match=r"unknown: an error budget needs a reference.*Give the problem a reference"):
         error_budget(network(Unknown(points=8), 1.0, 0.0, 1.0, 0.0))
 
 
-EXACT = Minimiser("cosines", 4, 16, 4.0, 0.005, np.zeros((1, 1)))
+EXACT = Minimiser("cosines", 16, 4.0, 0.005, np.zeros((1, 1)))
 BUDGET = ErrorBudget(0.02, 5.0, Approximation(0.001, "new weights", 10), Formulation((EXACT,), 0.018), 0.05, 0.04)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sweeps.figures import courses, drawing, maps
+from sweeps.figures import budget, courses, drawing, maps
 from sweeps.figures import studies as studyfigures
 
 from .. import synthetic
@@ -54,6 +54,9 @@ def test_figures_of_odd_values_are_drawn() -> None:
         "adam_lr", [1e-3], np.array([3.0]), scale="log", unfinished={"failed": [1e-4], "pruned": [1e-5, 1e-2]}
     )
     courses.weight_maps({"epoch 0": np.zeros((3, 1))}, title="zeros")
+    for parts in ({"a": None, "b": None}, {"a": 1e-9, "b": 0.5}, {"a": 0.0, "b": None}):
+        for whole in (0.0, 0.01):
+            budget.budget_bars(parts, whole=whole, title="Trial 1")
     one_row = {
         name: values[:1] if name not in ("trial", "replicate") else values
         for name, values in synthetic.curve(0).items()

@@ -10,7 +10,9 @@ import pytest
 
 from pinncore.budget import approximation
 from sweeps.query.query import best_trial
-from sweeps.report import gallery, write_report
+from sweeps.report.budget import error_budget as section
+from sweeps.report.data import at_one_moment
+from sweeps.report.gallery import Gallery
 from sweeps.study.loading import load_spec
 from sweeps.trial import error_budget
 from sweeps.trial.tables import TrialReader
@@ -52,18 +54,21 @@ def test_the_parts_are_printed_and_kept(study: Path) -> None:
     assert f"Look first at: {kept.largest}. {kept.advice}" in done.stdout
 
 
-def test_the_report_shows_what_was_kept_of_the_same_training(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gallery, "picture_bytes", lambda *figure: b"<svg/>")
+def in_report(study: Path) -> tuple[str, dict[str, bytes]]:
+    """Return the section of the report, and its pictures by the names of their files."""
+    gallery = Gallery("svg")
+    return at_one_moment(study, lambda read: str(section(read, read.best or {}, gallery))), gallery.files
+
+
+def test_the_report_shows_what_was_kept_of_the_same_training(study: Path) -> None:
     best = best_trial(study)
     command = f"pinnsweep error-budget small {best}"
-    page = write_report(study).page
-    assert command in page.read_text() and "Look first at" not in page.read_text()
+    text, pictures = in_report(study)
+    assert command in text and "Look first at" not in text and not pictures
     assert invoke("error-budget", study, "best").exit_code == 0
-    written = write_report(study, figures=tmp_path / "figures")
-    assert "Look first at" in written.page.read_text() and command not in written.page.read_text()
-    assert "error-budget.svg" in [file.name for file in written.figures]
+    text, pictures = in_report(study)
+    assert "Look first at" in text and command not in text
+    assert list(pictures) == ["error-budget.svg"]
     (file,) = (study / error_budget.FOLDER).iterdir()
     whole = json.loads(file.read_text())
     for damaged in ("{", "[]", json.dumps(whole | {"parts": 3}), json.dumps(whole | {"training": {}})):

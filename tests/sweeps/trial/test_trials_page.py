@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pinncore.budget import approximation
 from sweeps.study.loading import load_spec
 from sweeps.trial.tables import network_of
 from tests import ROOT
@@ -27,8 +28,10 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load_spec(write_study(tmp_path / "data", trials=6, pack=6, epochs=4, iterations=3), overrides)
     run_all(prepare(tmp_path / "runs", spec)[0], segment_s=5.0)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(approximation, "EPOCHS", 10)
+    monkeypatch.setattr(approximation, "ITERATIONS", 10)
     Path("points.csv").write_text("x_mm,y_mm\n10,20\n50,50\n")
-    assert {line.split()[1] for line in COMMANDS} == {"show", "retrain", "predict", "weights"}
+    assert {line.split()[1] for line in COMMANDS} == {"show", "retrain", "predict", "weights", "error-budget"}
     for line in dict.fromkeys(COMMANDS):
         words = shlex.split(line, comments=True)[1:]
         done = invoke(*words)
