@@ -90,7 +90,7 @@ def _target(argument: str, root: Path) -> tuple[Path, int | None]:
 
 
 def effects(study: Study, by: By = None, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """Show which hyperparameters mattered, how, and what to try next.
+    """Show which settings mattered, how, and what to try next.
 
     Prints the importance of each dimension by PED-ANOVA with its noise, its marginal effect, failures by its values,
     how well results at rungs predict the final ones, and the bounds of the space that the best trials are close to.

@@ -65,7 +65,7 @@ def init(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented study, or a problem of your own with its study.
+    """Write a commented study, or your own problem with its study.
 
     Both are valid as they stand. A study file alone has every other key with its default below its twelve lines.
     """

@@ -54,7 +54,7 @@ def run(
     ] = None,  # for jobs: the files submitted with it
     as_json: AsJson = False,
 ) -> None:
-    """Train the trials of a study, or resume them where they stopped."""
+    """Train the trials of a study, or resume where they stopped."""
     if inputs is not None:
         from ..jobs.bundle import unpack
 

@@ -51,6 +51,7 @@ COMMANDS = [
     "retrain",
     "predict",
     "weights",
+    "error-budget",
     "submit",
     "jobs",
     "logs",
