@@ -45,7 +45,7 @@ class Unknown(Bump):
 
 def network(problem: Problem, *parameters: float) -> TrainedNetwork:
     """Return a network of one unit: w1, b1, w2, b2, in inputs from -1 to 1."""
-    return TrainedNetwork(problem, TrainSettings(width=1, depth=1), np.array(parameters))
+    return TrainedNetwork(problem, TrainSettings(width=1, depth=1, engine="torch"), np.array(parameters))
 
 
 def test_the_fit_keeps_hard_conditions_and_starts_from_the_network_too() -> None:

@@ -19,7 +19,7 @@ from sweeps.trial.tables import TrialReader
 
 from ..invoking import errors_of, invoke
 from ..small import prepare, run_all, write_study
-from ..trained_studies import EXPLODING, FIRST_ONLY, LISTED, PLAIN, REPEATED, every_end, sampled
+from ..trained_studies import EXPLODING, FIRST_ONLY, LISTED, PLAIN, REPEATED, every_end
 
 PARTS = ["approximation", "formulation", "optimisation", "between the points"]
 
@@ -98,9 +98,12 @@ def test_trials_without_a_budget(study: Path, words: list[object], message: str)
     assert message in errors_of(done)
 
 
-def test_trials_without_weights_or_reference(tmp_path: Path) -> None:
-    bare = sampled(tmp_path / "bare", "results.weights=none", trials=1)
-    assert "kept no weights" in errors_of(invoke("error-budget", bare, 0))
+def test_a_trial_without_weights(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrialReader, "kept_weights", lambda *_: {})  # as with results: {weights: none}
+    assert "kept no weights" in errors_of(invoke("error-budget", study, PLAIN))
+
+
+def test_a_trial_without_reference(tmp_path: Path) -> None:
     file = write_study(tmp_path / "data", trials=1, epochs=3, iterations=0)
     points = tmp_path / "data" / "g.csv"
     rows = [line.split(",") for line in points.read_text().splitlines()]
