@@ -26,7 +26,7 @@ from ..weight_files import write_network
 EPOCHS: Final = 500
 LEARNING_RATE: Final = 5e-3  # falls to zero
 ITERATIONS: Final = 1000
-DENSE_PARAMETERS: Final = 1500  # up to which a dense quasi-Newton matrix costs less than an evaluation
+DENSE_PARAMETERS: Final = 2500  # up to which SSBroyden is used: it keeps their square, and fits better
 TICKS_BETWEEN_LOOKS: Final = 50
 
 Look = Callable[[Pack], None]

@@ -106,8 +106,8 @@ def _lines(budget: ErrorBudget) -> Iterator[Line]:
 
 def _about_fit(fit: Approximation) -> str:
     return (
-        f"The same network, fitted to the reference itself at {fit.points:,} points, is {_percent(fit.rel_l2)} off "
-        f"(the better of two fits, from {fit.start})."
+        f"The same network, fitted to the reference itself at {fit.points:,} points, comes within "
+        f"{_percent(fit.rel_l2)} (the better of two fits, from {fit.start})."
     )
 
 
