@@ -138,11 +138,6 @@ class TrainedNetwork:
         forcing = rms(problem.forcing(points))
         return {name: values / (forcing * problem.residual_sizes.get(name, 1.0)) for name, values in residuals.items()}
 
-    @cached_property
-    def trained_residual(self) -> float:
-        """Return the RMS of what `scaled_residuals` returns, at the points of the first equation."""
-        return rms(np.concatenate(list(self.scaled_residuals(self.problem.pointwise.point_sets[0]).values())))
-
     def loss(self) -> float:
         """Return the loss on all points of the problem."""
         return float(self._engine.evaluate(self._x[None]).loss)

@@ -29,7 +29,7 @@ Part = Literal["approximation", "formulation", "optimisation", "between the poin
 
 LARGE: Final = 0.5  # share of what is left to explain from which the approximation explains it
 PASSED: Final = 0.9  # of the exact minimiser's loss; on StrB100 the error falls until the loss is 0.7 to 0.9 of it
-OVERFITTED: Final = 2.0  # residual between the points over that at them, from which the points are fitted
+OVERFITTED: Final = 4.0  # residual between the points over that at them, from which the points are fitted
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def error_budget(network: TrainedNetwork, look: Look | None = None) -> ErrorBudg
     problem = network.problem
     if (reason := _why_not(problem)) is not None:
         raise DataError(f"{problem.name}: an error budget needs a reference, and {reason}. {problem.reference_advice}")
-    raw, between = network.raw(problem.field_points), network.metrics().get("heldout_residual")
+    raw, metrics = network.raw(problem.field_points), network.metrics()
     error = problem.error(raw)
     assert error is not None
     return ErrorBudget(
@@ -106,8 +106,8 @@ def error_budget(network: TrainedNetwork, look: Look | None = None) -> ErrorBudg
         network.loss(),
         best_fit(network, look),
         _formulation(network, raw),
-        None if between is None else network.trained_residual,
-        between,
+        metrics.get("trained_residual"),
+        metrics.get("heldout_residual"),
     )
 
 

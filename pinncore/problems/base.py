@@ -33,6 +33,7 @@ from ..settings import (
 )
 from .columns import (
     HELDOUT_RESIDUAL,
+    TRAINED_RESIDUAL,
     Array,
     Column,
     Line,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_POINTS = 2048
 FIELD_POINTS = (10_000, 10_404, 10_816, 10_201, 9_216)  # about; where a grid of the training has one of them, the next
+_CONSTANT = 1e-9  # relative standard deviation up to which a reference is a constant
 _HELD_OUT_STREAM = 2**31  # of random numbers, beside those of the points that are trained on
 _OF_ALL_ROUNDS = ("scales", "field_points", "solution", "held_out", "_reference", "_concrete", "_structure")
 _HANDED_IN = ("open_table", "reference_store", "round", "tables")  # that copies keep
@@ -621,17 +623,26 @@ class Problem(abc.ABC):
             physical = self.to_physical(raw, self.field_points)
             worst = np.abs(physical - solution).max(axis=1) / np.abs(solution).max(axis=1)
             found = {f"rel_l2_{name}": error for name, error in errors.items()}
-            found |= {"rel_l2": rms(np.array(list(errors.values()))), "max_error": float(worst.max())}
+            error = rms(np.array(list(errors.values())))
+            found |= {"rel_l2": error, "max_error": float(worst.max()), **_beside_constant(error, physical, solution)}
         found[HELDOUT_RESIDUAL.name] = self.heldout_residual(predict)
+        found[TRAINED_RESIDUAL.name] = self.trained_residual(predict)
         found |= self.measure(self.to_physical(raw, self.field_points), predict)
         return values | {name: value for name, value in found.items() if name in values}
 
     def heldout_residual(self, predict: Predictor) -> float | None:
         """Return the RMS of the residuals at points never trained on, over that of `forcing`; None without points."""
-        if not any(len(points) for _, points in self.held_out):
+        return self._residual(predict, self.held_out)
+
+    def trained_residual(self, predict: Predictor) -> float | None:
+        """Return the same at the points that are trained on."""
+        return self._residual(predict, tuple((index, self.point_sets[index]) for index, _ in self.held_out))
+
+    def _residual(self, predict: Predictor, sets: tuple[tuple[int, PointSet], ...]) -> float | None:
+        if not any(len(points) for _, points in sets):
             return None
-        residuals = [predict.residual(index, points) for index, points in self.held_out]
-        forcing = [self.forcing(points) for _, points in self.held_out]
+        residuals = [predict.residual(index, points) for index, points in sets]
+        forcing = [self.forcing(points) for _, points in sets]
         return rms(np.concatenate(residuals)) / rms(np.stack(forcing))
 
     def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
@@ -645,6 +656,17 @@ def _inherited(cls: type[Problem]) -> dict[str, Any]:
     sampled = sampled_settings() if cls.domain is not None else {}
     new = {name: hint for name, hint in sampled.items() if name not in before}
     return new | {name: hint for name, hint in before.items() if name in vars(cls)}
+
+
+def _beside_constant(error: float, physical: Array, solution: Array) -> dict[str, float | None]:
+    """Return how far outputs [outputs, points] are from constants; nothing where the reference is constant."""
+    spread = solution.std(axis=1)
+    constant = spread / np.sqrt(np.mean(solution**2, axis=1))  # the error of the best constant
+    varies = constant > _CONSTANT
+    if not varies.any():
+        return {}
+    smallest = float((physical.std(axis=1)[varies] / spread[varies]).min())
+    return {"spread": smallest, "over_constant": error / rms(constant)}
 
 
 class Predictor(abc.ABC):

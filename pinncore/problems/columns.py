@@ -67,6 +67,24 @@ HELDOUT_RESIDUAL = Metric(
     "RMS of the residual at points not used for training, divided by the RMS of its forcing there",
     is_key=True,
 )
+TRAINED_RESIDUAL = Metric(
+    "trained_residual",
+    "The same at the points of the training; where `heldout_residual` is a multiple of it, the network overfits",
+    is_objective=False,
+)
+SPREAD = Metric(
+    "spread",
+    "Standard deviation of the prediction over that of the reference, the smallest of several outputs; near 0 the "
+    "prediction is constant",
+    needs_reference=True,
+    is_objective=False,
+)
+OVER_CONSTANT = Metric(
+    "over_constant",
+    "`rel_l2` over that of the best constant field; from 1 on the prediction is no better than a constant",
+    needs_reference=True,
+    is_objective=False,
+)
 
 
 def metrics_of(outputs: tuple[str, ...]) -> tuple[Metric, ...]:
@@ -81,7 +99,15 @@ def metrics_of(outputs: tuple[str, ...]) -> tuple[Metric, ...]:
         )
         for output in outputs
     )
-    return (REL_L2, *(each if len(outputs) > 1 else ()), MAX_ERROR, HELDOUT_RESIDUAL)
+    return (
+        REL_L2,
+        *(each if len(outputs) > 1 else ()),
+        MAX_ERROR,
+        HELDOUT_RESIDUAL,
+        TRAINED_RESIDUAL,
+        SPREAD,
+        OVER_CONSTANT,
+    )
 
 
 @dataclass(frozen=True)

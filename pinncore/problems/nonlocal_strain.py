@@ -33,7 +33,10 @@ from .base import Predictor, Problem
 from .columns import (
     HELDOUT_RESIDUAL,
     MAX_ERROR,
+    OVER_CONSTANT,
     REL_L2,
+    SPREAD,
+    TRAINED_RESIDUAL,
     Array,
     Column,
     Line,
@@ -120,6 +123,24 @@ class NonlocalStrain(Problem):
         ),
         Metric("mean_abs_du_de", "Mean of abs(du/de); null where the local strain is not an input", is_objective=False),
         HELDOUT_RESIDUAL,
+        TRAINED_RESIDUAL,
+        SPREAD,
+        OVER_CONSTANT,
+        Metric(
+            "effective_g_mm2",
+            "The g of the equation that was solved, its mean over the Gauss points: g / `scale_factor` with "
+            "`scale_scope` all, else g",
+            unit="mm^2",
+            is_objective=False,
+        ),
+        Metric(
+            "equation_error",
+            "`rel_l2` of the exact solution, by finite elements, of an equation that `scale_scope` all changed; null "
+            "where the equation is the given one",
+            needs_reference=True,
+            is_percent=True,
+            is_objective=False,
+        ),
     )
     together = (
         ("scale_scope", "strain_multiplier"),
@@ -237,8 +258,12 @@ class NonlocalStrain(Problem):
         return load_data(self.data, self._open_table or no_tables)
 
     def equations(self, u: Any, x: Any, y: Any, g: Any, elocal: Any) -> dict[str, Any]:
-        strength = g / self.scale_factor if self.scale_scope == "all" else g
+        strength = self._effective(g)
         return {"residual": u - strength * (u.diff(x, 2) + u.diff(y, 2)) - elocal}
+
+    def _effective(self, g: Any) -> Any:
+        """Return the g of the equation that is solved: only the scope `all` changes it."""
+        return g / self.scale_factor if self.scale_scope == "all" else g
 
     def conditions(self, u: Any, x: Any, y: Any) -> list[Condition]:
         weight = self.boundary_weight
@@ -400,7 +425,11 @@ class NonlocalStrain(Problem):
 
     def measure(self, u: Array, predict: Predictor) -> dict[str, float | None]:
         (u,), gauss = u, self.tables.gauss
-        metrics: dict[str, float | None] = {"distance_to_local": relative(u, gauss.elocal)}
+        metrics: dict[str, float | None] = {
+            "distance_to_local": relative(u, gauss.elocal),
+            "effective_g_mm2": float(np.mean(self._effective(gauss.g_mm2))),
+            "equation_error": self._equation_error,
+        }
         if "elocal" in self.inputs:
             slopes = predict.input_gradient(self.field_points.inputs)
             metrics["mean_abs_du_de"] = float(np.abs(slopes[0, :, 3]).mean())
@@ -420,6 +449,17 @@ class NonlocalStrain(Problem):
     def nodal_reading(self, raw: Array) -> Array:
         """Return physical values [points] at the Gauss points from raw outputs [1, nodes], by the shape functions."""
         return self.finite_elements.read(raw[0]) / self.output_factor
+
+    @property
+    def _equation_error(self) -> float | None:
+        """Return the error of the exact solution, by finite elements, where the scale changed the equation."""
+        if self.scale_scope != "all" or self.scale_factor == 1 or self.solution is None:
+            return None
+        try:
+            elements = self.finite_elements
+        except DataError:  # scattered points
+            return None
+        return relative(elements.read(elements.solution), self.solution[0])
 
 
 @functools.cache

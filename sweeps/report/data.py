@@ -32,7 +32,7 @@ from ..query.text import scale
 from ..spec.study_spec import StudySpec
 from ..states import COMPLETE, FAIL, PRUNED
 from ..storage.object_store import Remote
-from ..storage.schema import TABLES, config_of
+from ..storage.schema import TABLES, Setting, all_settings, config_of
 from ..storage.tables import Snapshot, exactly, of_member
 from ..study.loading import parse_stored
 from ..study.replicates import quantile_name, value_of
@@ -45,7 +45,8 @@ _COLUMNS: Final = (  # those that only some problems have are for the traps of t
     *("trial", "replicate", "state", "pack", "duplicate_of", "retry_of", "taken_from", "failure", "stop_reason"),
     *("inputs", "problem_loss", "scale_factor", "scale_scope", "first_stage", "adam_convention", "adam_eps"),
     *("second_stage", "iterations", "first_step", "second_evaluations", "iterations_done", "dtype"),
-    *("rel_l2", "loss", "distance_to_local", "started_at", "finished_at"),
+    *("rel_l2", "loss", "heldout_residual", "trained_residual", "spread", "over_constant", "distance_to_local"),
+    *("effective_g_mm2", "equation_error", "started_at", "finished_at"),
     *("seconds", "first_seconds", "second_seconds", "evaluations", "engine_used", "device", "host", "data_hash"),
     *("python_version", "torch_version", "pinnsweep_version"),
 )
@@ -75,9 +76,17 @@ class ReportStudy:
         return ranking_of(self.file)
 
     @cached_property
+    def loss_settings(self) -> tuple[Setting, ...]:
+        """Return the settings that decide what the loss measures."""
+        names = {"loss", *self.problem.loss_settings}
+        settings = all_settings(self.problem)
+        return tuple(each for each in settings if each.section == "problem" and each.name in names)
+
+    @cached_property
     def published(self) -> pa.Table:
         """Return the rows of all replicates, with those columns of the report that the problem has."""
-        columns = dict.fromkeys((*_COLUMNS, *self.ranking.objectives))
+        of_loss = (setting.column for setting in self.loss_settings)
+        columns = dict.fromkeys((*_COLUMNS, *self.ranking.objectives, *of_loss))
         existing_columns = self.read("trials", where=pc.scalar(False)).column_names
         return self.read("trials", columns=[name for name in columns if name in existing_columns])
 
@@ -218,11 +227,6 @@ class ReportStudy:
             return self._reader.network(self.best["trial"], self.best["replicate"])
         except (SweepError, PinnError) as error:
             return str(error).replace(str(self.folder), self.name)  # a page names no folders
-
-    @property
-    def trained_residual(self) -> float | None:
-        """Return the RMS residual of the best network at its training points, None where there is no network."""
-        return None if isinstance(self.network, str) else self.network.trained_residual
 
     def complete(self) -> pa.Table:
         """Return the rows of complete replicates of the trials that rank."""

@@ -102,7 +102,8 @@ def _words(study: ReportStudy, problem: Problem, count: int, residuals: dict[str
     times = " times" if _has_forcing(problem) else ""
     of_forcing = " times that of its forcing" if times else ""
     text = f"{_subject('', residuals)} at {count:,} points never trained on. Its RMS is {rms(everywhere):.3g}"
-    text += f"{of_forcing}; at the training points it is {study.trained_residual:.3g}{times}. "
+    trained = study.best and study.best.get("trained_residual")
+    text += f"{of_forcing}; at the training points it is {trained:.3g}{times}. " if trained else f"{of_forcing}. "
     if len(residuals) > 1:
         text += f"By equation: {', '.join(f'{name} {rms(values):.3g}' for name, values in residuals.items())}. "
     text += f"Half of the sum of its squares comes from {100 * half:.2g} % of the points."

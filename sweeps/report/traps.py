@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import spearmanr
 
-from pinncore.budget.parts import OVERFITTED
 from pinncore.problems.columns import relative
 
 from ..errors import listed
-from ..query.text import shown
-from ..storage.schema import FIRST
 from ..trial.tables import Row
 from ..words import rounded
 from .data import ReportStudy, distinct, is_finite
+from .loss_traps import loss_order, overfitting
+from .marks import NAMED, Mark, counted, spanned
 from .page import Html, section, tag
 
-State = Literal["fine", "look out", "not checked", "not applicable"]  # whether a study may be in a trap
-Mark = tuple[State, str]  # with the evidence
-
-IDENTITY_TRAP: Final = 0.05  # relative distance to u = e below which a prediction may copy its forcing
-WELL_RANKED: Final = 0.9  # rank correlation from which the loss orders trials much like the error
+IDENTITY_TRAP: Final = 0.1  # relative distance to u = e below which a prediction may copy its forcing
+OF_REFERENCE: Final = 0.6  # the same as a share of the distance of the reference, where it is known
+CONSTANT: Final = 0.2  # spread over that of the reference below which a prediction counts as constant
+TRIVIAL: Final = 0.5  # error over that of the best constant above which a prediction counts as trivial
 EPSILON_MATTERS: Final = 100.0  # gradients over epsilon below which epsilon changes a step by more than a per cent
 MANY_EVALUATIONS: Final = 2.0  # per iteration of the second stage; with a suitable first step it is 1.2
-RISEN: Final = 1.1  # final over minimum error above which the error has risen
-_FEWEST: Final = 5  # trials needed for a rank correlation
 
 ADAMS: Final = ("adam", "adamw")  # first stages with Adam's epsilon
 
@@ -58,16 +53,18 @@ def _identity(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
     distance = best["distance_to_local"]
     if not is_finite(distance):
         return ("not checked", "The distance to the local strain is not known.")
-    text = f"The best prediction is {_in_per_cent(distance)} away from the local strain e"
+    text, limit = f"The best prediction is {_in_per_cent(distance)} away from the local strain e", IDENTITY_TRAP
     if of_reference := _reference_distance(study):
         text += f"; the reference is {_in_per_cent(of_reference)} away"
-    near = pc.sum(pc.less(rows["distance_to_local"], IDENTITY_TRAP)).as_py() or 0
-    text += f". Predictions within {100 * IDENTITY_TRAP:.0f} %: {near:,} of {rows.num_rows:,}."
+        limit = OF_REFERENCE * of_reference
+    is_near = pc.less(rows["distance_to_local"], limit)
+    near = pc.any(is_near).as_py()
+    text += f". Predictions within {100 * limit:.2g} %: {counted(rows, is_near)}."
     with_strain = [inputs for inputs in distinct(rows, "inputs") if "elocal" in json.loads(inputs)]
     if with_strain and is_finite(best["mean_abs_du_de"]):
         text += f" Mean |du/de| of the best trial: {best['mean_abs_du_de']:.3g}."
     text += "" if with_strain else " The networks do not take e as an input; it is only their forcing."
-    return ("look out" if near or distance < IDENTITY_TRAP else "fine", text)
+    return ("look out" if near else "fine", text)
 
 
 def _in_per_cent(distance: float) -> str:
@@ -84,46 +81,45 @@ def _reference_distance(study: ReportStudy) -> float | None:
     return relative(reference, local)
 
 
-def _loss(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
-    if "rel_l2" not in best:
+def _constant(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
+    if "spread" not in best:
         return None
-    as_objective = "loss" in study.ranking.objectives
-    text = "The loss is an objective of this study. " if as_objective else ""
-    with_both = rows.filter(pc.and_(pc.is_finite(rows["loss"]), pc.is_finite(rows["rel_l2"])))
-    if (number := with_both.num_rows) < _FEWEST:
-        text += f"A rank correlation with the error needs {_FEWEST} trainings with both; there are {number}."
-        return ("look out" if as_objective else "not checked", text)
-    loss, error = with_both["loss"].to_numpy(), with_both["rel_l2"].to_numpy()
-    correlation = float(spearmanr(loss, error).statistic) if np.ptp(loss) and np.ptp(error) else math.nan
-    least = int(loss.argmin())
-    rank = int((error < error[least]).sum()) + 1
-    text += f"Loss and rel_l2 of {len(loss):,} trainings have a rank correlation of {correlation:.2f}. "
-    unit = "replicate" if study.several else "trial"
-    place = "also has the lowest error" if rank == 1 else f"has rank {rank:,} by error"
-    text += f"The {unit} with the lowest loss {place} ({shown('rel_l2', float(error[least]))})."
-    many = len(distinct(rows, "problem_loss")) > 1
-    text += " The study trained different forms of the loss, whose values cannot be compared." if many else ""
-    return ("look out" if as_objective or not correlation >= WELL_RANKED else "fine", text)
+    if not is_finite(best["spread"]):
+        return ("not checked", "Without a reference that varies, it is not known how much a prediction should vary.")
+    is_constant, is_trivial = pc.less(rows["spread"], CONSTANT), pc.greater(rows["over_constant"], TRIVIAL)
+    text = f"The best prediction varies {best['spread']:.3g} times as much as the reference, and its error is "
+    text += f"{best['over_constant']:.2g} times that of the best constant field. "
+    text += f"Spread below {CONSTANT:g} (constant): {counted(rows, is_constant)}. "
+    text += f"Error above {TRIVIAL:g} times that of a constant (trivial): {counted(rows, is_trivial)}."
+    has_fault = pc.any(is_constant).as_py() or pc.any(is_trivial).as_py()
+    return ("look out" if has_fault else "fine", text)
 
 
 def _scaling(study: ReportStudy, rows: pa.Table, best: Row) -> Mark | None:
     if "scale_scope" not in best:
         return None
     other = rows.filter(pc.not_equal(rows["scale_scope"], "consistent"))
-    factors = pc.min_max(rows["scale_factor"]).as_py()
-    low, high = (f"{factors[end]:.4g}" if factors[end] is not None else "unknown" for end in ("min", "max"))
-    span = low if low == high else f"{low} to {high}"
-    if other.num_rows:
-        scopes = listed(distinct(other, "scale_scope"))
-        text = (
-            f"{other.num_rows:,} of {rows.num_rows:,} trainings have scale_scope {scopes}, with scale_factor {span}. "
-        )
-        is_affected = best["scale_scope"] != "consistent"
-        text += "They solve another equation unless the factor is 1. "
-        text += f"The best trial is {'one' if is_affected else 'not one'} of them."
-        return ("look out", text)
-    text = f"scale_scope is consistent everywhere, so scale_factor {span} changes only the training."
-    return ("fine", text)
+    if not other.num_rows:
+        factors = spanned(rows["scale_factor"])
+        text = f"scale_scope is consistent everywhere, so scale_factor {factors} changes only the training"
+        return ("fine", f"{text}: effective g {spanned(rows['effective_g_mm2'])} mm^2.")
+    text = f"{other.num_rows:,} of {rows.num_rows:,} trainings have scale_scope "
+    text += f"{listed(distinct(other, 'scale_scope'))}, with scale_factor {spanned(other['scale_factor'])}. "
+    changed = other.filter(pc.and_(pc.equal(other["scale_scope"], "all"), pc.not_equal(other["scale_factor"], 1.0)))
+    if not changed.num_rows:
+        return ("look out", f"{text}They solve the equation itself, with raw inputs, as published mistakes did.")
+    text += f"{changed.num_rows:,} of them solved another equation. "
+    for factor, g, error in _equations(changed)[:NAMED]:
+        text += f"With scale_factor {factor:.4g} the effective g is {g:.3g} mm^2"
+        text += ". " if error is None else f", and its exact solution is {_in_per_cent(error)} off. "
+    is_affected = best["scale_scope"] == "all" and best["scale_factor"] != 1
+    return ("look out", f"{text}The best trial is {'one' if is_affected else 'not one'} of them.")
+
+
+def _equations(rows: pa.Table) -> list[tuple[float, float, float | None]]:
+    """Return factor, effective g in mm^2, and error of the exact solution of each equation that was solved."""
+    columns = (rows[name].to_pylist() for name in ("scale_factor", "effective_g_mm2", "equation_error"))
+    return sorted({*zip(*columns, strict=True)}, key=lambda equation: equation[0])
 
 
 def _epsilon(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
@@ -131,7 +127,7 @@ def _epsilon(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     if not with_adam.num_rows:
         return ("not applicable", "No trial used Adam in its first stage.")
     columns = (with_adam[name].to_pylist() for name in ("adam_convention", "adam_eps"))
-    conventions = sorted({*zip(*columns, strict=True)}, key=str)
+    conventions = sorted({*zip(*columns, strict=True)}, key=lambda equation: equation[0])
     pairs = [f"{convention} with {eps:g}" for convention, eps in conventions if eps is not None]
     text = f"Convention and epsilon: {listed(pairs)}. "
     norms = [
@@ -178,51 +174,12 @@ def _second_stage(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     return ("look out" if faults else "fine", text[0].upper() + text[1:])
 
 
-def _overfitting(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
-    forms = distinct(rows, "problem_loss")
-    sentences = [f"Loss: {listed(forms)}."] if forms else []
-    findings = [*_by_curve(study.curve, best), *_by_residual(study, best)]
-    sentences += [sentence for sentence, _ in findings]
-    if not findings:
-        sentences.append("This cannot be judged, because neither curves nor weights were kept.")
-        return ("not checked", " ".join(sentences))
-    return ("look out" if any(is_raised for _, is_raised in findings) else "fine", " ".join(sentences))
-
-
-def _by_curve(curve: dict[str, list[Any]], best: Row) -> Iterator[tuple[str, bool]]:
-    """Yield a sentence on the error of the best trial at its end, and whether it rose while the loss fell.
-
-    The end is at the weights that are its result.
-    """
-    kept_at, steps = best["kept_at"], zip(curve["phase"], curve["step"], strict=True)
-    if kept_at is not None:
-        until = sum(phase == FIRST or step <= kept_at - best["epochs_done"] for phase, step in steps)
-        curve = {name: values[:until] for name, values in curve.items()}
-    error, loss = (np.array(curve[name], dtype=float) for name in ("rel_l2", "loss"))
-    if not len(error) or not np.isfinite(error).all():
-        return
-    least = int(error.argmin())
-    has_risen = bool(error[-1] > RISEN * error[least] and loss[-1] < loss[least])
-    times = error[-1] / error[least] if error[least] else 1.0
-    text = f"The error of the best trial ended {f'at {times:.3g} times' if times >= 1.005 else 'near'} its minimum"
-    text += f", while the loss fell to {loss[-1] / loss[least]:.2g} times its value there" if has_risen else ""
-    yield f"{text}.", has_risen
-
-
-def _by_residual(study: ReportStudy, best: Row) -> Iterator[tuple[str, bool]]:
-    """Yield a sentence on the residual between the training points, and whether it is much larger than at them."""
-    between, at = best.get("heldout_residual"), study.trained_residual
-    if between is not None and is_finite(between) and at:
-        text = f"The residual of the best trial is {between:.3g} between the training points, "
-        text += f"{between / at:.2g} times the residual at them."
-        yield text, between > OVERFITTED * at
-
-
 _TRAPS: Final[dict[str, Callable[[ReportStudy, pa.Table, Row], Mark | None]]] = {
     "Do networks only copy their forcing, u = e?": _identity,
-    "Does the loss put trials in another order than the error?": _loss,
+    "Is a prediction constant or trivial?": _constant,
+    "Does the loss put trials in another order than the error?": loss_order,
     "Did scaling the inputs change the equation?": _scaling,
     "Does the convention of Adam's epsilon matter?": _epsilon,
     "Was the second stage held up by its line search or its precision?": _second_stage,
-    "Did the best trial overfit its training points?": _overfitting,
+    "Did trainings overfit their points?": overfitting,
 }

@@ -333,6 +333,11 @@ def test_what_a_result_holds(problem: NonlocalStrain) -> None:
         "distance_to_local",
         "mean_abs_du_de",
         "heldout_residual",
+        "trained_residual",
+        "spread",
+        "over_constant",
+        "effective_g_mm2",
+        "equation_error",
     ]
     assert list(result.weights) == [0, 5, 30], "kept epochs of Adam, and the last: 10 epochs and 20 iterations"
     assert all(flat.shape == (size,) for flat in result.weights.values())

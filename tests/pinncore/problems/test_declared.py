@@ -198,6 +198,9 @@ def test_errors_of_several_outputs() -> None:
         "rel_l2_v",
         "max_error",
         "heldout_residual",
+        "trained_residual",
+        "spread",
+        "over_constant",
     ]
     field = problem.field(raw)
     assert list(field) == ["s", "predicted_u", "reference_u", "predicted_v", "reference_v"]

@@ -201,6 +201,29 @@ def test_metrics_of_known_fields(strb100: FieldData) -> None:
     assert f"{mean['paper_metric'] / 80:.2f}" == "3.89"
     assert zero["rel_l2"] == zero["process_zone_error"] == zero["distance_to_local"] == zero["heldout_residual"] == 1
     assert zero["paper_metric"] == pytest.approx(80, rel=1e-14)
+    assert zero["spread"] == mean["spread"] == 0 and zero["over_constant"] > 1
+    assert exact["spread"] == pytest.approx(1, rel=1e-14) and metrics(strb100, 2 * u)["spread"] == pytest.approx(2)
+    assert mean["over_constant"] == pytest.approx(1, abs=1e-6), "u and e have one mean: this is the best constant"
+
+
+@pytest.mark.parametrize(
+    ("scope", "factor", "g", "error"),  # the exact solutions at s = 10 and 100; to the digits that are published
+    [("all", 10.0, 0.8, 0.116), ("all", 100.0, 0.08, 0.154), ("all", 1.0, 8.0, None)]
+    + [(scope, 10.0, 8.0, None) for scope in ("consistent", "elocal")],
+)
+def test_the_equation_of_every_scale_is_recorded(
+    strb100: FieldData, scope: str, factor: float, g: float, error: float | None
+) -> None:
+    """Only one scope solves another equation, whose g is g/s; its exact solution is known."""
+    assert strb100.gauss.enonlocal_true is not None
+    found = metrics(strb100, strb100.gauss.enonlocal_true, scale_scope=scope, scale_factor=factor)
+    assert found["effective_g_mm2"] == pytest.approx(g, rel=1e-12)
+    assert found["equation_error"] == (None if error is None else pytest.approx(error, abs=5e-4))
+
+
+def test_a_trained_residual_is_that_of_the_points_trained_on(coarse: FieldData) -> None:
+    found = metrics(coarse, coarse.gauss.elocal)
+    assert found["trained_residual"] == 1.0, "Known's residual is -e, and so is its size"
 
 
 def test_process_zone_is_ahead_of_the_notch(strb100: FieldData) -> None:

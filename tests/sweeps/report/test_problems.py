@@ -40,7 +40,7 @@ def test_a_field_over_space_and_time_is_explained_in_its_own_words(tmp_path: Pat
     assert pictures(page)[:2] == ["u predicted by trial 0", "Reference, on the same colour scale"]
     assert "Prediction minus reference; largest at x = " in pictures(page)[2]
     assert not [word for word in OF_STRAIN if word in page.text.partition("Notes on the data")[0]]
-    assert "4 known ways to get a wrong result" in page.text
+    assert "5 known ways to get a wrong result" in page.text
     assert "viscosity = 0.0031831" in page.text and "Viscous Burgers equation" in page.text
 
 
