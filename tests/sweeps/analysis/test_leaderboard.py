@@ -198,7 +198,7 @@ def test_complete_trials_rank_by_the_objective_and_show_what_was_swept(demo: Pat
     table = top([demo], 5).shown()
     assert table.column_names == [
         *("trial", "rel_l2", "width", "depth", "adam_lr", "lbfgs_history", "init", "scale_factor"),
-        *("loss", "heldout_residual", "seconds", "stop_reason"),
+        *("loss", "rel_l2_nodal", "heldout_residual", "seconds", "stop_reason"),
     ]
     assert table["rel_l2"].to_pylist() == sorted(map(synthetic.error_of, range(10)))[:5]
     assert top([demo], 5000).table.num_rows == 10

@@ -51,7 +51,7 @@ def test_the_tables_are_joined_under_one_study_column(study: Path) -> None:
 @pytest.mark.parametrize(
     ("sql", "rows"),
     [
-        ("DESCRIBE curves", 13),
+        ("DESCRIBE curves", 14),
         ("SHOW TABLES", 10),
         ("SHOW ALL TABLES", 10),
         ("SUMMARIZE weights", 8),
@@ -76,7 +76,7 @@ def test_reading_statements_are_answered(study: Path, sql: str, rows: int | None
 def test_the_tables_and_views_are_listed(study: Path) -> None:
     listed = query([study], ".tables").to_pylist()
     assert [line["name"] for line in listed] == [*TABLES, *NEEDS]
-    assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 92}
+    assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 103}
     assert {line["rows"] for line in listed[5:]} == {None} and query([study], "SHOW TABLES").to_pylist() == listed
 
 
@@ -85,7 +85,7 @@ def test_the_schema_says_types_and_units(study: Path) -> None:
     assert columns["curves", "time_s"] == {"table": "curves", "column": "time_s", "type": "DOUBLE", "unit": "s"}
     assert columns["fields", "x_mm"]["unit"] == "mm" and columns["by_config", "rel_l2_median"]["unit"] == "1"
     assert columns["trials", "study"]["unit"] == "" and columns["curves", "phase"]["type"] == "VARCHAR"
-    assert query([study], ".schema Curves").num_rows == 13
+    assert query([study], ".schema Curves").num_rows == 14
     for wrong, message in ((".schema curve", "Did you mean curves"), (".quit", r"the commands are \.tables and")):
         with pytest.raises(QueryError, match=message):
             query([study], wrong)
