@@ -21,6 +21,9 @@ demo: install  ## run a small sweep on the real data, then show its best trials 
 	$(BIN)/pinnsweep run examples/quickstart.yaml --root runs
 	$(BIN)/pinnsweep top runs/quickstart
 	$(BIN)/pinnsweep error-budget runs/quickstart best
+	$(BIN)/pinnsweep run examples/formulations.yaml --root runs
+	@printf '\nTwo formulations, read at the points (rel_l2) and at the nodes by shape functions (rel_l2_nodal):\n'
+	$(BIN)/pinnsweep query runs/formulations "SELECT formulation, rel_l2, rel_l2_nodal, process_zone_error, process_zone_error_nodal, seconds FROM trials"
 	$(BIN)/pinnsweep report runs/quickstart
 	@printf '\nThree commands to try next:\n'
 	@printf '  $(BIN)/pinnsweep %s\n' 'query runs/quickstart "SELECT init, min(rel_l2) FROM trials GROUP BY init"' \

@@ -105,7 +105,7 @@ class Problem(abc.ABC):
     mark: ClassVar[str] = "mark"  # what a line of `marks_of` is, in captions
     marks_of: ClassVar[Mapping[str, tuple[Line, ...]]] = {}  # lines to draw on fields, by the name of the data
     guesses: ClassVar[Mapping[str, str]] = {}  # fields that need no training: what they are, and their column in fields
-    limits: ClassVar[Mapping[str, Yardstick]] = {}  # errors that no training gets below, by the name of the data
+    limits: ClassVar[Mapping[str, Yardstick]] = {}  # errors that an exact solution leaves, by the name of the data
     known_advice: ClassVar[str] = ""  # what to do where known data are much larger than in training
     reference_advice: ClassVar[str] = "Give the problem a reference"  # where a metric needs one
 

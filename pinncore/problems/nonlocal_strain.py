@@ -54,8 +54,8 @@ INPUT_SETS = (("x", "y"), ("x", "y", "g", "elocal"))
 PROCESS_ZONE_X_MM, PROCESS_ZONE_Y_MM = (25.0, 47.5), 2.5
 NOTCHES: dict[str, tuple[Line, ...]] = {"strb100": (((0.0, 0.0), (30.0, 0.0)),)}  # of bundled data, in mm
 
-LIMITS = {  # of bundled data: what the equation itself leaves, however it is solved
-    "strb100": Yardstick("the equation solved on a fine grid, with e linear between the Gauss points", 0.0042, True)
+LIMITS = {  # of bundled data: what the differential equation leaves; the reference solves the discrete one
+    "strb100": Yardstick("the strong form solved on a fine grid, with e linear between the Gauss points", 0.0042, True)
 }
 
 

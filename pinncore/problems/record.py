@@ -62,8 +62,8 @@ class ProblemRecord:
     """A problem as everything but its training sees it; its parts are those of its class.
 
     `name` is what tables call it, `fields` are the columns of the table fields. By the name of the data, `limits` are
-    errors that no training gets below, and `marks` are lines to draw. `equations` are plain text, LaTeX and MathML by
-    loss term.
+    errors that an exact solution of the equation leaves, and `marks` are lines to draw. `equations` are plain text,
+    LaTeX and MathML by loss term.
     """
 
     name: str

@@ -89,9 +89,9 @@ def _worth(study: ReportStudy, error: float | None, found: tuple[Yardstick, ...]
             yield f"{_times(least.rel_l2, error)} times better than {_named(least)}, the best without training."
     for limit in (each for each in found if each.is_limit):
         if error > limit.rel_l2:
-            yield f"{_times(error, limit.rel_l2)} times the limit of these data, {_named(limit)}."
+            yield f"{_times(error, limit.rel_l2)} times what an exact solution leaves: {_named(limit)}."
         else:
-            yield f"At the limit of these data, {_named(limit)}."
+            yield f"No larger than what an exact solution leaves: {_named(limit)}."
     if not study.several:
         yield f"One seed each: another seed alone may change it by up to {SEED_SPREAD:g} times."
 

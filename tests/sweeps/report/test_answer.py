@@ -36,7 +36,7 @@ def test_an_error_stands_among_others_on_its_data(tmp_path: Path) -> None:
     identity, mean = relative(local, reference), relative(np.full(reference.size, reference.mean()), reference)
     assert mean > identity
     sentence = f"{identity / 0.01:.2g} times better than the local strain, u = e ({100 * identity:.3g} %)"
-    limit = "2.4 times the limit of these data, the equation solved on a fine grid"
+    limit = "2.4 times what an exact solution leaves: the strong form solved on a fine grid"
     assert "Is 1 % good?" in found and sentence in found[3] and limit in found[3] and "another seed" in found[3]
     rows = found[found.index("of") + 1 :]
     assert rows[0::2] == [f"{100 * mean:.3g} %", f"{100 * identity:.3g} %", "2.5 %", "1 %", "0.42 %"]
