@@ -140,9 +140,13 @@ def _lowest(study: ReportStudy, rows: pa.Table) -> dict[tuple[int, int], tuple[f
             where=(ds.field("trial") >= first) & (ds.field("trial") <= last),
         )
         finite = block.filter(pc.is_finite(block["rel_l2"]))
-        ordered = finite.sort_by([("rel_l2", "descending")]).to_pydict()  # of each training, the lowest comes last
-        keys = zip(ordered["trial"], ordered["replicate"], strict=True)
-        lowest |= dict(zip(keys, zip(ordered["rel_l2"], ordered["loss"], strict=True), strict=True))
+        trial, seed, error, loss = (finite[name].to_numpy() for name in finite.column_names)
+        order = np.lexsort((error, seed, trial))  # of each training, the lowest comes first
+        is_first = np.append(True, (np.diff(trial[order]) != 0) | (np.diff(seed[order]) != 0))[: len(order)]
+        columns = (values[order][is_first].tolist() for values in (trial, seed, error, loss))
+        lowest |= {
+            (number, replicate): (least, there) for number, replicate, least, there in zip(*columns, strict=True)
+        }
     return lowest
 
 
