@@ -146,7 +146,7 @@ def _advice(budget: ErrorBudget, problem: Problem) -> str:
         "approximation": "The network is too small for this solution. Make it wider or deeper (width, depth).",
         "formulation": f"Even a perfect training of this loss ends here. {problem.formulation_advice}.",
         "optimisation": (
-            "The training ended far from the smallest loss. Use more iterations, second_stage: ssbroyden or other "
+            "The prediction is far from the exact minimiser. Use more iterations, second_stage: ssbroyden or other "
             "seeds."
         ),
         "between the points": f"{points} Use more points, or final_weights: best_heldout.",
