@@ -191,8 +191,14 @@ class ReportStudy:
 
     @cached_property
     def curve(self) -> dict[str, list[Any]]:
-        """Return the curve of the best row, which must exist, by column, in the order of evaluations."""
-        return self.part("curves").sort_by("evaluations").to_pydict()
+        """Return the curve of the best row, which must exist, by column, in the order of evaluations.
+
+        Terms that its loss does not have are left out.
+        """
+        curve = self.part("curves").sort_by("evaluations")
+        terms = [name for name in curve.column_names if name.startswith("loss_")]
+        others = [name for name in terms if curve[name].null_count == curve.num_rows]
+        return curve.drop_columns(others if curve.num_rows else []).to_pydict()
 
     @cached_property
     def field(self) -> dict[str, NDArray[np.float64]]:
