@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from numba import typeof, types
 
@@ -28,47 +29,53 @@ def compiled_pass(kind: Kind, activation: str, dtype: str) -> Callable[..., None
 
     Compiling takes about ten seconds, which the log says.
     """
-    mark, started = mark_of(kind, activation, dtype), time.perf_counter()
-    if not mark.exists():
-        LOGGER.warning("Compiling a kernel of engine fused for this machine, once; this takes some seconds.")
-    misses = kernels.evaluate.stats.cache_misses.total()
-    number, activated = types.float32 if dtype == "float32" else types.float64, typeof(kernels.KINDS[activation])
-    flat, table, whole = types.Array(number, 1, "C"), types.Array(number, 2, "C"), types.int64
-    indices, index_table = types.Array(whole, 1, "C"), types.Array(whole, 2, "C")
-    entry = kernels.evaluate.compile(
-        (
-            *(ChannelType(*kind), activated, whole),
-            *(table, indices, indices),  # parameters, members, places
-            *(index_table, indices, table),  # layers, slots, seeds
-            *(table, indices, table, table, table),  # inputs, columns, data, coefficients, weights
-            *(whole, index_table, flat),  # points, stretches, work
-            *(whole, whole, whole),  # task, shares, offset
-            *(types.Array(types.float64, 3, "C"), types.Array(number, 3, "C"), table),  # squares, gradients, out
-        )
+    flat, table, indices, index_table, whole = _arrays(dtype)
+    signature = (
+        *(ChannelType(*kind), typeof(kernels.KINDS[activation]), whole),
+        *(table, indices, indices),  # parameters, members, places
+        *(index_table, indices, table),  # layers, slots, seeds
+        *(table, indices, table, table, table),  # inputs, columns, data, coefficients, weights
+        *(whole, index_table, flat),  # points, stretches, work
+        *(whole, whole, whole),  # task, shares, offset
+        *(types.Array(types.float64, 3, "C"), types.Array(flat.dtype, 3, "C"), table),  # squares, gradients, out
     )
-    if kernels.evaluate.stats.cache_misses.total() > misses:
-        seconds = time.perf_counter() - started
-        LOGGER.warning("Compiled it for %s and %s in %.1f s; kept in %s.", dtype, activation, seconds, kernel_folder())
-    with contextlib.suppress(OSError):
-        mark.touch()
-    return functools.partial(entry, None, kernels.KINDS[activation])
+    return _compiled(kernels.evaluate, signature, activation, dtype, mark_of(kind, activation, dtype))
 
 
 @functools.cache
 def compiled_coupled(activation: str, dtype: str) -> Callable[..., None]:
     """Return `fused_kernels.evaluate_coupled` for values alone, without `ch` and `kind` among its arguments."""
-    number, activated = types.float32 if dtype == "float32" else types.float64, typeof(kernels.KINDS[activation])
-    flat, table, whole = types.Array(number, 1, "C"), types.Array(number, 2, "C"), types.int64
-    indices, index_table = types.Array(whole, 1, "C"), types.Array(whole, 2, "C")
-    entry = kernels.evaluate_coupled.compile(
-        (
-            *(ChannelType(*Channels().kind), activated),
-            *(table, indices, index_table, indices, table),  # parameters, members, layers, slots, seeds
-            *(table, table, index_table, index_table, table),  # inputs, solution, starts, columns, entries
-            *(flat, whole, whole),  # work, task, shares
-            *(types.Array(types.float64, 3, "C"), types.Array(number, 3, "C")),  # squares, gradients
-        )
+    flat, table, indices, index_table, whole = _arrays(dtype)
+    signature = (
+        *(ChannelType(*Channels().kind), typeof(kernels.KINDS[activation])),
+        *(table, indices, index_table, indices, table),  # parameters, members, layers, slots, seeds
+        *(table, table, index_table, index_table, table),  # inputs, solution, starts, columns, entries
+        *(flat, whole, whole),  # work, task, shares
+        *(types.Array(types.float64, 3, "C"), types.Array(flat.dtype, 3, "C")),  # squares, gradients
     )
+    return _compiled(kernels.evaluate_coupled, signature, activation, dtype, mark_of("coupled", activation, dtype))
+
+
+def _arrays(dtype: str) -> tuple[Any, Any, Any, Any, Any]:
+    """Return types of numbers [n] and [m, n], of whole numbers likewise, and of one whole number."""
+    number, whole = types.float32 if dtype == "float32" else types.float64, types.int64
+    flat, table = (types.Array(number, dimensions, "C") for dimensions in (1, 2))
+    indices, index_table = (types.Array(whole, dimensions, "C") for dimensions in (1, 2))
+    return flat, table, indices, index_table, whole
+
+
+def _compiled(dispatcher: Any, signature: tuple[Any, ...], activation: str, dtype: str, mark: Path) -> Any:
+    """Compile a kernel, once on a machine, and return it with its first two arguments given."""
+    started = time.perf_counter()
+    if not mark.exists():
+        LOGGER.warning("Compiling a kernel of engine fused for this machine, once; this takes some seconds.")
+    misses = dispatcher.stats.cache_misses.total()
+    entry = dispatcher.compile(signature)
+    if dispatcher.stats.cache_misses.total() > misses:
+        seconds = time.perf_counter() - started
+        LOGGER.warning("Compiled it for %s and %s in %.1f s; kept in %s.", dtype, activation, seconds, kernel_folder())
+    with contextlib.suppress(OSError):
+        mark.touch()
     return functools.partial(entry, None, kernels.KINDS[activation])
 
 
