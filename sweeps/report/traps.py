@@ -127,7 +127,7 @@ def _epsilon(study: ReportStudy, rows: pa.Table, best: Row) -> Mark:
     if not with_adam.num_rows:
         return ("not applicable", "No trial used Adam in its first stage.")
     columns = (with_adam[name].to_pylist() for name in ("adam_convention", "adam_eps"))
-    conventions = sorted({*zip(*columns, strict=True)}, key=lambda equation: equation[0])
+    conventions = sorted({*zip(*columns, strict=True)}, key=str)
     pairs = [f"{convention} with {eps:g}" for convention, eps in conventions if eps is not None]
     text = f"Convention and epsilon: {listed(pairs)}. "
     norms = [
