@@ -21,8 +21,8 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_SIGNS: Final = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # of the corners, counter-clockwise
-_TO_CORNERS: Final = np.prod(1 + math.sqrt(3) * _SIGNS[:, None] * _SIGNS, axis=2) / 4  # [corners, Gauss points]
+SIGNS: Final = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # of the reference square: its corners, counter-clockwise
+_TO_CORNERS: Final = np.prod(1 + math.sqrt(3) * SIGNS[:, None] * SIGNS, axis=2) / 4  # [corners, Gauss points]
 _AROUND: Final = ((0, 1), (1, 2), (2, 3), (3, 0))
 _GAP: Final = 5.0  # times the median edge length above which an edge bridges a gap
 
@@ -53,9 +53,13 @@ class Mesh:
         if not self.elements:
             return values
         nodes = len(self.x) - len(values)
-        extrapolated = values[self.gauss] @ _TO_CORNERS.T
-        total = np.bincount(self.corners.ravel(), extrapolated.ravel(), minlength=nodes)
-        return np.concatenate([values, total / np.bincount(self.corners.ravel(), minlength=nodes)])
+        return np.concatenate([values, at_nodes(values[self.gauss], self.corners, nodes)])
+
+
+def at_nodes(values: Array, corners: Indices, nodes: int) -> Array:
+    """Return nodal values [nodes] of values [elements, Gauss points]: extrapolated bilinearly, then averaged."""
+    places, extrapolated = corners.ravel(), np.ravel(values @ _TO_CORNERS.T)
+    return np.bincount(places, extrapolated, minlength=nodes) / np.bincount(places, minlength=nodes)
 
 
 def mesh_of(x: Array, y: Array) -> Mesh | None:

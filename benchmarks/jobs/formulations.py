@@ -81,13 +81,9 @@ class ToEnough(Job):
         return seconds, count, best
 
     def _error(self, network: MemberPredictor) -> float:
-        problem = self._problem
-        assert problem.solution is not None, "the bundled data have a reference"
-        if problem.formulation == "fe":
-            read = problem.nodal_reading(network.value(problem.nodes.inputs))
-            return float(np.linalg.norm(read - problem.solution[0]) / np.linalg.norm(problem.solution))
-        error = problem.error(network.value(problem.field_points.inputs))
-        assert error is not None, "likewise"
+        name = "rel_l2_nodal" if self._problem.formulation == "fe" else "rel_l2"
+        error = self._problem.evaluate(network)[name]
+        assert error is not None, "the bundled data have a reference"
         return error
 
 

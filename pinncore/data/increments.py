@@ -10,11 +10,11 @@ from typing import Final, Literal
 
 import numpy as np
 import scipy.io
-from scipy.sparse.linalg import spsolve
 
 from ..disk import write_whole
 from ..fem.damage import DamageAnalysis, Increment
-from ..fem.quads import Array, Indices, load, screened_poisson
+from ..fem.discrete import Discrete
+from ..fem.quads import Array, Indices
 from .loading import save_data
 from .points import FieldData, MeshTables, Points
 from .tables import CORNERS
@@ -82,10 +82,9 @@ class IncrementTables:
 
         Both are read at the Gauss points, and the equation is solved anew, with the same elements, for u alone.
         """
-        quads, gauss = self.analysis.quads, self.tables["gauss_points"]
-        solved = spsolve(screened_poisson(quads, gauss["g"]).tocsc(), load(quads, gauss["elocal"]))
-        truth = gauss["enonlocal_true"]
-        return float(np.abs(quads.values @ solved - truth).max() / np.abs(truth).max())
+        gauss = self.tables["gauss_points"]
+        discrete, truth = Discrete(self.analysis.quads, gauss["g"], gauss["elocal"]), gauss["enonlocal_true"]
+        return float(np.abs(discrete.read(discrete.solution) - truth).max() / np.abs(truth).max())
 
     def write(self, folder: Path, kind: TableFormat, *, elocal_factor: int = 1) -> list[Path]:
         """Write the files of a format, each complete or not at all; `elocal_factor` multiplies `elocal` in csv."""

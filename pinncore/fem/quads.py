@@ -13,14 +13,13 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from ..errors import DataError
-from ..mesh import elements_of
+from ..mesh import SIGNS, at_nodes, elements_of
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-CORNERS: Final = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # of the reference square, counter-clockwise
-_GAUSS: Final = CORNERS / math.sqrt(3)
-SHAPES: Final[Array] = np.prod(1 + _GAUSS[:, None] * CORNERS, axis=2) / 4  # shape functions [Gauss points, corners]
+_GAUSS: Final = SIGNS / math.sqrt(3)
+SHAPES: Final[Array] = np.prod(1 + _GAUSS[:, None] * SIGNS, axis=2) / 4  # shape functions [Gauss points, corners]
 _ON_GRID: Final = 1e-6  # share of an element by which a given point may be beside its Gauss point
 
 
@@ -126,10 +125,8 @@ class Quads:
         return areas
 
     def at_nodes(self, values: Array) -> Array:
-        """Return nodal values [nodes] of values [elements, Gauss points]: extrapolated bilinearly, then averaged."""
-        corners, count = self.corners.ravel(), len(self.nodes)
-        extrapolated = np.ravel(values @ np.linalg.inv(SHAPES).T)
-        return np.bincount(corners, extrapolated, minlength=count) / np.bincount(corners, minlength=count)
+        """Return nodal values [nodes] of values [elements, Gauss points], as `mesh.at_nodes` does."""
+        return at_nodes(values, self.corners, len(self.nodes))
 
     @property
     def _jacobians(self) -> Array:
@@ -159,5 +156,5 @@ def load(quads: Quads, forcing: Array) -> Array:
 
 def _slopes() -> Array:
     """Return the derivatives [Gauss points, corners, 2] of the shape functions to the reference coordinates."""
-    other = 1 + _GAUSS[:, None, ::-1] * CORNERS[:, ::-1]
-    return np.asarray(CORNERS * other / 4)
+    other = 1 + _GAUSS[:, None, ::-1] * SIGNS[:, ::-1]
+    return np.asarray(SIGNS * other / 4)

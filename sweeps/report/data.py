@@ -37,7 +37,7 @@ from ..storage.tables import Snapshot, exactly, of_member
 from ..study.loading import parse_stored
 from ..study.replicates import quantile_name, value_of
 from ..study.study_file import whole_text
-from ..trial.tables import Row, TrialReader
+from ..trial.tables import Row, TrialReader, own_terms
 
 RANKED: Final = 10  # configurations in the ranking
 
@@ -195,10 +195,7 @@ class ReportStudy:
 
         Terms that its loss does not have are left out.
         """
-        curve = self.part("curves").sort_by("evaluations")
-        terms = [name for name in curve.column_names if name.startswith("loss_")]
-        others = [name for name in terms if curve[name].null_count == curve.num_rows]
-        return curve.drop_columns(others if curve.num_rows else []).to_pydict()
+        return own_terms(self.part("curves")).sort_by("evaluations").to_pydict()
 
     @cached_property
     def field(self) -> dict[str, NDArray[np.float64]]:

@@ -144,8 +144,6 @@ def _phases(reader: TrialReader, row: Row) -> Iterator[dict[str, Any]]:
     for phase, steps in zip(PHASES, ("epochs", "iterations"), strict=True):
         if row[f"{phase}_evaluations"] or row[f"{steps}_done"]:
             end = {name: value for name, value in ends.get(phase, {}).items() if name not in _NOT_SHOWN}
-            if math.isfinite(end.get("loss", math.nan)):  # other terms are not part of this loss
-                end = {name: value for name, value in end.items() if "loss_" not in name or not math.isnan(value)}
             if phase in ends and ends[phase]["phase"] != phase:
                 end["step"] = row[f"{steps}_done"]
             yield {

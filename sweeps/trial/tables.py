@@ -79,9 +79,13 @@ class TrialReader:
         return row if row["duplicate_of"] is None else self.row(row["duplicate_of"], row["replicate"])
 
     def part(self, table: str, row: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return the part of `curves`, `fields` or `weights` that belongs to a row, by column, shape [rows] each."""
+        """Return the part of `curves`, `fields` or `weights` that belongs to a row, by column, shape [rows] each.
+
+        Of curves, the terms that the loss does not have are left out.
+        """
         rows = self.read(table, where=of_member(row["trial"], row["replicate"])).drop_columns(["trial", "replicate"])
-        return {name: rows[name].to_numpy() for name in rows.column_names}
+        own = own_terms(rows)
+        return {name: own[name].to_numpy() for name in own.column_names}
 
     def kept_weights(self, row: Mapping[str, Any]) -> dict[int, Array]:
         """Return the flat parameter vectors [parameters] of a row by running epoch; the last is the final network.
@@ -163,6 +167,13 @@ def asked_trial(place: Path | Remote, trial: int) -> TrialRecord | None:
             return next(iter(reader.records(number=trial)), None)
     except StudyError:
         return None
+
+
+def own_terms(curve: pa.Table) -> pa.Table:
+    """Return the curve of one training without the terms that its loss does not have, columns of nulls."""
+    terms = [name for name in curve.column_names if name.startswith("loss_")]
+    others = [name for name in terms if curve.num_rows and curve[name].null_count == curve.num_rows]
+    return curve.drop_columns(others)
 
 
 def stage_ends(curve: Mapping[str, Sequence[Any]]) -> dict[str, Row]:

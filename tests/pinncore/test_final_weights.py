@@ -17,12 +17,10 @@ from pinncore import (
     SettingError,
     StopReason,
     TrainSettings,
-    read_checkpoint,
-    write_checkpoint,
 )
 from pinncore.data.points import Points
 
-from .test_packs import assert_same, finish, pack_of
+from .test_packs import assert_same, finish, killed_and_resumed, pack_of
 
 # 157 Gauss points are too few for these networks: each over-fits within a hundred iterations
 OVER_FITTED = TrainSettings(
@@ -130,17 +128,7 @@ def test_resumed_is_uninterrupted(
     problem: NonlocalStrain, engine: str, results: dict[int, MemberResult], tmp_path: Path, ticks: int
 ) -> None:
     """Before a first look, with a best of the last look or of an earlier one, after members have left."""
-    members = members_of(problem, engine)
-    pack = pack_of(members)
-    padded = pack.engine.layout.padded
-    pack.step(ticks)
-    done = {result.label: result for result in pack.results}
-    write_checkpoint(tmp_path / "checkpoint", pack.state())
-    pack.step(15)
-    states, _ = read_checkpoint(tmp_path / "checkpoint")
-    resumed = pack_of([member for member in members if member.label not in done], padded=padded)
-    resumed.restore(states)
-    for label, result in {**done, **finish(resumed)}.items():
+    for label, result in killed_and_resumed(members_of(problem, engine), tmp_path, ticks, 15).items():
         assert_same(result, results[label])
 
 

@@ -91,6 +91,25 @@ def finish(pack: Pack) -> dict[int, MemberResult]:
     return {result.label: result for result in pack.results}
 
 
+def killed_and_resumed(members: Sequence[Member], folder: Path, ticks: int, more: int) -> dict[int, MemberResult]:
+    """Results of a pack that is stopped after `ticks` and resumed from its checkpoint.
+
+    Going on for `more` ticks must not change what was written, nor what was handed out.
+    """
+    pack = pack_of(members)
+    padded = pack.engine.layout.padded
+    pack.step(ticks)
+    done = {result.label: result for result in pack.results}
+    write_checkpoint(folder / "checkpoint", pack.state(), values={"tick": ticks})
+    pack.step(more)
+    states, values = read_checkpoint(folder / "checkpoint")
+    assert values == {"tick": ticks}
+    assert {state.label for state in states} == {member.label for member in members} - set(done)
+    resumed = pack_of([member for member in members if member.label not in done], padded=padded)
+    resumed.restore(states)
+    return {**done, **finish(resumed)}
+
+
 def assert_same(found: MemberResult, expected: MemberResult) -> None:
     """Bit for bit, but for the times."""
     for name in (
@@ -167,19 +186,7 @@ TICKS = (0, 4, 5, 7, 9, 13, 17, 45)
 def test_resumed_is_uninterrupted(
     problem: NonlocalStrain, engine: str, uninterrupted: dict[int, MemberResult], tmp_path: Path, ticks: int
 ) -> None:
-    members = members_of(problem, engine)
-    pack = pack_of(members)
-    padded = pack.engine.layout.padded
-    pack.step(ticks)
-    done = {result.label: result for result in pack.results}
-    write_checkpoint(tmp_path / "checkpoint", pack.state(), values={"tick": ticks})
-    pack.step(5)  # going on must not change what was written, nor what was handed out
-    states, values = read_checkpoint(tmp_path / "checkpoint")
-    assert values == {"tick": ticks}
-    assert {state.label for state in states} == {member.label for member in members} - set(done)
-    resumed = pack_of([member for member in members if member.label not in done], padded=padded)
-    resumed.restore(states)
-    for label, result in {**done, **finish(resumed)}.items():
+    for label, result in killed_and_resumed(members_of(problem, engine), tmp_path, ticks, 5).items():
         assert_same(result, uninterrupted[label])
 
 

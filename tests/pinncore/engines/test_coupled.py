@@ -9,22 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from pinncore import (
     FieldData,
     Member,
-    MemberResult,
     NonlocalStrain,
-    Pack,
     TrainSettings,
-    read_checkpoint,
-    write_checkpoint,
 )
 from pinncore.engines import Engine, FusedEngine, ReferenceEngine, TorchEngine
 from pinncore.engines.compiled_engine import CompiledTorchEngine
 
 from ..fem.meshes import plate
+from ..test_packs import assert_same, finish, killed_and_resumed, pack_of
 from .every_kind import build_engine, compare
 
 ENGINES: tuple[type[Engine], ...] = (TorchEngine, FusedEngine)
@@ -77,13 +73,6 @@ def test_the_loss_is_that_of_the_finite_element_equations(data: FieldData) -> No
     assert float(engine.evaluate(x).loss) == pytest.approx(energy, rel=1e-11)
 
 
-def trained(members: list[Member]) -> list[MemberResult]:
-    pack = Pack(members, device="cpu")
-    while pack.active:
-        pack.step(7)
-    return sorted(pack.results, key=lambda result: result.label)
-
-
 SHORT = TrainSettings(width=6, epochs=15, iterations=25, second_stage="ssbroyden", adam_lr=0.01, record_every=5)
 
 
@@ -95,26 +84,13 @@ def members(data: FieldData) -> list[Member]:
     ]
 
 
-def parameters(results: list[MemberResult]) -> list[NDArray[np.float64]]:
-    return [result.parameters for result in results]
-
-
 def test_a_member_alone_is_itself_in_a_pack_and_after_a_kill(data: FieldData, tmp_path: Path) -> None:
-    together = trained(members(data))
-    alone = [trained([member])[0] for member in members(data)]
-    for one, other in zip(parameters(together), parameters(alone), strict=True):
-        np.testing.assert_array_equal(one, other)
-    pack = Pack(members(data), device="cpu")
-    pack.step(23)
-    write_checkpoint(tmp_path / "checkpoint", pack.state())
-    states, _ = read_checkpoint(tmp_path / "checkpoint")
-    resumed = Pack(members(data), device="cpu")
-    resumed.restore(states)
-    while resumed.active:
-        resumed.step(11)
-    for one, other in zip(together, sorted(resumed.results, key=lambda r: r.label), strict=True):
-        np.testing.assert_array_equal(one.parameters, other.parameters)
-        assert one.metrics == other.metrics
+    together = finish(pack_of(members(data)))
+    for member in members(data):
+        alone = finish(pack_of([member]))[member.label]
+        np.testing.assert_array_equal(alone.parameters, together[member.label].parameters)
+    for label, result in killed_and_resumed(members(data), tmp_path, 23, 11).items():
+        assert_same(result, together[label])
 
 
 def test_threads_change_nothing(data: FieldData) -> None:

@@ -8,9 +8,10 @@ from scipy.sparse.linalg import spsolve
 
 from pinncore import DataError, FieldData, SettingError
 from pinncore.fem.assembly import CoupledSystem
-from pinncore.fem.quads import CORNERS, Array, Quads, load, screened_poisson
+from pinncore.fem.quads import Array, Quads, load, screened_poisson
 from pinncore.fem.specimens import specimen
 from pinncore.fem.truths import CosineMode, cell_centres, solve_by_cosines
+from pinncore.mesh import SIGNS
 
 EXACT = 1e-12  # rounding of sums of some hundred terms
 
@@ -70,7 +71,7 @@ def test_patch_of_screened_poisson(distorted: Quads) -> None:
 def everywhere(mesh: Quads, nodal: Array) -> Array:
     """Values [elements, 25] of nodal values at the centres of 5 x 5 parts of each element: between the Gauss points."""
     r, s = (grid.ravel()[:, None] for grid in np.meshgrid(*[np.linspace(-0.8, 0.8, 5)] * 2))
-    return np.asarray(nodal[mesh.corners] @ ((1 + r * CORNERS[:, 0]) * (1 + s * CORNERS[:, 1]) / 4).T)
+    return np.asarray(nodal[mesh.corners] @ ((1 + r * SIGNS[:, 0]) * (1 + s * SIGNS[:, 1]) / 4).T)
 
 
 @pytest.mark.parametrize("mode", [CosineMode(1, 0), CosineMode(2, 3), CosineMode(1, 2, 100.0, 50.0, 32.0)])
