@@ -112,7 +112,7 @@ class Pack:
         )
         starts = [initial_parameters(member.train.init, member.layers, seed=member.seed) for member in members]
         self.x = layout.pack(starts, dtype=dtype, device=self.device)
-        self.first = PackedFirstOrder([_first_order(member.train) for member in members], self.x)
+        self.first = PackedFirstOrder([first_order(member.train) for member in members], self.x)
         positions = [layout.positions(row) for row in range(len(members))]
         self.second: SecondStage
         if train.second_stage == "scipy":
@@ -539,7 +539,7 @@ def train(
     return pack.results[0]
 
 
-def _first_order(train: TrainSettings) -> FirstOrderSettings:
+def first_order(train: TrainSettings) -> FirstOrderSettings:
     return FirstOrderSettings(
         lr=train.adam_lr,
         beta1=train.adam_beta1,

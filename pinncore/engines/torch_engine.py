@@ -42,7 +42,7 @@ SAVED_ARRAYS = 14  # that an evaluation holds for each hidden unit and point, wi
 Views = list[tuple[Tensor, Tensor]]  # (W [members, in, out], b [members, out]) of each layer
 
 
-class _Saved(NamedTuple):
+class Saved(NamedTuple):
     """Numbers of one activation for the reverse pass: z channels, derivatives of sigma, sum c_pq z_p z_q by form."""
 
     z: Tensor
@@ -208,7 +208,7 @@ class TorchEngine(Engine):
             gradients[level][0].baddbmm_(activations[level - 1].flatten(2), flat.transpose(1, 2))
             gradients[level][1].add_(cotangent[:, :, 0].sum(dim=2))
             incoming = torch.bmm(weights[level][0], flat).view_as(activations[level - 1])
-            cotangent = _activation_reverse(self._sigma, channels, points.columns, saved[level - 1], incoming)
+            cotangent = self._reverse(channels, points.columns, saved[level - 1], incoming)
         w, b = gradients[0]
         w.baddbmm_(points.inputs, cotangent[:, :, 0].transpose(1, 2))
         for k, coordinate in enumerate(channels.firsts, start=1):
@@ -216,9 +216,12 @@ class TorchEngine(Engine):
         b += cotangent[:, :, 0].sum(dim=2)
         return square
 
+    def _reverse(self, channels: Channels, columns: Tensor, saved: Saved, cotangent: Tensor) -> Tensor:
+        return activation_reverse(self._sigma, channels, columns, saved, cotangent)
+
     def _forward(
         self, weights: Views, channels: Channels, points: StackedPoints, seeds: Tensor
-    ) -> tuple[Tensor, list[_Saved], list[Tensor]]:
+    ) -> tuple[Tensor, list[Saved], list[Tensor]]:
         """Return the output channels [members, outputs, channels, points] and numbers for the reverse pass."""
         w, b = weights[0]
         members, units, count = w.shape[0], w.shape[2], points.inputs.shape[2]
@@ -347,7 +350,7 @@ def _square(form: Form, firsts: Tensor, columns: Tensor) -> Tensor:
     return total
 
 
-def _activation(sigma: Activation, channels: Channels, columns: Tensor, z: Tensor) -> tuple[Tensor, _Saved]:
+def _activation(sigma: Activation, channels: Channels, columns: Tensor, z: Tensor) -> tuple[Tensor, Saved]:
     """Return the channels of the activation from those of z, both [members, units, channels, points]."""
     out = torch.empty_like(z)
     value = sigma.value(z[:, :, 0], out=out[:, :, 0])
@@ -359,11 +362,11 @@ def _activation(sigma: Activation, channels: Channels, columns: Tensor, z: Tenso
     squares = [_square(form, z[:, :, 1:start], columns) for form in channels.forms]
     for place, square in enumerate(squares, start=start):
         out[:, :, place].addcmul_(second, square)
-    return out, _Saved(z, slopes, squares)
+    return out, Saved(z, slopes, squares)
 
 
-def _activation_reverse(
-    sigma: Activation, channels: Channels, columns: Tensor, saved: _Saved, cotangent: Tensor
+def activation_reverse(
+    sigma: Activation, channels: Channels, columns: Tensor, saved: Saved, cotangent: Tensor
 ) -> Tensor:
     """Return the cotangent of z from that of the activation's channels, both [members, units, channels, points].
 

@@ -1,0 +1,357 @@
+"""A recorded training replayed here, array by array in the order in which a training computes them.
+
+A replay yields what the trace recorded, so that whoever compares can stop at the first array that parts. Rounding is
+measured: eight replays, in which weights, points, data and activations are changed by one unit in the last place with
+random signs, also the weights after each step. Between recorded steps they take the fast gradient, changed by as much
+as it was off at the last recorded step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from ..errors import SettingError
+from ..networks import Layers, flatten, unflatten
+from ..optim import FirstOrderSettings, PackedFirstOrder
+from ..problems import Problem
+from ..problems.columns import Array
+from ..settings import TrainSettings
+from ..training import DTYPES, first_order
+from .evaluation import EPSILON, Changes, Evaluator, Noise
+from .results import Place
+from .trace import Trace
+
+REPLAYS: Final = 8
+_FLOOR: Final = 0.02  # of the largest rounding in an array: no entry is known better
+_KEPT: Final = 512  # evaluations
+_KEPT_ENGINES: Final = 48
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Our side with something changed; without changes it is our replay.
+
+    `optimiser` are fields of `FirstOrderSettings`. The names in `frozen` (W2, b1) are not updated, those in `lost` have
+    a zero gradient, those in `uncleared` have one that adds up over the steps, and the weights of the layers in
+    `transposed` are recorded transposed. `is_theirs` starts from the weights of the trace that is compared with.
+    """
+
+    name: str = ""
+    sentence: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
+    optimiser: Mapping[str, Any] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    uncleared: tuple[str, ...] = ()
+    transposed: tuple[int, ...] = ()
+    is_theirs: bool = False
+
+    def joined(self, other: Variant) -> Variant:
+        """Return both changes together."""
+        return Variant(
+            f"{self.name} and {other.name}",
+            f"{self.sentence} {other.sentence}",
+            {**self.settings, **other.settings} if self.settings and other.settings else {},
+            self.changes.joined(other.changes),
+            {**self.optimiser, **other.optimiser},
+            *(
+                tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
+                for name in ("frozen", "lost", "uncleared", "transposed")
+            ),
+            is_theirs=self.is_theirs or other.is_theirs,
+        )
+
+
+class Replay:
+    """Our side of a comparison: a configuration, a start, and the arrays of a trace to be met.
+
+    `target` is the trace that is compared with; `source` the one whose configuration and start are taken.
+    """
+
+    def __init__(self, source: Trace, target: Trace, train: TrainSettings, problem: Problem) -> None:
+        self.source, self.target, self.train, self.problem = source, target, train, problem
+        self.layers: Layers = tuple(source.layers)
+        series = () if target.loss_terms_by_step is None else target.loss_terms_by_step
+        self.last = max(max(target.steps), len(series) - 1)
+        self._evaluators: OrderedDict[str, Evaluator] = OrderedDict()
+        self._evaluations: OrderedDict[tuple[str, bytes], tuple[float, Array, Array]] = OrderedDict()
+
+    @cached_property
+    def first_step(self) -> int:
+        """Return the first step with weights, at which a replay starts."""
+        return min(step for step, arrays in self.source.steps.items() if "W1" in arrays)
+
+    def start(self, trace: Trace) -> Array:
+        """Return the weights [parameters] of a trace at the first step."""
+        arrays = trace.steps[self.first_step]
+        return flatten([(arrays[f"W{k}"], arrays[f"b{k}"]) for k in range(1, len(self.layers))])
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Return all arrays to be met, in the order of computation."""
+        return tuple(place for step in range(self.first_step, self.last + 1) for place in self._at(step))
+
+    def _at(self, step: int) -> Iterator[Place]:
+        arrays = self.target.steps.get(step, {})
+        levels = range(1, len(self.layers))
+        for quantity, prefix in (("moment", "m_"), ("moment", "v_"), ("weights", "")):
+            if quantity == "weights" and step == self.first_step:
+                quantity = "initial weights"
+            yield from (
+                Place("first", step, quantity, f"{prefix}{kind}{level}", level)
+                for level in levels
+                for kind in "Wb"
+                if f"{prefix}{kind}{level}" in arrays
+            )
+        for quantity in ("prediction", "derivative"):
+            for name in arrays:
+                if self._channel(name) is not None and (name.split("/")[-1] in self._outputs) == (
+                    quantity == "prediction"
+                ):
+                    yield Place("first", step, quantity, name)
+        series = self.target.loss_terms_by_step
+        if "loss_terms" in arrays or (series is not None and step < len(series)):
+            yield from (Place("first", step, "loss term", term) for term in self.problem.terms)
+        if "loss" in arrays:
+            yield Place("first", step, "loss", "loss")
+        for quantity, prefix in (("gradient", "grad_"), ("update", "update_")):
+            yield from (
+                Place("first", step, quantity, f"{prefix}{kind}{level}", level)
+                for level in levels
+                for kind in "Wb"
+                if f"{prefix}{kind}{level}" in arrays
+            )
+
+    @cached_property
+    def _outputs(self) -> frozenset[str]:
+        return frozenset(column.symbol for column in self.problem.outputs)
+
+    def _channel(self, name: str) -> tuple[int, str] | None:
+        """Return the group and the derivative that an array's name means; None where it means none."""
+        term, _, quantity = name.rpartition("/")
+        firsts = [group.terms for group in self.problem.groups]
+        groups = [number for number, terms in enumerate(firsts) if term in terms] if term else [0]
+        output = quantity.split("_")[0]
+        if not groups or not (quantity == "laplacian" or output in self._outputs):
+            return None
+        letters = quantity.partition("_")[2]
+        known = {column.symbol for column in self.problem.coordinates}
+        return (groups[0], quantity) if set(letters) <= known or quantity == "laplacian" else None
+
+    def theirs(self, place: Place) -> Array:
+        """Return the recorded array at a place."""
+        arrays = self.target.steps.get(place.step, {})
+        if place.quantity == "loss term":
+            number = self.problem.terms.index(place.name)
+            terms = arrays.get("loss_terms")
+            if terms is None:
+                assert self.target.loss_terms_by_step is not None
+                terms = self.target.loss_terms_by_step[place.step]
+            return np.asarray(terms, dtype=np.float64).reshape(-1)[number : number + 1]
+        return arrays[place.name]
+
+    def run(self, variant: Variant, seed: int | None = None) -> Iterator[Array]:
+        """Yield our array at each of `places`; with a `seed`, of a replay with changes of one unit in the last place.
+
+        Raises `SettingError` where the change makes no training.
+        """
+        evaluator = self._evaluator(variant.changes)
+        dtype = evaluator.dtype
+        noise = None if seed is None else Noise(seed, dtype)
+        flat = self.start(self.target if variant.is_theirs else self.source)
+        flat = self._transposed(flat, variant)
+        if noise is not None:
+            flat = noise.shaken_array(flat)
+        x = torch.as_tensor(flat, dtype=DTYPES[dtype])[None]
+        optimiser = PackedFirstOrder([self.optimiser(variant)], x)
+        masks = {name: self._mask(getattr(variant, name)) for name in ("frozen", "lost", "uncleared")}
+        carried, off = torch.zeros_like(x), None
+        engine = None if noise is None else evaluator.shaken(noise)
+        for step in range(self.first_step, self.last + 1):
+            at = np.asarray(x[0].double().numpy())
+            is_recorded = step in self.target.steps
+            found = self._evaluate(evaluator, at)
+            if noise is not None:
+                if is_recorded:
+                    shaken = evaluator.evaluate(at, engine)
+                    off = [np.abs(a - b) for a, b in zip(shaken, found, strict=True)]
+                    found = shaken
+                elif off is not None:
+                    found = tuple(
+                        value + noise.signs(np.shape(value)) * size for value, size in zip(found, off, strict=True)
+                    )
+            loss, terms, gradient = found
+            g = torch.as_tensor(gradient, dtype=x.dtype)[None]
+            g = torch.where(masks["lost"], torch.zeros_like(g), g)
+            carried = torch.where(masks["uncleared"], carried, torch.zeros_like(carried)) + g
+            following = None
+            before = (optimiser.m.clone(), optimiser.v.clone())
+            here = list(self._at(step))
+            channels: dict[str, Array] = {}
+            for place in here:
+                if place.quantity in ("prediction", "derivative") and place.name not in channels:
+                    channels[place.name] = self._derivative(evaluator, at, place.name, variant.changes, engine)
+                if place.quantity == "update" and following is None:
+                    following = optimiser.step(x, carried, [0])
+                yield self._ours(place, variant, x, before, channels, loss, terms, carried, following)
+            if following is None:
+                following = optimiser.step(x, carried, [0])
+            following = torch.where(masks["frozen"], x, following)
+            x = following if noise is None else noise.shaken(following)
+
+    def _ours(
+        self,
+        place: Place,
+        variant: Variant,
+        x: torch.Tensor,
+        moments: tuple[torch.Tensor, torch.Tensor],
+        channels: Mapping[str, Array],
+        loss: float,
+        terms: Array,
+        gradient: torch.Tensor,
+        following: torch.Tensor | None,
+    ) -> Array:
+        match place.quantity:
+            case "prediction" | "derivative":
+                return channels[place.name]
+            case "loss term":
+                return terms[self.problem.terms.index(place.name)][None]
+            case "loss":
+                return np.array([loss])
+            case "gradient":
+                flat = gradient
+            case "update":
+                assert following is not None
+                flat = torch.where(self._mask(variant.frozen), torch.zeros_like(x), following - x)
+            case "moment":
+                flat = moments[0] if place.name.startswith("m_") else moments[1]
+            case _:
+                flat = x
+        name = place.name.rsplit("_", 1)[-1]
+        assert place.layer is not None
+        w, b = unflatten(np.asarray(flat[0].double().numpy()), self.layers)[place.layer - 1]
+        if name.startswith("b"):
+            return b
+        return w.T if place.layer in variant.transposed else w
+
+    def optimiser(self, variant: Variant) -> FirstOrderSettings:
+        """Return the optimiser of our side with the changes of a variant."""
+        return dataclasses.replace(first_order(self.train), **variant.optimiser)
+
+    def final_error(self, variant: Variant, flat: Array) -> float | None:
+        """Return `rel_l2` of weights; None without reference."""
+        evaluator = self._evaluator(variant.changes)
+        engine = evaluator.engine
+        x = engine.layout.pack([flat], dtype=engine.dtype, device=torch.device("cpu"))
+        output = engine.outputs(x, [0])[0].double().numpy()
+        error: float | None = evaluator.problem.error(output)
+        return error
+
+    def _transposed(self, flat: Array, variant: Variant) -> Array:
+        if not variant.transposed:
+            return flat
+        weights = unflatten(flat, self.layers)
+        for level in variant.transposed:
+            if self.layers[level - 1] != self.layers[level]:
+                raise SettingError("weights", f"W{level}", "must be square to be transposed")
+        return flatten([(w.T if level in variant.transposed else w, b) for level, (w, b) in enumerate(weights, 1)])
+
+    def _mask(self, names: tuple[str, ...]) -> torch.Tensor:
+        """Return which parameters [1, parameters] have one of these names."""
+        parts = [
+            (np.full(w.shape, f"W{level}" in names), np.full(b.shape, f"b{level}" in names))
+            for level, (w, b) in enumerate(unflatten(self._zeros, self.layers), 1)
+        ]
+        return torch.as_tensor(flatten(parts))[None]  # type: ignore[arg-type]
+
+    @cached_property
+    def _zeros(self) -> Array:
+        return np.zeros_like(self.start(self.source))
+
+    def _evaluator(self, changes: Changes) -> Evaluator:
+        key = changes.key
+        if key not in self._evaluators:
+            self._evaluators[key] = Evaluator(
+                self.problem, self.layers, self.train.dtype, self.train.activation, changes
+            )
+            while len(self._evaluators) > _KEPT_ENGINES:
+                self._evaluators.popitem(last=False)
+        self._evaluators.move_to_end(key)
+        return self._evaluators[key]
+
+    def _evaluate(self, evaluator: Evaluator, flat: Array) -> tuple[float, Array, Array]:
+        """Return loss, terms, gradient, from memory where these weights were evaluated before."""
+        key = (evaluator.key, flat.tobytes())
+        if key not in self._evaluations:
+            self._evaluations[key] = evaluator.evaluate(flat)
+            while len(self._evaluations) > _KEPT:
+                self._evaluations.popitem(last=False)
+        return self._evaluations[key]
+
+    def _derivative(self, evaluator: Evaluator, flat: Array, name: str, changes: Changes, engine: Any) -> Array:
+        """Return the prediction or a derivative [points] as a trace records it."""
+        found = self._channel(name)
+        assert found is not None
+        number, quantity = found
+        return evaluator.named(flat, number, quantity, engine) / self._unit(quantity)
+
+    def _unit(self, quantity: str) -> float:
+        """Return what turns a derivative to coordinates into one to the network's inputs."""
+        if self.target.derivatives == "coordinates":
+            return 1.0
+        seeds = dict(zip((column.symbol for column in self.problem.coordinates), self.problem.seeds, strict=False))
+        if quantity == "laplacian":
+            return float(next(iter(seeds.values())) ** 2)
+        letters = quantity.partition("_")[2]
+        return float(np.prod([seeds[letter] for letter in letters]))
+
+
+class Rounding:
+    """A variant's arrays, and how far rounding moves each entry: the most that eight shaken replays are off."""
+
+    def __init__(self, replay: Replay, variant: Variant) -> None:
+        self._ours = replay.run(variant)
+        self._shaken = [replay.run(variant, seed) for seed in range(REPLAYS)]
+        self._places = replay.places
+        self.epsilon = EPSILON[variant.changes.dtype or replay.train.dtype]
+        self.arrays: list[Array] = []
+        self.sizes: list[Array] = []
+
+    def ours(self, number: int) -> Array:
+        """Return our array at the `number`th place."""
+        while len(self.arrays) <= number:
+            self.arrays.append(np.array(next(self._ours)))
+        return self.arrays[number]
+
+    def size(self, number: int) -> Array:
+        """Return the rounding of each entry at the `number`th place."""
+        while len(self.sizes) <= number:
+            ours = self.ours(len(self.sizes))
+            most = self.epsilon * np.abs(ours)
+            for shaken in self._shaken:
+                most = np.maximum(most, np.abs(next(shaken) - ours))
+            if most.size:
+                most = np.maximum(most, _FLOOR * most.max())
+            self.sizes.append(np.maximum(most, np.finfo(np.float64).tiny))
+        return self.sizes[number]
+
+    def nearest(self, number: int) -> Array:
+        """Return the rounding at a place as far as it was measured: there, or at the last place of its kind."""
+        if number < len(self.sizes):
+            return self.sizes[number]
+        place, ours = self._places[number], self.ours(number)
+        for earlier in reversed(range(len(self.sizes))):
+            other = self._places[earlier]
+            if (other.quantity.removeprefix("initial "), other.name) == (place.quantity, place.name):
+                return self.sizes[earlier]
+        return self.epsilon * np.maximum(np.abs(ours), np.abs(ours).max(initial=0.0) * _FLOOR) * 10 + np.finfo(float).tiny
+
