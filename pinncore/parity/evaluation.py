@@ -194,6 +194,10 @@ class Noise:
         """Return +1 and -1 at random."""
         return np.asarray(torch.randint(0, 2, shape, generator=self._generator).numpy()) * 2.0 - 1.0
 
+    def summed(self, sums: Any, terms: int) -> Array:
+        """Return sums of so many terms, as if each partial sum were off by one unit: by the root of their number."""
+        return np.asarray(sums) * (1 + self._epsilon * terms**0.5 * self.signs(np.shape(sums)))
+
     def shaken_array(self, values: Array) -> Array:
         """Return an array, likewise."""
         return np.asarray(self.shaken(torch.as_tensor(np.array(values))).numpy())
@@ -288,6 +292,11 @@ class Evaluator:
             device=_DEVICE,
             activation=activation_of(self.activation).name,
         )
+
+    @property
+    def points(self) -> int:
+        """Return the largest number of points of a loss term."""
+        return max(map(len, self.problem.point_sets))
 
     @property
     def engine(self) -> Any:

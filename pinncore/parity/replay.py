@@ -2,7 +2,7 @@
 
 A replay yields what the trace recorded, so that whoever compares can stop at the first array that parts. Rounding is
 measured: eight replays, in which weights, points, data and activations are changed by one unit in the last place with
-random signs, also the weights after each step. Between recorded steps they take the fast gradient, changed by as much
+random signs, also the weights after each step, and every partial sum over the points. Between recorded steps they take the fast gradient, changed by as much
 as it was off at the last recorded step.
 """
 
@@ -182,7 +182,7 @@ class Replay:
             found = self._evaluate(evaluator, at)
             if noise is not None:
                 if is_recorded:
-                    shaken = evaluator.evaluate(at, engine)
+                    shaken = tuple(noise.summed(part, evaluator.points) for part in evaluator.evaluate(at, engine))
                     off = [np.abs(a - b) for a, b in zip(shaken, found, strict=True)]
                     found = shaken
                 elif off is not None:
