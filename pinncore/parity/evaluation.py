@@ -21,9 +21,11 @@ from ..activations import Activation, Slopes, activation_of
 from ..engines import Evaluation, FusedEngine, TorchEngine
 from ..engines.torch_engine import Saved, activation_reverse
 from ..equations.channels import Channels, Form, Group
+from ..errors import SettingError
 from ..networks import Layers
 from ..problems import PointSet, Problem
 from ..problems.columns import Array
+from ..problems.nonlocal_strain import NonlocalStrain
 from ..training import DTYPES
 
 Backward = Literal["whole", "value", "channels", "both"]
@@ -156,6 +158,8 @@ def _without_parts(base: Problem, channels: Channels, gone: list[str]) -> Channe
         kept = tuple(
             part for part in form if not any(name.endswith(f"_{letters[part[0]]}{letters[part[1]]}") for name in gone)
         )
+        if not kept:
+            raise SettingError("derivatives", gone, "leave nothing of an operator", "The whole operator is tried too.")
         forms.append(kept)
     return dataclasses.replace(channels, forms=tuple(forms))
 
@@ -280,7 +284,8 @@ class Evaluator:
         self.problem = ChangedProblem(base, changes)
         self.layers, self.activation = layers, changes.activation or activation
         self._changes, self.key = changes, changes.key
-        is_plain = not changes.zeroed and changes.backward == "whole"
+        # what may be tried once only is not worth a kernel
+        is_plain = not changes.zeroed and changes.backward == "whole" and not changes.activation
         is_plain &= not any(group.needs_torch or group.is_coupled for group in base.groups)
         self._fast = self._engine(FusedEngine) if is_plain else None
 
@@ -381,4 +386,6 @@ def _with_settings(problem: Problem, settings: Mapping[str, Any]) -> Problem:
     if not settings:
         return problem
     changed = dataclasses.replace(problem, **settings)
-    return changed.with_tables(problem.tables) if hasattr(problem, "with_tables") else changed
+    if isinstance(problem, NonlocalStrain) and isinstance(changed, NonlocalStrain):
+        return changed.with_tables(problem.tables)
+    return changed

@@ -2,15 +2,15 @@
 
 A replay yields what the trace recorded, so that whoever compares can stop at the first array that parts. Rounding is
 measured: eight replays, in which weights, points, data and activations are changed by one unit in the last place with
-random signs, also the weights after each step, and every partial sum over the points. Between recorded steps they take the fast gradient, changed by as much
-as it was off at the last recorded step.
+random signs, also the weights after each step, and every partial sum over the points. Between recorded steps they take
+the fast gradient, changed by as much as it was off at the last recorded step.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -57,16 +57,18 @@ class Variant:
 
     def joined(self, other: Variant) -> Variant:
         """Return both changes together."""
+        names = {
+            name: tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
+            for name in ("frozen", "lost", "uncleared")
+        }
         return Variant(
             f"{self.name} and {other.name}",
             f"{self.sentence} {other.sentence}",
             {**self.settings, **other.settings} if self.settings and other.settings else {},
             self.changes.joined(other.changes),
             {**self.optimiser, **other.optimiser},
-            *(
-                tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
-                for name in ("frozen", "lost", "uncleared", "transposed")
-            ),
+            **names,
+            transposed=self.transposed + other.transposed,
             is_theirs=self.is_theirs or other.is_theirs,
         )
 
@@ -159,9 +161,10 @@ class Replay:
             return np.asarray(terms, dtype=np.float64).reshape(-1)[number : number + 1]
         return arrays[place.name]
 
-    def run(self, variant: Variant, seed: int | None = None) -> Iterator[Array]:
+    def run(self, variant: Variant, seed: int | None = None) -> Generator[Array, None, Array]:
         """Yield our array at each of `places`; with a `seed`, of a replay with changes of one unit in the last place.
 
+        Return the weights [parameters] at the last step.
         Raises `SettingError` where the change makes no training.
         """
         evaluator = self._evaluator(variant.changes)
@@ -174,21 +177,28 @@ class Replay:
         x = torch.as_tensor(flat, dtype=DTYPES[dtype])[None]
         optimiser = PackedFirstOrder([self.optimiser(variant)], x)
         masks = {name: self._mask(getattr(variant, name)) for name in ("frozen", "lost", "uncleared")}
-        carried, off = torch.zeros_like(x), None
+        carried = torch.zeros_like(x)
+        off: tuple[Array, ...] | None = None
         engine = None if noise is None else evaluator.shaken(noise)
         for step in range(self.first_step, self.last + 1):
             at = np.asarray(x[0].double().numpy())
             is_recorded = step in self.target.steps
             found = self._evaluate(evaluator, at)
-            if noise is not None:
-                if is_recorded:
-                    shaken = tuple(noise.summed(part, evaluator.points) for part in evaluator.evaluate(at, engine))
-                    off = [np.abs(a - b) for a, b in zip(shaken, found, strict=True)]
-                    found = shaken
-                elif off is not None:
-                    found = tuple(
-                        value + noise.signs(np.shape(value)) * size for value, size in zip(found, off, strict=True)
-                    )
+            if noise is not None and is_recorded:
+                loss, terms, gradient = evaluator.evaluate(at, engine)
+                points = evaluator.points
+                shaken = (
+                    float(noise.summed(loss, points)),
+                    noise.summed(terms, points),
+                    noise.summed(gradient, points),
+                )
+                off = tuple(np.abs(np.subtract(a, b)) for a, b in zip(shaken, found, strict=True))
+                found = shaken
+            elif noise is not None and off is not None:
+                loss, terms, gradient = (
+                    value + noise.signs(np.shape(value)) * size for value, size in zip(found, off, strict=True)
+                )
+                found = (float(loss), terms, gradient)
             loss, terms, gradient = found
             g = torch.as_tensor(gradient, dtype=x.dtype)[None]
             g = torch.where(masks["lost"], torch.zeros_like(g), g)
@@ -207,6 +217,7 @@ class Replay:
                 following = optimiser.step(x, carried, [0])
             following = torch.where(masks["frozen"], x, following)
             x = following if noise is None else noise.shaken(following)
+        return at
 
     def _ours(
         self,
@@ -247,14 +258,29 @@ class Replay:
         """Return the optimiser of our side with the changes of a variant."""
         return dataclasses.replace(first_order(self.train), **variant.optimiser)
 
-    def final_error(self, variant: Variant, flat: Array) -> float | None:
-        """Return `rel_l2` of weights; None without reference."""
+    def error(self, variant: Variant) -> float | None:
+        """Return `rel_l2` of our side at the last step; None without reference."""
+        walk = self.run(variant)
+        while True:
+            try:
+                next(walk)
+            except StopIteration as end:
+                return self.error_of(variant, end.value)
+
+    def error_of(self, variant: Variant, flat: Array) -> float | None:
+        """Return `rel_l2` of weights [parameters]; None without reference."""
+        error: float | None = self.problem.error(self._outputs_of(variant, flat))
+        return error
+
+    def field(self, flat: Array) -> Array:
+        """Return the first output [points] at the field points."""
+        return self._outputs_of(Variant(), flat)[0]
+
+    def _outputs_of(self, variant: Variant, flat: Array) -> Array:
         evaluator = self._evaluator(variant.changes)
         engine = evaluator.engine
         x = engine.layout.pack([flat], dtype=engine.dtype, device=torch.device("cpu"))
-        output = engine.outputs(x, [0])[0].double().numpy()
-        error: float | None = evaluator.problem.error(output)
-        return error
+        return np.asarray(engine.outputs(x, [0])[0].double().numpy())
 
     def _transposed(self, flat: Array, variant: Variant) -> Array:
         if not variant.transposed:
@@ -353,5 +379,6 @@ class Rounding:
             other = self._places[earlier]
             if (other.quantity.removeprefix("initial "), other.name) == (place.quantity, place.name):
                 return self.sizes[earlier]
-        return self.epsilon * np.maximum(np.abs(ours), np.abs(ours).max(initial=0.0) * _FLOOR) * 10 + np.finfo(float).tiny
-
+        return (
+            self.epsilon * np.maximum(np.abs(ours), np.abs(ours).max(initial=0.0) * _FLOOR) * 10 + np.finfo(float).tiny
+        )

@@ -1,0 +1,328 @@
+"""The comparison of a trace with our replay, or with another trace, and the search for what explains it.
+
+A first pass judges every explanation coarsely, by the rounding of our side; the best ones are judged again by their
+own, since what explains a difference need not have the rounding of what does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import PinnError, TraceError
+from ..networks import flatten
+from ..problems.columns import Array
+from .evaluation import EPSILON
+from .explanations import explanations
+from .reading import training_of
+from .replay import Replay, Rounding, Variant
+from .results import BEYOND, Comparison, ConfigurationLine, Difference, Explanation
+from .trace import Trace
+
+Look = Callable[[str, int, int], None]  # what is done, and how far of how much
+
+_COARSE: Final = 30.0  # times the limit, for rounding that is not the variant's own
+_SINGLES: Final = 10  # best ones, that pairs are made of
+_MEASURED: Final = 3  # variants whose own rounding is measured at most
+_MORE_STEPS: Final = 2  # recorded steps behind the first difference that the coarse pass looks at
+
+
+def compare(trace: Trace, other: Trace | None = None, *, pairs: bool = True, look: Look | None = None) -> Comparison:
+    """Compare a trace with our replay of it, or with another trace, and explain the first difference.
+
+    With another trace, our side is configured and started as `trace`, and `other` is to be explained. Raises
+    `TraceError` where nothing can be compared, `SettingError`, `DataError` where the configuration is no training.
+    """
+    return _Search(trace, other or trace, pairs, look or (lambda what, done, of: None)).result()
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A variant, the number of the first place at which it parts (None: nowhere), and the difference there."""
+
+    variant: Variant
+    at: int | None
+    difference: Difference | None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Return a key that is smaller for better explanations."""
+        if self.at is None or self.difference is None:
+            return (-math.inf, 0.0)
+        return (-float(self.at), self.difference.units)
+
+
+class _Search:
+    def __init__(self, source: Trace, target: Trace, pairs: bool, look: Look) -> None:
+        self._started = time.process_time()
+        train, problem = training_of(source)
+        if source.layers != target.layers:
+            raise TraceError(
+                f"{target.source}: its layers are {_dashes(target)}, those of {source.source} {_dashes(source)}; "
+                "only networks of one shape can be compared"
+            )
+        self._source, self._target, self._with_pairs, self._look = source, target, pairs, look
+        self._replay = Replay(source, target, train, problem)
+        self._places = self._replay.places
+        if not self._places:
+            raise TraceError(f"{target.source}: nothing in it can be compared")
+        self._ours = Rounding(self._replay, Variant())
+
+    def result(self) -> Comparison:
+        """Return the whole comparison."""
+        differences = self._differences()
+        first = next((number for number, each in enumerate(differences) if each.is_beyond), None)
+        singles: list[_Judged] = []
+        pairs: list[_Judged] = []
+        invisible: tuple[str, ...] = ()
+        if first is None:
+            invisible = tuple(self._invisible())
+        else:
+            singles = self._explained(explanations(self._replay), first, "explanations")
+            if self._with_pairs and not any(judged.at is None for judged in singles):
+                pairs = self._explained(self._pairs(singles, first), first, "pairs")
+        base = self._explanation(_Judged(Variant(), first, differences[first] if first is not None else None))
+        return Comparison(
+            source=self._source.source,
+            other="our replay" if self._source is self._target else self._target.source,
+            framework=self._source.framework,
+            configuration=tuple(self._configuration()),
+            coverage=tuple(self._coverage()),
+            notes=tuple(dict.fromkeys((*self._source.notes, *self._target.notes, *self._source_notes()))),
+            differences=differences,
+            explanations=tuple(self._explanation(judged) for judged in singles),
+            pairs=tuple(self._explanation(judged) for judged in pairs[:_SINGLES]),
+            invisible=invisible,
+            error=base.error,
+            their_error=self._their_error(),
+            weights=self._weights(),
+            fields=self._fields(),
+            cpu_s=time.process_time() - self._started,
+        )
+
+    def _differences(self) -> tuple[Difference, ...]:
+        """Return the difference of every array; rounding is measured up to somewhat behind the first beyond it."""
+        found: list[Difference] = []
+        last = self._replay.last
+        for number, place in enumerate(self._places):
+            self._look("replay", number, len(self._places))
+            size = self._ours.size(number) if place.step <= last else self._ours.nearest(number)
+            found.append(self._difference(number, self._recorded(number), size))
+            if found[-1].is_beyond:
+                last = min(last, self._behind(place.step))
+        return tuple(found)
+
+    def _behind(self, step: int) -> int:
+        """Return the recorded step up to which explanations of a difference at a step are looked at."""
+        later = [recorded for recorded in sorted(self._target.steps) if recorded > step]
+        return later[min(_MORE_STEPS, len(later)) - 1] if later else step
+
+    def _recorded(self, number: int) -> Array:
+        """Return our array: that of the trace where two traces are compared, else the replay's."""
+        place = self._places[number]
+        ours = self._ours.ours(number)
+        if self._source is self._target:
+            return ours
+        arrays = self._source.steps.get(place.step, {})
+        if place.name in arrays and place.quantity != "loss term":
+            return arrays[place.name]
+        return ours
+
+    def _difference(self, number: int, ours: Array, rounding: Array) -> Difference:
+        place, theirs = self._places[number], self._replay.theirs(self._places[number])
+        if theirs.size == 0 and ours.size and not ours.any():
+            return Difference(place, 0.0, 0.0, 0.0, f"shape {theirs.shape}")
+        if theirs.shape != ours.shape:
+            return Difference(place, math.inf, math.inf, math.inf, f"shape {theirs.shape} instead of {ours.shape}")
+        apart = np.abs(theirs - ours)
+        if not np.isfinite(apart).all():
+            return Difference(place, math.inf, math.inf, math.inf, "values that are not finite")
+        largest = float(np.abs(theirs).max(initial=0.0))
+        size = float(apart.max(initial=0.0))
+        units = float((apart / rounding).max(initial=0.0))
+        return Difference(place, size, size / largest if largest else (0.0 if not size else math.inf), units)
+
+    def _explained(self, variants: Sequence[Variant], first: int, what: str) -> list[_Judged]:
+        """Return the variants judged, best first."""
+        last = self._behind(self._places[first].step)
+        judged: list[_Judged] = []
+        for number, variant in enumerate(variants):
+            self._look(what, number, len(variants))
+            judged.append(self._coarse(variant, last))
+        judged.sort(key=lambda each: each.rank)
+        open_ones = [each for each in judged if each.at is None]
+        settled = [each for each in judged if each.at is not None]
+        for _ in range(_MEASURED):
+            if not open_ones:
+                break
+            measured = Rounding(self._replay, open_ones[0].variant)
+            self._look("rounding", 0, 1)
+            again = [self._strict(each.variant, measured) for each in open_ones]
+            if again[0].at is None:
+                return sorted([*again, *settled], key=lambda each: each.rank)
+            settled.append(again[0])
+            open_ones = open_ones[1:]
+        # none of them explains it: each parts where its own rounding, or that of the last measured, says so
+        return sorted([*settled, *(self._strict(each.variant, measured) for each in open_ones)], key=lambda e: e.rank)
+
+    def _coarse(self, variant: Variant, last: int) -> _Judged:
+        """Judge a variant up to a step by the rounding of our side, scaled to its numbers, with a wide margin."""
+        finer = EPSILON[variant.changes.dtype or self._replay.train.dtype] / self._ours.epsilon
+        try:
+            for number, ours in enumerate(self._replay.run(variant)):
+                if self._places[number].step > last:
+                    break
+                rounding = self._scaled(number, ours) * max(finer, 1.0) * _COARSE
+                difference = self._difference(number, ours, rounding)
+                if difference.is_beyond:
+                    return _Judged(variant, number, replace(difference, units=difference.units * _COARSE))
+        except PinnError:
+            return _Judged(variant, -1, Difference(self._places[0], math.inf, math.inf, math.inf, "no training"))
+        return _Judged(variant, None, None)
+
+    def _scaled(self, number: int, ours: Array) -> Array:
+        """Return the rounding of our side at a place, at least as large relative to these numbers."""
+        base, rounding = self._ours.ours(number), self._ours.nearest(number)
+        if base.shape != ours.shape:
+            return np.full(ours.shape, self._ours.epsilon)
+        before, after = float(np.abs(base).max(initial=0.0)), float(np.abs(ours).max(initial=0.0))
+        return rounding * max(1.0, after / before if before else 1.0)
+
+    def _strict(self, variant: Variant, measured: Rounding) -> _Judged:
+        """Judge a variant at all places by a rounding that was measured."""
+        for number, ours in enumerate(self._replay.run(variant)):
+            difference = self._difference(number, ours, measured.size(number))
+            if difference.is_beyond:
+                return _Judged(variant, number, difference)
+        return _Judged(variant, None, None)
+
+    def _pairs(self, singles: Sequence[_Judged], first: int) -> list[Variant]:
+        """Return the ten best singles, each with every other explanation."""
+        every = [judged.variant for judged in singles if judged.at != -1]
+        best = every[:_SINGLES]
+        return [
+            one.joined(two)
+            for number, one in enumerate(best)
+            for two in every
+            if two not in best[: number + 1] and not _clash(one, two)
+        ]
+
+    def _invisible(self) -> Iterable[str]:
+        """Yield the explanations that this trace cannot tell from our side."""
+        variants = explanations(self._replay)
+        for number, variant in enumerate(variants):
+            self._look("explanations", number, len(variants))
+            try:
+                judged = self._strict(variant, self._ours)
+            except PinnError:
+                continue
+            if judged.at is None:
+                yield variant.name
+
+    def _explanation(self, judged: _Judged) -> Explanation:
+        variant = judged.variant
+        agreeing = len(self._places) if judged.at is None else max(judged.at, 0)
+        error = self._error(variant) if judged.at is None or not variant.name else None
+        return Explanation(variant.name, variant.sentence, variant.settings, judged.difference, agreeing, error)
+
+    def _error(self, variant: Variant) -> float | None:
+        """Return `rel_l2` of our side at the last step with a change."""
+        return self._replay.error(variant)
+
+    def _their_error(self) -> float | None:
+        complete = [step for step, arrays in self._target.steps.items() if "W1" in arrays]
+        return self._replay.error_of(Variant(), self._flat(self._target, max(complete))) if complete else None
+
+    def _flat(self, trace: Trace, step: int) -> Array:
+        arrays = trace.steps[step]
+        return flatten([(arrays[f"W{k}"], arrays[f"b{k}"]) for k in range(1, len(trace.layers))])
+
+    def _weights(self) -> dict[str, tuple[Array, Array]]:
+        """Return our and their weights and biases at the last recorded step, by name."""
+        last = max((p.step for p in self._places if p.quantity.endswith("weights")), default=None)
+        return {
+            place.name: (self._recorded(number), self._replay.theirs(place))
+            for number, place in enumerate(self._places)
+            if place.quantity.endswith("weights") and place.step == last
+        }
+
+    def _fields(self) -> dict[str, Array]:
+        """Return the prediction of both sides' last weights, with the coordinates of its points."""
+        weights = self._weights()
+        levels = range(1, len(self._source.layers))
+        if not all(f"{kind}{level}" in weights for level in levels for kind in "Wb"):
+            return {}
+        fields = {}
+        for side, name in enumerate(("u_ours", "u_theirs")):
+            flat = flatten([(weights[f"W{level}"][side], weights[f"b{level}"][side]) for level in levels])
+            fields[name] = self._replay.field(flat)
+        points = self._replay.problem.field_points.values
+        symbols = [column.symbol for column in self._replay.problem.coordinates]
+        return {**{symbol: points[symbol] for symbol in symbols}, **fields}
+
+    def _configuration(self) -> Iterable[ConfigurationLine]:
+        """Yield the settings in which two traces differ, or which the one trace leaves to defaults."""
+        if self._source is self._target:
+            return
+        for what in ("framework", "version", "dtype", "derivatives", "seed"):
+            one, two = getattr(self._source, what), getattr(self._target, what)
+            if one != two:
+                yield ConfigurationLine(what, one, two)
+        for name in ("settings", "problem"):
+            one, two = getattr(self._source, name), getattr(self._target, name)
+            for key in sorted({*one, *two}):
+                if one.get(key) != two.get(key):
+                    yield ConfigurationLine(key, one.get(key), two.get(key))
+
+    def _coverage(self) -> Iterable[str]:
+        """Yield what was compared, and what a trace lacks."""
+        steps = sorted({place.step for place in self._places if place.step in self._target.steps})
+        yield f"{len(self._places)} arrays at steps {', '.join(map(str, steps))}."
+        kinds = {place.quantity.removeprefix("initial ") for place in self._places}
+        lacking = [
+            name
+            for name in ("weights", "prediction", "derivative", "loss term", "gradient", "moment", "update")
+            if name not in kinds
+        ]
+        if lacking:
+            yield f"Not recorded: {', '.join(lacking)}."
+
+    def _source_notes(self) -> Iterable[str]:
+        """Yield whether our replay agrees with the trace that it is configured by, where another is compared."""
+        if self._source is self._target:
+            return
+        replay = Replay(self._source, self._source, self._replay.train, self._replay.problem)
+        rounding = Rounding(replay, Variant())
+        for number, place in enumerate(replay.places):
+            apart = np.abs(rounding.ours(number) - replay.theirs(place))
+            if apart.shape != rounding.size(number).shape or (apart > BEYOND * rounding.size(number)).any():
+                yield f"Our replay of {self._source.source} itself parts from it: {place}. Compare it alone first."
+                return
+
+
+def _clash(one: Variant, two: Variant) -> bool:
+    """Return whether two explanations change the same thing."""
+    if set(one.optimiser) & set(two.optimiser) or set(one.changes.problem) & set(two.changes.problem):
+        return True
+    maps: list[tuple[Any, Any]] = [
+        (one.changes.factors, two.changes.factors),
+        (one.changes.weights, two.changes.weights),
+        (one.changes.directions, two.changes.directions),
+    ]
+    same = any(set(a) & set(b) for a, b in maps)
+    plain = itertools.chain.from_iterable(
+        (bool(getattr(one.changes, name)) and bool(getattr(two.changes, name)),)
+        for name in ("exchanged", "form", "activation", "dtype")
+    )
+    both_back = one.changes.backward != "whole" != two.changes.backward
+    return same or any(plain) or both_back or bool(one.transposed and two.transposed)
+
+
+def _dashes(trace: Trace) -> str:
+    return "-".join(map(str, trace.layers))
