@@ -32,3 +32,7 @@ class WeightsError(PinnError, ValueError):
 
 class CheckpointError(PinnError):
     """A checkpoint that is missing, damaged, or of another version."""
+
+
+class TraceError(PinnError, ValueError):
+    """A trace of a training that cannot be read, or that says what is not possible."""

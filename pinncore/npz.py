@@ -36,10 +36,10 @@ _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_hea
 class Npz:
     """The arrays of an open file; its methods raise `ValueError` for an array that is not as it should be."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: zipfile.ZipFile, most_arrays: int = MOST_ARRAYS) -> None:
         entries = [entry for entry in archive.infolist() if entry.filename.endswith(_ENDING)]
-        if len(entries) > MOST_ARRAYS:
-            raise ValueError(f"it has {len(entries):,} arrays, at most {MOST_ARRAYS:,} are possible")
+        if len(entries) > most_arrays:
+            raise ValueError(f"it has {len(entries):,} arrays, at most {most_arrays:,} are possible")
         self._archive = archive
         self._entries = {entry.filename.removesuffix(_ENDING): entry for entry in entries}
         if len(self._entries) < len(entries):
@@ -52,10 +52,11 @@ class Npz:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array of real numbers, by its header."""
-        shape, dtype = self._header(name)
-        if dtype.kind not in "fiu" or dtype.itemsize > 8:
-            raise ValueError(f"{name} holds {_kind(dtype)}, and must hold real numbers of at most 64 bits")
-        return shape
+        return self._real(name)[0]
+
+    def dtype(self, name: str) -> str:
+        """Return the type of an array of real numbers as it was written, such as float32."""
+        return self._real(name)[1].name
 
     def numbers(self, names: Iterable[str]) -> dict[str, NDArray[np.float64]]:
         """Return arrays of real numbers in float64."""
@@ -73,6 +74,12 @@ class Npz:
         if dtype.itemsize > 4 * MOST_CHARACTERS:
             raise ValueError(f"{name} has {dtype.itemsize // 4:,} characters, at most {MOST_CHARACTERS:,} are read")
         return str(self._decoded(name))
+
+    def _real(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        shape, dtype = self._header(name)
+        if dtype.kind not in "fiu" or dtype.itemsize > 8:
+            raise ValueError(f"{name} holds {_kind(dtype)}, and must hold real numbers of at most 64 bits")
+        return shape, dtype
 
     def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of an array, where its size is that in the directory."""
@@ -104,13 +111,13 @@ class Npz:
 
 
 @contextlib.contextmanager
-def open_npz(file: str | Path) -> Iterator[Npz]:
+def open_npz(file: str | Path, most_arrays: int = MOST_ARRAYS) -> Iterator[Npz]:
     """Open an `.npz`. Raises `OSError` where it cannot be read, and `ValueError` where it is damaged or hostile."""
     with open_regular(file) as stream:
         refuse_large(stream, MOST_BYTES)
         try:
             with zipfile.ZipFile(Sparing(stream.raw)) as archive:
-                yield Npz(archive)
+                yield Npz(archive, most_arrays)
         except _DAMAGE as problem:
             raise ValueError(str(problem) or type(problem).__name__) from None
 
