@@ -1,4 +1,4 @@
-"""Initial weights: the defaults of PyTorch, Keras and TensorFlow 1, or a file.
+"""Initial weights: the defaults of PyTorch, Keras and TensorFlow 1, the usual families, or a file.
 
 The distributions are those of the frameworks, drawn from NumPy's PCG64, so that a seed gives the same weights on every
 machine. The frameworks' random numbers are not reproduced; a file can hold their actual weights.
@@ -18,6 +18,7 @@ from .networks import Layers, Weights, flatten
 from .npz import Npz, open_npz
 
 Array = NDArray[np.float64]
+Source = Callable[[Generator, int, int], tuple[Array, Array]]
 
 
 def torch_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
@@ -40,10 +41,29 @@ def tf1_xavier(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, 
     return np.sqrt(2 / (fan_in + fan_out)) * draws, np.zeros(fan_out)
 
 
-SOURCES: dict[str, Callable[[Generator, int, int], tuple[Array, Array]]] = {
+def _normal(deviation: Callable[[int, int], float]) -> Source:
+    """Return a source of normal weights, not truncated, with zero biases."""
+
+    def draw(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+        return deviation(fan_in, fan_out) * generator.standard_normal((fan_in, fan_out)), np.zeros(fan_out)
+
+    return draw
+
+
+def he_uniform(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+    """Draw uniform weights within sqrt(6 / fan_in) (He et al. 2015), zero biases."""
+    bound = np.sqrt(6 / fan_in)
+    return generator.uniform(-bound, bound, (fan_in, fan_out)), np.zeros(fan_out)
+
+
+SOURCES: dict[str, Source] = {
     "torch": torch_default,
     "keras": keras_default,
     "tf1": tf1_xavier,
+    "glorot_normal": _normal(lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5),  # Glorot and Bengio (2010)
+    "he": _normal(lambda fan_in, fan_out: (2 / fan_in) ** 0.5),  # He et al. (2015)
+    "he_uniform": he_uniform,
+    "lecun_normal": _normal(lambda fan_in, fan_out: (1 / fan_in) ** 0.5),  # LeCun et al. (1998)
 }
 
 

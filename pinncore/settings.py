@@ -86,9 +86,9 @@ class TrainSettings:
     init: Annotated[
         str,
         Doc(
-            "Initial weights: torch, keras, tf1 (Xavier truncated normal), file:PATH (an npz file with arrays W1, b1, "
-            "W2, ...) or trial:STUDY/N (the final weights of trial N of the study in that folder); the shapes must be "
-            "those of the network."
+            "Initial weights: torch, keras (Glorot uniform), tf1 (Xavier truncated normal), glorot_normal, he, "
+            "he_uniform, lecun_normal, file:PATH (an npz file with arrays W1, b1, W2, ...) or trial:STUDY/N (the final "
+            "weights of trial N of the study in that folder); the shapes must be those of the network."
         ),
     ] = "torch"
     dtype: Annotated[
@@ -127,10 +127,10 @@ class TrainSettings:
         Doc("Epsilon of adam, adamw, adagrad and rmsprop; for the first two, adam_convention says where it enters."),
     ] = 1e-8
     adam_convention: Annotated[
-        Literal["torch", "tf1", "inside"],
+        Literal["torch", "tf1", "keras", "inside"],
         Doc(
             "Where epsilon enters in adam and adamw: torch (sqrt(v^) + eps), tf1 (TensorFlow 1, epsilon hat, rounded "
-            "to float32) or inside (sqrt(v^ + eps))."
+            "to float32), keras (epsilon hat; its own adam_eps is 1e-7) or inside (sqrt(v^ + eps))."
         ),
     ] = "torch"
     momentum: Annotated[
@@ -142,6 +142,13 @@ class TrainSettings:
         NonNegativeFloat,
         Doc("Decay of the weights in adamw in every epoch, multiplied by the learning rate."),
     ] = 0.01
+    weight_decay_form: Annotated[
+        Literal["decoupled", "l2"],
+        Doc(
+            "How weight_decay enters in adamw: decoupled (the weights shrink, apart from Adam) or l2 (it is added to "
+            "the gradient times the weights, as in torch.optim.Adam)."
+        ),
+    ] = "decoupled"
 
     second_stage: Annotated[
         Literal["lbfgs", "bfgs", "ssbfgs", "ssbroyden", "scipy"],

@@ -540,6 +540,7 @@ def train(
 
 
 def first_order(train: TrainSettings) -> FirstOrderSettings:
+    """Return the first-stage optimiser of a member."""
     return FirstOrderSettings(
         lr=train.adam_lr,
         beta1=train.adam_beta1,
@@ -552,6 +553,7 @@ def first_order(train: TrainSettings) -> FirstOrderSettings:
         momentum=train.momentum,
         decay=train.rmsprop_decay,
         weight_decay=train.weight_decay,
+        weight_decay_form=train.weight_decay_form,
     )
 
 

@@ -8,11 +8,14 @@
               m^ = m/(1 - b1^t),          v^ = v/(1 - b2^t)
       torch   x <- x - lr m^ / (sqrt(v^) + eps)                                Algorithm 1
       tf1     x <- x - lr sqrt(1 - b2^t)/(1 - b1^t) m / (sqrt(v) + eps)        "epsilon hat", before section 2.1
+      keras   as tf1, but                                                      Keras 3 on TensorFlow
       inside  x <- x - lr m^ / sqrt(v^ + eps)                                  lectures
     adamw     x <- (1 - lr w) x, then adam                                     Loshchilov, Hutter (2019)
+      l2      g <- g + w x, then adam                                          torch.optim.Adam(weight_decay=w)
 
 `tf1` is the convention of TensorFlow 1: lr, b1, b2 and eps are rounded to float32, and the powers b1^t, b2^t are
-float32 variables multiplied once per step, even where the weights are float64.
+float32 variables multiplied once per step, even where the weights are float64. `keras` rounds b1 and b2 to float32 for
+their powers only, which are taken in the precision of the weights.
 
 Every operation is elementwise, correctly rounded, and in the order written: a member's numbers depend neither on other
 members nor on zeros behind its parameters, which stay zero (0/0, where eps is 0, counts as 0).
@@ -32,19 +35,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FirstOrderSettings:
-    """One member's optimiser; the cosine schedule falls to zero over `epochs` steps."""
+    """One member's optimiser; the cosine schedule falls to zero over `epochs` steps.
+
+    `bias_correction` says which moments of Adam are corrected.
+    """
 
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-    convention: Literal["torch", "tf1", "inside"] = "torch"
+    convention: Literal["torch", "tf1", "keras", "inside"] = "torch"
     schedule: Literal["constant", "cosine"] = "constant"
     epochs: int = 1
     optimiser: Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"] = "adam"
     momentum: float = 0.9
     decay: float = 0.99
     weight_decay: float = 0.01
+    weight_decay_form: Literal["decoupled", "l2"] = "decoupled"
+    # mistakes, and conventions of other programs, which a replay of their traces needs
+    bias_correction: Literal["both", "none", "first", "second"] = "both"
+    rounds_to_float32: bool = False  # as tf1 does
+    ascends: bool = False  # the step is added
 
     def lr_at(self, epoch: int) -> float:
         """Return the learning rate of the step taken after `epoch` steps."""
@@ -69,7 +80,17 @@ class FirstOrderSettings:
 
     def rounded(self, value: float) -> float:
         """Return a setting in the precision of the convention."""
-        return float(np.float32(value)) if self.convention == "tf1" else value
+        return float(np.float32(value)) if self.is_rounded else value
+
+    @property
+    def is_rounded(self) -> bool:
+        """Return whether the constants and the powers of the betas are in float32."""
+        return self.rounds_to_float32 or self.convention == "tf1"
+
+    @property
+    def is_hat(self) -> bool:
+        """Return whether epsilon is that of `epsilon hat`: the bias of v goes into the step size."""
+        return self.convention in ("tf1", "keras")
 
 
 class _Group(NamedTuple):
@@ -82,6 +103,7 @@ class _Group(NamedTuple):
     constants: tuple[Tensor, ...]  # each [rows, 1]
     inside: Tensor | None  # [rows, 1]: which have that convention; None: no member
     decays: bool  # whether one of them has weight decay
+    couples: bool  # whether that of one is added to the gradient
     may_divide_zero: bool
 
 
@@ -127,6 +149,8 @@ class PackedFirstOrder:
     def _adam(self, group: _Group, x: Tensor, gradient: Tensor) -> Tensor:
         fresh1, fresh2, eps = group.constants
         size, shrink, *decay = self._coefficients(group, x)
+        if group.couples:
+            gradient = gradient + decay[1] * x
         m, v = self.m[group.place], self.v[group.place]
         m.add_((gradient - m).mul_(fresh1))
         v.add_((gradient * gradient).sub_(v).mul_(fresh2))
@@ -162,20 +186,29 @@ class PackedFirstOrder:
         settings = self.settings[row]
         lr = settings.lr_at(self.steps[row])
         self.steps[row] += 1
+        sign = -1.0 if settings.ascends else 1.0
         if group.rule is not PackedFirstOrder._adam:
-            return (lr,)
-        if settings.convention == "tf1":
-            lr, b1, b2 = float(np.float32(lr)), np.float32(settings.beta1), np.float32(settings.beta2)
+            return (sign * lr,)
+        lr = settings.rounded(lr)
+        if settings.convention == "keras":
+            precise = np.float32 if self.m.dtype == torch.float32 else np.float64
+            betas = (precise(np.float32(beta)) for beta in (settings.beta1, settings.beta2))
+            power1, power2 = (float(beta ** self.steps[row]) for beta in betas)
+        elif settings.is_rounded:
+            b1, b2 = np.float32(settings.beta1), np.float32(settings.beta2)
             self._powers[row] = (self._powers[row][0] * b1, self._powers[row][1] * b2)
             power1, power2 = (float(power) for power in self._powers[row])
-            # "epsilon hat": the bias of v goes into the step size, eps is added to the raw root
-            size, shrink = lr * math.sqrt(1 - power2) / (1 - power1), 1.0
         else:
-            count = self.steps[row]
-            size, shrink = lr / (1 - settings.beta1**count), math.sqrt(1 - settings.beta2**count)
+            power1, power2 = settings.beta1 ** self.steps[row], settings.beta2 ** self.steps[row]
+        bias1 = 1 - power1 if settings.bias_correction in ("both", "first") else 1.0
+        shrink = math.sqrt(1 - power2) if settings.bias_correction in ("both", "second") else 1.0
+        # "epsilon hat": the bias of v goes into the step size, eps is added to the raw root
+        size, shrink = (lr * shrink / bias1, 1.0) if settings.is_hat else (lr / bias1, shrink)
         if not group.decays:
-            return (size, shrink)
-        return (size, shrink, 1 - lr * settings.weight_decay if settings.optimiser == "adamw" else 1.0)
+            return (sign * size, shrink)
+        decay = settings.weight_decay if settings.optimiser == "adamw" else 0.0
+        is_coupled = settings.weight_decay_form == "l2"
+        return (sign * size, shrink, 1.0 if is_coupled else 1 - lr * decay, decay if is_coupled else 0.0)
 
     def _groups(self, rows: Sequence[int]) -> list[_Group]:
         """Return the members `rows` grouped by their rules."""
@@ -197,6 +230,7 @@ class PackedFirstOrder:
             table.T.unsqueeze(2).unbind(0),
             torch.tensor(inside, device=device)[:, None] if any(inside) else None,
             any(setting.optimiser == "adamw" for setting in settings),
+            any(setting.optimiser == "adamw" and setting.weight_decay_form == "l2" for setting in settings),
             rule is not PackedFirstOrder._heavy_ball and not bool(table[:, 2].all()),
         )
 

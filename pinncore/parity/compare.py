@@ -174,14 +174,15 @@ class _Search:
     def _coarse(self, variant: Variant, last: int) -> _Judged:
         """Judge a variant up to a step by the rounding of our side, scaled to its numbers, with a wide margin."""
         finer = EPSILON[variant.changes.dtype or self._replay.train.dtype] / self._ours.epsilon
+        margin = max(finer, 1.0) * _COARSE
         try:
             for number, ours in enumerate(self._replay.run(variant)):
                 if self._places[number].step > last:
                     break
-                rounding = self._scaled(number, ours) * max(finer, 1.0) * _COARSE
+                rounding = self._scaled(number, ours) * margin
                 difference = self._difference(number, ours, rounding)
                 if difference.is_beyond:
-                    return _Judged(variant, number, replace(difference, units=difference.units * _COARSE))
+                    return _Judged(variant, number, replace(difference, units=difference.units * margin))
         except PinnError:
             return _Judged(variant, -1, Difference(self._places[0], math.inf, math.inf, math.inf, "no training"))
         return _Judged(variant, None, None)

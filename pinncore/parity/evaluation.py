@@ -140,7 +140,7 @@ def _changed_group(base: Problem, group: Group, changes: Changes) -> Group:
         residuals = tuple(_without(residual, gone) for residual in residuals)
         partial = [name for name in zeroed if name not in {n for each in names for n in each}]
         if partial:
-            channels = _without_parts(base, channels, partial)
+            channels = _without_parts(base, group.channels.firsts, channels, partial)
     return dataclasses.replace(group, channels=channels, residuals=residuals)
 
 
@@ -150,9 +150,9 @@ def _without(residual: Any, gone: Mapping[Any, int]) -> Any:
     return sp.Add(residual.subs(gone), *nothing, evaluate=False)
 
 
-def _without_parts(base: Problem, channels: Channels, gone: list[str]) -> Channels:
+def _without_parts(base: Problem, firsts: tuple[int, ...], channels: Channels, gone: list[str]) -> Channels:
     """Return channels whose second-order forms lack the second derivatives named `gone`, such as u_xx."""
-    letters = [base.coordinates[coordinate].symbol for coordinate in channels.firsts]
+    letters = [base.coordinates[coordinate].symbol for coordinate in firsts]
     forms = []
     for form in channels.forms:
         kept = tuple(

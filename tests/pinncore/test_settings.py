@@ -32,7 +32,7 @@ WRONG: list[tuple[type[Any], str, Any, str]] = [
     (TrainSettings, "adam_beta1", 1.0, "must be less than 1"),
     (TrainSettings, "adam_beta2", -0.1, "must be at least 0"),
     (TrainSettings, "adam_eps", -1e-9, "must be at least 0"),
-    (TrainSettings, "adam_convention", "keras", "must be one of torch, tf1, inside"),
+    (TrainSettings, "adam_convention", "tf2", "must be one of torch, tf1, keras, inside"),
     (TrainSettings, "lr_schedule", "step", "must be one of constant, cosine"),
     (TrainSettings, "momentum", 1.0, "must be less than 1"),
     (TrainSettings, "rmsprop_decay", 1.0, "must be less than 1"),

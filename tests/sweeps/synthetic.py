@@ -77,6 +77,7 @@ def config(number: int) -> dict[str, Any]:
             "momentum": 0.9,
             "rmsprop_decay": 0.99,
             "weight_decay": 0.01,
+            "weight_decay_form": "decoupled",
             "second_stage": "lbfgs",
             "iterations": 500,
             "lbfgs_history": int(draw.choice([10, 50, 200])),

@@ -126,6 +126,10 @@ EVERY_RULE = [
     FirstOrderSettings(convention="tf1"),
     FirstOrderSettings(convention="inside"),
     FirstOrderSettings(convention="tf1", optimiser="adamw"),
+    FirstOrderSettings(convention="keras"),
+    FirstOrderSettings(optimiser="adamw", weight_decay_form="l2"),
+    FirstOrderSettings(bias_correction="none", ascends=True),
+    FirstOrderSettings(convention="inside", bias_correction="first", rounds_to_float32=True),
 ]
 
 
@@ -299,3 +303,49 @@ def test_a_root_that_is_not_a_number_is_told_whoever_else_is_there() -> None:
         found.append(point)
     assert torch.equal(found[0][0].isnan(), found[1][0].isnan()) and found[0][0].isnan().any()
     assert torch.isfinite(found[1][1]).all()
+
+
+KERAS = {  # of Keras 3.15.1 on TensorFlow 2.21.0: weights after 50 steps
+    "float32": [
+        0.1230425238609314,
+        -0.13209539651870728,
+        0.6403172016143799,
+        0.10708630084991455,
+        -0.5379735231399536,
+        0.3617808222770691,
+        1.3040168285369873,
+    ],
+    "float64": [
+        0.12304254968739964,
+        -0.1320954126435586,
+        0.6403173468703627,
+        0.10708632245764806,
+        -0.5379734720976527,
+        0.361780725513181,
+        1.3040170365780268,
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", KERAS)
+def test_keras_is_keras(dtype: str) -> None:
+    """Its powers are those of betas rounded to float32, in the precision of the weights: no bit differs."""
+    generator = np.random.default_rng(0)
+    x = torch.as_tensor(generator.standard_normal(7).astype(dtype))[None]
+    gradients = (generator.standard_normal((50, 7)) * 10.0 ** generator.integers(-9, 1, 7)).astype(dtype)
+    adam = PackedFirstOrder([FirstOrderSettings(1e-3, eps=1e-7, convention="keras")], x)
+    for gradient in gradients:
+        x = adam.step(x, torch.as_tensor(gradient)[None], [0])
+    assert x[0].tolist() == KERAS[dtype]
+
+
+def test_l2_is_the_weight_decay_of_torch_adam() -> None:
+    gradients = torch.as_tensor(np.random.default_rng(2).standard_normal((30, 1, 6)))
+    theirs = torch.ones(1, 6, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([theirs], lr=0.01, weight_decay=0.1)
+    for gradient in gradients:
+        theirs.grad = gradient
+        optimiser.step()
+    settings = FirstOrderSettings(0.01, optimiser="adamw", weight_decay=0.1, weight_decay_form="l2")
+    ours, _ = by_epochs([settings], torch.ones(1, 6, dtype=torch.float64), gradients, lambda _: [0])
+    assert_close(ours, theirs.detach(), 1e-15)
