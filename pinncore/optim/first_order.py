@@ -8,14 +8,14 @@
               m^ = m/(1 - b1^t),          v^ = v/(1 - b2^t)
       torch   x <- x - lr m^ / (sqrt(v^) + eps)                                Algorithm 1
       tf1     x <- x - lr sqrt(1 - b2^t)/(1 - b1^t) m / (sqrt(v) + eps)        "epsilon hat", before section 2.1
-      keras   as tf1, but                                                      Keras 3 on TensorFlow
+      keras   as tf1, in the precision of the weights                          Keras 3
       inside  x <- x - lr m^ / sqrt(v^ + eps)                                  lectures
     adamw     x <- (1 - lr w) x, then adam                                     Loshchilov, Hutter (2019)
       l2      g <- g + w x, then adam                                          torch.optim.Adam(weight_decay=w)
 
 `tf1` is the convention of TensorFlow 1: lr, b1, b2 and eps are rounded to float32, and the powers b1^t, b2^t are
-float32 variables multiplied once per step, even where the weights are float64. `keras` rounds b1 and b2 to float32 for
-their powers only, which are taken in the precision of the weights.
+float32 variables multiplied once per step, even where the weights are float64. Keras on TensorFlow rounds b1 and b2 to
+float32 for their powers only (`rounds_powers`).
 
 Every operation is elementwise, correctly rounded, and in the order written: a member's numbers depend neither on other
 members nor on zeros behind its parameters, which stay zero (0/0, where eps is 0, counts as 0).
@@ -55,6 +55,7 @@ class FirstOrderSettings:
     # mistakes, and conventions of other programs, which a replay of their traces needs
     bias_correction: Literal["both", "none", "first", "second"] = "both"
     rounds_to_float32: bool = False  # as tf1 does
+    rounds_powers: bool = False  # in keras
     ascends: bool = False  # the step is added
 
     def lr_at(self, epoch: int) -> float:
@@ -192,8 +193,8 @@ class PackedFirstOrder:
         lr = settings.rounded(lr)
         if settings.convention == "keras":
             precise = np.float32 if self.m.dtype == torch.float32 else np.float64
-            betas = (precise(np.float32(beta)) for beta in (settings.beta1, settings.beta2))
-            power1, power2 = (float(beta ** self.steps[row]) for beta in betas)
+            betas = (np.float32(b) if settings.rounds_powers else b for b in (settings.beta1, settings.beta2))
+            power1, power2 = (float(precise(beta) ** self.steps[row]) for beta in betas)
         elif settings.is_rounded:
             b1, b2 = np.float32(settings.beta1), np.float32(settings.beta2)
             self._powers[row] = (self._powers[row][0] * b1, self._powers[row][1] * b2)

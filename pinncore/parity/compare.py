@@ -204,9 +204,11 @@ class _Search:
         return _Judged(variant, None, None)
 
     def _pairs(self, singles: Sequence[_Judged], first: int) -> list[Variant]:
-        """Return the ten best singles, each with every other explanation."""
-        every = [judged.variant for judged in singles if judged.at != -1]
-        best = every[:_SINGLES]
+        """Return the best singles, those that reach further than our side if there are any, each with every other."""
+        usable = [judged for judged in singles if judged.at != -1]
+        every = [judged.variant for judged in usable]
+        best = [judged.variant for judged in usable if judged.at is not None and judged.at > first][:_SINGLES]
+        best = best or every[:_SINGLES]
         return [
             one.joined(two)
             for number, one in enumerate(best)

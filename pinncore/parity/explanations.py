@@ -66,6 +66,12 @@ def _optimiser(replay: Replay) -> Iterator[Variant]:
             "Learning rate, betas and epsilon are rounded to float32, as are the powers of the betas.",
             optimiser={"rounds_to_float32": True},
         )
+        if ours.convention == "keras":
+            yield Variant(
+                "powers of the betas in float32",
+                "The betas are rounded to float32 for their powers only, as in Keras on TensorFlow.",
+                optimiser={"rounds_powers": not ours.rounds_powers},
+            )
         yield from _decays(replay)
         for setting, field, values in (
             ("adam_beta1", "beta1", (0.0, 0.5, 0.8, 0.95, 0.99)),
@@ -299,8 +305,9 @@ def _network(replay: Replay) -> Iterator[Variant]:
                 f"The activation's derivative is left out of the passed-back error {where}.",
                 changes=Changes(backward=backward),  # type: ignore[arg-type]
             )
-    other = "float32" if replay.train.dtype == "float64" else "float64"
-    yield Variant(f"dtype: {other}", f"The whole training computes in {other}.", {"dtype": other}, Changes(dtype=other))
+    if (other := replay.precision) != replay.train.dtype:  # float32 would explain everything that is as small
+        sentence = f"The whole training computes in {other}."
+        yield Variant(f"dtype: {other}", sentence, {"dtype": other}, Changes(dtype=other))
     square = tuple(k for k in range(1, len(replay.layers)) if replay.layers[k - 1] == replay.layers[k] > 1)
     for levels in (*((level,) for level in square), *((square,) if len(square) > 1 else ())):
         names = ", ".join(f"W{level}" for level in levels)

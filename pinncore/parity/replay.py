@@ -159,7 +159,7 @@ class Replay:
                 assert self.target.loss_terms_by_step is not None
                 terms = self.target.loss_terms_by_step[place.step]
             return np.asarray(terms, dtype=np.float64).reshape(-1)[number : number + 1]
-        return arrays[place.name]
+        return arrays[place.name].reshape(1) if place.quantity == "loss" else arrays[place.name]
 
     def run(self, variant: Variant, seed: int | None = None) -> Generator[Array, None, Array]:
         """Yield our array at each of `places`; with a `seed`, of a replay with changes of one unit in the last place.
@@ -256,7 +256,8 @@ class Replay:
 
     def optimiser(self, variant: Variant) -> FirstOrderSettings:
         """Return the optimiser of our side with the changes of a variant."""
-        return dataclasses.replace(first_order(self.train), **variant.optimiser)
+        is_tensorflow = self.source.framework.startswith(("keras", "tensorflow"))
+        return dataclasses.replace(first_order(self.train), **{"rounds_powers": is_tensorflow, **variant.optimiser})
 
     def error(self, variant: Variant) -> float | None:
         """Return `rel_l2` of our side at the last step; None without reference."""
@@ -281,6 +282,18 @@ class Replay:
         engine = evaluator.engine
         x = engine.layout.pack([flat], dtype=engine.dtype, device=torch.device("cpu"))
         return np.asarray(engine.outputs(x, [0])[0].double().numpy())
+
+    @cached_property
+    def precision(self) -> str:
+        """Return the precision of the recorded numbers: float32 where all weights behind the start are such."""
+        later = [arrays for step, arrays in self.target.steps.items() if step > self.first_step or len(arrays) > 1]
+        numbers = [
+            array
+            for arrays in later
+            for name, array in arrays.items()
+            if name.startswith(("grad_", "update_", "W")) and np.isfinite(array).all()
+        ]
+        return "float32" if all((array.astype(np.float32) == array).all() for array in numbers) else "float64"
 
     def _transposed(self, flat: Array, variant: Variant) -> Array:
         if not variant.transposed:
