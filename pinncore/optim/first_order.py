@@ -15,7 +15,7 @@
 
 `tf1` is the convention of TensorFlow 1: lr, b1, b2 and eps are rounded to float32, and the powers b1^t, b2^t are
 float32 variables multiplied once per step, even where the weights are float64. Keras on TensorFlow rounds b1 and b2 to
-float32 for their powers only (`rounds_powers`).
+float32 for their powers only (`powers` "rounded").
 
 Every operation is elementwise, correctly rounded, and in the order written: a member's numbers depend neither on other
 members nor on zeros behind its parameters, which stay zero (0/0, where eps is 0, counts as 0).
@@ -31,6 +31,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+
+# how b1^t and b2^t are computed: in double; in the precision of the weights, also from betas rounded to float32; as
+# float32 variables, multiplied once a step
+Powers = Literal["double", "weights", "rounded", "multiplied"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class FirstOrderSettings:
     weight_decay_form: Literal["decoupled", "l2"] = "decoupled"
     # mistakes, and conventions of other programs, which a replay of their traces needs
     bias_correction: Literal["both", "none", "first", "second"] = "both"
-    rounds_to_float32: bool = False  # as tf1 does
-    rounds_powers: bool = False  # in keras
+    rounds_to_float32: bool = False  # lr, betas and eps, as tf1 does
+    powers: Powers | None = None  # None: as the convention has them
     ascends: bool = False  # the step is added
 
     def lr_at(self, epoch: int) -> float:
@@ -81,12 +86,14 @@ class FirstOrderSettings:
 
     def rounded(self, value: float) -> float:
         """Return a setting in the precision of the convention."""
-        return float(np.float32(value)) if self.is_rounded else value
+        is_rounded = self.rounds_to_float32 or self.convention == "tf1"
+        return float(np.float32(value)) if is_rounded else value
 
     @property
-    def is_rounded(self) -> bool:
-        """Return whether the constants and the powers of the betas are in float32."""
-        return self.rounds_to_float32 or self.convention == "tf1"
+    def kind_of_powers(self) -> Powers:
+        """Return how the powers of the betas are computed."""
+        by_convention: dict[str, Powers] = {"tf1": "multiplied", "keras": "weights"}
+        return self.powers or by_convention.get(self.convention, "double")
 
     @property
     def is_hat(self) -> bool:
@@ -191,16 +198,7 @@ class PackedFirstOrder:
         if group.rule is not PackedFirstOrder._adam:
             return (sign * lr,)
         lr = settings.rounded(lr)
-        if settings.convention == "keras":
-            precise = np.float32 if self.m.dtype == torch.float32 else np.float64
-            betas = (np.float32(b) if settings.rounds_powers else b for b in (settings.beta1, settings.beta2))
-            power1, power2 = (float(precise(beta) ** self.steps[row]) for beta in betas)
-        elif settings.is_rounded:
-            b1, b2 = np.float32(settings.beta1), np.float32(settings.beta2)
-            self._powers[row] = (self._powers[row][0] * b1, self._powers[row][1] * b2)
-            power1, power2 = (float(power) for power in self._powers[row])
-        else:
-            power1, power2 = settings.beta1 ** self.steps[row], settings.beta2 ** self.steps[row]
+        power1, power2 = self._next_powers(row, settings)
         bias1 = 1 - power1 if settings.bias_correction in ("both", "first") else 1.0
         shrink = math.sqrt(1 - power2) if settings.bias_correction in ("both", "second") else 1.0
         # "epsilon hat": the bias of v goes into the step size, eps is added to the raw root
@@ -210,6 +208,22 @@ class PackedFirstOrder:
         decay = settings.weight_decay if settings.optimiser == "adamw" else 0.0
         is_coupled = settings.weight_decay_form == "l2"
         return (sign * size, shrink, 1.0 if is_coupled else 1 - lr * decay, decay if is_coupled else 0.0)
+
+    def _next_powers(self, row: int, settings: FirstOrderSettings) -> tuple[float, float]:
+        """Return b1^t and b2^t for the step that is counted."""
+        betas, count = (settings.beta1, settings.beta2), self.steps[row]
+        match settings.kind_of_powers:
+            case "multiplied":
+                before = self._powers[row]
+                self._powers[row] = (before[0] * np.float32(betas[0]), before[1] * np.float32(betas[1]))
+                return float(self._powers[row][0]), float(self._powers[row][1])
+            case "double":
+                rounded = [settings.rounded(beta) for beta in betas]
+                return rounded[0] ** count, rounded[1] ** count
+            case kind:
+                precise = np.float32 if self.m.dtype == torch.float32 else np.float64
+                used = [np.float32(beta) if kind == "rounded" else beta for beta in betas]
+                return float(precise(used[0]) ** count), float(precise(used[1]) ** count)
 
     def _groups(self, rows: Sequence[int]) -> list[_Group]:
         """Return the members `rows` grouped by their rules."""

@@ -156,20 +156,24 @@ class _Search:
             self._look(what, number, len(variants))
             judged.append(self._coarse(variant, last))
         judged.sort(key=lambda each: each.rank)
-        open_ones = [each for each in judged if each.at is None]
-        settled = [each for each in judged if each.at is not None]
-        for _ in range(_MEASURED):
-            if not open_ones:
+        reaching = [each for each in judged if each.at is None or each.at > first]
+        measured: list[_Judged] = []
+        for each in reaching[:_MEASURED]:  # the rounding of our side says little of a training that is another
+            self._look("rounding", len(measured), _MEASURED)
+            own = Rounding(self._replay, each.variant)
+            measured.append(self._strict(each.variant, own))
+            if measured[-1].at is None:
+                alike = [other for other in reaching if other not in reaching[: len(measured)]]
+                measured += [self._strict(other.variant, own) for other in alike]
                 break
-            measured = Rounding(self._replay, open_ones[0].variant)
-            self._look("rounding", 0, 1)
-            again = [self._strict(each.variant, measured) for each in open_ones]
-            if again[0].at is None:
-                return sorted([*again, *settled], key=lambda each: each.rank)
-            settled.append(again[0])
-            open_ones = open_ones[1:]
-        # none of them explains it: each parts where its own rounding, or that of the last measured, says so
-        return sorted([*settled, *(self._strict(each.variant, measured) for each in open_ones)], key=lambda e: e.rank)
+        settled = {judged.variant.name: judged for judged in measured}
+        # where no rounding of its own was measured, what the coarse pass lets through is still judged by our side's
+        again = [settled.get(each.variant.name, each) for each in judged]
+        again = [
+            self._strict(each.variant, self._ours) if each.at is None and each.variant.name not in settled else each
+            for each in again
+        ]
+        return sorted(again, key=lambda each: each.rank)
 
     def _coarse(self, variant: Variant, last: int) -> _Judged:
         """Judge a variant up to a step by the rounding of our side, scaled to its numbers, with a wide margin."""

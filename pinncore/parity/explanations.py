@@ -63,15 +63,23 @@ def _optimiser(replay: Replay) -> Iterator[Variant]:
             yield Variant(f"bias correction: {which}", sentence, optimiser={"bias_correction": which})
         yield Variant(
             "hyper-parameters in float32",
-            "Learning rate, betas and epsilon are rounded to float32, as are the powers of the betas.",
+            "Learning rate, betas and epsilon are rounded to float32.",
             optimiser={"rounds_to_float32": True},
         )
-        if ours.convention == "keras":
-            yield Variant(
-                "powers of the betas in float32",
-                "The betas are rounded to float32 for their powers only, as in Keras on TensorFlow.",
-                optimiser={"rounds_powers": not ours.rounds_powers},
-            )
+        yield Variant(
+            "hyper-parameters and powers in float32",
+            "Learning rate, betas and epsilon are rounded to float32, and the powers of the betas are multiplied there.",
+            optimiser={"rounds_to_float32": True, "powers": "multiplied"},
+        )
+        for powers, meaning in (
+            ("double", "in double precision"),
+            ("weights", "in the precision of the weights"),
+            ("rounded", "in the precision of the weights, from betas rounded to float32, as by Keras on TensorFlow"),
+            ("multiplied", "in float32, multiplied once a step"),
+        ):
+            if powers != ours.kind_of_powers:
+                sentence = f"The powers of the betas are computed {meaning}."
+                yield Variant(f"powers of the betas: {powers}", sentence, optimiser={"powers": powers})
         yield from _decays(replay)
         for setting, field, values in (
             ("adam_beta1", "beta1", (0.0, 0.5, 0.8, 0.95, 0.99)),
@@ -110,6 +118,13 @@ def _epsilons(replay: Replay) -> Iterator[Variant]:
             f"Adam's epsilon, {eps:g}, {_CONVENTIONS[convention]}.",
             parts,
             optimiser={"convention": convention, "eps": eps},
+        )
+    if ours.convention != "keras":
+        yield Variant(
+            "adam_convention: keras, powers of the betas: double",
+            f"Adam's epsilon, {ours.eps:g}, {_CONVENTIONS['keras']}; the powers of the betas are in double precision.",
+            {"adam_convention": "keras"},
+            optimiser={"convention": "keras", "powers": "double"},
         )
 
 

@@ -195,10 +195,11 @@ class Replay:
                 off = tuple(np.abs(np.subtract(a, b)) for a, b in zip(shaken, found, strict=True))
                 found = shaken
             elif noise is not None and off is not None:
-                loss, terms, gradient = (
-                    value + noise.signs(np.shape(value)) * size for value, size in zip(found, off, strict=True)
+                found = (
+                    found[0] + float(noise.signs(()) * off[0]),
+                    found[1] + noise.signs(found[1].shape) * off[1],
+                    found[2] + noise.signs(found[2].shape) * off[2],
                 )
-                found = (float(loss), terms, gradient)
             loss, terms, gradient = found
             g = torch.as_tensor(gradient, dtype=x.dtype)[None]
             g = torch.where(masks["lost"], torch.zeros_like(g), g)
@@ -256,8 +257,10 @@ class Replay:
 
     def optimiser(self, variant: Variant) -> FirstOrderSettings:
         """Return the optimiser of our side with the changes of a variant."""
-        is_tensorflow = self.source.framework.startswith(("keras", "tensorflow"))
-        return dataclasses.replace(first_order(self.train), **{"rounds_powers": is_tensorflow, **variant.optimiser})
+        settings = first_order(self.train)
+        is_keras = settings.convention == "keras" and self.source.framework.startswith(("keras", "tensorflow"))
+        changes: dict[str, Any] = {"powers": "rounded"} if is_keras else {}
+        return dataclasses.replace(settings, **{**changes, **variant.optimiser})
 
     def error(self, variant: Variant) -> float | None:
         """Return `rel_l2` of our side at the last step; None without reference."""
@@ -310,7 +313,7 @@ class Replay:
             (np.full(w.shape, f"W{level}" in names), np.full(b.shape, f"b{level}" in names))
             for level, (w, b) in enumerate(unflatten(self._zeros, self.layers), 1)
         ]
-        return torch.as_tensor(flatten(parts))[None]  # type: ignore[arg-type]
+        return torch.as_tensor(flatten(parts))[None]
 
     @cached_property
     def _zeros(self) -> Array:

@@ -333,7 +333,7 @@ def test_keras_is_keras(dtype: str) -> None:
     generator = np.random.default_rng(0)
     x = torch.as_tensor(generator.standard_normal(7).astype(dtype))[None]
     gradients = (generator.standard_normal((50, 7)) * 10.0 ** generator.integers(-9, 1, 7)).astype(dtype)
-    adam = PackedFirstOrder([FirstOrderSettings(1e-3, eps=1e-7, convention="keras", rounds_powers=True)], x)
+    adam = PackedFirstOrder([FirstOrderSettings(1e-3, eps=1e-7, convention="keras", powers="rounded")], x)
     for gradient in gradients:
         x = adam.step(x, torch.as_tensor(gradient)[None], [0])
     assert x[0].tolist() == KERAS[dtype]
