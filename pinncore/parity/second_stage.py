@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -24,9 +25,11 @@ from .results import BEYOND, Difference, Explanation, Place
 from .trace import Array, Arrays, Trace
 
 Evaluate = Callable[[Array], tuple[float, Array]]  # loss and gradient [parameters] of weights [parameters]
+_Pair = tuple[Array, Array, float]  # s, y, 1 / y's
 
 REPLAYS: Final = 8
 LIMIT: Final = 1e-3  # relative rounding from which on only decisions are compared
+_MOST_BYTES: Final = 2**27  # of gradients in memory
 _CLOSE: Final = 0.05  # relative rounding of a direction from which on it says nothing
 _SMALLEST: Final = 1e-6  # relative difference of directions up to which they always agree
 _FACTOR: Final = 2.0  # between lengths that agree
@@ -156,7 +159,7 @@ def iterate(
     recorded = recorded or {}
     x = start.astype(dtype)
     loss, gradient = _typed(evaluate(x), dtype)
-    pairs: list[tuple[Array, Array]] = []
+    pairs: list[_Pair] = []
     gamma, spent, of_call, stops = 1.0, 1, 0, bool(np.abs(gradient).max() <= method.tolerance_grad)
     number, limit = 0, method.calls * 5 // 4
     while True:
@@ -195,35 +198,50 @@ def _typed(found: tuple[float, Array], dtype: str) -> tuple[float, Array]:
 
 
 def _dot(a: Array, b: Array) -> float:
-    return float(a.astype(np.float64) @ b.astype(np.float64))
+    return float(a.astype(np.float64, copy=False) @ b.astype(np.float64, copy=False))
 
 
-def _store(pairs: list[tuple[Array, Array]], s: Array, y: Array, gamma: float, method: Method) -> float:
+def _store(pairs: list[_Pair], s: Array, y: Array, gamma: float, method: Method) -> float:
     """Put a pair among the others where the test keeps it, and return gamma = y's / y'y of the newest one."""
     curvature, square = _dot(y, s), _dot(y, y)
     least = {"torch": _SMALLEST_CURVATURE, "relative": _EPSILON[s.dtype.name] * square, "none": -np.inf}
     if not (curvature > least[method.curvature] and curvature != 0 and square > 0):
         return gamma
-    pairs.append((s, y))
+    pairs.append((s, y, 1 / curvature))
     del pairs[: -method.history]
     return curvature / square
 
 
-def _two_loops(pairs: list[tuple[Array, Array]], gamma: float, gradient: Array) -> Array:
+def _two_loops(pairs: list[_Pair], gamma: float, gradient: Array) -> Array:
     """Return H g. Nocedal and Wright (2006), algorithm 7.4."""
     q, alphas = gradient.copy(), []
     kind = q.dtype.type
-    inverse = [1 / _dot(y, s) for s, y in pairs]
-    for (s, y), rho in zip(reversed(pairs), reversed(inverse), strict=True):
+    for s, y, rho in reversed(pairs):
         alphas.append(_dot(s, q) * rho)
         q = q - kind(alphas[-1]) * y
     q = kind(gamma) * q
-    for (s, y), rho, alpha in zip(pairs, inverse, reversed(alphas), strict=True):
+    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
         q = q + kind(alpha - _dot(y, q) * rho) * s
     return q
 
 
 # ---- rounding and comparison ---------------------------------------------------------------------------------------
+
+
+class _Remembering:
+    """An evaluation with memory: what is tried visits the same weights until it makes a difference."""
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        self._evaluate = evaluate
+        self._found: OrderedDict[bytes, tuple[float, Array]] = OrderedDict()
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        key = x.tobytes()
+        if key not in self._found:
+            self._found[key] = self._evaluate(x)
+            while len(self._found) * len(key) > _MOST_BYTES:
+                self._found.popitem(last=False)
+        return self._found[key]
 
 
 class _Shaken:
@@ -240,10 +258,10 @@ class _Shaken:
     def __call__(self, x: Array) -> tuple[float, Array]:
         loss, gradient = self._evaluate(x)
         off = self._epsilon * np.abs(gradient).max() * self._signs(gradient.shape)
-        return loss * (1 + self._epsilon * float(self._signs(()))), gradient + off
+        return loss * (1 + self._epsilon * float(self._signs(()))), np.asarray(gradient + off, dtype=np.float64)
 
     def _signs(self, shape: tuple[int, ...]) -> Array:
-        return self._generator.integers(0, 2, shape) * 2.0 - 1.0
+        return np.asarray(self._generator.integers(0, 2, shape) * 2.0 - 1.0, dtype=np.float64)
 
 
 class _Following:
@@ -316,7 +334,8 @@ class _Following:
 
     def _part(self, kind: str, layer: int) -> Callable[[Array], Array]:
         def part(flat: Array) -> Array:
-            return unflatten(flat, self._trace.layers)[layer - 1][kind == "b"]
+            w, b = unflatten(flat, self._trace.layers)[layer - 1]
+            return b if kind == "b" else w
 
         return part
 
@@ -446,7 +465,7 @@ def compare_second_stage(
     """
     if not trace.iterations or 0 not in _recorded(trace):
         return [], []
-    method = Method.of(settings)
+    method, evaluate = Method.of(settings), _Remembering(evaluate)
     differences = list(_Following(trace, evaluate, method).differences(whole=True))
     if not any(difference.is_beyond for difference in differences):
         return differences, []

@@ -151,6 +151,42 @@ def test_what_is_planted_is_named(planted: Any, stated: Any, iterations: int, na
     assert explanations[0].vanishes
 
 
+def changed(iterations: int, **changes: Any) -> Trace:
+    """A trace of an L-BFGS that torch does not have."""
+    run = iterate(Regression(), start(), dataclasses.replace(Method.of(STATED), **changes))
+    found = {}
+    for number in range(iterations):
+        each = next(run)
+        found[number] = {
+            **named("", each.x),
+            **named("grad_", each.gradient),
+            "loss": np.array(each.loss),
+            "evaluations": np.array(float(each.evaluations)),
+            "length": np.array(each.length),
+            **named("step_", each.length * each.direction),
+        }
+    return Trace("trace.npz", "other", "", "float64", LAYERS, {}, {}, iterations=found)
+
+
+@pytest.mark.parametrize(
+    ("planted", "name"),
+    [
+        ({"search": "armijo"}, "line search: Armijo"),
+        ({"is_first_shortened": False, "search": "armijo"}, ""),
+        ({"is_first_shortened": False}, "first step not shortened"),
+        ({"curvature": "none", "search": "armijo"}, ""),
+    ],
+)
+def test_other_methods_are_named_too(planted: Any, name: str) -> None:
+    """Two things at once are named by none of the single ones, and each of these says where it parts."""
+    differences, explanations = compare_second_stage(changed(30, **planted), Regression(), STATED)
+    assert first(differences) is not None
+    if name:
+        assert best(explanations) == [name]
+    else:
+        assert all(each.vanishes or each.parts_at is not None for each in explanations)
+
+
 def test_our_own_optimiser_visits_the_same_iterates() -> None:
     problem = Regression()
     run = iterate(problem, start(), Method.of(STATED))
