@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import struct
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import scipy.io
 
 from ..disk import open_regular, read_bytes
 from ..errors import TraceError
 from ..npz import MOST_BYTES, MOST_CHARACTERS, MOST_VALUES, open_npz
+from . import matlab
 from .trace import Array
 
 MOST_ARRAYS: Final = 40_000
@@ -26,8 +25,6 @@ _LONGEST_HEADER: Final = 2**23  # bytes, of safetensors
 _TYPES: Final = {"F32": "float32", "F64": "float64"} | {  # of safetensors
     f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
 }
-_CLASSES: Final = ("double", "single", "char", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)))
-_MATLAB_BYTE_ORDERS: Final = (b"IM", b"MI")
 _ANY_FORMAT: Final = "A trace is an .npz, a .safetensors or a MATLAB file of version 5 (save -v7)"
 
 
@@ -55,7 +52,7 @@ def read_archive(file: str | Path) -> Archive:
             return _npz(file)
         if start[8:9] == b"{":
             return _safetensors(file)
-        if start[126:128] in _MATLAB_BYTE_ORDERS and not start.startswith(b"MATLAB 7.3"):
+        if start[126:128] in matlab.BYTE_ORDERS and not start.startswith(b"MATLAB 7.3"):
             return _matlab(file)
     except FileNotFoundError:
         raise TraceError(f"{file} does not exist") from None
@@ -119,44 +116,24 @@ def _tensor(name: str, entry: Any, size: int) -> tuple[str, tuple[int, ...], int
 
 
 def _matlab(file: str | Path) -> Archive:
-    content = read_bytes(file, MOST_BYTES)
-    try:
-        headers = _headers(content)
-        _refuse_many(math.prod(shape) for shape, _ in headers.values())
-        loaded = scipy.io.loadmat(io.BytesIO(content), variable_names=list(headers), chars_as_strings=True)
-    except ValueError:
-        raise
-    except Exception as problem:  # scipy raises whatever its parsers raise
-        raise ValueError(f"{type(problem).__name__}: {problem}") from None
-    arrays, dtypes, texts = {}, {}, {}
-    for variable, (_, kind) in headers.items():
-        name, value = variable.replace("__", "/"), np.asarray(loaded[variable])
-        if name in TEXTS:
-            texts[name] = "".join(map(str, value.reshape(-1)))
-        elif kind == "char":
-            raise ValueError(f"{variable} holds a text, and must hold numbers")
-        elif value.dtype.kind not in "fiu":
-            raise ValueError(f"{variable} holds {value.dtype}, and must hold real numbers")
+    arrays: dict[str, Array] = {}
+    dtypes: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    for variable in matlab.variables(read_bytes(file, MOST_BYTES), 8 * MOST_VALUES):
+        name, values = variable.name.replace("__", "/"), variable.values
+        if name in arrays or name in texts:
+            raise ValueError(f"two of its variables are called {variable.name}")
+        if isinstance(values, str):
+            if name not in TEXTS:
+                raise ValueError(f"{variable.name} holds a text, and must hold numbers")
+            if len(values) > MOST_CHARACTERS:
+                raise ValueError(f"{name} has {len(values):,} characters, at most {MOST_CHARACTERS:,} are read")
+            texts[name] = values
         else:
-            arrays[name], dtypes[name] = value.astype(np.float64), value.dtype.name
+            arrays[name], dtypes[name] = values, variable.dtype
+        if len(arrays) > MOST_ARRAYS:
+            raise ValueError(f"it has more than {MOST_ARRAYS:,} arrays")
     return Archive(arrays, dtypes, texts, is_matlab=True)
-
-
-def _headers(content: bytes) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return shape and class of each variable."""
-    headers = {}
-    for name, shape, kind in scipy.io.whosmat(io.BytesIO(content)):
-        if name.startswith("__"):
-            continue
-        if kind not in _CLASSES:
-            raise ValueError(f"{name} is of the class {kind}, and must be an array of numbers")
-        most = MOST_CHARACTERS if kind == "char" else MOST_VALUES
-        if math.prod(shape) > most:
-            raise ValueError(f"{name} has {math.prod(shape):,} values, at most {most:,} are read")
-        headers[name] = (shape, kind)
-    if len(headers) > MOST_ARRAYS:
-        raise ValueError(f"it has {len(headers):,} arrays, at most {MOST_ARRAYS:,} are possible")
-    return headers
 
 
 def _refuse_many(counts: Iterator[int]) -> None:

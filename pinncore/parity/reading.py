@@ -253,7 +253,7 @@ class _Stated:
         own, train, problem = _replaced(own, train, problem, kind, replaced, mistakes, notes)
         problem["name"] = name
         train, record = _checked("settings", train, TrainSettings, mistakes), None
-        if own.get("dtype") and train.get("dtype", own["dtype"]) != own["dtype"]:
+        if "dtype" in own and "dtype" in train and train["dtype"] != own["dtype"]:
             mistakes.append(f"settings: dtype is {train['dtype']}, but {own['dtype']} beside the settings")
         if kind is not None:
             values = {key: value for key, value in problem.items() if key != "name"}

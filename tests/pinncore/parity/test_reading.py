@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -225,6 +226,11 @@ def test_every_mistake_of_a_manifest_is_named_at_once(tmp_path: Path) -> None:
         (MANIFEST | {"layers": [2, 3, 3, 1]}, ("have layers 2-3-4-1, but the manifest says 2-3-3-1",)),
         (MANIFEST | {"settings": []}, ("settings must be a dict",)),
         (MANIFEST | {"seed": 1.5}, ("seed must be a whole number",)),
+        (MANIFEST | {"dtype": float("nan")}, ("dtype must be one of float32, float64, got nan",)),
+        (
+            MANIFEST | {"dtype": "float64", "settings": {"dtype": "float32"}},
+            ("dtype is float32, but float64 beside the settings",),
+        ),
     ],
     ids=itertools.count(),
 )
@@ -317,10 +323,13 @@ def matlab(**variables: Any) -> bytes:
         (b"PK\x03\x04 and no more", "is no trace that can be read"),
         (b"\x93NUMPY\x01\x00", "is no trace that can be read. A trace is"),
         (b"MATLAB 7.3 MAT-file" + bytes(107) + b"IM", "save -v7"),
-        (matlab(step0__W1=np.ones((2, 2), dtype=complex)), "step0__W1 holds complex128"),
-        (matlab(step0__W1={"a": 1}), "is of the class struct"),
+        (matlab(step0__W1=np.ones((2, 2), dtype=complex)), "step0__W1 is complex"),
+        (matlab(step0__W1={"a": 1}), "step0__W1 is of the class 2 of MATLAB"),
         (matlab(step0__W1="text"), "step0__W1 holds a text"),
-        (matlab(step0__W1=np.ones((2, 2)))[:160], "is no trace that can be read"),
+        (matlab(step0__W1=np.ones((2, 2)))[:160], "it is cut off in an element"),
+        (matlab(step0__W1=np.ones((2, 2)))[:132], "it is cut off in the tag"),
+        (matlab(step0__W1=np.ones((2, 2))).replace(struct.pack("<II", 9, 32), struct.pack("<II", 9, 24)), "do not fit"),
+        (matlab(step0__W1=np.ones((2, 2))).replace(struct.pack("<ii", 2, 2), struct.pack("<ii", -2, -2)), "do not fit"),
         (matlab(step0__W1=np.ones((2, 2))), "has no manifest"),
     ],
     ids=itertools.count(),
@@ -334,6 +343,23 @@ def test_files_that_are_no_traces(tmp_path: Path, content: bytes, fragment: str)
 @pytest.mark.parametrize("kind", REASONS)
 def test_special_files_are_refused_at_once(special_files: dict[str, Path], kind: str) -> None:
     at_once(lambda: refused(special_files[kind], f"cannot be read ({REASONS[kind]}"))
+
+
+def test_compressed_variables_and_other_bytes(tmp_path: Path) -> None:
+    names = {name.replace("/", "__"): array for name, array in weights(dtype="float32").items()}
+    file = tmp_path / "a.mat"
+    scipy.io.savemat(file, names | {"manifest": json.dumps(MANIFEST)}, do_compression=True)
+    trace = read_trace(file)
+    assert trace.dtype == "float32"
+    np.testing.assert_array_equal(trace.steps[0]["W2"], weights(dtype="float32")["step0/W2"])
+    content, generator = file.read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in generator.integers(0, len(content), 3):
+            damaged[place] = generator.integers(0, 256)
+        file.write_bytes(damaged)
+        with contextlib.suppress(TraceError):
+            read_trace(file)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
