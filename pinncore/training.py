@@ -118,7 +118,7 @@ class Pack:
         if train.second_stage == "scipy":
             self.second = PackedScipy([_scipy(member.train) for member in members], self.x, positions)
         else:
-            self.second = PackedLBFGS([_lbfgs(member) for member in members], self.x, positions)
+            self.second = PackedLBFGS([lbfgs_settings(member) for member in members], self.x, positions)
         self.progress = [
             _Progress(
                 PHASES[0] if member.train.epochs else PHASES[1],
@@ -557,7 +557,8 @@ def first_order(train: TrainSettings) -> FirstOrderSettings:
     )
 
 
-def _lbfgs(member: Member) -> LBFGSSettings:
+def lbfgs_settings(member: Member) -> LBFGSSettings:
+    """Return the second-stage optimiser of a member whose second stage is not scipy."""
     train = member.train
     assert train.second_stage != "scipy"
     return LBFGSSettings(

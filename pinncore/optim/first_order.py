@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 # how b1^t and b2^t are computed: in double; in the precision of the weights, also from betas rounded to float32; as
 # float32 variables, multiplied once a step
 Powers = Literal["double", "weights", "rounded", "multiplied"]

@@ -6,6 +6,7 @@ own, since what explains a difference need not have the rounding of what does no
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -16,19 +17,23 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import PinnError, TraceError
+from ..member import Member
 from ..networks import flatten
 from ..problems.columns import Array
+from ..training import lbfgs_settings
 from .evaluation import EPSILON
 from .explanations import explanations
 from .reading import training_of
 from .replay import Replay, Rounding, Variant
 from .results import BEYOND, Comparison, ConfigurationLine, Difference, Explanation
+from .second_stage import compare_second_stage
 from .trace import Trace
 
 Look = Callable[[str, int, int], None]  # what is done, and how far of how much
 
 _COARSE: Final = 30.0  # times the limit, for rounding that is not the variant's own
 _SINGLES: Final = 10  # best ones, that pairs are made of
+_SHOWN: Final = 12  # steps named in a sentence
 _MEASURED: Final = 3  # variants whose own rounding is measured at most
 _MORE_STEPS: Final = 2  # recorded steps behind the first difference that the coarse pass looks at
 
@@ -70,7 +75,7 @@ class _Search:
         self._source, self._target, self._with_pairs, self._look = source, target, pairs, look
         self._replay = Replay(source, target, train, problem)
         self._places = self._replay.places
-        if not self._places:
+        if not self._places and not target.iterations:
             raise TraceError(f"{target.source}: nothing in it can be compared")
         self._ours = Rounding(self._replay, Variant())
 
@@ -87,19 +92,40 @@ class _Search:
             singles = self._explained(explanations(self._replay), first, "explanations")
             if self._with_pairs and not any(judged.at is None for judged in singles):
                 pairs = self._explained(self._pairs(singles, first), first, "pairs")
-        base = self._explanation(_Judged(Variant(), first, differences[first] if first is not None else None))
+        later, searches = self._second_stage()
+        if first is None and any(each.is_beyond for each in later):
+            return self._comparison((*differences, *later), tuple(searches), (), ())
+        explained = tuple(self._explanation(judged) for judged in singles)
+        paired = tuple(self._explanation(judged) for judged in pairs[:_SINGLES])
+        return self._comparison((*differences, *later), explained, paired, invisible)
+
+    def _second_stage(self) -> tuple[list[Difference], list[Explanation]]:
+        """Return the differences of recorded iterations of L-BFGS, and what is tried for them."""
+        if not self._target.iterations or self._replay.train.second_stage != "lbfgs":
+            return [], []
+        self._look("second stage", 0, 1)
+        settings = lbfgs_settings(Member(self._replay.train, self._replay.problem))
+        return compare_second_stage(self._target, self._replay.evaluate, settings)
+
+    def _comparison(
+        self,
+        differences: tuple[Difference, ...],
+        singles: tuple[Explanation, ...],
+        pairs: tuple[Explanation, ...],
+        invisible: tuple[str, ...],
+    ) -> Comparison:
         return Comparison(
             source=self._source.source,
             other="our replay" if self._source is self._target else self._target.source,
             framework=self._source.framework,
             configuration=tuple(self._configuration()),
-            coverage=tuple(self._coverage()),
+            coverage=tuple(self._coverage(differences)),
             notes=tuple(dict.fromkeys((*self._source.notes, *self._target.notes, *self._source_notes()))),
             differences=differences,
-            explanations=tuple(self._explanation(judged) for judged in singles),
-            pairs=tuple(self._explanation(judged) for judged in pairs[:_SINGLES]),
+            explanations=singles,
+            pairs=pairs,
             invisible=invisible,
-            error=base.error,
+            error=self._replay.error(Variant()) if self._places else None,
             their_error=self._their_error(),
             weights=self._weights(),
             fields=self._fields(),
@@ -225,22 +251,24 @@ class _Search:
         variants = explanations(self._replay)
         for number, variant in enumerate(variants):
             self._look("explanations", number, len(variants))
-            try:
-                judged = self._strict(variant, self._ours)
-            except PinnError:
-                continue
-            if judged.at is None:
-                yield variant.name
+            with contextlib.suppress(PinnError):
+                if self._is_within(variant):
+                    yield variant.name
+
+    def _is_within(self, variant: Variant) -> bool:
+        """Return whether a variant agrees everywhere, and is not simply the same as our side."""
+        is_same = True
+        for number, ours in enumerate(self._replay.run(variant)):
+            is_same &= np.array_equal(ours, self._ours.ours(number))
+            if self._difference(number, ours, self._ours.size(number)).is_beyond:
+                return False
+        return not is_same
 
     def _explanation(self, judged: _Judged) -> Explanation:
         variant = judged.variant
         agreeing = len(self._places) if judged.at is None else max(judged.at, 0)
-        error = self._error(variant) if judged.at is None or not variant.name else None
+        error = self._replay.error(variant) if judged.at is None else None
         return Explanation(variant.name, variant.sentence, variant.settings, judged.difference, agreeing, error)
-
-    def _error(self, variant: Variant) -> float | None:
-        """Return `rel_l2` of our side at the last step with a change."""
-        return self._replay.error(variant)
 
     def _their_error(self) -> float | None:
         complete = [step for step, arrays in self._target.steps.items() if "W1" in arrays]
@@ -287,11 +315,21 @@ class _Search:
                 if one.get(key) != two.get(key):
                     yield ConfigurationLine(key, one.get(key), two.get(key))
 
-    def _coverage(self) -> Iterable[str]:
+    def _coverage(self, differences: Sequence[Difference]) -> Iterable[str]:
         """Yield what was compared, and what a trace lacks."""
-        steps = sorted({place.step for place in self._places if place.step in self._target.steps})
-        yield f"{len(self._places)} arrays at steps {', '.join(map(str, steps))}."
-        kinds = {place.quantity.removeprefix("initial ") for place in self._places}
+        for stage, unit in (("first", "steps"), ("second", "iterations")):
+            places = [each.place for each in differences if each.place.stage == stage]
+            numbers = sorted({place.step for place in places})
+            if numbers:
+                shown = [str(number) for number in numbers if stage == "second" or number in self._target.steps]
+                few = shown if len(shown) <= _SHOWN else [*shown[: _SHOWN - 2], "...", shown[-1]]
+                yield f"{len(places)} arrays at {unit} {', '.join(few)}."
+        if self._target.iterations and not any(each.place.stage == "second" for each in differences):
+            yield (
+                "The second stage was not compared: it needs second_stage lbfgs, and all weights of its first recorded "
+                "iteration."
+            )
+        kinds = {each.place.quantity.removeprefix("initial ") for each in differences}
         lacking = [
             name
             for name in ("weights", "prediction", "derivative", "loss term", "gradient", "moment", "update")

@@ -68,7 +68,7 @@ def _optimiser(replay: Replay) -> Iterator[Variant]:
         )
         yield Variant(
             "hyper-parameters and powers in float32",
-            "Learning rate, betas and epsilon are rounded to float32, and the powers of the betas are multiplied there.",
+            "Learning rate, betas and epsilon are rounded to float32, where the powers of the betas are multiplied too.",
             optimiser={"rounds_to_float32": True, "powers": "multiplied"},
         )
         for powers, meaning in (

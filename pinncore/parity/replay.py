@@ -83,14 +83,15 @@ class Replay:
         self.source, self.target, self.train, self.problem = source, target, train, problem
         self.layers: Layers = tuple(source.layers)
         series = () if target.loss_terms_by_step is None else target.loss_terms_by_step
-        self.last = max(max(target.steps), len(series) - 1)
+        self.last = max([-1, *target.steps, len(series) - 1])
         self._evaluators: OrderedDict[str, Evaluator] = OrderedDict()
         self._evaluations: OrderedDict[tuple[str, bytes], tuple[float, Array, Array]] = OrderedDict()
 
     @cached_property
     def first_step(self) -> int:
-        """Return the first step with weights, at which a replay starts."""
-        return min(step for step, arrays in self.source.steps.items() if "W1" in arrays)
+        """Return the first step with weights, at which a replay starts; one behind the last where there is none."""
+        whole = [step for step, arrays in self.source.steps.items() if "W1" in arrays]
+        return min(whole, default=self.last + 1)
 
     def start(self, trace: Trace) -> Array:
         """Return the weights [parameters] of a trace at the first step."""
@@ -178,7 +179,7 @@ class Replay:
         optimiser = PackedFirstOrder([self.optimiser(variant)], x)
         masks = {name: self._mask(getattr(variant, name)) for name in ("frozen", "lost", "uncleared")}
         carried = torch.zeros_like(x)
-        off: tuple[Array, ...] | None = None
+        off: tuple[float, Array, Array] | None = None
         engine = None if noise is None else evaluator.shaken(noise)
         for step in range(self.first_step, self.last + 1):
             at = np.asarray(x[0].double().numpy())
@@ -192,7 +193,7 @@ class Replay:
                     noise.summed(terms, points),
                     noise.summed(gradient, points),
                 )
-                off = tuple(np.abs(np.subtract(a, b)) for a, b in zip(shaken, found, strict=True))
+                off = (abs(shaken[0] - found[0]), np.abs(shaken[1] - found[1]), np.abs(shaken[2] - found[2]))
                 found = shaken
             elif noise is not None and off is not None:
                 found = (
@@ -254,6 +255,11 @@ class Replay:
         if name.startswith("b"):
             return b
         return w.T if place.layer in variant.transposed else w
+
+    def evaluate(self, flat: Array) -> tuple[float, Array]:
+        """Return loss and gradient [parameters] of our side at weights."""
+        loss, _, gradient = self._evaluate(self._evaluator(Changes()), flat)
+        return loss, gradient
 
     def optimiser(self, variant: Variant) -> FirstOrderSettings:
         """Return the optimiser of our side with the changes of a variant."""

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from . import analysis, dashboard, data, jobs, problem, query, report, run, studies, trials
+from . import analysis, dashboard, data, jobs, parity, problem, query, report, run, studies, trials
 from .errors import Commands
 from .options import AsJson, Cpus, Set, Spec, print_json, warn
 
@@ -100,6 +100,7 @@ COMMANDS: Final = (  # in the order of --help
     *(studies.status, studies.list_studies, studies.delete, studies.compact, studies.gc),
     *(query.query, query.export, analysis.top, analysis.compare, analysis.effects, report.report),
     *(dashboard.dashboard, trials.show, trials.retrain, trials.predict, trials.weights, trials.error_budget),
+    parity.parity,
     *(jobs.submit, jobs.jobs, jobs.logs, jobs.cancel, jobs.doctor),
 )
 for command in COMMANDS:

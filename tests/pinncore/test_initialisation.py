@@ -75,7 +75,7 @@ def test_a_seed_is_the_same_network_on_every_machine() -> None:
 
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(
-        SettingError, match="must be one of torch, keras, tf1, glorot_normal, .* or file:PATH, got 'glorot'"
+        SettingError, match=r"must be one of torch, keras, tf1, glorot_normal, .* or file:PATH, got 'glorot'"
     ):
         check_init("glorot", (2, 4, 1))
     check_init("tf1", (2, 4, 1))

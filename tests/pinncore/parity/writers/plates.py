@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def start(layers: tuple[int, ...], seed: int) -> list[tuple[Any, Any]]:
             generator.standard_normal((before, after)) * (2 / (before + after)) ** 0.5,
             0.1 * generator.standard_normal(after),
         )
-        for before, after in zip(layers[:-1], layers[1:], strict=True)
+        for before, after in itertools.pairwise(layers)
     ]
 
 

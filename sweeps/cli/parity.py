@@ -1,0 +1,116 @@
+"""The command `parity`: where a recorded training parts from ours, or from another, and what explains it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import AsJson, Cpus, Force, print_json, refuse_taken
+
+if TYPE_CHECKING:
+    from pinncore.parity.compare import Look
+
+TraceFile = Annotated[Path, typer.Argument(metavar="TRACE", help="Trace of a training: .npz, .safetensors or .mat.")]
+
+
+def parity(
+    trace: TraceFile,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="Another trace to compare with (default: our replay).")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="State a setting of TRACE, e.g. adam_convention=keras. Repeatable."
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs/--no-pairs", help="Try two changes together where no single one explains it.")
+    ] = True,
+    study: Annotated[
+        Path | None,
+        typer.Option("--study", metavar="FILE", help="Write the study that measures each convention's effect."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML page with maps and curves.")
+    ] = None,
+    cpus: Cpus = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a trace of another program with our replay, and explain the first difference.
+
+    Exit code 0: they agree within rounding; 1: they part; 2: the trace cannot be used. docs/parity.md says what a trace
+    is.
+    """
+    refuse_taken(*(file for file in (study, report) if file is not None), force=force)
+    import torch
+
+    from pinncore.parity.compare import compare
+    from pinncore.parity.reading import read_trace
+
+    from ..machine import available_cpus
+    from ..parity.record import record_of
+    from ..parity.text import text_of
+
+    torch.set_num_threads(cpus or available_cpus())
+    read = read_trace(trace, _settings(overrides or ()))
+    second = None if other is None else read_trace(other)
+    written = []
+    if study is not None:
+        from ..parity.study import study_text
+
+        study.write_text(study_text(read), encoding="utf-8")
+        written.append(study)
+    with _progress() as look:
+        comparison = compare(read, second, pairs=pairs, look=look)
+    if report is not None:
+        from ..parity.page import write_page
+
+        write_page(comparison, report)
+        written.append(report)
+    if as_json:
+        print_json({**record_of(comparison), "written": [str(file) for file in written]})
+    else:
+        typer.echo(text_of(comparison, shutil.get_terminal_size((80, 24)).columns))
+        for file in written:
+            typer.echo(f"wrote {file}")
+    if comparison.first is not None:
+        raise typer.Exit(1)
+
+
+def _settings(overrides: Any) -> dict[str, Any]:
+    """Return the settings of `--set KEY=VALUE`. Raises a usage error where one is none."""
+    import yaml
+
+    settings = {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"--set {text}: write KEY=VALUE, such as adam_convention=keras")
+        try:
+            settings[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise typer.BadParameter(f"--set {text}: {value} is no YAML value") from None
+    return settings
+
+
+@contextmanager
+def _progress() -> Iterator[Look]:
+    """Yield a function that shows on stderr how far a comparison is: on a terminal only, it takes seconds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal or os.environ.get("TERM") == "dumb":
+        yield lambda what, done, of: None
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("replay", total=1.0)
+        yield lambda what, done, of: bar.update(task, description=what, completed=done / max(of, 1))
