@@ -68,7 +68,7 @@ def _optimiser(replay: Replay) -> Iterator[Variant]:
         )
         yield Variant(
             "hyper-parameters and powers in float32",
-            "Learning rate, betas and epsilon are rounded to float32, where the powers of the betas are multiplied too.",
+            "Learning rate, betas and epsilon are rounded to float32, as are the powers of the betas at each step.",
             optimiser={"rounds_to_float32": True, "powers": "multiplied"},
         )
         for powers, meaning in (

@@ -179,7 +179,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:
     for line in lines:
-        if len(line) <= width or line.startswith("  ") and ":" not in line:
+        if len(line) <= width or (line.startswith("  ") and ":" not in line):
             yield line.rstrip()
         else:
             indent = " " * (len(line) - len(line.lstrip()))

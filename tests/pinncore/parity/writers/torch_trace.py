@@ -57,7 +57,7 @@ def write(
     names = [f"{kind}{level}" for level in range(1, len(layers)) for kind in "Wb"]
     trained = list(parameters)
     if "parameter_without_gradient" in faults:
-        trained.remove(parameters[2 * ((len(layers) - 1) // 2)])
+        del trained[2 * ((len(layers) - 1) // 2)]
     rate = 1e-2 if "lr_x10" in faults else 1e-3
     eps = 1e-7 if "epsilon_1e-7" in faults else 1e-8
     if "decoupled_decay" in faults:
@@ -76,7 +76,9 @@ def write(
         return a
 
     def slopes(values: Any, inputs: Any) -> Any:
-        return torch.autograd.grad(values.sum(), inputs, create_graph=True)[0]
+        return torch.autograd.grad(values.sum(), inputs, create_graph=True, materialize_grads=True, allow_unused=True)[
+            0
+        ]
 
     arrays: dict[str, Any] = {f"points/{t}/{n}": v for t, columns in points.items() for n, v in columns.items()}
     series = []
@@ -104,7 +106,7 @@ def write(
         share = 10 if "weights_of_terms" in faults else 1
         value = terms[0] + share * (terms[1] + terms[2])
         value.backward()
-        series.append([float(term) for term in terms])
+        series.append([term.item() for term in terms])
         if step in steps:
             prefix = f"step{step}/"
             for name, parameter in zip(names, parameters, strict=True):
@@ -116,7 +118,7 @@ def write(
                 if state:
                     arrays[f"{prefix}m_{name}"] = state["exp_avg"].numpy().copy()
                     arrays[f"{prefix}v_{name}"] = state["exp_avg_sq"].numpy().copy()
-            arrays |= {f"{prefix}loss": float(value), f"{prefix}loss_terms": np.array(series[-1])}
+            arrays |= {f"{prefix}loss": value.item(), f"{prefix}loss_terms": np.array(series[-1])}
             if step == 0:
                 arrays |= {prefix + name: array.detach().numpy() for name, array in seen.items()}
         optimiser.step()

@@ -1,0 +1,60 @@
+"""Our own trainings as traces: the numbers of another engine, and agreement with the replay."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pinncore import NonlocalStrain, TrainSettings
+from pinncore.engines import ReferenceEngine
+from pinncore.errors import TraceError
+from pinncore.networks import flatten
+from pinncore.parity.compare import compare
+from pinncore.parity.reading import read_trace
+from pinncore.parity.writing import Recorder, record
+from pinncore.problems import problem_class
+
+TRAIN = TrainSettings(width=5, depth=2, epochs=1)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".mat"])
+def test_a_recorded_training_agrees(tmp_path: Path, ending: str) -> None:
+    problem = problem_class("burgers")(points=80, condition_points=20)  # type: ignore[call-arg]
+    train = dataclasses.replace(TRAIN, adam_convention="keras", adam_eps=1e-7)
+    trace = read_trace(record(problem, train, tmp_path / f"t{ending}", seed=3, steps=(0, 1, 4)))
+    assert trace.settings["adam_convention"] == "keras" and trace.layers == (2, 5, 5, 1)
+    comparison = compare(trace)
+    assert comparison.first is None
+    kinds = {difference.place.quantity for difference in comparison.differences}
+    assert {"prediction", "derivative", "loss term", "loss", "gradient", "weights"} <= kinds
+
+
+def test_its_numbers_are_those_of_engine_reference(tmp_path: Path) -> None:
+    problem = NonlocalStrain()
+    trace = read_trace(record(problem, TRAIN, tmp_path / "t.npz", steps=(0, 2)))
+    arrays = trace.steps[2]
+    engine = ReferenceEngine(
+        [problem], ReferenceEngine.arrange([trace.layers]), dtype=torch.float64, device=torch.device("cpu")
+    )
+    flat = flatten([(arrays[f"W{k}"], arrays[f"b{k}"]) for k in (1, 2, 3)])
+    loss, terms, gradient = engine.evaluate(engine.layout.pack([flat], dtype=torch.float64, device=engine.device))
+    assert float(arrays["loss"]) == pytest.approx(float(loss[0]), rel=1e-12)
+    assert np.abs(arrays["loss_terms"] - terms[0].numpy()).max() < 1e-12 * float(terms.max())
+    recorded = flatten([(arrays[f"grad_W{k}"], arrays[f"grad_b{k}"]) for k in (1, 2, 3)])
+    found = engine.layout.unpack(gradient[0], 0)
+    assert np.abs(recorded - found).max() < 1e-11 * np.abs(found).max()
+    assert compare(trace).first is None
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"must end in .npz, .safetensors, .mat"):
+        Recorder(tmp_path / "t.csv", framework="numpy")
+    with pytest.raises(TraceError, match="nothing was recorded"):
+        Recorder(tmp_path / "t.npz", framework="numpy").save()
+    with pytest.raises(TraceError, match="steps: must be whole numbers from 0 on"):
+        record(NonlocalStrain(), TRAIN, tmp_path / "t.npz", steps=())
+    assert not list(tmp_path.iterdir())
