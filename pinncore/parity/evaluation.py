@@ -31,6 +31,7 @@ from ..training import DTYPES
 Backward = Literal["whole", "value", "channels", "both"]
 
 EPSILON: Final = {"float32": 2.0**-23, "float64": 2.0**-52}
+FUNCTION_UNITS: Final = 4.0  # in the last place, that fast vector functions (XLA's, Intel's) may be off
 _DEVICE: Final = torch.device("cpu")
 _SCALINGS: Final[Mapping[str, Callable[[int], float]]] = {  # factors of a loss term with so many points
     "": lambda points: 1.0,
@@ -189,10 +190,10 @@ class Noise:
         self._generator = torch.Generator().manual_seed(seed)
         self._epsilon = EPSILON[dtype]
 
-    def shaken(self, values: Tensor) -> Tensor:
-        """Return values, each changed by one unit in the last place."""
+    def shaken(self, values: Tensor, units: float = 1.0) -> Tensor:
+        """Return values, each changed by one unit in the last place, or so many."""
         signs = torch.randint(0, 2, values.shape, generator=self._generator, dtype=torch.int8).mul_(2).sub_(1)
-        return values * (1 + self._epsilon * signs.to(values.dtype))
+        return values * (1 + units * self._epsilon * signs.to(values.dtype))
 
     def signs(self, shape: tuple[int, ...]) -> Array:
         """Return +1 and -1 at random."""
@@ -225,7 +226,7 @@ class _Shaken(Activation):
         self._base, self._noise = base, noise
 
     def value(self, z: Tensor, *, out: Tensor | None = None) -> Tensor:
-        shaken = self._noise.shaken(self._base.value(z.clone()))
+        shaken = self._noise.shaken(self._base.value(z.clone()), FUNCTION_UNITS)
         return shaken if out is None else out.copy_(shaken)
 
     def slopes(self, z: Tensor, a: Tensor) -> Slopes:
