@@ -2,7 +2,7 @@
 
 A replay yields what the trace recorded, so that whoever compares can stop at the first array that parts. Rounding is
 measured: eight replays, in which weights, points and data are changed by one unit in the last place with random signs,
-also the weights after each step, and every partial sum over the points; activations by the four units that fast vector
+also the weights after each step, and every partial sum over the points; activations by the eight units that fast vector
 functions may be off. Between recorded steps they take the fast gradient, changed by as much as it was off at the last
 recorded step.
 """

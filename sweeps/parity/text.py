@@ -20,7 +20,7 @@ def text_of(comparison: Comparison, width: int = 80) -> str:
     """Return the comparison as lines of at most `width` characters, the verdict first."""
     parts = [
         [verdict(comparison)],
-        [_advice(comparison)],
+        [advice(comparison)],
         list(_configuration(comparison)),
         _growth(comparison, width),
         _layers(comparison),
@@ -48,7 +48,7 @@ def amount(difference: Difference) -> str:
     return f"{_short(difference.units)} {_UNITS}" if math.isfinite(difference.units) else "beyond any rounding"
 
 
-def _advice(comparison: Comparison) -> str:
+def advice(comparison: Comparison) -> str:
     """Return what explains the difference, and what to write to train so."""
     found = comparison.found
     if comparison.first is None:
