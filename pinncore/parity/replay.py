@@ -262,6 +262,10 @@ class Replay:
         loss, _, gradient = self._evaluate(self._evaluator(Changes()), flat)
         return loss, gradient
 
+    def terms(self, flat: Array) -> Array:
+        """Return the loss terms [terms] of our side at weights."""
+        return self._evaluate(self._evaluator(Changes()), flat)[1]
+
     def optimiser(self, variant: Variant) -> FirstOrderSettings:
         """Return the optimiser of our side with the changes of a variant."""
         settings = first_order(self.train)
@@ -351,9 +355,9 @@ class Replay:
         found = self._channel(name)
         assert found is not None
         number, quantity = found
-        return evaluator.named(flat, number, quantity, engine) / self._unit(quantity)
+        return evaluator.named(flat, number, quantity, engine) / self.unit(quantity)
 
-    def _unit(self, quantity: str) -> float:
+    def unit(self, quantity: str) -> float:
         """Return what turns a derivative to coordinates into one to the network's inputs."""
         if self.target.derivatives == "coordinates":
             return 1.0

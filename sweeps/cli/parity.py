@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -40,6 +41,10 @@ def parity(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML page with maps and curves.")
     ] = None,
+    inject: Annotated[
+        Literal["gradients", "derivatives"] | None,
+        typer.Option("--inject", help="Also train with the trace's gradients or derivatives in place of ours."),
+    ] = None,
     cpus: Cpus = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -57,7 +62,7 @@ def parity(
 
     from ..machine import available_cpus
     from ..parity.record import record_of
-    from ..parity.text import text_of
+    from ..parity.text import injection_text, text_of
 
     torch.set_num_threads(cpus or available_cpus())
     read = read_trace(trace, _settings(overrides or ()))
@@ -70,15 +75,23 @@ def parity(
         written.append(study)
     with _progress() as look:
         comparison = compare(read, second, pairs=pairs, look=look)
+    injection = None
+    if inject is not None:
+        from pinncore.parity.inject import inject as train_with
+
+        injection = train_with(read, inject)
     if report is not None:
         from ..parity.page import write_page
 
         write_page(comparison, report)
         written.append(report)
     if as_json:
-        print_json({**record_of(comparison), "written": [str(file) for file in written]})
+        more = {"injection": None if injection is None else asdict(injection), "written": [str(f) for f in written]}
+        print_json({**record_of(comparison), **more})
     else:
         typer.echo(text_of(comparison, shutil.get_terminal_size((80, 24)).columns))
+        if injection is not None:
+            typer.echo("\n" + injection_text(injection))
         for file in written:
             typer.echo(f"wrote {file}")
     if comparison.first is not None:

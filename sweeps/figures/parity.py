@@ -47,5 +47,6 @@ def difference_lines(courses: Mapping[str, tuple[Array, Array]], *, limit: float
     axes.axhline(1.0, color=FAINT, linewidth=0.8)
     axes.set(yscale="log", xlabel=along, ylabel="units of rounding")
     axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(left=-0.1)
     legend_above(axes, 4)
     return figure

@@ -19,7 +19,7 @@ from ..figures.parity import difference_lines, difference_map
 from ..report.gallery import Gallery
 from ..report.page import Html, document, figures, paragraph, section, tag
 from ..words import rounded
-from .text import advice, amount, verdict
+from .text import advice, amount, sentences, verdict
 
 _OPEN_LAYERS: Final = 3  # the maps of deeper networks are folded away
 _MOST_ROWS: Final = 12
@@ -28,6 +28,7 @@ _MOST_ROWS: Final = 12
 def write_page(comparison: Comparison, file: Path) -> None:
     """Write the page of a comparison."""
     gallery = Gallery()
+    notes = sentences(comparison.notes)
     title = f"Parity of {Path(comparison.source).name}"
     parts = (
         tag("h1", title),
@@ -37,7 +38,7 @@ def write_page(comparison: Comparison, file: Path) -> None:
         _differences(comparison, gallery),
         _weights(comparison, gallery),
         _field(comparison, gallery),
-        section("What was compared", *comparison.coverage, *comparison.notes, _configuration(comparison)),
+        section("What was compared", *comparison.coverage, *notes, _configuration(comparison)),
     )
     write_whole(file.absolute(), document(title, *(part for part in parts if part)).encode())
 
@@ -102,7 +103,7 @@ def _differences(comparison: Comparison, gallery: Gallery) -> Html:
     if courses:
         lines = difference_lines(courses, limit=BEYOND, along=along)
         pictures.append(gallery.hang("growth", lines, "Largest difference of each quantity over the steps", wide=True))
-    words = f"In units of the rounding of each entry; beyond rounding from {BEYOND:g} on. Arrays are in order of computation."
+    words = f"In units of the rounding of each entry; beyond rounding from {BEYOND:g} on. Arrays stand in their order."
     return section("Where they part", words, figures(*pictures))
 
 
@@ -149,7 +150,9 @@ def _field(comparison: Comparison, gallery: Gallery) -> Html:
         return Html()
     drawn = figure_of(log_map(plane, error, title="(u_a - u_b)² / u_a²", unit="", of=error))
     picture = gallery.hang("map-error", drawn, "Map error of the last common weights, a: theirs, b: ours")
-    return section("Map error", f"Of the last common weights; a is theirs, b is ours. {errors}", figures(picture))
+    return section(
+        "Map error", f"Of the last common weights; a is theirs, b is ours. {errors}", figures(picture, columns="two")
+    )
 
 
 def _errors(comparison: Comparison) -> str:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from pinncore.parity.inject import Injection
 from pinncore.parity.results import BEYOND, QUANTITIES, Comparison, Difference, Explanation
 
 from ..words import rounded
@@ -27,7 +28,7 @@ def text_of(comparison: Comparison, width: int = 80) -> str:
         _explanations(comparison),
         _errors(comparison),
         [_invisible(comparison)],
-        [*comparison.coverage, *comparison.notes],
+        [*comparison.coverage, *sentences(comparison.notes)],
     ]
     blocks = ("\n".join(_wrapped(part, width)) for part in ([line for line in each if line] for each in parts) if part)
     return "\n\n".join(blocks)
@@ -156,6 +157,39 @@ def _errors(comparison: Comparison) -> list[str]:
     return [f"{lines[0]}{'' if explained is None else f', {rounded(explained)} of our replay with that change'}."]
 
 
+def sentences(notes: Iterable[str]) -> Iterator[str]:
+    """Yield notes as sentences; names of settings keep their letters."""
+    for note in notes:
+        first = note if "_" in note.split(" ")[0] else note[:1].upper() + note[1:]
+        yield first.rstrip(".") + "."
+
+
+def injection_text(injection: Injection) -> str:
+    """Return how far a training with injected arrays is from the trace, by step and array."""
+    shown = [str(step) for step in injection.steps]
+    few = shown if len(shown) <= _MOST_STEPS else [*shown[:3], "...", shown[-1]]
+    rows = [["step", "array", "without", "with", "rows of W1 with"]]
+    last = max(each.step for each in injection.arrays) if injection.arrays else 0
+    steps = sorted({each.step for each in injection.arrays})[: _MOST_STEPS - 1]
+    rows += [
+        [
+            str(each.step),
+            each.name,
+            f"{each.without:.1e}",
+            f"{each.with_it:.1e}",
+            " ".join(f"{r:.0e}" for r in each.rows),
+        ]
+        for each in injection.arrays
+        if each.step in (*steps, last)
+    ]
+    return "\n".join(
+        [
+            f"With the trace's {injection.what} of steps {', '.join(few)} in place of ours, relative differences:",
+            *_table(rows),
+        ]
+    )
+
+
 def _invisible(comparison: Comparison) -> str:
     if not comparison.invisible:
         return ""
@@ -170,11 +204,11 @@ def _short(number: float) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(cell.ljust(size) if not place else cell.rjust(size) for place, (cell, size) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
+    lines = []
+    for first, *others in (list(zip(row, widths, strict=True)) for row in rows):
+        cells = [first[0].ljust(first[1]), *(cell.rjust(size) for cell, size in others)]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return lines
 
 
 def _wrapped(lines: Iterable[str], width: int) -> Iterator[str]:

@@ -52,6 +52,7 @@ COMMANDS = [
     "predict",
     "weights",
     "error-budget",
+    "parity",
     "submit",
     "jobs",
     "logs",
