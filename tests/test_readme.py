@@ -13,6 +13,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,11 +109,12 @@ def shorter(text: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a reader, with the examples beside it and a table of points to ask about."""
+    """The folder of a reader, with the examples beside it, a table of points to ask about and a trace."""
     monkeypatch.chdir(tmp_path)
     for file in (ROOT / "examples").glob("*.yaml"):
         (tmp_path / "examples").mkdir(exist_ok=True)
         (tmp_path / "examples" / file.name).write_text(shorter(file.read_text()))
+    shutil.copy(ROOT / "tests" / "pinncore" / "data" / "tf_trace_4-4-1_f64.npz", tmp_path / "trace.npz")
     (tmp_path / "points.csv").write_text("x_mm,y_mm\n31.0,2.0\n40.0,1.0\n70.0,60.0\n")
     return tmp_path
 

@@ -49,7 +49,7 @@ def parity(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a trace of another program with our replay, and explain the first difference.
+    """Find where a recorded training parts from ours, and why.
 
     Exit code 0: they agree within rounding; 1: they part; 2: the trace cannot be used. docs/parity.md says what a trace
     is.

@@ -75,6 +75,8 @@ def _table(explanations: tuple[Explanation, ...]) -> Html:
 
 
 def _differences(comparison: Comparison, gallery: Gallery) -> Html:
+    if not comparison.differences:
+        return Html()
     stage = comparison.differences[-1].place.stage if comparison.first is None else comparison.first.place.stage
     here = [each for each in comparison.differences if each.place.stage == stage]
     along = "step" if stage == "first" else "iteration"
