@@ -17,17 +17,19 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import PinnError, TraceError
+from ..initialisation import SOURCES
 from ..member import Member
-from ..networks import flatten
+from ..networks import flatten, unflatten
 from ..problems.columns import Array
 from ..training import lbfgs_settings
 from .evaluation import EPSILON
 from .explanations import explanations
+from .families import families_of
 from .reading import training_of
 from .replay import Replay, Rounding, Variant
-from .results import BEYOND, Comparison, ConfigurationLine, Difference, Explanation
+from .results import BEYOND, Comparison, ConfigurationLine, Difference, Explanation, Place
 from .second_stage import compare_second_stage
-from .trace import Trace
+from .trace import Arrays, Trace
 
 Look = Callable[[str, int, int], None]  # what is done, and how far of how much
 
@@ -66,6 +68,9 @@ class _Judged:
 class _Search:
     def __init__(self, source: Trace, target: Trace, pairs: bool, look: Look) -> None:
         self._started = time.process_time()
+        self._data = _data(source, target)
+        if any(each.is_beyond for each in self._data):  # what follows the points is compared with theirs
+            source = replace(source, points=target.points, steps=_start_only(source))
         train, problem = training_of(source)
         if source.layers != target.layers:
             raise TraceError(
@@ -85,19 +90,25 @@ class _Search:
         first = next((number for number, each in enumerate(differences) if each.is_beyond), None)
         singles: list[_Judged] = []
         pairs: list[_Judged] = []
-        invisible: tuple[str, ...] = ()
-        if first is None:
-            invisible = tuple(self._invisible())
-        else:
+        if first is not None:
             singles = self._explained(explanations(self._replay), first, "explanations")
             if self._with_pairs and not any(judged.at is None for judged in singles):
                 pairs = self._explained(self._pairs(singles, first), first, "pairs")
+        explained = [self._explanation(judged) for judged in singles]
         later, searches = self._second_stage()
         if first is None and any(each.is_beyond for each in later):
-            return self._comparison((*differences, *later), tuple(searches), (), ())
-        explained = tuple(self._explanation(judged) for judged in singles)
-        paired = tuple(self._explanation(judged) for judged in pairs[:_SINGLES])
-        return self._comparison((*differences, *later), explained, paired, invisible)
+            explained = searches
+        elif first is None:
+            drawn, explained = self._family()
+            differences = (*drawn, *differences)
+        every = (*self._data, *differences, *later)
+        agrees = not any(each.is_beyond for each in every)
+        return self._comparison(
+            every,
+            tuple(explained),
+            tuple(self._explanation(judged) for judged in pairs[:_SINGLES]),
+            tuple(self._invisible()) if agrees and self._places else (),
+        )
 
     def _second_stage(self) -> tuple[list[Difference], list[Explanation]]:
         """Return the differences of recorded iterations of L-BFGS, and what is tried for them."""
@@ -132,6 +143,21 @@ class _Search:
             cpu_s=time.process_time() - self._started,
         )
 
+    def _family(self) -> tuple[tuple[Difference, ...], list[Explanation]]:
+        """Return the difference and explanations where the initial weights are not of the stated family."""
+        stated = self._target.settings.get("init")
+        if stated not in SOURCES or not self._places or self._replay.first_step != 0:
+            return (), []
+        families = families_of(unflatten(self._flat(self._target, 0), self._target.layers))
+        if stated in families:
+            return (), []
+        place = Place("first", 0, "initial weights", "W1", 1)
+        note = f"they are not drawn as init: {stated}"
+        return (Difference(place, math.inf, math.inf, math.inf, note),), [
+            Explanation(f"init: {name}", f"The initial weights are drawn as init: {name}.", {"init": name}, None, 0)
+            for name in families
+        ]
+
     def _differences(self) -> tuple[Difference, ...]:
         """Return the difference of every array; rounding is measured up to somewhat behind the first beyond it."""
         found: list[Difference] = []
@@ -156,7 +182,7 @@ class _Search:
         if self._source is self._target:
             return ours
         arrays = self._source.steps.get(place.step, {})
-        if place.name in arrays and place.quantity != "loss term":
+        if place.name in arrays and not place.quantity.startswith("loss"):
             return arrays[place.name]
         return ours
 
@@ -342,6 +368,9 @@ class _Search:
         """Yield whether our replay agrees with the trace that it is configured by, where another is compared."""
         if self._source is self._target:
             return
+        if any(each.is_beyond for each in self._data):
+            yield f"The points differ: what follows is our replay on those of {self._target.source}."
+            return
         replay = Replay(self._source, self._source, self._replay.train, self._replay.problem)
         rounding = Rounding(replay, Variant())
         for number, place in enumerate(replay.places):
@@ -349,6 +378,30 @@ class _Search:
             if apart.shape != rounding.size(number).shape or (apart > BEYOND * rounding.size(number)).any():
                 yield f"Our replay of {self._source.source} itself parts from it: {place}. Compare it alone first."
                 return
+
+
+def _data(source: Trace, target: Trace) -> tuple[Difference, ...]:
+    """Return how the points of two traces differ: a column each, rounding is one unit in the last place."""
+    found = []
+    for term, columns in source.points.items() if source is not target else ():
+        for symbol, ours in columns.items():
+            theirs = target.points.get(term, {}).get(symbol)
+            if theirs is None:
+                continue
+            place = Place("first", min(target.steps, default=0), "data", f"{term}/{symbol}")
+            if theirs.shape != ours.shape:
+                note = f"shape {theirs.shape} instead of {ours.shape}"
+                found.append(Difference(place, math.inf, math.inf, math.inf, note))
+                continue
+            size, largest = float(np.abs(theirs - ours).max()), float(np.abs(theirs).max()) or 1.0
+            found.append(Difference(place, size, size / largest, size / (EPSILON[source.dtype] * largest)))
+    return tuple(found)
+
+
+def _start_only(trace: Trace) -> dict[int, Arrays]:
+    """Return the weights from which a trace starts, without what depends on its points."""
+    step, arrays = min(trace.steps.items(), default=(0, {}))
+    return {step: {name: array for name, array in arrays.items() if name[:1] in "Wb" and name[1:].isdigit()}}
 
 
 def _clash(one: Variant, two: Variant) -> bool:

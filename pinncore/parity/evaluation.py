@@ -389,4 +389,6 @@ def _with_settings(problem: Problem, settings: Mapping[str, Any]) -> Problem:
     changed = dataclasses.replace(problem, **settings)
     if isinstance(problem, NonlocalStrain) and isinstance(changed, NonlocalStrain):
         return changed.with_tables(problem.tables)
+    points = tuple(changed.at(points.name, points.values) for points in problem.point_sets)
+    vars(changed)["point_sets"] = points
     return changed

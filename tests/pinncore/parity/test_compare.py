@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from pinncore.errors import TraceError
+from pinncore.initialisation import SOURCES, initial_parameters
+from pinncore.networks import unflatten
 from pinncore.parity.compare import compare
+from pinncore.parity.families import families_of
 from pinncore.parity.reading import read_trace
 from pinncore.parity.results import BEYOND, Comparison
 
@@ -199,8 +202,42 @@ def test_two_traces_with_each_other(tmp_path: Path) -> None:
     assert "adam_eps: 1e-07" in [explanation.name for explanation in comparison.found]
     assert {line.name for line in comparison.configuration} == {"framework", "version"}
     numpy_trace.write(tmp_path / "c.npz", seed=6, **options)
-    start = compare(a, dataclasses.replace(read_trace(tmp_path / "c.npz"), points=a.points))
+    c = read_trace(tmp_path / "c.npz")
+    start = compare(a, dataclasses.replace(c, points=a.points))
     assert start.first is not None and start.first.place.quantity == "initial weights"
+    data = compare(a, c)
+    assert data.first is not None and (data.first.place.quantity, data.first.place.name) == ("data", "residual/elocal")
+    assert "initial weights of the other trace" in [explanation.name for explanation in data.found]
+
+
+def test_the_family_of_the_initial_weights(tmp_path: Path) -> None:
+    """The writers draw Glorot normal weights with small biases: no family has these, and torch has bounds."""
+    numpy_trace.write(tmp_path / "t.npz", layers=SMALL, seed=5, dtype="float64")
+    comparison = compare(read_trace(tmp_path / "t.npz", {"init": "torch"}))
+    assert comparison.first is not None and "not drawn as init: torch" in comparison.first.note
+    for init, layers in itertools.product(SOURCES, (EIGHT, WIDE, (4, 4, 1))):
+        for seed in range(5):
+            families = families_of(unflatten(initial_parameters(init, layers, seed=seed), layers))
+            assert init in families
+            assert len(families) < len(SOURCES)
+    eight = initial_parameters("he_uniform", EIGHT, seed=0)
+    assert set(families_of(unflatten(eight, EIGHT))) == {"he", "he_uniform"}
+
+
+def test_a_second_stage_alone(tmp_path: Path) -> None:
+    """A trace without a step of the first stage is compared by its iterations, or refused."""
+    trace = read_trace(DATA)
+    arrays = trace.steps[0]
+    alone = dataclasses.replace(
+        trace,
+        steps={},
+        loss_terms_by_step=None,
+        iterations={0: {name: array for name, array in arrays.items() if name[0] in "Wb" or "grad" in name}},
+    )
+    comparison = compare(alone)
+    assert comparison.first is None and comparison.error is None
+    with pytest.raises(TraceError, match="nothing in it can be compared"):
+        compare(dataclasses.replace(alone, iterations={}))
 
 
 def test_networks_of_other_shapes_are_refused(tmp_path: Path) -> None:
