@@ -108,6 +108,8 @@ def with_points(problem: Problem, points: Mapping[str, Arrays]) -> Problem:
     Raises `TraceError` where a term or a quantity is missing.
     """
     groups = problem.groups
+    if any(group.is_coupled for group in groups):
+        raise TraceError("the nodes of a loss that couples them are those of its data: leave the points out")
     given = [next((term for term in group.terms if term in points), None) for group in groups]
     equations = {term for term in problem.written.equations if term in points}
     for number, group in enumerate(groups):  # equations have the same points

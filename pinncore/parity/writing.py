@@ -122,8 +122,8 @@ def record(
         seed=seed,
     )
     for group, points in zip(problem.groups, problem.point_sets, strict=True):
-        symbols = {column.symbol for column in (*problem.coordinates, *problem.known)}
-        recorder.points(group.terms[0], **{name: a for name, a in points.values.items() if name in symbols})
+        if not group.is_coupled:  # nodes are those of the data
+            recorder.points(group.terms[0], **points.values)
     evaluator = Evaluator(problem, member.layers, train.dtype, train.activation, Changes())
     for step in range(wanted[-1] + 1):
         recorder.loss_terms([result.curves[f"loss_{term}"][step] for term in problem.terms])

@@ -13,10 +13,9 @@ from pinncore import NonlocalStrain, TrainSettings
 from pinncore.engines import ReferenceEngine
 from pinncore.errors import TraceError
 from pinncore.networks import flatten
+from pinncore.parity import Recorder, read_trace, record
 from pinncore.parity.compare import compare
-from pinncore.parity.reading import read_trace
-from pinncore.parity.writing import Recorder, record
-from pinncore.problems import problem_class
+from pinncore.problems import PROBLEMS, Problem, problem_class
 
 TRAIN = TrainSettings(width=5, depth=2, epochs=1)
 
@@ -58,3 +57,22 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="steps: must be whole numbers from 0 on"):
         record(NonlocalStrain(), TRAIN, tmp_path / "t.npz", steps=())
     assert not list(tmp_path.iterdir())
+
+
+def problem_called(name: str) -> Problem:
+    if name in ("nonlocal_strain", "fe"):
+        return NonlocalStrain(formulation="fe") if name == "fe" else NonlocalStrain(scale_factor=2.0)
+    return problem_class(name)(points=60, condition_points=15) if name != "regression" else problem_class(name)()  # type: ignore[call-arg]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*PROBLEMS, "fe"])
+def test_any_equation_is_replayed_and_explained(tmp_path: Path, name: str) -> None:
+    problem = problem_called(name)
+    file = record(problem, dataclasses.replace(TRAIN, adam_lr=2e-3), tmp_path / "t.npz", steps=(0, 1, 3))
+    assert compare(read_trace(file)).first is None
+    assert [each.name for each in compare(read_trace(file, {"adam_eps": 1e-3})).found] == ["adam_eps: 1e-08"]
+    if name != "fe":
+        loss = "norm" if problem.loss == "mean_square" else "mean_square"
+        found = compare(read_trace(file, {"loss": loss})).found
+        assert [each.name for each in found] == [f"loss: {problem.loss}"]
