@@ -86,9 +86,10 @@ class TrainSettings:
     init: Annotated[
         str,
         Doc(
-            "Initial weights: torch, keras (Glorot uniform), tf1 (Xavier truncated normal), glorot_normal, he, "
-            "he_uniform, lecun_normal, file:PATH (an npz file with arrays W1, b1, W2, ...) or trial:STUDY/N (the final "
-            "weights of trial N of the study in that folder); the shapes must be those of the network."
+            "Initial weights: torch, keras (Glorot uniform), tf1 (Xavier truncated normal), glorot_normal, he (normal, "
+            "variance 2/inputs), he_uniform, lecun_normal (variance 1/inputs), file:PATH (an npz file with arrays W1, "
+            "b1, W2, ...) or trial:STUDY/N (the final weights of trial N of the study in that folder); the shapes must "
+            "be those of the network."
         ),
     ] = "torch"
     dtype: Annotated[
@@ -107,8 +108,8 @@ class TrainSettings:
     first_stage: Annotated[
         Literal["adam", "adamw", "sgd", "momentum", "adagrad", "rmsprop"],
         Doc(
-            "Optimiser of the first stage: adam, adamw (decoupled weight decay), sgd, momentum (heavy ball), adagrad "
-            "or rmsprop, each as in torch.optim."
+            "Optimiser of the first stage: adam, adamw (weight decay, see weight_decay_form), sgd, momentum (heavy "
+            "ball), adagrad or rmsprop, each as in torch.optim."
         ),
     ] = "adam"
     epochs: Annotated[
@@ -140,7 +141,7 @@ class TrainSettings:
     rmsprop_decay: Annotated[Fraction, Doc("Decay of the mean of squared gradients in rmsprop.")] = 0.99
     weight_decay: Annotated[
         NonNegativeFloat,
-        Doc("Decay of the weights in adamw in every epoch, multiplied by the learning rate."),
+        Doc("Weight decay of adamw in every epoch; if decoupled, multiplied by the learning rate."),
     ] = 0.01
     weight_decay_form: Annotated[
         Literal["decoupled", "l2"],
