@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
+
 from ..activations import ACTIVATIONS
 from ..errors import PinnError
 from ..problems import Problem
@@ -61,6 +63,11 @@ def _optimiser(replay: Replay) -> Iterator[Variant]:
             ("second", "Only the second moment is corrected for its bias."),
         ):
             yield Variant(f"bias correction: {which}", sentence, optimiser={"bias_correction": which})
+        yield Variant(
+            "learning rate in float32",
+            "The learning rate is rounded to float32, as by Keras with floatx float32.",
+            optimiser={"lr": float(np.float32(ours.lr))},
+        )
         yield Variant(
             "hyper-parameters in float32",
             "Learning rate, betas and epsilon are rounded to float32.",
