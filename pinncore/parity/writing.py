@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 import itertools
 import json
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -53,7 +54,7 @@ class Recorder:
             "format": FORMAT,
             "framework": framework,
             "version": version,
-            **({"layers": list(layers)} if layers else {}),
+            **({"layers": list(layers)} if len(layers) else {}),
             "settings": dict(settings or {}),
             "problem": dict(problem or {}),
             **more,
@@ -75,20 +76,54 @@ class Recorder:
 
     def loss_terms(self, terms: Any) -> None:
         """Record the loss terms [terms] of the next step, whether or not the step is recorded otherwise."""
-        self._terms.append(np.asarray(terms))
+        terms = _numbers(f"loss_terms of step {len(self._terms)}", terms)
+        if self._terms and terms.shape != self._terms[0].shape:
+            raise TraceError(
+                f"loss_terms of step {len(self._terms)}: must have the shape of those before, "
+                f"{self._terms[0].shape}, got {terms.shape}"
+            )
+        self._terms.append(terms)
 
     def _add(self, group: str, arrays: Mapping[str, Any]) -> None:
-        self._arrays |= {f"{group}/{name}": np.array(array) for name, array in arrays.items()}
+        self._arrays |= {(key := f"{group}/{name}"): _numbers(key, array) for name, array in arrays.items()}
 
     def save(self) -> Path:
-        """Write the file, whole or not at all, and return it. Raises `TraceError` where nothing was recorded."""
+        """Write the file, whole or not at all, and return it.
+
+        Raises `TraceError` where nothing was recorded, the manifest is not JSON, or the file cannot be written.
+        """
         if not self._arrays:
             raise TraceError(f"{self.file}: nothing was recorded")
         arrays = dict(self._arrays)
         if self._terms:
             arrays["loss_terms_by_step"] = np.stack(self._terms)
-        write_whole(self.file.absolute(), _WRITERS[self.file.suffix.lower()](arrays, json.dumps(self.manifest)))
+        try:
+            manifest = json.dumps(self.manifest, default=_plain)
+        except (TypeError, ValueError) as problem:
+            raise TraceError(f"{self.file}: the manifest cannot be written as JSON: {problem}") from None
+        try:
+            write_whole(self.file.absolute(), _WRITERS[self.file.suffix.lower()](arrays, manifest))
+        except OSError as problem:
+            raise TraceError(f"{self.file}: cannot be written: {problem.strerror or problem}") from None
         return self.file
+
+
+def _numbers(name: str, array: Any) -> Array:
+    """Return a copy of an array of real numbers. Raises `TraceError` for what NumPy does not take for one."""
+    try:
+        copy = np.asarray(array).copy()
+    except (TypeError, ValueError, RuntimeError) as problem:  # RuntimeError: PyTorch, of what requires a gradient
+        raise TraceError(f"{name}: does not convert to a NumPy array of float32 or float64: {problem}") from None
+    if copy.dtype.kind not in "fiub":
+        raise TraceError(f"{name}: must be real numbers, got {copy.dtype}; convert it to float32 or float64")
+    return copy
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or an array of NumPy as JSON has it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} is no number, text, list or mapping")
 
 
 def record(
@@ -98,18 +133,15 @@ def record(
 
     Raises `TraceError` where the steps are none, or the file cannot be written, and what a training raises.
     """
-    wanted = sorted(set(steps))
-    if not wanted or wanted[0] < 0:
+    whole = all(isinstance(step, numbers.Integral) and not isinstance(step, bool) and step >= 0 for step in steps)
+    wanted = sorted({int(step) for step in steps}) if whole else []
+    if not wanted:
         raise TraceError(f"steps: must be whole numbers from 0 on, got {list(steps)}")
     epochs = max(wanted[-1] + 1, 1)
     train = dataclasses.replace(
         train, epochs=epochs, iterations=0, record_every=1, keep_epochs=tuple(range(epochs)), final_weights="last"
     )
     member = Member(train, problem, seed)
-    pack = Pack([member], device="cpu")
-    while pack.active:
-        pack.step(1000)
-    (result,) = pack.results
     recorder = Recorder(
         file,
         framework="pinnsweep",
@@ -121,6 +153,10 @@ def record(
         derivatives="coordinates",
         seed=seed,
     )
+    pack = Pack([member], device="cpu")
+    while pack.active:
+        pack.step(1000)
+    (result,) = pack.results
     for group, points in zip(problem.groups, problem.point_sets, strict=True):
         if not group.is_coupled:  # nodes are those of the data
             recorder.points(group.terms[0], **points.values)

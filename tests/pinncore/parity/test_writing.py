@@ -54,9 +54,52 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Recorder(tmp_path / "t.csv", framework="numpy")
     with pytest.raises(TraceError, match="nothing was recorded"):
         Recorder(tmp_path / "t.npz", framework="numpy").save()
-    with pytest.raises(TraceError, match="steps: must be whole numbers from 0 on"):
-        record(NonlocalStrain(), TRAIN, tmp_path / "t.npz", steps=())
+    for steps in ((), (-1,), (1.5,), (True,), ("a", 1)):
+        with pytest.raises(TraceError, match="steps: must be whole numbers from 0 on"):
+            record(NonlocalStrain(), TRAIN, tmp_path / "t.npz", steps=steps)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.array([None, 1]), "must be real numbers, got object; convert it to float32 or float64"),
+        (np.zeros(2, complex), "must be real numbers, got complex128"),
+        ([[1, 2], [3]], "does not convert to a NumPy array"),
+        (torch.zeros(2, requires_grad=True), r"does not convert to a NumPy array .*detach"),
+        (torch.zeros(2, dtype=torch.bfloat16), "does not convert to a NumPy array"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused_when_recorded(tmp_path: Path, array: object, reason: str) -> None:
+    recorder = Recorder(tmp_path / "t.npz", framework="numpy")
+    with pytest.raises(TraceError, match=f"^step3/W1: {reason}"):
+        recorder.step(3, W1=array)
+    recorder.loss_terms([1.0, 2.0])
+    with pytest.raises(TraceError, match=r"loss_terms of step 1: must have the shape of those before, \(2,\), got"):
+        recorder.loss_terms([1.0])
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    for name in ("none/t.npz", "folder.npz"):
+        recorder = Recorder(tmp_path / name, framework="numpy")
+        recorder.step(0, W1=np.zeros((2, 1)))
+        with pytest.raises(TraceError, match=f"{name}: cannot be written: "):
+            recorder.save()
+    assert [file.name for file in tmp_path.iterdir()] == ["folder.npz"]
+
+
+def test_a_manifest_takes_numbers_of_numpy_and_refuses_what_json_has_not(tmp_path: Path) -> None:
+    recorder = Recorder(
+        tmp_path / "t.npz", framework="numpy", layers=np.array([4, 2, 1]), settings={"adam_lr": np.float64(2e-3)}
+    )  # type: ignore[arg-type]
+    recorder.step(0, W1=np.zeros((4, 2)), b1=np.zeros(2), W2=np.zeros((2, 1)), b2=np.zeros(1))
+    recorder.manifest["problem"] = {"name": "nonlocal_strain", "inputs": ["x", "y", "g", "elocal"]}
+    trace = read_trace(recorder.save())
+    assert trace.layers == (4, 2, 1) and trace.settings["adam_lr"] == 2e-3
+    recorder.manifest["settings"] = {"adam_lr": torch.float32}
+    with pytest.raises(TraceError, match=r"the manifest cannot be written as JSON: torch.float32 is no number"):
+        recorder.save()
 
 
 def problem_called(name: str) -> Problem:
