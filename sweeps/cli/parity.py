@@ -54,45 +54,45 @@ def parity(
     Exit code 0: they agree within rounding; 1: they part; 2: the trace cannot be used. docs/parity.md says what a trace
     is.
     """
-    refuse_taken(*(file for file in (study, report) if file is not None), force=force)
+    outputs = [file for file in (study, report) if file is not None]
+    files = [file.absolute() for file in (trace, other, study, report) if file is not None]
+    if outputs and len(set(files)) < len(files):
+        raise typer.BadParameter("--study and --report must name files of their own")
+    refuse_taken(*outputs, force=force)
     import torch
 
+    from pinncore.disk import write_whole
     from pinncore.parity.compare import compare
+    from pinncore.parity.inject import inject as train_with
     from pinncore.parity.reading import read_trace
 
     from ..machine import available_cpus
+    from ..parity.page import write_page
     from ..parity.record import record_of
+    from ..parity.study import study_text
     from ..parity.text import injection_text, text_of
+    from ..query.values import json_value
 
     torch.set_num_threads(cpus or available_cpus())
     read = read_trace(trace, _settings(overrides or ()))
     second = None if other is None else read_trace(other)
-    written = []
-    if study is not None:
-        from ..parity.study import study_text
-
-        study.write_text(study_text(read), encoding="utf-8")
-        written.append(study)
+    text = None if study is None else study_text(read)
+    injection = None if inject is None else train_with(read, inject)  # before what takes long: it may be impossible
     with _progress() as look:
         comparison = compare(read, second, pairs=pairs, look=look)
-    injection = None
-    if inject is not None:
-        from pinncore.parity.inject import inject as train_with
-
-        injection = train_with(read, inject)
+    if study is not None and text is not None:
+        write_whole(study.absolute(), text.encode())
     if report is not None:
-        from ..parity.page import write_page
-
         write_page(comparison, report)
-        written.append(report)
     if as_json:
-        more = {"injection": None if injection is None else asdict(injection), "written": [str(f) for f in written]}
+        more = {"injection": injection and json_value(asdict(injection)), "written": [str(file) for file in outputs]}
         print_json({**record_of(comparison), **more})
     else:
-        typer.echo(text_of(comparison, shutil.get_terminal_size((80, 24)).columns))
+        width = shutil.get_terminal_size((80, 24)).columns
+        typer.echo(text_of(comparison, width))
         if injection is not None:
-            typer.echo("\n" + injection_text(injection))
-        for file in written:
+            typer.echo("\n" + injection_text(injection, width))
+        for file in outputs:
             typer.echo(f"wrote {file}")
     if comparison.first is not None:
         raise typer.Exit(1)

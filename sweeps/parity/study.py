@@ -40,6 +40,7 @@ def study_text(trace: Trace) -> str:
     stated = {key: value for key, value in _stated(train).items() if key not in base}
     lines = [
         f"# What does each convention do to the error? {trace.source}, and one change in each line.",
+        *(["# It trains on the points of the problem, not on those of the trace."] if trace.points else []),
         f"study: {name}_conventions",
         "problem:",
         *(f"  {key}: {_yaml(value)}" for key, value in _problem(trace, base).items()),

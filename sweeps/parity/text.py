@@ -62,10 +62,12 @@ def advice(comparison: Comparison) -> str:
     names = "; or ".join(explanation.sentence.rstrip(".") for explanation in found[:3])
     more = f" {len(found) - 3} more cannot be told from it." if len(found) > 3 else ""
     settings = next((explanation.settings for explanation in found if explanation.settings), None)
+    is_pair = found[0] in comparison.pairs
+    changes, mistake = ("two changes", "one of them is") if is_pair else ("one change", "it is")
     write = (
-        f" To train so here, write {_settings(settings)}." if settings else " No setting trains so: it is a mistake."
+        f"To train so here, write {_settings(settings)}." if settings else f"No setting trains so: {mistake} a mistake."
     )
-    return f"The difference vanishes with one change of our side. {names}.{more}{write}"
+    return f"The difference vanishes with {changes} of our side. {names}.{more} {write}"
 
 
 def _settings(settings: Any) -> str:
@@ -91,7 +93,7 @@ def _growth(comparison: Comparison, width: int) -> list[str]:
             key = (place.quantity.removeprefix("initial "), place.step)
             largest[key] = max(largest.get(key, 0.0), difference.units)
     full = {step for quantity, step in largest if quantity != "loss term"} or {step for _, step in largest}
-    steps = sorted(full)[: min(_MOST_STEPS, max((width - 12) // 9, 1))]
+    steps = _few(sorted(full | {comparison.first.place.step}), comparison.first.place.step, (width - 12) // 9)
     rows = [["step" if stage == "first" else "iteration", *map(str, steps)]]
     rows += [
         [quantity, *(_short(largest[quantity, step]) if (quantity, step) in largest else "" for step in steps)]
@@ -99,6 +101,14 @@ def _growth(comparison: Comparison, width: int) -> list[str]:
         if any((quantity, step) in largest for step in steps)
     ]
     return [f"Largest difference, in units of rounding (beyond rounding from {BEYOND:g} on):", *_table(rows)]
+
+
+def _few(steps: Sequence[int], kept: int, room: int) -> list[int]:
+    """Return the first steps, the one where they part, and the last, as many as there is room for."""
+    most = min(_MOST_STEPS, max(room, 3))
+    if len(steps) <= most:
+        return list(steps)
+    return sorted({*[step for step in steps if step not in (kept, steps[-1])][: most - 2], kept, steps[-1]})
 
 
 def _layers(comparison: Comparison) -> list[str]:
@@ -164,7 +174,7 @@ def sentences(notes: Iterable[str]) -> Iterator[str]:
         yield first.rstrip(".") + "."
 
 
-def injection_text(injection: Injection) -> str:
+def injection_text(injection: Injection, width: int = 80) -> str:
     """Return how far a training with injected arrays is from the trace, by step and array."""
     shown = [str(step) for step in injection.steps]
     few = shown if len(shown) <= _MOST_STEPS else [*shown[:3], "...", shown[-1]]
@@ -182,12 +192,8 @@ def injection_text(injection: Injection) -> str:
         for each in injection.arrays
         if each.step in (*steps, last)
     ]
-    return "\n".join(
-        [
-            f"With the trace's {injection.what} of steps {', '.join(few)} in place of ours, relative differences:",
-            *_table(rows),
-        ]
-    )
+    first = f"With the trace's {injection.what} of steps {', '.join(few)} in place of ours, relative differences:"
+    return "\n".join([*_wrapped([first], width), *_table(rows)])
 
 
 def _invisible(comparison: Comparison) -> str:

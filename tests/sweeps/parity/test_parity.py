@@ -64,6 +64,8 @@ def test_the_study_trains(tmp_path: Path) -> None:
         ((TRACE, "--set", "adam_eps"), "write KEY=VALUE"),
         ((TRACE, "--set", "adam_convention=tf2"), "must be one of torch, tf1, keras, inside"),
         ((TRACE, "--study", "/nowhere/s.yaml"), "there is no folder"),
+        ((TRACE, "--study", "a", "--report", "a"), "must name files of their own"),
+        ((TRACE, "--report", TRACE, "--force"), "must name files of their own"),
     ],
 )
 def test_mistakes(words: tuple[object, ...], message: str) -> None:
@@ -90,6 +92,20 @@ def test_what_cannot_be_told_apart_shares_the_first_place() -> None:
     text = text_of(comparison(explanations=explanations))
     assert " 1. one: nothing left" in text and " 1. two: nothing left" in text and " 3. three: 20 x rounding" in text
     assert "No setting trains so: it is a mistake." in " ".join(text.split())
+
+
+def test_a_pair_is_two_changes() -> None:
+    left = Difference(Place("first", 0, "gradient", "grad_W1", 1), 1e-3, 1e-2, 20.0)
+    pair = Explanation("a and b", "A. B.", {}, None, 1)
+    text = " ".join(text_of(comparison(explanations=(Explanation("a", "A.", {}, left, 0),), pairs=(pair,))).split())
+    assert "vanishes with two changes of our side" in text and "one of them is a mistake" in text
+
+
+def test_the_step_where_they_part_is_shown() -> None:
+    places = [Place("first", step, "weights", "W1", 1) for step in range(0, 500, 10)]
+    differences = tuple(Difference(p, 0.1, 0.1, 50.0 if p.step >= 300 else 0.5) for p in places)
+    head = next(line for line in text_of(comparison(differences=differences), 60).splitlines() if "step  " in line)
+    assert {"0", "300", "490"} <= set(head.split())
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
