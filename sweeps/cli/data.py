@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ..errors import StudyError
-from .options import AsJson, Force, print_json, refuse_taken, warn
+from .options import AsJson, Force, bar_on_terminal, print_json, refuse_taken, warn
 
 if TYPE_CHECKING:
     from pinncore.data.increments import IncrementTables, TableFormat
@@ -194,16 +194,14 @@ def _build_text(record: dict[str, Any]) -> str:
 @contextmanager
 def _increment_progress(last: int, *, quiet: bool) -> Iterator[Callable[[Increment], None]]:
     """Yield a function that shows an increment in a bar on stderr; it shows nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal or console.is_dumb_terminal:
-        yield lambda increment: None
-        return
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     beside_bar = sys.stdout.isatty()  # what is printed in between goes above the bar; a file gets it as it is
-    with Progress(*columns, console=console, transient=True, redirect_stdout=beside_bar) as bar:
+    with bar_on_terminal(*columns, quiet=quiet, redirect_stdout=beside_bar) as bar:
+        if bar is None:
+            yield lambda increment: None
+            return
         task = bar.add_task(f"increment 0 of {last}", total=last)
 
         def show(increment: Increment) -> None:

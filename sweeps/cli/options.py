@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from ..errors import StudyError
 from ..storage.object_store import uri_of
 from ..study import home
 from ..study.home import is_study, local, studies_in
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 DEFAULT_ROOT = Path(home.DEFAULT_ROOT)
 
@@ -110,6 +114,22 @@ def warn(warnings: Sequence[str]) -> None:
 def print_json(value: object) -> None:
     """Print a value as JSON; paths and dates become text."""
     typer.echo(json.dumps(value, indent=2, default=str))
+
+
+@contextlib.contextmanager
+def bar_on_terminal(
+    *columns: ProgressColumn, quiet: bool = False, redirect_stdout: bool = True
+) -> Iterator[Progress | None]:
+    """Yield a transient bar of progress on stderr; None where that is no terminal, or `quiet`."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal or console.is_dumb_terminal:
+        yield None
+        return
+    with Progress(*columns, console=console, transient=True, redirect_stdout=redirect_stdout) as bar:
+        yield bar
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import AsJson, Cpus, Force, print_json, refuse_taken
+from .options import AsJson, Cpus, Force, bar_on_terminal, print_json, refuse_taken
 
 if TYPE_CHECKING:
     from pinncore.parity.compare import Look
@@ -98,32 +97,25 @@ def parity(
         raise typer.Exit(1)
 
 
-def _settings(overrides: Any) -> dict[str, Any]:
-    """Return the settings of `--set KEY=VALUE`. Raises a usage error where one is none."""
-    import yaml
+def _settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of `--set KEY=VALUE`. Raises `SpecError` where one is none."""
+    from ..errors import SpecError
+    from ..spec.yaml_text import override
 
-    settings = {}
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"--set {text}: write KEY=VALUE, such as adam_convention=keras")
-        try:
-            settings[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise typer.BadParameter(f"--set {text}: {value} is no YAML value") from None
+    settings: dict[str, Any] = {}
+    if mistakes := override(settings, overrides):
+        raise SpecError(mistakes)
     return settings
 
 
 @contextmanager
 def _progress() -> Iterator[Look]:
     """Yield a function that shows on stderr how far a comparison is: on a terminal only, it takes seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, TextColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal or console.is_dumb_terminal or os.environ.get("TERM") == "dumb":
-        yield lambda what, done, of: None
-        return
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as bar:
+    with bar_on_terminal(TextColumn("{task.description}"), BarColumn()) as bar:
+        if bar is None:
+            yield lambda what, done, of: None
+            return
         task = bar.add_task("replay", total=1.0)
         yield lambda what, done, of: bar.update(task, description=what, completed=done / max(of, 1))

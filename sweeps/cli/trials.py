@@ -12,7 +12,18 @@ import typer
 
 from pinncore.settings import EngineName
 
-from .options import DEFAULT_ROOT, AsJson, Force, Root, Study, print_json, refuse_taken, study_place, warn
+from .options import (
+    DEFAULT_ROOT,
+    AsJson,
+    Force,
+    Root,
+    Study,
+    bar_on_terminal,
+    print_json,
+    refuse_taken,
+    study_place,
+    warn,
+)
 
 if TYPE_CHECKING:
     import pinncore
@@ -266,16 +277,14 @@ def _record(place: Path | Remote, trial: int, retrained: Retrained, output: Path
 @contextmanager
 def _progress() -> Iterator[Look]:
     """Yield a function that shows the progress of a pack on stderr: as a bar on a terminal, otherwise as lines."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if console.is_terminal and not console.is_dumb_terminal:
-        columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
+    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"), TimeRemainingColumn())
+    with bar_on_terminal(*columns) as bar:
+        if bar is not None:
             task = bar.add_task("", total=1.0)
             yield lambda pack: bar.update(task, completed=pack.fraction(0), description=_progress_text(pack))
-        return
+            return
     printed_at = time.monotonic()
 
     def print_progress(pack: pinncore.Pack) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from pinncore.parity.reading import training_of
 from pinncore.parity.trace import Trace
 from pinncore.problems import Problem
 from pinncore.settings import TrainSettings
+
+from ..spec.yaml_text import write
 
 REPLICATES: Final = 10
 _EPSILONS: Final = {"torch": 1e-8, "tf1": 1e-8, "keras": 1e-7, "inside": 1e-8}
@@ -37,26 +39,28 @@ def study_text(trace: Trace) -> str:
     rows = list(_rows(train, problem))
     keys = list(dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows)))
     base = {key: getattr(train if key in _names(train) else problem, key) for key in keys}
-    stated = {key: value for key, value in _stated(train).items() if key not in base}
-    lines = [
-        f"# What does each convention do to the error? {trace.source}, and one change in each line.",
-        *(["# It trains on the points of the problem, not on those of the trace."] if trace.points else []),
-        f"study: {name}_conventions",
-        "problem:",
-        *(f"  {key}: {_yaml(value)}" for key, value in _problem(trace, base).items()),
-        "train:",
-        f"  width: {train.width}",
-        f"  depth: {train.depth}",
-        *(f"  {key}: {_yaml(value)}" for key, value in stated.items()),
-        "search:",
-        "  sampler: list",
-        f"  replicates: {REPLICATES}",
-        "  list:",
-    ]
+    head: dict[str, Any] = {
+        "study": f"{name}_conventions",
+        "problem": {key: value for key, value in trace.problem.items() if key not in base},
+        "train": {"width": train.width, "depth": train.depth}
+        | {key: value for key, value in _stated(train).items() if key not in base},
+    }
+    lines = [f"# What does each convention do to the error? {trace.source}, and one change in each line."]
+    if trace.points:
+        lines.append("# It trains on the points of the problem, not on those of the trace.")
+    lines += write(_plain(head)).splitlines()
+    lines += ["search:", "  sampler: list", f"  replicates: {REPLICATES}", "  list:"]
     for comment, row in rows:
-        pairs = ", ".join(f"{key}: {_yaml(value)}" for key, value in {**base, **row}.items())
-        lines.append(f"    - {{{pairs}}}  # {comment}")
+        _, _, written = write({"row": _plain({**base, **row})}, width=math.inf).partition(": ")
+        lines.append(f"    - {written.strip()}  # {comment}")
     return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return settings as YAML has them: no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _rows(train: TrainSettings, problem: Problem) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -98,19 +102,3 @@ def _stated(train: TrainSettings) -> dict[str, Any]:
         for name in _names(train)
         if name not in _NOT_OF_A_STUDY and getattr(train, name) != getattr(TrainSettings, name)
     }
-
-
-def _problem(trace: Trace, swept: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in trace.problem.items() if key not in swept}
-
-
-def _yaml(value: Any) -> str:
-    """Return a value as YAML, on one line."""
-    if isinstance(value, float) and value != 0 and "e" in repr(value):
-        mantissa, exponent = f"{value:e}".split("e")
-        return (
-            f"{float(mantissa):g}e{int(exponent):+d}"
-            if "." in f"{float(mantissa):g}"
-            else f"{float(mantissa):.1f}e{int(exponent):+d}"
-        )
-    return json.dumps(list(value) if isinstance(value, tuple) else value)

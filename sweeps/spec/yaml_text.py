@@ -158,9 +158,9 @@ def read(text: str) -> tuple[dict[str, Any], list[Mistake]]:
     return content, mistakes
 
 
-def write(content: dict[str, Any]) -> str:
-    """Return plain values as YAML that `read` reads back unchanged."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+def write(content: dict[str, Any], *, width: float = 120) -> str:
+    """Return plain values as YAML that `read` reads back unchanged, in lines of about `width` characters."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=width)
 
 
 def count(value: Any) -> int:

@@ -61,7 +61,7 @@ def test_the_study_trains(tmp_path: Path) -> None:
         (("no.npz",), "no.npz does not exist"),
         ((TRACE, "no.npz"), "no.npz does not exist"),
         ((TRACE, "--set", "adam_epsilon=1"), "adam_eps"),
-        ((TRACE, "--set", "adam_eps"), "write KEY=VALUE"),
+        ((TRACE, "--set", "adam_eps"), "must be a path and a value"),
         ((TRACE, "--set", "adam_convention=tf2"), "must be one of torch, tf1, keras, inside"),
         ((TRACE, "--study", "/nowhere/s.yaml"), "there is no folder"),
         ((TRACE, "--study", "a", "--report", "a"), "must name files of their own"),
@@ -70,6 +70,13 @@ def test_the_study_trains(tmp_path: Path) -> None:
 )
 def test_mistakes(words: tuple[object, ...], message: str) -> None:
     assert message in " ".join(errors_of(invoke("parity", *words)).replace("│", " ").split())
+
+
+def test_numbers_are_read_as_in_study_files() -> None:
+    """PyYAML alone takes 1e-7 for a text."""
+    result = invoke("parity", TRACE, "--set", "adam_eps=1e-7", "--no-pairs", "--json")
+    assert result.exit_code == 1, result.output
+    assert json.loads(result.stdout)["found"] == ["adam_eps: 1e-08"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"{}", np.random.default_rng(0).bytes(3000)])
