@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -18,52 +20,42 @@ from .networks import Layers, Weights, flatten
 from .npz import Npz, open_npz
 
 Array = NDArray[np.float64]
-Source = Callable[[Generator, int, int], tuple[Array, Array]]
 
 
-def torch_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """Draw as `torch.nn.Linear`: weights and biases uniform within 1/sqrt(fan_in) (Kaiming uniform, a = sqrt(5))."""
-    bound = 1 / np.sqrt(fan_in)
-    return generator.uniform(-bound, bound, (fan_in, fan_out)), generator.uniform(-bound, bound, fan_out)
+@dataclass(frozen=True)
+class Law:
+    """The distribution of a layer's weights: uniform within `size`, or normal with that deviation.
+
+    A truncated normal one ends at two deviations. Biases are zero, or follow the weights' law.
+    """
+
+    kind: Literal["uniform", "normal", "truncated"]
+    size: Callable[[int, int], float]  # from the numbers of inputs and outputs
+    has_biases: bool = False
+
+    def draw(self, generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
+        """Draw weights [fan_in, fan_out] and biases [fan_out]."""
+        size, shape = self.size(fan_in, fan_out), (fan_in, fan_out)
+        if self.kind == "uniform":
+            w = generator.uniform(-size, size, shape)
+            return w, generator.uniform(-size, size, fan_out) if self.has_biases else np.zeros(fan_out)
+        draws = generator.standard_normal(shape)
+        while self.kind == "truncated" and (outside := np.abs(draws) > 2).any():
+            draws[outside] = generator.standard_normal(int(outside.sum()))
+        return size * draws, np.zeros(fan_out)
 
 
-def keras_default(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """Draw as `keras.layers.Dense`: Glorot uniform weights (Glorot and Bengio 2010, eq. 16), zero biases."""
-    bound = np.sqrt(6 / (fan_in + fan_out))
-    return generator.uniform(-bound, bound, (fan_in, fan_out)), np.zeros(fan_out)
-
-
-def tf1_xavier(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """Draw as TensorFlow 1 PINN codes: normal, deviation sqrt(2/(fan_in + fan_out)), truncated at two deviations."""
-    draws = generator.standard_normal((fan_in, fan_out))
-    while (outside := np.abs(draws) > 2).any():
-        draws[outside] = generator.standard_normal(int(outside.sum()))
-    return np.sqrt(2 / (fan_in + fan_out)) * draws, np.zeros(fan_out)
-
-
-def _normal(deviation: Callable[[int, int], float]) -> Source:
-    """Return a source of normal weights, not truncated, with zero biases."""
-
-    def draw(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-        return deviation(fan_in, fan_out) * generator.standard_normal((fan_in, fan_out)), np.zeros(fan_out)
-
-    return draw
-
-
-def he_uniform(generator: Generator, fan_in: int, fan_out: int) -> tuple[Array, Array]:
-    """Draw uniform weights within sqrt(6 / fan_in) (He et al. 2015), zero biases."""
-    bound = np.sqrt(6 / fan_in)
-    return generator.uniform(-bound, bound, (fan_in, fan_out)), np.zeros(fan_out)
-
-
-SOURCES: dict[str, Source] = {
-    "torch": torch_default,
-    "keras": keras_default,
-    "tf1": tf1_xavier,
-    "glorot_normal": _normal(lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5),  # Glorot and Bengio (2010)
-    "he": _normal(lambda fan_in, fan_out: (2 / fan_in) ** 0.5),  # He et al. (2015)
-    "he_uniform": he_uniform,
-    "lecun_normal": _normal(lambda fan_in, fan_out: (1 / fan_in) ** 0.5),  # LeCun et al. (1998)
+SOURCES: dict[str, Law] = {
+    # torch.nn.Linear (Kaiming uniform, a = sqrt(5)); keras.layers.Dense (Glorot and Bengio 2010, eq. 16); PINN codes
+    # of TensorFlow 1 (Xavier, truncated)
+    "torch": Law("uniform", lambda fan_in, fan_out: 1 / np.sqrt(fan_in), has_biases=True),
+    "keras": Law("uniform", lambda fan_in, fan_out: np.sqrt(6 / (fan_in + fan_out))),
+    "tf1": Law("truncated", lambda fan_in, fan_out: np.sqrt(2 / (fan_in + fan_out))),
+    "glorot_normal": Law("normal", lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5),
+    # He et al. (2015); LeCun et al. (1998)
+    "he": Law("normal", lambda fan_in, fan_out: (2 / fan_in) ** 0.5),
+    "he_uniform": Law("uniform", lambda fan_in, fan_out: np.sqrt(6 / fan_in)),
+    "lecun_normal": Law("normal", lambda fan_in, fan_out: (1 / fan_in) ** 0.5),
 }
 
 
@@ -77,7 +69,7 @@ def initial_parameters(init: str, layers: Layers, *, seed: int) -> Array:
     if init not in SOURCES:
         raise SettingError("init", init, f"must be one of {', '.join(SOURCES)} or file:PATH")
     generator = np.random.default_rng(seed)
-    return flatten([SOURCES[init](generator, *sizes) for sizes in itertools.pairwise(layers)])
+    return flatten([SOURCES[init].draw(generator, *sizes) for sizes in itertools.pairwise(layers)])
 
 
 def check_init(init: str, layers: Layers) -> None:

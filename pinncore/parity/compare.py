@@ -7,12 +7,11 @@ own, since what explains a difference need not have the rounding of what does no
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -148,7 +147,7 @@ class _Search:
         stated = self._target.settings.get("init")
         if stated not in SOURCES or not self._places or self._replay.first_step != 0:
             return (), []
-        families = families_of(unflatten(self._flat(self._target, 0), self._target.layers))
+        families = families_of(unflatten(self._target.vector(0), self._target.layers))
         if stated in families:
             return (), []
         place = Place("first", 0, "initial weights", "W1", 1)
@@ -298,11 +297,7 @@ class _Search:
 
     def _their_error(self) -> float | None:
         complete = [step for step, arrays in self._target.steps.items() if "W1" in arrays]
-        return self._replay.error_of(Variant(), self._flat(self._target, max(complete))) if complete else None
-
-    def _flat(self, trace: Trace, step: int) -> Array:
-        arrays = trace.steps[step]
-        return flatten([(arrays[f"W{k}"], arrays[f"b{k}"]) for k in range(1, len(trace.layers))])
+        return self._replay.error_of(Variant(), self._target.vector(max(complete))) if complete else None
 
     def _weights(self) -> dict[str, tuple[Array, Array]]:
         """Return our and their weights and biases at the last recorded step, by name."""
@@ -406,20 +401,20 @@ def _start_only(trace: Trace) -> dict[int, Arrays]:
 
 def _clash(one: Variant, two: Variant) -> bool:
     """Return whether two explanations change the same thing."""
-    if set(one.optimiser) & set(two.optimiser) or set(one.changes.problem) & set(two.changes.problem):
-        return True
-    maps: list[tuple[Any, Any]] = [
-        (one.changes.factors, two.changes.factors),
-        (one.changes.weights, two.changes.weights),
-        (one.changes.directions, two.changes.directions),
+    mappings = [(one.optimiser, two.optimiser)]
+    mappings += [
+        (getattr(one.changes, name), getattr(two.changes, name))
+        for name in ("problem", "factors", "weights", "directions")
     ]
-    same = any(set(a) & set(b) for a, b in maps)
-    plain = itertools.chain.from_iterable(
-        (bool(getattr(one.changes, name)) and bool(getattr(two.changes, name)),)
+    alternatives = [
+        (getattr(one.changes, name), getattr(two.changes, name))
         for name in ("exchanged", "form", "activation", "dtype")
-    )
-    both_back = one.changes.backward != "whole" != two.changes.backward
-    return same or any(plain) or both_back or bool(one.transposed and two.transposed)
+    ]
+    alternatives += [
+        (one.changes.backward != "whole", two.changes.backward != "whole"),
+        (one.transposed, two.transposed),
+    ]
+    return any(set(a) & set(b) for a, b in mappings) or any(a and b for a, b in alternatives)
 
 
 def _dashes(trace: Trace) -> str:

@@ -103,7 +103,7 @@ class ChangedProblem:
         counts = [len(points) for points, group in zip(sets, base.groups, strict=True) for _ in group.terms]
         self.term_factors = np.array([_SCALINGS[changes.scaling](count) for count in counts])
         given = np.array(base.weights, dtype=np.float64)
-        given = given * np.array([changes.weights.get(term, changes.weights.get("all", 1.0)) for term in base.terms])
+        given = given * np.array([changes.weights.get(term, 1.0) for term in base.terms])
         self.weights = tuple(given * self.term_factors)
         self.seeds = np.array([base.scales[column.symbol][1] for column in base.input_columns])
 
@@ -120,9 +120,10 @@ def _scaled(base: Problem, points: PointSet, factors: Mapping[str, float]) -> Po
 
 def _changed_group(base: Problem, group: Group, changes: Changes) -> Group:
     """Return a group with derivatives that are zero or to other inputs."""
-    own = dict(zip(group.terms, [f"{term}/" for term in group.terms], strict=True))
-    zeroed = [name.split("/", 1)[1] for name in changes.zeroed if any(name.startswith(term) for term in own.values())]
-    turned = {n.split("/", 1)[1]: to for n, to in changes.directions.items() if n.split("/", 1)[0] in own}
+    zeroed = [name for term, _, name in (each.partition("/") for each in changes.zeroed) if term in group.terms]
+    turned = {
+        each.partition("/")[2]: to for each, to in changes.directions.items() if each.partition("/")[0] in group.terms
+    }
     channels, residuals = group.channels, group.residuals
     names = channel_names(base, group)
     if turned:
@@ -258,6 +259,8 @@ class _Straight(Activation):
 class InstrumentedEngine(TorchEngine):
     """Batched products with a changed activation or passed-back error."""
 
+    _backward: Backward = "whole"
+
     def instrument(self, *, noise: Noise | None = None, backward: Backward = "whole") -> None:
         """Shake the activations, or change how errors are passed back."""
         if noise is not None:
@@ -267,11 +270,10 @@ class InstrumentedEngine(TorchEngine):
         self._backward = backward
 
     def _reverse(self, channels: Channels, columns: Tensor, saved: Saved, cotangent: Tensor) -> Tensor:
-        backward = getattr(self, "_backward", "whole")
-        if backward == "channels":
+        if self._backward == "channels":
             return cotangent.clone()
         following = activation_reverse(self._sigma, channels, columns, saved, cotangent)
-        if backward == "value":
+        if self._backward == "value":
             following[:, :, 0] += (1 - saved.slopes.first) * cotangent[:, :, 0]
         return following
 

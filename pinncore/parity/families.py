@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Final
 
 import numpy as np
 
-from ..networks import Layers, Weights
+from ..initialisation import SOURCES
+from ..networks import Weights
 from ..problems.columns import Array
 
 _MOST_DEVIATIONS: Final = 5.0  # of a layer's mean square from that of a family
@@ -17,29 +17,14 @@ _SPREAD: Final = {"uniform": 0.8, "normal": 2.0, "truncated": 1.1}  # excess of 
 _TRUNCATED: Final = 0.8796  # deviation of a normal distribution truncated at two deviations
 
 
-def _laws(fan_in: int, fan_out: int) -> dict[str, tuple[str, float]]:
-    """Return the kind of each family's law with its bound (uniform) or deviation."""
-    both = fan_in + fan_out
-    return {
-        "torch": ("uniform", fan_in**-0.5),
-        "keras": ("uniform", (6 / both) ** 0.5),
-        "tf1": ("truncated", (2 / both) ** 0.5),
-        "glorot_normal": ("normal", (2 / both) ** 0.5),
-        "he": ("normal", (2 / fan_in) ** 0.5),
-        "he_uniform": ("uniform", (6 / fan_in) ** 0.5),
-        "lecun_normal": ("normal", fan_in**-0.5),
-    }
-
-
 def families_of(weights: Weights) -> tuple[str, ...]:
     """Return the values of `init` whose law all layers [(W [in, out], b [out]), ...] may follow."""
-    layers: Layers = (weights[0][0].shape[0], *(w.shape[1] for w, _ in weights))
-    possible = set(_laws(1, 1))
     has_biases = any(b.any() for _, b in weights)
-    possible &= {"torch"} if has_biases else possible - {"torch"}
-    for (w, _), sizes in zip(weights, itertools.pairwise(layers), strict=True):
-        possible = {family for family in possible if _may_be(w, *_laws(*sizes)[family])}
-    return tuple(family for family in _laws(1, 1) if family in possible)
+    return tuple(
+        family
+        for family, law in SOURCES.items()
+        if law.has_biases == has_biases and all(_may_be(w, law.kind, law.size(*w.shape)) for w, _ in weights)
+    )
 
 
 def _may_be(w: Array, kind: str, size: float) -> bool:

@@ -17,7 +17,7 @@ from ..engines import TorchEngine
 from ..equations.channels import Channels, Group
 from ..errors import TraceError
 from ..layouts import PackedLayout
-from ..networks import flatten, unflatten
+from ..networks import unflatten
 from ..optim import PackedFirstOrder
 from ..problems.columns import Array
 from ..training import DTYPES
@@ -63,10 +63,15 @@ def inject(trace: Trace, what: What) -> Injection:
     first = replay.first_step
     steps = _steps(trace, replay, what)
     last = max(steps) + 1 if what == "gradients" else replay.last
-    flat = replay.start(trace) if trace.steps else np.zeros(0)
-    own, theirs = (torch.as_tensor(flat, dtype=DTYPES[train.dtype])[None] for _ in range(2))
+    own = theirs = torch.as_tensor(replay.start(trace), dtype=DTYPES[train.dtype])[None]
     optimisers = [PackedFirstOrder([replay.optimiser(Variant())], own) for _ in range(2)]
-    engine = _Engine([problem], PackedLayout((trace.layers,)), **_options(train))
+    engine = _Engine(
+        [problem],
+        PackedLayout((trace.layers,)),
+        dtype=DTYPES[train.dtype],
+        device=torch.device("cpu"),
+        activation=train.activation,
+    )
     found: list[Injected] = []
     for step in range(first, last + 1):
         if step > first and "W1" in trace.steps.get(step, {}):
@@ -79,7 +84,7 @@ def inject(trace: Trace, what: What) -> Injection:
         if step not in steps:
             _, other = replay.evaluate(at)
         elif what == "gradients":
-            other = _gradient(trace, step)
+            other = trace.vector(step, "grad_")
         else:
             engine.take(_values(trace, replay, step))
             x = engine.layout.pack([at], dtype=engine.dtype, device=engine.device)
@@ -98,10 +103,6 @@ def inject(trace: Trace, what: What) -> Injection:
     return Injection(what, tuple(steps), tuple(found))
 
 
-def _options(train: Any) -> dict[str, Any]:
-    return {"dtype": DTYPES[train.dtype], "device": torch.device("cpu"), "activation": train.activation}
-
-
 def _steps(trace: Trace, replay: Replay, what: What) -> list[int]:
     """Return the steps at which a trace has what is injected."""
     found = []
@@ -117,11 +118,6 @@ def _steps(trace: Trace, replay: Replay, what: What) -> list[int]:
         missing = "grad_W1, grad_b1, ..." if what == "gradients" else "u_x, laplacian, lrb/u_x, ..."
         raise TraceError(f"{trace.source}: it has no {what} to inject. Record {missing} at each step from the first on")
     return found
-
-
-def _gradient(trace: Trace, step: int) -> Array:
-    arrays = trace.steps[step]
-    return flatten([(arrays[f"grad_W{k}"], arrays[f"grad_b{k}"]) for k in range(1, len(trace.layers))])
 
 
 def _values(trace: Trace, replay: Replay, step: int) -> dict[int, dict[tuple[int, int], Array]]:

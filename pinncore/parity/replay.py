@@ -96,8 +96,7 @@ class Replay:
 
     def start(self, trace: Trace) -> Array:
         """Return the weights [parameters] of a trace at the first step."""
-        arrays = trace.steps[self.first_step]
-        return flatten([(arrays[f"W{k}"], arrays[f"b{k}"]) for k in range(1, len(self.layers))])
+        return trace.vector(self.first_step)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -206,53 +205,32 @@ class Replay:
             g = torch.as_tensor(gradient, dtype=x.dtype)[None]
             g = torch.where(masks["lost"], torch.zeros_like(g), g)
             carried = torch.where(masks["uncleared"], carried, torch.zeros_like(carried)) + g
-            following = None
-            before = (optimiser.m.clone(), optimiser.v.clone())
-            here = list(self._at(step))
-            channels: dict[str, Array] = {}
-            for place in here:
-                if place.quantity in ("prediction", "derivative") and place.name not in channels:
-                    channels[place.name] = self._derivative(evaluator, at, place.name, variant.changes, engine)
-                if place.quantity == "update" and following is None:
-                    following = optimiser.step(x, carried, [0])
-                yield self._ours(place, variant, x, before, channels, loss, terms, carried, following)
-            if following is None:
-                following = optimiser.step(x, carried, [0])
-            following = torch.where(masks["frozen"], x, following)
+            vectors = {"": x, "m": optimiser.m, "v": optimiser.v, "grad": carried}
+            for place in self._at(step):
+                match place.quantity:
+                    case "prediction" | "derivative":
+                        yield self._derivative(evaluator, at, place.name, engine)
+                    case "loss term":
+                        yield terms[self.problem.terms.index(place.name)][None]
+                    case "loss":
+                        yield np.array([loss])
+                    case "update":
+                        break  # the last places of a step
+                    case _:
+                        yield self._part(place, vectors, variant)
+            following = torch.where(masks["frozen"], x, optimiser.step(x, carried, [0]))
+            vectors["update"] = following - x
+            for place in self._at(step):
+                if place.quantity == "update":
+                    yield self._part(place, vectors, variant)
             x = following if noise is None else noise.shaken(following)
         return at
 
-    def _ours(
-        self,
-        place: Place,
-        variant: Variant,
-        x: torch.Tensor,
-        moments: tuple[torch.Tensor, torch.Tensor],
-        channels: Mapping[str, Array],
-        loss: float,
-        terms: Array,
-        gradient: torch.Tensor,
-        following: torch.Tensor | None,
-    ) -> Array:
-        match place.quantity:
-            case "prediction" | "derivative":
-                return channels[place.name]
-            case "loss term":
-                return terms[self.problem.terms.index(place.name)][None]
-            case "loss":
-                return np.array([loss])
-            case "gradient":
-                flat = gradient
-            case "update":
-                assert following is not None
-                flat = torch.where(self._mask(variant.frozen), torch.zeros_like(x), following - x)
-            case "moment":
-                flat = moments[0] if place.name.startswith("m_") else moments[1]
-            case _:
-                flat = x
-        name = place.name.rsplit("_", 1)[-1]
+    def _part(self, place: Place, vectors: Mapping[str, torch.Tensor], variant: Variant) -> Array:
+        """Return the array of a layer from the vectors [1, parameters] by the prefixes of their names."""
+        prefix, _, name = place.name.rpartition("_")
         assert place.layer is not None
-        w, b = unflatten(np.asarray(flat[0].double().numpy()), self.layers)[place.layer - 1]
+        w, b = unflatten(np.asarray(vectors[prefix][0].double().numpy()), self.layers)[place.layer - 1]
         if name.startswith("b"):
             return b
         return w.T if place.layer in variant.transposed else w
@@ -350,7 +328,7 @@ class Replay:
                 self._evaluations.popitem(last=False)
         return self._evaluations[key]
 
-    def _derivative(self, evaluator: Evaluator, flat: Array, name: str, changes: Changes, engine: Any) -> Array:
+    def _derivative(self, evaluator: Evaluator, flat: Array, name: str, engine: Any) -> Array:
         """Return the prediction or a derivative [points] as a trace records it."""
         found = self._channel(name)
         assert found is not None

@@ -21,13 +21,14 @@ import numpy as np
 from ..networks import flatten, unflatten
 from ..optim import LBFGSSettings
 from ..optim.line_search import ARMIJO, MOST_STEPS, StrongWolfe
+from .evaluation import EPSILON
+from .replay import REPLAYS
 from .results import BEYOND, Difference, Explanation, Place
 from .trace import Array, Arrays, Trace
 
 Evaluate = Callable[[Array], tuple[float, Array]]  # loss and gradient [parameters] of weights [parameters]
 _Pair = tuple[Array, Array, float]  # s, y, 1 / y's
 
-REPLAYS: Final = 8
 LIMIT: Final = 1e-3  # relative rounding from which on only decisions are compared
 _MOST_BYTES: Final = 2**27  # of gradients in memory
 _CLOSE: Final = 0.05  # relative rounding of a direction from which on it says nothing
@@ -35,7 +36,6 @@ _SMALLEST: Final = 1e-6  # relative difference of directions up to which they al
 _FACTOR: Final = 2.0  # between lengths that agree
 _SHARE: Final = 0.9  # of the share that rounding leaves: less does not agree
 _SMALLEST_CURVATURE: Final = 1e-10  # of torch
-_EPSILON: Final = {"float32": 2.0**-23, "float64": 2.0**-52}
 _ARRAY: Final = re.compile(r"(?:(grad|direction|step)_)?([Wb])(\d+)")
 _QUANTITIES: Final = {"": "weights", "grad": "gradient", "direction": "direction", "step": "update"}
 _OF_SEARCH: Final = ("direction", "length", "evaluations", "update")
@@ -204,7 +204,7 @@ def _dot(a: Array, b: Array) -> float:
 def _store(pairs: list[_Pair], s: Array, y: Array, gamma: float, method: Method) -> float:
     """Put a pair among the others where the test keeps it, and return gamma = y's / y'y of the newest one."""
     curvature, square = _dot(y, s), _dot(y, y)
-    least = {"torch": _SMALLEST_CURVATURE, "relative": _EPSILON[s.dtype.name] * square, "none": -np.inf}
+    least = {"torch": _SMALLEST_CURVATURE, "relative": EPSILON[s.dtype.name] * square, "none": -np.inf}
     if not (curvature > least[method.curvature] and curvature != 0 and square > 0):
         return gamma
     pairs.append((s, y, 1 / curvature))
@@ -248,7 +248,7 @@ class _Shaken:
     """An evaluation that is off by one unit in the last place, of the loss and of the largest entry of the gradient."""
 
     def __init__(self, evaluate: Evaluate, seed: int, dtype: str) -> None:
-        self._evaluate, self._epsilon = evaluate, _EPSILON[dtype]
+        self._evaluate, self._epsilon = evaluate, EPSILON[dtype]
         self._generator = np.random.default_rng(seed)
 
     def array(self, values: Array) -> Array:
@@ -326,7 +326,7 @@ class _Following:
             vectors = [part(each.vector(quantity)) for each in (own, *others)]
             if quantity == "evaluations":
                 theirs = theirs - self._counted_before
-            found.append(_difference(place, theirs, vectors, _EPSILON[self._trace.dtype]))
+            found.append(_difference(place, theirs, vectors, EPSILON[self._trace.dtype]))
         yield from sorted(found, key=lambda difference: _ORDER.index(difference.place.quantity))
         if own.stops and iteration < self._last:
             place = Place("second", iteration, "evaluations", "stop")

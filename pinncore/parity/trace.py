@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..networks import Layers
+from ..networks import Layers, flatten
 
 Array = NDArray[np.float64]
 Arrays = Mapping[str, Array]
@@ -54,3 +54,8 @@ class Trace:
     loss_terms_by_step: Array | None = None  # [steps, terms], from step 0 on
     points: Mapping[str, Arrays] = field(default_factory=dict)  # by loss term, then by symbol: physical, [points]
     notes: tuple[str, ...] = ()  # how it was read, where that is not evident
+
+    def vector(self, step: int, prefix: str = "") -> Array:
+        """Return the flat vector [parameters] of the arrays W1, b1, ... of a step, or of those with a prefix."""
+        arrays = self.steps[step]
+        return flatten([(arrays[f"{prefix}W{k}"], arrays[f"{prefix}b{k}"]) for k in range(1, len(self.layers))])
