@@ -114,7 +114,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in (ROOT / "examples").glob("*.yaml"):
         (tmp_path / "examples").mkdir(exist_ok=True)
         (tmp_path / "examples" / file.name).write_text(shorter(file.read_text()))
-    shutil.copy(ROOT / "tests" / "pinncore" / "data" / "tf_trace_4-4-1_f64.npz", tmp_path / "trace.npz")
+    shutil.copy(ROOT / "examples" / "traces" / "tensorflow1_4-4-1.npz", tmp_path / "trace.npz")
     (tmp_path / "points.csv").write_text("x_mm,y_mm\n31.0,2.0\n40.0,1.0\n70.0,60.0\n")
     return tmp_path
 

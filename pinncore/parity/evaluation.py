@@ -142,7 +142,8 @@ def _changed_group(base: Problem, group: Group, changes: Changes) -> Group:
         residuals = tuple(_without(residual, gone) for residual in residuals)
         partial = [name for name in zeroed if name not in {n for each in names for n in each}]
         if partial:
-            channels = _without_parts(base, group.channels.firsts, channels, partial)
+            whole = [name in zeroed for name in names[0][1 + len(channels.firsts) :]]
+            channels = _without_parts(base, group.channels.firsts, channels, partial, whole)
     return dataclasses.replace(group, channels=channels, residuals=residuals)
 
 
@@ -152,17 +153,19 @@ def _without(residual: Any, gone: Mapping[Any, int]) -> Any:
     return sp.Add(residual.subs(gone), *nothing, evaluate=False)
 
 
-def _without_parts(base: Problem, firsts: tuple[int, ...], channels: Channels, gone: list[str]) -> Channels:
-    """Return channels whose second-order forms lack the second derivatives named `gone`, such as u_xx."""
+def _without_parts(
+    base: Problem, firsts: tuple[int, ...], channels: Channels, gone: list[str], whole: list[bool]
+) -> Channels:
+    """Return channels whose forms lack the second derivatives named `gone`, such as u_xx; `whole` are zero anyway."""
     letters = [base.coordinates[coordinate].symbol for coordinate in firsts]
     forms = []
-    for form in channels.forms:
+    for form, is_gone in zip(channels.forms, whole, strict=True):
         kept = tuple(
             part for part in form if not any(name.endswith(f"_{letters[part[0]]}{letters[part[1]]}") for name in gone)
         )
-        if not kept:
+        if not kept and not is_gone:
             raise SettingError("derivatives", gone, "leave nothing of an operator", "The whole operator is tried too.")
-        forms.append(kept)
+        forms.append(form if is_gone else kept)
     return dataclasses.replace(channels, forms=tuple(forms))
 
 

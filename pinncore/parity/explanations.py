@@ -226,6 +226,7 @@ def _is_possible(problem: Problem, settings: dict[str, Any]) -> bool:
 
 def _derivatives(problem: Problem) -> Iterator[Variant]:
     inputs = [column.symbol for column in problem.input_columns]
+    everything: list[str] = []
     for group in problem.groups:
         names = channel_names(problem, group)
         for term in group.terms:
@@ -235,6 +236,7 @@ def _derivatives(problem: Problem) -> Iterator[Variant]:
                 if len(form) > 1 and len(names) == 1:
                     own += [f"{names[0][0]}_{letters[p]}{letters[q]}" for p, q, _ in form]
             used = _used(problem, group)
+            everything += [f"{term}/{name}" for name in own]
             for name in own:
                 if name in used or name not in {n for each in names for n in each}:
                     yield Variant(
@@ -251,6 +253,12 @@ def _derivatives(problem: Problem) -> Iterator[Variant]:
                             f"In the term {term} the derivative to {letter} is taken to the input {other}.",
                             changes=Changes(directions={f"{term}/{letter}": number}),
                         )
+    if everything:
+        yield Variant(
+            "all derivatives are zero",
+            "All derivatives, in every term, are zero, or empty.",
+            changes=Changes(zeroed=tuple(everything)),
+        )
 
 
 def _used(problem: Problem, group: Any) -> set[str]:

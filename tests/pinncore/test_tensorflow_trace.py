@@ -1,4 +1,4 @@
-"""Real TensorFlow, epoch after epoch: `data/tf_trace_4-4-1_f64.npz`.
+"""Real TensorFlow, epoch after epoch: `examples/traces/tensorflow1_4-4-1.npz`.
 
 The trace is of TensorFlow 2.21 in TF1 graph mode (`tf.gradients`, `AdamOptimizer`) in float64: a 4-4-1 network with
 raw inputs (x, y, g, elocal), elocal times ten, the published loss on StrB100, learning rate 1e-3.
@@ -22,7 +22,7 @@ from pinncore.optim import FirstOrderSettings, PackedFirstOrder
 
 from .helpers import assert_close
 
-TRACE = Path(__file__).parent / "data" / "tf_trace_4-4-1_f64.npz"
+TRACE = Path(__file__).parents[2] / "examples" / "traces" / "tensorflow1_4-4-1.npz"
 TENSORFLOW = 1e-10  # the bar, relative to the largest value; 7e-12 seen, at a saturated unit
 TERMS = ("residual", "lrb", "btb")
 

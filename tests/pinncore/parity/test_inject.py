@@ -11,7 +11,7 @@ from pinncore.errors import TraceError
 from pinncore.parity.inject import inject
 from pinncore.parity.reading import read_trace
 
-TRACE = Path(__file__).parents[1] / "data" / "tf_trace_4-4-1_f64.npz"
+TRACE = Path(__file__).parents[3] / "examples" / "traces" / "tensorflow1_4-4-1.npz"
 
 
 def test_its_gradients_leave_no_difference_with_its_convention() -> None:

@@ -24,7 +24,7 @@ from pinncore.parity.trace import FORMAT, Trace
 from pinncore.problems import problem_class
 from tests.special_files import REASONS, at_once
 
-TENSORFLOW = Path(__file__).parent.parent / "data" / "tf_trace_4-4-1_f64.npz"
+TENSORFLOW = Path(__file__).parents[3] / "examples" / "traces" / "tensorflow1_4-4-1.npz"
 LAYERS = (2, 3, 4, 1)
 POINTS = 12
 MANIFEST: dict[str, Any] = {

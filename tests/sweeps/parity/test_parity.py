@@ -16,7 +16,7 @@ from sweeps.parity.page import write_page
 from sweeps.parity.text import text_of, verdict
 from tests.sweeps.invoking import errors_of, invoke
 
-TRACE = Path(__file__).parents[2] / "pinncore" / "data" / "tf_trace_4-4-1_f64.npz"
+TRACE = Path(__file__).parents[3] / "examples" / "traces" / "tensorflow1_4-4-1.npz"
 RECORDERS = Path(__file__).parents[3] / "examples" / "traces"
 
 

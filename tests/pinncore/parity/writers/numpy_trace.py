@@ -17,6 +17,7 @@ FAULTS = (
     *("epsilon_hat", "epsilon_inside", "epsilon_1e-7", "epsilon_1e-5", "no_bias_correction"),
     *("float32_hyperparameters", "float32_computation", "elocal_x10", "g_x10", "g_div10", "coordinates_x10"),
     *("derivative_zero_lrb", "derivative_zero_btb", "laplacian_zero", "derivative_empty", "derivative_wrong_input"),
+    "derivatives_all_empty",
     *("derivative_to_g", "boundary_swapped", "loss_sum", "loss_mean", "loss_half", "weights_of_terms", "l2_decay"),
     *("decoupled_decay", "bias_not_updated", "biases_not_updated", "bias_gradient_not_cleared"),
     *("gradients_not_cleared", "parameter_without_gradient", "activation_derivative_left_out"),
@@ -93,6 +94,7 @@ class _Training:
     def evaluate(self) -> tuple[Any, list[Any], Weights, dict[str, Any]]:
         """Return the loss, its terms, the gradient, and what is recorded of the first evaluation."""
         faults, real = self.faults, self.real
+        all_empty = "derivatives_all_empty" in faults
         parts, gradients, seen = [], [], {}
         for number, (inputs, g, e) in enumerate(self.sets):
             x_to, y_to = 0, 1
@@ -104,17 +106,20 @@ class _Training:
             u, ux, uy, lap = (channel[:, 0] for channel in channels)
             bars = [np.zeros_like(u) for _ in range(4)]
             if number == 0:
-                lap_used = 0 * lap if "laplacian_zero" in faults else lap
+                gone = "laplacian_zero" in faults or all_empty
+                lap_used = 0 * lap if gone else lap
                 r = u - g * lap_used - e
-                bars[0], bars[3] = r, (0 * r if "laplacian_zero" in faults else -g * r)
+                bars[0], bars[3] = r, (0 * r if gone else -g * r)
                 seen |= {"u": u, "u_x": ux, "u_y": uy, "laplacian": lap_used}
+                if all_empty:
+                    seen |= dict.fromkeys(("u_x", "u_y", "u_xx", "u_yy", "laplacian"), np.zeros((1, 0, 2)))
             elif number == 1:
-                gone = "derivative_zero_lrb" in faults or "derivative_empty" in faults
+                gone = "derivative_zero_lrb" in faults or "derivative_empty" in faults or all_empty
                 r = 0 * ux if gone else ux
                 bars[1] = r
-                seen["lrb/u_x"] = np.zeros((1, 0, 2)) if "derivative_empty" in faults else r
+                seen["lrb/u_x"] = np.zeros((1, 0, 2)) if "derivative_empty" in faults or all_empty else r
             else:
-                r = 0 * uy if "derivative_zero_btb" in faults else uy
+                r = 0 * uy if "derivative_zero_btb" in faults or all_empty else uy
                 bars[2] = r
                 seen["btb/u_y"] = r
             square = (r * r).sum(dtype=real)
