@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sweeps
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples" / "documents"
 PAGE = (ROOT / "docs" / "documents.md").read_text()
@@ -79,6 +81,15 @@ def test_the_starts_of_the_predictions_are_those_of_their_families() -> None:
         assert set(kept.files) == set(made)
         for name, array in made.items():
             np.testing.assert_array_equal(kept[name], array)
+
+
+def test_another_study_is_not_read_as_the_predictions(tmp_path: Path) -> None:
+    finished = script("slides_predictions").finished
+    with pytest.raises(sweeps.StudyError, match="there is no study in"):
+        finished(tmp_path)
+    (tmp_path / "study.yaml").write_text("study: other\nproblem: {name: poisson}\nsearch: {trials: 1}\n")
+    with pytest.raises(sweeps.StudyError, match="is not the study slides-predictions"):
+        finished(tmp_path)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from table import Row, equal, show
 Array = NDArray[np.float64]
 
 FOLDER = Path(__file__).parent
-STUDY = FOLDER / "slides_predictions.yaml"
+STUDY, NAME = FOLDER / "slides_predictions.yaml", "slides-predictions"
 STARTS = FOLDER / "slides_starts.npz"
 SHORT = {"epochs": 200, "iterations": 30}
 EPS = float(np.finfo(float).eps)
@@ -84,8 +84,10 @@ def compared(name: str, tensorflow: Array, pytorch: Array, reference: Array) -> 
 
 
 def finished(path: str) -> list[Row]:
-    """Return the rows of a finished study."""
+    """Return the rows of the finished study. Raises `StudyError` where it is another one, or not finished."""
     study = sweeps.open(path)
+    if not isinstance(study, sweeps.Study) or study.name != NAME:
+        raise sweeps.StudyError(f"{path} is not the study {NAME}. Train it: pinnsweep run {STUDY}")
     found = []
     for number, (_, settings) in enumerate(configurations()):
         if number % 2 == 0:
@@ -139,4 +141,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["starts"]:
         np.savez(STARTS, **starts())
     else:
-        show(finished(sys.argv[1]) if sys.argv[1:] else rows())
+        try:
+            show(finished(sys.argv[1]) if sys.argv[1:] else rows())
+        except sweeps.StudyError as problem:
+            sys.exit(f"error: {problem}")
