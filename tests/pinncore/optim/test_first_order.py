@@ -86,6 +86,7 @@ def assert_equals_torch(data: FieldData, members: list[int], *, size: int) -> No
             assert_close(engine.layout.unpack(x[place], place), expected[0], WEIGHTS, f"member {row}")
 
 
+@pytest.mark.slow  # the coarse points below have the same four settings among all, and the whole 100 epochs
 def test_adam_equals_torch_on_strb100(strb100: FieldData) -> None:
     assert_equals_torch(strb100, ADAM, size=4)
 
