@@ -17,10 +17,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+import pinncore
 import sweeps
-from pinncore import Member, NonlocalStrain, Pack, TrainSettings
+from pinncore import NonlocalStrain, TrainSettings
 from pinncore.initialisation import initial_parameters
 from pinncore.networks import layer_sizes, unflatten
+from pinncore.problems.columns import relative
 from table import Row, equal, show
 
 Array = NDArray[np.float64]
@@ -56,22 +58,15 @@ def configurations() -> Iterator[tuple[NonlocalStrain, dict[str, Any]]]:
 
 def train(problem: NonlocalStrain, settings: dict[str, Any]) -> tuple[Array, Array, float]:
     """Return prediction and reference [points] of a shortened training, and the evaluations an iteration took."""
-    pack = Pack([Member(TrainSettings(**{**settings, **SHORT}), problem)], device="cpu")
-    while pack.active:
-        pack.step(1000)
-    (result,) = pack.results
-    counts = result.counts
-    return (
-        result.field["predicted"],
-        result.field["reference"],
-        counts["second_evaluations"] / counts["iterations_done"],
-    )
+    result = pinncore.train(problem, TrainSettings(**{**settings, **SHORT}), device="cpu")
+    field, counts = result.field, result.counts
+    return field["predicted"], field["reference"], counts["second_evaluations"] / counts["iterations_done"]
 
 
 def compared(name: str, tensorflow: Array, pytorch: Array, reference: Array) -> list[Row]:
     """Return what a pair of predictions [points] differs by."""
     share = float(np.median(((tensorflow - pytorch) / tensorflow) ** 2))
-    errors = [100 * float(np.linalg.norm(u - reference) / np.linalg.norm(reference)) for u in (tensorflow, pytorch)]
+    errors = [100 * relative(u, reference) for u in (tensorflow, pytorch)]
     return [
         Row(f"map error, median, {name}", "a picture", f"{share:.0e}", 0 < share < 1, "equal initial weights"),
         Row(

@@ -8,11 +8,13 @@
 import csv
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.io import savemat
 
-from pinncore import FieldData, Member, NonlocalStrain, Pack, TrainSettings, load_data
+import pinncore
+from pinncore import FieldData, NonlocalStrain, TrainSettings, load_data
 from sweeps.inputs.opening import open_table
 from table import Row, equal, show
 
@@ -47,12 +49,11 @@ def both_files() -> tuple[FieldData, FieldData]:
         return load_data(files, open_table), load_data({"mat": str(mat), "increment": 1}, open_table)
 
 
-def train(problems: list[NonlocalStrain], settings: TrainSettings) -> list[dict[str, float | None]]:
-    """Return the metrics of one training of each problem, in one pack."""
-    pack = Pack([Member(settings, problem, label=number) for number, problem in enumerate(problems)], device="cpu")
-    while pack.active:
-        pack.step(1000)
-    return [result.metrics for result in pack.results]
+def metric(name: str, settings: TrainSettings, **problem: Any) -> float:
+    """Return a metric of one training."""
+    value = pinncore.train(NonlocalStrain(**problem), settings, device="cpu").metrics[name]
+    assert value is not None
+    return value
 
 
 def rows() -> list[Row]:
@@ -73,17 +74,18 @@ def rows() -> list[Row]:
     found.append(
         Row("strains read from .csv over .mat, less 1", "", f"{strains:.0e}", bool(strains < 1e-14), "the trap is shut")
     )
+    untrained = TrainSettings(width=1, depth=1, epochs=0, iterations=0)
     for factor, printed in ((10.0, "11.6"), (100.0, "15.4")):
-        problem = NonlocalStrain(inputs=RAW, scale_scope="all", scale_factor=factor)
-        metrics = train([problem], TrainSettings(width=1, depth=1, epochs=0, iterations=0))[0]
-        error = 100 * (metrics["equation_error"] or 0.0)
+        error = 100 * metric("equation_error", untrained, inputs=RAW, scale_scope="all", scale_factor=factor)
         what = f"exact solution off in %, all inputs times {factor:.0f}"
         found.append(
             Row(what, "less accurate", f"{error:.1f}", f"{error:.1f}" == printed, f"g/{factor:.0f} is solved for g")
         )
-    scopes = [NonlocalStrain(inputs=RAW, scale_scope="elocal", scale_factor=s) for s in (1.0, 10.0, 100.0)]
-    trivial = train(scopes, TrainSettings(width=8, depth=8, epochs=300, iterations=0))
-    constants = [metrics["over_constant"] or 0.0 for metrics in trivial]
+    settings = TrainSettings(width=8, depth=8, epochs=300, iterations=0)
+    constants = [
+        metric("over_constant", settings, inputs=RAW, scale_scope="elocal", scale_factor=factor)
+        for factor in (1.0, 10.0, 100.0)
+    ]
     found.append(
         Row(
             "8x8, elocal alone times 1, 10, 100: error over a constant's",
@@ -93,9 +95,8 @@ def rows() -> list[Row]:
             "after 300 epochs; the whole study: examples/scale.yaml",
         )
     )
-    scaled = [NonlocalStrain(scale_factor=s) for s in (1.0, 10.0)]
     settings = TrainSettings(epochs=400, iterations=0, adam_lr=5e-3, lr_schedule="cosine")
-    errors = [metrics["rel_l2"] or 1.0 for metrics in train(scaled, settings)]
+    errors = [metric("rel_l2", settings, scale_factor=factor) for factor in (1.0, 10.0)]
     return [
         *found,
         Row(

@@ -253,7 +253,7 @@ def _derivatives(problem: Problem) -> Iterator[Variant]:
                             f"In the term {term} the derivative to {letter} is taken to the input {other}.",
                             changes=Changes(directions={f"{term}/{letter}": number}),
                         )
-    if everything:
+    if len(everything) > 1:  # else it is the one above
         yield Variant(
             "all derivatives are zero",
             "All derivatives, in every term, are zero, or empty.",
