@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +164,7 @@ class TestThisMachine:
 CLIENT = """
 import sys
 from pathlib import Path
+from typing import Any
 from cluster import Job, {name}
 executor = {name}(Path(sys.argv[1]))
 handle = executor.submit(Job(argv=(sys.executable, "-u", "-c", {code!r})))
@@ -175,6 +177,12 @@ def client(name: str, code: str, jobs_dir: Path) -> AbstractContextManager[subpr
     """Another Python process that submits one job, and then waits for its standard input to close."""
     argv = [sys.executable, "-c", CLIENT.format(name=name, code=code), str(jobs_dir)]
     return started(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """The processes of a job, which is submitted."""
+    record: dict[str, Any] = json.loads((folder / "process.json").read_text())
+    return record
 
 
 class TestLocal:
@@ -199,7 +207,7 @@ class TestLocal:
         handle = LocalExecutor(tmp_path).submit(python(""))
         handle.wait(WAIT_S)
         folder = tmp_path / handle.id
-        record = json.loads((folder / "process.json").read_text())
+        record = recorded(folder)
         record["supervisor"] = [os.getpid(), "another start"]  # this very process lives, and is not the supervisor
         (folder / "process.json").write_text(json.dumps(record))
         (folder / "ended.json").unlink()
@@ -208,8 +216,8 @@ class TestLocal:
 
     def test_killed_supervisor(self, tmp_path: Path) -> None:
         handle = LocalExecutor(tmp_path).submit(SLEEP)
-        eventually(has_printed(handle, "asleep"))
-        record = json.loads((tmp_path / "1" / "process.json").read_text())
+        eventually(lambda: recorded(tmp_path / "1")["command"])  # the command may print before it is recorded
+        record = recorded(tmp_path / "1")
         os.kill(record["supervisor"][0], signal.SIGKILL)
         eventually(lambda: start_mark(record["supervisor"][0]) is None)
         assert handle.state() is JobState.RUNNING  # its command is
@@ -220,7 +228,7 @@ class TestLocal:
     def test_terminated_supervisor_stops_its_command(self, tmp_path: Path) -> None:
         handle = LocalExecutor(tmp_path).submit(SLEEP)
         eventually(has_printed(handle, "asleep"))
-        os.kill(json.loads((tmp_path / "1" / "process.json").read_text())["supervisor"][0], signal.SIGTERM)
+        os.kill(recorded(tmp_path / "1")["supervisor"][0], signal.SIGTERM)
         assert handle.wait(WAIT_S) is JobState.CANCELLED
 
     def test_cancelled_before_it_started(self, tmp_path: Path) -> None:
