@@ -31,7 +31,8 @@ from ..equations.channels import Channels, Form, Group
 from ..errors import SettingError
 from ..layouts import PackedLayout
 from ..problems.base import Problem
-from .torch_engine import StackedMembers, StackedPoints, TorchEngine, Views, residual
+from .stacked import StackedMembers, StackedPoints
+from .torch_engine import TorchEngine, Views, residual
 
 # value, first derivatives and forms, each [members, units, points]
 _Channels = tuple[Tensor, list[Tensor], list[Tensor] | None]

@@ -17,10 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,8 +29,9 @@ from ..layouts import PackedLayout
 from ..networks import Layers
 from ..problems import PointSet, Problem
 from ..problems.columns import Array
-from .base import Engine, Evaluation, Picks, combine, group_starts, loss_shape, residual_weights
+from .base import Evaluation, Picks, combine
 from .precision import matrix_products
+from .stacked import Coupling, Rows, StackedEngine, StackedMembers, StackedPoints
 
 CHUNK_BYTES = 200_000  # one array of one member; the best size on two CPUs for 2 x 16 to 3 x 32
 CHUNK_POINTS = (128, 2048)
@@ -50,46 +49,7 @@ class Saved(NamedTuple):
     squares: list[Tensor]
 
 
-class StackedPoints(NamedTuple):
-    """Points of one group of several members: inputs [members, inputs, points], columns [members, columns, points]."""
-
-    inputs: Tensor
-    columns: Tensor
-
-
-class StackedMembers(NamedTuple):
-    """What differs between the members of a group: factors of coordinates, parameters, weights of residuals."""
-
-    seeds: Tensor  # [members, coordinates]
-    parameters: Tensor  # [members, parameters]
-    weights: Tensor  # [members, residuals], of the cotangents
-
-
-class _Coupling(NamedTuple):
-    """Sparse matrices of several members, rows filled up to one length: both [members, points, entries of a row]."""
-
-    values: Tensor
-    columns: Tensor
-
-    def product(self, r: Tensor) -> Tensor:
-        """Return M r [members, points]."""
-        return (self.values * r.gather(1, self.columns.flatten(1)).view_as(self.values)).sum(dim=2)
-
-    def rows(self, place: Tensor) -> _Coupling:
-        return _Coupling(self.values[place], self.columns[place])
-
-
-class _Rows(NamedTuple):
-    """Some members in an evaluation: points and numbers by group, weights and averages [members, terms]."""
-
-    points: list[StackedPoints]
-    members: list[StackedMembers]
-    weights: Tensor
-    averages: Tensor
-    coupling: _Coupling | None
-
-
-class TorchEngine(Engine):
+class TorchEngine(StackedEngine):
     """An engine that evaluates all members at once by batched matrix products."""
 
     name = "torch"
@@ -100,18 +60,6 @@ class TorchEngine(Engine):
     def __init__(self, problems: Sequence[Problem], layout: PackedLayout, **options: Any) -> None:
         super().__init__(problems, layout, **options)
         self._sigma = activation_of(self.activation)
-        self._groups: tuple[Group, ...] = tuple(problems[0].groups)
-        self._starts = group_starts(problems[0])
-        groups = range(len(self._groups))
-        weights, averages = (self.as_tensor(table) for table in loss_shape(problems))
-        self._all = _Rows(
-            [_stacked([self._points(problem, group) for problem in problems]) for group in groups],
-            [self._members(group) for group in groups],
-            weights,
-            averages,
-            self._coupling(),
-        )
-        self._some: tuple[tuple[int, ...], _Rows] | None = None  # the rows of the last evaluation of some members
 
     @classmethod
     def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
@@ -129,7 +77,7 @@ class TorchEngine(Engine):
         with self._products():
             return self._evaluate(parameters, self._picked(rows, picks) if picks is not None else self._chosen(rows))
 
-    def _evaluate(self, parameters: Tensor, chosen: _Rows) -> Evaluation:
+    def _evaluate(self, parameters: Tensor, chosen: Rows) -> Evaluation:
         weights = self.layout.views(parameters)
         squares, gradients = [], []
         for group, points, members in zip(self._groups, chosen.points, chosen.members, strict=True):
@@ -154,7 +102,7 @@ class TorchEngine(Engine):
         group: Group,
         chunks: list[StackedPoints],
         members: StackedMembers,
-        coupling: _Coupling,
+        coupling: Coupling,
     ) -> list[StackedPoints]:
         """Return chunks with M r, which needs the residuals of all of them, as a further column."""
         found = []
@@ -166,13 +114,6 @@ class TorchEngine(Engine):
             StackedPoints(chunk.inputs, torch.cat([chunk.columns, pull[:, None]], dim=1))
             for chunk, pull in zip(chunks, pulls, strict=True)
         ]
-
-    def renew(self, row: int, problem: Problem) -> None:
-        self.problems[row], self._some = problem, None
-        self.__dict__.pop("_field_inputs", None)
-        for index, points in enumerate(self._all.points):
-            for stacked, own in zip(points, self._points(problem, index), strict=True):
-                stacked[row] = own
 
     @torch.no_grad()
     def outputs(self, parameters: Tensor, rows: Sequence[int]) -> Tensor:
@@ -239,68 +180,6 @@ class TorchEngine(Engine):
             z[:, :, 0] += b[:, :, None]
         return z, saved, activations
 
-    def _points(self, problem: Problem, group: int) -> StackedPoints:
-        """Return the points of one member, without the dimension of members."""
-        points = problem.point_sets[group]
-        columns = self.as_tensor(problem.group_columns(group, points))
-        return StackedPoints(self.as_tensor(points.inputs.T.copy()), columns)
-
-    def _members(self, group: int) -> StackedMembers:
-        seeds = np.stack([problem.seeds for problem in self.problems])
-        parameters = np.stack([problem.group_parameters(group) for problem in self.problems])
-        weights = residual_weights(self.problems, group)
-        return StackedMembers(*(self.as_tensor(table) for table in (seeds, parameters, weights)))
-
-    def _coupling(self) -> _Coupling | None:
-        """Return the matrices of all members, None where their loss has none."""
-        if not self._groups[0].is_coupled:
-            return None
-        matrices = [problem.coupling for problem in self.problems]
-        most = max(int(np.diff(matrix.indptr).max()) for matrix in matrices)
-        values, columns = np.zeros((2, len(matrices), matrices[0].shape[0], most))
-        for row, matrix in enumerate(matrices):
-            is_filled = np.arange(most) < np.diff(matrix.indptr)[:, None]
-            values[row][is_filled], columns[row][is_filled] = matrix.data, matrix.indices
-        return _Coupling(self.as_tensor(values), torch.as_tensor(columns, dtype=torch.int64, device=self.device))
-
-    @cached_property
-    def _field_inputs(self) -> Tensor:
-        """Return the network inputs [members, inputs, points] of the field points."""
-        return torch.stack([self.as_tensor(problem.field_points.inputs.T.copy()) for problem in self.problems])
-
-    def _chosen(self, rows: Sequence[int] | None) -> _Rows:
-        if rows is None or list(rows) == list(range(len(self.problems))):
-            return self._all
-        if self._some is None or self._some[0] != tuple(rows):
-            place = torch.as_tensor(list(rows), dtype=torch.int64, device=self.device)
-            self._some = (
-                tuple(rows),
-                _Rows(
-                    [StackedPoints(*(table[place] for table in points)) for points in self._all.points],
-                    [StackedMembers(*(table[place] for table in members)) for members in self._all.members],
-                    self._all.weights[place],
-                    self._all.averages[place],
-                    self._all.coupling and self._all.coupling.rows(place),
-                ),
-            )
-        return self._some[1]
-
-    def _picked(self, rows: Sequence[int] | None, picks: Picks) -> _Rows:
-        """Return members with some of their points only."""
-        rows = list(range(len(self.problems)) if rows is None else rows)
-        place = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
-        points, counts = [], []
-        for group, stacked in enumerate(self._all.points):
-            every = np.arange(stacked.inputs.shape[2])
-            own = (each[group] for each in picks)
-            chosen = np.stack([every if indices is None else indices for indices in own])
-            at = place[:, None], torch.as_tensor(chosen, device=self.device)
-            points.append(StackedPoints(*(table.transpose(1, 2)[at].transpose(1, 2).contiguous() for table in stacked)))
-            counts.append(chosen.shape[1])
-        _, averages = loss_shape([self.problems[row] for row in rows], counts)
-        members = [StackedMembers(*(table[place] for table in each)) for each in self._all.members]
-        return _Rows(points, members, self._all.weights[place], self.as_tensor(averages), None)
-
     def _chunks(self, points: StackedPoints, channels: Channels) -> list[StackedPoints]:
         count = points.inputs.shape[2]
         size = count
@@ -334,10 +213,6 @@ def _residuals(group: Group, columns: Tensor, members: StackedMembers, channels:
         list(columns.unbind(1)),
         [parameter[:, None] for parameter in members.parameters.unbind(1)],
     )
-
-
-def _stacked(points: Sequence[StackedPoints]) -> StackedPoints:
-    return StackedPoints(*(torch.stack(tables) for tables in zip(*points, strict=True)))
 
 
 def _square(form: Form, firsts: Tensor, columns: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ the larger of two, conditions and powers become functions of this module, whose 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -226,7 +227,11 @@ class SimdPrinter(StrPrinter):  # type: ignore[misc]
 
     def constant(self, value: Any) -> str:
         """Return a number in every lane."""
-        return f"fill({self._like}, {float(value)!r})"
+        return self.literal(float(value))
+
+    def literal(self, number: float) -> str:
+        """Return a number as it is written in code."""
+        return f"fill({self._like}, {number!r})"
 
     def _print_Symbol(self, expr: Any) -> str:
         return expr.name
@@ -314,3 +319,15 @@ class SimdPrinter(StrPrinter):  # type: ignore[misc]
     _print_Integer = _print_Rational = _print_Float = _print_NumberSymbol = _print_Half = constant
     _print_Zero = _print_One = _print_NegativeOne = _print_Pi = _print_Exp1 = _print_NaN = constant
     _print_Infinity = _print_NegativeInfinity = _print_GoldenRatio = _print_EulerGamma = _print_Catalan = constant
+
+
+class ScalarPrinter(SimdPrinter):
+    """Writes normal forms as C++ of single numbers of type `R`."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def literal(self, number: float) -> str:
+        if math.isfinite(number):
+            return f"R({number!r})"
+        return "R(NAN)" if math.isnan(number) else f"R({'-' if number < 0 else ''}INFINITY)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import llvmlite.ir as ir
@@ -67,6 +67,11 @@ def compiled_residual(group: Group, dtype: DTypeLike) -> Residual:
 
 def residual_source(group: Group) -> str:
     """Return the text of the module with the residuals of a group. Raises `SettingError` as `compiled_residual`."""
+    return _source(checked_residuals(group), group.channel_symbols, group.column_symbols, group.parameter_symbols)
+
+
+def checked_residuals(group: Group) -> tuple[Any, ...]:
+    """Return the residuals of a group. Raises `SettingError` where one is a torch function."""
     if group.needs_torch:
         raise SettingError(
             "engine",
@@ -74,7 +79,7 @@ def residual_source(group: Group) -> str:
             f"cannot evaluate a torch function, which is the residual of {', '.join(group.terms)}",
             "Use engine: torch for this problem.",
         )
-    return _source(group.residuals, group.channel_symbols, group.column_symbols, group.parameter_symbols)
+    return group.residuals
 
 
 @functools.cache
@@ -95,10 +100,60 @@ def _source(
     column_symbols: tuple[Any, ...],
     parameter_symbols: tuple[Any, ...],
 ) -> str:
-    """Return the text of residuals of these symbols, under names that say where each number lies.
+    printer = SimdPrinter("out")
+
+    def after(i: int) -> tuple[str, ...]:
+        bar = f"b{i} = r{i}" if len(residuals) == 1 else f"b{i} = w{i} * r{i}"
+        return (f"r{i} = first_lanes(r{i}, points - here)", f"s{i} = fma(r{i}, r{i}, s{i})", bar)
+
+    code = residual_code(residuals, channel_symbols, column_symbols, parameter_symbols, printer, after)
+    numbers, channels = range(len(residuals)), range(sum(map(len, channel_symbols)))
+    before = [f"{symbol} = splat(parameters, {number})" for symbol, number in code.used("p")]
+    before += [f"s{i} = load(sums, {i} * count)" for i in numbers]
+    if len(residuals) > 1:
+        before += [f"w{i} = splat(weights, {i})" for i in numbers]
+    body = [f"{c} = load(out, {number} * step + here)" for c, number in code.used("c")]
+    body += [f"{d} = load(data, {number} * stride + at + here)" for d, number in code.used("d")]
+    body += code.lines
+    zero = printer.constant(0)
+    body += [f"store(cotangents, {i} * step + here, {code.cotangents.get(i, zero)})" for i in channels]
+    return TEMPLATE.format(
+        vectors=VECTORS,
+        before="\n".join(f"    {line}" for line in before),
+        body="\n".join(f"        {line}" for line in body),
+        after="\n".join(f"    store(sums, {i} * count, s{i})" for i in numbers),
+    )
+
+
+class ResidualCode(NamedTuple):
+    """Residuals as lines of code, each an assignment, and the cotangents of channels, by number, that are not 0.
 
     c1 is channel 1, d1 data column 1, p1 parameter 1, r1 residual 1, w1 its weight, b1 their product, s1 its sum of
     squares and x1 a common subexpression.
+    """
+
+    symbols: tuple[str, ...]
+    lines: list[str]
+    cotangents: dict[int, str]
+
+    def used(self, letter: str) -> list[tuple[str, int]]:
+        """Return the channels, columns or parameters that occur, with their numbers."""
+        return [(name, _number(name)) for name in self.symbols if name[0] == letter]
+
+
+def residual_code(
+    residuals: Sequence[Any],
+    channel_symbols: Sequence[Sequence[Any]],
+    column_symbols: Sequence[Any],
+    parameter_symbols: Sequence[Any],
+    printer: SimdPrinter,
+    after: Callable[[int], tuple[str, ...]],
+    define: str = "",
+) -> ResidualCode:
+    """Return residuals of these symbols as `printer` writes them.
+
+    `after(i)` are the lines behind the assignment of residual i, which give b_i; `define` stands before every new name.
+    Raises `SettingError` where an expression has no form.
     """
     channels = _named("c", [symbol for output in channel_symbols for symbol in output])
     names = {**channels, **_named("d", column_symbols), **_named("p", parameter_symbols)}
@@ -108,34 +163,14 @@ def _source(
     seen = [symbol for symbol in used if symbol.name[0] == "c"]
     slopes = [sp.Add(*(bar * value.diff(c) for bar, value in zip(bars, values, strict=True))) for c in seen]
     shared, reduced = sp.cse([*values, *slopes], symbols=sp.numbered_symbols("x", real=True))
-    printer, numbers = SimdPrinter("out"), range(len(values))
-    before = [f"{symbol} = splat(parameters, {_number(symbol.name)})" for symbol in used if symbol.name[0] == "p"]
-    before += [f"s{i} = load(sums, {i} * count)" for i in numbers]
-    body = [f"{c} = load(out, {_number(c.name)} * step + here)" for c in seen]
-    body += [f"{d} = load(data, {_number(d.name)} * stride + at + here)" for d in used if d.name[0] == "d"]
     steps: list[_Step] = [(symbol, expression, ()) for symbol, expression in shared]
-    for i in numbers:
-        lines = [f"r{i} = first_lanes(r{i}, points - here)", f"s{i} = fma(r{i}, r{i}, s{i})"]
-        if len(values) == 1:
-            lines.append(f"b{i} = r{i}")
-        else:
-            before.append(f"w{i} = splat(weights, {i})")
-            lines.append(f"b{i} = w{i} * r{i}")
-        steps.append((sp.Symbol(f"r{i}"), reduced[i], tuple(lines)))
-    body += _in_order(
-        steps, {bar: symbol for bar, (symbol, *_) in zip(bars, steps[len(shared) :], strict=True)}, printer
-    )
-    cotangents = {
-        _number(c.name): printer.doprint(slope) for c, slope in zip(seen, reduced[len(values) :], strict=True)
-    }
-    zero = printer.constant(0)
-    body += [f"store(cotangents, {i} * step + here, {cotangents.get(i, zero)})" for i in range(len(channels))]
-    after = [f"store(sums, {i} * count, s{i})" for i in numbers]
-    return TEMPLATE.format(
-        vectors=VECTORS,
-        before="\n".join(f"    {line}" for line in before),
-        body="\n".join(f"        {line}" for line in body),
-        after="\n".join(f"    {line}" for line in after),
+    steps += [(sp.Symbol(f"r{i}"), reduced[i], after(i)) for i in range(len(values))]
+    origins = {bar: symbol for bar, (symbol, *_) in zip(bars, steps[len(shared) :], strict=True)}
+    cotangents = zip(seen, reduced[len(values) :], strict=True)
+    return ResidualCode(
+        tuple(symbol.name for symbol in used),
+        _in_order(steps, origins, printer, define),
+        {_number(c.name): printer.doprint(slope) for c, slope in cotangents},
     )
 
 
@@ -148,7 +183,7 @@ def _number(name: str) -> int:
     return int(name[1:])
 
 
-def _in_order(steps: Sequence[_Step], origins: dict[Any, Any], printer: Any) -> list[str]:
+def _in_order(steps: Sequence[_Step], origins: dict[Any, Any], printer: Any, define: str) -> list[str]:
     """Return the lines of steps, each after those that it needs.
 
     `origins` are the steps that define a symbol in the lines after them.
@@ -161,7 +196,7 @@ def _in_order(steps: Sequence[_Step], origins: dict[Any, Any], printer: Any) -> 
             needed = {origins.get(needs, needs) for needs in expression.free_symbols}
             if not needed & waiting:
                 break
-        lines += [f"{symbol} = {printer.doprint(expression)}", *following]
+        lines += [f"{define}{symbol} = {printer.doprint(expression)}", *following]
         waiting.remove(symbol)
         pending.remove(step)
     return lines
