@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ import torch
 
 from .compilation import memory_form
 from .engines import engine_for
-from .member import Member, engine_of, is_padded
+from .member import Member, is_padded
 from .networks import parameter_count
 from .optim.memory import MemorySpec, make_memory, memory_bytes
 from .settings import TrainSettings
@@ -56,6 +57,13 @@ def timed_extremes(
         return tuple(_time_member(member, device, copies, clock) for member in extremes.values())
     finally:
         torch.set_num_threads(threads_before)
+
+
+def member_seconds(member: Member, device: str, copies: int, clock: Clock = time.perf_counter) -> float:
+    """Return the seconds that the training of one member takes in a pack of `copies` equals, from a short timing."""
+    threads = torch.get_num_threads()
+    timings = timed_extremes([member], device=device, threads=threads, copies=copies, clock=clock)
+    return pack_seconds([member], timings, device, iterations=1.0, searches=1.0)
 
 
 def expected_evaluations(train: TrainSettings) -> float:
@@ -107,7 +115,7 @@ def pack_seconds(
     """
     counts = [parameter_count(member.layers) for member in pack]
     kind = torch.device(device).type
-    if is_padded(engine_of(pack[0], kind)[0], kind):
+    if is_padded(pack[0], kind):
         counts = [max(counts)] * len(counts)
     seconds = 0.0
     for train, count in zip((member.train for member in pack), counts, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from .cuda.limits import reason_against
 from .errors import SettingError
 from .networks import Layers, layer_sizes
 from .problems import Problem
@@ -66,36 +67,40 @@ def _structure(problem: Problem) -> Iterator[str]:
     yield from (name for name in hints(type(problem)) if name not in floats)
 
 
-def engine_name(name: str, device: str) -> str:
-    """Return the engine that `name` means on a device: `auto` is `fused` on a CPU and `torch` elsewhere."""
-    if name != "auto":
-        return name
-    return "fused" if device == "cpu" else "torch"
-
-
 def engine_of(member: Member, device: str) -> tuple[str, str | None]:
-    """Return the engine of a member on a device, and why `auto` is not the usual one there (None: it is).
+    """Return the engine of a member on a kind of device, and why `auto` is not `fused` there (None: it is).
 
     Raises `SettingError` where the engine that is asked for cannot evaluate the problem, `ProblemError` where the
     problem is wrong.
     """
-    name = engine_name(member.train.engine, device)
-    if name != "fused":
+    name = member.train.engine
+    if name not in ("auto", "fused"):
         return name, None
+    reason, way_out = _against_fused(member), "write the residual as a SymPy expression"
+    if reason is None and device == "cuda":
+        reason, way_out = _against_kernel(member), "train a smaller network"
+    if reason is None:
+        return "fused", None
+    if name == "fused":
+        raise SettingError("engine", "fused", f"cannot be used: {reason}", f"Use engine: torch, or auto, or {way_out}.")
+    return "torch", f"engine torch: {reason}"
+
+
+def _against_fused(member: Member) -> str | None:
+    """Return why no kernel is compiled from a problem, None where one is."""
     terms = [term for group in member.problem.groups for term in group.torch_terms]
     if not terms:
-        return name, None
-    reason = f"engine torch: the residual of {', '.join(terms)} is a torch function, which no kernel is compiled from"
-    if member.train.engine == "fused":
-        raise SettingError(
-            "engine",
-            "fused",
-            f"cannot be used: the residual of {', '.join(terms)} is a torch function",
-            "Use engine: torch, or auto, or write the residual as a SymPy expression.",
-        )
-    return "torch", reason
+        return None
+    return f"the residual of {', '.join(terms)} is a torch function, which no kernel is compiled from"
 
 
-def is_padded(engine: str, device: str) -> bool:
-    """Return whether members cost as much as the widest in their pack, and their last digits depend on the pack."""
-    return ENGINE_TRAITS[engine_name(engine, device)].pads
+def _against_kernel(member: Member) -> str | None:
+    """Return why the GPU kernel does not take a network, None where it does."""
+    train, layers = member.train, member.layers
+    channels = max(group.channels.count for group in member.problem.groups)
+    return reason_against(train.width, train.depth, (layers[0], layers[-1], channels), train.dtype, train.activation)
+
+
+def is_padded(member: Member, device: str) -> bool:
+    """Return whether a member costs as much as the widest in its pack, and its last digits depend on the pack."""
+    return ENGINE_TRAITS[engine_of(member, device)[0]].pads

@@ -32,16 +32,15 @@ class EngineTraits:
     """What others need to know of an engine without importing it.
 
     `pads` tells that every member of a pack is computed at the shape of the widest, so that its last digits depend on
-    the pack; `cpu_only` that it does not run on a GPU; `has_kernels` that Numba compiles it, once on each machine.
+    the pack; `has_kernels` that Numba compiles it for a CPU, once on each machine.
     """
 
     pads: bool = False
-    cpu_only: bool = False
     has_kernels: bool = False
 
 
 ENGINE_TRAITS: Final = {
-    "fused": EngineTraits(cpu_only=True, has_kernels=True),
+    "fused": EngineTraits(has_kernels=True),
     "torch": EngineTraits(pads=True),
     "torch_compiled": EngineTraits(pads=True),
     "reference": EngineTraits(),

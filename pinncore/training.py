@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .batches import Pick, picks, round_of
 from .checkpoint import MemberState
+from .cuda.first_stage import MOST_EPOCHS, MOST_RECORDS
 from .engines import Engine, Evaluation, engine_for
 from .errors import CheckpointError, SettingError
 from .initialisation import initial_parameters
@@ -36,13 +37,13 @@ from .optim import (
     SecondStage,
     StopReason,
 )
-from .optim.rows import norms
 from .problems import Problem
 from .problems.nonlocal_strain import NonlocalStrain
 from .results import MemberPredictor, MemberResult
 from .settings import PHASES, TrainSettings
 
 Array = NDArray[np.float64]
+STRETCH_REASONS = (None, StopReason.NOT_FINITE, StopReason.DIVERGED)  # as step.cuh numbers them
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -69,7 +70,11 @@ def choose_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SettingError("device", device, "must be a device this machine has", "Use device: cpu, or auto.")
-    return torch.device(device)
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise SettingError("device", device, f"must be one of the {count} GPUs that PyTorch sees, counted from cuda:0")
+    return chosen
 
 
 class Pack:
@@ -100,7 +105,10 @@ class Pack:
         self.device, self._clock = choose_device(device), clock
         dtype = DTYPES[members[0].train.dtype]
         train = members[0].train
-        kind = engine_for(members[0], self.device)
+        kinds = {engine_for(member, self.device) for member in members}
+        if len(kinds) > 1:
+            raise SettingError("members", len(members), "must be taken by one engine on this device")
+        kind = kinds.pop()
         layout = kind.arrange([member.layers for member in members], padded)
         self.engine: Engine = kind(
             [member.problem for member in members],
@@ -136,10 +144,13 @@ class Pack:
 
     def step(self, ticks: int) -> None:
         """Advance every member by `ticks` evaluations, or to its end."""
-        for _ in range(ticks):
-            if not self.members:
-                return
-            self._tick()
+        while ticks > 0 and self.members:
+            length = self._stretch(ticks)
+            if length:
+                self._run_stretch(length)
+            else:
+                self._tick()
+            ticks -= max(length, 1)
 
     def fraction(self, row: int) -> float:
         """Return the share of its planned epochs and iterations that a member has completed."""
@@ -179,6 +190,75 @@ class Pack:
         train = self.members[row].train
         return train.first_stage if self.progress[row].phase == "first" else train.second_stage
 
+    def _stretch(self, ticks: int) -> int:
+        """Return how many of the next ticks the engine's device takes without the host, which has no part in them."""
+        stage = self.engine.stage
+        if stage is None or any(progress.phase != "first" for progress in self.progress):
+            return 0
+        if any(member.problem.batch is not None for member in self.members):
+            return 0
+        self._renew(range(self.active))
+        length = min(ticks, MOST_EPOCHS, *(self._undisturbed(row) for row in range(self.active)))
+        records = self._recorded_epochs(length)
+        return length if len(records) <= MOST_RECORDS else records[MOST_RECORDS]
+
+    def _undisturbed(self, row: int) -> int:
+        """Return the epochs up to which a member needs no new points, keeps no weights and is in its first stage."""
+        train, epoch = self.members[row].train, self.progress[row].epoch
+        every = getattr(self.members[row].problem, "resample_every", None)
+        renewed = [(epoch // every + 1) * every] if every else []
+        return min([train.epochs, *renewed, *(kept for kept in train.keep_epochs if kept > epoch)]) - epoch
+
+    def _recorded_epochs(self, length: int) -> list[int]:
+        """Return after which of the next epochs, counted from 0, a member adds to its curve."""
+        pairs = [(self.progress[row].epoch, member.train.record_every) for row, member in enumerate(self.members)]
+        return [k for k in range(length) if any((epoch + k) % every == 0 for epoch, every in pairs)]
+
+    def _run_stretch(self, length: int) -> None:
+        """Advance every member by `length` epochs on the device, or to its end."""
+        stage, started, active = self.engine.stage, self._clock(), self.active
+        assert stage is not None
+        epochs = [progress.epoch for progress in self.progress]
+        every, records = [member.train.record_every for member in self.members], self._recorded_epochs(length)
+        kept = [row for row in range(active) if epochs[row] in self.members[row].train.keep_epochs]
+        before = {row: self._weights(row) for row in kept}
+        found = stage.run(
+            *(self.x, self.first, length, records),
+            [progress.first_loss for progress in self.progress],
+            [member.train.divergence_factor for member in self.members],
+        )
+        self.x = found.x
+        share = (self._clock() - started) / active
+        stopped = {}
+        for row, progress in enumerate(self.progress):
+            done, reason = found.epochs[row], STRETCH_REASONS[found.stopped[row]]
+            evaluations, progress.first_loss = progress.evaluations["first"], found.first_losses[row]
+            if row in before and done:
+                progress.kept[epochs[row]] = before[row]
+            for k, record in zip(records, found.records[:, row], strict=True):
+                if k < done and (epochs[row] + k) % every[row] == 0:
+                    seconds = sum(progress.seconds.values()) + share * (k + 1) / length
+                    self._add_record(row, epochs[row] + k, evaluations + k + 1, seconds, record.tolist())
+            progress.evaluations["first"] += done + (reason is not None)
+            progress.seconds["first"] += share
+            progress.epoch += done
+            if reason is not None:
+                stopped[row] = reason
+            elif progress.epoch == self.members[row].train.epochs and (end := self._end_first(row)) is not None:
+                stopped[row] = end
+        self._finish(stopped)
+
+    def _end_first(self, row: int) -> StopReason | None:
+        """Go on to a member's second stage; return why it ends where it has none."""
+        progress, train = self.progress[row], self.members[row].train
+        if not train.iterations:
+            return StopReason.EPOCHS_DONE
+        progress.phase = "second"
+        self.second.x[row] = self.x[row]
+        if progress.epoch in train.keep_epochs:
+            self._keep_weights(row)
+        return None
+
     def _tick(self) -> None:
         started = self._clock()
         active = self.active
@@ -188,8 +268,9 @@ class Pack:
         if second:
             points = points.clone()
             points[self._place(second)] = self.second.points(second)
-        loss, terms, gradient = self._evaluate(points)
-        rows = zip(loss.tolist(), norms(gradient), terms.tolist(), strict=True)
+        found = self._evaluate(points)
+        gradient, sizes = found.gradient, self.engine.norms(found.gradient)
+        rows = zip(found.loss.tolist(), sizes, found.terms.tolist(), strict=True)
         numbers = [[value, norm, *parts] for value, norm, parts in rows]
         stopped: dict[int, StopReason] = {}
         for row in first + second:
@@ -264,22 +345,16 @@ class Pack:
             if self.progress[row].epoch in self.members[row].train.keep_epochs:
                 self._keep_weights(row)
         if len(rows) == self.active:
-            self.x = self.first.step(self.x, gradient, rows)
+            self.x = self.engine.first_step(self.first, self.x, gradient, rows)
         else:
             place = self._place(rows)
-            self.x[place] = self.first.step(self.x[place], gradient[place], rows)
+            self.x[place] = self.engine.first_step(self.first, self.x[place], gradient[place], rows)
         stopped = {}
         for row in rows:
             progress, train = self.progress[row], self.members[row].train
             progress.epoch += 1
-            if progress.epoch == train.epochs:
-                if train.iterations:
-                    progress.phase = "second"
-                    self.second.x[row] = self.x[row]
-                    if progress.epoch in train.keep_epochs:
-                        self._keep_weights(row)
-                else:
-                    stopped[row] = StopReason.EPOCHS_DONE
+            if progress.epoch == train.epochs and (end := self._end_first(row)) is not None:
+                stopped[row] = end
         return stopped
 
     def _second_tick(self, rows: list[int], numbers: list[list[float]], gradient: Tensor) -> dict[int, StopReason]:
@@ -296,7 +371,7 @@ class Pack:
         recorded = [
             row for row in fresh + accepted if self.second.iterations[row] % self.members[row].train.record_every == 0
         ]
-        sizes = norms(self.second.gradient[self._place(recorded)])
+        sizes = self.engine.norms(self.second.gradient[self._place(recorded)])
         self._record(
             recorded,
             [
@@ -339,23 +414,18 @@ class Pack:
         """
         if not rows:
             return
-        outputs = self.engine.outputs(self.x[self._place(rows)], rows).double().cpu().numpy()
-        for row, (loss, norm, *terms), output in zip(rows, numbers, outputs, strict=True):
+        errors = self.engine.errors(self.x[self._place(rows)], rows)
+        for row, (loss, norm, *terms), error in zip(rows, numbers, errors, strict=True):
             progress = self.progress[row]
-            error = self.members[row].problem.error(output)
             step = progress.epoch if progress.phase == "first" else self.second.iterations[row]
-            progress.curves.append(
-                [
-                    PHASES.index(progress.phase),
-                    step,
-                    sum(progress.evaluations.values()),
-                    loss,
-                    norm,
-                    math.nan if error is None else error,
-                    sum(progress.seconds.values()),
-                    *terms,
-                ]
-            )
+            values = [loss, norm, math.nan if error is None else error, *terms]
+            self._add_record(row, step, sum(progress.evaluations.values()), sum(progress.seconds.values()), values)
+
+    def _add_record(self, row: int, step: int, evaluations: int, seconds: float, values: Sequence[float]) -> None:
+        """Add a curve row; `values` are loss, gradient norm, error, terms."""
+        progress, (loss, norm, error, *terms) = self.progress[row], values
+        curves = [PHASES.index(progress.phase), step, evaluations, loss, norm, error, seconds, *terms]
+        progress.curves.append(curves)
 
     def _keep_weights(self, row: int) -> None:
         self.progress[row].kept[self._step(row)] = self._weights(row)
@@ -374,14 +444,14 @@ class Pack:
         alone = self.engine.like([self.engine.problems[row]], self.engine.arrange([member.layers]))
         failure = reason.advice if reason.failed else None
         x = alone.layout.pack([self._weights(row)], dtype=self.x.dtype, device=self.device)
-        loss, terms, gradient = alone.evaluate(x)
+        found = alone.evaluate(x)
         if failure is None:
-            self._record_last(row, [float(loss), *norms(gradient), *terms[0].tolist()])
+            self._record_last(row, [float(found.loss), *alone.norms(found.gradient), *found.terms[0].tolist()])
         kept_at, flat = self._final_weights(row, has_failed=reason.failed)
         if kept_at != self._step(row):
             x = alone.layout.pack([flat], dtype=self.x.dtype, device=self.device)
-            loss, terms, gradient = alone.evaluate(x)
-        (norm,) = norms(gradient)
+            found = alone.evaluate(x)
+        (norm,) = alone.norms(found.gradient)
         progress.kept[kept_at] = flat
         metrics: dict[str, float | None] = {}
         if failure is None:
@@ -404,8 +474,8 @@ class Pack:
             reason,
             failure,
             flat,
-            float(loss),
-            dict(zip(problem.terms, terms[0].tolist(), strict=True)),
+            float(found.loss),
+            dict(zip(problem.terms, found.terms[0].tolist(), strict=True)),
             norm,
             metrics,
             self._curves(row),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ..member import Member, engine_name, engine_of
+from ..member import Member, engine_of
 from .base import Engine as Engine
 from .base import Evaluation as Evaluation
 from .base import Picks as Picks
 from .compiled_engine import CompiledTorchEngine as CompiledTorchEngine
 from .fused import FusedEngine as FusedEngine
+from .fused_cuda import FusedCudaEngine as FusedCudaEngine
 from .reference import ReferenceEngine as ReferenceEngine
 from .torch_engine import TorchEngine as TorchEngine
 
@@ -20,7 +21,9 @@ ENGINES: dict[str, type[Engine]] = {
 
 def choose_engine(name: str, device: torch.device) -> type[Engine]:
     """Return the engine that `name` means on a device, whatever the problem; `auto` is the fastest."""
-    return ENGINES[engine_name(name, device.type)]
+    if name in ("auto", "fused"):
+        return FusedEngine if device.type == "cpu" else FusedCudaEngine
+    return ENGINES[name]
 
 
 def engine_for(member: Member, device: torch.device) -> type[Engine]:
@@ -28,4 +31,4 @@ def engine_for(member: Member, device: torch.device) -> type[Engine]:
 
     Raises `SettingError` where the engine that is asked for cannot.
     """
-    return ENGINES[engine_of(member, device.type)[0]]
+    return choose_engine(engine_of(member, device.type)[0], device)

@@ -13,11 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..activations import activation_of
+from ..cuda.first_stage import FirstStage
 from ..equations.channels import Channels
 from ..equations.torch_code import group_residuals
 from ..errors import SettingError
 from ..layouts import Layout, PackedLayout
 from ..networks import Layers, unflatten
+from ..optim import PackedFirstOrder
+from ..optim.rows import norms
 from ..problems import PointSet, Problem
 from ..problems.columns import Array
 
@@ -108,6 +111,27 @@ class Engine(abc.ABC):
 
         Parameters are [rows, size].
         """
+
+    def errors(self, parameters: Tensor, rows: Sequence[int]) -> list[float | None]:
+        """Return the relative L2 error of members `rows` on their field points, None where there is no reference.
+
+        Parameters are [rows, size].
+        """
+        outputs = self.outputs(parameters, rows).double().cpu().numpy()
+        return [self.problems[row].error(output) for row, output in zip(rows, outputs, strict=True)]
+
+    def norms(self, gradient: Tensor) -> list[float]:
+        """Return the 2-norm of each row of gradients [rows, size]."""
+        return norms(gradient)
+
+    def first_step(self, first: PackedFirstOrder, x: Tensor, gradient: Tensor, rows: Sequence[int]) -> Tensor:
+        """Return the points [rows, size] of members `rows` after a step of the first stage, given gradients."""
+        return first.step(x, gradient, rows)
+
+    @property
+    def stage(self) -> FirstStage | None:
+        """Return the first stage of all members on the engine's device, None where the host takes every step."""
+        return None
 
     @abc.abstractmethod
     def channels(self, parameters: Tensor, row: int, channels: Channels, points: PointSet, columns: Array) -> Tensor:

@@ -30,7 +30,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = NDArray[Any]
 
 # how b1^t and b2^t are computed: in double; in the precision of the weights, also from betas rounded to float32; as
 # float32 variables, multiplied once a step
@@ -139,7 +142,7 @@ class PackedFirstOrder:
 
     def _heavy_ball(self, group: _Group, x: Tensor, gradient: Tensor) -> Tensor:
         (share,) = group.constants
-        (lr,) = self._coefficients(group, x)
+        lr, *_ = self._coefficients(group, x)
         m = self.m[group.place]
         m.mul_(share).add_(gradient)
         self._store(group, m=m)
@@ -147,7 +150,7 @@ class PackedFirstOrder:
 
     def _scaled(self, group: _Group, x: Tensor, gradient: Tensor) -> Tensor:
         decay, fresh, eps = group.constants
-        (lr,) = self._coefficients(group, x)
+        lr, *_ = self._coefficients(group, x)
         v = self.v[group.place]
         v.mul_(decay).add_((gradient * gradient).mul_(fresh))
         self._store(group, v=v)
@@ -155,9 +158,9 @@ class PackedFirstOrder:
 
     def _adam(self, group: _Group, x: Tensor, gradient: Tensor) -> Tensor:
         fresh1, fresh2, eps = group.constants
-        size, shrink, *decay = self._coefficients(group, x)
+        size, shrink, factor, share = self._coefficients(group, x)
         if group.couples:
-            gradient = gradient + decay[1] * x
+            gradient = gradient + share * x
         m, v = self.m[group.place], self.v[group.place]
         m.add_((gradient - m).mul_(fresh1))
         v.add_((gradient * gradient).sub_(v).mul_(fresh2))
@@ -165,7 +168,7 @@ class PackedFirstOrder:
         root = v.sqrt().div_(shrink).add_(eps)
         if group.inside is not None:
             root = torch.where(group.inside, (v / (shrink * shrink)).add_(eps).sqrt_(), root)
-        return self._moved(group, x * decay[0] if decay else x, size * m, root)
+        return self._moved(group, x * factor if group.decays else x, size * m, root)
 
     @staticmethod
     def _moved(group: _Group, x: Tensor, step: Tensor, root: Tensor) -> Tensor:
@@ -185,25 +188,40 @@ class PackedFirstOrder:
 
         They are computed in double precision, then rounded to that of `x`: 1 - 0.999 in float32 is 5e-5 off.
         """
-        columns = list(zip(*[self._next(row, group) for row in group.rows], strict=True))
+        columns = list(zip(*[self._next(row) for row in group.rows], strict=True))
         return torch.tensor(columns, dtype=x.dtype, device=x.device).unsqueeze(2).unbind(0)
 
-    def _next(self, row: int, group: _Group) -> tuple[float, ...]:
-        """Return the member's step size; in Adam also the root of the bias of v, and the factor of the weights."""
+    def ahead(self, rows: Sequence[int], count: int) -> tuple[list[int], Array, Array]:
+        """Return what the next `count` steps of the members `rows` need, and count these steps.
+
+        Rules [rows] as in step.cuh, constants [rows, 3], and coefficients [steps, rows, 4]: step size, root of the bias
+        of v, factor of the weights, their share in the gradient; both in the precision of the moments.
+        """
+        settings, rules = [self.settings[row] for row in rows], []
+        for each in settings:
+            rule = _RULES[each.optimiser]
+            rules.append(_DEVICE_RULES[rule] + (rule is PackedFirstOrder._adam and each.convention == "inside"))
+        constants = np.zeros((len(rules), 3))
+        for own, each in zip(constants, settings, strict=True):
+            own[: len(each.constants)] = each.constants
+        coefficients = np.array([[self._next(row) for row in rows] for _ in range(count)])
+        dtype = np.float32 if self.m.dtype == torch.float32 else np.float64
+        return rules, constants.astype(dtype), coefficients.astype(dtype)
+
+    def _next(self, row: int) -> tuple[float, float, float, float]:
+        """Return the member's step size, the root of the bias of v, the factor of the weights, their share in g."""
         settings = self.settings[row]
         lr = settings.lr_at(self.steps[row])
         self.steps[row] += 1
         sign = -1.0 if settings.ascends else 1.0
-        if group.rule is not PackedFirstOrder._adam:
-            return (sign * lr,)
+        if _RULES[settings.optimiser] is not PackedFirstOrder._adam:
+            return (sign * lr, 1.0, 1.0, 0.0)
         lr = settings.rounded(lr)
         power1, power2 = self._next_powers(row, settings)
         bias1 = 1 - power1 if settings.bias_correction in ("both", "first") else 1.0
         shrink = math.sqrt(1 - power2) if settings.bias_correction in ("both", "second") else 1.0
         # "epsilon hat": the bias of v goes into the step size, eps is added to the raw root
         size, shrink = (lr * shrink / bias1, 1.0) if settings.is_hat else (lr / bias1, shrink)
-        if not group.decays:
-            return (sign * size, shrink)
         decay = settings.weight_decay if settings.optimiser == "adamw" else 0.0
         is_coupled = settings.weight_decay_form == "l2"
         return (sign * size, shrink, 1.0 if is_coupled else 1 - lr * decay, decay if is_coupled else 0.0)
@@ -276,6 +294,7 @@ _RULES = {
     "adam": PackedFirstOrder._adam,
     "adamw": PackedFirstOrder._adam,
 }
+_DEVICE_RULES = {PackedFirstOrder._heavy_ball: 0, PackedFirstOrder._scaled: 1, PackedFirstOrder._adam: 2}
 
 
 def _place(rows: Sequence[int], device: torch.device) -> slice | Tensor:

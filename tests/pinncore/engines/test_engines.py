@@ -15,10 +15,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pinncore import FieldData, NonlocalStrain, SettingError, Table
+from pinncore import FieldData, Member, NonlocalStrain, SettingError, Table
 from pinncore.activations import ACTIVATIONS
 from pinncore.data.points import Points
-from pinncore.engines import ENGINES, Engine, FusedEngine, ReferenceEngine, TorchEngine, choose_engine
+from pinncore.engines import (
+    ENGINES,
+    Engine,
+    FusedCudaEngine,
+    FusedEngine,
+    ReferenceEngine,
+    TorchEngine,
+    choose_engine,
+)
 from pinncore.layouts import PackedLayout
 from pinncore.member import is_padded
 from pinncore.networks import Layers, layer_sizes, unflatten
@@ -321,7 +329,7 @@ def test_members_of_a_pack_share_points(coarse: FieldData, strb100: FieldData) -
 def test_choice_of_engine() -> None:
     names = ("auto", "fused", "torch", "reference")
     assert [choose_engine(name, CPU).name for name in names] == ["fused", "fused", "torch", "reference"]
-    assert choose_engine("auto", torch.device("cuda")).name == "torch"
+    assert choose_engine("auto", torch.device("cuda")) is FusedCudaEngine
 
 
 def test_padding_is_known_without_the_engines() -> None:
@@ -331,7 +339,9 @@ def test_padding_is_known_without_the_engines() -> None:
     }
     assert broken_rule("auto", hints(TrainSettings)["engine"]) is None
     assert all(broken_rule(name, hints(TrainSettings)["engine"]) is None for name in ENGINES)
-    assert is_padded("auto", "cuda") and not is_padded("auto", "cpu")
+    small, large = (Member(TrainSettings(width=width), NonlocalStrain()) for width in (8, 40))
+    assert [is_padded(member, "cuda") for member in (small, large)] == [False, True]
+    assert not is_padded(large, "cpu")
 
 
 def test_layers_of_different_chunks(strb100: FieldData) -> None:

@@ -160,7 +160,11 @@ def test_a_torch_function_must_keep_the_shape() -> None:
 def test_auto_is_torch_where_no_kernel_can_be_compiled_and_says_why() -> None:
     plain, clipped = (Member(TrainSettings(), problem()) for problem in (Burgers, Clipped))
     assert engine_of(plain, "cpu") == ("fused", None)
-    assert engine_of(plain, "cuda") == ("torch", None)
+    assert engine_of(plain, "cuda")[0] == "torch"  # 16 units in float64
+    for train in (TrainSettings(dtype="float32"), TrainSettings(width=8)):
+        assert engine_of(Member(train, plain.problem), "cuda") == ("fused", None)
+    with pytest.raises(SettingError, match="width 16 is more than 8, the most that the GPU kernel takes in float64"):
+        engine_of(Member(TrainSettings(engine="fused"), plain.problem), "cuda")
     name, reason = engine_of(clipped, "cpu")
     assert name == "torch" and reason is not None and "clipped is a torch function" in reason
     with pytest.raises(SettingError, match="clipped") as caught:
