@@ -39,6 +39,7 @@ from .processes import line_of, started
 from .sweeps.clusters import wait_for
 from .sweeps.invoking import StandIn, invoke, run_here
 from .sweeps.invoking import stand_in as stand_in
+from .sweeps.spec.study_files import EXAMPLES
 
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"(?:^    .*\n(?:^\n(?=    ))?)+", flags=re.MULTILINE)
@@ -258,7 +259,7 @@ def test_each_linked_file_exists(path: str) -> None:
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
 def test_each_example_is_valid(file: Path) -> None:
     spec = load_spec(file)
     assert spec.space or spec.listed

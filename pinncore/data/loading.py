@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import os
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,7 @@ from .points import Array, FieldData, MeshTables, Points
 from .tables import MESH, TABLES, OpenTable, Table, read_tables
 
 BUNDLED = ("strb100",)
+BUILT_FILE = re.compile(r"(strb100)_(\d+)x\2_increment(\d+)\.(npz|mat)", re.ASCII)  # as increments.py names its files
 FILES = (*TABLES, *MESH, "npz", "mat")  # the keys of a source that name files
 MOST_KEPT = 4  # data sets in memory
 

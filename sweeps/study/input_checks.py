@@ -7,11 +7,12 @@ import dataclasses
 import difflib
 import functools
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
-from pinncore.data.loading import BUNDLED
+from pinncore.data.loading import BUILT_FILE, BUNDLED
 from pinncore.errors import DataError, PinnError, SettingError, WeightsError
 from pinncore.initialisation import SOURCES, check_init
 from pinncore.member import Member, check_held_out, engine_of
@@ -169,7 +170,8 @@ def _wrong_keys(path: str, source: Mapping[str, Any]) -> Iterator[Mistake]:
         elif key in DATA_FILES and not isinstance(value, str):
             yield Mistake(f"{path}.{key}", value, "must be the path of a file")
         elif key in DATA_FILES and not os.path.exists(value):
-            yield Mistake(f"{path}.{key}", value, "there is no such file", _similar_file(Path(value)))
+            file = Path(value)
+            yield Mistake(f"{path}.{key}", value, "there is no such file", _how_to_build(file) or _similar_file(file))
 
 
 def of_initial_weights(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
@@ -278,6 +280,16 @@ def _layer_shapes(spec: StudySpec) -> dict[str, set[Layers]]:
             sizes = layer_sizes(len(columns), width=train["width"], depth=train["depth"], outputs=outputs)
             shapes.setdefault(train["init"], set()).add(sizes)
     return shapes
+
+
+def _how_to_build(file: Path) -> str:
+    """Return a hint: the command that writes tables of this name; none for other names."""
+    built = BUILT_FILE.fullmatch(file.name)
+    if built is None:
+        return ""
+    specimen, elements, increment, kind = built.groups()
+    command = f"pinnsweep data build {specimen} --increment {increment} --mesh {elements} --format {kind}"
+    return f"{command} -o {shlex.quote(str(file.parent))} writes it."
 
 
 def _similar_file(file: Path) -> str:
