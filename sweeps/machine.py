@@ -1,4 +1,4 @@
-"""The cores that this process may use, its age, and its home."""
+"""The cores that this process may use, its age, its home, and the names of devices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from pathlib import Path
 def available_cpus() -> int:
     """Return the number of cores that this process may use; a scheduler may grant fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def kind_of(device: str) -> str:
+    """Return the kind of a device, `cpu` or `cuda`: its name without the index."""
+    return device.partition(":")[0]
+
+
+def index_of(device: str) -> int | None:
+    """Return the index in the name of a device, such as 1 of cuda:1; None where it has none."""
+    index = device.partition(":")[2]
+    return int(index) if index else None
 
 
 def ensure_home() -> None:

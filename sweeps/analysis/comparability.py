@@ -11,11 +11,11 @@ from ..storage.schema import all_settings, loss_columns
 from .effects import label
 
 _DATA: Final = ("problem", "data_hash")
-_MACHINE: Final = ("host", "device", "engine_used")
+_MACHINE: Final = ("host", "device", "device_name", "engine_used")
 _NOT_RESULTS: Final = ("parameters", "epochs_done", "iterations_done", "kept_at")
 _VERSIONS: Final = (
     *("pinnsweep_version", "code_version", "torch_version", "numpy_version", "scipy_version", "numba_version"),
-    *("python_version", "engine_used", "device", "cpu"),
+    *("python_version", "engine_used", "device", "device_name", "driver", "cpu"),
 )
 
 

@@ -27,6 +27,7 @@ def check_here(root: str) -> Iterator[Check]:
             yield Check(package, f"the package {package} is not installed here: pip install {package}")
             return
         yield Check(f"{package} {importlib.metadata.version(package)}")
+    yield from _gpu_checks()
     uri = uri_of(root)
     if uri is None:
         yield check_folder(Path(root) / JOBS_FOLDER)
@@ -37,6 +38,20 @@ def check_here(root: str) -> Iterator[Check]:
     except StudyError as error:
         problem = str(error)
     yield Check(what, problem)
+
+
+def _gpu_checks() -> Iterator[Check]:
+    """Yield a line for each visible GPU; none is no problem: studies run all the same."""
+    from pinncore.cuda import devices  # needs torch
+
+    found = devices.gpus()
+    if not found:
+        yield Check(f"no GPU: {devices.why_no_gpu()}; packs train on the CPU")
+    for gpu in found:
+        obstacle = devices.kernel_obstacle(gpu)
+        kernel = "engine fused runs" if obstacle is None else f"only engine torch runs: {obstacle}"
+        memory = f"{gpu.memory_bytes / 1e9:.1f} GB, driver {gpu.driver or 'unknown'}"
+        yield Check(f"cuda:{gpu.index} {gpu.name}, capability {gpu.capability_text}, {memory}; {kernel}")
 
 
 def check_profile(name: str, *, run: bool = False) -> Iterator[Check]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import StudyError
+from ..machine import kind_of
 from ..spec.study_spec import StudySpec
 from ..states import FAIL
 from ..storage import lock
@@ -99,7 +100,8 @@ class StudyOwner:
         """Return a slot for one more worker, `WAIT` if there may be work later, or None if there will be none."""
         if self._is_over or self._should_stop():
             return None
-        self.ask_ahead()
+        if self._knows_size:
+            self.ask_ahead()
         if self._is_over:
             return None
         slots, is_full = self._slots, self._slots.is_full
@@ -118,6 +120,17 @@ class StudyOwner:
     def _packs_ready(self) -> int:
         """Return the number of packs that could start now."""
         return self._queue.packs + (0 if self.over_budget() else self._proposer.packs_to_ask)
+
+    @property
+    def _knows_size(self) -> bool:
+        """Return whether packs can be planned before a worker leases one: the first on a GPU measures their size."""
+        is_set = self._spec.resources.pack != "auto" or self._proposer.measured_size is not None
+        return is_set or kind_of(self._slots.capacity.device) == "cpu"
+
+    def measured(self, size: int) -> None:
+        """Take over the size of the largest pack that is worth it on a worker's GPU; of several, the smallest."""
+        known = self._proposer.measured_size
+        self._proposer.measured_size = size if known is None else min(known, size)
 
     def ask_ahead(self) -> None:
         """Enter new trials while fewer members wait than the workers may soon need."""

@@ -5,25 +5,33 @@ What it needs of a trial is worked out once, with its configuration, and kept on
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import pinncore
-from pinncore.member import engine_of, is_padded
+from pinncore.member import engine_of
+from pinncore.settings import ENGINE_TRAITS
 
+from ..machine import kind_of
 from ..search import Search
 from ..spec.study_spec import StudySpec, build_settings
 from ..study.trials import PackingTraits, Trial, TrialSetup
 
 WINDOW_PACKS = 8  # packs planned at once, so that trials of one shape can share a pack
-LARGEST_PACK = {"cpu": 4, "cuda": 64}  # on a CPU a few members hide the cost of Python; more gain nothing
+# on a CPU a few members hide the cost of Python, and more gain nothing; of a GPU that was not measured
+LARGEST_PACK = {"cpu": 4, "cuda": 64}
 
 
 def traits_of(member: pinncore.Member) -> PackingTraits:
     """Return what decides which other trials may share a pack with this member."""
-    train = member.train
-    engine = "torch" if engine_of(member, "cpu")[1] else train.engine
-    return PackingTraits(pinncore.pack_key(member), train.width, train.epochs + train.iterations, engine)
+    train, engines = member.train, {"cpu": engine_of(member, "cpu")[0]}
+    with contextlib.suppress(pinncore.SettingError):  # it cannot train on a GPU
+        engines["cuda"] = engine_of(member, "cuda")[0]
+    padded = frozenset(kind for kind, engine in engines.items() if ENGINE_TRAITS[engine].pads)
+    # on a GPU, width decides the engine too, and a pack has one engine
+    key = (*pinncore.pack_key(member), engines.get("cuda", ""))
+    return PackingTraits(key, train.width, train.epochs + train.iterations, padded)
 
 
 def set_up(spec: StudySpec, params: Mapping[str, Any]) -> TrialSetup:
@@ -45,15 +53,20 @@ def setup_of(spec: StudySpec, trial: Trial) -> TrialSetup:
 def depends_on_pack(spec: StudySpec, trial: Trial, device: str) -> bool:
     """Return whether the last digits of a trial's results depend on its pack, which then must not change."""
     traits = setup_of(spec, trial).traits
-    return traits is not None and is_padded(traits.engine, device)
+    return traits is not None and kind_of(device) in traits.padded_on
 
 
-def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str) -> int:
-    """Return the number of members of a pack: the setting, or all members divided by the packs that train at once."""
+def pack_size(spec: StudySpec, limit: int, *, at_once: int, device: str, measured: int | None = None) -> int:
+    """Return the number of members of a pack: the setting, or all members divided by the packs that train at once.
+
+    `measured` is the largest pack that is worth it on the GPU, None where that was not measured.
+    """
     if spec.resources.pack != "auto":
         return spec.resources.pack
     members = limit * spec.search.replicates
-    return max(1, min(-(-members // at_once), LARGEST_PACK[device]))
+    kind = kind_of(device)
+    most = LARGEST_PACK[kind] if measured is None or kind == "cpu" else measured
+    return max(1, min(-(-members // at_once), most))
 
 
 def trials_of_pack(size: int, replicates: int) -> int:

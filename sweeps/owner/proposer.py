@@ -27,13 +27,15 @@ class TrialProposer:
             self._events.add("reconciled", f"{other} is not a study any more; its trials are trained here")
         packs = [*attempt.checkpoints.packs(), *(trial.pack for trial in self._trials)]
         self._next_pack = 1 + max(packs, default=-1)
+        self.measured_size: int | None = None  # the largest pack that is worth it on the GPU of a worker
         self.reduced_sizes: dict[tuple[str, ...], int] = {}  # of packs, by key, where memory ran out
 
     @property
     def size(self) -> int:
         """Return the number of members of the packs planned now."""
         slots = self._slots
-        return pack_size(self._spec, self._places, at_once=slots.at_once, device=slots.capacity.device)
+        device, measured = slots.capacity.device, self.measured_size
+        return pack_size(self._spec, self._places, at_once=slots.at_once, device=device, measured=measured)
 
     def size_of(self, key: tuple[str, ...]) -> int:
         """Return the number of members of a pack of `key`."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from pinncore.settings import ENGINE_TRAITS
-
 from ..errors import StudyError
+from ..machine import index_of
 from ..owner.capacity import ClusterCapacity
 from ..spec.study_spec import StudySpec
 from .ray_cluster import alive_nodes
@@ -20,11 +20,15 @@ _EPSILON: Final = 1e-6  # so that three thirds of a GPU count as one
 
 
 def device_of(spec: StudySpec, *, has_gpu: bool) -> str:
-    """Return the device that a study trains on, given whether there are GPUs; some engines need a CPU."""
+    """Return the device that a study trains on, given whether there are GPUs."""
     if spec.resources.device != "auto":
         return spec.resources.device
-    needs_cpu = any(name in ENGINE_TRAITS and ENGINE_TRAITS[name].cpu_only for name in spec.values("engine"))
-    return "cuda" if has_gpu and not needs_cpu else "cpu"
+    return "cuda" if has_gpu else "cpu"
+
+
+def packs_on_gpus(gpus: float, share: float) -> float:
+    """Return the number of packs that `gpus` GPUs have room for, each with a share of one, or several, or none."""
+    return int(gpus / share + _EPSILON) if share > 0 else math.inf
 
 
 class ClusterView:
@@ -42,7 +46,10 @@ class ClusterView:
         self._saw_gpu = False
 
     def request(self, device: str) -> dict[str, float]:
-        """Return the resources that a worker on `device` requests from Ray."""
+        """Return the resources that a worker on `device` requests from Ray.
+
+        Of a GPU chosen by its index it requests nothing: Ray would give it one of its own choice, and hide the others.
+        """
         gpus = {"gpu": self._gpu_share} if device == "cuda" else {}
         return {"cpu": float(self._resources.cpus_per_pack), **gpus}
 
@@ -52,6 +59,8 @@ class ClusterView:
         device = self._device([*nodes, *(resources for resources, _ in kinds or ())])
         request = self.request(device)
         places = sum(_room(node, request) for node in nodes)
+        if index_of(device) is not None:
+            places = int(min(places, packs_on_gpus(1, min(self._gpu_share, 1.0))))
         if kinds is None:
             return ClusterCapacity(places, device, grows=_is_launched(self._ray))
         rooms = [(_room(resources, request), most) for resources, most in kinds]
@@ -60,10 +69,17 @@ class ClusterView:
         return ClusterCapacity(places, device, grows or at_most > places, None if grows else max(at_most, places))
 
     def check_fits(self, *, may_grow: bool) -> None:
-        """Raise `StudyError` where no node of the cluster can ever hold a pack.
+        """Raise `StudyError` where no node of the cluster can ever hold a pack, or a shared one is to give GPU N.
 
-        A cluster that may get more nodes (`may_grow`) is refused only where its autoscaler lists all kinds of nodes.
+        A cluster that may get more nodes (`may_grow`), as each that a run joins, is refused only where its autoscaler
+        lists all kinds of nodes.
         """
+        chosen = self._resources.device
+        if may_grow and index_of(chosen) is not None:
+            raise StudyError(
+                f"resources.device: {chosen} is a GPU of this machine, but on the cluster that this run joins Ray "
+                "gives every pack its GPU. Use device: cuda, or run without a cluster"
+            )
         nodes, kinds = self._nodes(), _node_kinds(self._ray)
         possible = [*nodes, *(resources for resources, most in kinds or () if most)]
         if may_grow and kinds is None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 
+from ..machine import kind_of
 from ..owner.messages import DeviceLoad
 
 AT_LEAST_S: Final = 0.5  # between two measurements; shorter intervals give no useful average
@@ -34,7 +35,7 @@ class DeviceUse:
         if now - self._measured_at >= AT_LEAST_S:
             cores_busy, gpu_bytes, gpu_busy = (used_s - self._used_s) / (now - self._measured_at), None, None
             self._measured_at, self._used_s = now, used_s
-            if self._device.startswith("cuda"):
+            if kind_of(self._device) == "cuda":
                 gpu_bytes = float(torch.cuda.memory_reserved(self._device))
                 # Without nvidia-ml-py, or where the driver reports nothing, training goes on without this value.
                 with contextlib.suppress(Exception):

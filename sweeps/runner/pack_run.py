@@ -99,7 +99,7 @@ class PackRun:
         while self._pack and self.active and not (self._given_back or reached):
             try:
                 self._pack.step(ticks)
-            except (MemoryError, RuntimeError) as problem:
+            except (MemoryError, RuntimeError, pinncore.PinnError) as problem:
                 if not is_out_of_memory(problem):
                     raise
                 self._give_half_back([self._tasks[member.label] for member in self._pack.members])
@@ -164,12 +164,13 @@ class PackRun:
             tasks, self._stock = self._stock[:free], self._stock[free:]
             try:
                 self._begin(tasks)
-            except pinncore.PinnError as problem:
-                self._fail_unable(tasks, problem)
-            except (MemoryError, RuntimeError) as problem:
-                if not is_out_of_memory(problem):
+            except (MemoryError, RuntimeError, pinncore.PinnError) as problem:
+                if is_out_of_memory(problem):
+                    self._give_half_back([*map(self._tasks.__getitem__, self._labels()), *tasks])
+                elif isinstance(problem, pinncore.PinnError):
+                    self._fail_unable(tasks, problem)
+                else:
                     raise
-                self._give_half_back([*map(self._tasks.__getitem__, self._labels()), *tasks])
 
     def _begin(self, tasks: Sequence[MemberTask]) -> None:
         """Take members into the pack, from their checkpoints where they have one."""
@@ -330,4 +331,6 @@ def is_out_of_memory(problem: BaseException) -> bool:
     """Return whether an exception says that host or device memory ran out."""
     if isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(problem, RuntimeError) and "allocate memory" in str(problem)
+    text = str(problem).lower().replace("_", " ")  # the driver's own name is CUDA_ERROR_OUT_OF_MEMORY
+    is_theirs = isinstance(problem, (RuntimeError, pinncore.PinnError))
+    return is_theirs and ("allocate memory" in text or "out of memory" in text)

@@ -18,13 +18,15 @@ import torch
 
 import pinncore
 from pinncore.cost import Clock, Timing, expected_evaluations, pack_bytes, pack_seconds, timed_extremes
+from pinncore.cuda.devices import gpu_of
 
+from ..machine import index_of, kind_of
 from ..owner.packing import LARGEST_PACK, grouped, pack_size, traits_of, trials_of_pack, window_size
 from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..study.input_checks import warnings_of
-from .cluster_view import device_of
-from .precompile import first_members, missing_kernels
+from .cluster_view import device_of, packs_on_gpus
+from .precompile import first_members, measured_size, missing_kernels
 
 START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
 COMPILE_SECONDS: Final = 15.0  # in addition, where kernels are not compiled yet
@@ -72,13 +74,14 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
     limit, replicates = search.limit, spec.search.replicates
     device = device_of(spec, has_gpu=torch.cuda.is_available())
     at_once = _packs_at_once(spec, cpus, device)
-    size = pack_size(spec, limit, at_once=at_once, device=device)
+    measured = measured_size(spec, device, measure=calibrate)
+    size = pack_size(spec, limit, at_once=at_once, device=device, measured=measured)
     members = first_members(spec, min(limit, MOST_LOOKED_AT))
     packs = _packs(members, trials_of_pack(size, replicates), window_size(search, 0, size, replicates), replicates)
     scale = limit / len(members)  # from the configurations looked at to the whole study
     timings: tuple[Timing, ...] = ()
-    if calibrate and (device == "cpu" or torch.cuda.is_available()):
-        threads, copies = spec.resources.cpus_per_pack, min(size, LARGEST_PACK["cpu"])
+    if calibrate and _is_here(device):
+        threads, copies = spec.resources.cpus_per_pack, size if device != "cpu" else min(size, LARGEST_PACK["cpu"])
         timings = timed_extremes(members, device=device, threads=threads, copies=copies, clock=clock)
     start = START_SECONDS + (0.0 if device != "cpu" or not missing_kernels(spec) else COMPILE_SECONDS)
     seconds: list[float | None] = [None] * 3
@@ -146,11 +149,17 @@ def _start_up(seconds: float) -> str:
     return f"about {_duration(seconds)} of the time, until the first network trains: {steps}"
 
 
+def _is_here(device: str) -> bool:
+    return device == "cpu" or gpu_of(device) is not None
+
+
 def _packs_at_once(spec: StudySpec, cpus: int, device: str) -> int:
     count = cpus // spec.resources.cpus_per_pack
     share = 1.0 if spec.resources.gpus_per_pack is None else spec.resources.gpus_per_pack
-    if device == "cuda" and share > 0:
-        count = min(count, int(max(torch.cuda.device_count(), 1) / share))
+    if device == "cuda":
+        count = int(min(count, packs_on_gpus(max(torch.cuda.device_count(), 1), share)))
+    elif index_of(device) is not None:
+        count = int(min(count, packs_on_gpus(1, min(share, 1.0))))
     return max(min(count, spec.resources.max_packs or count), 1)
 
 
@@ -209,8 +218,9 @@ def _notes(
 ) -> Iterable[str]:
     for problem in spec.problems_on_data():
         yield from problem.data_notes
-    if device == "cuda" and not torch.cuda.is_available():
-        yield "this machine has no GPU, so nothing can be timed here"
+    if kind_of(device) == "cuda" and not _is_here(device):
+        missing = "GPU" if index_of(device) is None or not torch.cuda.is_available() else device
+        yield f"this machine has no {missing}, so nothing can be timed here"
     machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
     if device == "cpu" and memory_mb > machine_mb:
         yield (

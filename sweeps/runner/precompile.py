@@ -11,27 +11,27 @@ import torch
 
 import pinncore
 from pinncore.compilation import Kernels, compile_kernels, is_compiled, kernels_of
+from pinncore.cuda.devices import gpu_of, gpus, why_no_gpu
 from pinncore.engines import choose_engine
 
 from ..errors import StudyError
+from ..machine import index_of, kind_of
 from ..search import search_of
 from ..spec.study_spec import StudySpec, build_settings
+from .calibration import largest_pack
 
 LOOKED_AT: Final = 64  # trials; the others differ in numbers and rarely in their kernels
 
 
-def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda text: None) -> None:
+def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda text: None) -> int | None:
     """Prepare this machine for training on `device`; `tell` is called with a description of what takes long.
 
+    Return the number of members of the largest pack that is worth it on a GPU, None on a CPU and where it is not known.
     Raises `StudyError` where this machine cannot train on `device`.
     """
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise StudyError(
-                f"machine {socket.gethostname()} has a GPU that its PyTorch cannot use: install a PyTorch built for "
-                "it, or set resources.device: cpu"
-            )
-        return
+    if kind_of(device) == "cuda":
+        check_gpu(device)
+        return measured_size(spec, device, tell=tell)
     for name in spec.values("engine"):
         choose_engine(name, torch.device(device)).check_machine()
     missing = missing_kernels(spec)
@@ -39,6 +39,36 @@ def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda
         tell("compiling kernels, once on each machine")
     for kernels in missing:
         compile_kernels(kernels)
+    return None
+
+
+def check_gpu(device: str) -> None:
+    """Raise `StudyError` where this process cannot use a GPU such as cuda or cuda:1."""
+    host, index = socket.gethostname(), index_of(device)
+    if not torch.cuda.is_available():
+        raise StudyError(
+            f"machine {host} has no GPU that its PyTorch can use ({why_no_gpu()}): install a PyTorch built for its "
+            "GPU, or set resources.device: cpu"
+        )
+    if index is not None and gpu_of(device) is None:
+        raise StudyError(
+            f"resources.device: {device}, but the GPUs that machine {host} shows are {len(gpus())}, counted from "
+            "cuda:0 (CUDA_VISIBLE_DEVICES decides which). Use a smaller index, or device: cuda"
+        )
+
+
+def measured_size(
+    spec: StudySpec, device: str, *, measure: bool = True, tell: Callable[[str], object] = lambda text: None
+) -> int | None:
+    """Return the number of members of the largest pack of a study that is worth it on a GPU.
+
+    Without `measure` it is what was measured before. Return None on a CPU, where the study sets it, or not known.
+    """
+    if kind_of(device) == "cpu" or spec.resources.pack != "auto":
+        return None
+    limit = search_of(spec).limit
+    members = first_members(spec, min(limit, LOOKED_AT))
+    return largest_pack(members, device, wanted=limit * spec.search.replicates, measure=measure, tell=tell)
 
 
 def missing_kernels(spec: StudySpec) -> list[Kernels]:

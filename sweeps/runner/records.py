@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from typing import Any
 
 import numpy as np
 
 import pinncore
+from pinncore.cuda.devices import gpu_of
 from pinncore.networks import unflatten
 
 from ..owner.messages import MemberRecord, MemberTask, PackTask, configuration_columns
@@ -41,6 +43,7 @@ def record_of(
         "engine_used": result.engine,
         "lbfgs_memory_used": result.memory,
         "device": result.device,
+        **_gpu_columns(task.device),
         "data_hash": result.data_sha256,
     }
     return MemberRecord(
@@ -57,6 +60,13 @@ def untrained(
     """Return the record of a member without a result: one that failed, or whose trial was pruned before it began."""
     column = "failure" if state == FAIL else "stop_reason"
     return MemberRecord(_identity(task, member, state, started, finished) | {column: reason})
+
+
+@functools.cache
+def _gpu_columns(device: str) -> dict[str, str]:
+    """Return the columns of a row of `trials` that say which GPU a device is, none on a CPU."""
+    gpu = gpu_of(device)
+    return {} if gpu is None else {"device_name": gpu.name, "driver": gpu.driver, "capability": gpu.capability_text}
 
 
 def _identity(

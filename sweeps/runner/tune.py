@@ -37,7 +37,7 @@ SUGGEST_WAIT_S = 0.008  # `suggest` runs in Tune's loop and must not block it
 SEGMENT_S = 5.0  # between two checkpoints
 IDLE_S = 2.0  # between two checks of a worker that cannot train
 LOOK_S = 0.5  # between two checks for the end of the study
-UNANSWERED = ("preparing", "failed")
+UNANSWERED = ("preparing", "measured", "failed")
 GRACE_S = 1.0  # for workers to end by themselves; Tune gives them some seconds more
 
 
@@ -211,7 +211,9 @@ def slot_trainable(context: WorkerContext) -> type[tune.Trainable]:
                     self._study_dir = home.worker_home(context.expected.store)
             from .precompile import prepare  # imports torch, which a driver does not need
 
-            prepare(context.spec, self._device, lambda step: self._owner.preparing(self._slot, step))
+            size = prepare(context.spec, self._device, lambda step: self._owner.preparing(self._slot, step))
+            if size is not None:
+                self._owner.measured(size)
 
         def _step(self) -> dict[str, Any]:
             if self._unfit is not None:  # it keeps its resources, or Tune would start the next slot here

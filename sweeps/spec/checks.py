@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from typing import TYPE_CHECKING, Any, Final
 
 from pinncore.errors import SettingError
-from pinncore.settings import ENGINE_TRAITS, TrainSettings, hints
+from pinncore.settings import TrainSettings, hints
 
 from ..errors import NOT_GIVEN, Mistake
 from .assembly import URL
@@ -57,7 +57,6 @@ def content_mistakes(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
         _dimensions(spec, unsure),
         search_mistakes(spec, unsure=unsure),
         impossible_combinations(spec, TrainSettings, spec.train, unsure),
-        _engine(spec, unsure),
         _state(spec),
     ]
     return [mistake for check in checks for mistake in check]
@@ -118,13 +117,6 @@ def _judged_parts(chosen: Mapping[str, Any], together: Sequence[Sequence[str]], 
     groups = [{name: chosen[name] for name in group if name in chosen} for group in together]
     single = [{name: value} for name, value in chosen.items() if numbers or not isinstance(value, (int, float))]
     return {"", *(repr(part) for part in (*groups, *single))}
-
-
-def _engine(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
-    names = [name for name in spec.values("engine") if name in ENGINE_TRAITS and ENGINE_TRAITS[name].cpu_only]
-    if spec.resources.device == "cuda" and names and not unsure & {"engine", "device"}:
-        hint = "Use device: cpu, or engine: auto."
-        yield Mistake("resources.device", "cuda", f"engine {names[0]} runs on a CPU only", hint)
 
 
 def _state(spec: StudySpec) -> Iterator[Mistake]:

@@ -29,9 +29,10 @@ _KIND_OF_VALUE: Final = {
 }
 _OF_ONE_VALUE: Final = ("int_type", "float_type", "bool_type", "string_type", "finite_number", "literal_error")
 _MANY: Final = 20  # names that a message lists
-_ONE_OR_LIST: Final = {
+_RULES: Final = {  # of keys that take values of several kinds
     "search.pruner": "must be the name of a pruner or a mapping of keys to values",
     "search.list": "must be a list of mappings or the path of a table",
+    "resources.device": "must be cuda:N, N the index of a GPU",
 }
 _BOUND: Final = {
     "greater_than_equal": ("ge", "must be at least"),
@@ -117,12 +118,12 @@ def _mistake(error: Mapping[str, Any], keys: Sequence[str | int], sections: Sect
         name, words = _BOUND[kind]
         hint = "A logarithmic range cannot reach 0; start at a small positive number." if _is_log(keys) else ""
         return Mistake(path, value, f"{words} {context[name]:.15g}", hint)
-    if kind == "string_pattern_mismatch":
+    if kind == "string_pattern_mismatch" and path not in _RULES:
         rule = "must be a safe folder name: letters, digits, '.', '_' and '-', the first a letter or digit"
         return Mistake(path, value, f"{rule}, at most 100 characters")
     in_union = len(error["loc"]) > len(keys)
     hint = "" if in_union and kind == "string_type" else _way_out(keys, value, kind)
-    return Mistake(path, value, _ONE_OR_LIST.get(path, _KIND_OF_VALUE.get(kind, error["msg"])), hint)
+    return Mistake(path, value, _RULES.get(path, _KIND_OF_VALUE.get(kind, error["msg"])), hint)
 
 
 def _unknown_key(keys: Sequence[str | int], sections: Sections) -> tuple[str, str]:

@@ -32,6 +32,7 @@ def _reading(key: str) -> str:
     return names(PRUNERS, lambda kind: key in kind.keys)
 
 
+NUMBERED_GPU: Final = r"^cuda:(0|[1-9][0-9]{0,2})$"
 LISTED: Final = Discriminator(_one_or_list)
 
 
@@ -169,8 +170,11 @@ class ResourceSettings(BaseModel):
 
     model_config = STRICT
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where packs train; auto takes a GPU if there is one."
+    device: Literal["auto", "cpu", "cuda"] | Annotated[str, Field(pattern=NUMBERED_GPU)] = Field(
+        default="auto",
+        description="Where packs train; auto takes GPUs if there are any, of which every pack gets its own. cuda:N is "
+        "GPU N, counted from 0, of those that CUDA_VISIBLE_DEVICES shows on this machine; not for runs that join a "
+        "cluster, where Ray gives every pack its GPU.",
     )
     pack: Literal["auto"] | Count = Field(
         default="auto", description="Largest number of trials trained together in one process, or auto."

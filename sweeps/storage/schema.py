@@ -53,7 +53,7 @@ _OUTCOME = (
     *_columns(pa.int64(), "count", "first_evaluations second_evaluations evaluations"),
     *_columns(pa.float64(), "s", "first_seconds second_seconds seconds"),
     *_columns(_TIME, None, "started_at finished_at"),
-    *_columns(pa.string(), None, "engine_used lbfgs_memory_used device cpu host"),
+    *_columns(pa.string(), None, "engine_used lbfgs_memory_used device device_name driver capability cpu host"),
     *_columns(pa.string(), None, "python_version torch_version numpy_version scipy_version numba_version"),
     *_columns(pa.string(), None, "pinnsweep_version code_version data_hash config_hash spec_hash"),
 )

@@ -29,13 +29,13 @@ Values = tuple[float, ...]
 class PackingTraits:
     """What decides which trials share a pack: the key, which must be equal, and width and steps, for their cost.
 
-    `engine` is the one asked for, or `torch` where `auto` can be no other.
+    `padded_on` are the kinds of devices on which the last digits of its results depend on its pack.
     """
 
     key: tuple[str, ...]
     width: int
     steps: int
-    engine: str
+    padded_on: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def retrain(
         raise StudyError(f"trial {trial} of {place} was never trained ({why}), so it cannot be trained again")
     train, problem = reader.settings_of(row)
     chosen_engine: Any = engine or row["engine_used"] or train.engine
-    device = _device(row["device"], chosen_engine)
+    device = _device(row["device"])
     settings = dataclasses.replace(train, engine=chosen_engine, init=_own_copy(place, train.init))
     member = pinncore.Member(settings, problem, row["seed"], LABEL)
     threads = torch.get_num_threads()  # engines other than fused may round by their number
@@ -131,9 +131,9 @@ def _stored(reader: TrialReader, row: Row, settings: pinncore.TrainSettings) -> 
     return Stored(ordered, epochs, reader.kept_weights(row), reader.part("fields", row)["predicted"])
 
 
-def _device(device: str | None, engine: str) -> str:
-    """Return a device of the kind it was trained on, where there is one; the engine fused needs a CPU."""
-    if engine == "fused" or (device == "cuda" and not torch.cuda.is_available()):
+def _device(device: str | None) -> str:
+    """Return a device of the kind it was trained on, where there is one."""
+    if device == "cuda" and not torch.cuda.is_available():
         return "cpu"
     return device or "auto"
 

@@ -74,6 +74,18 @@ def test_only_what_can_never_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     view(monkeypatch, [HEAD], [({"CPU": 8.0}, 5)], cpus_per_pack=8).check_fits(may_grow=True)
 
 
+def test_a_gpu_chosen_by_its_index_has_one_process_and_none_of_rays_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes: list[dict[str, float]] = [{"CPU": 8, "GPU": 4}]
+    numbered = view(monkeypatch, nodes, device="cuda:2")
+    assert numbered.look() == ClusterCapacity(1, "cuda:2") and numbered.request("cuda:2") == {"cpu": 1.0}
+    assert view(monkeypatch, nodes, device="cuda:2", gpus_per_pack=0.25).look().places == 4
+    assert view(monkeypatch, nodes, device="cuda:2", gpus_per_pack=2).look().places == 1
+    assert view(monkeypatch, nodes).look() == ClusterCapacity(4, "cuda"), "one process each"
+    numbered.check_fits(may_grow=False)
+    with pytest.raises(StudyError, match=r"cuda:2 is a GPU of this machine, but on the cluster .* Use device: cuda"):
+        numbered.check_fits(may_grow=True)
+
+
 @pytest.mark.parametrize(
     ("capacity", "max_packs", "planned", "requests"),
     [
@@ -140,3 +152,16 @@ class TestRequests:
         assert "no machine of the cluster can train this study: machine b has other code" in str(
             owner.snapshot().broken
         )
+
+
+def test_packs_of_a_gpu_have_the_size_that_its_worker_measured(tmp_path: Path) -> None:
+    spec = load_spec(write_study(tmp_path / "data", trials=100), ["resources.pack=auto"])
+    study_dir, _ = prepare(tmp_path, spec)
+    owner = StudyOwner(study_dir, ClusterCapacity(1, "cuda:1"), spec)
+    offer: Any = owner.offer()
+    assert not any(owner.snapshot().counts.values()), "no trial is planned before the size is known"
+    owner.measured(16)
+    owner.measured(32)
+    task = owner.lease(offer.slot, None, "cuda:1")
+    assert (task.device, task.size, len(task.members)) == ("cuda:1", 16, 16)
+    owner.close()

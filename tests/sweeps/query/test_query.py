@@ -76,7 +76,7 @@ def test_reading_statements_are_answered(study: Path, sql: str, rows: int | None
 def test_the_tables_and_views_are_listed(study: Path) -> None:
     listed = query([study], ".tables").to_pylist()
     assert [line["name"] for line in listed] == [*TABLES, *NEEDS]
-    assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 104}
+    assert listed[0] == {"name": "trials", "kind": "table", "rows": 14, "columns": 107}
     assert {line["rows"] for line in listed[5:]} == {None} and query([study], "SHOW TABLES").to_pylist() == listed
 
 

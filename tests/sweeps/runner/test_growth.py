@@ -69,7 +69,7 @@ def test_a_study_grows_from_no_worker_to_two_and_back(grown: GrowingCluster, tmp
 def test_gpus_that_only_workers_have_are_found(grown: GrowingCluster, tmp_path: Path, device: str) -> None:
     (tmp_path / "notes").mkdir()
     setup = {
-        "worker_process_setup_hook": "tests.sweeps.runner.pretended_gpus.pretend",
+        "worker_process_setup_hook": "tests.sweeps.runner.gpus.pretended_gpus.pretend",
         "env_vars": {"PRETENDED_GPUS": str(tmp_path / "notes"), "PYTHONPATH": str(ROOT)},
     }
     environment = {**OPEN, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": setup})}

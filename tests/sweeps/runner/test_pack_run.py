@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import pinncore
+from pinncore.cuda.devices import Gpu
 from sweeps.owner.messages import Answer, MemberTask, PackReport, PackTask
 from sweeps.owner.owner import StudyOwner
-from sweeps.runner import pack_run
+from sweeps.runner import pack_run, records
 from sweeps.runner.pack_run import PackRun, is_out_of_memory
 from sweeps.runner.worker import SlotWorker
 
@@ -184,6 +185,37 @@ def test_a_member_without_room_fails(task: PackTask, study_dir: Path, monkeypatc
     assert report.given_back == () and report.left == 0
 
 
+@pytest.mark.parametrize("where", ["step", "__init__"])
+def test_memory_that_the_driver_lacks_halves_the_pack(
+    task: PackTask, study_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    usual = getattr(pinncore.Pack, where)
+
+    def limited(self: pinncore.Pack, *arguments: Any, **options: Any) -> None:
+        if len(arguments[0] if where == "__init__" else self.members) > 3:
+            raise pinncore.PinnError("CUDA reports CUDA_ERROR_OUT_OF_MEMORY")
+        usual(self, *arguments, **options)
+
+    monkeypatch.setattr(pinncore.Pack, where, limited)
+    report = PackRun(task, study_dir).train(0.0)
+    assert (report.size, report.left, len(report.given_back), report.records) == (3, 3, 3, [])
+
+
+def test_a_row_says_on_which_gpu_it_was_trained(
+    task: PackTask, study_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = ("device_name", "driver", "capability")
+    brief = changed(task.members[0], epochs=1, iterations=0)
+    (record,) = PackRun(replace(task, members=(brief,), size=1), study_dir).train(END).records
+    assert not record.row.keys() & set(columns)
+    gpu = Gpu(0, "NVIDIA H200", (9, 0), 150_000_000_000, "570.124.06")
+    monkeypatch.setattr(records, "gpu_of", {"cpu": gpu}.get)  # it trains on the CPU all the same
+    records._gpu_columns.cache_clear()
+    (record,) = PackRun(replace(task, members=(brief,), size=1), study_dir).train(END).records
+    records._gpu_columns.cache_clear()
+    assert [record.row[name] for name in columns] == ["NVIDIA H200", "570.124.06", "9.0"]
+
+
 def test_what_finished_before_memory_ran_out_is_reported(
     task: PackTask, study_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +300,10 @@ def test_a_torn_checkpoint_is_noted_and_its_members_begin_anew(task: PackTask, s
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
             True,
         ),
+        (pinncore.PinnError("CUDA reports CUDA_ERROR_OUT_OF_MEMORY"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
         (RuntimeError("shapes differ"), False),
+        (pinncore.PinnError("CUDA reports CUDA_ERROR_ILLEGAL_ADDRESS"), False),
         (ValueError("cannot allocate memory"), False),
     ],
 )

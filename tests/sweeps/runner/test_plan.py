@@ -207,6 +207,25 @@ def test_a_study_for_a_gpu_is_counted_where_there_is_none() -> None:
     assert "this machine has no GPU, so nothing can be timed here" in estimate.notes
 
 
+def test_the_packs_of_a_gpu_are_of_the_size_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = study(search={"trials": 400}, resources={"device": "cuda"})
+    assert counted(spec).members_per_pack == 64
+    monkeypatch.setattr(planning, "measured_size", lambda spec, device, measure: 256)
+    assert counted(spec).members_per_pack == 256
+    small = study(search={"trials": 40}, resources={"device": "cuda"})
+    assert counted(small).members_per_pack == 40, "there are no more members"
+
+
+def test_a_gpu_chosen_by_its_index_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(planning, "gpu_of", lambda device: None)
+    monkeypatch.setattr(planning, "measured_size", lambda spec, device, measure: None)
+    search, numbered = {"trials": 400}, {"device": "cuda:1"}
+    assert counted(study(search=search, resources={"device": "cuda"}), 8).packs_at_once == 4
+    assert counted(study(search=search, resources=numbered), 8).packs_at_once == 1
+    assert counted(study(search=search, resources={**numbered, "gpus_per_pack": 0.5}), 8).packs_at_once == 2
+
+
 def test_a_plan_is_plain_values() -> None:
     estimate = counted(study(search={"sampler": "random", "trials": 2, "objective": "loss"}))
     assert json.loads(json.dumps(dataclasses.asdict(estimate)))["study"] == "s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,5 +90,29 @@ class Finished:
 
 def test_a_gpu_that_pytorch_cannot_use_is_one_sentence() -> None:
     spec = load_text('{"study": "s", "search": {"trials": 2}}', base=ELSEWHERE)
-    with pytest.raises(StudyError, match=r"has a GPU that its PyTorch cannot use.*resources\.device: cpu"):
+    with pytest.raises(StudyError, match=r"has no GPU that its PyTorch can use.*resources\.device: cpu"):
         precompile.prepare(spec, "cuda")
+
+
+def test_a_gpu_beyond_those_that_are_shown_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load_text('{"study": "s", "search": {"trials": 2}}', base=ELSEWHERE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(precompile, "gpus", lambda: [None, None])
+    with pytest.raises(StudyError, match=r"device: cuda:2, but the GPUs that machine .* shows are 2, counted from"):
+        precompile.prepare(spec, "cuda:2")
+
+
+def test_the_size_of_packs_is_measured_on_a_gpu_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def largest_pack(members: list[pinncore.Member], device: str, **options: Any) -> int:
+        asked.append((len(members), device, options["wanted"], options["measure"]))
+        return 256
+
+    monkeypatch.setattr(precompile, "largest_pack", largest_pack)
+    monkeypatch.setattr(precompile, "check_gpu", lambda device: None)
+    content = {"study": "s", "search": {"trials": 100, "replicates": 3}}
+    assert precompile.prepare(load_text(json.dumps(content), base=ELSEWHERE), "cuda:1") == 256
+    assert asked == [(64, "cuda:1", 300, True)]
+    set_by_user = load_text(json.dumps({**content, "resources": {"pack": 8}}), base=ELSEWHERE)
+    assert precompile.prepare(set_by_user, "cuda") is None and len(asked) == 1

@@ -542,8 +542,7 @@ def test_a_clash_is_found_however_many_combinations_there_are() -> None:
     load_text(json.dumps(content), base=ELSEWHERE)
 
 
-def test_engine_fused_is_not_for_a_gpu() -> None:
-    content = {"study": "s", "search": {"sampler": "random", "trials": 1}, "train": {"engine": "fused"}}
-    with pytest.raises(SpecError, match="engine fused runs on a CPU only"):
-        load_text(json.dumps({**content, "resources": {"device": "cuda"}}), base=ELSEWHERE)
-    load_text(json.dumps(content), base=ELSEWHERE)
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:12"])
+def test_a_gpu_may_be_chosen_by_its_index(device: str) -> None:
+    content = {"study": "s", "search": {"sampler": "random", "trials": 1}, "resources": {"device": device}}
+    assert load_text(json.dumps(content), base=ELSEWHERE).resources.device == device

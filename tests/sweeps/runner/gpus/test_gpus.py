@@ -16,8 +16,8 @@ from ray.cluster_utils import Cluster
 
 from tests import ROOT
 
-from ..clusters import command
-from ..small import table, write_study
+from ...clusters import command
+from ...small import table, write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
@@ -43,7 +43,7 @@ def run(cluster: Cluster, folder: Path, *words: str) -> list[dict[str, Any]]:
     """Train a study on the cluster; return what each pack was given."""
     (folder / "notes").mkdir()
     setup = {
-        "worker_process_setup_hook": "tests.sweeps.runner.pretended_gpus.pretend",
+        "worker_process_setup_hook": "tests.sweeps.runner.gpus.pretended_gpus.pretend",
         "env_vars": {"PRETENDED_GPUS": str(folder / "notes"), "PYTHONPATH": str(ROOT)},
     }
     file = write_study(folder / "data", trials=16, pack=1, epochs=400)
