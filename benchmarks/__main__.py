@@ -31,7 +31,7 @@ Parts = Annotated[
     typer.Argument(
         metavar="PART",
         help="a: loss and gradient; b: L-BFGS iteration; c: whole trial; d: sweep of short trials; e: other equations; "
-        "f: two formulations "
+        "f: two formulations; floor: share of the multiply-adds; gpu: packs on a GPU; kernels: machine code for GPUs "
         "(default: all).",
         show_default=False,
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .evaluators.base import OWN
-from .options import EVALUATION, TRAINING
+from .options import EVALUATION, FIRST_STAGE, FLOOR, TRAINING
 from .records import Comparison, Place, Status, Timing
 from .spread import Spread, ratio
 
@@ -54,6 +54,10 @@ BARS: Final = (
     Bar(part="e", rival="equal", times=0.91),
     Bar(part="f", rival="strong", times=6.0, shape="2x16", dtype="float64", clock=EVALUATION),
     Bar(part="f", rival="strong", times=4.0, shape="2x16", dtype="float64", clock=TRAINING),
+    Bar(part="gpu", rival="slides", times=200.0, shape="8x8", pack=256, clock=EVALUATION),
+    Bar(part="gpu", rival="slides", times=200.0, shape="8x8", pack=256, clock=FIRST_STAGE),
+    Bar(part="gpu", rival=FLOOR, times=0.25, shape="8x8", pack=256, clock=EVALUATION),
+    Bar(part="gpu", rival=FLOOR, times=0.25, shape="3x20", pack=256, clock=EVALUATION),
 )
 
 

@@ -18,9 +18,13 @@ PARTS: Final = {
     "d": "sweep of short trials",
     "e": "loss and gradient of other equations",
     "f": "the finite-element form against the strong form",
+    "floor": "share of the multiply-adds' floor, one core",
+    "gpu": "packs on a GPU",
+    "kernels": "machine code of the GPU kernel",
 }
 DTYPES: Final = ("float32", "float64")
-EVALUATION, TRAINING = "an evaluation", "to 1 %"  # what part f times
+EVALUATION, TRAINING, FIRST_STAGE = "an evaluation", "to 1 %", "first stage"  # what parts f and gpu time
+FLOOR: Final = "floor"  # a contender that does the multiply-adds alone
 
 
 class BenchError(SweepError):
@@ -66,7 +70,7 @@ class Options:
 
 
 def read_parts(words: Sequence[str]) -> tuple[str, ...]:
-    """Return parts by letter in alphabetical order; no words mean all parts. Raises `BenchError`."""
+    """Return parts by name in the order of the table; no words mean all parts. Raises `BenchError`."""
     unknown = [word for word in words if word not in PARTS]
     if unknown:
         listed = ", ".join(f"{letter} ({name})" for letter, name in PARTS.items())

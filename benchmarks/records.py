@@ -27,7 +27,7 @@ class Place:
     shape: str
     dtype: str
     pairs: int | None = None  # part b: stored curvature pairs
-    clock: str = ""  # part d: what the time includes
+    clock: str = ""  # parts d, f, gpu: what the time includes
     equation: str = ""  # part e
 
 

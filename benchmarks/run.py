@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from .bars import compare
 from .interleaved import Say
 from .machine import describe_machine, granted_cores
+from .machine_code import CodeTable, compile_table
 from .options import BenchError, Options
 from .records import Comparison, Timing
 
@@ -24,6 +25,7 @@ class Report:
     machine: dict[str, Any]
     timings: tuple[Timing, ...]
     comparisons: tuple[Comparison, ...]
+    machine_code: CodeTable | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as values of JSON; numbers that are not finite become null."""
@@ -35,6 +37,7 @@ class Report:
             "machine": self.machine,
             "timings": [timing.as_json() for timing in self.timings],
             "comparisons": [comparison.as_json() for comparison in self.comparisons],
+            "machine_code": None if self.machine_code is None else asdict(self.machine_code),
         }
         return {name: _finite(value) for name, value in record.items()}
 
@@ -53,18 +56,24 @@ def run_benchmark(options: Options, *, say: Say, keep: Callable[[Report], None] 
     if max(threads) > granted:
         raise BenchError(f"--threads: must be at most {granted}, the cores this process may use, got {max(threads)}")
     machine = describe_machine()
-    timings: list[Timing] = []
+    report = Report(options, machine, (), ())
     for part in options.parts:
-        chosen = (1,) if part in "ef" and options.threads is None else threads
-        timings += _measure(part)(options, threads=chosen, say=say)
-        keep(Report(options, machine, tuple(timings), tuple(compare(timings))))
-    return Report(options, machine, tuple(timings), tuple(compare(timings)))
+        if part == "kernels":
+            report = replace(report, machine_code=compile_table(say))
+        else:
+            chosen = (1,) if part in ("e", "f") and options.threads is None else threads
+            timings = (*report.timings, *_measure(part)(options, threads=chosen, say=say))
+            report = replace(report, timings=timings, comparisons=tuple(compare(timings)))
+        keep(report)
+    return report
 
 
 def _measure(part: str) -> Callable[..., list[Timing]]:
     from .parts.equations import measure_equations
     from .parts.evaluation import measure_evaluation
+    from .parts.floor import measure_floor
     from .parts.formulations import measure_formulations
+    from .parts.gpu import measure_gpu
     from .parts.lbfgs import measure_lbfgs
     from .parts.sweep import measure_sweep
     from .parts.trial import measure_trial
@@ -76,6 +85,8 @@ def _measure(part: str) -> Callable[..., list[Timing]]:
         "d": measure_sweep,
         "e": measure_equations,
         "f": measure_formulations,
+        "floor": measure_floor,
+        "gpu": measure_gpu,
     }[part]
 
 

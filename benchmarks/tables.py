@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from rich.box import MARKDOWN, SIMPLE_HEAD
 from rich.console import Console
@@ -11,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .bars import FASTEST_RIVAL
-from .evaluators.base import EVALUATORS, OWN
+from .evaluators.base import EVALUATORS, GPU_RIVALS, OWN
 from .machine import EXTRA
-from .options import PARTS
+from .machine_code import MachineCode
+from .options import FLOOR, PARTS
 from .records import Comparison, Place, Status, Timing
 from .run import Report
 from .spread import Spread
@@ -28,9 +30,10 @@ def render(report: Report, *, width: int | None = None) -> str:
     for part in report.options.parts:
         timings = [timing for timing in report.timings if timing.place.part == part]
         comparisons = [comparison for comparison in report.comparisons if comparison.place.part == part]
-        tables = {"a": _evaluation, "b": _lbfgs, "c": _trial, "d": _sweep, "e": _equations, "f": _formulations}[part](
-            timings, comparisons
-        )
+        if part == "kernels":
+            blocks += [f"{part}: {PARTS[part]}", *_machine_code(report, width)]
+            continue
+        tables = TABLES[part](timings, comparisons)
         blocks += [f"{part}: {PARTS[part]}", *(_drawn(*table, width) for table in tables), *_notes(timings)]
     return "\n\n".join(blocks)
 
@@ -187,6 +190,59 @@ def _formulations(timings: Sequence[Timing], comparisons: Sequence[Comparison]) 
     yield head, rows
 
 
+def _floor(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iterable[Drawing]:
+    head = ("shape", "dtype", "threads", "pack", "pinnsweep, ms", "multiply-adds", "floor, ms", "share of the floor")
+    rows: list[Row] = []
+    for own in (t for t in timings if t.contender == OWN):
+        floor = next((t for t in timings if (t.place, t.contender) == (own.place, FLOOR)), None)
+        comparison = next((c for c in comparisons if _belongs(c, own)), None)
+        count = f"{floor.facts['multiply_adds'] / 1e6:.1f} million" if floor and floor.facts else ""
+        share = _share(comparison.same) if comparison else ""
+        rows.append((*_where(own), _scaled(own, 1e3), count, _scaled(floor, 1e3) if floor else "", share))
+    yield head, rows
+
+
+def _gpu(timings: Sequence[Timing], comparisons: Sequence[Comparison]) -> Iterable[Drawing]:
+    head = ("shape", "dtype", "pack", "time of", "pinnsweep, ms")
+    rows: list[Row] = []
+    for own in (t for t in timings if t.contender == OWN):
+        by_rival = {c.rival: c for c in comparisons if _belongs(c, own)}
+        ratios = [
+            _times(by_rival[name].same) if name in by_rival else _why_not(timings, own.place, name)
+            for name in GPU_RIVALS
+        ]
+        floor = by_rival.get(FLOOR)
+        where = (own.place.shape, own.place.dtype, str(own.pack), own.place.clock, _scaled(own, 1e3))
+        bars = [_verdict(by_rival.get("slides")), _share(floor.same) if floor else "", _verdict(floor)]
+        rows.append((*where, *ratios, *bars))
+    yield (
+        (*head, *(EVALUATORS[name].label for name in GPU_RIVALS), "bar, slides", "share of the floor", "bar, floor"),
+        rows,
+    )
+
+
+def _machine_code(report: Report, width: int | None) -> list[str]:
+    """Return the table, and the version of the compiler or why there is none."""
+    if report.machine_code is None:
+        return []
+    if report.machine_code.obstacle:
+        return [f"not compiled: {report.machine_code.obstacle}"]
+    rows: list[Row] = [row.cells for row in report.machine_code.rows]
+    return [f"Compiled by NVRTC {report.machine_code.version}.", _drawn(MachineCode.HEAD, rows, width)]
+
+
+TABLES: Final[Mapping[str, Callable[[Sequence[Timing], Sequence[Comparison]], Iterable[Drawing]]]] = {
+    "a": _evaluation,
+    "b": _lbfgs,
+    "c": _trial,
+    "d": _sweep,
+    "e": _equations,
+    "f": _formulations,
+    "floor": _floor,
+    "gpu": _gpu,
+}
+
+
 def _warm_up(timings: Sequence[Timing]) -> Drawing:
     """Return the table of the seconds for preparation, compilation and choice, which no other figure includes."""
     columns = list(dict.fromkeys((t.contender, t.pack) for t in timings))
@@ -209,7 +265,8 @@ def _notes(timings: Sequence[Timing]) -> list[str]:
     for timing in timings:
         if timing.status is Status.TIMED:
             continue
-        where = "" if timing.status is Status.NOT_INSTALLED else f" ({timing.place.shape} {timing.place.dtype})"
+        is_all = timing.status is Status.NOT_INSTALLED or not timing.place.shape
+        where = "" if is_all else f" ({timing.place.shape} {timing.place.dtype})"
         lines.append(f"{timing.label}{where}: {timing.note}")
     return list(dict.fromkeys(lines))
 
@@ -245,12 +302,17 @@ def _times(spread: Spread) -> str:
     return f"{_short(spread.median)}x ({_short(spread.low)}..{_short(spread.high)})"
 
 
+def _share(spread: Spread) -> str:
+    return f"{spread.median:.0%} ({spread.low:.0%}..{spread.high:.0%})"
+
+
 def _verdict(comparison: Comparison | None) -> str:
     if comparison is None or comparison.bar is None:
         return ""
     same, best = ("reached" if reached else "not reached" for reached in (comparison.reached, comparison.best_reached))
     verdict = same if same == best else f"{same}, {best} by its best threads"
-    return f">= {comparison.bar:g}x: {verdict}"
+    bar = f"{comparison.bar:.0%}" if comparison.rival == FLOOR else f"{comparison.bar:g}x"
+    return f">= {bar}: {verdict}"
 
 
 def _short(value: float) -> str:

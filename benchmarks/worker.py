@@ -27,6 +27,8 @@ JOBS: Final = {  # name before the colon: module where its `open_job(name, threa
     "trial": "jobs.trial",
     "sweep": "jobs.sweep",
     "formulation": "jobs.formulations",
+    "first_stage": "jobs.first_stage",
+    "floor": "jobs.floor",
 }
 
 

@@ -31,8 +31,11 @@ EVALUATORS: Final = {
     "jinns": Listing("with_jinns", "jinns, its Laplacian", ("jinns", "jax", "equinox")),
     "jinns_jvp": Listing("with_jinns", "jinns, own jvp", ("jinns", "jax", "equinox")),
     "jax": Listing("with_jax", "JAX forward derivatives", ("jax",), packs=True),
+    "bmm": Listing("own", "batched products (engine torch)", packs=True),
+    "torch_func": Listing("with_torch_func", "torch.func, vmap of grad", packs=True),
 }
-RIVALS: Final = tuple(name for name in EVALUATORS if name != OWN)
+GPU_RIVALS: Final = ("slides", "bmm", "torch_func", "jax")
+RIVALS: Final = tuple(name for name in EVALUATORS if name not in (OWN, "bmm", "torch_func"))
 
 
 class Evaluator(abc.ABC):
@@ -42,11 +45,30 @@ class Evaluator(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(self) -> None:
-        """Compute loss and gradient of every member completely; nothing is left to lazy evaluation."""
+        """Compute loss and gradient of every member; on a CPU completely, on a GPU they may be on their way."""
+
+    def wait(self) -> None:  # noqa: B027, most have nothing to wait for
+        """Return when everything that was started is done."""
 
     @abc.abstractmethod
     def answer(self) -> tuple[Array, Array]:
         """Return losses [members] and gradients [members, parameters] of the last evaluation."""
+
+
+class Trainer(abc.ABC):
+    """The first stage of all members of a case, by full-batch Adam with constant learning rate, as torch has it."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Set all members to their start weights; optimisers begin anew."""
+
+    @abc.abstractmethod
+    def train(self, epochs: int) -> None:
+        """Train all members completely."""
+
+    @abc.abstractmethod
+    def losses(self) -> list[float]:
+        """Return the losses of all members at their weights."""
 
 
 def fastest(ways: Mapping[str, Callable[[], object]]) -> str:

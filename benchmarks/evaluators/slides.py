@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..case import Array, Case, flatten
-from .base import Evaluator
+from .base import Evaluator, Trainer
+from .on_gpu import wait_for
 
 
 class Network(nn.Module):
@@ -47,14 +48,16 @@ class Network(nn.Module):
 class StrainModel:
     """The network, its points and its loss."""
 
-    def __init__(self, case: Case, dtype: torch.dtype, sizes: list[int] | None = None) -> None:
-        self.network = Network(sizes or list(map(int, case.layers))).to(dtype)
+    def __init__(self, case: Case, dtype: torch.dtype, sizes: list[int] | None = None, *, device: str = "cpu") -> None:
+        self.network = Network(sizes or list(map(int, case.layers))).to(dtype).to(device)
         self.interior, self.lrb, self.btb = (
-            torch.tensor(points, dtype=dtype, requires_grad=True) for points in (case.interior, case.lrb, case.btb)
+            torch.tensor(points, dtype=dtype, device=device, requires_grad=True)
+            for points in (case.interior, case.lrb, case.btb)
         )
-        self.g, self.e = (torch.tensor(values, dtype=dtype)[:, None] for values in (case.g, case.elocal))
+        self.g, self.e, self.truth = (
+            torch.tensor(values, dtype=dtype, device=device)[:, None] for values in (case.g, case.elocal, case.truth)
+        )
         self.weight = float(case.boundary_weight)
-        self.truth = torch.tensor(case.truth, dtype=dtype)[:, None]
 
     def error(self) -> float:
         """Return the relative L2 error to the true solution."""
@@ -83,10 +86,10 @@ def _slopes(values: Tensor, points: Tensor) -> Tensor:
 class SlidesEvaluator(Evaluator):
     """An evaluator of members one after the other, because such code has no packs."""
 
-    def __init__(self, case: Case, *, dtype: str) -> None:
-        self._models = []
+    def __init__(self, case: Case, *, dtype: str, device: str) -> None:
+        self._models, self._device = [], device
         for member in range(case.members):
-            model = StrainModel(case, getattr(torch, dtype))
+            model = StrainModel(case, getattr(torch, dtype), device=device)
             model.network.load(case.weights(member))
             self._models.append(model)
         self._losses: list[Tensor] = []
@@ -99,6 +102,9 @@ class SlidesEvaluator(Evaluator):
             loss.backward()  # type: ignore[no-untyped-call]
             self._losses.append(loss)
 
+    def wait(self) -> None:
+        wait_for(self._device)
+
     def answer(self) -> tuple[Array, Array]:
         gradients = [flatten(_gradients(model.network.linears())) for model in self._models]
         return np.array([float(loss.detach()) for loss in self._losses]), np.stack(gradients)
@@ -108,11 +114,43 @@ def _gradients(linears: list[nn.Linear]) -> list[tuple[Array, Array]]:
     gradients = []
     for layer in linears:
         assert layer.weight.grad is not None and layer.bias.grad is not None
-        gradients.append((layer.weight.grad.T.double().numpy(), layer.bias.grad.double().numpy()))
+        gradients.append((layer.weight.grad.T.double().cpu().numpy(), layer.bias.grad.double().cpu().numpy()))
     return gradients
 
 
-def build(case: Case, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
+class SlidesTrainer(Trainer):
+    """`torch.optim.Adam` on the first member; there are no packs."""
+
+    def __init__(self, case: Case, *, dtype: str, learning_rate: float, device: str) -> None:
+        self._case, self._learning_rate, self._device = case, learning_rate, device
+        self._model = StrainModel(case, getattr(torch, dtype), device=device)
+
+    def start(self) -> None:
+        self._model.network.load(self._case.weights(0))
+
+    def train(self, epochs: int) -> None:
+        train_first_stage(self._model, epochs, self._learning_rate)
+        wait_for(self._device)
+
+    def losses(self) -> list[float]:
+        return [float(self._model.loss().detach())]
+
+
+def train_first_stage(model: StrainModel, epochs: int, learning_rate: float) -> None:
+    """Train a model by `torch.optim.Adam` from its current weights."""
+    adam = torch.optim.Adam(model.network.parameters(), lr=learning_rate)
+    for _ in range(epochs):
+        adam.zero_grad()
+        model.loss().backward()  # type: ignore[no-untyped-call]
+        adam.step()
+
+
+def build(case: Case, *, name: str, dtype: str, threads: int, engine: str, device: str = "cpu") -> Evaluator:
     """Build an evaluator of such code on `threads` threads."""
     torch.set_num_threads(threads)
-    return SlidesEvaluator(case, dtype=dtype)
+    return SlidesEvaluator(case, dtype=dtype, device=device)
+
+
+def build_trainer(case: Case, *, name: str, dtype: str, engine: str, device: str, learning_rate: float) -> Trainer:
+    """Build the first stage of such code."""
+    return SlidesTrainer(case, dtype=dtype, learning_rate=learning_rate, device=device)

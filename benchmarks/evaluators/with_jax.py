@@ -7,6 +7,7 @@ warm-up measures which is fastest on the machine.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..case import Array, Case, flatten
 from ..equations import EquationCase
-from .base import Evaluator, fastest
+from .base import Evaluator, Trainer, fastest
 from .jax_equations import mean_squares
 
 CHUNKS = (320, 640)  # points; the best of 128 to 1280 on 2x16 to 16x16
@@ -155,7 +156,69 @@ def _chunks(points: int) -> dict[str, int]:
     return {WHOLE: points} | {f"chunks of {size}": size for size in sizes if size >= CHUNKS[0] // 2}
 
 
-def build(case: Case | EquationCase, *, name: str, dtype: str, threads: int, engine: str) -> Evaluator:
+class JaxTrainer(Trainer):
+    """Adam written by hand, its epochs a loop inside one compiled function of the pack."""
+
+    def __init__(self, case: Case, *, dtype: str, learning_rate: float) -> None:
+        weights = [case.weights(member) for member in range(case.members)]
+        members = [[(jnp.asarray(w, dtype), jnp.asarray(b, dtype)) for w, b in each] for each in weights]
+        self._start = jax.tree.map(lambda *arrays: jnp.stack(arrays), *members)
+        arrays = (case.interior.T, case.g, case.elocal, case.lrb.T, case.btb.T)
+        self._data = tuple(jnp.asarray(array, dtype) for array in arrays)
+        evaluate = loss_and_gradient(len(case.interior), float(case.boundary_weight))
+        self._evaluate = jax.jit(jax.vmap(evaluate, in_axes=(0,) + (None,) * len(self._data)))
+        axes = (None, 0) + (None,) * len(self._data)
+        self._train = jax.jit(jax.vmap(adam_epochs(evaluate, learning_rate), in_axes=axes))
+
+    def start(self) -> None:
+        self._weights = self._start
+
+    def train(self, epochs: int) -> None:
+        self._weights = jax.block_until_ready(self._train(epochs, self._weights, *self._data))
+
+    def losses(self) -> list[float]:
+        return [float(loss) for loss in self._evaluate(self._weights, *self._data)[0]]
+
+
+def adam_epochs(evaluate: Any, learning_rate: float) -> Any:
+    """Return the function of (epochs, weights, *data) that returns the weights after so many epochs of Adam."""
+
+    def train(epochs: Any, weights: Any, *data: Any) -> Any:
+        def epoch(k: Any, state: Any) -> Any:
+            weights, m, v = state
+            _, gradient = evaluate(weights, *data)
+            m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, gradient)
+            v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradient)
+            first, second = 1 - 0.9 ** (k + 1), 1 - 0.999 ** (k + 1)
+            weights = jax.tree.map(
+                lambda w, m, v: w - learning_rate * (m / first) / (jnp.sqrt(v / second) + 1e-8), weights, m, v
+            )
+            return weights, m, v
+
+        nothing = jax.tree.map(jnp.zeros_like, weights)
+        return jax.lax.fori_loop(0, epochs, epoch, (weights, nothing, nothing))[0]
+
+    return train
+
+
+def build(
+    case: Case | EquationCase, *, name: str, dtype: str, threads: int, engine: str, device: str = "cpu"
+) -> Evaluator:
     """Build an evaluator with JAX, which takes its threads from the cores of the process."""
-    jax.config.update("jax_enable_x64", dtype == "float64")
+    _configure(dtype, device)
     return JaxEvaluator(case, dtype=dtype)
+
+
+def build_trainer(case: Case, *, name: str, dtype: str, engine: str, device: str, learning_rate: float) -> Trainer:
+    """Build the first stage with JAX."""
+    _configure(dtype, device)
+    return JaxTrainer(case, dtype=dtype, learning_rate=learning_rate)
+
+
+def _configure(dtype: str, device: str) -> None:
+    """Set JAX's global flags. Raises `RuntimeError` where it has no GPU but is to use one."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes most of the GPU's memory
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    jax.config.update("jax_default_matmul_precision", "highest")  # on a GPU the usual one is TF32
+    if device == "cuda" and jax.default_backend() != "gpu":
+        raise RuntimeError("this JAX sees no GPU: pip install 'jax[cuda13]'")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evaluators.slides import StrainModel
+from ..evaluators.slides import StrainModel, train_first_stage
 
 NO_LIMIT = 10**9
 
@@ -42,11 +42,7 @@ class Outcome:
 def train(model: StrainModel, schedule: Schedule) -> Outcome:
     """Train a model from its current weights and return the outcome."""
     evaluations = 0
-    adam = torch.optim.Adam(model.network.parameters(), lr=schedule.adam_lr)
-    for _ in range(schedule.epochs):
-        adam.zero_grad()
-        model.loss().backward()  # type: ignore[no-untyped-call]
-        adam.step()
+    train_first_stage(model, schedule.epochs, schedule.adam_lr)
     lbfgs = torch.optim.LBFGS(
         model.network.parameters(),
         lr=schedule.first_step,

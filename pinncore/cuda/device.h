@@ -4,9 +4,10 @@
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
 
-#define ENTRY(name, threads)                                                               \
-  extern "C" __global__ void __launch_bounds__(threads) name(const name##_arguments g) {   \
-    extern __shared__ __align__(32) unsigned char shared[];                                \
-    name##_body(g, shared);                                                                \
+// Four blocks at least fit on a processor: all registers for as many, so that none is spilled.
+#define ENTRY(name, threads)                                                                  \
+  extern "C" __global__ void __launch_bounds__(threads, 4) name(const name##_arguments g) {   \
+    extern __shared__ __align__(32) unsigned char shared[];                                   \
+    name##_body(g, shared);                                                                   \
   }
 

@@ -96,9 +96,9 @@ class LossKernel:
     def with_tape(self, depth: int, most: int, best: int) -> LossKernel:
         """Return the kernel with its tape in shared memory where a block then needs at most `best` bytes, or `most`.
 
-        `most` is what a block may have, `best` what lets several run side by side.
+        `most` is what a block may have, `best` what lets several run side by side. Two layers stay on chip anyway.
         """
-        needs_device = self.goes_back and self.shared_bytes(depth) > min(most, best)
+        needs_device = self.goes_back and depth > 2 and self.shared_bytes(depth) > min(most, best)
         return replace(self, device_tape=True) if needs_device else self
 
     def tape_bytes(self, depth: int, blocks: int) -> int:

@@ -60,7 +60,7 @@ class FusedCudaEngine(StackedEngine):
     @classmethod
     def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
         tasks = -(-points // BLOCK_POINTS) + 2
-        return len(members) * tasks * max(map(parameter_count, members)) * itemsize
+        return 2 * len(members) * tasks * max(map(parameter_count, members)) * itemsize  # the first stage has its own
 
     def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
         if picks is None and (rows is None or list(rows) == list(range(len(self.problems)))):

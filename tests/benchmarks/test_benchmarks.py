@@ -24,7 +24,7 @@ from benchmarks.jobs.lbfgs import FORMS, ITERATIONS, LBFGSJob, OwnLBFGS, Quadrat
 from benchmarks.jobs.slides_trial import Schedule
 from benchmarks.jobs.trial import OwnTrial, SlidesTrial
 from benchmarks.machine import EXTRA, describe_machine, missing
-from benchmarks.options import BenchError, Options, Shape, read_counts, read_dtypes, read_parts, read_shapes
+from benchmarks.options import PARTS, BenchError, Options, Shape, read_counts, read_dtypes, read_parts, read_shapes
 from benchmarks.parts import equations, sweep
 from benchmarks.records import Place, Status, Timing
 from benchmarks.run import Report, run_benchmark
@@ -331,7 +331,7 @@ class TestTables:
 
 class TestOptions:
     def test_are_read(self) -> None:
-        assert read_parts(["c", "a"]) == ("a", "c") and read_parts([]) == ("a", "b", "c", "d", "e", "f")
+        assert read_parts(["c", "a"]) == ("a", "c") and read_parts([]) == tuple(PARTS)
         assert read_shapes("8x8, 2x16") == (Shape(8, 8), Shape(2, 16)) and read_shapes(None) is None
         assert read_dtypes("float64") == ("float64",)
         assert read_counts("--packs", "1,4,4", most=16) == (1, 4)
@@ -386,7 +386,7 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         record = json.loads(result.stdout)
         assert json.loads(file.read_text()) == record
-        assert set(record) == {"schema", "options", "machine", "timings", "comparisons"}
+        assert set(record) == {"schema", "options", "machine", "timings", "comparisons", "machine_code"}
         assert record["options"]["shapes"] == ["1x4"] and record["machine"]["versions"]["torch"]
         assert [set(timing) for timing in record["timings"]] == [TIMING_KEYS] * len(record["timings"])
         assert [set(each) for each in record["comparisons"]] == [COMPARISON_KEYS] * len(record["comparisons"])

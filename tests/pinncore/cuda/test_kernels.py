@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pinncore import FieldData, NonlocalStrain, Problem
 from pinncore.activations import ACTIVATIONS
-from pinncore.cuda.limits import ITEM_BYTES, WIDEST, Shape, reason_against
+from pinncore.cuda.limits import ITEM_BYTES, Shape, reason_against
 from pinncore.cuda.machine import HostMachine, host_library
 from pinncore.cuda.sources import LossKernel, equation_of, step_source
 from pinncore.engines import ReferenceEngine
@@ -102,8 +102,7 @@ def test_shapes(shape: tuple[int, int], few: FieldData) -> None:
     problem = shipped("nonlocal_strain", few)
     for activation in ("tanh", "sin"):
         agrees([problem], [shape], dtype=torch.float32, activation=activation)
-        if shape[1] <= WIDEST["float64"]:
-            agrees([problem], [shape], activation=activation)
+        agrees([problem], [shape], activation=activation)
 
 
 def test_a_pack_of_sixteen_widths_and_points_in_several_blocks() -> None:

@@ -205,6 +205,8 @@ def test_a_study_for_a_gpu_is_counted_where_there_is_none() -> None:
     estimate = plan(study(resources={"device": "cuda"}), 2)
     assert estimate.device == "cuda" and estimate.seconds is None
     assert "this machine has no GPU, so nothing can be timed here" in estimate.notes
+    wide = plan(study(space={"width": {"choice": [40]}}, train={"dtype": "float32"}, resources={"device": "cuda"}), 2)
+    assert any("engine torch: width 40 is more than 24" in note for note in wide.notes)
 
 
 def test_the_packs_of_a_gpu_are_of_the_size_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
