@@ -25,7 +25,7 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY cluster /src/cluster
 COPY pinncore /src/pinncore
 COPY sweeps /src/sweeps
-RUN pip install --no-cache-dir /src
+RUN pip install --no-cache-dir "/src$([ "${TORCH}" = cpu ] || echo [gpu])"
 
 # 1000 is also the first user of most machine images, whose files Ray's launcher gives to the container.
 RUN useradd --create-home --uid 1000 pinnsweep

@@ -205,5 +205,5 @@ class FirstStage:
             tasks=0 if squares is None else squares.shape[1],
             outputs=0 if squares is None else squares.shape[2],
         )
-        source, grid = step_source(evaluator.networks.dtype_name), Grid(-(-rows // STEP_THREADS))
+        source, grid = step_source(evaluator.networks.dtype_name), Grid(STEP_THREADS, -(-rows // STEP_THREADS))
         return self._machine.prepared(source, "keep", grid, arguments, contracts=False)

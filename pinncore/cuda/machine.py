@@ -26,8 +26,9 @@ from .sources import digest_of, text_of
 
 
 class Grid(NamedTuple):
-    """Blocks of a launch in x and y, and the bytes of shared memory of each."""
+    """Threads of a block, as its entry point says, blocks in x and y, and bytes of shared memory of each."""
 
+    threads: int
     x: int
     y: int = 1
     shared: int = 0

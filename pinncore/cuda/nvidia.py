@@ -87,7 +87,6 @@ class CudaMachine(Machine):
             kind = kinds.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             own = _checked(driver.cuFuncGetAttribute(kinds.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function))
             _checked(driver.cuFuncSetAttribute(function, kind, self.shared_per_block - own))
-            threads = _checked(driver.cuFuncGetAttribute(kinds.CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function))
 
         def entry(grid: Grid, arguments: ctypes.Structure) -> None:
             pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
@@ -95,7 +94,7 @@ class CudaMachine(Machine):
                 stream = torch.cuda.current_stream(device).cuda_stream
                 _checked(
                     driver.cuLaunchKernel(
-                        *(function, grid.x, grid.y, 1, threads, 1, 1, grid.shared, stream),
+                        *(function, grid.x, grid.y, 1, grid.threads, 1, 1, grid.shared, stream),
                         *(ctypes.addressof(pointers), 0),
                     )
                 )
@@ -104,7 +103,7 @@ class CudaMachine(Machine):
 
     def _graph(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(graph):
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
 
         def replay() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..networks import Layers
 from .arguments import LossArguments, PullArguments, StepArguments, integers
-from .limits import BLOCK_POINTS, FEW_BLOCKS, fours
+from .limits import BLOCK_POINTS, FEW_BLOCKS, WARPS, fours
 from .machine import Grid, Launch, Machine
 from .sources import STEP_THREADS, Equation, LossKernel, step_source
 
@@ -132,13 +132,13 @@ class Evaluator:
             count=count,
             entries=coupled.values.shape[2],
         )
-        source, grid = step_source(self.networks.dtype_name), Grid(-(-count // STEP_THREADS), rows)
+        source, grid = step_source(self.networks.dtype_name), Grid(STEP_THREADS, -(-count // STEP_THREADS), rows)
         self._launches.append(self.machine.prepared(source, "pull", grid, arguments, contracts=False))
 
 
 def step_grid(rows: int, groups: int, terms: int) -> Grid:
     """Return the blocks of the kernel `step`, whose shared memory holds factors, terms, parts of a sum and a flag."""
-    return Grid(rows, shared=8 * (groups + terms + STEP_THREADS + 1))
+    return Grid(STEP_THREADS, rows, shared=8 * (groups + terms + STEP_THREADS + 1))
 
 
 def losses(
@@ -192,6 +192,6 @@ def losses(
             task=tasks[0],
             terms=tasks[2],
         )
-        grid = Grid(blocks, len(rows), kernel.shared_bytes(depth))
+        grid = Grid(32 * WARPS, blocks, len(rows), kernel.shared_bytes(depth))
         launches.append(machine.prepared(kernel.source, "loss", grid, arguments))
     return launches

@@ -11,8 +11,9 @@ import torch
 
 import pinncore
 from pinncore.compilation import Kernels, compile_kernels, is_compiled, kernels_of
-from pinncore.cuda.devices import gpu_of, gpus, why_no_gpu
+from pinncore.cuda.devices import gpu_of, gpus, kernel_obstacle, why_no_gpu
 from pinncore.engines import choose_engine
+from pinncore.member import engine_of
 
 from ..errors import StudyError
 from ..machine import index_of, kind_of
@@ -31,6 +32,7 @@ def prepare(spec: StudySpec, device: str, tell: Callable[[str], object] = lambda
     """
     if kind_of(device) == "cuda":
         check_gpu(device)
+        _check_kernel(spec, device)
         return measured_size(spec, device, tell=tell)
     for name in spec.values("engine"):
         choose_engine(name, torch.device(device)).check_machine()
@@ -55,6 +57,18 @@ def check_gpu(device: str) -> None:
             f"resources.device: {device}, but the GPUs that machine {host} shows are {len(gpus())}, counted from "
             "cuda:0 (CUDA_VISIBLE_DEVICES decides which). Use a smaller index, or device: cuda"
         )
+
+
+def _check_kernel(spec: StudySpec, device: str) -> None:
+    """Raise `StudyError` where a trial needs the GPU kernel, which cannot run here."""
+    gpu = gpu_of(device)
+    obstacle = None if gpu is None else kernel_obstacle(gpu)
+    if obstacle is None:
+        return
+    members = first_members(spec, min(search_of(spec).limit, LOOKED_AT))
+    if any(engine_of(member, "cuda")[0] == "fused" for member in members):
+        host = socket.gethostname()
+        raise StudyError(f"machine {host}: engine fused cannot run on its GPU: {obstacle}. Or set train.engine: torch")
 
 
 def measured_size(

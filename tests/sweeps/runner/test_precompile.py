@@ -102,6 +102,18 @@ def test_a_gpu_beyond_those_that_are_shown_is_refused(monkeypatch: pytest.Monkey
         precompile.prepare(spec, "cuda:2")
 
 
+def test_a_gpu_without_the_kernel_says_what_to_install_or_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precompile, "check_gpu", lambda device: None)
+    monkeypatch.setattr(precompile, "gpu_of", lambda device: object())
+    monkeypatch.setattr(precompile, "kernel_obstacle", lambda gpu: "the package cuda-bindings is missing")
+    monkeypatch.setattr(precompile, "largest_pack", lambda *arguments, **options: 16)
+    content: dict[str, Any] = {"study": "s", "search": {"trials": 2}, "space": {"width": {"choice": [8]}}}
+    with pytest.raises(StudyError, match=r"fused cannot run on its GPU: the package .*Or set train\.engine: torch"):
+        precompile.prepare(load_text(json.dumps(content), base=ELSEWHERE), "cuda")
+    by_torch = {**content, "train": {"engine": "torch"}}
+    assert precompile.prepare(load_text(json.dumps(by_torch), base=ELSEWHERE), "cuda") == 16
+
+
 def test_the_size_of_packs_is_measured_on_a_gpu_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
