@@ -16,6 +16,7 @@ from cluster.scratch import scratch_folder
 from pinncore.errors import PinnError
 
 from ..errors import RunLostError, StudyError, SweepError
+from ..machine import kind_of
 from ..owner.slots import SlotOffer
 from ..owner.snapshot import BestTrial, StudySnapshot
 from ..spec.study_spec import StudySpec
@@ -141,6 +142,11 @@ def _run_on(
         shares = Shares(ray, study_dir, spec.resources.priority, spec.resources.max_packs)
     pulse = Pulse(view, shares)
     try:
+        if kind_of(pulse.capacity.device) == "cuda":
+            from .precompile import looked_at, other_engines  # needs torch, which a driver does without otherwise
+
+            for reason in other_engines(looked_at(spec), pulse.capacity.device):
+                progress.message(f"warning: {reason}")
         progress.phase("opening the study, starting workers")
         node, name = ray.get_runtime_context().get_node_id(), f"owner-{uuid.uuid4().hex[:12]}"
         owner = ray.remote(OwnerActor).options(name=name, **on_node(node)).remote()  # where the driver's files are

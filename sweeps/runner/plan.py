@@ -19,7 +19,6 @@ import torch
 import pinncore
 from pinncore.cost import Clock, Timing, expected_evaluations, pack_bytes, pack_seconds, timed_extremes
 from pinncore.cuda.devices import gpu_of
-from pinncore.member import engine_of
 
 from ..machine import index_of, kind_of
 from ..owner.packing import LARGEST_PACK, grouped, pack_size, traits_of, trials_of_pack, window_size
@@ -27,7 +26,7 @@ from ..search import search_of
 from ..spec.study_spec import StudySpec
 from ..study.input_checks import warnings_of
 from .cluster_view import device_of, packs_on_gpus
-from .precompile import first_members, measured_size, missing_kernels
+from .precompile import first_members, measured_size, missing_kernels, other_engines
 
 START_SECONDS: Final = 8.0  # from Enter to the first network that trains: Ray and the first worker, on two cores
 COMPILE_SECONDS: Final = 15.0  # in addition, where kernels are not compiled yet
@@ -109,7 +108,7 @@ def plan(spec: StudySpec, cpus: int, calibrate: bool = True, *, clock: Clock = t
         device_hours=device_hours,
         timings=timings,
         how_sure=_how_sure(spec, limit, len(members), bool(timings)),
-        notes=(*_notes(spec, device, seconds, memory_mb, costs), *_other_engines(members, device)),
+        notes=(*_notes(spec, device, seconds, memory_mb, costs), *other_engines(members, device)),
         warnings=warnings_of(spec),
     )
 
@@ -234,12 +233,6 @@ def _notes(
         limit = getattr(spec.budget, name)
         if limit is not None and planned is not None and planned > limit:
             yield f"budget.{name} {limit:g} will end the study before its last trial"
-
-
-def _other_engines(members: Sequence[pinncore.Member], device: str) -> Iterable[str]:
-    """Return why members that leave the choice of the engine to us do not get the usual one."""
-    reasons = (engine_of(member, kind_of(device))[1] for member in members if member.train.engine == "auto")
-    return dict.fromkeys(reason for reason in reasons if reason is not None)
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import torch
@@ -65,8 +65,7 @@ def _check_kernel(spec: StudySpec, device: str) -> None:
     obstacle = None if gpu is None else kernel_obstacle(gpu)
     if obstacle is None:
         return
-    members = first_members(spec, min(search_of(spec).limit, LOOKED_AT))
-    if any(engine_of(member, "cuda")[0] == "fused" for member in members):
+    if any(engine_of(member, "cuda")[0] == "fused" for member in looked_at(spec)):
         host = socket.gethostname()
         raise StudyError(f"machine {host}: engine fused cannot run on its GPU: {obstacle}. Or set train.engine: torch")
 
@@ -80,15 +79,24 @@ def measured_size(
     """
     if kind_of(device) == "cpu" or spec.resources.pack != "auto":
         return None
-    limit = search_of(spec).limit
-    members = first_members(spec, min(limit, LOOKED_AT))
-    return largest_pack(members, device, wanted=limit * spec.search.replicates, measure=measure, tell=tell)
+    wanted = search_of(spec).limit * spec.search.replicates
+    return largest_pack(looked_at(spec), device, wanted=wanted, measure=measure, tell=tell)
+
+
+def other_engines(members: Sequence[pinncore.Member], device: str) -> Iterable[str]:
+    """Return why members that leave the choice of the engine to us do not get the usual one."""
+    reasons = (engine_of(member, kind_of(device))[1] for member in members if member.train.engine == "auto")
+    return dict.fromkeys(reason for reason in reasons if reason is not None)
 
 
 def missing_kernels(spec: StudySpec) -> list[Kernels]:
     """Return what the first trials need and is not compiled on this machine."""
-    members = first_members(spec, min(search_of(spec).limit, LOOKED_AT))
-    return [kernels for kernels in dict.fromkeys(map(kernels_of, members)) if not is_compiled(kernels)]
+    return [kernels for kernels in dict.fromkeys(map(kernels_of, looked_at(spec))) if not is_compiled(kernels)]
+
+
+def looked_at(spec: StudySpec) -> list[pinncore.Member]:
+    """Return the members of the first trials, which stand for all."""
+    return first_members(spec, min(search_of(spec).limit, LOOKED_AT))
 
 
 def first_members(spec: StudySpec, count: int) -> list[pinncore.Member]:
