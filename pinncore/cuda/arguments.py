@@ -21,18 +21,18 @@ class Arguments(ctypes.Structure):
         """Return arguments by name; tensors must be contiguous. What is not given is null or 0."""
         self = cls()
         self.kept = {}
-        for name, value in values.items():
-            self.give(name, value)
+        self.give(**values)
         return self
 
-    def give(self, name: str, value: Tensor | int | None) -> None:
-        """Set an argument."""
-        if isinstance(value, Tensor):
-            if not value.is_contiguous():
-                raise ValueError(f"{name} is not contiguous")
-            self.kept[name] = value
-            value = value.data_ptr() if value.numel() else None
-        setattr(self, name, value)
+    def give(self, **values: Tensor | int | None) -> None:
+        """Set arguments."""
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                if not value.is_contiguous():
+                    raise ValueError(f"{name} is not contiguous")
+                self.kept[name] = value
+                value = value.data_ptr() if value.numel() else None
+            setattr(self, name, value)
 
 
 class LossArguments(Arguments):

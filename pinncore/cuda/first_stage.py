@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from ..optim import PackedFirstOrder
 from .arguments import KeepArguments, StepArguments, integers
-from .limits import BLOCK_POINTS
 from .machine import Grid, Launch, Machine
-from .passes import Evaluator, GroupTensors, Networks, losses, step_grid
+from .passes import Evaluator, GroupTensors, Networks, error_sums, step_grid
 from .sources import STEP_THREADS, step_source
 
 MOST_EPOCHS = 1000  # of a stretch, whose coefficients are computed before it
@@ -49,19 +48,18 @@ def one_step(machine: Machine, first: PackedFirstOrder, x: Tensor, gradient: Ten
     count, device, place = len(rows), x.device, torch.as_tensor(list(rows), device=x.device)
     x, m, v = x.clone(), first.m[place], first.v[place]
     one, arguments = torch.ones(count, dtype=torch.float64, device=device), _sums_of(gradient)
-    for name, tensor in {
-        "x": x,
-        "m": m,
-        "v": v,
-        "coefficients": torch.from_numpy(coefficients).to(device),
-        "constants": torch.from_numpy(constants).to(device),
-        "rules": integers(rules, device),
-        "epochs": integers([0] * count, device),
-        "stopped": integers([0] * count, device),
-        "first_loss": one,
-        "divergence": one,
-    }.items():
-        arguments.give(name, tensor)
+    arguments.give(
+        x=x,
+        m=m,
+        v=v,
+        coefficients=torch.from_numpy(coefficients).to(device),
+        constants=torch.from_numpy(constants).to(device),
+        rules=integers(rules, device),
+        epochs=integers([0] * count, device),
+        stopped=integers([0] * count, device),
+        first_loss=one,
+        divergence=one,
+    )
     _launch(machine, gradient, arguments)
     first.m[place], first.v[place] = m, v
     return x
@@ -101,7 +99,6 @@ class FirstStage:
 
     def __init__(self, evaluator: Evaluator, errors: tuple[GroupTensors, Networks] | None) -> None:
         self._evaluator, self._machine = evaluator, evaluator.machine
-        self._arguments = evaluator.sums.arguments
         rows, size = evaluator.gradient.shape
         dtype, device = evaluator.networks.dtype, self._machine.device
         self._x, self._m, self._v = (torch.zeros(rows, size, dtype=dtype, device=device) for _ in range(3))
@@ -113,22 +110,25 @@ class FirstStage:
         self._first_losses, self._divergence = torch.zeros(2, rows, dtype=torch.float64, device=device).unbind(0)
         terms = evaluator.terms.shape[1]
         self._records = torch.zeros(MOST_RECORDS, rows, 3 + terms, dtype=torch.float64, device=device)
-        for name, tensor in {
-            "x": self._x,
-            "m": self._m,
-            "v": self._v,
-            "coefficients": self._coefficients,
-            "constants": self._constants,
-            "rules": self._rules,
-            "epochs": self._epochs,
-            "stopped": self._stopped,
-            "first_loss": self._first_losses,
-            "divergence": self._divergence,
-        }.items():
-            self._arguments.give(name, tensor)
+        evaluator.sums.arguments.give(
+            x=self._x,
+            m=self._m,
+            v=self._v,
+            coefficients=self._coefficients,
+            constants=self._constants,
+            rules=self._rules,
+            epochs=self._epochs,
+            stopped=self._stopped,
+            first_loss=self._first_losses,
+            divergence=self._divergence,
+        )
         evaluator.give(self._x)
-        self._errors = [] if errors is None else self._error_launches(*errors)
-        self._keep = self._keep_launch(errors)
+        self._errors: list[Launch] = []
+        squares = None
+        if errors is not None:
+            group, networks = errors
+            squares, self._errors = error_sums(self._machine, networks, group, self._x)
+        self._keep = self._keep_launch(squares)
 
     def run(
         self,
@@ -161,10 +161,10 @@ class FirstStage:
         for epoch in range(count):
             (self._recorded_epoch if epoch in recorded else self._epoch)()
         first.m, first.v = self._m.clone(), self._v.clone()
-        epochs, stopped, losses_, taken = self._machine.read(
+        epochs, stopped, losses, taken = self._machine.read(
             self._epochs, self._stopped, self._first_losses, self._records[: len(recorded)]
         )
-        return Stretch(self._x.clone(), epochs.tolist(), stopped.tolist(), losses_.tolist(), taken.numpy())
+        return Stretch(self._x.clone(), epochs.tolist(), stopped.tolist(), losses.tolist(), taken.numpy())
 
     @cached_property
     def _epoch(self) -> Callable[[], None]:
@@ -180,19 +180,9 @@ class FirstStage:
 
         return self._machine.graph(work)
 
-    def _error_launches(self, group: GroupTensors, networks: Networks) -> list[Launch]:
-        tasks, outputs = -(-group.inputs.shape[2] // BLOCK_POINTS), group.equation.residuals
-        rows, device = len(networks.layers), self._machine.device
-        self._squares = torch.zeros(rows, tasks, outputs, dtype=torch.float64, device=device)
-        launches = losses(self._machine, networks, group, squares=self._squares, tasks=(0, tasks, outputs))
-        for launch in launches:
-            launch.arguments.give("x", self._x)
-        return launches
-
-    def _keep_launch(self, errors: Any) -> Launch:
+    def _keep_launch(self, squares: Tensor | None) -> Launch:
         evaluator = self._evaluator
         rows, terms = evaluator.terms.shape
-        squares = None if errors is None else self._squares
         arguments = KeepArguments.of(
             loss=evaluator.loss,
             norm=evaluator.norm,

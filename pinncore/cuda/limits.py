@@ -46,6 +46,11 @@ def fours(count: int) -> int:
     return -(-count // 4) * 4
 
 
+def blocks_of(points: int) -> int:
+    """Return the number of blocks that take the points of a network."""
+    return -(-points // BLOCK_POINTS)
+
+
 def reason_against(width: int, depth: int, sizes: tuple[int, int, int], dtype: str, activation: str) -> str | None:
     """Return why the kernel does not take a network, None where it does; `sizes` are inputs, outputs, channels."""
     if width > WIDEST[dtype]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..networks import Layers
 from .arguments import LossArguments, PullArguments, StepArguments, integers
-from .limits import BLOCK_POINTS, FEW_BLOCKS, WARPS, fours
+from .limits import FEW_BLOCKS, WARPS, blocks_of, fours
 from .machine import Grid, Launch, Machine
 from .sources import STEP_THREADS, Equation, LossKernel, step_source
 
@@ -64,7 +64,7 @@ class Evaluator:
     ) -> None:
         self.machine, self.networks = machine, networks
         rows, size, device = len(networks.layers), networks.size, machine.device
-        blocks = [-(-group.inputs.shape[2] // BLOCK_POINTS) for group in groups]
+        blocks = [blocks_of(group.inputs.shape[2]) for group in groups]
         tasks, widest = sum(blocks), max(group.equation.residuals for group in groups)
         squares = torch.zeros(rows, tasks, widest, dtype=torch.float64, device=device)
         gradients = torch.zeros(rows, tasks, size, dtype=networks.dtype, device=device)
@@ -112,7 +112,7 @@ class Evaluator:
         x = x.contiguous()
         for launch in self._launches:
             if isinstance(launch.arguments, LossArguments):
-                launch.arguments.give("x", x)
+                launch.arguments.give(x=x)
 
     def run(self) -> None:
         """Launch the evaluation, and the step of the first stage where `sums` has been given one."""
@@ -141,6 +141,19 @@ def step_grid(rows: int, groups: int, terms: int) -> Grid:
     return Grid(STEP_THREADS, rows, shared=8 * (groups + terms + STEP_THREADS + 1))
 
 
+def error_sums(machine: Machine, networks: Networks, group: GroupTensors, x: Tensor) -> tuple[Tensor, list[Launch]]:
+    """Return the launches of the error at parameters [rows, size], and where its sums of squares will be.
+
+    These are [rows, tasks, outputs]; their sum is the square of the error.
+    """
+    shape = len(networks.layers), blocks_of(group.inputs.shape[2]), group.equation.residuals
+    squares = torch.zeros(shape, dtype=torch.float64, device=machine.device)
+    launches = losses(machine, networks, group, squares=squares, tasks=(0, *shape[1:]))
+    for launch in launches:
+        launch.arguments.give(x=x)
+    return squares, launches
+
+
 def losses(
     machine: Machine,
     networks: Networks,
@@ -159,7 +172,7 @@ def losses(
     for row, layers in enumerate(networks.layers):
         by_width.setdefault(fours(layers[1]), []).append(row)
     count, launches = group.inputs.shape[2], []
-    blocks, depth = -(-count // BLOCK_POINTS), len(networks.layers[0]) - 2
+    blocks, depth = blocks_of(count), len(networks.layers[0]) - 2
     columns_dtype = str(group.columns.dtype).removeprefix("torch.")
     for width, rows in by_width.items():
         kernel = LossKernel(

@@ -106,6 +106,7 @@ class LossKernel:
         return blocks * self.shape.tape_bytes(depth) if self.device_tape else 0
 
 
+@functools.cache
 def step_source(dtype: str) -> str:
     """Return the text of the kernels `step`, `keep` and `pull`, without what a compiler needs before it."""
     number = TYPES[dtype]

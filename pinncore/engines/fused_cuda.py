@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..cuda.first_stage import FirstStage, norms, one_step
-from ..cuda.limits import BLOCK_POINTS
+from ..cuda.limits import blocks_of
 from ..cuda.machine import Machine
 from ..cuda.nvidia import cuda_machine
-from ..cuda.passes import Coupled, Evaluator, GroupTensors, Networks, losses
+from ..cuda.passes import Coupled, Evaluator, GroupTensors, Networks, error_sums, losses
 from ..cuda.sources import equation_of, outputs_equation, values_equation
 from ..equations.channels import Channels
 from ..layouts import CompactLayout, Layout
@@ -59,7 +59,7 @@ class FusedCudaEngine(StackedEngine):
 
     @classmethod
     def evaluation_bytes(cls, members: Sequence[Layers], points: int, itemsize: int, device: str) -> int:
-        tasks = -(-points // BLOCK_POINTS) + 2
+        tasks = blocks_of(points) + 2
         return 2 * len(members) * tasks * max(map(parameter_count, members)) * itemsize  # the first stage has its own
 
     def evaluate(self, parameters: Tensor, rows: Sequence[int] | None = None, picks: Picks | None = None) -> Evaluation:
@@ -123,10 +123,9 @@ class FusedCudaEngine(StackedEngine):
             return super().errors(parameters, rows)
         rows = list(rows)
         own = GroupTensors(group.equation, *(tensor[rows].contiguous() for tensor in group[1:]))
-        tasks = -(-own.inputs.shape[2] // BLOCK_POINTS)
-        outputs = own.equation.residuals
-        squares = torch.zeros(len(rows), tasks, outputs, dtype=torch.float64, device=self.device)
-        self._launch(parameters, rows, own, squares=squares, tasks=(0, tasks, outputs))
+        squares, launches = error_sums(self.machine, self._networks(rows), own, parameters.contiguous())
+        for launch in launches:
+            self.machine.launch(launch)
         (found,) = self.machine.read(squares)
         return [float(np.sqrt(sum(part.flatten().tolist()))) for part in found]
 
@@ -158,13 +157,10 @@ class FusedCudaEngine(StackedEngine):
         """Return the channels [rows, outputs, channels, points] of the outputs."""
         shape = len(rows), group.equation.outputs, group.equation.channels, group.inputs.shape[2]
         outputs = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        self._launch(parameters, rows, group, outputs=outputs)
-        return outputs
-
-    def _launch(self, parameters: Tensor, rows: list[int], group: GroupTensors, **places: Any) -> None:
-        for launch in losses(self.machine, self._networks(rows), group, **places):
-            launch.arguments.give("x", parameters.contiguous())
+        for launch in losses(self.machine, self._networks(rows), group, outputs=outputs):
+            launch.arguments.give(x=parameters.contiguous())
             self.machine.launch(launch)
+        return outputs
 
     def _networks(self, rows: Sequence[int]) -> Networks:
         return Networks([self.layout.members[row] for row in rows], self.layout.size, self.activation, self.dtype)
