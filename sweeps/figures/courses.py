@@ -76,19 +76,31 @@ def error_curves(curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashab
     `curves` maps each training to (evaluations, rel_l2), arrays of shape [rows].
     """
     figure, axes = panel(9.2, 3.5)
-    alpha = max(0.25, min(0.7, 16 / max(len(curves), 1)))
-    for trial, (evaluations, error) in curves.items():
-        if trial != best:
-            indices = spread_indices(len(error), CURVE_POINTS)
-            thin = 100 * positive(error[indices])
-            axes.plot(evaluations[indices], thin, color=POINTS, linewidth=0.9, alpha=alpha)
-    if best in curves:
-        evaluations, error = curves[best]
-        axes.plot(evaluations, 100 * positive(error), color=BEST, linewidth=2, label="the best")
-        legend_above(axes)
-    readable_scale(axes, 100 * np.concatenate([error for _, error in curves.values()]))
-    axes.set(xlabel="evaluations of loss and gradient", ylabel="rel_l2 in %", title=title)
+    draw_curves(axes, in_per_cent(curves), best=best, label="rel_l2 in %")
+    axes.set_title(title)
     return figure
+
+
+def in_per_cent(curves: Mapping[Hashable, tuple[Array, Array]]) -> dict[Hashable, tuple[Array, Array]]:
+    """Return curves of (evaluations, fraction) with the fraction in per cent."""
+    return {training: (evaluations, 100 * values) for training, (evaluations, values) in curves.items()}
+
+
+def draw_curves(
+    axes: Axes, curves: Mapping[Hashable, tuple[Array, Array]], *, best: Hashable, label: str, named: str = "the best"
+) -> None:
+    """Draw a quantity, with its `label`, of trainings over their evaluations; `best` is highlighted and `named`."""
+    alpha = max(0.25, min(0.7, 16 / max(len(curves), 1)))
+    for trial, (evaluations, values) in curves.items():
+        if trial != best:
+            indices = spread_indices(len(values), CURVE_POINTS)
+            axes.plot(evaluations[indices], positive(values[indices]), color=POINTS, linewidth=0.9, alpha=alpha)
+    if best in curves:
+        evaluations, values = curves[best]
+        axes.plot(evaluations, positive(values), color=BEST, linewidth=2, label=named)
+        legend_above(axes)
+    readable_scale(axes, np.concatenate([values for _, values in curves.values()]))
+    axes.set(xlabel="evaluations of loss and gradient", ylabel=label)
 
 
 @matplotlib.rc_context(STYLE)

@@ -163,8 +163,8 @@ class KeptField:
         all slices.
         """
         if pictures[0].kind == "lines":
-            return line_figure(*(self._lines(picture, of) for picture in pictures))
-        return figure_of(*(self._map(picture, of) for picture in pictures), small=small)
+            return line_figure(*(self.lines(picture, of) for picture in pictures))
+        return figure_of(*(self.map(picture, of) for picture in pictures), small=small)
 
     def _title(self, picture: Picture, of: str) -> str:
         kind = "Error / reference" if picture.kind == "relative-error" else picture.kind.capitalize()
@@ -174,7 +174,8 @@ class KeptField:
         place = self.views[picture.view].place
         return "\n".join(part for part in (f"{kind}{log}{of}", place) if part)
 
-    def _lines(self, picture: Picture, of: str) -> Lines:
+    def lines(self, picture: Picture, of: str = "") -> Lines:
+        """Return what a picture over one coordinate shows; `of` ends its title."""
         output, (along,) = self.outputs[picture.output], self.coordinates
         symbol = output.column.symbol
         return Lines(
@@ -187,7 +188,8 @@ class KeptField:
             f"{symbol} over {along.symbol}{of}",
         )
 
-    def _map(self, picture: Picture, of: str) -> Map:
+    def map(self, picture: Picture, of: str = "") -> Map:
+        """Return what a picture over two coordinates shows; `of` ends its title."""
         output, shown = self.outputs[picture.output], self.views[picture.view].points
         plane, unit, title = self.planes[picture.view], output.column.unit, self._title(picture, of)
         if picture.kind == "error":

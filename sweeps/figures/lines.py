@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,33 +37,43 @@ class Lines:
 @matplotlib.rc_context(STYLE)
 def line_figure(*drawn: Lines) -> Figure:
     """Draw prediction and reference of each output, and the error below it."""
-    heights = [ratio for lines in drawn for ratio in ([_HEIGHT] if lines.reference is None else [_HEIGHT, _ERROR])]
+    heights = [ratio for lines in drawn for ratio in heights_of(lines)]
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
     every = iter(np.ravel(figure.subplots(len(heights), height_ratios=heights)))
     for lines in drawn:
-        order = np.argsort(lines.at, kind="stable")
-        at, predicted = lines.at[order], lines.predicted[order]
-        reference = None if lines.reference is None else lines.reference[order]
-        shown = [predicted] if reference is None else [predicted, reference]
-        factor, power = power_of_ten(max(float(np.abs(values).max()) for values in shown))
-        top = next(every)
-        if reference is not None:
-            top.plot(at, factor * reference, color=FAINT, linewidth=3.2, label="reference", solid_capstyle="round")
-        top.plot(at, factor * predicted, color=POINTS, linewidth=1.3, label="predicted", **_marks(at))
-        _label(top, f"{lines.name} {unit_label(power, lines.unit)}".strip(), at)
-        fitted_title(top, lines.title, most=26)
-        if reference is None:
-            top.set_xlabel(lines.along)
-            continue
-        legend_above(top, 2)
-        top.tick_params(axis="x", labelbottom=False)
-        below, error = next(every), predicted - reference
-        factor, power = power_of_ten(float(np.abs(error).max()))
-        below.axhline(0.0, color=INK, linewidth=0.7)
-        below.plot(at, factor * error, color=BEST, linewidth=1.1, **_marks(at))
-        _label(below, f"error {unit_label(power, lines.unit)}".strip(), at)
-        below.set_xlabel(lines.along)
+        draw([next(every) for _ in heights_of(lines)], lines)
     return figure
+
+
+def heights_of(lines: Lines) -> list[float]:
+    """Return the heights in inches of the axes that an output needs: its values and, with a reference, its error."""
+    return [_HEIGHT] if lines.reference is None else [_HEIGHT, _ERROR]
+
+
+def draw(axes: Sequence[Axes], lines: Lines) -> None:
+    """Draw prediction and reference of an output, and the error below it, on as many axes as `heights_of` says."""
+    order = np.argsort(lines.at, kind="stable")
+    at, predicted = lines.at[order], lines.predicted[order]
+    reference = None if lines.reference is None else lines.reference[order]
+    shown = [predicted] if reference is None else [predicted, reference]
+    factor, power = power_of_ten(max(float(np.abs(values).max()) for values in shown))
+    top = axes[0]
+    if reference is not None:
+        top.plot(at, factor * reference, color=FAINT, linewidth=3.2, label="reference", solid_capstyle="round")
+    top.plot(at, factor * predicted, color=POINTS, linewidth=1.3, label="predicted", **_marks(at))
+    _label(top, f"{lines.name} {unit_label(power, lines.unit)}".strip(), at)
+    fitted_title(top, lines.title, most=26)
+    if reference is None:
+        top.set_xlabel(lines.along)
+        return
+    legend_above(top, 2)
+    top.tick_params(axis="x", labelbottom=False)
+    below, error = axes[1], predicted - reference
+    factor, power = power_of_ten(float(np.abs(error).max()))
+    below.axhline(0.0, color=INK, linewidth=0.7)
+    below.plot(at, factor * error, color=BEST, linewidth=1.1, **_marks(at))
+    _label(below, f"error {unit_label(power, lines.unit)}".strip(), at)
+    below.set_xlabel(lines.along)
 
 
 @matplotlib.rc_context(STYLE)

@@ -90,7 +90,7 @@ def figure_of(*maps: Map, small: bool = False) -> Figure:
     heights = [_height(each.plane, small=small) for each in maps]
     figure = Figure(figsize=((_SMALL if small else _SIZE)[0], sum(heights)), layout="compressed")
     for axes, each in zip(np.ravel(figure.subplots(len(maps), height_ratios=heights)), maps, strict=True):
-        _draw(axes, each, small=small)
+        draw(axes, each, small=small)
     return figure
 
 
@@ -167,7 +167,7 @@ def _height(plane: Plane, *, small: bool) -> float:
     return min(height, above + plane.proportion * (width - beside))
 
 
-def _draw(axes: Axes, drawn: Map, *, small: bool) -> None:
+def draw(axes: Axes, drawn: Map, *, small: bool) -> None:
     """Draw one map on its axes."""
     plane, scale, surface = drawn.plane, drawn.scale, drawn.plane.surface
     axes.grid(False)

@@ -24,12 +24,19 @@ from .page import Html, figures, paragraph, section, tag
 _MOST_DRAWN: Final = 2  # coordinates up to which a residual is drawn
 
 
-def maps(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
-    """Return the pictures of the best trial's field, and what they show."""
+def kept_field(study: ReportStudy) -> KeptField | None:
+    """Return the field of the best trial, None where it was not kept."""
     problem = study.problem
     if not study.field:
+        return None
+    return KeptField(problem.coordinates, problem.outputs, study.field, problem.marks_on(study.problem_settings))
+
+
+def maps(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
+    """Return the pictures of the best trial's field, and what they show."""
+    problem, kept = study.problem, kept_field(study)
+    if kept is None:
         return paragraph("The field was not kept (results: fields in the study file).")
-    kept = KeptField(problem.coordinates, problem.outputs, study.field, problem.marks_on(study.problem_settings))
     if not kept.is_drawable:
         return paragraph("The field is not drawn: it has too few points, or values that are not finite.")
     rows = kept.rows

@@ -45,8 +45,8 @@ class Gallery:
         taken = [name for name in self.files if (folder / name).exists()]
         if taken:
             raise StudyError(
-                f"{folder} has these figures already: {listed(taken, 3)}. Add --force to replace them, or give another "
-                "folder"
+                f"{folder} has these figures already: {listed(taken, 3)}. Add --force (in Python: force=True) to "
+                "replace them, or give another folder"
             )
 
     def save(self, folder: Path) -> tuple[Path, ...]:

@@ -20,7 +20,7 @@ from .data import ReportStudy, is_finite
 from .gallery import Gallery
 from .page import Html, figures, paragraph, section, table, tag
 
-CURVES_SHOWN: Final = 100
+_CURVES_SHOWN: Final = 100
 
 
 def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
@@ -37,8 +37,8 @@ def training(study: ReportStudy, best: Row, gallery: Gallery) -> Html:
         caption=True,
     )
     by_stage, pictures = _by_stage(study, curve, gallery), []
-    number = max(1, CURVES_SHOWN // study.ranking.replicates)
-    curves = _curves(study, study.ranked["trial"].to_pylist()[:number])
+    number = curves_shown(study)
+    curves = curves_of(study, study.ranked["trial"].to_pylist()[:number])
     if len(curves) > 1:
         title = f"The {number} best trials" if study.ranked.num_rows > number else "All complete trials"
         title += ", every replicate" if study.several else ""
@@ -90,15 +90,20 @@ def _shares(study: ReportStudy, row: Row, terms: list[str]) -> dict[str, float]:
     return {term: part / total for term, part in parts.items()}
 
 
-def _curves(study: ReportStudy, trials: list[int]) -> dict[Any, tuple[Any, Any]]:
-    """Return evaluations and error of every complete replicate of some trials, by (trial, replicate)."""
+def curves_shown(study: ReportStudy) -> int:
+    """Return how many trials a picture shows the curves of, at most."""
+    return max(1, _CURVES_SHOWN // study.ranking.replicates)
+
+
+def curves_of(study: ReportStudy, trials: list[int], metric: str = "rel_l2") -> dict[Any, tuple[Any, Any]]:
+    """Return evaluations and a metric of every complete replicate of some trials, by (trial, replicate)."""
     rows = study.rows
     finished = rows.filter(pc.and_(pc.is_in(rows["trial"], pa.array(trials)), pc.equal(rows["state"], COMPLETE)))
-    columns = ("trial", "replicate", "evaluations", "rel_l2")
+    columns = ("trial", "replicate", "evaluations", metric)
     points = study.read("curves", columns=columns, where=ds.field("trial").isin(trials)).drop_null()
     curves = {}
     for trial, replicate in sorted(zip(finished["trial"].to_pylist(), finished["replicate"].to_pylist(), strict=True)):
         own_points = points.filter(pc.and_(pc.equal(points["trial"], trial), pc.equal(points["replicate"], replicate)))
         if own_points.num_rows:
-            curves[trial, replicate] = (own_points["evaluations"].to_numpy(), own_points["rel_l2"].to_numpy())
+            curves[trial, replicate] = (own_points["evaluations"].to_numpy(), own_points[metric].to_numpy())
     return curves
