@@ -25,6 +25,10 @@ class SweepError(Exception):
 
     exit_code = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that a notebook shows: the message alone."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @dataclass(frozen=True)
 class Mistake:

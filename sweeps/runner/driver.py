@@ -28,6 +28,7 @@ from ..study.input_checks import warnings_of
 from ..study.loading import load_spec, read_spec
 from ..study.log import log_exception
 from ..study.study_file import SPEC_FILE
+from ..trackers.outlets import Outlets, refuse_unready
 from .cluster_view import ClusterView
 from .fair_share import Shares
 from .preflight import Expected, check_nodes, expected_here, last_line
@@ -77,8 +78,10 @@ def run(
     Raises `SpecError` and `StudyError` before anything is started or written, `RunLostError` where the run is cut
     short.
     """
-    with Progress(Console(stderr=False), plain, began=began) as progress, on_signals([signal.SIGTERM], _interrupt):
+    console = Console(force_jupyter=False)  # in a notebook, rich would make every line an output of its own
+    with Progress(console, plain, began=began) as progress, on_signals([signal.SIGTERM], _interrupt):
         spec, root = _study(target, root, [*overrides, *([f"search.trials={trials}"] if trials else [])])
+        refuse_unready(spec)
         study_dir, is_new = open_folder(root, spec)
         refuse_held(study_dir)  # the owner checks this too, but only after Ray has started
         for warning in warnings_of(spec):
@@ -87,19 +90,20 @@ def run(
         place = study_dir if remote is None else f"{remote}, from {study_dir}"
         progress.message(f"{'starting' if is_new else 'resuming'} study {spec.study} in {place}")
         progress.phase("starting Ray" if address is None else f"joining the Ray cluster at {address}")
-        try:
-            with RayCluster(address, cpus) as cluster:
-                try:
-                    return _run_on(cluster, spec, study_dir, progress, retry, leave)
-                except KeyboardInterrupt:
-                    progress.phase("stopping Ray")  # which may still be starting
-                    raise
-        except KeyboardInterrupt:
-            return RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
-        except (SweepError, PinnError):
-            raise
-        except Exception as problem:
-            raise RunLostError(f"{log_exception(study_dir, 'driver', problem)}. {RESUME}") from problem
+        with Outlets(spec, study_dir, remote, progress.message) as outlets:
+            try:
+                with RayCluster(address, cpus) as cluster:
+                    try:
+                        return _run_on(cluster, spec, study_dir, progress, outlets, retry, leave)
+                    except KeyboardInterrupt:
+                        progress.phase("stopping Ray")  # which may still be starting
+                        raise
+            except KeyboardInterrupt:
+                return RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
+            except (SweepError, PinnError):
+                raise
+            except Exception as problem:
+                raise RunLostError(f"{log_exception(study_dir, 'driver', problem)}. {RESUME}") from problem
 
 
 def _study(target: Path, root: Path, overrides: Sequence[str]) -> tuple[StudySpec, Path]:
@@ -130,6 +134,7 @@ def _run_on(
     spec: StudySpec,
     study_dir: Path,
     progress: Progress,
+    outlets: Outlets,
     retry: Sequence[int],
     leave: Leave | None,
 ) -> RunOutcome:
@@ -158,7 +163,12 @@ def _run_on(
             _wait_begun(ray, begun)  # the owner takes the lock, which every node must see
             check_nodes(ray, study_dir)
             expected = expected_here(study_dir)
-        stopped = RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None)
+
+        def left() -> None:
+            assert leave is not None
+            outlets.lost("the Ray cluster is gone")
+            leave(RunOutcome(EXIT_INTERRUPTED, study_dir, {}, None))
+
         watcher = Watcher(
             ray,
             owner,
@@ -168,7 +178,8 @@ def _run_on(
             study_dir,
             cluster,
             wait_min=spec.resources.wait_min,
-            leave=leave and (lambda: leave(stopped)),
+            leave=None if leave is None else left,
+            tell=outlets.update,
         )
         with watcher, watcher.stops_on_signals():
             from .tune import WorkerContext
@@ -176,7 +187,7 @@ def _run_on(
             context = WorkerContext(str(study_dir.absolute()), name, node, expected, spec)
             is_cut_short = _fit(owner, context, view, first)
         _wait_begun(ray, begun)
-        return _outcome(ray, owner, watcher, study_dir, progress, is_cut_short=is_cut_short)
+        return _outcome(ray, owner, watcher, study_dir, progress, outlets, is_cut_short=is_cut_short)
     except ray.exceptions.RayError as problem:
         cause = "its process died" if isinstance(problem, ray.exceptions.ActorDiedError) else last_line(problem)
         raise RunLostError(f"the owner of {study_dir} is gone ({cause}). {RESUME}") from None
@@ -203,7 +214,7 @@ def _fit(owner: Any, context: WorkerContext, view: ClusterView, first: SlotOffer
     """Let Tune run workers until the owner has nothing left for them. Return whether Ctrl-C cut it short."""
     from ray import tune
 
-    from .tune import SlotScheduler, SlotSearcher, SlotStopper, slot_trainable
+    from .tune import NoReport, SlotScheduler, SlotSearcher, SlotStopper, slot_trainable
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         request = view.request(config["device"])
@@ -223,6 +234,7 @@ def _fit(owner: Any, context: WorkerContext, view: ClusterView, first: SlotOffer
                 storage_path=str(scratch),
                 stop=SlotStopper(owner),
                 verbose=0,
+                progress_reporter=NoReport(),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
             ),
@@ -235,7 +247,14 @@ def _fit(owner: Any, context: WorkerContext, view: ClusterView, first: SlotOffer
 
 
 def _outcome(
-    ray: Any, owner: Any, watcher: Watcher, study_dir: Path, progress: Progress, *, is_cut_short: bool
+    ray: Any,
+    owner: Any,
+    watcher: Watcher,
+    study_dir: Path,
+    progress: Progress,
+    outlets: Outlets,
+    *,
+    is_cut_short: bool,
 ) -> RunOutcome:
     """Return the outcome of a run as its owner sees it. Raises `RunLostError` where the run was lost."""
     if watcher.owner_is_gone:
@@ -247,10 +266,15 @@ def _outcome(
         reason = watcher.lost or f"results could not be recorded ({snapshot.broken})"
         raise RunLostError(f"{study_dir}: {reason}. {RESUME}")
     progress.update(snapshot)
+    for line in outlets.update(snapshot):
+        progress.message(line)
     left = snapshot.limit - sum(counts[state] for state in FINISHED)
     exit_code = EXIT_INTERRUPTED if stopped else EXIT_FAILURES if snapshot.failures else EXIT_DONE
+    reason = "stopped" if stopped else "finished"
     if left > 0 and not stopped:
+        reason = "over budget" if snapshot.over_budget else "unfinished"
         cause = snapshot.over_budget or "their packs could not be trained to the end"
         progress.message(f"{left} trials are unfinished: {cause}. {RESUME}")
         exit_code = exit_code if snapshot.over_budget else EXIT_FAILURES
+    outlets.end(reason, snapshot.over_budget or "" if reason == "over budget" else "")
     return RunOutcome(exit_code, study_dir, counts, snapshot.best)

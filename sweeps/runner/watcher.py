@@ -102,7 +102,7 @@ class Watcher:
 
     The first signal lets every worker finish its step and write a checkpoint. The second one, or STOP_PATIENCE_S after
     the first, ends the run at once. `leave` ends a process that Ray would abort, once all is saved; without it the main
-    thread is interrupted.
+    thread is interrupted. `tell` is called with every snapshot and returns lines to show; it must wait for nothing.
     """
 
     def __init__(
@@ -117,10 +117,12 @@ class Watcher:
         *,
         wait_min: float,
         leave: Callable[[], None] | None,
+        tell: Callable[[StudySnapshot], Iterable[str]] = lambda snapshot: (),
     ) -> None:
         self._ray, self._actor, self._progress, self._pulse = ray, actor, progress, pulse
         self._begun, self._has_begun = begun, False
         self._study_dir, self._cluster, self._wait_s, self._leave = study_dir, cluster, 60 * wait_min, leave
+        self._tell = tell
         self._over, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._is_blind = False  # the progress view has failed
@@ -202,6 +204,8 @@ class Watcher:
             self._unfit.add(reason)
             self._show(self._progress.message, f"warning: {reason}")
         self._wait_for_places(snapshot)
+        for line in self._tell(snapshot):
+            self._show(self._progress.message, line)
 
     def _wait_for_places(self, snapshot: StudySnapshot) -> None:
         """Say that a cluster without room for a pack is waited for; interrupt the run after `resources.wait_min`."""

@@ -15,7 +15,7 @@ from . import configurations, model
 from .conditions import never_active, possible_values, with_conditions
 from .dimensions import KINDS, Dimension, Range, dimension
 from .mistakes import Sections, did_you_mean, keys_in
-from .sections import SearchSettings
+from .sections import SearchSettings, TrackSettings
 from .sources import DATA_FILES, FILE_PREFIX, absolute_source
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
@@ -71,6 +71,8 @@ def assemble(
         "resources": file.resources,
         "budget": file.budget,
         "results": file.results,
+        "track": _track(file.track, base),
+        "notify": file.notify,
         "state": file.state if file.state is None or URL.match(file.state) else _absolute_path(file.state, base),
     }, mistakes
 
@@ -168,6 +170,15 @@ def _absolute(field: str, value: Any, base: Path) -> Any:
             for key, item in value.items()
         }
     return value
+
+
+def _track(track: TrackSettings, base: Path) -> TrackSettings:
+    """Return the trackers with the folder of event files made absolute."""
+    tensorboard = track.tensorboard
+    if tensorboard is None or tensorboard.folder is None:
+        return track
+    folder = _absolute_path(tensorboard.folder, base)
+    return track.model_copy(update={"tensorboard": tensorboard.model_copy(update={"folder": folder})})
 
 
 def _absolute_path(path: str, base: Path) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final
 
+from cluster.hiding import holds_login, visible_text
 from pinncore.errors import SettingError
 from pinncore.settings import TrainSettings, hints
 
@@ -58,6 +59,8 @@ def content_mistakes(spec: StudySpec, *, unsure: Set[str]) -> list[Mistake]:
         search_mistakes(spec, unsure=unsure),
         impossible_combinations(spec, TrainSettings, spec.train, unsure),
         _state(spec),
+        _track(spec),
+        _notify(spec, unsure),
     ]
     return [mistake for check in checks for mistake in check]
 
@@ -134,6 +137,27 @@ def _state(spec: StudySpec) -> Iterator[Mistake]:
     if secret:
         hint = "Set it in PGPASSWORD or ~/.pgpass, where libpq finds it."
         yield Mistake("state", shown, "must not contain a password", hint)
+
+
+def _track(spec: StudySpec) -> Iterator[Mistake]:
+    """Yield a mistake where a tracking URI holds a password or a token."""
+    mlflow = spec.track.mlflow
+    if mlflow is not None and mlflow.uri is not None and holds_login(mlflow.uri):
+        hint = "MLflow takes it from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        yield Mistake("track.mlflow.uri", visible_text(mlflow.uri), "must not contain a password", hint)
+
+
+def _notify(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield a mistake where the command of a notification has no words, or an open quote."""
+    if "command" in unsure or spec.notify.command is None:
+        return
+    hint = "Write it as a list of words: [PROGRAM, ARGUMENT]."
+    try:
+        if not "".join(spec.notify.words[:1]):
+            yield Mistake("notify.command", spec.notify.command, "must name a program", hint)
+    except ValueError as problem:
+        rule = f"cannot be split into words ({str(problem).lower()})"
+        yield Mistake("notify.command", spec.notify.command, rule, hint)
 
 
 def impossible(

@@ -12,7 +12,8 @@ from ..errors import StudyError
 from . import yaml_text
 from .study_spec import StudySpec
 
-MAY_CHANGE = ("resources", "budget", "results", "state")  # sections that a later start may change, like search.trials
+# sections that a later start may change, like search.trials
+MAY_CHANGE = ("resources", "budget", "results", "track", "notify", "state")
 
 
 def identity_sha256(spec: StudySpec) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..errors import NOT_GIVEN, Mistake, listed
@@ -33,7 +33,11 @@ _RULES: Final = {  # of keys that take values of several kinds
     "search.pruner": "must be the name of a pruner or a mapping of keys to values",
     "search.list": "must be a list of mappings or the path of a table",
     "resources.device": "must be cuda:N, N the index of a GPU",
+    "track.mlflow.uri": "must be a tracking URI, such as http://HOST:5000 or sqlite:////PATH/mlflow.db",
+    "notify.command": "must be a list of words, or text",
+    "notify.webhook": "must be http://..., https://... or env:NAME, the name of a variable that holds such an address",
 }
+_SECRET: Final = ("webhook",)  # keys whose values are never shown, wherever they stand
 _BOUND: Final = {
     "greater_than_equal": ("ge", "must be at least"),
     "greater_than": ("gt", "must be greater than"),
@@ -66,8 +70,13 @@ def mistakes_of(errors: Iterable[Mapping[str, Any]], raw: Mapping[str, Any], sec
         if before is not None and before.rule != mistake.rule:
             rule = f"{before.rule} or {mistake.rule.removeprefix('must be ')}"
             mistake = Mistake(before.path, before.value, rule, before.hint or mistake.hint)
-        by_path[mistake.path] = mistake
+        by_path[mistake.path] = _without_secret(mistake)
     return list(by_path.values())
+
+
+def _without_secret(mistake: Mistake) -> Mistake:
+    is_secret = mistake.path.rpartition(".")[2] in _SECRET
+    return replace(mistake, value=NOT_GIVEN) if is_secret else mistake
 
 
 def in_file_order(mistakes: Sequence[Mistake], raw: Mapping[str, Any]) -> list[Mistake]:
@@ -166,6 +175,8 @@ def _way_out(keys: Sequence[str | int], value: Any, kind: str = "") -> str:
         return "Write `study: NAME`; results go into a folder of that name."
     if kind == "model_type" and keys[0] == "space" and len(keys) == 2:
         return "Write it as {choice: [one, another]} or as a range."
+    if kind == "model_type" and keys[0] == "track":
+        return "Write {} for its defaults." if len(keys) > 1 else "For example: track: {tensorboard: {}}."
     if is_no_value(value) and _may_be_left_out(keys, kind):
         return LEFT_OUT
     if kind in ("int_type", "float_type") and isinstance(value, str):

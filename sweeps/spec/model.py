@@ -22,7 +22,17 @@ from pinncore.problems.record import ProblemRecord
 from pinncore.settings import TrainSettings, description, hints
 
 from .dimensions import KINDS, RANGES
-from .sections import LISTED, STRICT, BudgetSettings, PrunerSettings, ResourceSettings, ResultSettings, SearchSettings
+from .sections import (
+    LISTED,
+    STRICT,
+    BudgetSettings,
+    NotifySettings,
+    PrunerSettings,
+    ResourceSettings,
+    ResultSettings,
+    SearchSettings,
+    TrackSettings,
+)
 
 _WHEN = "The dimension exists where each of these other swept fields has the value given, or one of the list given."
 _PROBLEM = "The equation to solve: a name, FILE.py:CLASS, or PACKAGE.MODULE:CLASS."
@@ -66,6 +76,8 @@ def study_file(*records: ProblemRecord, for_editors: bool = False) -> type[BaseM
             "resources": (ResourceSettings, _section(ResourceSettings, "Where packs train, and how many at once.")),
             "budget": (BudgetSettings, _section(BudgetSettings, "Limits that end the study early.")),
             "results": (ResultSettings, _section(ResultSettings, "What is kept of each trial.")),
+            "track": (TrackSettings, _section(TrackSettings, "Trackers that finished trials are sent to.")),
+            "notify": (NotifySettings, _section(NotifySettings, "Who is told about a run, and of what.")),
             "state": (
                 str | None,
                 Field(
@@ -82,6 +94,7 @@ def section_keys(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
     """Return the valid keys of each section of a study file; "" is the file itself."""
     models = {name: cast(Any, field.annotation) for name, field in model.model_fields.items()}
     models["search.pruner"] = PrunerSettings
+    models |= {f"track.{name}": field.annotation for name, field in TrackSettings.model_fields.items()}
     by_section = {
         name: tuple(field.alias or key for key, field in section.model_fields.items())
         for name, section in models.items()

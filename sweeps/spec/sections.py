@@ -5,6 +5,7 @@ Rules and descriptions of keys are written here once, for the check, the JSON sc
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -36,9 +37,23 @@ NUMBERED_GPU: Final = r"^cuda:(0|[1-9][0-9]{0,2})$"
 LISTED: Final = Discriminator(_one_or_list)
 
 
+ADDRESS: Final = r"https?://[^\s/]+\S*"  # of a webhook
+FROM_ENVIRONMENT: Final = "env:"  # before the name of the variable that holds a webhook's address
+LIBRARIES: Final = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}  # of trackers, by their names
+
+
 def _as_mapping(pruner: Any) -> Any:
     """Return the mapping that the bare name of a pruner stands for."""
     return {"kind": pruner} if isinstance(pruner, str) else pruner
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """Remove the default from the JSON schema of a key that may be left out but must not be null."""
+    schema.pop("default", None)
+
+
+def _tracker(sentence: str) -> Any:
+    return Field(default=None, description=f"{sentence}; left out: not used.", json_schema_extra=_without_default)
 
 
 class PrunerSettings(BaseModel):
@@ -229,3 +244,99 @@ class ResultSettings(BaseModel):
 
     fields: Literal["all", "none"] = Field(default="all", description="Trials whose predicted field is kept.")
     weights: Literal["all", "none"] = Field(default="all", description="Trials whose weights are kept.")
+
+
+class TensorBoardSettings(BaseModel):
+    """Runs as event files for TensorBoard."""
+
+    model_config = STRICT
+
+    folder: str | None = Field(
+        default=None,
+        description="Folder of the event files, which several studies may share; null: tensorboard in the study's "
+        "folder.",
+    )
+
+
+class MLflowSettings(BaseModel):
+    """Runs in an MLflow server or store."""
+
+    model_config = STRICT
+
+    uri: Annotated[str, Field(pattern=r"^(databricks|[A-Za-z][A-Za-z0-9+.-]*:\S+)$")] | None = Field(
+        default=None,
+        description="Tracking URI, without a password; null: that of MLFLOW_TRACKING_URI, else the file mlflow.db "
+        "beside the study's folder.",
+    )
+    experiment: Annotated[str, MinLen(1)] | None = Field(
+        default=None, description="Experiment that holds the runs; null: the name of the study."
+    )
+
+
+class WandbSettings(BaseModel):
+    """Runs in Weights & Biases."""
+
+    model_config = STRICT
+
+    project: Annotated[str, MinLen(1)] = Field(default="pinnsweep", description="Project that holds the runs.")
+    entity: Annotated[str, MinLen(1)] | None = Field(
+        default=None, description="User or team that owns the project; null: your default at W&B."
+    )
+    mode: Literal["online", "offline"] | None = Field(
+        default=None,
+        description="online, or offline: only into the study's folder, from where wandb sync sends it later; null: as "
+        "WANDB_MODE says, else online.",
+    )
+
+
+class TrackSettings(BaseModel):
+    """Trackers that finished trials are sent to, each with its own settings."""
+
+    model_config = STRICT
+
+    tensorboard: TensorBoardSettings = _tracker("Writes event files for TensorBoard")
+    mlflow: MLflowSettings = _tracker("Sends every finished trial to MLflow")
+    wandb: WandbSettings = _tracker("Sends every finished trial to Weights & Biases")
+
+    @property
+    def chosen(self) -> dict[str, TensorBoardSettings | MLflowSettings | WandbSettings]:
+        """Return the settings of the trackers that are used, by their names."""
+        return {name: settings for name in LIBRARIES if (settings := getattr(self, name)) is not None}
+
+
+class NotifySettings(BaseModel):
+    """A program and a webhook that are told what happens to a run."""
+
+    model_config = STRICT
+
+    command: (
+        Annotated[
+            Annotated[str, MinLen(1), Tag("one")] | Annotated[list[str], MinLen(1), Tag("list")],
+            LISTED,
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Program to start with the event as JSON on its standard input and in PINNSWEEP_* variables: a "
+        "list of words, or text that is split into words as a shell does; no shell runs it.",
+    )
+    webhook: Annotated[str, Field(pattern=rf"^({ADDRESS}|env:[A-Za-z_][A-Za-z0-9_]*)$")] | None = Field(
+        default=None,
+        description="Address that gets the event as JSON, such as an incoming webhook of Slack or Mattermost; env:NAME "
+        "takes it from a variable of the environment and so keeps it out of the study.",
+    )
+    on: Annotated[tuple[Literal["end", "failure", "target"], ...], MinLen(1)] = Field(
+        default=("end", "failure", "target"),
+        description="Events: end (of a run, whatever the reason), failure (the first failed trial of a run), target "
+        "(budget.target is reached).",
+    )
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether anybody is told."""
+        return self.command is not None or self.webhook is not None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the words of the command, none without one. Raises `ValueError` for an open quote."""
+        return tuple(shlex.split(self.command) if isinstance(self.command, str) else self.command or ())

@@ -24,7 +24,7 @@ from ..inputs.opening import open_table
 from . import conditions, yaml_text
 from .constraints import Constraint
 from .dimensions import Dimension, contains
-from .sections import BudgetSettings, ResourceSettings, ResultSettings, SearchSettings
+from .sections import BudgetSettings, NotifySettings, ResourceSettings, ResultSettings, SearchSettings, TrackSettings
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class StudySpec:
     resources: ResourceSettings
     budget: BudgetSettings
     results: ResultSettings
+    track: TrackSettings
+    notify: NotifySettings
     state: str | None = None
 
     @property
@@ -129,6 +131,8 @@ class StudySpec:
         dimensions = {} if self.search.traits.reads_list else self.space
         models = {"search": self.search, "resources": self.resources, "budget": self.budget, "results": self.results}
         sections = {name: section.model_dump(mode="json", by_alias=True) for name, section in models.items()}
+        sections["track"] = {name: tracker.model_dump(mode="json") for name, tracker in self.track.chosen.items()}
+        sections["notify"] = self.notify.model_dump(mode="json")
         return copy.deepcopy(
             {
                 "study": self.study,

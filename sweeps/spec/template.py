@@ -152,7 +152,11 @@ def _keys(problem: ProblemRecord, given: dict[str, Any]) -> Iterator[tuple[str, 
             path = f"{name}.{about.alias or key}"
             if (about.alias or key) in (*given.get(name, {}), *given["space"]):
                 continue
-            if about.default_factory is PrunerSettings:
+            if name == "track":
+                yield path, {}, about.description
+                for part, rule in about.annotation.model_fields.items():
+                    yield f"{path}.{part}", rule.default, rule.description or ""
+            elif about.default_factory is PrunerSettings:
                 yield path, PrunerSettings().kind, about.description
                 for part, rule in list(PrunerSettings.model_fields.items())[1:]:
                     yield f"{path}.{part}", rule.default, rule.description or ""
@@ -162,7 +166,8 @@ def _keys(problem: ProblemRecord, given: dict[str, Any]) -> Iterator[tuple[str, 
 
 def _lines(path: str, value: Any, description: str) -> list[str]:
     plain = list(value) if isinstance(value, tuple) else value
-    key = yaml_text.write({path: plain}).strip().removeprefix("{").removesuffix("}")
+    key = yaml_text.write({path: plain}).strip()
+    key = key[1:-1] if key.startswith("{") else key
     return textwrap.wrap(
         f"{key}{MARK}{description}",
         _WIDTH,

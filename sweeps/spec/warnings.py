@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from .combinations import grid_count
+from .sections import FROM_ENVIRONMENT
 from .study_spec import StudySpec
 
 _MOST_COUNTED: Final = 100_000  # combinations of connected fields that are counted one by one
@@ -31,6 +32,11 @@ def of_choices(spec: StudySpec) -> tuple[str, ...]:
         )
     if min(spec.values("epochs")) == 0 and min(spec.values("iterations")) == 0:
         warnings.append("epochs 0 with iterations 0 trains nothing: such a trial keeps its initial weights.")
+    if spec.notify.webhook is not None and not spec.notify.webhook.startswith(FROM_ENVIRONMENT):
+        warnings.append(
+            "notify.webhook: whoever can read the study can read this address and write to it. env:NAME takes it from "
+            "the environment."
+        )
     return tuple(warnings)
 
 

@@ -6,8 +6,11 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import importlib.util
 import os
+import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +29,7 @@ from ..spec.assembly import URL
 from ..spec.checks import impossible, impossible_combinations
 from ..spec.combinations import possible
 from ..spec.mistakes import did_you_mean, nearest
+from ..spec.sections import ADDRESS, FROM_ENVIRONMENT, LIBRARIES
 from ..spec.sources import DATA_FILES, DATA_KEYS, FILE_PREFIX, TRIAL_PREFIX, split_source
 from ..spec.study_spec import StudySpec, as_setting
 from ..spec.warnings import of_choices
@@ -40,7 +44,7 @@ def warnings_of(spec: StudySpec) -> tuple[str, ...]:
     """Return warnings about choices and data that are allowed but likely to mislead. Raises `DataError`."""
     about_data = [warning for problem in spec.problems_on_data() for warning in problem.data_warnings]
     about_engine = () if "auto" not in spec.values("engine") else (_engine_of("auto", _fixed_problem(spec)),)
-    more = dict.fromkeys([*about_data, *filter(None, about_engine)])
+    more = dict.fromkeys([*about_data, *filter(None, about_engine), *map(str, not_ready(spec))])
     return (*of_choices(spec), *spec.problem_class.advice(spec.values), *more)
 
 
@@ -219,6 +223,30 @@ def of_state(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
         yield Mistake("state", state, "is a file, not a folder")
 
 
+def of_trackers(spec: StudySpec, unsure: Set[str]) -> Iterator[Mistake]:
+    """Yield the trackers whose library is not installed."""
+    for name in spec.track.chosen:
+        library = importlib.util.find_spec(LIBRARIES[name])
+        if library is None or library.origin is None:  # a folder of that name is none
+            rule = f"needs the package {LIBRARIES[name]}, which is not installed"
+            yield Mistake(f"track.{name}", NOT_GIVEN, rule, f"pip install 'pinnsweep[{name}]' installs it.")
+
+
+def not_ready(spec: StudySpec) -> Iterator[Mistake]:
+    """Yield what a notification needs and this machine lacks; another machine that runs the study may have it."""
+    notify = spec.notify
+    if notify.webhook is not None and notify.webhook.startswith(FROM_ENVIRONMENT):
+        variable = notify.webhook.removeprefix(FROM_ENVIRONMENT)
+        address = os.environ.get(variable, "").strip()
+        if not re.fullmatch(ADDRESS, address):
+            rule = f"the variable {variable} {'holds no address' if address else 'is not set'}"
+            hint = f"export {variable}=https://..., or leave it out: --set notify.webhook=null."
+            yield Mistake("notify.webhook", NOT_GIVEN, rule, hint)
+    if notify.command is not None and shutil.which(notify.words[0]) is None:
+        hint = "Give the path of a program, or leave it out: --set notify.command=null."
+        yield Mistake("notify.command", notify.words[0], "there is no such program", hint)
+
+
 def _wrong_trial(path: str, init: str, shapes: Sequence[Layers]) -> Iterator[Mistake]:
     source = split_source(init)
     if source is None:
@@ -321,4 +349,7 @@ def _places(spec: StudySpec, field: str, unsure: Set[str]) -> Iterator[tuple[str
         yield f"{section}.{field}", getattr(spec, section)[field]
 
 
-FILE_CHECKS: Final = (of_problem, of_points, of_data, of_held_out, of_initial_weights, of_other_studies, of_state)
+FILE_CHECKS: Final = (
+    *(of_problem, of_points, of_data, of_held_out, of_initial_weights, of_other_studies, of_state),
+    of_trackers,
+)

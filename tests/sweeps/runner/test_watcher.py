@@ -69,6 +69,7 @@ class Scene:
 
     def __init__(self, folder: Path, *, wait_min: float = 1.0) -> None:
         self.owner, self.view, self.left, self.head_is_gone = Owner(), View(), threading.Event(), False
+        self.told: list[str] = []  # lines to show, of what is told to others
         self.pulse = SimpleNamespace(capacity=ClusterCapacity(1, "cpu"), share=None, missing="", silent_s=0.0)
         ray = SimpleNamespace(
             exceptions=exceptions,
@@ -85,6 +86,7 @@ class Scene:
             SimpleNamespace(is_shared=False, head_is_gone=lambda: self.head_is_gone),  # type: ignore[arg-type]
             wait_min=wait_min,
             leave=self.left.set,
+            tell=lambda snapshot: [self.told.pop()] if self.told else [],
         )
 
 
@@ -142,6 +144,13 @@ def test_a_cluster_without_a_place_is_waited_for_and_not_for_ever(start_scene: C
     eventually(lambda: scene.watcher.lost)
     assert scene.view.messages == [f"waiting for the cluster: {scene.pulse.missing}"]
     assert "did not grow within 0.001 min (resources.wait_min): no node has room" in scene.watcher.lost
+
+
+def test_what_others_could_not_be_told_is_shown(start_scene: Callable[..., Scene]) -> None:
+    scene = start_scene()
+    scene.told.append("warning: wandb: no route")
+    eventually(lambda: scene.view.messages)
+    assert scene.view.messages == ["warning: wandb: no route"]
 
 
 def test_the_echo_of_a_signal_is_none() -> None:

@@ -213,6 +213,8 @@ search:
   pruner: {kind: patience, patience: 1, min_improvement: 0}
 resources: {priority: 7}
 budget: {hours: 1, device_hours: 2.5, evaluations: 3000000000, max_failures: 0}
+track: {tensorboard: {}, mlflow: {uri: http://host:5000, experiment: e}, wandb: {project: p, mode: offline}}
+notify: {command: "mail -s 'a b' me", webhook: env:CHAT, on: [end]}
 state: postgresql://me@host/db?sslmode=require
 """
     spec = load_text(text, base=ELSEWHERE)
@@ -221,6 +223,8 @@ state: postgresql://me@host/db?sslmode=require
     assert (spec.search.replicates, spec.search.quantile, spec.search.generation) == (5, 0.9, 16)
     assert (spec.budget.evaluations, spec.budget.max_failures) == (3_000_000_000, 0)
     assert spec.state == "postgresql://me@host/db?sslmode=require" and spec.resources.priority == 7
+    assert list(spec.track.chosen) == ["tensorboard", "mlflow", "wandb"] and spec.track.wandb.entity is None
+    assert spec.notify.words == ("mail", "-s", "a b", "me") and spec.notify.on == ("end",)
     again = load_text(spec.to_yaml(), base=ELSEWHERE)
     assert again == spec and again.sha256() == spec.sha256()
     jsonschema.Draft202012Validator(study_schema()).validate(spec.to_plain())
@@ -470,6 +474,11 @@ def documented_tables() -> str:
         "resources": "ResourceSettings",
         "budget": "BudgetSettings",
         "results": "ResultSettings",
+        "track": "TrackSettings",
+        "track.tensorboard": "TensorBoardSettings",
+        "track.mlflow": "MLflowSettings",
+        "track.wandb": "WandbSettings",
+        "notify": "NotifySettings",
     }
     state = {"properties": {"state": schema["properties"]["state"]}}
     tables = [_table(section, schema["$defs"][title]) for section, title in titles.items()]
@@ -478,7 +487,7 @@ def documented_tables() -> str:
 
 def _table(section: str, schema: dict[str, Any]) -> str:
     rows = [
-        f"| `{name}` | {_kind(key)} | `{json.dumps(_default(name, key))}` | {key['description']} |"
+        f"| `{name}` | {_kind(key)} | {_default(name, key)} | {key['description']} |"
         for name, key in schema["properties"].items()
     ]
     return "\n".join(
@@ -486,9 +495,11 @@ def _table(section: str, schema: dict[str, Any]) -> str:
     )
 
 
-def _default(name: str, key: dict[str, Any]) -> Any:
+def _default(name: str, key: dict[str, Any]) -> str:
     factories = {"constraints": [], "warm_start": [], "reuse": [], "pruner": "none"}
-    return factories.get(name, key.get("default"))
+    if "$ref" in key and name not in factories:
+        return "left out"
+    return f"`{json.dumps(factories.get(name, key.get('default')))}`"
 
 
 def _kind(key: dict[str, Any]) -> str:

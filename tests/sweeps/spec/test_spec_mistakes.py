@@ -288,6 +288,14 @@ NAMES = sorted(
         "resources",
         "budget",
         "results",
+        "track",
+        "tensorboard",
+        "wandb",
+        "uri",
+        "notify",
+        "webhook",
+        "command",
+        "on",
         "name",
         "sampler",
         "trials",
@@ -338,6 +346,8 @@ SECTIONS = st.fixed_dictionaries(
         name: st.one_of(CONTENT, st.dictionaries(st.sampled_from(NAMES), CONTENT, max_size=5))
         for name in (
             *("study", "problem", "search", "space", "train", "resources", "budget", "results"),
+            "track",
+            "notify",
             "state",
             "extra",
         )

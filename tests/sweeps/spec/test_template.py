@@ -50,6 +50,7 @@ def test_a_key_is_valid_with_the_default_that_it_has(path: str, tmp_path: Path) 
     key = path.rpartition(".")[2]
     kinds = [kind for kind, traits in PRUNERS.items() if key in (*traits.keys, "metric") and kind != "none"]
     others = [f"search.pruner.kind={kinds[0]}"] if path.startswith("search.pruner.") else []
+    others += [f"{tracker[0]}={{}}"] if (tracker := re.match(r"track\.\w+", path)) else []
     with_default = load_text(TEXT, base=tmp_path, overrides=[*others, f"{path}={KEYS[path]}"])
     assert with_default.to_yaml() == load_text(TEXT, base=tmp_path, overrides=others).to_yaml()
 

@@ -249,6 +249,8 @@ def test_another_study_is_refused_with_a_diff_and_ways_out(study_dir: Path, chan
         "resources.pack=4",
         "resources.priority=7",
         "results.fields=none",
+        "track.tensorboard={}",
+        "notify.webhook=env:CHAT",
     ],
 )
 def test_what_may_change_is_changed(study_dir: Path, change: str) -> None:
@@ -270,6 +272,8 @@ def test_a_study_is_what_cannot_change_of_it() -> None:
         "state=/elsewhere",
         "budget.hours=9",
         "results.weights=none",
+        "track.wandb.project=p",
+        "notify.command=[mail, me]",
         "search.trials=99",
     ):
         assert identity.identity_sha256(spec_of(SMALL, change)) == same, change
