@@ -1,6 +1,10 @@
+from .api import Assessment as Assessment
+from .api import Picture as Picture
+from .api import Report as Report
 from .api import StoppedError as StoppedError
 from .api import Studies as Studies
 from .api import Study as Study
+from .api import compare_traces as compare_traces
 from .api import open as open
 from .api import run as run
 from .api import submit as submit

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ..query.text import printable, render, shown, span
+from ..query.blocks import Block, Listing, text_of_blocks
+from ..query.text import printable, shown, span
 from ..query.values import json_value
 from .bootstrap import FEWEST_SEEDS
 from .compare_configurations import ConfigurationComparison, Difference, MetricComparison, Side, ratio_text, seeds_text
@@ -21,9 +22,12 @@ _MOST_DIFFERENCES: Final = 40
 
 def text(comparison: ConfigurationComparison | StudyComparison) -> str:
     """Return a comparison as text: different settings, metrics, verdict and notes."""
-    return "\n\n".join(
-        _configurations(comparison) if isinstance(comparison, ConfigurationComparison) else _studies(comparison)
-    )
+    return text_of_blocks(blocks(comparison))
+
+
+def blocks(comparison: ConfigurationComparison | StudyComparison) -> Iterator[Block]:
+    """Return a comparison as sentences and tables."""
+    return _configurations(comparison) if isinstance(comparison, ConfigurationComparison) else _studies(comparison)
 
 
 def plain(comparison: ConfigurationComparison | StudyComparison) -> dict[str, Any]:
@@ -31,9 +35,9 @@ def plain(comparison: ConfigurationComparison | StudyComparison) -> dict[str, An
     return dict(json_value(asdict(comparison)))
 
 
-def _configurations(comparison: ConfigurationComparison) -> Iterator[str]:
-    yield _differences(comparison.settings, comparison.first, comparison.second)
-    yield _metrics(comparison)
+def _configurations(comparison: ConfigurationComparison) -> Iterator[Block]:
+    yield from _differences(comparison.settings, comparison.first, comparison.second)
+    yield from _metrics(comparison)
     yield comparison.verdict
     for metric in comparison.metrics[1:]:
         if metric.obstacles:
@@ -41,13 +45,14 @@ def _configurations(comparison: ConfigurationComparison) -> Iterator[str]:
     yield from comparison.notes
 
 
-def _studies(comparison: StudyComparison) -> Iterator[str]:
+def _studies(comparison: StudyComparison) -> Iterator[Block]:
     one, other = comparison.complete
     first, second = comparison.first, comparison.second
     yield f"{first}, {one:,} complete trials; {second}, {other:,} complete trials; by {comparison.metric}."
-    yield _differences(comparison.settings, first, second)
+    yield from _differences(comparison.settings, first, second)
     if comparison.best is not None:
-        yield f"Best against best: {comparison.best.first} and {comparison.best.second}.\n\n{_metrics(comparison.best)}"
+        yield f"Best against best: {comparison.best.first} and {comparison.best.second}."
+        yield from _metrics(comparison.best)
         yield comparison.best.verdict
         yield from (note for note in comparison.best.notes if note not in comparison.notes)
     else:
@@ -59,18 +64,21 @@ def _studies(comparison: StudyComparison) -> Iterator[str]:
     yield from comparison.notes
 
 
-def _differences(settings: Sequence[Difference], first: str, second: str) -> str:
+def _differences(settings: Sequence[Difference], first: str, second: str) -> Iterator[Block]:
     if not settings:
-        return "No setting differs."
+        yield "No setting differs."
+        return
     shown_settings = settings[:_MOST_DIFFERENCES]
     rows = [
-        {"setting": row.setting, first: _setting(row.first), second: _setting(row.second)} for row in shown_settings
+        {"setting": row.setting, first: setting_text(row.first), second: setting_text(row.second)}
+        for row in shown_settings
     ]
-    more = f"\nand {len(settings) - len(rows):,} more" if len(settings) > len(rows) else ""
-    return render(pa.Table.from_pylist(rows)) + more
+    yield Listing(pa.Table.from_pylist(rows))
+    if len(settings) > len(rows):
+        yield f"and {len(settings) - len(rows):,} more"
 
 
-def _metrics(comparison: ConfigurationComparison) -> str:
+def _metrics(comparison: ConfigurationComparison) -> Iterator[Block]:
     with_interval = min(comparison.seeds) >= FEWEST_SEEDS
     rows = [
         {
@@ -82,8 +90,9 @@ def _metrics(comparison: ConfigurationComparison) -> str:
         for metric in comparison.metrics
     ]
     kind = "95 % bootstrap intervals" if with_interval else "the range"
-    heading = f"Over {seeds_text(*comparison.seeds)}, in brackets {kind}:\n\n" if max(comparison.seeds) > 1 else ""
-    return heading + render(pa.Table.from_pylist(rows))
+    if max(comparison.seeds) > 1:
+        yield f"Over {seeds_text(*comparison.seeds)}, in brackets {kind}:"
+    yield Listing(pa.Table.from_pylist(rows))
 
 
 def _side(comparison: MetricComparison, side: Side, with_interval: bool) -> str:
@@ -121,5 +130,6 @@ def _pairs(pairs: Pairs, comparison: StudyComparison) -> str:
     return f"{sentence}.{more}"
 
 
-def _setting(value: object) -> str:
+def setting_text(value: object) -> str:
+    """Return the value of a setting on one line: a text as it is, another value as JSON."""
     return printable(value if isinstance(value, str) else json.dumps(value))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pinncore.problems.record import ProblemRecord
 
 from ..errors import QueryError
+from ..query.blocks import Block, Listing
 from ..query.query import OpenStudies, Schemas
 from ..query.ranking import Kind, configurations_sql, front, members_sql, numbers
 from ..states import COMPLETE
@@ -59,6 +60,12 @@ class Leaderboard:
         if max(self.table["replicates"].to_pylist(), default=1) == 1:
             unused += [name for name in names if name.endswith(("_min", "_max"))] + ["replicates"]
         return self.table.drop_columns(list(dict.fromkeys(name for name in unused if name in names)))
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the table for people, where it has rows, and the notes."""
+        if self.table.num_rows:
+            yield Listing(self.shown(), self.in_per_cent)
+        yield from self.notes
 
 
 def top(study_dirs: Sequence[Path | Remote], n: int = 10, by: str | None = None) -> Leaderboard:

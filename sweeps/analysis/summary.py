@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import SpecError
+from ..query.blocks import Block, Listing, text_of_blocks
 from ..query.confined import Limits, database
-from ..query.text import printable, render, scale
+from ..query.text import printable, scale
 from ..query.values import json_value
 from ..spec.samplers import SAMPLERS, names
 from ..states import PRUNED
@@ -102,33 +103,43 @@ def notes(study: Judged) -> Iterator[str]:
 
 def text(judgement: Judgement) -> str:
     """Return a judgement as text for a terminal."""
+    return text_of_blocks(blocks(judgement))
+
+
+def blocks(judgement: Judgement) -> Iterator[Block]:
+    """Yield a judgement as sentences and tables."""
     states = ((judgement.complete, "complete"), (judgement.failed, "failed"), (judgement.pruned, "pruned"))
     counted = [f"{number:,} {state}" for number, state in states if number or state == "complete"]
-    parts = [f"{printable(judgement.study)}: {judgement.trials:,} trials, {', '.join(counted)}; by {judgement.metric}."]
-    parts += [_importance(judgement.importance), *_effects(judgement), *_rungs(judgement), _next(judgement)]
-    return "\n\n".join([*parts, *judgement.notes])
+    yield f"{printable(judgement.study)}: {judgement.trials:,} trials, {', '.join(counted)}; by {judgement.metric}."
+    yield from _importance(judgement.importance)
+    yield from _effects(judgement)
+    yield from _rungs(judgement)
+    yield _next(judgement)
+    yield from judgement.notes
 
 
-def _importance(result: Importance) -> str:
+def _importance(result: Importance) -> Iterator[Block]:
     if result.why_not:
-        return f"Importance is not known: {result.why_not}."
+        yield f"Importance is not known: {result.why_not}."
+        return
     rows = [
         {
             "dimension": dimension.name,
             **{f"{name} %": round(100 * getattr(dimension, name), 1) for name in ("share", "low", "high")},
             "chance %": round(100 * dimension.noise, 1),
             "p": round(dimension.p_value, 3),
-            "": "no more than chance" if dimension.is_noise else "",
+            "verdict": "no more than chance" if dimension.is_noise else "",
         }
         for dimension in result.dimensions
     ]
     heading = f"Importance for being among the {result.top:,} best of {result.trials:,} trials (PED-ANOVA). "
     heading += "Low to high is the 90 % range over random halves of the trials. A dimension without effect stays below "
     heading += "chance in 95 % of cases."
-    return f"{heading}\n\n{render(pa.Table.from_pylist(rows))}"
+    yield heading
+    yield Listing(pa.Table.from_pylist(rows))
 
 
-def _effects(judgement: Judgement) -> Iterator[str]:
+def _effects(judgement: Judgement) -> Iterator[Block]:
     if not judgement.effects:
         return
     factor, unit = scale(judgement.metric, [judgement.metric] if judgement.is_percent else [])
@@ -136,21 +147,22 @@ def _effects(judgement: Judgement) -> Iterator[str]:
     statistics = {"best": "best", "lower": "quarter", "median": "median", "upper": "three quarters"}
     rows = []
     for effect in judgement.effects:
-        for index, group in enumerate(effect.groups):
-            row = {"dimension": "" if index else effect.name, "value": group.label}
+        for group in effect.groups:
+            row = {"dimension": effect.name, "value": group.label}
             row |= {name: getattr(group, name) for name in counts}
             numbers = {f"{head}{unit}": getattr(group, name) for name, head in statistics.items()}
             rows.append(row | {head: None if value is None else factor * value for head, value in numbers.items()})
     heading = (
         f"Marginal effects: {judgement.metric} of complete trials by value, over all values of the other dimensions."
     )
-    yield f"{heading}\n\n{render(pa.Table.from_pylist(rows))}"
+    yield heading
+    yield Listing(pa.Table.from_pylist(rows), grouped=True)
     for effect in judgement.effects:
         if effect.failing is not None:
             yield f"Trials with {effect.name} {effect.failing} fail significantly more often than others."
 
 
-def _rungs(judgement: Judgement) -> Iterator[str]:
+def _rungs(judgement: Judgement) -> Iterator[Block]:
     rungs = [rung for rung in judgement.rungs.rungs if rung.correlation is not None] if judgement.rungs else []
     if judgement.rungs and rungs:
         correlations = ", ".join(f"{rung.correlation:.2f} at {100 * rung.rung:.3g} %" for rung in rungs)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import html
 import importlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from ..errors import QueryError, StudyError
+from ..errors import QueryError, StudyError, SweepError
 from ..storage.tables import Snapshot, StudyTables, exactly, unified
+from .blocks import Listing, html_of_table, html_of_text
 from .statement import column_hint
-from .text import shown
+from .text import render
+from .values import is_number, unit_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,6 +31,7 @@ ORDER: Final = {  # the columns that the rows of a table are sorted by
 }
 BATCH_ROWS: Final = 65_536
 _HEAD_ROWS: Final = 10  # shown in a notebook
+_TEXT_ROWS: Final = 5  # shown as text
 _Result = TypeVar("_Result")
 
 
@@ -202,22 +206,45 @@ class Rows:
         return reader.__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
-        chosen = "" if self._where is None else ", filtered"
-        columns = "" if self._columns is None else f": {', '.join(self._columns)}"
-        return f"<{self._table} of {', '.join(self._studies)}{chosen}{columns}>"
+        try:
+            head = self._head(_TEXT_ROWS)
+            caption = self._caption(head)
+        except (SweepError, pa.ArrowException, OSError) as error:
+            return f"<{self._name}: {error}>"
+        units = {field.name: unit_of(field) for field in head.schema}
+        named = [name if units[name] in ("", "1") else f"{name} [{units[name]}]" for name in head.column_names]
+        width = shutil.get_terminal_size((120, 24)).columns
+        fitting = Listing(head.rename_columns(named), self._in_per_cent).fitting(width)
+        more = len(named) - len(fitting.table.column_names)
+        left_out = f"... and {more} more columns: .columns names them, .schema has their units" if more else ""
+        shown = render(fitting.table, in_per_cent=self._in_per_cent, width=width) if len(head) else ""
+        return "\n".join(line for line in (caption, shown, left_out) if line)
 
     def _repr_html_(self) -> str:
-        head = self._exactly(lambda dataset: self._scanner(dataset).head(_HEAD_ROWS))
-        in_per_cent = {name for tables in self._studies.values() for name in tables.problem.in_per_cent}
-        names = "".join(f"<th>{html.escape(name)}</th>" for name in head.column_names)
-        lines = [
-            "".join(f"<td>{html.escape(shown(name, value, in_per_cent))}</td>" for name, value in row.items())
-            for row in head.to_pylist()
-        ]
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        size = f"{len(self)} rows, {len(head.schema)} columns"
-        caption = html.escape(f"{self._table} of {', '.join(self._studies)}: {size}")
-        return f"<p>{caption}</p><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
+        try:
+            head = self._head(_HEAD_ROWS)
+            caption = self._caption(head)
+        except (SweepError, pa.ArrowException, OSError) as error:
+            return html_of_text(f"{self._name}: {error}")
+        numbers, units = [is_number(field.type) for field in head.schema], [unit_of(field) for field in head.schema]
+        cells = Listing(head, self._in_per_cent).cells()
+        return f"<p>{html.escape(caption)}</p>{html_of_table(head.column_names, cells, numbers=numbers, units=units)}"
+
+    @property
+    def _name(self) -> str:
+        return f"{self._table} of {', '.join(self._studies)}{'' if self._where is None else ', filtered'}"
+
+    @property
+    def _in_per_cent(self) -> set[str]:
+        return {name for tables in self._studies.values() for name in tables.problem.in_per_cent}
+
+    def _head(self, rows: int) -> pa.Table:
+        return self._exactly(lambda dataset: self._scanner(dataset).head(rows))
+
+    def _caption(self, head: pa.Table) -> str:
+        count = len(self)
+        first = f", the first {len(head)}" if len(head) < count else ""
+        return f"{self._name}: {count:,} rows{first}, {len(head.schema)} columns"
 
     def _with(self, *, where: ds.Expression | None = None, columns: Sequence[str] | None = None) -> Rows:
         where = self._where if where is None else where

@@ -1,4 +1,4 @@
-"""Progress of a running study, drawn from its snapshots: a live view on a terminal, plain lines elsewhere."""
+"""Progress of a running study, drawn from its snapshots: a live view on a terminal or in a notebook, else lines."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ..owner.snapshot import BestTrial, FinishedTrial, StudySnapshot
 from ..query.text import duration, printable, shown
 from ..states import FAIL, FINISHED, PRUNED, RUNNING, WAITING
 from ..words import rounded
+from .notebook import NotebookView, in_notebook
 from .pace import Pace
 
 PLAIN_INTERVAL_S = 5.0
@@ -29,15 +30,16 @@ REFRESHES = 4  # per second
 PACKS_SHOWN = 6
 FINISHED_SHOWN = 5
 FAILED_SHOWN = 3  # in addition to those among the finished
-BAR_WIDTH = 18
+BAR_WIDTH, LEAST_BAR_WIDTH = 18, 4
 
 
 class Progress:
     """Display of snapshots: `with Progress(console, plain=False) as progress: progress.update(snapshot)`.
 
-    On a terminal the view stays below everything else that is printed, and remains at the end. Elsewhere, or with
-    `plain`, every finished trial has a line, and the state has one at most every five seconds, or every minute while
-    the study waits. Only one thread at a time may call it. Time counts from `began` (on `clock`; default: now).
+    On a terminal the view stays below everything else that is printed, and remains at the end; in a notebook it is one
+    output of the cell. Elsewhere, or with `plain`, every finished trial has a line, and the state has one at most every
+    five seconds, or every minute while the study waits. Only one thread at a time may call it. Time counts from `began`
+    (on `clock`; default: now).
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Progress:
         self._began = clock() if began is None else began
         self._is_mute = False
         self._phase, self._drawn = "", None  # type: str, RenderableType | None
-        self._live: Live | None = None
-        if not plain and console.is_terminal and not console.is_dumb_terminal:
+        self._live: Live | NotebookView | None = None
+        if not plain and in_notebook():
+            self._live = NotebookView(self._draw)
+        elif not plain and console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(
                 console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, vertical_overflow="ellipsis"
             )
@@ -90,7 +94,9 @@ class Progress:
         if text == self._phase:
             return
         self._phase = text
-        if not self._live:
+        if isinstance(self._live, NotebookView):
+            self._write(self._live.refresh)
+        elif not self._live:
             self.message(f"{text} ({duration(self.elapsed_s)})")
 
     def _draw(self) -> RenderableType:
@@ -114,12 +120,16 @@ class Progress:
         self._recent.extend(snapshot.finished)
         self._failed.extend(trial for trial in snapshot.finished if trial.state == FAIL)
         failed = [trial for trial in self._failed if trial not in self._recent][-FAILED_SHOWN:]
-        self._drawn = view(snapshot, time_text, self._recent, failed)
+        self._drawn = view(snapshot, time_text, self._recent, failed, width=self._console.width)
         self._write(self._live.refresh)
 
     def message(self, text: str) -> None:
         """Print a line, above the live view where there is one."""
-        self._write(lambda: self._console.print(Text(text), soft_wrap=True))
+        live = self._live
+        if isinstance(live, NotebookView):
+            self._write(lambda: live.message(text))
+        else:
+            self._write(lambda: self._console.print(Text(text), soft_wrap=True))
 
     def _write(self, write: Callable[[], object]) -> None:
         """Call `write`; after the output is closed (a broken pipe) the run goes on silently."""
@@ -174,24 +184,31 @@ def times(snapshot: StudySnapshot, elapsed_s: float, left_s: float | None) -> st
 
 
 def view(
-    snapshot: StudySnapshot, time_text: str, finished: Iterable[FinishedTrial], failed: Iterable[FinishedTrial] = ()
+    snapshot: StudySnapshot,
+    time_text: str,
+    finished: Iterable[FinishedTrial],
+    failed: Iterable[FinishedTrial] = (),
+    *,
+    width: int = 80,
 ) -> RenderableType:
     """Return the live view: state of the study, its best trial, its packs, the last finished and failed trials.
 
-    `time_text` is that of `times`; `failed` are trials that are not among the finished.
+    `time_text` is that of `times`; `failed` are trials that are not among the finished. On a terminal whose `width` is
+    below 80 the bars are shorter, so that the numbers beside them are not cut.
     """
     title = Rule(Text(printable(snapshot.study), style="bold"), align="left", style="dim")
     trials = [*map(_failed_line, failed), *(_finished_line(trial, snapshot) for trial in finished)]
-    blocks = (_overall(snapshot, time_text), _packs(snapshot.packs), trials)
+    bar = max(BAR_WIDTH - max(80 - width, 0), LEAST_BAR_WIDTH)
+    blocks = (_overall(snapshot, time_text, bar), _packs(snapshot.packs, bar), trials)
     lines = [line for block in blocks if block for line in (Text(), *block)][1:]
     for line in lines:  # one line each, even on a narrow terminal
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(title, *lines)
 
 
-def _overall(snapshot: StudySnapshot, time_text: str) -> list[Text]:
+def _overall(snapshot: StudySnapshot, time_text: str, bar: int) -> list[Text]:
     done, counts = _done(snapshot), snapshot.counts
-    trials = _bar((done + snapshot.under_way) / max(snapshot.limit, 1))
+    trials = _bar((done + snapshot.under_way) / max(snapshot.limit, 1), bar)
     trials.append(f"  {done}/{snapshot.limit} trials", style="bold")
     trials.append(f", {snapshot.failures} failed" if snapshot.failures else "", style="red")
     trials.append(
@@ -233,7 +250,7 @@ def _devices(snapshot: StudySnapshot) -> str:
     return ", ".join(parts)
 
 
-def _packs(packs: Mapping[int, PackProgress]) -> list[Text]:
+def _packs(packs: Mapping[int, PackProgress], width: int) -> list[Text]:
     first = {f"pack {number}": pack for number, pack in islice(packs.items(), PACKS_SHOWN)}
     lines = []
     for name, pack in first.items():
@@ -241,7 +258,7 @@ def _packs(packs: Mapping[int, PackProgress]) -> list[Text]:
         label = (f"{name:{max(6, *map(len, first))}}  ", "dim")
         evaluations = (f"{pack.evaluations:,} evaluations", "dim")
         phase = "both stages" if pack.phase == "mixed" else OPTIMISERS.get(pack.phase, pack.phase)
-        bar = _bar(pack.under_way / max(pack.members, 1))
+        bar = _bar(pack.under_way / max(pack.members, 1), width)
         lines.append(Text.assemble(label, bar, f"  {members:11} {phase:14}  ", evaluations))
     more = len(packs) - PACKS_SHOWN
     return [*lines, Text(f"and {more} more packs", style="dim")] if more > 0 else lines
@@ -261,9 +278,9 @@ def _finished_line(trial: FinishedTrial, snapshot: StudySnapshot) -> Text:
     return Text(line, style="red" if trial.state == FAIL else "")
 
 
-def _bar(fraction: float) -> Text:
-    done = round(BAR_WIDTH * min(max(fraction, 0.0), 1.0))
-    return Text.assemble(("━" * done, "green"), ("─" * (BAR_WIDTH - done), "dim"))
+def _bar(fraction: float, width: int) -> Text:
+    done = round(width * min(max(fraction, 0.0), 1.0))
+    return Text.assemble(("━" * done, "green"), ("─" * (width - done), "dim"))
 
 
 def _done(snapshot: StudySnapshot) -> int:

@@ -112,6 +112,7 @@ class RayCluster:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         local = {"num_cpus": self._cpus or available_cpus(), "include_dashboard": False}
         options: dict[str, Any] = {} if self._address else {**local, "_temp_dir": session_folder()}
+        logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # in a notebook Ray asks for widgets when imported
         import ray
 
         if place:

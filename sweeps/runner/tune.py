@@ -77,6 +77,17 @@ class Question:
             return default
 
 
+class NoReport(tune.ProgressReporter):
+    """Reporter of Tune that says nothing; its usual one clears the outputs of a notebook's cell."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Return False: the driver has a view of its own."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Do nothing."""
+
+
 class SlotSearcher(Searcher):
     """Searcher that hands out the owner's slots without blocking Tune's loop.
 

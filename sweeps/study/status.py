@@ -1,14 +1,16 @@
-"""The status of a study, read quickly and beside its driver: no training library is imported."""
+"""The status of a study, read quickly and beside its driver, and as text: no training library is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import listed
 from ..states import FAIL, RUNNING, WAITING
 from ..storage import lock
 from ..storage.optuna_sql import StudyReader
+from ..words import rounded
 from .checkpoints import checkpoints_of
 from .study_file import IN_PERCENT, LIMIT, OBJECTIVES, STUDY_YAML, identified, whole_text
 from .trials import RETRY_OF
@@ -68,3 +70,52 @@ def failed_trials(reader: StudyReader) -> dict[int, int | None]:
 def unrepeated(failed: dict[int, int | None]) -> list[int]:
     """Return the failed trials that no other trial repeats."""
     return [number for number, repeated_by in failed.items() if repeated_by is None]
+
+
+# ---- text ----------------------------------------------------------------------------------------------------------
+
+
+def status_text(status: Mapping[str, Any]) -> str:
+    """Return a status, or a study's name with its `error`, as lines of text."""
+    if "error" in status:
+        return f"{status['study']}: {status['error']}"
+    trials = f"{status['limit']} trial{'s' if status['limit'] != 1 else ''}"
+    lines = [f"{status['study']}: {trials} ({_counts(status) or 'none started'})"]
+    if best := status["best"]:
+        params = ", ".join(f"{name} {_short(value)}" for name, value in best["params"].items())
+        lines.append(f"  best {status['objective']} {best_value(status)}: trial {best['trial']} ({params})")
+    if status["saved"]:
+        lines.append(f"  {_saved_text(status['saved'])}")
+    if status["held_by"]:
+        lines.append(f"  being run by {status['held_by']}")
+    return "\n".join(lines)
+
+
+def best_value(status: Mapping[str, Any]) -> str:
+    """Return the first objective of the best trial, which must exist, as text."""
+    return rounded(status["best"]["value"], is_percent=status["in_percent"])
+
+
+def _saved_text(packs: Sequence[Mapping[str, Any]]) -> str:
+    """Return how far the packs are that wait half-trained."""
+    trials = len({trial for pack in packs for trial in pack["trials"]})
+    words = [f"pack {pack['pack']} at {100 * pack['share']:.0f} %" for pack in packs]
+    return f"{trials} of those that wait are half-trained and saved: {listed(words, most=6)} of their steps"
+
+
+def _counts(status: Mapping[str, Any]) -> str:
+    """Return the number of trials by state as text; failed trials that were retried are counted apart."""
+    counts, failures = status["counts"], status["failures"]
+    numbers = {
+        "complete": counts["COMPLETE"],
+        "pruned": counts["PRUNED"],
+        "failed": failures,
+        "failed and retried": counts["FAIL"] - failures,
+        "running": counts["RUNNING"],
+        "waiting": counts["WAITING"],
+    }
+    return ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
+
+
+def _short(value: object) -> str:
+    return rounded(value) if isinstance(value, float) else str(value)

@@ -51,7 +51,7 @@ def drawn(
     content: StudySnapshot, width: int = 100, *, elapsed_s: float = 136.0, left_s: float | None = 72.0
 ) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(view(content, times(content, elapsed_s, left_s), content.finished))
+    console.print(view(content, times(content, elapsed_s, left_s), content.finished, width=width))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
@@ -125,6 +125,8 @@ def test_the_view_stays_small_and_inside_the_terminal() -> None:
     for width in (40, 60, 80):
         assert all(len(line) <= width for line in drawn(snapshot(), width))
         assert drawn(snapshot(), width)[2].startswith("time    2 min 16 s")
+    assert drawn(snapshot(), 60)[1] == "trials  ━───  3/16 trials, 1 failed, 8 running, 5 waiting"
+    assert drawn(snapshot(), 60)[6].endswith("25,914 evaluations")
 
 
 def test_a_study_that_has_just_begun_is_drawn() -> None:

@@ -26,13 +26,13 @@ from sweeps.study.loading import load_spec
 from tests import ROOT
 from tests.cluster.waiting import WAIT_S
 
-from .invoking import StandIn, made_study, run_here
-from .invoking import stand_in as stand_in
-from .small import write_study
+from ..invoking import StandIn, made_study, run_here
+from ..invoking import stand_in as stand_in
+from ..small import write_study
 
 PUBLIC = {
-    "Mistake", "QueryError", "RunLostError", "SpecError", "StoppedError", "Studies", "Study", "StudyError",
-    "SweepError", "open", "run", "submit",
+    "Assessment", "Mistake", "Picture", "QueryError", "Report", "RunLostError", "SpecError", "StoppedError", "Studies",
+    "Study", "StudyError", "SweepError", "compare_traces", "open", "run", "submit",
 }  # fmt: skip
 DOCUMENT = ROOT / "docs" / "python.md"
 SPEC = {"study": "first", "search": {"trials": 3}, "space": {"width": {"choice": [4, 8]}}}
@@ -45,7 +45,8 @@ class TestNames:
         methods = {name for name in dir(sweeps.Study) if not name.startswith("_")}
         assert methods == {
             "name", "path", "spec", "status", "best", "trials", "curves", "fields", "weights", "events", "sql", "stop",
-            "extend", "retry", "network",
+            "extend", "retry", "network", "top", "effects", "compare", "compare_trials", "error_budget", "report",
+            "picture",
         }  # fmt: skip
         assert [name for name in methods if not getattr(sweeps.Study, name).__doc__] == []
 
@@ -159,11 +160,7 @@ def study(tmp_path: Path) -> sweeps.Study:
 
 class TestOpen:
     def test_how_it_stands(self, study: sweeps.Study, tmp_path: Path) -> None:
-        assert (study.name, study.path, repr(study)) == (
-            "first",
-            tmp_path / "first",
-            f"sweeps.open('{tmp_path}/first')",
-        )
+        assert (study.name, study.path) == ("first", tmp_path / "first")
         assert study.spec.search.trials == 3
         assert study.status()["counts"]["COMPLETE"] == 1 and study.status()["failures"] == 1
         assert study.best()["trial"] == 0 and study.best()["value"] == 0.1
@@ -191,7 +188,7 @@ class TestOpen:
         trials = study.trials()
         for file in (study.path / "trials").glob("*.parquet"):
             file.write_bytes(b"torn")
-        assert repr(trials) == "<trials of first>"
+        assert "not a whole Parquet file" in repr(trials) and "not a whole Parquet file" in trials._repr_html_()
         with pytest.raises(sweeps.StudyError, match="not a whole Parquet file"):
             trials.to_arrow()
 
@@ -201,10 +198,15 @@ class TestOpen:
         chosen = trials.filter(pc.field("trial") < 2, state=["COMPLETE", "PRUNED"]).select("rel_l2", "state")
         assert chosen.columns == ["rel_l2", "state"] and len(chosen) == 1
         assert chosen.to_pylist() == [{"rel_l2": 0.1, "state": "COMPLETE"}]
-        assert repr(chosen) == "<trials of first, filtered: rel_l2, state>"
+        head, names, _, row = repr(chosen).splitlines()
+        assert head == "trials of first, filtered: 1 rows, 2 columns"
+        assert names.split() == ["rel_l2", "state"] and row.split() == ["10", "%", "COMPLETE"]
         assert [batch.num_rows for batch in chosen.batches() if batch.num_rows] == [1]
         assert pa.table(chosen).to_pylist() == chosen.to_pandas().to_dict("records") == chosen.to_pylist()
-        assert "<td>10 %</td><td>COMPLETE</td>" in chosen._repr_html_() and "1 rows" in chosen._repr_html_()
+        page = chosen._repr_html_()
+        assert ">10 %</td>" in page and ">COMPLETE</td>" in page and "1 rows" in page
+        assert ">s</td>" in trials.select("seconds")._repr_html_()  # its unit, below its name
+        assert "... and" in repr(trials) and "seconds [s]" in repr(trials.select("seconds"))
         for wrong in (lambda: trials.select("rel_l"), lambda: trials.filter(rel_l=1), lambda: trials["rel_l"]):
             with pytest.raises(sweeps.QueryError, match=r"there is no column 'rel_l'\. Did you mean rel_l2"):
                 wrong()
@@ -222,7 +224,7 @@ class TestOpen:
         second = made_study(tmp_path, "second", ["COMPLETE"])
         for both in (sweeps.open(tmp_path), sweeps.open(study.path, second)):
             assert isinstance(both, sweeps.Studies) and list(both) == ["first", "second"] and len(both) == 2
-            assert both["second"].path == second and repr(both) == f"sweeps.open('{study.path}', '{second}')"
+            assert both["second"].path == second and repr(both).count("\nStudy second: 1 trial") == 1
             assert both.trials().columns[:2] == ["study", "trial"]
             assert both.trials()["study"].to_pylist() == ["first"] * 3 + ["second"]
             assert both.curves().filter(study="second")["step"].to_pylist() == [0, 5, 10]
