@@ -244,7 +244,8 @@ class StudyStorage(BaseStorage):
 
 
 def _scaled(value: Any, factor: int) -> Any:
-    return value if factor == 1 else factor * value
+    """Return a number as people see it, with six significant digits: seventeen do not fit into the page's cards."""
+    return float(f"{factor * value:.6g}") if isinstance(value, float) else value
 
 
 def _frozen_trial(record: TrialRecord) -> FrozenTrial:

@@ -57,8 +57,8 @@ def training_curves(curve: Mapping[str, Any], *, title: str) -> Figure:
     panels[0].set_yscale("log")
     panels[0].margins(y=0.12)  # room for the names of the stages
     panels[0].set_ylabel("loss and its terms")
-    panels[0].set_title(title)
-    panels[0].legend(ncols=len(terms) + 1, loc="lower right", bbox_to_anchor=(1.0, 0.98), borderpad=0.1)
+    panels[0].set_title(title, pad=18)  # points, for the legend below it
+    legend_above(panels[0], len(terms) + 1, at="left")
     if has_error:
         panels[1].plot(evaluations, error, color=BEST, linewidth=1.5)
         panels[1].set_ylabel("rel_l2 in %")

@@ -112,9 +112,12 @@ def readable_scale(axes: Axes, values: Any, *, along: Literal["x", "y"] = "y") -
         plain_ticks(axes.xaxis if along == "x" else axes.yaxis, finite, dense_below=1.3 if along == "x" else 1.0)
 
 
-def legend_above(axes: Axes, columns: int = 1) -> None:
-    """Put the legend above the axes, at the right."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderpad=0.1)
+def legend_above(axes: Axes, columns: int = 1, *, at: Literal["left", "right"] = "right") -> None:
+    """Put the legend above the axes; `at` the left it is in sight where a phone shows a part of a wide picture."""
+    if at == "left":
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderpad=0.1)
+    else:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderpad=0.1)
 
 
 def label_rows(axes: Axes, labels: Sequence[str]) -> None:

@@ -147,7 +147,7 @@ def replicate_spread(
     readable_scale(axes, [value for values in trials.values() for value in values], along="x")
     label_rows(axes, [f"trial {number}" for number in trials])
     axes.set_xlabel(label)
-    legend_above(axes)
+    legend_above(axes, at="left")
     return figure
 
 
@@ -165,7 +165,7 @@ def compromises(values: Array, on_front: NDArray[np.bool_], *, labels: Sequence[
     readable_scale(axes, values[:, 0], along="x")
     readable_scale(axes, values[:, 1])
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    legend_above(axes)
+    legend_above(axes, at="left")
     return figure
 
 
@@ -242,7 +242,7 @@ def parallel_coordinates(columns: Sequence[Scaled], *, good: int, others: int) -
     axes.tick_params(axis="x", length=0, pad=6)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    legend = axes.legend(loc="upper right", bbox_to_anchor=(1.0, -0.01), ncols=3, borderpad=0.1)
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.01), ncols=3, borderpad=0.1)
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
@@ -272,7 +272,9 @@ def cost_distribution(seconds: Mapping[str, Array], *, title: str) -> Figure:
     figure, axes = panel(4.8, 3.4)
     every = np.concatenate(list(seconds.values()))
     log = spans_decades(every)
-    low, high = every.min(), max(every.max(), every.min() * (1 + 1e-9) + 1e-9)
+    low, high = every.min(), every.max()
+    if high - low < 0.02 * high:  # as good as equal: one bar in the middle
+        low, high = 0.95 * low, 1.05 * high
     bins = (np.geomspace if log else np.linspace)(low, high, min(31, max(6, len(every) // 3)))
     readable_scale(axes, every, along="x")
     colors = {"complete": POINTS, "failed": FAILED, "pruned": QUIET}
@@ -306,7 +308,7 @@ def loss_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set_xlim(0, 100)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("share of the loss in %")
-    legend_above(axes, len(terms))
+    legend_above(axes, len(terms), at="left")
     return figure
 
 
@@ -331,7 +333,7 @@ def importances(shares: Mapping[str, tuple[float, float, float]], noise: Mapping
     label_rows(axes, [safe(name) for name in shares])
     axes.set_xlim(0, end)
     axes.set_xlabel("share of the importance in %")
-    legend_above(axes, 2)
+    legend_above(axes, 2, at="left")
     return figure
 
 

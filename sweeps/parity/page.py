@@ -106,6 +106,7 @@ def _differences(comparison: Comparison, gallery: Gallery) -> Html:
         lines = difference_lines(courses, limit=BEYOND, along=along)
         pictures.append(gallery.hang("growth", lines, "Largest difference of each quantity over the steps", wide=True))
     words = f"In units of the rounding of each entry; beyond rounding from {BEYOND:g} on. Arrays stand in their order."
+    words += " What was not recorded is hatched." if np.isnan(units).any() else ""
     return section("Where they part", words, figures(*pictures))
 
 

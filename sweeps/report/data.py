@@ -25,6 +25,7 @@ from ..analysis.importance import Importance, importance
 from ..analysis.leaderboard import Leaderboard, top_in
 from ..analysis.study_axes import Judged, existing, judged_of
 from ..errors import SpecError, SweepError
+from ..own_name import SCRIPT, own_name
 from ..query.confined import Limits, database
 from ..query.query import OpenStudies, Schemas
 from ..query.ranking import Ranking, dimensions, ranking_of, swept_columns
@@ -229,7 +230,9 @@ class ReportStudy:
         try:
             return self._reader.network(self.best["trial"], self.best["replicate"])
         except (SweepError, PinnError) as error:
-            return str(error).replace(str(self.folder), self.name)  # a page names no folders
+            return (
+                str(error).replace(own_name(), SCRIPT).replace(str(self.folder), self.name)
+            )  # a page names no folders
 
     def complete(self) -> pa.Table:
         """Return the rows of complete replicates of the trials that rank."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pinncore.disk import write_whole
 from pinncore.problems.columns import REL_L2
@@ -15,6 +16,8 @@ from ..query.text import shown
 from .data import ReportStudy, at_one_moment
 from .field import kept_field
 from .training import curves_of, curves_shown
+
+_ERROR: Final = "relative error"  # rel_l2, to people who have read nothing else
 
 
 def write_picture(study_dir: Path, target: Path, *, dark: bool = False) -> Path:
@@ -43,12 +46,13 @@ def _drawn(study: ReportStudy, format: Format) -> bytes:
     field = kept_field(study)
     field = field if field is not None and field.is_drawable else None
     trials = study.ranked["trial"].to_pylist()[: curves_shown(study)]
-    curves, label = courses.in_per_cent(curves_of(study, trials, REL_L2.name)), f"{REL_L2.name} in %"
+    curves, label = courses.in_per_cent(curves_of(study, trials, REL_L2.name)), f"{_ERROR} in %"
     if not curves:  # no reference is known
         curves, label = curves_of(study, trials, "loss"), "loss"
     if field is None and not curves:
         raise StudyError(f"{study.name}: neither fields nor curves were kept, so there is nothing to draw")
-    value = f"{study.objective} {shown(study.objective, best[study.objective], study.problem.in_per_cent)}"
-    title = f"{study.name}: trial {best['trial']}, the best of {study.ranked.num_rows}, {value}"
+    metric = _ERROR if study.objective == REL_L2.name else study.objective
+    value = shown(study.objective, best[study.objective], study.problem.in_per_cent)
+    title = f"{study.name}: the best of {study.ranked.num_rows} trials, number {best['trial']}, {metric} {value}"
     drawn = overview(field, curves, best=(best["trial"], best["replicate"]), title=title, label=label)
     return picture_bytes(drawn, format, transparent=format == "svg")

@@ -206,6 +206,7 @@ def _ranking(study: ReportStudy) -> Html:
     ranked = study.leaderboard.shown().drop_columns("stop_reason")
     if "replicates" in ranked.column_names and set(ranked["replicates"].to_pylist()) == {study.ranking.replicates}:
         ranked = ranked.drop_columns("replicates")
+    ranked = ranked.drop_columns([name for name in ranked.column_names if not len(ranked[name].drop_null())])
     rows = ranked.to_pylist()
     words = [name for name, value in rows[0].items() if isinstance(value, str)]
     cells = [[shown(name, value, study.problem.in_per_cent) for name, value in row.items()] for row in rows]
@@ -286,6 +287,9 @@ def _data_notes(study: ReportStudy) -> Iterator[str]:
 
 
 def _footer(study: ReportStudy) -> Html:
+    if not study.rows.num_rows:
+        return Html()
+
     def values(column: str) -> str:
         return ", ".join(distinct(study.rows, column)) or "unknown"
 

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,31 @@ from pinncore.problems import DEFAULT
 from pinncore.problems.declaring import base_settings
 from pinncore.settings import hints
 from tests import ROOT
+from tests.pages import DOCS, blocks
 
-TEXT = (ROOT / "docs" / "problems.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+PAGE = DOCS / "problems.md"
+TEXT = PAGE.read_text()
+BLOCKS = {re.findall(r"(?:class|def) (\w+)", block.text)[0]: block.text for block in blocks(PAGE, "python")}
+EXAMPLES = [text for text in BLOCKS.values() if "class " in text]  # the others are methods of a class
+AROUND = """\
+import sympy as sp
+from pinncore import Box, Problem, TorchCall
+
+
+def my_flux(u, u_t, u_xx):
+    return u_t - u * u_xx
+
+
+class Around(Problem):
+    coordinates = {"x": "m", "t": "s"}
+    outputs = {"u": "m/s"}
+    domain = Box(x=(-1, 1), t=(0, 1))
+    length: float = 2.0
+
+    def equations(self, u, x, t):
+        return {"flow": u.diff(t) - u.diff(x, 2)}
+
+"""
 ROWS = {
     name: line for line in reversed(TEXT.splitlines()) for name in re.findall(r"^\| `(\w+)` \|", line)
 }  # the first of a name
@@ -47,10 +70,10 @@ class Opened:
         return f"row {row}"
 
 
-@pytest.fixture(params=range(len(EXAMPLES)), ids=lambda index: re.findall(r"class (\w+)", EXAMPLES[index])[0])
+@pytest.fixture(params=BLOCKS)
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[type[Problem]]:
-    file = tmp_path / "my.py"
-    file.write_text(EXAMPLES[request.param])
+    file, text = tmp_path / "my.py", BLOCKS[request.param]
+    file.write_text(text if text in EXAMPLES else AROUND + indent(text, "    "))
     spec = importlib.util.spec_from_file_location("my_example", file)
     assert spec is not None and spec.loader is not None
     module = sys.modules["my_example"] = importlib.util.module_from_spec(spec)
@@ -72,7 +95,7 @@ def test_an_example_is_a_problem(example: type[Problem]) -> None:
 
 
 def test_examples_are_short() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 3 and len(BLOCKS) == 6
     assert max(len(text.splitlines()) for text in EXAMPLES) <= 40
 
 

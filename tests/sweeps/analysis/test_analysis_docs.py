@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import pytest
 
 from sweeps.analysis.bootstrap import DRAWS, FEWEST_SEEDS
 from sweeps.analysis.leaderboard import SEED_SPREAD
-from tests import ROOT
+from tests.pages import DOCS, blocks, lines_of
 
 from ..bare_rows import Row, planted
 from ..invoking import invoke
 
-TEXT = (ROOT / "docs" / "judgement.md").read_text()
+PAGE = DOCS / "judgement.md"
+TEXT = PAGE.read_text()
 
 
 def by_rate(point: Row) -> float:
@@ -31,16 +31,16 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_its_commands_run(runs: Path) -> None:
-    lines = re.findall(r"^    pinnsweep (.*)$", TEXT, flags=re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["top", "compare", "effects"]
-    for line in lines:
-        result = invoke(*shlex.split(line, comments=True))
+    commands = [shlex.split(line, comments=True)[1:] for block in blocks(PAGE, "sh") for line in lines_of(block)]
+    assert [words[0] for words in commands] == ["top", "compare", "effects"]
+    for words in commands:
+        result = invoke(*words)
         assert result.exit_code == 0 and len(result.stdout.splitlines()) > 5, result.output
 
 
 def test_its_python_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    exec(compile(code, "judgement.md", "exec"), {})
+    (script,) = blocks(PAGE, "python")
+    exec(compile(script.text, "judgement.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "widths/3 over widths/7: rel_l2 " in printed and "'adam_lr', " in printed
 

@@ -96,13 +96,24 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def as_seen(share: float) -> float:
+    """Return a share in per cent, with the digits that fit into a card of the page."""
+    return float(f"{100 * share:.6g}")
+
+
+def test_numbers_have_the_digits_that_people_read(shown: Shown) -> None:
+    numbers = [value for trial in trials_of(shown) for value in (*(trial.values or ()), *trial.user_attrs.values())]
+    floats = [value for value in numbers if isinstance(value, float)]
+    assert len(floats) > 10 and max(len(repr(value)) for value in floats) <= len("-1.23456e-10")
+
+
 def test_trials_are_shown_as_the_database_has_them_with_metrics_and_pictures(shown: Shown) -> None:
     trials = trials_of(shown)
     assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "FAIL", "WAITING", "WAITING"]
-    assert [trial.values for trial in trials[:3]] == [[100 * shown.value(0)], [100 * shown.value(1)], None]
+    assert [trial.values for trial in trials[:3]] == [[as_seen(shown.value(0))], [as_seen(shown.value(1))], None]
     assert trials[1].params == shown.search.propose(1).params
     assert trials[1].distributions == shown.search.distributions(trials[1].params)
-    errors = [100 * synthetic.error_of(1, replicate) for replicate in range(2)]
+    errors = [as_seen(synthetic.error_of(1, replicate)) for replicate in range(2)]
     percent = {"rel_l2", "process_zone_error", "distance_to_local"}
     columns = {*(f"{name} in %" if name in percent else name for name in metric_columns(STRAIN.record))}
     columns |= {"evaluations", "seconds", "stop_reason"}
@@ -128,7 +139,7 @@ def test_a_running_study_is_seen_to_go_on(shown: Shown) -> None:
     shown.enter(5)
     after = storage.get_all_trials(1)
     assert [trial.number for trial in after] == [0, 1, 2, 3, 4, 5] and after[:3] == before[:3]
-    assert after[3].values == [100 * shown.value(3)] and "trial-3-3-error.png" in pictures_of(after[3])
+    assert after[3].values == [as_seen(shown.value(3))] and "trial-3-3-error.png" in pictures_of(after[3])
     assert storage.get_best_trial(1).number == min((0, 1, 3), key=shown.value)
 
 

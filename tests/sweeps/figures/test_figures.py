@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sweeps.figures import budget, courses, drawing, maps
+from sweeps.figures import budget, courses, drawing, maps, parity
 from sweeps.figures import studies as studyfigures
 
 from .. import synthetic
@@ -81,6 +81,48 @@ def test_figures_of_a_whole_study_are_drawn_for_odd_values() -> None:
     studyfigures.cost_distribution({"complete": np.geomspace(1, 1e4, 40), "failed": once}, title="many")
     studyfigures.loss_shares({"start": {"residual": 1.0, "lrb": 0.0}})
     studyfigures.importances({"$x$": (0.0, 0.0, 0.0), "y": (1.0, 0.9, 1.0)}, {"$x$": 0.0, "y": 3.0})
+
+
+def test_equal_times_are_one_bar_on_an_axis_of_plain_numbers() -> None:
+    figure = studyfigures.cost_distribution({"complete": np.full(6, 21.75) + 1e-9 * np.arange(6)}, title="equal")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    (bar,) = [patch for patch in axes.patches if patch.get_height()]
+    assert bar.get_height() == 6 and bar.get_x() < 21.75 < bar.get_x() + bar.get_width()
+    assert axes.xaxis.get_major_formatter().get_offset() == ""
+
+
+def test_the_legend_of_a_wide_picture_is_where_a_phone_begins() -> None:
+    """A phone shows the left third of a picture of 9.2 inches."""
+    curve = {name: values for name, values in synthetic.curve(0).items() if name not in ("trial", "replicate")}
+    figures = (
+        courses.training_curves(curve, title="one"),
+        studyfigures.loss_shares({"start": {"residual": 0.9, "lrb": 0.1}}),
+        studyfigures.importances({"x": (0.1, 0.0, 0.2), "y": (0.9, 0.8, 1.0)}, {"x": 0.2, "y": 0.3}),
+        studyfigures.replicate_spread({0: [1.0, 2.0]}, [1.5], label="rel_l2", middle="median"),
+        studyfigures.compromises(np.ones((3, 2)), np.array([True, False, False]), labels=["a", "b"]),
+        studyfigures.parallel_coordinates([studyfigures.Scaled("a", [1, 2, 3], "linear")] * 2, good=2, others=1),
+    )
+    for figure in figures:
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        legend = axes.get_legend()
+        assert legend is not None
+        box = legend.get_window_extent()
+        assert box.x0 < 0.33 * figure.bbox.width
+        title = axes._left_title  # type: ignore[attr-defined]
+        assert not title.get_text() or not box.overlaps(title.get_window_extent())
+
+
+def test_what_was_not_recorded_is_hatched_on_light_and_dark_pages() -> None:
+    """Blank cells look like the smallest difference on light pages and like the largest one on dark ones."""
+    units = np.array([[0.1, 1e9], [0.1, np.nan]])
+    svg = drawing.picture_bytes(parity.difference_map(units, names=["W1", "u"], steps=[0, 1], along="step"))
+    for picture in (svg, drawing.for_dark_pages(svg)):
+        assert b"<pattern" in picture
+    assert re.findall(rb"<pattern.*?</pattern>", svg, flags=re.DOTALL) != re.findall(
+        rb"<pattern.*?</pattern>", drawing.for_dark_pages(svg), flags=re.DOTALL
+    )
 
 
 def test_the_plate_is_drawn_on_any_points() -> None:

@@ -39,6 +39,7 @@ def test_another_convention_parts_and_is_named(tmp_path: Path) -> None:
     assert "With the trace's gradients of steps 0, 1, 2 in place of ours" in text
     html = page.read_text(encoding="utf-8")
     assert "adam_convention: tf1" in html and html.count("<img") >= 8 and "<script" not in html
+    assert "What was not recorded is hatched." in html
     assert invoke("validate", study).exit_code == 0
     assert study.read_text().count("# epsilon of") == 3 and "replicates: 10" in study.read_text()
     assert "exists already: add --force" in errors_of(invoke("parity", TRACE, "--report", page))

@@ -65,6 +65,24 @@ def test_text_in_pictures_can_be_read_on_a_phone(browser: Browser, address: str)
         assert len(pixels_of_text) >= 8 and min(pixels_of_text) >= 8
 
 
+@pytest.mark.parametrize("width", [700, 1000, 1600])
+def test_maps_are_large_enough_on_a_screen_of_any_width(browser: Browser, address: str, width: int) -> None:
+    with browser.open(address, width=width) as page:
+        page.eventually("[...document.images].every(image => image.complete)")
+        fields = page.pictures()[:6]
+        assert min(picture["width"] for picture in fields) > 195
+        assert page.overflow_px == 0
+
+
+def test_the_first_printed_page_has_the_result(browser: Browser, address: str) -> None:
+    """Chromium moves what may not be broken to the next page, so all of it must be able to stand below the title."""
+    with browser.open(address, width=720, print_=True) as page:
+        chained = "[...document.querySelectorAll('.result p.quiet')].map(p => getComputedStyle(p).breakAfter)"
+        assert set(page.evaluate(chained)) == {"auto"}
+        bottom = page.evaluate("document.querySelector('.result').getBoundingClientRect().bottom")
+        assert bottom < 979, "CSS pixels of a Letter page within its margins; A4 has 1046"
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_report_is_printed_dark_on_white(browser: Browser, address: str, theme: Theme) -> None:
     with browser.open(address, theme=theme, print_=True) as page:

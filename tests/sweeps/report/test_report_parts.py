@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sweeps.figures.studies import loss_shares
 from sweeps.report import trials as reporttrials
 from sweeps.report.field import maps, residual
 from sweeps.report.gallery import Gallery
+from sweeps.report.report import _ranking
 from sweeps.report.training import training
 from sweeps.report.weights import weights
 from sweeps.storage.tables import StudyTables
@@ -87,6 +89,32 @@ def test_the_residual_between_the_points_is_that_of_the_trained_network(tmp_path
     assert f"never trained on. Its RMS is {study.best['heldout_residual']:.3g} times that of its forcing" in text
     assert "at 200 points" in text and "notch" not in text
     assert "at 200 points of a grid of 5 x 40, over x in mm and y in mm" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_names_no_place_of_the_machine_that_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.trial.tables.own_name", own_name := lambda: "/opt/venv/bin/pinnsweep")
+    monkeypatch.setattr("sweeps.report.data.own_name", own_name)
+    tables = synthetic.make_study(tmp_path / "bare", trials=0, failed=0)
+    tables.publish("a", trials=[synthetic.trial_row(0)])
+    text = page_of(tables.study_dir).text
+    assert "This command makes them again: pinnsweep retrain bare 0 -o network.npz." in text
+    assert "/opt/venv" not in text and str(tmp_path) not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_ranking_has_no_columns_without_a_value(tmp_path: Path) -> None:
+    tables = study_of(tmp_path / "demo", 3, rel_l2_nodal=None, heldout_residual=0.5)
+    heads = re.findall(r"#column-(\w+)", str(_ranking(read(tables.study_dir))))
+    assert "heldout_residual" in heads and "rel_l2_nodal" not in heads
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_software_is_named_once_something_ran(tmp_path: Path) -> None:
+    tables = synthetic.make_study(tmp_path / "new", trials=0, failed=0)
+    assert "unknown" not in page_of(tables.study_dir).text
+    tables.publish("a", trials=[synthetic.trial_row(0)])
+    assert "torch 2.13.0, Python 3.11.2; engine torch on cpu" in page_of(tables.study_dir).text
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ import pytest
 from pinncore.budget import approximation
 from sweeps.study.loading import load_spec
 from sweeps.trial.tables import network_of
-from tests import ROOT
+from tests.pages import DOCS, blocks, lines_of
 
 from ..invoking import invoke
 from ..small import prepare, run_all, write_study
 
-TEXT = (ROOT / "docs" / "trials.md").read_text()
-COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    pinnsweep ")]
-SCRIPTS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+PAGE = DOCS / "trials.md"
+COMMANDS = [line for block in blocks(PAGE, "sh") for line in lines_of(block)]
 DIFFERENT = "--engine torch"  # the one command that ends with exit code 1
 
 
@@ -39,7 +37,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if words[-1] == "network.npz":
             Path("network.npz").unlink()
     names: dict[str, Any] = {}
-    for script in SCRIPTS:
-        exec(compile(script, "docs/trials.md", "exec"), names)
+    for script in blocks(PAGE, "python"):
+        exec(compile(script.text, "docs/trials.md", "exec"), names)
     expected = network_of(Path("runs/widths"), 5).predict([10.0, 50.0], [20.0, 50.0])
     assert names["strain"].tolist() == pytest.approx(expected.tolist(), rel=1e-5), "of the training, in float32"
