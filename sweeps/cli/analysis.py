@@ -9,25 +9,32 @@ import typer
 
 from ..errors import QueryError, StudyError
 from .options import DEFAULT_ROOT, AsJson, Root, Studies, Study, print_json, study_names, study_place
+from .printing import print_text
 
 if TYPE_CHECKING:
     from ..analysis.compare_configurations import ConfigurationComparison
     from ..analysis.compare_studies import StudyComparison
 
-By = Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Column to judge by (default: the objective).")]
-Target = Annotated[
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by", metavar="METRIC", help="Metric, or another column of numbers, to judge by (default: the objective)."
+    ),
+]
+First = Annotated[
     str,
     typer.Argument(
-        metavar="STUDY|STUDY/TRIAL",
-        help="A study, or a trial: runs/first/3, runs/first/best.",
+        metavar="FIRST",
+        help="A study, or a trial of one: runs/widths, runs/widths/3, runs/widths/best.",
         autocompletion=study_names,
     ),
 ]
+Second = Annotated[str, typer.Argument(metavar="SECOND", help="Another of the same kind.", autocompletion=study_names)]
 
 
 def top(
     studies: Studies,
-    number: Annotated[int, typer.Option("-n", min=1, help="Number of configurations.")] = 10,
+    number: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Number of configurations.")] = 10,
     by: By = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
@@ -38,17 +45,17 @@ def top(
     """
     places = [study_place(study, root) for study in studies]
     from ..analysis import leaderboard
+    from ..query.blocks import text_of_blocks
     from ..query.text import render
 
     best = leaderboard.top(places, number, by)
     if as_json:
         typer.echo(render(best.table, "json"))
         return
-    listed = [render(best.shown(), in_per_cent=best.in_per_cent)] if best.table.num_rows else []
-    typer.echo("\n\n".join([*listed, *best.notes]))
+    print_text(text_of_blocks(best.blocks()))
 
 
-def compare(first: Target, second: Target, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+def compare(first: First, second: Second, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """Compare two studies, or two configurations of studies.
 
     Of two studies: the settings that differ, the best trials, and the configurations that both contain. Of two
@@ -72,7 +79,7 @@ def compare(first: Target, second: Target, root: Root = DEFAULT_ROOT, as_json: A
     if as_json:
         print_json(plain(comparison))
     else:
-        typer.echo(text(comparison))
+        print_text(text(comparison))
 
 
 def _target(argument: str, root: Path) -> tuple[Path, int | None]:
@@ -102,4 +109,4 @@ def effects(study: Study, by: By = None, root: Root = DEFAULT_ROOT, as_json: AsJ
     if as_json:
         print_json(summary.to_plain())
     else:
-        typer.echo(judgement.text(summary))
+        print_text(judgement.text(summary))

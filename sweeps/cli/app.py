@@ -6,25 +6,29 @@ output is gone. Heavy libraries are imported inside the commands, so that `--hel
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Final
 
 import typer
 
-from . import analysis, dashboard, data, jobs, parity, problem, query, report, run, studies, trials
+from . import analysis, dashboard, data, jobs, parity, problem, query, report, run, studies, track, trials
 from .errors import Commands
+from .examples import examples_of
+from .help_text import HelpfulCommand, HelpfulGroup
 from .options import AsJson, Cpus, Set, Spec, print_json, warn
+from .printing import print_text
 
 app = typer.Typer(
     name="pinnsweep",
     cls=Commands,
     help="Sweeps of physics-informed neural networks: trained in packs, resumable, with results as plain tables.",
+    epilog=examples_of(""),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data", help="Build reference data, and check data tables.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -57,7 +61,7 @@ def validate(spec: Spec, overrides: Set = None, as_json: AsJson = False) -> None
     warn(warnings)
     count = study.search.trials or "all"
     swept = ", ".join(study.space) or "nothing"
-    typer.echo(f"{spec}: valid. Study {study.study}, {count} trials by {study.search.sampler}, sweeping {swept}.")
+    print_text(f"{spec}: valid. Study {study.study}, {count} trials by {study.search.sampler}, sweeping {swept}.")
 
 
 def plan(
@@ -82,7 +86,7 @@ def plan(
         print_json(asdict(estimate))
         return
     warn(estimate.warnings)
-    typer.echo(planning.render(estimate))
+    print_text(planning.render(estimate))
 
 
 def schema() -> None:
@@ -92,16 +96,32 @@ def schema() -> None:
     print_json(study_schema())
 
 
-data_app.command()(data.check)
-data_app.command()(data.build)
+def _name(command: Callable[..., None]) -> str:
+    """Return the word that calls a command: the name of its function."""
+    return command.__name__.removesuffix("_studies").replace("_", "-")
 
-COMMANDS: Final = (  # in the order of --help
-    *(run.run, run.stop, run.extend, run.retry, problem.init, problem.problem, validate, plan, schema),
-    *(studies.status, studies.list_studies, studies.delete, studies.compact, studies.gc),
-    *(query.query, query.export, analysis.top, analysis.compare, analysis.effects, report.report),
-    *(dashboard.dashboard, trials.show, trials.retrain, trials.predict, trials.weights, trials.error_budget),
-    parity.parity,
-    *(jobs.submit, jobs.jobs, jobs.logs, jobs.cancel, jobs.doctor),
+
+COMMANDS: Final[Mapping[str, tuple[Callable[..., None], ...]]] = MappingProxyType(  # by purpose, in the order of --help
+    {
+        "Write a study": (problem.init, problem.problem, validate, plan, schema),
+        "Run it": (run.run, run.stop, run.extend, run.retry),
+        "Look at results": (
+            *(studies.status, studies.list_studies, query.query, query.export),
+            *(report.report, dashboard.dashboard, track.track),
+        ),
+        "Judge them": (analysis.top, analysis.effects, analysis.compare, parity.parity),
+        "One trial": (trials.show, trials.error_budget, trials.retrain, trials.predict, trials.weights),
+        "Other machines": (jobs.submit, jobs.jobs, jobs.logs, jobs.cancel, jobs.doctor),
+        "Files": (studies.delete, studies.compact, studies.gc),
+    }
 )
-for command in COMMANDS:
-    app.command(command.__name__.removesuffix("_studies").replace("_", "-"))(command)
+for purpose, commands in COMMANDS.items():
+    for command in commands:
+        name = _name(command)
+        app.command(name, cls=HelpfulCommand, epilog=examples_of(name), rich_help_panel=purpose)(command)
+
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, cls=HelpfulGroup)
+for command in (data.check, data.build):
+    name = _name(command)
+    data_app.command(name, cls=HelpfulCommand, epilog=examples_of(f"data {name}"), rich_help_panel="Commands")(command)
+app.add_typer(data_app, name="data", help="Check data tables, and compute reference data.", rich_help_panel="Files")

@@ -15,6 +15,7 @@ import typer
 
 from ..errors import StudyError
 from .options import AsJson, Force, bar_on_terminal, print_json, refuse_taken, warn
+from .printing import print_text
 
 if TYPE_CHECKING:
     from pinncore.data.increments import IncrementTables, TableFormat
@@ -35,17 +36,25 @@ def check(
     lrb: Annotated[Path | None, typer.Argument(metavar="LRB", help="The left and right boundary nodes.")] = None,
     btb: Annotated[Path | None, typer.Argument(metavar="BTB", help="The bottom and top boundary nodes.")] = None,
     elocal_factor: Annotated[
-        ElocalFactor, typer.Option("--elocal-factor", help="Factor in the column elocal; auto detects it.")
+        ElocalFactor,
+        typer.Option("--elocal-factor", help="Factor in the column elocal; auto finds it."),
     ] = ElocalFactor.AUTO,
     column: Annotated[
-        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="Name of a column, such as x=X_pos.")
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="OURS=THEIRS", help="Name of a column in the file, such as x=X_pos. Repeatable."
+        ),
     ] = None,
-    length: Annotated[str | None, typer.Option("--length", help="Unit of lengths: mm, m, cm, um or in.")] = None,
-    increment: Annotated[int | None, typer.Option("--increment", help="Load increment, from 1, in a .mat.")] = None,
-    mesh: Annotated[str | None, typer.Option("--mesh", help="Name of the mesh in a .mat.")] = None,
+    length: Annotated[
+        str | None, typer.Option("--length", metavar="UNIT", help="Unit of lengths: mm, m, cm, um or in.")
+    ] = None,
+    increment: Annotated[
+        int | None, typer.Option("--increment", metavar="N", help="Load increment, from 1, in a .mat.")
+    ] = None,
+    mesh: Annotated[str | None, typer.Option("--mesh", metavar="NAME", help="Name of the mesh in a .mat.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read tables and print what they contain, as a study would read them.
+    """Read tables as a study would, and print what they contain.
 
     Prints units, the factor of ten, ranges and hash; warns of what is doubtful, and refuses what cannot be right.
     """
@@ -71,7 +80,7 @@ def check(
         return
     warn(data.warnings)
     for note in data.notes:
-        typer.echo(note)
+        print_text(note)
     for name, points in tables.items():
         typer.echo(f"{name}: {len(points)} points")
         for column_name, (low, high) in ranges[name].items():
@@ -80,7 +89,7 @@ def check(
 
 
 def build(
-    specimen: Annotated[str, typer.Argument(metavar="SPECIMEN", help="The specimen: strb100.")],
+    specimen: Annotated[str, typer.Argument(metavar="SPECIMEN", help="Specimen: strb100.")],
     increment: Annotated[
         list[int], typer.Option("--increment", metavar="N", help="Load increment to write, from 1. Repeatable.")
     ],
@@ -98,7 +107,9 @@ def build(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute reference data with finite elements: a plate is loaded until damage spreads.
+    """Compute reference data with finite elements.
+
+    A plate is loaded, increment by increment, until damage spreads.
 
     Writes tables of the Gauss points, of the boundary nodes and of all nodes, for several increments in one pass. The
     files of an increment are written as soon as it is reached.
@@ -128,7 +139,7 @@ def build(
                 files = [file for kind in kinds for file in tables.write(output, kind, elocal_factor=factor)]
                 records.append(_build_record(tables, files))
                 if not as_json:
-                    typer.echo(_build_text(records[-1]))
+                    print_text(_build_text(records[-1]))
             if reached.number == wanted[-1]:
                 break
     seconds = time.monotonic() - started
@@ -194,11 +205,8 @@ def _build_text(record: dict[str, Any]) -> str:
 @contextmanager
 def _increment_progress(last: int, *, quiet: bool) -> Iterator[Callable[[Increment], None]]:
     """Yield a function that shows an increment in a bar on stderr; it shows nothing where that is no terminal."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     beside_bar = sys.stdout.isatty()  # what is printed in between goes above the bar; a file gets it as it is
-    with bar_on_terminal(*columns, quiet=quiet, redirect_stdout=beside_bar) as bar:
+    with bar_on_terminal(quiet=quiet, redirect_stdout=beside_bar) as bar:
         if bar is None:
             yield lambda increment: None
             return

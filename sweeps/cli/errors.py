@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from cluster import ClusterError
 from pinncore.errors import PinnError
 
 from ..errors import NOT_GIVEN, SpecError, StudyWarning, SweepError
+from .help_text import HelpfulGroup
+from .printing import print_text
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -37,6 +39,8 @@ class _Explaining:
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["json"] = "--json" in args  # before parsing, which may raise
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+            ctx.color = False  # typer asks for neither where it says that a completion is installed
         return super().parse_args(ctx, args)  # type: ignore[misc]
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
@@ -60,12 +64,14 @@ class _Explaining:
                 if ctx.meta["json"]:
                     typer.echo(json.dumps({"error": _error_record(error, message)}, default=str), err=True)
                 else:
-                    typer.echo("\n".join(f"error: {line}" for line in message.splitlines()), err=True)
+                    print_text("\n".join(f"error: {line}" for line in message.splitlines()), err=True)
                 raise typer.Exit(getattr(error, "exit_code", USER_ERROR)) from None
 
 
-class Commands(_Explaining, TyperGroup):
+class Commands(_Explaining, HelpfulGroup):
     """A program with several commands."""
+
+    examples_heading = "To begin"
 
 
 class Command(_Explaining, TyperCommand):
@@ -99,7 +105,7 @@ def _warnings_as_sentences() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, StudyWarning):
-                typer.echo(f"warning: {message}", err=True)
+                print_text(f"warning: {message}", err=True)
             else:
                 shown(message, category, *place, **more)
 

@@ -16,7 +16,8 @@ from ..jobs import places
 from ..jobs.places import full_id
 from ..own_name import own_name
 from .errors import USER_ERROR, exit_when_output_closes
-from .options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, Trials, aligned, print_json, root_option, warn
+from .options import DEFAULT_ROOT, AsJson, Cpus, Root, Set, Spec, State, Trials, print_json, root_option, warn
+from .printing import aligned, print_text
 
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="Job as `jobs` lists it: NAME/ID, or the number of a job of this machine.")
@@ -31,21 +32,20 @@ def submit(
         typer.Option(
             "--to",
             metavar="NAME",
-            help="Profile of clusters.yaml; local: in the background of this machine; inline: in the foreground.",
+            help="A profile of clusters.yaml; or local: this machine, in the background; or inline: in the foreground.",
         ),
     ],
     root: Annotated[
         str | None,
-        typer.Option("--root", metavar="DIR|URL", help="Folder or URI of the studies (default: from the profile)."),
+        typer.Option(
+            "--root", metavar="DIR|URI", help="Folder or URI of the studies there (default: that of the profile)."
+        ),
     ] = None,
     overrides: Set = None,
     trials: Trials = None,
     cpus: Cpus = None,
-    state: Annotated[
-        str | None,
-        typer.Option("--state", metavar="DIR|postgresql://...", help="Folder or server of the study's database."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted and exit.")] = False,
+    state: State = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be submitted.")] = False,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Print the log until the job ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +75,7 @@ def submit(
 def jobs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Profiles, or local for this machine (default: all)."),
+        typer.Argument(metavar="NAME", help="Profiles of clusters.yaml, or local for this machine (default: all)."),
     ] = None,
     root: JobsRoot = DEFAULT_ROOT,
     as_json: AsJson = False,
@@ -99,7 +99,7 @@ def jobs(
 
 def logs(
     job: JobId,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the job ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print the log until the job ends.")] = False,
     root: JobsRoot = DEFAULT_ROOT,
 ) -> None:
     """Print the log of a job."""
@@ -128,7 +128,7 @@ def cancel(
 
 def doctor(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Profile of clusters.yaml, or local for this machine.")
+        str, typer.Argument(metavar="NAME", help="A profile of clusters.yaml, or local for this machine.")
     ] = LOCAL,
     run: Annotated[bool, typer.Option("--run", help="Also run a test job there.")] = False,
     root: Root = DEFAULT_ROOT,
@@ -141,11 +141,11 @@ def doctor(
     for check in doctors.check_here(str(root)) if name == LOCAL else doctors.check_profile(name, run=run):
         checks.append(check)
         if not as_json:
-            typer.echo(f"{'NO' if check.problem else 'ok':<3} {check.what}")
+            print_text(f"{'NO' if check.problem else 'ok':<3} {check.what}")
     if as_json:
         print_json([{"what": check.what, "ok": not check.problem, "problem": check.problem} for check in checks])
     if checks[-1].problem:
-        typer.echo(f"error: {checks[-1].problem}", err=True)
+        print_text(f"error: {checks[-1].problem}", err=True)
         raise typer.Exit(USER_ERROR)
 
 

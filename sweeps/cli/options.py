@@ -7,19 +7,23 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ..errors import StudyError
+from ..errors import StudyError, SweepError
+from ..states import COMPLETE, FAIL
 from ..storage.object_store import uri_of
 from ..study import home
 from ..study.home import is_study, local, studies_in
+from ..study.study_file import identified, open_reader, whole_text
+from .printing import print_text
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
+    from rich.progress import Progress
 
 DEFAULT_ROOT = Path(home.DEFAULT_ROOT)
+BAR_WIDTH: Final = 12
 
 
 def study_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -29,30 +33,52 @@ def study_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return [study.name for study in studies if study.name.startswith(incomplete)]
 
 
+def trial_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return `best` and the numbers of the finished trials of the study before, for the shell."""
+    return [name for name in ("best", *_numbers(ctx, COMPLETE)) if name.startswith(incomplete)]
+
+
+def failed_trial_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the numbers of the failed trials of the study before, for the shell."""
+    return [name for name in _numbers(ctx, FAIL) if name.startswith(incomplete)]
+
+
+def _numbers(ctx: typer.Context, state: str) -> list[str]:
+    """Return the trials in a state of the study on the command line; none of a study that is not on this machine."""
+    try:
+        place = study_place(Path(ctx.params["study"]), Path(ctx.params.get("root") or DEFAULT_ROOT))
+        if uri_of(place) is not None or identified(whole_text(place), place)[1].is_shared:
+            return []  # a store or a server takes seconds
+        with open_reader(place) as reader:
+            return list(map(str, reader.numbers(state)))
+    except (KeyError, TypeError, SweepError):  # no study yet, or none that can be read: the command will say so
+        return []
+
+
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Study file (YAML).")]
 Study = Annotated[
     Path,
     typer.Argument(
-        metavar="STUDY", help="Study folder or URI, or name of a study in ROOT.", autocompletion=study_names
+        metavar="STUDY", help="Study: its folder or URI, or its name in --root.", autocompletion=study_names
     ),
 ]
 SomeStudies = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[STUDY]...", help="Study folders or names (default: all in ROOT).", autocompletion=study_names
+        metavar="STUDY", help="Studies: folders or names (default: all in --root).", autocompletion=study_names
     ),
 ]
 Studies = Annotated[
     list[Path],
-    typer.Argument(metavar="STUDY", help="Study folders, or names of studies in ROOT.", autocompletion=study_names),
+    typer.Argument(metavar="STUDY", help="Studies: folders or URIs, or names in --root.", autocompletion=study_names),
 ]
 Root = Annotated[
-    Path, typer.Option("--root", metavar="DIR|URI", help="Folder with the studies, or their s3:// or gs:// prefix.")
+    Path, typer.Option("--root", metavar="DIR|URI", help="Folder with the studies, or their s3:// or gs:// URI.")
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Replace a value of the study file, e.g. search.trials=8. Repeatable."
+        "--set", metavar="KEY=VALUE", help="Replace a value of the study file, such as search.trials=8. Repeatable."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; errors as JSON on stderr.")]
@@ -61,10 +87,18 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="HOST:PORT|auto", help="Ray cluster to join (default: this machine only)."),
 ]
+State = Annotated[
+    str | None,
+    typer.Option(
+        "--state",
+        metavar="DIR|URL",
+        help="Folder or postgresql:// server of the study's database (default: in the study).",
+    ),
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Print progress as lines, not as a live view.")]
 Trials = Annotated[
     int | None,
-    typer.Option("--trials", metavar="N", min=1, help="Total number of trials, instead of the one in the file."),
+    typer.Option("--trials", metavar="N", min=1, help="Number of trials in all, instead of the one in the file."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 
@@ -108,7 +142,7 @@ def refuse_taken(*files: Path, force: bool) -> None:
 def warn(warnings: Sequence[str]) -> None:
     """Print warnings on stderr, apart from the result."""
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        print_text(f"warning: {warning}", err=True)
 
 
 def print_json(value: object) -> None:
@@ -117,26 +151,26 @@ def print_json(value: object) -> None:
 
 
 @contextlib.contextmanager
-def bar_on_terminal(
-    *columns: ProgressColumn, quiet: bool = False, redirect_stdout: bool = True
-) -> Iterator[Progress | None]:
-    """Yield a transient bar of progress on stderr; None where that is no terminal, or `quiet`."""
+def bar_on_terminal(*, quiet: bool = False, redirect_stdout: bool = True) -> Iterator[Progress | None]:
+    """Yield a transient bar of progress on stderr; None where that is no terminal, or `quiet`.
+
+    The description of its task is last, and cut with an ellipsis where the terminal is narrow.
+    """
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal or console.is_dumb_terminal:
         yield None
         return
-    with Progress(*columns, console=console, transient=True, redirect_stdout=redirect_stdout) as bar:
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    columns = (
+        *(BarColumn(bar_width=BAR_WIDTH), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(compact=True)),
+        TextColumn("{task.description}", table_column=rest),
+    )
+    with Progress(*columns, console=console, transient=True, expand=True, redirect_stdout=redirect_stdout) as bar:
         yield bar
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of words as text in aligned columns; the first row is the header."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
 
 
 def root_option(root: Path) -> str:

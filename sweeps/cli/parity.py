@@ -22,12 +22,12 @@ TraceFile = Annotated[Path, typer.Argument(metavar="TRACE", help="Trace of a tra
 def parity(
     trace: TraceFile,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[OTHER]", help="Another trace to compare with (default: our replay).")
+        Path | None, typer.Argument(metavar="OTHER", help="Another trace to compare with (default: our replay).")
     ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="State a setting of TRACE, e.g. adam_convention=keras. Repeatable."
+            "--set", metavar="KEY=VALUE", help="State a setting of TRACE, such as adam_convention=keras. Repeatable."
         ),
     ] = None,
     pairs: Annotated[
@@ -35,14 +35,17 @@ def parity(
     ] = True,
     study: Annotated[
         Path | None,
-        typer.Option("--study", metavar="FILE", help="Write the study that measures each convention's effect."),
+        typer.Option("--study", metavar="FILE", help="Write a study file that measures each convention's effect."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML page with maps and curves.")
     ] = None,
     inject: Annotated[
         Literal["gradients", "derivatives"] | None,
-        typer.Option("--inject", help="Also train with the trace's gradients or derivatives in place of ours."),
+        typer.Option(
+            "--inject",
+            help="Also train with these of the trace in place of ours.",
+        ),
     ] = None,
     cpus: Cpus = None,
     force: Force = False,
@@ -50,8 +53,8 @@ def parity(
 ) -> None:
     """Find where a recorded training parts from ours, and why.
 
-    Exit code 0: they agree within rounding; 1: they part; 2: the trace cannot be used. docs/parity.md says what a trace
-    is.
+    A trace holds what another program recorded while it trained (docs/parity.md). Exit code 0: they agree within
+    rounding; 1: they part; 2: the trace cannot be used.
     """
     outputs = [file for file in (study, report) if file is not None]
     files = [file.absolute() for file in (trace, other, study, report) if file is not None]
@@ -111,9 +114,7 @@ def _settings(overrides: Sequence[str]) -> dict[str, Any]:
 @contextmanager
 def _progress() -> Iterator[Look]:
     """Yield a function that shows on stderr how far a comparison is: on a terminal only, it takes seconds."""
-    from rich.progress import BarColumn, TextColumn
-
-    with bar_on_terminal(TextColumn("{task.description}"), BarColumn()) as bar:
+    with bar_on_terminal() as bar:
         if bar is None:
             yield lambda what, done, of: None
             return

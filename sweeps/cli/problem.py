@@ -11,6 +11,7 @@ import typer
 from ..errors import StudyError
 from ..own_name import own_name
 from .options import AsJson, Force, print_json, refuse_taken
+from .printing import print_text
 
 STUDY_SUFFIXES = (".yaml", ".yml")
 
@@ -19,7 +20,8 @@ def problem(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Shipped problem, FILE.py:CLASS or PACKAGE.MODULE:CLASS (default: list them)."
+            metavar="NAME",
+            help="A shipped problem, FILE.py:CLASS or PACKAGE.MODULE:CLASS (default: list the shipped ones).",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -43,19 +45,19 @@ def problem(
     if name is None:
         titles = {each: loaded(each).record.title for each in PROBLEMS}
         lines = [f"{each:<{max(map(len, PROBLEMS))}}  {title}" for each, title in titles.items()]
-        print_json(titles) if as_json else typer.echo("\n".join(lines))
+        print_json(titles) if as_json else print_text("\n".join(lines))
         return
     about = about_problem.about_problem(loaded(name))
-    print_json(about) if as_json else typer.echo(about_problem.text(about))
+    print_json(about) if as_json else print_text(about_problem.text(about))
 
 
 def init(
     name: Annotated[
         Path,
         typer.Argument(
-            metavar="[NAME|FILE]",
-            help="Name of a problem of your own, or NAME.py:CLASS: writes NAME.py and NAME.yaml. A FILE ending .yaml: "
-            "only a study file.",
+            metavar="NAME|FILE",
+            help="FILE.yaml: a study file. NAME or NAME.py:CLASS: NAME.py for an equation of your own, and its study "
+            "NAME.yaml.",
         ),
     ] = Path("study.yaml"),
     of: Annotated[
@@ -65,9 +67,9 @@ def init(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented study, or your own problem with its study.
+    """Write a study file to start from, or a problem of your own.
 
-    Both are valid as they stand. A study file alone has every other key with its default below its twelve lines.
+    Both run as they stand. The study file has every other key with its default and meaning below its twelve lines.
     """
     from pinncore.disk import write_whole
 

@@ -45,13 +45,18 @@ def query(
         list[str],
         typer.Argument(
             metavar="STUDY... [SQL]",
-            help="Study folders or names, then a SELECT, .tables or .schema (- or none: from stdin).",
+            help="Studies, then a SELECT, .tables or .schema; from stdin where it is - or left out.",
             autocompletion=_words,
         ),
     ],
     root: Root = DEFAULT_ROOT,
     format: Annotated[
-        AnswerFormat | None, typer.Option("--format", help="Default: table, or the format of FILE's name.")
+        AnswerFormat | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="table, csv, json, parquet, arrow or xlsx (default: table, or by the name of FILE).",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the answer to a new FILE.")
@@ -65,15 +70,6 @@ def query(
 
     Tables: trials, curves, fields, weights, events. Views: best, by_config, curves_last, failures, pareto. The first
     column of each is the study.
-
-    \b
-    pinnsweep query runs/widths .tables
-    pinnsweep query runs/widths ".schema trials"
-    pinnsweep query runs/widths "SELECT init, median(rel_l2), count(*) FROM trials GROUP BY init ORDER BY 2"
-    pinnsweep query runs/widths "SELECT * FROM by_config ORDER BY rel_l2_median LIMIT 5"
-    pinnsweep query runs/a runs/b "SELECT study, trial, rel_l2, seconds FROM pareto" --format csv
-    pinnsweep query runs/widths "FROM curves JOIN best USING (study, trial, replicate)" -o best.parquet
-    pinnsweep query runs/widths < errors.sql
     """
     chosen = AnswerFormat.json if as_json and output is None else format
     if output is None and chosen in ("parquet", "arrow", "xlsx"):
@@ -107,17 +103,33 @@ def export(
     studies: Studies,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="PLACE", help="Folder for new files, or file for one table."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="PLACE",
+            help="Folder for new files, or file for one table: .csv, .json, .parquet, .arrow, .xlsx.",
+        ),
     ],
     table: Annotated[
-        TableName | None, typer.Option("--table", help="Table or view (default: the five tables).")
+        TableName | None,
+        typer.Option(
+            "--table",
+            metavar="NAME",
+            help="trials, curves, fields, weights, events, best, by_config, curves_last, failures or pareto "
+            "(default: the first five).",
+        ),
     ] = None,
     sql: Annotated[
         str | None,
-        typer.Option("--sql", metavar="SQL", help="Export the answer of a query instead; - reads it from stdin."),
+        typer.Option("--sql", metavar="SQL", help="Write the answer of this query instead; - reads it from stdin."),
     ] = None,
     format: Annotated[
-        FileFormat | None, typer.Option("--format", help="Default: the format of PLACE's name; csv in a folder.")
+        FileFormat | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="csv, json, parquet, arrow or xlsx (default: by the name of PLACE; csv in a folder).",
+        ),
     ] = None,
     force: Force = False,
     root: Root = DEFAULT_ROOT,
@@ -129,12 +141,6 @@ def export(
 
     Rows are read and written in batches, so tables may be of any size. The first column is the study. Units are in the
     metadata of Parquet and Arrow fields, and on a separate sheet in Excel.
-
-    \b
-    pinnsweep export runs/widths -o tables
-    pinnsweep export runs/widths -o tables --format parquet
-    pinnsweep export runs/a runs/b --table trials -o trials.xlsx
-    pinnsweep export runs/widths --sql "SELECT trial, step, loss FROM curves WHERE trial < 9" -o curves.csv
     """
     if table is not None and sql is not None:
         raise QueryError("--table and --sql exclude each other, got both")

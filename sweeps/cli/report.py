@@ -22,9 +22,7 @@ def report(
         Path | None,
         typer.Option("--figures", metavar="DIR", help="Also write every figure as a file into DIR."),
     ] = None,
-    format: Annotated[
-        Literal["svg", "png"], typer.Option("--format", metavar="svg|png", help="Format of these files.")
-    ] = "svg",
+    format: Annotated[Literal["svg", "png"], typer.Option("--format", help="Format of these files.")] = "svg",
     picture: Annotated[
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Also draw the study as one picture: .svg or .png."),

@@ -19,7 +19,21 @@ from ..own_name import own_name
 from ..study import requests
 from ..study.study_file import SPEC_FILE
 from .errors import INTERRUPTED
-from .options import DEFAULT_ROOT, Address, AsJson, Cpus, Plain, Root, Set, Study, Trials, print_json, study_dir
+from .options import (
+    DEFAULT_ROOT,
+    Address,
+    AsJson,
+    Cpus,
+    Plain,
+    Root,
+    Set,
+    State,
+    Study,
+    Trials,
+    failed_trial_names,
+    print_json,
+    study_dir,
+)
 
 if TYPE_CHECKING:
     from ..runner.driver import RunOutcome
@@ -27,25 +41,24 @@ if TYPE_CHECKING:
 
 def run(
     target: Annotated[
-        Path, typer.Argument(metavar="SPEC|STUDY_DIR", help="Study file, or folder of a study to resume.")
+        Path, typer.Argument(metavar="SPEC|FOLDER", help="Study file (YAML), or folder of a study to resume.")
     ],
     root: Root = DEFAULT_ROOT,
     overrides: Set = None,
     trials: Trials = None,
     new_study: Annotated[
         str | None,
-        typer.Option("--new-study", metavar="NAME", help="Start a new study, as --set study=NAME does."),
+        typer.Option("--new-study", metavar="NAME", help="Start a new study of this name, as --set study=NAME does."),
     ] = None,
     branch: Annotated[
         str | None,
         typer.Option(
-            "--branch", metavar="NAME", help="Start a new study with the complete trials of the old one that fit it."
+            "--branch",
+            metavar="NAME",
+            help="Start a new study of this name with those trials of the old one that fit it.",
         ),
     ] = None,
-    state: Annotated[
-        str | None,
-        typer.Option("--state", metavar="DIR|postgresql://...", help="Folder or server of the study's database."),
-    ] = None,
+    state: State = None,
     address: Address = None,
     cpus: Cpus = None,
     plain: Plain = False,
@@ -90,7 +103,11 @@ def retry(
     study: Study,
     trials: Annotated[
         list[int] | None,
-        typer.Argument(metavar="[TRIAL]...", help="Failed trials (default: all that were not retried)."),
+        typer.Argument(
+            metavar="TRIAL",
+            help="Numbers of failed trials (default: all that were not retried).",
+            autocompletion=failed_trial_names,
+        ),
     ] = None,
     root: Root = DEFAULT_ROOT,
     address: Address = None,

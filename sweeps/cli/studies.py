@@ -12,14 +12,13 @@ import typer
 
 from cluster import LOCAL, JobNotFound
 
-from ..errors import StudyError, SweepError, listed
+from ..errors import StudyError, SweepError
 from ..jobs import places
 from ..own_name import own_name
 from ..storage.object_store import uri_of
 from ..study import housekeeping
 from ..study.home import local, studies_in
-from ..study.status import read_status
-from ..words import rounded
+from ..study.status import best_value, read_status, status_text
 from . import jobs
 from .options import (
     DEFAULT_ROOT,
@@ -27,7 +26,6 @@ from .options import (
     Root,
     SomeStudies,
     Studies,
-    aligned,
     print_json,
     root_option,
     study_dir,
@@ -35,14 +33,15 @@ from .options import (
     study_place,
     warn,
 )
+from .printing import aligned, print_text
 
 
 def status(
     study: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[STUDY|JOB]",
-            help="Study, or job as `jobs` lists it (default: all studies in ROOT).",
+            metavar="STUDY|JOB",
+            help="Study: its folder or URI, or its name in --root; or a job as `jobs` lists it (default: all studies).",
             autocompletion=study_names,
         ),
     ] = None,
@@ -62,11 +61,11 @@ def status(
             status = jobs.job_status(str(study), root)
         except JobNotFound as no_job:
             raise StudyError(f"{no_study}; {no_job}") from None
-        print_json(status) if as_json else typer.echo(jobs.job_status_text(status))
+        print_json(status) if as_json else print_text(jobs.job_status_text(status))
         return
     warn(_ambiguous(str(study), place, root))
     status = read_status(local(place))
-    print_json(status) if as_json else typer.echo(_status_text(status))
+    print_json(status) if as_json else print_text(status_text(status))
 
 
 def _ambiguous(name: str, place: Path, root: Path) -> list[str]:
@@ -88,7 +87,7 @@ def _status_of_all(root: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(states)
     else:
-        typer.echo("\n".join(map(_status_text, states)) or f"no study in {uri_of(root) or root}")
+        print_text("\n".join(map(status_text, states)) or f"no study in {uri_of(root) or root}")
 
 
 def _status_or_error(folder: Path) -> dict[str, Any]:
@@ -99,44 +98,8 @@ def _status_or_error(folder: Path) -> dict[str, Any]:
         return {"study": folder.name, "error": str(error)}
 
 
-def _status_text(status: Mapping[str, Any]) -> str:
-    if "error" in status:
-        return f"{status['study']}: {status['error']}"
-    trials = f"{status['limit']} trial{'s' if status['limit'] != 1 else ''}"
-    lines = [f"{status['study']}: {trials} ({_counts(status) or 'none started'})"]
-    if best := status["best"]:
-        params = ", ".join(f"{name} {_short(value)}" for name, value in best["params"].items())
-        lines.append(f"  best {status['objective']} {_value(status)}: trial {best['trial']} ({params})")
-    if status["saved"]:
-        lines.append(f"  {_saved_text(status['saved'])}")
-    if status["held_by"]:
-        lines.append(f"  being run by {status['held_by']}")
-    return "\n".join(lines)
-
-
-def _saved_text(packs: Sequence[Mapping[str, Any]]) -> str:
-    """Return how far the packs are that wait half-trained."""
-    trials = len({trial for pack in packs for trial in pack["trials"]})
-    words = [f"pack {pack['pack']} at {100 * pack['share']:.0f} %" for pack in packs]
-    return f"{trials} of those that wait are half-trained and saved: {listed(words, most=6)} of their steps"
-
-
-def _counts(status: Mapping[str, Any]) -> str:
-    """Return the number of trials by state as text; failed trials that were retried are counted apart."""
-    counts, failures = status["counts"], status["failures"]
-    numbers = {
-        "complete": counts["COMPLETE"],
-        "pruned": counts["PRUNED"],
-        "failed": failures,
-        "failed and retried": counts["FAIL"] - failures,
-        "running": counts["RUNNING"],
-        "waiting": counts["WAITING"],
-    }
-    return ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
-
-
 def list_studies(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """List the studies in ROOT with trials, best value and size."""
+    """List studies with their trials, best value and size."""
     studies = [housekeeping.overview(folder) for folder in studies_in(root)]
     if as_json:
         print_json(studies)
@@ -154,17 +117,8 @@ def _line(study: Mapping[str, Any]) -> Sequence[str]:
         return study["study"], "?", "", "", size, when, str(study["error"]).splitlines()[0]
     counts, best = study["counts"], study["best"]
     done = f"{counts['COMPLETE'] + counts['PRUNED'] + study['failures']}/{study['limit']}"
-    value = f"{study['objective'].partition(',')[0]} {_value(study)}" if best else ""
+    value = f"{study['objective'].partition(',')[0]} {best_value(study)}" if best else ""
     return study["study"], done, str(study["failures"] or ""), value, size, when, study["held_by"] or ""
-
-
-def _value(status: Mapping[str, Any]) -> str:
-    """Return the first objective of the best trial."""
-    return rounded(status["best"]["value"], is_percent=status["in_percent"])
-
-
-def _short(value: object) -> str:
-    return rounded(value) if isinstance(value, float) else str(value)
 
 
 def _size(number: float) -> str:

@@ -22,8 +22,10 @@ from .options import (
     print_json,
     refuse_taken,
     study_place,
+    trial_names,
     warn,
 )
+from .printing import print_text
 
 if TYPE_CHECKING:
     import pinncore
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_S: Final = 5.0
 
 Trial = Annotated[
-    str, typer.Argument(metavar="TRIAL", help="Number of the trial, or best.", autocompletion=lambda: ["best"])
+    str, typer.Argument(metavar="TRIAL", help="Number of the trial, or best.", autocompletion=trial_names)
 ]
-Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate.")]
+Replicate = Annotated[int, typer.Option("--replicate", metavar="R", min=0, help="Number of the replicate (seed).")]
 WeightsFormat = Literal["npz", "safetensors", "state_dict", "onnx"]
 
 
@@ -56,7 +58,7 @@ def show(
     from ..trial import show
 
     record, problem = show.about_trial(place, number, replicate), read_problem(place).record
-    print_json(json_value(record)) if as_json else typer.echo(show.text(record, problem))
+    print_json(json_value(record)) if as_json else print_text(show.text(record, problem))
 
 
 def retrain(
@@ -64,12 +66,16 @@ def retrain(
     trial: Trial,
     replicate: Replicate = 0,
     engine: Annotated[
-        EngineName | None, typer.Option("--engine", help="Engine (default: the one it was trained with).")
+        EngineName | None,
+        typer.Option(
+            "--engine",
+            help="Engine (default: the one it was trained with).",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Write the network to a .npz, .safetensors, .pt or .onnx file."
+            "-o", "--output", metavar="FILE", help="Write the network to this .npz, .safetensors, .pt or .onnx file."
         ),
     ] = None,
     force: Force = False,
@@ -94,7 +100,7 @@ def retrain(
     if as_json:
         print_json(_record(place, number, retrained, output if is_written else None))
     else:
-        typer.echo(retrain.text(place, number, retrained))
+        print_text(retrain.text(place, number, retrained))
         if is_written:
             typer.echo(f"wrote {output}")
     if not retrained.same:
@@ -114,7 +120,10 @@ def predict(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help=".csv, .json, .parquet, .arrow, .xlsx (default: CSV on stdout)."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write to this .csv, .json, .parquet, .arrow or .xlsx file (default: CSV on stdout).",
         ),
     ] = None,
     force: Force = False,
@@ -166,14 +175,19 @@ def weights(
     trial: Trial,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="FILE", help="New .npz, .safetensors, .pt or .onnx file."),
+        typer.Option("-o", "--output", metavar="FILE", help="Write to this .npz, .safetensors, .pt or .onnx file."),
     ],
     file_format: Annotated[
-        WeightsFormat | None, typer.Option("--format", help="Format (default: from the suffix of FILE).")
+        WeightsFormat | None,
+        typer.Option(
+            "--format",
+            help="Format (default: by the name of FILE).",
+        ),
     ] = None,
     force: Force = False,
     epoch: Annotated[
-        int | None, typer.Option("--epoch", metavar="E", min=0, help="Kept epoch (default: the final weights).")
+        int | None,
+        typer.Option("--epoch", metavar="E", min=0, help="The weights kept at this epoch (default: the final ones)."),
     ] = None,
     replicate: Replicate = 0,
     root: Root = DEFAULT_ROOT,
@@ -205,7 +219,7 @@ def error_budget(
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Say where the error of one trial comes from.
+    """Say what the error of one trial is due to.
 
     Fits the network to the reference, and minimises the loss exactly where the equation is linear; this takes some
     seconds. The result is kept in the study's folder for its report.
@@ -220,7 +234,7 @@ def error_budget(
     if as_json:
         print_json({"study": str(place), "trial": row["trial"], "replicate": row["replicate"], **record})
     else:
-        typer.echo(error_budget.text(place.name, row, record))
+        print_text(error_budget.text(place.name, row, record))
 
 
 def _place(study: Path, root: Path, trial: str) -> tuple[Path | Remote, int]:
@@ -277,10 +291,7 @@ def _record(place: Path | Remote, trial: int, retrained: Retrained, output: Path
 @contextmanager
 def _progress() -> Iterator[Look]:
     """Yield a function that shows the progress of a pack on stderr: as a bar on a terminal, otherwise as lines."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"), TimeRemainingColumn())
-    with bar_on_terminal(*columns) as bar:
+    with bar_on_terminal() as bar:
         if bar is not None:
             task = bar.add_task("", total=1.0)
             yield lambda pack: bar.update(task, completed=pack.fraction(0), description=_progress_text(pack))

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import re
-import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pinncore.problems.columns import REL_L2
 
-from ..words import rounded
+from ..words import rounded, terminal_width
 from .files import text_of
 from .formats import FileFormat
+from .grid import grid
 from .values import is_number, rows_of
 
 SPREAD = re.compile(r"_(min|q1|median|q3|max|low|high)$")  # endings of columns that describe another column
@@ -31,7 +24,6 @@ _AGGREGATE = re.compile(  # of numbers with the unit of these, as DuckDB names i
     r"\(\"?(?:\w+\.)?\"?(\w+(?:\(.*\))?)\"?(?:, .*)?\)"
 )
 IN_PER_CENT: Final = frozenset({REL_L2.name})  # metrics that people see so; every problem has them
-GAP = 2  # spaces between two columns
 
 
 def render(
@@ -41,12 +33,13 @@ def render(
     in_per_cent: Collection[str] = IN_PER_CENT,
     width: int | None = None,
     as_written: bool = False,
+    grouped: bool = False,
 ) -> str:
     """Return a table as text: `table` for people, `csv` or `json` (a list of objects) for scripts.
 
-    For people, numbers have four significant digits, and metrics `in_per_cent` and their spread are shown so. Where
-    rows are wider than `width`, each row becomes a column. `width` is by default that of the terminal, unlimited
-    without one. `as_written` is for CSV, as in `write_file`.
+    For people, numbers have four significant digits, and metrics `in_per_cent` and their spread are shown so. `width`,
+    which nothing exceeds, is by default that of the terminal, unlimited without one; `grouped` is that of `grid`.
+    `as_written` is for CSV, as in `write_file`.
     """
     if format != "table":
         return text_of(table, FileFormat(format), as_written=as_written).rstrip("\n")
@@ -56,17 +49,7 @@ def render(
         for row in rows_of(table)
     ]
     numbers = [is_number(field.type) for field in table.schema]
-    limit = width or (os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None)
-    if limit is None:
-        return _grid(names, rows, numbers, limit)
-    for heads in (names, [name.replace("_", "_\n") for name in names]):
-        if _width([heads, *rows]) <= limit:
-            return _grid(heads, rows, numbers, limit)
-    blocks = []
-    for part in _parts(names, rows, limit):
-        top, *lines = zip(names, *part, strict=True)
-        blocks.append(_grid(top, lines, [False] + [True] * len(part), limit))
-    return "\n\n".join(blocks) or "no rows"
+    return grid(names, rows, numbers, width=width or terminal_width(), grouped=grouped)
 
 
 def shown(name: str, value: Any, in_per_cent: Collection[str] = IN_PER_CENT) -> str:
@@ -110,39 +93,3 @@ def duration(seconds: float) -> str:
 def printable(text: str) -> str:
     """Return text on one line, without control characters, which a terminal would execute."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool], limit: int | None) -> str:
-    grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
-    for head, number in zip(heads, numbers, strict=True):
-        grid.add_column(Text(head), justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    stream = io.StringIO()
-    Console(file=stream, width=limit or _width([heads, *rows]), color_system=None).print(grid)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n")
-
-
-def _parts(names: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> Iterator[list[Sequence[str]]]:
-    """Yield groups of rows, at least one row each, that fit side by side beside the names."""
-    part: list[Sequence[str]] = []
-    room = limit - _longest(names)
-    for row in rows:
-        need = GAP + _longest(row)
-        if part and need > room:
-            yield part
-            part, room = [], limit - _longest(names)
-        part.append(row)
-        room -= need
-    if part:
-        yield part
-
-
-def _width(lines: Sequence[Sequence[str]]) -> int:
-    """Return the width of a table on the screen, in characters."""
-    widths = [_longest([part for cell in column for part in cell.split("\n")]) for column in zip(*lines, strict=True)]
-    return sum(widths) + GAP * (len(widths) - 1)
-
-
-def _longest(texts: Sequence[str]) -> int:
-    return max(map(cell_len, texts), default=0)

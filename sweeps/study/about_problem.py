@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from pinncore.problems.columns import Column
     from pinncore.problems.record import ProblemRecord
 
-WIDTH: Final = 100  # of the text, in columns
 _KINDS: Final = {"float": "number", "int": "whole number", "str": "text", "bool": "true or false", "null": "null"}
 _BOUNDS: Final = {"ge": "at least {}", "gt": "greater than {}", "le": "at most {}", "lt": "less than {}"}
 
@@ -168,17 +166,7 @@ def _word(value: Any) -> str:
 
 def _titled(title: str, rows: Sequence[tuple[str, str]]) -> str:
     length = max((len(name) for name, _ in rows), default=0)
-    lines = [
-        textwrap.fill(
-            words,
-            WIDTH,
-            initial_indent=f"  {name:<{length}}  ",
-            subsequent_indent=" " * (length + 4),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for name, words in rows
-    ]
+    lines = [f"  {name:<{length}}  {words}" for name, words in rows]
     return "\n".join([title, *(lines or ["  none"])])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +27,6 @@ from ..storage.schema import all_settings, config_of
 from ..study.replicates import quantile, value_of
 from .tables import Row, TrialReader, asked_trial, stage_ends
 
-WIDTH: Final = 80  # of the text, in columns
 OUTCOME: Final = (
     *("replicate", "state", "seed", "stop_reason", "stop_advice", "failure", "kept_at", "rebatched", "taken_from"),
 )
@@ -197,7 +195,7 @@ def _next(
 
 
 def text(about: Mapping[str, Any], problem: ProblemRecord) -> str:
-    """Return the result of `about_trial`, on a trial of this problem, as text of 80 columns, except for commands."""
+    """Return the result of `about_trial`, on a trial of this problem, as text."""
     parts = [_head(about, problem), _settings_text(about["settings"])]
     if "replicates" in about:
         parts += [_metrics_text(about, problem), _phases_text(about["phases"]), _ends(about["replicates"])]
@@ -296,7 +294,7 @@ def _provenance(provenance: Mapping[str, Sequence[Any]]) -> str:
         chosen = values[:1] if name == "started_at" else values[-1:] if name == "finished_at" else values
         words = [value[:_HASH_SHOWN] if name.endswith("_hash") else _word(name, value) for value in chosen]
         lines += [f"{name:<19}{', '.join(words)}"] if words else []
-    return _titled("machine and versions", lines, indent=19)
+    return _titled("machine and versions", lines)
 
 
 def _kept_text(kept: Mapping[str, Any]) -> str:
@@ -312,28 +310,24 @@ def _events_text(events: Sequence[Mapping[str, Any]]) -> str:
         pack = "" if event["pack"] is None else f" pack {event['pack']}"
         detail = f": {event['detail']}" if event["detail"] else ""
         lines.append(f"{_word('time', event['time'])}  " + printable(f"{event['event']}{pack}{detail}"))
-    return _titled("events (UTC)", lines, indent=21)
+    return _titled("events (UTC)", lines)
 
 
-def _titled(title: str, lines: Iterable[str], *, indent: int = 0) -> str:
-    """Return lines below a title, wrapped; empty where there are none."""
-    rest = " " * (indent + 2)
-    wrapped = [
-        textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent=rest, break_on_hyphens=False)
-        for line in lines
-    ]
-    return "\n".join([title, *wrapped]) if wrapped else ""
+def _titled(title: str, lines: Iterable[str]) -> str:
+    """Return lines below a title; empty where there are none."""
+    indented = [f"  {line}" for line in lines]
+    return "\n".join([title, *indented]) if indented else ""
 
 
 def _pairs(title: str, values: Mapping[str, Any], in_per_cent: Collection[str] = IN_PER_CENT) -> str:
     length = max([17, *map(len, values)])
     lines = [f"{name:<{length}}  {_word(name, value, in_per_cent)}" for name, value in values.items()]
-    return _titled(title, lines, indent=length + 2)
+    return _titled(title, lines)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], in_per_cent: Collection[str] = IN_PER_CENT) -> str:
     table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
-    return render(table, width=WIDTH, in_per_cent=in_per_cent)
+    return render(table, in_per_cent=in_per_cent)
 
 
 def _word(name: str, value: Any, in_per_cent: Collection[str] = IN_PER_CENT) -> str:

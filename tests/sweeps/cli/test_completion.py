@@ -1,8 +1,10 @@
-"""What the shell completes: commands, studies of the root, tables, and the word for the best trial."""
+"""What the shell completes: commands, options, choices, studies of the root, and their trials."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ from typer.testing import CliRunner
 
 from sweeps.cli.app import app
 from tests import ROOT
+
+from ..invoking import made_study
 
 
 @pytest.fixture
@@ -49,6 +53,10 @@ def completed(*words: str) -> list[str]:
         (["query", "first", "."], [".tables", ".schema"]),
         (["export", "first", "--table", "cu"], ["curves", "curves_last"]),
         (["validate", "st"], []),
+        (["data", "b"], ["build"]),
+        (["run", "--pl"], ["--plain"]),
+        (["submit", "--follow", "--dr"], ["--dry-run"]),
+        (["weights", "first", "best", "--format", "s"], ["safetensors", "state_dict"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -58,6 +66,65 @@ def test_words(root: Path, words: list[str], offered: list[str]) -> None:
 
 def test_studies_of_a_store_are_not_asked_for(root: Path) -> None:
     assert completed("top", "--root", "s3://bucket/prefix", "") == []
+
+
+def test_trials_of_a_study(root: Path) -> None:
+    made_study(root, "trained", ("COMPLETE", "FAIL", "COMPLETE", "PRUNED", "FAIL"))
+    assert completed("show", "trained", "") == ["best", "0", "2"]
+    assert completed("retrain", "runs/trained", "2") == ["2"]
+    assert completed("retry", "trained", "") == ["1", "4"]
+    assert completed("show", "--root", "elsewhere", "trained", "") == ["best"]
+    assert completed("retry", "first", "") == [], "it cannot be read"
+
+
+def test_a_state_on_a_server_is_not_asked_for(root: Path) -> None:
+    (root / "first" / "study.yaml").write_text(
+        "study: first\nstate: postgresql://nowhere.invalid/db\n# end of the study file\n"
+    )
+    assert completed("show", "first", "") == ["best"]
+
+
+def in_bash(home: Path, script: str) -> list[str]:
+    """Return the words that a script prints in a bash whose home is this folder, and that knows our command."""
+    command = home / "bin" / "pinnsweep"
+    if not command.exists():
+        command.parent.mkdir()
+        command.write_text(f"#!{sys.executable}\nfrom sweeps.cli import main\n\nmain()\n")  # as pip writes it
+        command.chmod(0o755)
+    environment = {"HOME": str(home), "PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    argv = ["bash", "--norc", "-c", f"{script}\ntrue"]  # so that bash stays: typer asks which shell called it
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=True, cwd=home, env=environment
+    ).stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [(["ret"], ["retry", "retrain"]), (["show", ""], ["first", "second"]), (["top", "--js"], ["--json"])],
+    ids=lambda value: " ".join(value),
+)
+def test_bash_completes_once_it_is_installed(root: Path, words: list[str], offered: list[str]) -> None:
+    assert "installed" in in_bash(root.parent, "pinnsweep --install-completion")
+    line = shlex.join(["pinnsweep", *words])
+    script = f"""
+        source ~/.bashrc
+        complete -p pinnsweep > /dev/null || exit 1
+        COMP_WORDS=({line}) COMP_CWORD={len(words)}
+        _pinnsweep_completion pinnsweep
+        echo "${{COMPREPLY[@]}}"
+    """
+    assert in_bash(root.parent, script) == offered
+
+
+@pytest.mark.parametrize(("variables", "is_green"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_installation_is_coloured_only_where_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_green: bool
+) -> None:
+    monkeypatch.setattr("typer._completion_shared._get_shell_name", lambda: "bash")
+    environment = {"HOME": str(tmp_path), "TERM": "xterm", "NO_COLOR": "", **variables}
+    result = CliRunner().invoke(app, ["--install-completion"], env=environment, color=True, prog_name="pinnsweep")
+    assert "bash completion installed" in result.stdout and ("\x1b" in result.stdout) is is_green
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,4 +1,4 @@
-"""All about one trial: what is told of complete, failed, pruned, repeated and unfinished ones, on 80 columns."""
+"""All about one trial: what is told of complete, failed, pruned, repeated and unfinished ones."""
 
 from __future__ import annotations
 
@@ -35,11 +35,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown_text(place: Path, trial: int, **options: Any) -> str:
-    """Return the text, which fits a terminal except for the commands to copy."""
-    output = text(about_trial(place, trial, **options), STRAIN.record)
-    before = output.partition("\nnext\n")[0]
-    assert max(map(len, before.splitlines())) <= 80
-    return output
+    return text(about_trial(place, trial, **options), STRAIN.record)
 
 
 def test_a_complete_trial_has_its_rank_settings_and_spread(study: Path) -> None:
@@ -84,7 +80,7 @@ def test_the_phases_say_what_each_stage_did_and_where_its_loss_ended(study: Path
     assert adam["loss"] > lbfgs["loss"] > 0 and {"loss_residual", "loss_lrb", "loss_btb"} <= set(lbfgs)
 
 
-def test_the_text_has_it_all_on_80_columns(study: Path) -> None:
+def test_the_text_has_it_all(study: Path) -> None:
     output = shown_text(study, 4)
     for words in (
         "made, trial 4: COMPLETE, rel_l2",
