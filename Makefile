@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST = $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 OLD := pinnsweep needs Python 3.11 or newer, $(PYTHON) is older: set PYTHON, as in make PYTHON=python3.12
 
-.PHONY: help install demo test test-all check bench clean
+.PHONY: help install demo pictures test test-all check bench clean
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -24,10 +24,14 @@ demo: install  ## run a small sweep on the real data, then show its best trials 
 	$(BIN)/pinnsweep run examples/formulations.yaml --root runs
 	@printf '\nTwo formulations, read at the points (rel_l2) and at the nodes by shape functions (rel_l2_nodal):\n'
 	$(BIN)/pinnsweep query runs/formulations "SELECT formulation, rel_l2, rel_l2_nodal, process_zone_error, process_zone_error_nodal, seconds FROM trials"
-	$(BIN)/pinnsweep report runs/quickstart
+	$(BIN)/pinnsweep report runs/quickstart --picture runs/quickstart/overview.svg --force
 	@printf '\nThree commands to try next:\n'
 	@printf '  $(BIN)/pinnsweep %s\n' 'query runs/quickstart "SELECT init, min(rel_l2) FROM trials GROUP BY init"' \
 	  'dashboard runs/quickstart' 'run runs/quickstart --trials 32'
+
+pictures: demo  ## draw the picture of the README anew, that of the demo
+	$(BIN)/pinnsweep report runs/quickstart --picture docs/pictures/demo.svg --force
+	$(BIN)/pinnsweep report runs/quickstart --picture docs/pictures/demo-dark.svg --dark --force
 
 test: check  ## check, then every test but the slow ones
 	$(PYTEST) -m "not slow"
