@@ -164,6 +164,7 @@ sweeps.run(spec, root="runs")
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_kernel_saves(tmp_path: Path) -> None:
     """Interrupting the kernel stops the run with `StoppedError`, which is shown without a traceback."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LONG_RUN)])

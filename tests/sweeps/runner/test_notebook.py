@@ -16,6 +16,7 @@ from rich.console import Console
 from sweeps.query.text import render
 from sweeps.runner.notebook import in_notebook
 from sweeps.runner.progress import Progress
+from tests.cluster.waiting import WAIT_S
 
 from ..chromium import Browser, Theme
 from .test_progress import snapshot, trial
@@ -108,7 +109,7 @@ def test_threads_write_to_the_cell_of_the_run(publisher: Publisher) -> None:
         CELL.set("another")
         thread = threading.Thread(target=progress.update, args=(snapshot(),))
         thread.start()
-        thread.join()
+        thread.join(WAIT_S)
     assert [cell for *_, cell in publisher.published] == ["the run"]
 
 

@@ -126,7 +126,7 @@ def test_a_problem_without_a_reference_ranks_by_its_residual(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_problem_is_shown_with_what_it_says(name: str) -> None:
     result = invoke("problem", name)
-    assert result.exit_code == 0 and max(map(len, result.stdout.splitlines())) < 400
+    assert result.exit_code == 0
     about = json.loads(invoke("problem", name, "--json").stdout)
     record = load_problem(name, Path()).record
     assert about["title"] in result.stdout and about["engine"] == "fused"
