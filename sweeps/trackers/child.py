@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cluster.hiding import visible_text
 
@@ -26,6 +26,9 @@ from ..storage.stored_tables import tables_of
 from .opening import tracker_of
 from .sending import Sending, follow
 from .sent import only_sender
+
+if TYPE_CHECKING:
+    from ..spec.study_spec import StudySpec
 
 ORPHAN_S: Final = 60.0  # for the rest, where the process that gave the order is gone
 _LONGEST: Final = 300  # characters of an error
@@ -47,6 +50,22 @@ class Order:
     settings: dict[str, Any]
     numbered: bool
     again: bool
+
+    @classmethod
+    def of(
+        cls, spec: StudySpec, study_dir: Path, name: str, *, tables: Remote | None = None, again: bool = False
+    ) -> Order:
+        """Return the order to send a study to its tracker `name`; its tables are in its folder unless given."""
+        folder = study_dir.absolute()
+        return cls(
+            study=spec.study,
+            study_dir=str(folder),
+            tables=str(tables or folder),
+            name=name,
+            settings=spec.track.chosen[name].model_dump(mode="json"),
+            numbered=spec.search.replicates > 1,
+            again=again,
+        )
 
     def to_json(self) -> str:
         """Return the order as one line."""

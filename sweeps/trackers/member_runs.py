@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from ..storage.schema import all_settings
 from ..storage.tables import StudyTables, of_member
 
-AT_ONCE: Final = 50  # trials whose curves are in memory together
+_AT_ONCE: Final = 50  # trials whose curves are in memory together
 STEPS, TIME = "evaluations", "time_s"  # columns of curves that say when the other ones were taken
 _NO_CURVE: Final = ("trial", "replicate", "step", STEPS, TIME)
 
@@ -59,11 +59,11 @@ def finished_keys(tables: StudyTables) -> list[Key]:
 def member_runs(tables: StudyTables, study: str, keys: Sequence[Key], *, numbered: bool) -> Iterator[MemberRun]:
     """Yield the runs of published rows in the order of `keys`; `numbered` names the replicate, too."""
     trials, identity = list(dict.fromkeys(trial for trial, _ in keys)), tables.identity()
-    for first in range(0, len(trials), AT_ONCE):
-        where = ds.field("trial").isin(trials[first : first + AT_ONCE])
+    for first in range(0, len(trials), _AT_ONCE):
+        where = ds.field("trial").isin(trials[first : first + _AT_ONCE])
         rows = {(row["trial"], row["replicate"]): row for row in tables.read("trials", where=where).to_pylist()}
         curves = tables.read("curves", where=where)
-        taken = set(trials[first : first + AT_ONCE])
+        taken = set(trials[first : first + _AT_ONCE])
         for key in (key for key in keys if key[0] in taken):
             name = f"{study}/{key[0]}.{key[1]}" if numbered else f"{study}/{key[0]}"
             unique = f"{identity[:12]}-{key[0]}-{key[1]}"

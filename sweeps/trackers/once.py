@@ -25,15 +25,7 @@ def send_once(
     missing = [mistake for mistake in of_trackers(spec, frozenset()) if mistake.path == f"track.{name}"]
     if missing:
         raise SpecError(missing)
-    order = Order(
-        study=spec.study,
-        study_dir=str(study_dir.absolute()),
-        tables=str(remote_of(study_dir) or study_dir.absolute()),
-        name=name,
-        settings=spec.track.chosen[name].model_dump(mode="json"),
-        numbered=spec.search.replicates > 1,
-        again=again,
-    )
+    order = Order.of(spec, study_dir, name, tables=remote_of(study_dir), again=again)
 
     def heard(state: SenderState) -> None:
         show(state.sent, state.sent + state.left)

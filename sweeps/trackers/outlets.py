@@ -105,16 +105,8 @@ class Outlets:
     def _start(self) -> None:
         """Start the senders; one that cannot be started is a warning."""
         self._senders = []
-        for name, settings in self._spec.track.chosen.items():
-            order = Order(
-                study=self._spec.study,
-                study_dir=str(self._study_dir),
-                tables=str(self._study_dir),  # of an object store the home has all of them
-                name=name,
-                settings=settings.model_dump(mode="json"),
-                numbered=self._spec.search.replicates > 1,
-                again=False,
-            )
+        for name in self._spec.track.chosen:
+            order = Order.of(self._spec, self._study_dir, name)  # the home of an object store has all tables
             try:
                 self._senders.append(Sender(order))
             except OSError as problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ..storage.tables import StudyTables
-from .member_runs import AT_ONCE, finished_keys, member_runs
+from .member_runs import finished_keys, member_runs
 from .sent import SentRuns
 from .tracker import Tracker
 
@@ -51,17 +51,15 @@ class Sending:
         self.left = len(missing)
         saved_s = time.monotonic()
         try:
-            for first in range(0, len(missing), AT_ONCE):
-                keys = missing[first : first + AT_ONCE]
-                runs = member_runs(self._tables, self._study, keys, numbered=self._numbered)
-                for key, run in zip(keys, runs, strict=True):
-                    self._tracker.log(run)
-                    self._record.add(key)
-                    self.sent, self.left = self.sent + 1, self.left - 1
-                    if time.monotonic() > saved_s + SAVE_S:
-                        self._record.save()
-                        saved_s = time.monotonic()
-                        self._progress()
+            runs = member_runs(self._tables, self._study, missing, numbered=self._numbered)
+            for key, run in zip(missing, runs, strict=True):
+                self._tracker.log(run)
+                self._record.add(key)
+                self.sent, self.left = self.sent + 1, self.left - 1
+                if time.monotonic() > saved_s + SAVE_S:
+                    self._record.save()
+                    saved_s = time.monotonic()
+                    self._progress()
         finally:
             if missing:
                 self._record.save()
